@@ -1,0 +1,123 @@
+"""What can go wrong, as types.
+
+In: nothing. Out: the exception tree and the two *values* for faults that are data: `Problem` (one mistake in a
+configuration) and `Rejected` (one record that cannot be scored).
+Law: a record's fault is a value and never stops its batch; a system's fault is an exception whose type says what to do.
+
+    MuseError                  shown as one line, exit code 1
+    |- ConfigError             the document is refused whole; carries every Problem found           exit code 2
+    |- ModelError              an ONNX artefact is refused
+    |- SchemaError             an Avro schema is unknown or cannot be used
+    |- StoreError              the generation store cannot be read or written
+    `- StreamError             Kafka
+       |- Retriable            call the same thing again, inside one deadline
+       |- Abortable            abort, throw the producers away, rewind to committed()
+       `- Fatal                leave the process with a non-zero code; the supervisor restarts it
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class MuseError(Exception):
+    """Root of every error this package raises on purpose; its text is meant for a person."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a configuration: where it stands, what is wrong, what would be right."""
+
+    path: str
+    """Dotted path in the document, e.g. `predictors.cards.experts[1].model`."""
+    message: str
+    hint: str = ""
+    line: int | None = None
+    """Line in the file, counted from 1."""
+    file: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}: " if self.line else (f"{self.file}: " if self.file else "")
+        return f"{place}{self.path}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class ConfigError(MuseError):
+    """A configuration was refused; `problems` holds every mistake that was found, never only the first."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ModelError(MuseError):
+    """An ONNX artefact was refused: wrong hash, external data, custom operators, not a probability."""
+
+
+class SchemaError(MuseError):
+    """An Avro schema is unknown, malformed, or cannot be resolved against the reader's."""
+
+
+class StoreError(MuseError):
+    """The generation store cannot be read or written, or its content does not match its hash."""
+
+
+class StreamError(MuseError):
+    """Kafka did not do what was asked; the subclass says what to do about it."""
+
+
+class Retriable(StreamError):
+    """Call the same operation again, inside one deadline."""
+
+
+class Abortable(StreamError):
+    """The transaction is lost: abort it, build new producers, rewind to the committed offsets."""
+
+    def __init__(self, message: str, *, topic: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.code = code
+
+
+class Fatal(StreamError):
+    """This process cannot go on; it exits non-zero and its supervisor starts another."""
+
+
+class Reason(StrEnum):
+    """Why a record became a dead letter; stands in its `muse.reason` header."""
+
+    UNDECODABLE = "undecodable"
+    UNKNOWN_SCHEMA = "unknown-schema"
+    MISSING_ID = "missing-id"
+    UNKNOWN_TENANT = "unknown-tenant"
+    WRONG_TENANT = "wrong-tenant"
+    NO_ROUTE = "no-route"
+    MISSING_FEATURE = "missing-feature"
+    NON_FINITE = "non-finite-score"
+    SCORING_ERROR = "scoring-error"
+    OVERSIZE = "oversize"
+
+
+class Stage(StrEnum):
+    """Which step met the fault; stands in the dead letter's `muse.stage` header."""
+
+    DECODE = "decode"
+    VALIDATE = "validate"
+    ROUTE = "route"
+    SCORE = "score"
+    PUBLISH = "publish"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One record that cannot be scored."""
+
+    row: int
+    """Row in the batch it came in, counted from 0."""
+    reason: Reason
+    stage: Stage
+    message: str
+    """For a person; bounded in length and free of payload."""

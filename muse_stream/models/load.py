@@ -1,0 +1,53 @@
+"""From a pinned file to a model that serves.
+
+In: a path (or bytes) and its `ModelSpec`. Out: an `OnnxModel`, checked, bound and warmed; or ModelError.
+Law: hash, then content, then binding, then the runtime, then probe rows; nothing runs before it was checked. The cache
+gives every predictor of every tenant the same loaded model for the same bytes under the same binding, and lets go of it
+with the last snapshot that uses it.
+"""
+
+import hashlib
+import threading
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from muse_stream.errors import ModelError
+from muse_stream.models.artefact import describe
+from muse_stream.models.binding import Binding, bind
+from muse_stream.models.probe import warm
+from muse_stream.models.session import OnnxModel, open_session
+from muse_stream.models.verified import read_verified
+from muse_stream.spec import ModelSpec
+
+
+def load_model(data: bytes | Path, spec: ModelSpec, *, max_bytes: int) -> OnnxModel:
+    """Load one model; `data` is its file or its bytes, `max_bytes` the largest file accepted. Raises ModelError."""
+    content = read_verified(data, spec.sha256, max_bytes) if isinstance(data, Path) else data
+    if len(content) > max_bytes:
+        raise ModelError(f"the model has {len(content):,} bytes, the limit is {max_bytes:,} (limits.model_bytes)")
+    if not isinstance(data, Path) and hashlib.sha256(content).hexdigest() != spec.sha256.lower():
+        raise ModelError(f"the model's sha256 is not the pinned {spec.sha256}: these are other bytes")
+    artefact = describe(content)
+    binding = Binding.of(spec)
+    model = open_session(content, artefact.sha256, bind(artefact, binding), binding)
+    warm(model)
+    return model
+
+
+class ModelCache:
+    """Models by sha256 and binding; loads each once while anybody holds it. Safe to use from several threads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._models: WeakValueDictionary[tuple[str, Binding], OnnxModel] = WeakValueDictionary()
+
+    def load(self, path: Path, spec: ModelSpec) -> OnnxModel:
+        """Return the model of `spec`, from memory when it is loaded already; raises ModelError."""
+        key = (spec.sha256.lower(), Binding.of(spec))
+        with self._lock:  # held while loading: two callers that want the same model must not load it twice
+            model = self._models.get(key)
+            if model is None:
+                model = load_model(path, spec, max_bytes=self._max_bytes)
+                self._models[key] = model
+            return model

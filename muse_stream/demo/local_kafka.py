@@ -1,0 +1,255 @@
+"""A real Kafka broker on this machine's JVM, from Kafka's own jars.
+
+In: the project's folder (deploy/kafka/pom.xml and server.properties), java, and Maven once. Out: a running combined
+KRaft node with a data folder of its own under .cache/kafka/run, and handles to break it for fault tests.
+Law: whatever happens to this process, the broker is gone and its folder with it (`keeper`); what a killed keeper left
+behind is swept at the next start, told apart from a living run by a lock and not by a process id.
+"""
+
+import fcntl
+import hashlib
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from string import Template
+from xml.etree import ElementTree
+
+from muse_stream.demo import keeper
+from muse_stream.errors import MuseError
+from muse_stream.stream import probe
+
+CLUSTER_ID = "bXVzZS1zdHJlYW0tZGVtbw"  # 16 bytes, base64url: the cluster is formatted once and copied for each run
+READY_WITHIN_S = 60.0
+_HEAP = ("-Xms512m", "-Xmx512m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto")
+_LOGGING = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true")
+
+Say = Callable[[str], object]
+
+
+class LocalKafka:
+    """One broker run by the local JVM: `bootstrap` answers from `start()` to `close()`, but for faults asked for."""
+
+    rung = "local JVM"
+
+    def __init__(self, project: Path) -> None:
+        self._jars = jars(project)
+        self._properties = Template((project / "deploy/kafka/server.properties").read_text())
+        self._cache = project / ".cache/kafka"
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._run = Path()
+        self._pid = 0
+        self.bootstrap = ""
+
+    def start(self) -> None:
+        """Start the broker on free ports; returns when it answers; MuseError with the end of its log if never."""
+        for attempts_left in (2, 1, 0):
+            ports = _free_ports(3)
+            try:
+                self._start(ports)
+                return
+            except MuseError as error:
+                self.close()
+                # Between choosing a port and binding it somebody else may have taken it.
+                if "Address already in use" not in str(error) or not attempts_left:
+                    raise
+
+    def _start(self, ports: list[int]) -> None:
+        self.bootstrap = f"127.0.0.1:{ports[0]}"
+        self._run, lock = _claim(self._cache / "run")
+        try:
+            properties = self._run / "server.properties"
+            properties.write_text(
+                self._properties.substitute(
+                    bind="127.0.0.1",
+                    advertised=self.bootstrap,
+                    port=ports[0],
+                    internal_port=ports[1],
+                    controller_port=ports[2],
+                    data=self._run / "data",
+                )
+            )
+            shutil.copytree(self._formatted(properties), self._run / "data")
+            command = _java(self._jars, *_HEAP, *_LOGGING, "kafka.Kafka", str(properties))
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", "-S", keeper.__file__, str(self._run), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for us; the broker stays until we have left it
+                pass_fds=[lock],  # the run folder is locked for as long as the keeper lives
+            )
+        finally:
+            os.close(lock)
+        self.restart()
+
+    def _formatted(self, properties: Path) -> Path:
+        """A freshly formatted data folder, made once per set of jars: StorageTool is another JVM start of 1.2 s."""
+        formatted = self._jars / "formatted"
+        if not formatted.exists():
+            fresh = self._run / "format"
+            settings = properties.read_text().replace(str(self._run / "data"), str(fresh))
+            for_format = self._run / "format.properties"
+            for_format.write_text(settings)
+            _call(_java(self._jars, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(for_format)))
+            _publish(fresh, formatted)
+        return formatted
+
+    def kill(self) -> None:
+        """End the broker as a power cut would (SIGKILL); its data stay for `restart()`."""
+        self._pid = self._order("kill")
+
+    def pause(self) -> None:
+        """Freeze the broker (SIGSTOP): connections stay open and nobody answers."""
+        os.kill(self._alive(), signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused broker go on (SIGCONT)."""
+        os.kill(self._alive(), signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Start the broker on the same ports and data, killing it first if it runs; returns when it answers."""
+        self._pid = self._order("start")
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not probe.answers(self.bootstrap, 1.0):
+            if self._order("status") == 0:
+                raise MuseError(f"the local Kafka broker ended at once; the end of its log:\n{self._log_end()}")
+            if time.monotonic() > deadline:
+                raise MuseError(f"no answer from the local Kafka broker in {READY_WITHIN_S:.0f} s:\n{self._log_end()}")
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """Stop the broker and remove its folder; may be called twice."""
+        if self._keeper is None:
+            return
+        running, self._keeper = self._keeper, None
+        running.communicate()  # closes stdin, which is the keeper's order to clear up
+        shutil.rmtree(self._run, ignore_errors=True)
+
+    def _alive(self) -> int:
+        if not self._pid:
+            raise MuseError("the local Kafka broker is not running")
+        return self._pid
+
+    def _order(self, word: str) -> int:
+        if self._keeper is None or self._keeper.stdin is None or self._keeper.stdout is None:
+            raise MuseError("the local Kafka broker was not started")
+        try:
+            self._keeper.stdin.write(word.encode() + b"\n")
+            self._keeper.stdin.flush()
+            return int(self._keeper.stdout.readline())
+        except (OSError, ValueError):
+            raise MuseError("the process that keeps the local Kafka broker is gone, and the broker with it") from None
+
+    def _log_end(self, lines: int = 15) -> str:
+        log = self._run / "broker.log"
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
+
+
+def version(project: Path) -> str:
+    """The pinned version of Kafka: `kafka.version` of deploy/kafka/pom.xml."""
+    pom = ElementTree.parse(project / "deploy/kafka/pom.xml")  # noqa: S314  our own file
+    found = pom.findtext("{*}properties/{*}kafka.version")
+    if not found:
+        raise MuseError("deploy/kafka/pom.xml names no kafka.version")
+    return found
+
+
+def missing_tools() -> str:
+    """What this rung lacks on this machine, as one line with the command that installs it; empty if nothing."""
+    lacking = [name for name in ("java", "mvn") if not shutil.which(name)]
+    if not lacking:
+        return ""
+    return f"{' and '.join(lacking)} not found: apt-get install -y openjdk-17-jdk-headless maven"
+
+
+def jars(project: Path, say: Say = lambda _line: None) -> Path:
+    """Folder with Kafka's jars (in `lib`), fetched by Maven on first use. Raises MuseError with Maven's last words."""
+    pom = project / "deploy/kafka/pom.xml"
+    home = project / ".cache/kafka" / version(project)
+    stamp = home / "pom.sha256"
+    digest = hashlib.sha256(pom.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return home
+    say(f"fetching the jars of Kafka {home.name} with Maven (once, 54 MB)")
+    fresh = home.with_name(f"{home.name}.{secrets.token_hex(4)}")
+    try:
+        goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={fresh / 'lib'}"]
+        _call(["mvn", "-q", "-B", "-f", str(pom), *goal])
+        (fresh / stamp.name).write_text(digest)
+        if home.exists() and not (stamp.exists() and stamp.read_text() == digest):
+            shutil.rmtree(home)
+        _publish(fresh, home)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return home
+
+
+def _publish(fresh: Path, final: Path) -> None:
+    """Rename into place; where another process was quicker, its result is as good as ours."""
+    try:
+        fresh.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+
+
+def _java(home: Path, *arguments: str) -> list[str]:
+    return ["java", "-cp", f"{home / 'lib'}/*", *arguments]
+
+
+def _call(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    except FileNotFoundError:
+        raise MuseError(missing_tools() or f"{command[0]} not found") from None
+    if done.returncode:
+        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
+        raise MuseError(f"{command[0]} ended with code {done.returncode}:\n{last}")
+
+
+def _claim(runs: Path) -> tuple[Path, int]:
+    """A new run folder and the descriptor that locks it, after removing the folders of runs that are dead."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with (runs / ".lock").open("w") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        for old in runs.iterdir():
+            if old.is_dir() and not _locked(old / "lock"):
+                shutil.rmtree(old, ignore_errors=True)
+        run = runs / secrets.token_hex(4)
+        run.mkdir()
+        lock = os.open(run / "lock", os.O_CREAT | os.O_RDWR)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return run, lock
+
+
+def _locked(path: Path) -> bool:
+    try:
+        with path.open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports nobody listens on, below Linux's ephemeral range: no outgoing connection can take them meanwhile."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randint(20000, 32000)  # noqa: S311  not a secret
+        with socket.socket() as probing:
+            try:
+                probing.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found

@@ -1,0 +1,59 @@
+"""What tests of several rooms share: the one real broker of the session, and names nobody else uses.
+
+In: the ladder of muse_stream/demo/broker.py. Out: fixtures `kafka`, `unique`, `make_topic`.
+Law: the broker starts when the first test asks for it and never otherwise; tests keep apart by names of their own
+(topics, groups, transactional ids), so that they run in any order on one broker; who breaks the broker mends it again.
+"""
+
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from muse_stream.demo.broker import Broker, broker
+
+Unique = Callable[[str], str]
+MakeTopic = Callable[..., str]
+
+_SAID = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_SAID] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash[_SAID]:
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def kafka(pytestconfig: pytest.Config) -> Iterator[Broker]:
+    """The session's real broker (`kafka.bootstrap`), started on first use; the summary says from which rung."""
+    with broker(say=pytestconfig.stash[_SAID].append) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def unique() -> Unique:
+    """`unique("group")` -> a name that no other test has: "group-1f0c...". Legal for topics, groups and ids."""
+    return lambda prefix: f"{prefix}-{uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def make_topic(kafka: Broker, unique: Unique) -> MakeTopic:
+    """`make_topic("events", partitions=4, **{"max.message.bytes": "1000"})` creates a topic, returns its unique name.
+
+    `name=` asks for an exact name instead.
+    """
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+    def make(prefix: str = "topic", *, partitions: int = 1, name: str | None = None, **config: str) -> str:
+        topic = name or unique(prefix)
+        created = admin.create_topics([NewTopic(topic, partitions, 1, config=config)], operation_timeout=10)
+        created[topic].result(timeout=20)
+        return topic
+
+    return make

@@ -1,0 +1,12 @@
+"""What the outside sees of a process: structured logs, metrics, health.
+
+In: events, numbers and two questions (alive? ready?). Out: lines on stderr, `/metrics`, `/live`, `/ready`.
+Law: no secret gets out. The rooms that have something to say do not import this one: they declare the small protocol
+they need (`Log`, `Metrics`), and `app.py` hands them what stands here.
+"""
+
+from muse_stream.observe.health import HealthServer
+from muse_stream.observe.logs import configure, logger
+from muse_stream.observe.metrics import Metrics
+
+__all__ = ["HealthServer", "Metrics", "configure", "logger"]

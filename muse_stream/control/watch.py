@@ -1,0 +1,136 @@
+"""How a worker learns of a new generation without ever waiting for one.
+
+In: a `Store` and a function that compiles a generation (loads, verifies, warms: seconds). Out: `take()` gives the
+newest compiled one, once, between two batches.
+Law: the thread never dies and never blocks the worker. What cannot be compiled is refused, said once, and stays
+refused until `current` moves; what cannot be read (the store is away, a file is torn) is asked again, ever more
+slowly, and said once per text. Meanwhile the worker keeps scoring with what it has.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from muse_stream.control.store import Generation, Log, Store
+from muse_stream.errors import StoreError
+
+T = TypeVar("T")
+SLOWEST_S = 30.0  # between two looks at a store that does not answer
+
+
+class Watcher(Generic[T]):
+    """Polls a store's `current` every `interval_s` seconds and compiles what it finds, in a daemon thread.
+
+    `running` is the generation that its owner has compiled already. Use as a context manager, or `start` and `stop`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        compile: Callable[[Generation], T],
+        interval_s: float = 1.0,
+        *,
+        running: int | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self._store = store
+        self._compile = compile
+        self._interval = interval_s
+        self._log = log
+        self._offered = running
+        self._refused: tuple[int, str] | None = None
+        self._problem = ""
+        self._fresh: list[T] = []
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="generation-watcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look; call once."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 1.0) -> None:
+        """End within `timeout_s`; a compilation still running is abandoned to the daemon thread, its result dropped."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def take(self) -> T | None:
+        """Return the newest compiled generation if there is one not taken yet; costs nothing when there is none."""
+        if not self._fresh:
+            return None
+        with self._lock:
+            return self._fresh.pop() if self._fresh else None
+
+    @property
+    def problem(self) -> str:
+        """Why what is current is not served; empty while all is well. For the readiness page and `status`."""
+        return self._problem
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        pause = self._interval
+        while not self._stopped.wait(pause):
+            try:
+                self._look()
+                pause = self._interval
+            except StoreError as error:
+                self._tell(f"{error}")
+                pause = min(pause * 2, max(SLOWEST_S, self._interval))
+            except BaseException as error:  # noqa: BLE001 - a dead watcher would freeze the worker on its generation
+                self._tell(f"{type(error).__name__}: {error}")
+                pause = min(pause * 2, max(SLOWEST_S, self._interval))
+
+    def _look(self) -> None:
+        number = self._store.current()
+        if number is None:
+            return
+        if self._refused and number == self._refused[0]:
+            self._problem = self._refused[1]  # the store may have been away in between
+            return
+        if number != self._offered:
+            generation = self._store.open(number)
+            try:
+                compiled = self._compile(generation)
+            except StoreError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - native code raises outside Exception (pyo3 panics)
+                problem = f"{error}" or type(error).__name__
+                self._refused = (number, problem)
+                self._tell(problem, generation)
+                return
+            if self._stopped.is_set():
+                return
+            with self._lock:
+                self._fresh = [compiled]
+            self._offered = number
+        self._refused = None
+        self._problem = ""
+
+    def _tell(self, problem: str, generation: Generation | None = None) -> None:
+        if problem == self._problem:
+            return
+        self._problem = problem
+        if self._log is None:
+            return
+        with suppress(Exception):  # a full disk under the log must not end the watch
+            if generation is None:
+                self._log.error("generation store cannot be read", problem=problem, serving=self._offered)
+            else:
+                self._log.error(
+                    "generation refused",
+                    generation=generation.number,
+                    path=str(generation.path),
+                    problem=problem,
+                    serving=self._offered,
+                )

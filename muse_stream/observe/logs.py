@@ -1,0 +1,73 @@
+"""Structured logs on stderr: JSON for machines, coloured lines for a person at a terminal.
+
+In: `log = logger("worker")`, then `log.info("batch committed", events=812)`. Out: one line on stderr, with UTC time,
+level, logger and whatever `configure` was told to stand on every line (role, lane, slot).
+Law: stdout is never touched (it belongs to the command's answer); secrets are masked last, after tracebacks have become
+text; importing this module changes no global state, so that the package can be used as a library.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.stdlib import ProcessorFormatter
+
+from muse_stream.observe.masking import mask
+
+ROOT = "muse_stream"
+
+
+def logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Return the logger of a room or process; its methods take an event and named values."""
+    bound: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(f"{ROOT}.{name}"),
+        processors=[structlog.stdlib.filter_by_level, ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    return bound
+
+
+def configure(*, level: str = "INFO", stream: TextIO | None = None, human: bool | None = None, **always: Any) -> None:
+    """Send this package's logs to `stream` (stderr); `always` stands on every line.
+
+    `human` chooses coloured lines over JSON; by default it is whether the stream is a terminal. Calling again replaces
+    what the last call set. Raises ValueError for an unknown level.
+    """
+    target = stream if stream is not None else sys.stderr
+    readable = target.isatty() if human is None else human
+    renderer: structlog.typing.Processor
+    if readable:
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    else:
+        renderer = structlog.processors.JSONRenderer(default=str)
+
+    def place(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {**always, **event}
+
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        place,
+    ]
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        ProcessorFormatter(
+            processors=[
+                *shared,
+                ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                mask,
+                renderer,
+            ]
+        )
+    )
+    root = logging.getLogger(ROOT)
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    root.propagate = False

@@ -1,0 +1,43 @@
+"""What one column of a batch looks like to the scoring core.
+
+In: whatever the wire decoded. Out: either a plain numpy array (numbers) or a `Categorical` (strings, stored once each).
+Law: numbers are float64 with NaN for null, or int64 / bool without nulls; strings are codes into a small tuple, -1 for
+null. No string is ever compared per row.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Categorical:
+    """A column of strings: `values[codes[row]]` is the row's string, code -1 is null."""
+
+    values: tuple[str | None, ...]
+    """The strings that occur, in any order; duplicates and None (a null) are tolerated."""
+    codes: NDArray[np.int32]
+    """[rows], each in [-1, len(values))."""
+
+    @classmethod
+    def from_strings(cls, strings: Iterable[str | None]) -> "Categorical":
+        """Code strings in order of first appearance (one Python step a row: for notebooks and tests)."""
+        seen: dict[str, int] = {}
+        codes = [-1 if text is None else seen.setdefault(text, len(seen)) for text in strings]
+        return cls(tuple(seen), np.array(codes, dtype=np.int32))
+
+    @classmethod
+    def constant(cls, value: str | None, rows: int) -> "Categorical":
+        """Give every one of `rows` rows the same string."""
+        return cls((value,), np.zeros(rows, dtype=np.int32))
+
+    def to_list(self) -> list[str | None]:
+        """Return the strings row by row."""
+        with_null = (*self.values, None)
+        return [with_null[code] for code in self.codes.tolist()]
+
+
+Column = NDArray[Any] | Categorical

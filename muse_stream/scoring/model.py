@@ -1,0 +1,39 @@
+"""What scoring asks of a model; `models/` offers it for ONNX files, tests offer small doubles.
+
+In: arrays in the declared order, each `[N, width]` in the declared dtype, C-contiguous, N >= 1. Out: `[N]` float64.
+Law: a row's answer depends on that row alone, bit for bit, whatever stands in the other rows of the call.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """One named input tensor of shape `[N, width]`."""
+
+    name: str
+    width: int
+    dtype: np.dtype[Any]
+
+
+class Model(Protocol):
+    """A loaded, warmed model."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the artefact: two models of one hash and one binding are the same model."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[ModelInput, ...]:
+        """The inputs, in the order `predict` takes them."""
+        ...
+
+    def predict(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+        """Return `[N]` probabilities of the positive class; raise whatever it likes when it cannot."""
+        ...

@@ -1,0 +1,146 @@
+"""Level 2: quantile mapping, which gives a predictor's scores the distribution promised to a tenant.
+
+In: a sample of pre-mapping aggregates, or the stored knots of a fit, and a `Reference`. Out: score = Q_ref(F(x)).
+Formula: MUSE (arXiv 2602.11776), level 2; piecewise linear on knots, so it costs one binary search per event.
+Law: monotone, bounded to [0, 1]. On its own sample the share of `score >= threshold` is the reference's alert rate to
+within half a sample, or half of the tie that straddles the threshold.
+
+Conventions. F is the *mid-rank* distribution function: a value's level is the share below it plus half the share equal
+to it, so a tie goes wholly to the side that errs least, and a constant sample maps to the reference's median. Between
+sample values F is linear; below the smallest it runs to level 0 at x=0, above the largest to level 1 at x=1. Knots
+stand at every sample value when there are few; otherwise around a grid of levels that is geometric in both tails
+(1-in-1000 alert rates live there). The composed map also has a knot wherever the reference has one, so promised
+thresholds are met exactly and not by interpolation across a kink.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from muse_stream.scoring.piecewise import Floats, Segments, interpolate, strictly_rising, tail_levels
+from muse_stream.scoring.reference import Reference
+
+KEEP_ALL = 512
+"""Up to so many distinct sample values all become knots."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedMap:
+    """What a fit learned: the distribution of the aggregate, by its quantiles. JSON-ready; the reference is apart."""
+
+    levels: Floats
+    """[K] cumulative probabilities in [0, 1], strictly rising."""
+    values: Floats
+    """[K] aggregates in [0, 1] at these levels, not falling; equal neighbours are a tie."""
+    samples: int
+    """How many events it was fitted on."""
+    fitted_for: str = ""
+    """Content hash of the predictor up to the map's input."""
+
+    def __post_init__(self) -> None:
+        if self.levels.ndim != 1 or self.levels.shape != self.values.shape or len(self.levels) < 2:
+            raise ValueError("a fitted map needs as many values as levels, at least two")
+        if not strictly_rising(self.levels) or not (self.levels[0] >= 0.0 and self.levels[-1] <= 1.0):
+            raise ValueError("a fitted map's levels rise strictly in [0, 1]")
+        if not (np.all(np.diff(self.values) >= 0.0) and self.values[0] >= 0.0 and self.values[-1] <= 1.0):
+            raise ValueError("a fitted map's values do not fall and lie in [0, 1]")
+        if self.samples < 1:
+            raise ValueError("a fitted map was fitted on at least one event")
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "FittedMap":
+        """Read `{"fitted_for", "levels", "values", "samples"}`; raises ValueError when a part is missing or wrong."""
+        try:
+            levels = np.array(stored["levels"], dtype=np.float64)
+            values = np.array(stored["values"], dtype=np.float64)
+            return cls(levels, values, int(stored["samples"]), str(stored["fitted_for"]))
+        except (KeyError, TypeError) as missing:
+            raise ValueError(f"a fitted map has fitted_for, levels, values and samples ({missing})") from missing
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the stored form; `from_json` gives back the same bits."""
+        return {
+            "fitted_for": self.fitted_for,
+            "levels": self.levels.tolist(),
+            "values": self.values.tolist(),
+            "samples": self.samples,
+        }
+
+    @classmethod
+    def fit(cls, scores: ArrayLike, reference: Reference, fitted_for: str = "") -> "FittedMap":
+        """Learn the distribution of `scores` (any shape, in [0, 1]); ValueError when empty, NaN or outside.
+
+        `reference` decides only where knots must stand; another reference of other kinks costs accuracy, not validity.
+        """
+        sample = np.asarray(scores, dtype=np.float64).reshape(-1)
+        if not sample.size:
+            raise ValueError("a quantile map cannot be fitted to an empty sample")
+        if not (np.min(sample) >= 0.0 and np.max(sample) <= 1.0):  # NaN fails too
+            raise ValueError("a quantile map is fitted to scores in [0, 1] without NaN")
+        values, counts = np.unique(sample, return_counts=True)
+        mid_ranks = (np.cumsum(counts) - 0.5 * counts) / sample.size
+        if len(values) > KEEP_ALL:
+            grid = tail_levels(smallest=max(0.5 / sample.size, 1e-6))
+            if len(reference.levels) < KEEP_ALL:  # promised thresholds; a finer reference is smooth, it has no kinks
+                grid = np.union1d(grid, reference.levels)
+            right = np.searchsorted(mid_ranks, grid)
+            kept = np.unique(np.clip(np.concatenate(([0, len(values) - 1], right - 1, right)), 0, len(values) - 1))
+            values, mid_ranks = values[kept], mid_ranks[kept]
+        levels, values = _closed(mid_ranks, values)
+        return cls(levels, values, int(sample.size), fitted_for)
+
+
+class QuantileMap:
+    """Maps aggregates to the reference distribution; immutable."""
+
+    def __init__(self, fitted: FittedMap, reference: Reference) -> None:
+        self.fitted = fitted
+        self.reference = reference
+        self._x, self._y = _composed(fitted, reference)
+        self._segments = Segments([(self._x, self._y)])
+
+    @classmethod
+    def fit(cls, scores: ArrayLike, reference: Reference) -> "QuantileMap":
+        """Fit to a sample of scores in [0, 1]; ValueError when it is empty or holds NaN or other values."""
+        return cls(FittedMap.fit(scores, reference), reference)
+
+    @classmethod
+    def from_knots(cls, levels: ArrayLike, values: ArrayLike, reference: Reference) -> "QuantileMap":
+        """Rebuild from stored quantiles of the aggregate (`values` at `levels`); ValueError when they are not that."""
+        stored = FittedMap(np.array(levels, dtype=np.float64), np.array(values, dtype=np.float64), samples=1)
+        return cls(stored, reference)
+
+    @property
+    def knots(self) -> tuple[Floats, Floats]:
+        """Aggregates (strictly rising) and the scores they map to (not falling); straight in between, flat outside."""
+        return self._x.copy(), self._y.copy()
+
+    def apply(self, scores: ArrayLike) -> Floats:
+        """Map scores of any shape; the result lies in [0, 1]; NaN stays NaN."""
+        given = np.asarray(scores, dtype=np.float64)
+        return self._segments.one(0, given.reshape(-1)).reshape(given.shape)
+
+
+def _closed(levels: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Let F run to level 0 at x=0 and to level 1 at x=1, unless a tie stands there already."""
+    if values[0] > 0.0 and levels[0] > 0.0:
+        levels, values = np.insert(levels, 0, 0.0), np.insert(values, 0, 0.0)
+    if values[-1] < 1.0 and levels[-1] < 1.0:
+        levels, values = np.append(levels, 1.0), np.append(values, 1.0)
+    return levels, values
+
+
+def _composed(fitted: FittedMap, reference: Reference) -> tuple[Floats, Floats]:
+    """Return the knots of Q_ref(F(x)): the fit's own values, and the places where F reaches a knot of the reference."""
+    levels, values = _closed(fitted.levels, fitted.values)
+    x, first = np.unique(values, return_index=True)
+    last = len(values) - 1 - np.unique(values[::-1], return_index=True)[1]
+    mid = 0.5 * (levels[first] + levels[last])
+    kinks = reference.levels[(reference.levels > mid[0]) & (reference.levels < mid[-1])]
+    at_kinks = interpolate(kinks, mid, x)
+    all_x, kept = np.unique(np.concatenate((x, at_kinks)), return_index=True)  # a fitted value wins over a kink on it
+    level = np.concatenate((mid, kinks))[kept]
+    return all_x, np.maximum.accumulate(reference.quantile(np.minimum(level, 1.0)))

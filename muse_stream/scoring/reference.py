@@ -1,0 +1,125 @@
+"""The reference distribution: the score distribution promised to a tenant, for as long as it has thresholds.
+
+In: alert rates at thresholds, quantiles, or a Beta mixture. Out: a quantile function and the alert rate of a threshold.
+Law: bounded to [0, 1] and monotone. An alert is `score >= threshold`, so the alert rate is P(S >= t). The quantile
+function is piecewise linear on stored knots (for a Beta mixture: on a grid dense in both tails), so `quantile` and
+`alert_rate` are exact inverses of each other, and a quantile map can put its own knots at these kinks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betainc, betaincc
+
+from muse_stream.scoring.piecewise import Floats, interpolate, strictly_rising, tail_levels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """A distribution of scores on [0, 1], by the knots of its quantile function."""
+
+    levels: Floats
+    """[K] probabilities, strictly rising from 0 to 1."""
+    values: Floats
+    """[K] scores in [0, 1], not falling; equal neighbours are an atom (a share of events with one score)."""
+
+    BISECTIONS: ClassVar[int] = 60  # halves [0, 1] to the last bit of a double
+
+    def __post_init__(self) -> None:
+        if len(self.levels) != len(self.values) or len(self.levels) < 2:
+            raise ValueError("a reference needs as many values as levels, at least two")
+        if not (np.all(np.isfinite(self.levels)) and np.all(np.isfinite(self.values))):
+            raise ValueError("a reference's levels and values are finite numbers")
+        if self.levels[0] != 0.0 or self.levels[-1] != 1.0 or not strictly_rising(self.levels):
+            raise ValueError("a reference's levels rise strictly from 0 to 1")
+        if self.values[0] < 0.0 or self.values[-1] > 1.0 or np.any(np.diff(self.values) < 0.0):
+            raise ValueError("a reference's values do not fall and lie in [0, 1]")
+
+    @classmethod
+    def from_alert_rates(cls, rates: Mapping[float, float]) -> "Reference":
+        """Promise `{threshold: alert rate}`, e.g. `{0.2: 0.70, 0.5: 0.35}`; in between, scores spread evenly.
+
+        Thresholds lie strictly between 0 and 1, and so do the rates, which fall strictly as thresholds rise.
+        """
+        pairs = sorted((float(threshold), float(rate)) for threshold, rate in rates.items())
+        if not pairs:
+            raise ValueError("alert rates need at least one threshold")
+        thresholds = np.array([threshold for threshold, _ in pairs])
+        promised = np.array([rate for _, rate in pairs])
+        if not np.all((thresholds > 0.0) & (thresholds < 1.0)):
+            raise ValueError("thresholds lie strictly between 0 and 1")
+        if not np.all((promised > 0.0) & (promised < 1.0)) or not strictly_rising(-promised):
+            raise ValueError("alert rates lie strictly between 0 and 1 and fall strictly as thresholds rise")
+        return cls(np.concatenate(([0.0], 1.0 - promised, [1.0])), np.concatenate(([0.0], thresholds, [1.0])))
+
+    @classmethod
+    def from_quantiles(cls, levels: ArrayLike, values: ArrayLike) -> "Reference":
+        """Give the quantile function by its knots: `levels` strictly rising in [0, 1], `values` not falling in [0, 1].
+
+        Where the levels stop short of 0 or 1, the function goes on in a straight line to score 0 or 1.
+        """
+        return cls(*whole_range(_vector(levels), _vector(values)))
+
+    @classmethod
+    def beta_mixture(cls, components: Sequence[tuple[float, float, float]]) -> "Reference":
+        """Mix Beta distributions, each `(weight, a, b)`: weights >= 0 summing to 1, a and b > 0."""
+        table = np.array([tuple(component) for component in components], dtype=np.float64)
+        if table.ndim != 2 or table.shape[1] != 3 or not np.all(np.isfinite(table)):
+            raise ValueError("a Beta mixture needs at least one component (weight, a, b), all finite numbers")
+        weights, a, b = table.T
+        if np.any(weights < 0.0) or np.any(a <= 0.0) or np.any(b <= 0.0):
+            raise ValueError("a Beta mixture's weights are at least 0, its a and b above 0")
+        if abs(weights.sum() - 1.0) > 1e-6:
+            raise ValueError(f"the weights of a Beta mixture sum to 1, not {weights.sum():g}")
+        levels = tail_levels(uniform=512, per_decade=32, smallest=1e-7)
+        return cls(levels, _mixture_quantiles(levels, weights / weights.sum(), a, b))
+
+    def quantile(self, levels: ArrayLike) -> Floats:
+        """Return the score below which a share `levels` of events lies; any shape, ValueError outside [0, 1]."""
+        asked = np.asarray(levels, dtype=np.float64)
+        if not np.all((asked >= 0.0) & (asked <= 1.0)):
+            raise ValueError("levels are probabilities in [0, 1]")
+        return interpolate(asked, self.levels, self.values)
+
+    def alert_rate(self, threshold: ArrayLike) -> Floats:
+        """Return P(score >= threshold), any shape; an atom at the threshold counts as alerts."""
+        asked = np.asarray(threshold, dtype=np.float64)
+        values, first = np.unique(self.values, return_index=True)  # the first level of an atom: what lies below it
+        below = interpolate(asked, values, self.levels[first])
+        return np.where(asked > values[-1], 0.0, 1.0 - below)
+
+
+def whole_range(levels: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Add the knots (0, 0) and (1, 1) where `levels` stop short of an end."""
+    if len(levels) and levels[0] > 0.0:
+        levels, values = np.insert(levels, 0, 0.0), np.insert(values, 0, 0.0)
+    if len(levels) and levels[-1] < 1.0:
+        levels, values = np.append(levels, 1.0), np.append(values, 1.0)
+    return levels, values
+
+
+def _vector(numbers: ArrayLike) -> Floats:
+    vector: NDArray[np.float64] = np.array(numbers, dtype=np.float64)
+    if vector.ndim != 1:
+        raise ValueError("levels and values are flat lists of numbers")
+    return vector
+
+
+def _mixture_quantiles(levels: Floats, weights: Floats, a: Floats, b: Floats) -> Floats:
+    low, high = np.zeros_like(levels), np.ones_like(levels)
+    upper = levels > 0.5  # the upper half compares survival, which keeps its digits in the tail
+    for _ in range(Reference.BISECTIONS):
+        middle = 0.5 * (low + high)
+        at = middle[:, None]
+        below = np.where(
+            upper,
+            (weights * betaincc(a, b, at)).sum(axis=1) > 1.0 - levels,
+            (weights * betainc(a, b, at)).sum(axis=1) < levels,
+        )
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    values = np.maximum.accumulate(0.5 * (low + high))
+    values[0], values[-1] = 0.0, 1.0
+    return np.asarray(values, dtype=np.float64)

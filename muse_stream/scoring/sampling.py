@@ -1,0 +1,49 @@
+"""Which events a sampled shadow sees: a function of the event id alone.
+
+In: event ids as fixed-width bytes. Out: a number in [0, 1) per event, and `sampled(ids, rate)`.
+Law: no randomness, no position, no width of the array enters: an id is in the sample everywhere or nowhere, and a
+smaller rate's sample is part of a larger one's. FNV-1a, 64 bit (Fowler, Noll, Vo), then MurmurHash3's finaliser, since
+FNV alone leaves the high bits of short ids badly mixed. One step per byte column, none per event.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_stream.scoring.piecewise import Floats
+
+_OFFSET: Final = np.uint64(0xCBF29CE484222325)
+_PRIME: Final = np.uint64(0x100000001B3)
+_MIX_1: Final = np.uint64(0xFF51AFD7ED558CCD)
+_MIX_2: Final = np.uint64(0xC4CEB9FE1A85EC53)
+_SHIFT: Final = np.uint64(33)
+
+
+def hashed(ids: NDArray[np.bytes_]) -> NDArray[np.uint64]:
+    """Return a 64-bit hash per id (trailing NUL bytes, which numpy cannot tell from padding, do not count)."""
+    hashes = np.full(len(ids), _OFFSET, dtype=np.uint64)
+    width = ids.dtype.itemsize
+    if width and len(ids):
+        lengths: NDArray[Any] = np.strings.str_len(ids)
+        shortest = int(lengths.min())
+        columns = np.ascontiguousarray(np.ascontiguousarray(ids).view(np.uint8).reshape(len(ids), width).T)
+        for position in range(int(lengths.max())):
+            step = (hashes ^ columns[position]) * _PRIME
+            hashes = step if position < shortest else np.where(position < lengths, step, hashes)
+    hashes ^= hashes >> _SHIFT
+    hashes *= _MIX_1
+    hashes ^= hashes >> _SHIFT
+    hashes *= _MIX_2
+    hashes ^= hashes >> _SHIFT
+    return hashes
+
+
+def position(ids: NDArray[np.bytes_]) -> Floats:
+    """Return each id's place in [0, 1): the upper 53 bits of its hash, so every value is exact in a double."""
+    return np.asarray((hashed(ids) >> np.uint64(11)).astype(np.float64) * 2.0**-53, dtype=np.float64)
+
+
+def sampled(ids: NDArray[np.bytes_], rate: float) -> NDArray[np.bool_]:
+    """Tell which ids belong to the sample of a share `rate` in [0, 1]: all at 1, none at 0."""
+    return np.asarray(position(ids) < rate, dtype=np.bool_)

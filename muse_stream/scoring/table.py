@@ -1,0 +1,27 @@
+"""One decoded batch, as the scoring core sees it.
+
+In: the columns that a snapshot asked for (`Snapshot.needs`). Out: a value that routing and the plan read, never change.
+Law: every column has `rows` entries; row numbers in answers are positions in this table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_stream.scoring.columns import Categorical, Column
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventTable:
+    """A batch of events as columns."""
+
+    rows: int
+    tenant: Categorical
+    intent: Mapping[str, Categorical]
+    """Intent attribute -> column; `tenant` is not repeated here."""
+    features: Mapping[str, Column]
+    """Dotted field -> column."""
+    ids: NDArray[np.bytes_] | None = None
+    """Event ids as fixed-width bytes ('S'); needed only when a route samples (`Snapshot.needs_ids`)."""

@@ -24,6 +24,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SAID] = []
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the broker, so that `make test-unit` can leave it out: nobody has to remember to."""
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.broker)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for line in config.stash[_SAID]:
         terminalreporter.write_line(line)

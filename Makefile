@@ -1,0 +1,76 @@
+# Everything from a fresh clone: `make demo` and `make test` set up what they need and say what they cannot.
+# The second time they find it in place (.venv, .cache) and start at once.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install fmt lint type imports test test-unit coverage demo perf kafka lock up down ci clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := muse_stream tests $(wildcard perf)
+COMPOSE := docker compose --file deploy/compose.yaml
+# extra arguments: make test ARGS="-k ladder", make demo ARGS="--events FILE.parquet"
+ARGS ?=
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): requirements-dev.lock pyproject.toml deploy/setup.sh
+	@sh deploy/setup.sh
+	@touch $@
+
+install: $(READY) ## make .venv with the pinned dependencies and this package (all other targets do it when needed)
+
+fmt: $(READY) ## format the code and apply the safe fixes of the linter
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+lint: $(READY) type imports ## everything that reads the code without running it: ruff, mypy strict, import contracts
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+
+type: $(READY) ## mypy, strict
+	@$(BIN)/mypy $(SOURCES)
+
+imports: $(READY) ## the import contracts of pyproject.toml
+	@$(BIN)/lint-imports
+
+kafka: $(READY) ## fetch what the real broker needs (image or jars) and say which one it will be
+	@$(BIN)/python -m muse_stream.demo.broker
+
+test: $(READY) kafka ## all tests, the real broker included, with coverage
+	@$(BIN)/pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+test-unit: $(READY) ## the tests that need no broker
+	@$(BIN)/pytest -m "not broker" $(ARGS)
+
+coverage: $(READY) kafka ## all tests, and where no test goes: terminal and htmlcov/index.html
+	@$(BIN)/pytest --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
+
+demo: $(READY) kafka ## the guided demo on a real broker; ends by itself
+	@$(BIN)/muse-stream demo $(ARGS)
+
+perf: $(READY) kafka ## the benchmarks behind the README's table
+	@$(BIN)/python -m perf $(ARGS)
+
+lock: $(READY) ## pin all dependencies anew: the newest that pyproject.toml admits, with hashes, naming no index
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --constraint requirements.lock --extra dev pyproject.toml \
+		--output-file requirements-dev.lock
+
+up: ## broker and live worker in containers (deploy/compose.yaml)
+	@$(COMPOSE) up --build --detach --wait
+
+down: ## stop and remove what `make up` started
+	@$(COMPOSE) down --volumes
+
+ci: ## what .ci/run does: lint and test
+	@./.ci/run
+
+clean: ## remove everything that was made here: .venv, .cache, build leftovers
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov \
+		build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

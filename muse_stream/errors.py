@@ -68,6 +68,13 @@ class StoreError(MuseError):
 class StreamError(MuseError):
     """Kafka did not do what was asked; the subclass says what to do about it."""
 
+    def __init__(self, message: str, *, topic: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.topic = topic
+        """The topic it is about, where Kafka says so."""
+        self.code = code
+        """Kafka's name of the error, e.g. `MSG_SIZE_TOO_LARGE`."""
+
 
 class Retriable(StreamError):
     """Call the same operation again, inside one deadline."""
@@ -75,11 +82,6 @@ class Retriable(StreamError):
 
 class Abortable(StreamError):
     """The transaction is lost: abort it, build new producers, rewind to the committed offsets."""
-
-    def __init__(self, message: str, *, topic: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.topic = topic
-        self.code = code
 
 
 class Fatal(StreamError):

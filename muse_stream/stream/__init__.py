@@ -1,0 +1,1 @@
+"""Kafka: consume, transaction, worker loop, dead letters, topics, supervisor. confluent_kafka lives here only."""

@@ -35,6 +35,8 @@ PRODUCER: dict[str, Any] = {
     "enable.idempotence": True,
     "acks": "all",
     "linger.ms": 5,
+    # the default of 1 MB refuses what topics may allow, dead letters of oversize events above all; the broker decides
+    "message.max.bytes": 64 * 1024 * 1024,
     "compression.type": "lz4",
     "partitioner": "murmur2_random",  # what Java producers do: equal keys meet in one partition whoever wrote them
 }
@@ -82,12 +84,12 @@ def typed(error: KafkaError | KafkaException) -> StreamError:
         error = inner
     message = f"{error.name()}: {error.str()}"
     if error.fatal():
-        return Fatal(message)
+        return Fatal(message, code=error.name())
     if error.txn_requires_abort():
         return Abortable(message, code=error.name())
     if error.retriable():
-        return Retriable(message)
-    return Fatal(message)
+        return Retriable(message, code=error.name())
+    return Fatal(message, code=error.name())
 
 
 def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:

@@ -1,0 +1,26 @@
+"""One time budget for several calls.
+
+In: seconds. Out: how many are left for the next call. Law: calls that share a `Deadline` cannot together take longer
+than its budget; waiting inside a rebalance callback or a transaction always has one.
+"""
+
+import time
+from collections.abc import Callable
+
+
+class Deadline:
+    """A moment on the monotonic clock."""
+
+    def __init__(self, budget_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._end = clock() + budget_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self._end - self._clock())
+
+    @property
+    def over(self) -> bool:
+        """Whether the budget is spent."""
+        return self.left_s == 0.0

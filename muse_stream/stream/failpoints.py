@@ -1,0 +1,46 @@
+"""Places where a test can make this process die or stand still: every step of a transaction.
+
+In: the variable `MUSE_FAILPOINTS`, e.g. `after-produce=kill:0.02,before-commit=stop:0.01` (action:probability).
+Out: `failpoint(name)`, called by the committing thread and the worker; nothing happens unless the variable is set.
+Law: a name that is not in `STEPS`, or an action that is not in `ACTIONS`, is refused at start, so that a fault test
+cannot pass because of a typing error.
+"""
+
+import os
+import random
+import signal
+from collections.abc import Callable, Mapping
+
+VARIABLE = "MUSE_FAILPOINTS"
+STEPS = ("after-poll", "after-produce", "after-flush", "after-send-offsets", "before-commit", "after-commit")
+ACTIONS: Mapping[str, signal.Signals] = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+Failpoint = Callable[[str], None]
+
+
+def nothing(_name: str) -> None:
+    """The failpoint of every real run."""
+
+
+def from_environment() -> Failpoint:
+    """Read `MUSE_FAILPOINTS`; raises ValueError on an unknown step or action."""
+    text = os.environ.get(VARIABLE, "")
+    if not text:
+        return nothing
+    rules: dict[str, tuple[signal.Signals, float]] = {}
+    for entry in text.split(","):
+        step, _, rest = entry.partition("=")
+        action, _, probability = rest.partition(":")
+        if step not in STEPS or action not in ACTIONS:
+            raise ValueError(
+                f"{VARIABLE}: '{entry}' is not STEP=ACTION[:PROBABILITY]; steps {STEPS}, actions {tuple(ACTIONS)}"
+            )
+        rules[step] = (ACTIONS[action], float(probability or 1))
+    dice = random.Random(os.getpid())  # noqa: S311  # not for secrets: it only spreads the faults
+
+    def strike(name: str) -> None:
+        rule = rules.get(name)
+        if rule and dice.random() < rule[1]:
+            os.kill(os.getpid(), rule[0])
+
+    return strike

@@ -1,0 +1,74 @@
+"""Which event topics may be read: those whose answers have somewhere to go.
+
+In: the topology, the cluster's topics, and complaints about single topics. Out: the set of blocked event topics.
+Law: one tenant's missing topic, lost permission or vanished offset stops that tenant, never the others; it is said
+once, tried again every few seconds, and goes on by itself when the cause is gone. Nothing is read that could not be
+answered, so nothing is lost.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+
+from muse_stream.errors import Retriable
+from muse_stream.stream.intake import Log
+from muse_stream.stream.records import Topology
+
+RETRY_S = 5.0
+REFRESH_S = 30.0
+
+
+class TopicGate:
+    """Holds the cluster's topics as last seen, and the event topics somebody complained about."""
+
+    def __init__(
+        self, topics: Callable[[], Mapping[str, int]], log: Log, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._topics, self._log, self._clock = topics, log, clock
+        self._partitions: Mapping[str, int] = {}
+        self._complaints: dict[str, float] = {}
+        self._blocked: frozenset[str] = frozenset()
+        self._next = 0.0
+
+    @property
+    def blocked(self) -> frozenset[str]:
+        """Event topics that must not be read now."""
+        return self._blocked
+
+    def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has, 0 when it is unknown."""
+        return self._partitions.get(topic, 0)
+
+    def complain(self, event_topic: str, why: str) -> None:
+        """Block an event topic until its next trial."""
+        self._log.error("tenant-paused", topic=event_topic, why=why)
+        self._complaints[event_topic] = self._clock() + RETRY_S
+        self._next = 0.0
+
+    def review(self, topology: Topology, *, at_once: bool = False) -> bool:
+        """Look again when it is time (or `at_once`); True when the set of blocked topics changed."""
+        now = self._clock()
+        if not at_once and now < self._next:
+            return False
+        try:
+            self._partitions = self._topics()
+        except Retriable as error:
+            self._log.warning("topics-unknown", why=str(error))
+            self._next = now + RETRY_S
+            return False
+        self._complaints = {topic: until for topic, until in self._complaints.items() if until > now}
+        blocked = self._missing(topology) | self._complaints.keys()
+        changed, self._blocked = blocked != self._blocked, frozenset(blocked)
+        self._next = now + (RETRY_S if blocked else REFRESH_S)
+        return changed
+
+    def _missing(self, topology: Topology) -> set[str]:
+        blocked = set()
+        for event_topic, outputs in topology.outputs.items():
+            absent = sorted(topic for topic in outputs if topic not in self._partitions)
+            if absent:
+                blocked.add(event_topic)
+                if event_topic not in self._blocked:
+                    self._log.error("tenant-paused", topic=event_topic, why=f"no topic {', '.join(absent)}")
+        for event_topic in self._blocked - blocked - self._complaints.keys():
+            self._log.info("tenant-resumed", topic=event_topic)
+        return blocked

@@ -1,0 +1,240 @@
+"""The consuming side of a worker: a group member that knows exactly where it stands.
+
+In: topics. Out: `Collected` batches with the group metadata they were polled under. Law:
+  - every partition starts at an explicit offset that `committed()` gave, asked until it answers, or at the beginning
+    when there is none (R1: librdkafka would obey `auto.offset.reset` when a rebalance interrupts its own look-up);
+  - only this thread touches the consumer (R2); no callback returns while a batch is neither committed nor lost;
+  - after a rebalance, what was collected is dropped and read again from the committed offsets: always right;
+  - it never goes back below what this process has seen committed.
+"""
+
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from muse_stream.errors import Fatal
+from muse_stream.stream import client
+from muse_stream.stream.deadline import Deadline
+from muse_stream.stream.records import TopicPartitionKey
+
+COMMITTED_S = 20.0
+"""How long to ask for committed offsets: a dead worker's open transaction hides them for its timeout plus the scan."""
+IDLE_POLL_S = 0.1
+LOST_OFFSETS = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+
+
+class Log(Protocol):
+    """What this package asks of a log: an event's name and its facts."""
+
+    def debug(self, event: str, **facts: Any) -> Any: ...  # noqa: D102
+    def info(self, event: str, **facts: Any) -> Any: ...  # noqa: D102
+    def warning(self, event: str, **facts: Any) -> Any: ...  # noqa: D102
+    def error(self, event: str, **facts: Any) -> Any: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Collected:
+    """Messages in the order Kafka gave them, and the group as it was when the first was polled."""
+
+    messages: list[Message]
+    metadata: Any
+
+
+class Intake:
+    """A consumer group member. `settle(lost)` must leave nothing in flight: committed, or given up when `lost`."""
+
+    def __init__(self, consumer: Consumer, settle: Callable[[bool], None], log: Log) -> None:
+        self._consumer, self._settle, self._log = consumer, settle, log
+        self._floor: dict[TopicPartitionKey, int] = {}
+        self._handed: dict[TopicPartitionKey, int] = {}
+        self._blocked: frozenset[str] = frozenset()
+        self._rebalanced = False
+        self.lost_offsets: set[str] = set()
+        """Topics whose committed offset no longer exists: somebody has to decide, the worker must not."""
+
+    def subscribe(self, topics: Iterable[str]) -> None:
+        """Read these topics; a change of subscription rebalances the group."""
+        self._consumer.subscribe(
+            sorted(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def collect(self, most: int, linger_s: float) -> Collected | None:
+        """Return up to `most` messages: all that are there and what comes within `linger_s`; None without any."""
+        # poll, then consume what is there: `consume(n, t)` would wait the full t for n messages
+        first = self._consumer.poll(IDLE_POLL_S)
+        if first is None:
+            return self._after_rebalance(None)
+        metadata = self._consumer.consumer_group_metadata()
+        messages = [first]
+        deadline = Deadline(linger_s)
+        while len(messages) < most:
+            messages += self._consumer.consume(most - len(messages), 0)
+            if len(messages) >= most or deadline.over:
+                break
+            following = self._consumer.poll(deadline.left_s)
+            if following is None:
+                break
+            messages.append(following)
+        return self._after_rebalance(self._checked(messages, metadata))
+
+    def handed(self, following: dict[TopicPartitionKey, int]) -> None:
+        """Note that records below these offsets are with the committing thread."""
+        self._handed.update(following)
+
+    def committed(self, following: dict[TopicPartitionKey, int]) -> None:
+        """Note that these offsets are committed: nothing here ever goes below them again."""
+        self._floor.update(following)
+
+    def rewind(self) -> None:
+        """Go back to the committed offsets on every assigned partition; nothing may be in flight."""
+        self._rebalanced = False
+        partitions = self._consumer.assignment()
+        if not partitions:
+            return
+        self._consumer.incremental_unassign(partitions)
+        self._assign(partitions)
+
+    def block(self, topics: frozenset[str]) -> None:
+        """Pause exactly these topics; those blocked before and not named now go on where they stood."""
+        assigned = self._consumer.assignment()
+        self._consumer.resume([p for p in assigned if p.topic in self._blocked - topics])
+        self._consumer.pause([p for p in assigned if p.topic in topics - self._blocked])
+        self._blocked = topics
+
+    def leave(self) -> None:
+        """Leave the group now, so that others take the partitions at once.
+
+        A static member that only closes stays a member until its session ends: librdkafka sends no LeaveGroup for it.
+        After `unsubscribe()` it does.
+        """
+        self._consumer.unsubscribe()
+        deadline = Deadline(1.0)
+        while not deadline.over and self._consumer.poll(0.05) is not None:
+            pass
+
+    def close(self) -> None:
+        """Close the consumer; a static member keeps its place for its session."""
+        self._consumer.close()
+
+    def lag(self) -> int:
+        """Return records known to wait in assigned partitions, from cached watermarks; no request is sent."""
+        total = 0
+        for partition in self._consumer.assignment():
+            low, high = self._consumer.get_watermark_offsets(partition, cached=True)
+            key = (partition.topic, partition.partition)
+            if high > 0:
+                total += max(0, high - self._handed.get(key, max(low, 0)))
+        return total
+
+    def _checked(self, messages: list[Message], metadata: Any) -> Collected | None:
+        sound = [message for message in messages if message.error() is None]
+        if len(sound) < len(messages):
+            self._report([message for message in messages if message.error() is not None])
+        if sound and not joined(metadata):
+            # generation -1 skips the broker's check of transactional commits: such a batch must never be committed
+            self._rebalanced = True
+            return None
+        return Collected(sound, metadata) if sound else None
+
+    def _after_rebalance(self, collected: Collected | None) -> Collected | None:
+        if not self._rebalanced:
+            return collected
+        self._settle(False)
+        self.rewind()
+        return None
+
+    def _report(self, faults: list[Message]) -> None:
+        for message in faults:
+            error, topic = message.error(), message.topic()
+            if error is not None and error.code() in LOST_OFFSETS and topic:
+                self.lost_offsets.add(topic)
+                self._log.error("offsets-lost", topic=topic, partition=message.partition(), error=error.str())
+            elif error is not None and error.fatal():
+                raise Fatal(f"consumer: {error.str()}")
+            elif error is not None:
+                self._log.warning("consume-error", topic=topic, code=error.name(), error=error.str())
+
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._rebalanced = True  # the group's generation moved, also for partitions that stayed
+        self._log.info("assigned", partitions=len(partitions))
+        if partitions:
+            self._assign(partitions)
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._rebalanced = True
+        self._log.info("revoked", partitions=len(partitions))
+        self._settle(False)
+        self._give_up(partitions)
+
+    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._rebalanced = True
+        self._log.warning("lost", partitions=len(partitions))
+        self._settle(True)
+        self._give_up(partitions)
+
+    def _give_up(self, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            # others may go on from here, and an operator may set offsets back: the floor holds while we own it
+            self._floor.pop((partition.topic, partition.partition), None)
+            self._handed.pop((partition.topic, partition.partition), None)
+        self._consumer.incremental_unassign(partitions)
+
+    def _assign(self, partitions: list[TopicPartition]) -> None:
+        starts = self._starts(partitions)
+        for start in starts:
+            key = (start.topic, start.partition)
+            floor = self._floor.get(key)
+            if floor is not None and start.offset < floor:
+                raise Fatal(f"{key} would start at {start.offset}, below the committed {floor}")
+            if start.offset >= 0:
+                self._handed[key] = start.offset
+        self._consumer.incremental_assign(starts)
+        self._consumer.pause([start for start in starts if start.topic in self._blocked])
+
+    def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        starts = []
+        for answer in self._ask_committed(partitions):
+            offset = answer.offset
+            if offset < 0:
+                offset = OFFSET_BEGINNING
+                self._warn_when_old(answer)
+            starts.append(TopicPartition(answer.topic, answer.partition, offset))
+        return starts
+
+    def _ask_committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        deadline = Deadline(COMMITTED_S)
+        plain = [TopicPartition(p.topic, p.partition) for p in partitions]
+        while True:
+            try:
+                answers = self._consumer.committed(plain, timeout=min(2.0, max(deadline.left_s, 0.1)))
+            except KafkaException as error:
+                problem: object = client.typed(error)
+            else:
+                problem = next((answer.error for answer in answers if answer.error), None)
+                if problem is None:
+                    return answers
+            if deadline.over:
+                raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}")
+
+    def _warn_when_old(self, partition: TopicPartition) -> None:
+        try:
+            low, _high = self._consumer.get_watermark_offsets(partition, timeout=2.0)
+        except KafkaException:
+            return
+        if low > 0:
+            # an expired commit looks like a new topic; records before `low` are gone either way
+            self._log.warning("starts-without-commit", topic=partition.topic, partition=partition.partition, low=low)
+
+
+def joined(metadata: Any) -> bool:
+    """Whether the opaque group metadata is that of a member: generation >= 0 and a member id."""
+    text = bytes(metadata)
+    magic, head = b"CGMDv2:", 11
+    if not text.startswith(magic):
+        raise Fatal("consumer group metadata has an unknown form; this release of librdkafka must be checked first")
+    (generation,) = struct.unpack_from("=i", text, len(magic))
+    _group, member, *_rest = text[head:].split(b"\0")
+    return generation >= 0 and member != b""

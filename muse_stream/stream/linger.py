@@ -1,0 +1,30 @@
+"""When to commit: the adaptive linger.
+
+In: how long each transaction took. Out: how long to go on collecting before the next one.
+Law: the linger is the configured floor while transactions are cheap, and follows their measured cost above it, so that
+committing never takes more than about half of the worker's time; it never passes the ceiling.
+
+Why: a transaction costs per partition touched. A burst over many tenants makes each dearer; committing as often as
+before would leave no time for work, the backlog would grow, and with it the number of partitions per transaction.
+"""
+
+
+class AdaptiveLinger:
+    """An exponentially weighted mean of the transactions' cost, as a waiting time in seconds."""
+
+    def __init__(self, floor_s: float, ceiling_s: float = 0.25, weight: float = 0.2) -> None:
+        if not 0 <= floor_s <= ceiling_s or not 0 < weight <= 1:
+            raise ValueError(
+                f"want 0 <= floor_s <= ceiling_s and 0 < weight <= 1, got {floor_s}, {ceiling_s}, {weight}"
+            )
+        self._floor_s, self._ceiling_s, self._weight = floor_s, ceiling_s, weight
+        self._cost_s = 0.0
+
+    def observe(self, cost_s: float) -> None:
+        """Take in what one transaction cost, from its first flush to the commit's answer."""
+        self._cost_s += self._weight * (cost_s - self._cost_s)
+
+    @property
+    def seconds(self) -> float:
+        """How long the next batch may collect."""
+        return min(max(self._floor_s, self._cost_s), self._ceiling_s)

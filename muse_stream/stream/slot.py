@@ -1,0 +1,80 @@
+"""One slot's Kafka clients, joined to a worker.
+
+In: where Kafka is, who this slot is, and a source of compiled generations. Out: a `Worker` ready to run.
+Law: a slot's names are stable across restarts: the group instance (a static member) and the two transactional ids,
+which share the prefix `muse-<group>`, so that one prefixed ACL covers them. A successor that bears the names ends what its
+predecessor left open.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream import client
+from muse_stream.stream.committer import Committed, Committer
+from muse_stream.stream.deadline import Deadline
+from muse_stream.stream.failpoints import Failpoint
+from muse_stream.stream.intake import Intake, Log
+from muse_stream.stream.records import Role, Scorer
+from muse_stream.stream.transaction import open_producer
+from muse_stream.stream.worker import Limits, Meter, Worker
+
+SESSION_MS = 10_000
+"""Safe with transactions that end after 5 s: a dead member's records are readable before its partitions move."""
+MAX_POLL_MS = 60_000
+OPEN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SlotName:
+    """Who a worker is: its role and lane make the consumer group, its host name and number its place in it."""
+
+    role: Role
+    lane: str
+    host: str
+    number: int
+
+    @property
+    def group(self) -> str:
+        """The consumer group: live and shadow workers of a lane have offsets of their own."""
+        return f"muse.{self.lane}.{self.role}"
+
+    @property
+    def instance(self) -> str:
+        """The static member; also what a dead letter calls its worker."""
+        return f"{self.host}-{self.number}"
+
+    def transactional_id(self, half: int) -> str:
+        """The id of one of the two producers."""
+        return f"muse-{self.group}-{self.instance}-{'ab'[half]}"
+
+
+def open_worker(
+    settings: KafkaSettings,
+    name: SlotName,
+    next_scorer: Callable[[], Scorer | None],
+    *,
+    meter: Meter,
+    log: Log,
+    limits: Limits,
+    failpoint: Failpoint,
+) -> Worker:
+    """Build a slot's worker; both transactional ids are initialised before its first poll."""
+
+    def intake(settle: Callable[[bool], None]) -> Intake:
+        names = {"group.id": name.group, "group.instance.id": name.instance}
+        group = {
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": SESSION_MS,
+            "heartbeat.interval.ms": 1_000,
+            "max.poll.interval.ms": MAX_POLL_MS,
+            "topic.metadata.refresh.interval.ms": 5_000,
+        }
+        return Intake(client.consumer(settings, **names, **group), settle, log)
+
+    def committer(landed: Callable[[Committed], None]) -> Committer:
+        return Committer(
+            lambda half: open_producer(settings, name.transactional_id(half), Deadline(OPEN_S)), failpoint, landed
+        )
+
+    return Worker(name.instance, intake, committer, next_scorer, meter, log, limits, failpoint)

@@ -1,0 +1,168 @@
+"""One transactional id: a producer that publishes a batch and its offsets, or nothing.
+
+In: records, consumed offsets, the group metadata they were polled under. Out: a committed transaction, or a
+`StreamError` whose type says what to do. Law: a producer that met any error or timeout is thrown away, never used
+again, and its successor's `init_transactions` ends whatever it left open; whether a doubtful commit took place is
+only ever learned from `committed()`.
+
+Why: librdkafka speaks the protocol before KIP-890 and retries EndTxn by itself, so a late retry could end a later
+transaction of the same producer; a new epoch fences it (kafka.md 2.1).
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream import client
+from muse_stream.stream.deadline import Deadline
+
+FIRST_INIT_S = 0.25
+"""After a crash `init_transactions` meets CONCURRENT_TRANSACTIONS and sleeps 0.5-1 s inside librdkafka; a fresh
+producer that asks anew is faster (R5)."""
+
+TIMEOUT_MS = 5_000
+"""The broker aborts a silent transaction after this; below the session timeout always, so that a dead worker's
+partitions are readable when they are handed over."""
+
+
+class TransactionalProducer:
+    """A producer that has been initialised under a transactional id. Made by `open_producer`."""
+
+    def __init__(self, producer: Producer, faults: "DeliveryFaults") -> None:
+        self._producer = producer
+        self._faults = faults
+        self.produce = producer.produce
+        """librdkafka's own `produce(topic, value, key, partition, ...)`: called once a record, so no wrapper."""
+
+    def begin(self) -> None:
+        """Open a transaction on this side; the broker learns of it with the first record."""
+        self._call(lambda _timeout: self._producer.begin_transaction(), Deadline(1.0))
+
+    def make_room(self, timeout_s: float) -> None:
+        """Let deliveries proceed when the local queue is full."""
+        self._producer.poll(timeout_s)
+
+    def flush(self, deadline: Deadline) -> None:
+        """Wait until the broker has acknowledged every record; raises `Abortable` naming a refused topic."""
+        left = self._producer.flush(deadline.left_s)
+        self._faults.check()
+        if left:
+            raise Abortable(f"{left} records not acknowledged in time", code="_TIMED_OUT")
+
+    def send_offsets(self, offsets: list[TopicPartition], metadata: Any, deadline: Deadline) -> None:
+        """Make the consumed offsets part of the transaction; the broker checks the group's generation here."""
+        self._call(lambda timeout: self._producer.send_offsets_to_transaction(offsets, metadata, timeout), deadline)
+
+    def commit(self, deadline: Deadline) -> None:
+        """Commit; after an error the outcome is unknown and must be read from `committed()`."""
+        self._call(self._producer.commit_transaction, deadline)
+        self._faults.check()
+
+    def partition_counts(self, timeout_s: float) -> dict[str, int]:
+        """Return topic -> number of partitions, of every topic that can be seen."""
+        try:
+            topics = self._producer.list_topics(timeout=timeout_s).topics
+        except KafkaException as error:
+            raise Retriable(f"cannot list topics: {client.typed(error)}") from error
+        return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+
+    def discard(self) -> None:
+        """Throw the producer away; off this thread, since closing waits for the broker."""
+        producer = self._producer
+        del self._producer, self.produce
+        threading.Thread(target=_destroy, args=(producer,), name="discard-producer", daemon=True).start()
+
+    def _call(self, operation: Callable[[float], Any], deadline: Deadline) -> None:
+        while True:
+            try:
+                operation(deadline.left_s)
+                return
+            except KafkaException as error:
+                problem = client.typed(error)
+                if not isinstance(problem, Retriable) or deadline.over:
+                    raise self._faults.first() or problem from error
+
+
+class DeliveryFaults:
+    """The first record that the broker refused, with its topic; filled by librdkafka's delivery reports."""
+
+    def __init__(self) -> None:
+        self._first: Abortable | None = None
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        """Take a delivery report (only failures are reported)."""
+        # an aborted transaction purges what was still queued: an effect, not a cause
+        if (
+            error is not None
+            and self._first is None
+            and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
+        ):
+            self._first = Abortable(
+                f"{message.topic()}: {error.name()}: {error.str()}", topic=message.topic(), code=error.name()
+            )
+
+    def first(self) -> Abortable | None:
+        """Return what went wrong first, if anything did."""
+        return self._first
+
+    def check(self) -> None:
+        """Raise what went wrong first, if anything did."""
+        if self._first is not None:
+            raise self._first
+
+
+def open_producer(settings: KafkaSettings, transactional_id: str, deadline: Deadline) -> TransactionalProducer:
+    """Return a producer ready for transactions; ends what an earlier holder of the id left open.
+
+    Raises `Fatal` when the broker refuses the id, `Retriable` when the deadline passes.
+    """
+    patience_s = FIRST_INIT_S
+    while True:
+        faults = DeliveryFaults()
+        producer = client.producer(settings, **_configuration(transactional_id), on_delivery=faults)
+        try:
+            producer.init_transactions(min(patience_s, max(deadline.left_s, 0.05)))
+            return TransactionalProducer(producer, faults)
+        except KafkaException as error:
+            problem = client.typed(error)
+            threading.Thread(target=_destroy, args=(producer,), name="discard-producer", daemon=True).start()
+            if not _passing(error):
+                raise Fatal(f"transactional id {transactional_id}: {problem}") from error
+            if deadline.over:
+                raise Retriable(f"transactional id {transactional_id} not initialised in time: {problem}") from error
+        patience_s = min(patience_s * 2, 5.0)
+
+
+def _configuration(transactional_id: str) -> dict[str, Any]:
+    return {
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": TIMEOUT_MS,
+        "message.max.bytes": 16_777_216,  # a dead letter carries the event and headers; the topic's own limit decides
+        "delivery.report.only.error": True,  # a callback a record would cost as much as scoring it
+        "queue.buffering.max.messages": 500_000,
+        "linger.ms": 5,
+        "topic.metadata.propagation.max.ms": 3_000,  # how long an unknown topic may hold up its batch
+    }
+
+
+def _passing(error: KafkaException) -> bool:
+    inner = error.args[0]
+    return bool(inner.retriable()) or inner.code() in (
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._FENCED,  # a late init of the producer we have just thrown away
+        KafkaError.CONCURRENT_TRANSACTIONS,
+    )
+
+
+def _destroy(producer: Producer) -> None:
+    try:
+        producer.purge(in_queue=True, in_flight=True, blocking=False)
+    except (KafkaException, StreamError):
+        return
+    del producer

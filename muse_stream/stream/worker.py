@@ -1,0 +1,297 @@
+"""The worker loop: collect, score, publish, hand over for committing.
+
+In: an `Intake`, a `Committer`, compiled generations. Out: answers and dead letters, exactly once.
+Law: a batch's answers, dead letters and offsets are one transaction. Whatever goes wrong with Kafka ends in one place,
+`_recover`: new producers (which end what the old ones left open), then back to the committed offsets. A fault that
+follows the data is cornered by halving the batch until it stands alone; then it is a dead letter, or its topic waits.
+
+    run: _turn ... _turn          collect -> score -> begin -> publish -> submit      (the last batch commits meanwhile)
+           `- Abortable -> _recover                       Fatal -> out of the process; the supervisor starts another
+"""
+
+import itertools
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+from confluent_kafka import Message
+
+from muse_stream.errors import Abortable, Fatal, Reason, Rejected, Retriable, Stage, StreamError
+from muse_stream.stream.committer import Committed, Committer, Pending
+from muse_stream.stream.deadline import Deadline
+from muse_stream.stream.failpoints import Failpoint, nothing
+from muse_stream.stream.gate import TopicGate
+from muse_stream.stream.intake import Collected, Intake, Log
+from muse_stream.stream.linger import AdaptiveLinger
+from muse_stream.stream.publish import publish
+from muse_stream.stream.records import Answer, DeadLetter, Outgoing, RawBatch, Scorer
+
+DRAIN_S = 8.0
+SETTLE_S = 6.0
+REOPEN_S = 30.0
+FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
+"""An orphan and its restarted twin would fence each other for ever (R8): after so many in a minute, one leaves."""
+
+TOPIC_FAULTS = frozenset(
+    {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_AUTHORIZATION_FAILED", "_NOENT"}
+)
+RECORD_FAULTS = frozenset(
+    {"MSG_SIZE_TOO_LARGE", "INVALID_RECORD", "INVALID_MSG", "INVALID_MSG_SIZE", "RECORD_LIST_TOO_LARGE", "_BAD_MSG"}
+)
+
+
+class Meter(Protocol):
+    """What the worker tells whoever measures it."""
+
+    def scored(self, events: int, answers: int, seconds: float) -> None: ...  # noqa: D102
+    def dead_letter(self, reason: str) -> None: ...  # noqa: D102
+    def committed(self, events: int, seconds: float) -> None: ...  # noqa: D102
+    def aborted(self, code: str) -> None: ...  # noqa: D102
+    def lag(self, records: int) -> None: ...  # noqa: D102
+    def generation(self, number: int) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one transaction may hold, and how long it may collect at least."""
+
+    batch_events: int = 10_000
+    linger_s: float = 0.005
+
+
+class Worker:
+    """One worker slot. `run` returns after `stop`; `busy_since` tells a watchdog since when a batch is in hand."""
+
+    def __init__(
+        self,
+        name: str,
+        open_intake: Callable[[Callable[[bool], None]], Intake],
+        open_committer: Callable[[Callable[[Committed], None]], Committer],
+        next_scorer: Callable[[], Scorer | None],
+        meter: Meter,
+        log: Log,
+        limits: Limits,
+        failpoint: Failpoint = nothing,
+    ) -> None:
+        self.name = name
+        self.busy_since: float | None = None
+        self.ready = False
+        self._open_committer, self._next_scorer = open_committer, next_scorer
+        self._meter, self._log, self._limits, self._failpoint = meter, log, limits, failpoint
+        self._linger = AdaptiveLinger(limits.linger_s)
+        self._most = limits.batch_events
+        self._condemned: set[tuple[str, int, int]] = set()
+        self._fenced: list[float] = []
+        self._attempts = itertools.count(secrets.randbits(40) << 22)
+        self._stopping = threading.Event()
+        self._scorer = _wanted(next_scorer())
+        self._committer = open_committer(self._on_committed)
+        self._gate = TopicGate(lambda: self._committer.partition_counts(5.0), log)
+        self._intake = open_intake(self._settle)
+        self._landed: list[Committed] = []
+
+    def stop(self) -> None:
+        """Ask the loop to end after the batch in hand; safe in a signal handler."""
+        self._stopping.set()
+
+    def run(self, *, leave: Callable[[], bool] = lambda: False) -> None:
+        """Work until `stop`, then commit what is in flight; leave the group at once if `leave()` says so."""
+        self._review(at_once=True)
+        self._intake.subscribe(self._scorer.topology.outputs)
+        self._meter.generation(self._scorer.number)
+        self.ready = True
+        while not self._stopping.is_set():
+            self._swap()
+            self._review()
+            self._account()
+            try:
+                self._turn()
+            except (Abortable, Retriable) as error:
+                self._recover(error)
+            except Fatal as error:
+                self._tolerate(error)
+                self._recover(error)
+        self._close(leave())
+
+    def _turn(self) -> None:
+        self._committer.raise_failure()
+        collected = self._intake.collect(self._most, self._linger.seconds)
+        if collected is None:
+            return
+        self.busy_since = time.monotonic()
+        batch = raw_batch(collected.messages)
+        pending = self._pending(collected, batch)
+        self._failpoint("after-poll")
+        try:
+            self._answer(batch, pending)
+        except (Abortable, Retriable) as error:
+            if self._committer.failed is None:
+                self._corner(error, pending)
+            raise
+        finally:
+            self.busy_since = None
+
+    def _answer(self, batch: RawBatch, pending: Pending) -> None:
+        scorer, began = self._scorer, time.monotonic()
+        answer = self._condemn(batch, scorer.score(batch, pending.attempt))
+        self._meter.scored(len(batch), len(answer.outgoing.rows), time.monotonic() - began)
+        for letter in answer.dead:
+            self._meter.dead_letter(letter.rejected.reason)
+        producer = self._committer.begin()
+        publish(
+            producer,
+            batch,
+            answer,
+            self._gate.partitions,
+            generation=scorer.number,
+            attempt=pending.attempt,
+            worker=self.name,
+        )
+        self._failpoint("after-produce")
+        self._committer.submit(pending)
+        self._intake.handed(pending.following)
+
+    def _pending(self, collected: Collected, batch: RawBatch) -> Pending:
+        places = list(zip(batch.topics, batch.partitions, strict=True))
+        # the last entry of a partition wins in a dict: its highest offset forwards, its lowest backwards
+        last = dict(zip(places, batch.offsets, strict=True))
+        first = dict(zip(reversed(places), reversed(batch.offsets), strict=True))
+        following = {place: offset + 1 for place, offset in last.items()}
+        return Pending(first, following, collected.metadata, next(self._attempts), len(batch))
+
+    def _on_committed(self, committed: Committed) -> None:
+        self._landed.append(committed)  # from the committing thread; list.append is atomic
+
+    def _account(self) -> None:
+        """Take in what the committing thread has done since the last turn."""
+        landed, self._landed = self._landed, []
+        for committed in landed:
+            self._intake.committed(committed.pending.following)
+            self._linger.observe(committed.cost_s)
+            self._meter.committed(committed.pending.events, committed.cost_s)
+            self._most = min(self._limits.batch_events, self._most * 2)
+            self._log.debug("committed", attempt=committed.pending.attempt, events=committed.pending.events)
+
+    def _settle(self, lost: bool) -> None:
+        """Leave nothing in flight (inside a rebalance callback, and before a rewind)."""
+        if lost or not self._committer.drain(Deadline(SETTLE_S)):
+            self._replace_committer("partitions lost" if lost else "transaction not ended before the rebalance")
+        self._account()
+
+    def _recover(self, error: StreamError) -> None:
+        failed = self._committer.failed
+        self._log.warning("aborted", why=str(error), code=error.code, attempt=failed.attempt if failed else None)
+        if failed is not None:
+            self._corner(error, failed)
+        self._replace_committer(str(error))
+        self._account()
+        self._gate.review(self._scorer.topology, at_once=error.code in TOPIC_FAULTS)
+        self._intake.rewind()
+        self._intake.block(self._gate.blocked)
+
+    def _replace_committer(self, why: str) -> None:
+        self._meter.aborted(why)
+        self._committer.close()
+        deadline = Deadline(REOPEN_S)
+        while True:
+            try:
+                self._committer = self._open_committer(self._on_committed)
+                return
+            except Retriable as error:
+                self._log.warning("reopening", why=str(error))
+                if deadline.over or self._stopping.is_set():
+                    raise Fatal(f"no transactional producer within {REOPEN_S:g} s: {error}", code=error.code) from error
+
+    def _corner(self, error: StreamError, failed: Pending) -> None:
+        """Find what made a batch fail when it follows the data: a topic that waits, or one record that is given up."""
+        if error.code in TOPIC_FAULTS and error.topic is not None:
+            for event_topic, outputs in self._scorer.topology.outputs.items():
+                if error.topic in outputs:
+                    self._gate.complain(event_topic, str(error))
+        elif error.code in TOPIC_FAULTS | RECORD_FAULTS:
+            if failed.events > 1:
+                self._most = max(1, failed.events // 2)
+                return
+            (((topic, partition), offset),) = failed.first.items()
+            if error.code in TOPIC_FAULTS or (topic, partition, offset) in self._condemned:
+                self._gate.complain(topic, str(error))
+            else:
+                self._condemned.add((topic, partition, offset))
+
+    def _condemn(self, batch: RawBatch, answer: Answer) -> Answer:
+        """Turn the records that Kafka itself refused into dead letters."""
+        if not self._condemned:
+            return answer
+        places = zip(batch.topics, batch.partitions, batch.offsets, strict=True)
+        rows = {row for row, place in enumerate(places) if place in self._condemned}
+        kept = [i for i, row in enumerate(answer.outgoing.rows) if row not in rows]
+        out = answer.outgoing
+        outgoing = Outgoing([out.rows[i] for i in kept], [out.topics[i] for i in kept], [out.values[i] for i in kept])
+        given_up = [
+            DeadLetter(
+                Rejected(row, Reason.OVERSIZE, Stage.PUBLISH, "Kafka refused this record's answer"),
+                self._scorer.topology.dead_letters[batch.topics[row]],
+            )
+            for row in sorted(rows)
+        ]
+        return Answer(outgoing, [letter for letter in answer.dead if letter.rejected.row not in rows] + given_up)
+
+    def _tolerate(self, error: Fatal) -> None:
+        """Being fenced is survived a few times (a transaction that timed out looks the same); all else is not."""
+        now = time.monotonic()
+        self._fenced = [*(at for at in self._fenced if now - at < FENCED_WINDOW_S), now]
+        if error.code != "_FENCED" or len(self._fenced) >= FENCED_LIMIT:
+            raise error
+
+    def _swap(self) -> None:
+        scorer = self._next_scorer()
+        if scorer is None:
+            return
+        before, self._scorer = self._scorer, scorer
+        self._log.info("generation", number=scorer.number, before=before.number)
+        self._meter.generation(scorer.number)
+        if scorer.topology != before.topology:
+            self._review(at_once=True)
+            self._intake.subscribe(scorer.topology.outputs)
+
+    def _review(self, *, at_once: bool = False) -> None:
+        for topic in self._intake.lost_offsets:
+            self._gate.complain(topic, "the committed offset is no longer in the topic; set it with your Kafka tools")
+            at_once = True
+        self._intake.lost_offsets.clear()
+        if self._gate.review(self._scorer.topology, at_once=at_once):
+            self._intake.block(self._gate.blocked)
+
+    def _close(self, leave: bool) -> None:
+        self.ready = False
+        drained = self._committer.drain(Deadline(DRAIN_S))
+        self._account()
+        self._log.info("stopped", drained=drained, leave=leave)
+        if leave:
+            self._intake.leave()
+        self._intake.close()
+        self._committer.close()
+
+
+def raw_batch(messages: list[Message]) -> RawBatch:
+    """Take messages apart into parallel lists: one of the two loops over events, in C as far as Python can."""
+    return RawBatch(
+        # a message without an error has a topic, a partition and an offset
+        topics=[message.topic() for message in messages],  # type: ignore[misc]
+        partitions=[message.partition() for message in messages],  # type: ignore[misc]
+        offsets=[message.offset() for message in messages],  # type: ignore[misc]
+        keys=[message.key() for message in messages],
+        values=[message.value() for message in messages],
+        timestamps=cache(lambda: [message.timestamp()[1] for message in messages]),
+        headers=cache(lambda: [list(message.headers() or []) for message in messages]),  # type: ignore[arg-type]
+    )
+
+
+def _wanted(scorer: Scorer | None) -> Scorer:
+    if scorer is None:
+        raise Fatal("no generation to serve")
+    return scorer

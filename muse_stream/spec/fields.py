@@ -1,0 +1,111 @@
+"""The vocabulary of the document's fields: names, numbers, hashes, dotted paths, topic templates.
+
+In: plain YAML values. Out: annotated types, and `SpecModel`, the parent of every document class.
+Law: nothing is coerced. `yes` is a string, "3" is not a number, `true` is not 1, NaN and infinity are refused; a
+document is frozen; an unknown key is an error. A refusal carries its own hint (`fault`).
+"""
+
+import re
+from itertools import pairwise
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
+from pydantic_core import PydanticCustomError
+
+PLACEHOLDERS = ("tenant", "lane")
+"""What a topic template may contain, in braces."""
+
+TOPIC_LENGTH = 249
+"""Kafka's limit for a topic name."""
+
+_TOPIC_TEXT = re.compile(r"[a-zA-Z0-9._-]*")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+def fault(message: str, hint: str = "") -> PydanticCustomError:
+    """Return the error that a validator raises: `message` says what is wrong, `hint` what would be right."""
+    # The texts travel as context, because pydantic would expand braces (`{tenant}`) in the template itself.
+    return PydanticCustomError("muse", "{text}", {"text": message, "hint": hint})
+
+
+class SpecModel(BaseModel):
+    """Parent of all document classes: frozen, closed, every field described by the docstring under it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _template(text: str) -> str:
+    for name in _PLACEHOLDER.findall(text):
+        if name not in PLACEHOLDERS:
+            raise fault(f"unknown placeholder {{{name}}}", "a topic may contain {tenant} and {lane}, nothing else")
+    rest = _PLACEHOLDER.sub("", text)
+    if not _TOPIC_TEXT.fullmatch(rest):
+        raise fault(f"'{text}' is not a legal Kafka topic name", "letters, digits, '.', '_' and '-' only")
+    return text
+
+
+def _lane_template(text: str) -> str:
+    if "{tenant}" in text:
+        raise fault("{tenant} is not known here", "this topic takes events whose tenant is unknown: use {lane} only")
+    return text
+
+
+def _within_unit(values: tuple[float, ...]) -> tuple[float, ...]:
+    for position, value in enumerate(values):
+        if not 0.0 <= value <= 1.0:
+            raise fault(f"{value} at position {position} is outside [0, 1]", "every value lies in [0, 1]")
+    return values
+
+
+def _strictly_increasing(values: tuple[float, ...]) -> tuple[float, ...]:
+    for position, (before, after) in enumerate(pairwise(values), start=1):
+        if after <= before:
+            raise fault(
+                f"{after} at position {position} does not exceed {before} before it",
+                "levels increase strictly, for example [0, 0.5, 1]",
+            )
+    return values
+
+
+def _never_decreasing(values: tuple[float, ...]) -> tuple[float, ...]:
+    for position, (before, after) in enumerate(pairwise(values), start=1):
+        if after < before:
+            raise fault(
+                f"{after} at position {position} is below {before} before it",
+                "values never decrease, for example [0, 0.3, 1]",
+            )
+    return values
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
+"""Name of a model, predictor, map, reference, event format, lane, tenant or graph node."""
+
+AttributeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=100)]
+"""Name of an intent attribute."""
+
+FieldPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")]
+"""Dotted path of an Avro field, such as `terminal.risk_7d`."""
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 digest: 64 hexadecimal digits in lower case."""
+
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Integer = Annotated[int, Strict()]
+Flag = Annotated[bool, Strict()]
+Beta = Annotated[float, Strict(), Field(allow_inf_nan=False, gt=0, le=1)]
+Weight = Annotated[float, Strict(), Field(allow_inf_nan=False, ge=0)]
+Probability = Annotated[float, Strict(), Field(allow_inf_nan=False, ge=0, le=1)]
+
+Levels = Annotated[
+    tuple[Number, ...], Field(min_length=2), AfterValidator(_within_unit), AfterValidator(_strictly_increasing)
+]
+Values = Annotated[
+    tuple[Number, ...], Field(min_length=2), AfterValidator(_within_unit), AfterValidator(_never_decreasing)
+]
+
+TopicTemplate = Annotated[str, StringConstraints(min_length=1), AfterValidator(_template)]
+LaneTopicTemplate = Annotated[
+    str, StringConstraints(min_length=1), AfterValidator(_template), AfterValidator(_lane_template)
+]

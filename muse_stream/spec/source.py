@@ -1,0 +1,152 @@
+"""A YAML file as plain data that still knows on which line everything stands.
+
+In: bytes of one YAML 1.2 document. Out: `Source`: the data (dict, list, str, int, float, bool, None) and a line for
+every path. Law: duplicate keys, tags, aliases to an enclosing node and absurd sizes are refused as problems with
+their line; no object is ever constructed. ruamel.yaml lives in this module only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from muse_stream.errors import ConfigError, Problem
+
+Step = str | int
+YamlPath = tuple[Step, ...]
+
+MAX_BYTES = 8 << 20
+"""Largest file that is parsed: thousands of tenants fit into a tenth of it."""
+MAX_NODES = 500_000
+"""Most values after aliases are followed: stops a document whose aliases multiply."""
+
+
+def written(path: YamlPath) -> str:
+    """Return a path as people write it: `predictors.cards.experts[1].model`."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{step}" if text else step
+    return text or "(document)"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One parsed file; everything it says about itself, except what it means."""
+
+    path: Path
+    data: bytes
+    """The bytes that were parsed: what a generation keeps."""
+    tree: Any
+    """Plain data."""
+    lines: Mapping[YamlPath, int] = field(repr=False)
+    """Path to line, counted from 1."""
+
+    def line(self, path: YamlPath) -> int | None:
+        """Return the line of `path`, or of the nearest enclosing thing that has one."""
+        for length in range(len(path), -1, -1):
+            line = self.lines.get(path[:length])
+            if line is not None:
+                return line
+        return None
+
+    def problem(self, path: YamlPath, message: str, hint: str = "") -> Problem:
+        """Return a problem at `path`, with its line and this file's name."""
+        return Problem(written(path), message, hint, self.line(path), str(self.path))
+
+
+def parse(path: Path, data: bytes) -> Source:
+    """Return `data` parsed; `path` only names it. Raises ConfigError."""
+
+    def refuse(message: str, hint: str = "", line: int | None = None) -> ConfigError:
+        return ConfigError([Problem("(document)", message, hint, line, str(path))])
+
+    if len(data) > MAX_BYTES:
+        raise refuse(f"the file has {len(data)} bytes", f"at most {MAX_BYTES}")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise refuse(f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from error
+    try:
+        loaded = YAML(typ="rt").load(text)
+    except DuplicateKeyError as error:
+        line = None if error.problem_mark is None else error.problem_mark.line + 1
+        raise refuse("a key stands here twice in one mapping", "remove or rename one of the two", line) from error
+    except MarkedYAMLError as error:
+        line = None if error.problem_mark is None else error.problem_mark.line + 1
+        raise refuse(f"not YAML: {error.problem or error.context}", "YAML 1.2 is expected", line) from error
+    except (YAMLError, ValueError, RecursionError, TypeError, AttributeError, LookupError) as error:
+        # ruamel lets constructors fail with whatever they meet: odd numbers, dates, nesting of thousands of levels.
+        raise refuse(f"not YAML: {type(error).__name__}", "YAML 1.2 is expected") from error
+    walk = _Walk(path)
+    tree = walk.plain(loaded, (), ())
+    if walk.problems:
+        raise ConfigError(walk.problems)
+    return Source(path, data, tree, walk.lines)
+
+
+class _Walk:
+    """Turns what ruamel built into plain data, and remembers lines on the way."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[YamlPath, int] = {(): 1}
+        self.problems: list[Problem] = []
+        self.nodes = 0
+
+    def plain(self, value: Any, path: YamlPath, parents: tuple[int, ...]) -> Any:
+        self.nodes += 1
+        if self.nodes > MAX_NODES or len(path) > 50:
+            raise ConfigError(
+                [Problem(written(path)[:200], "the document is too large or too deep", "", None, str(self.path))]
+            )
+        if id(value) in parents:
+            return self.refuse(path, "an alias leads back to what encloses it", "write the value out")
+        if isinstance(value, CommentedMap):
+            return self._mapping(value, path, (*parents, id(value)))
+        if isinstance(value, CommentedSeq):
+            items = []
+            for position, item in enumerate(value):
+                self.lines[(*path, position)] = value.lc.item(position)[0] + 1
+                items.append(self.plain(item, (*path, position), (*parents, id(value))))
+            return items
+        return self._scalar(value, path)
+
+    def _mapping(self, value: CommentedMap, path: YamlPath, parents: tuple[int, ...]) -> dict[Any, Any]:
+        plain: dict[Any, Any] = {}
+        for key, item in value.items():
+            name = self._scalar(key, path)
+            step = (*path, name if isinstance(name, str) else str(name))
+            # A key that came in by a merge (`<<: *x`) has no place of its own here.
+            if value.lc.data is not None and key in value.lc.data:
+                self.lines[step] = value.lc.key(key)[0] + 1
+            plain[name] = self.plain(item, step, parents)
+        return plain
+
+    def _scalar(self, value: Any, path: YamlPath) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if type(value).__name__ == "ScalarBoolean":
+            return bool(value)
+        for kind in (str, int, float):
+            if isinstance(value, kind):
+                return kind(value)
+        if isinstance(value, date):
+            return self.refuse(path, f"{value} is read as a date", "put it in quotes")
+        return self.refuse(
+            path, "this kind of YAML value is not supported", "mappings, lists, strings, numbers, booleans"
+        )
+
+    def refuse(self, path: YamlPath, message: str, hint: str) -> None:
+        self.problems.append(Problem(written(path), message, hint, self.line(path), str(self.path)))
+
+    def line(self, path: YamlPath) -> int | None:
+        return next((self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)

@@ -1,0 +1,165 @@
+"""First pass: does every field hold what it may hold?
+
+In: a parsed `Source`. Out: a `Draft` (the document, or the part of it that is sound) and a problem for every broken
+field.
+Law: one broken field hides nothing else. What is broken is left out of the draft, but its name stays declared, so the
+second pass (`crosscheck`) still finds every other mistake and invents none.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from muse_stream.errors import Problem
+from muse_stream.spec.document import Document
+from muse_stream.spec.event import EventSpec
+from muse_stream.spec.expected import Expected, nearest
+from muse_stream.spec.fields import Name
+from muse_stream.spec.model import ModelSpec
+from muse_stream.spec.predictor import PredictorSpec
+from muse_stream.spec.route import RouteSpec
+from muse_stream.spec.source import Source, Step, YamlPath
+from muse_stream.spec.tenant import TenantSpec
+
+SECTIONS = ("categories", "models", "references", "maps", "predictors", "events", "tenants")
+"""Mappings from a name to an entry."""
+
+
+class _Sound(Document):
+    """A document of which any part may have been left out."""
+
+    version: Annotated[Any, "pruned"] = 1
+    models: dict[Name, ModelSpec] = Field(default_factory=dict)
+    predictors: dict[Name, PredictorSpec] = Field(default_factory=dict)
+    events: dict[Name, EventSpec] = Field(default_factory=dict)
+    routes: tuple[RouteSpec, ...] = ()
+    tenants: dict[Name, TenantSpec] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What the second pass works on."""
+
+    document: Document
+    source: Source
+    declared: Mapping[str, frozenset[str]]
+    """Section to all names that stand there, sound or not."""
+    route_positions: tuple[int, ...]
+    """Position in the file of each route of `document`."""
+
+    def problem(self, path: YamlPath, message: str, hint: str = "") -> Problem:
+        """Return a problem at `path` (route positions as in `document`), trimmed to what stands in the file."""
+        if path[0] == "routes" and len(path) > 1 and isinstance(path[1], int):
+            path = ("routes", self.route_positions[path[1]], *path[2:])
+        return self.source.problem(_existing(self.source.tree, path), message, hint)
+
+    def unknown(self, path: YamlPath, section: str, name: str, noun: str) -> list[Problem]:
+        """Return a problem when `name` is not declared under `section`, else nothing."""
+        if name in self.declared[section]:
+            return []
+        hint = nearest(name, self.declared[section]) or f"declare it under `{section}`"
+        return [self.problem(path, f"unknown {noun} '{name}'", hint)]
+
+
+def read_structure(source: Source) -> tuple[Draft, list[Problem]]:
+    """Return the sound part of a document and the problems of the rest."""
+    declared = {section: _keys(source.tree, section) for section in SECTIONS}
+    try:
+        document = Document.model_validate(source.tree)
+    except ValidationError as error:
+        problems = _problems(source, error)
+        sound, positions = _sound_part(source.tree, error)
+        return Draft(sound, source, declared, positions), problems
+    return Draft(document, source, declared, tuple(range(len(document.routes)))), []
+
+
+def _keys(tree: Any, section: str) -> frozenset[str]:
+    entries = tree.get(section) if isinstance(tree, dict) else None
+    return frozenset(str(name) for name in entries) if isinstance(entries, dict) else frozenset()
+
+
+def _problems(source: Source, error: ValidationError) -> list[Problem]:
+    expected = Expected()
+    problems: dict[YamlPath, Problem] = {}
+    for detail in error.errors(include_url=False):
+        path = _yaml_path(source.tree, detail)
+        message, hint = expected.explain(path, detail)
+        problems.setdefault(path, source.problem(path, message, hint))
+    return list(problems.values())
+
+
+def _yaml_path(tree: Any, detail: ErrorDetails) -> YamlPath:
+    """Return pydantic's location as a YAML path: without union tags and `[key]`, which stand in no file."""
+    steps: list[Step] = []
+    node = tree
+    for position, step in enumerate(detail["loc"]):
+        found, below = _descend(node, step)
+        if found:
+            node = below
+            steps.append(step)
+        elif detail["type"] == "missing" and position == len(detail["loc"]) - 1:
+            steps.append(step)
+    return tuple(steps)
+
+
+def _descend(node: Any, step: Step) -> tuple[bool, Any]:
+    if isinstance(node, dict):
+        for key, below in node.items():
+            if key == step or str(key) == str(step):
+                return True, below
+    elif isinstance(node, list) and isinstance(step, int) and 0 <= step < len(node):
+        return True, node[step]
+    return False, None
+
+
+def _existing(tree: Any, path: YamlPath) -> YamlPath:
+    node = tree
+    for length, step in enumerate(path):
+        found, node = _descend(node, step)
+        if not found:
+            return path[:length]
+    return path
+
+
+def _sound_part(tree: Any, error: ValidationError) -> tuple[Document, tuple[int, ...]]:
+    """Return the document without its broken entries, and which routes are left."""
+    tree = copy.deepcopy(tree) if isinstance(tree, dict) else {}
+    routes = tree.get("routes")
+    positions = list(range(len(routes))) if isinstance(routes, list) else []
+    if positions:
+        # As a mapping, a route that is removed does not move the ones behind it.
+        tree["routes"] = dict(enumerate(routes))
+    while True:
+        for detail in error.errors(include_url=False, include_context=False):
+            path = _yaml_path(tree, detail)
+            _remove(tree, path if detail["type"] == "extra_forbidden" else path[:2] or path)
+        candidate = dict(tree)
+        if positions:
+            positions = list(tree.get("routes", {}))
+            candidate["routes"] = list(tree.get("routes", {}).values())
+        try:
+            return _Sound.model_validate(candidate), tuple(positions)
+        except ValidationError as again:
+            if candidate == {}:
+                raise
+            error = again
+
+
+def _remove(tree: Any, path: YamlPath) -> None:
+    """Remove what stands at `path`; of an element of a list, the whole entry it belongs to."""
+    node = tree
+    for step in path[:-1]:
+        found, node = _descend(node, step)
+        if not found:
+            return
+    if not path:
+        tree.clear()
+    elif isinstance(node, dict):
+        for key in [key for key in node if key == path[-1] or str(key) == str(path[-1])]:
+            del node[key]
+    else:
+        _remove(tree, path[:2])

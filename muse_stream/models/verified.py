@@ -42,16 +42,17 @@ def _read_once(path: Path, max_bytes: int) -> bytes:
         if path.is_symlink():
             raise ModelError(f"{path}: is a symbolic link; name the file itself") from error
         raise ModelError(f"{path}: cannot be opened: {error.strerror}") from error
-    with open(descriptor, "rb", buffering=0) as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ModelError(f"{path}: is not a regular file")
         if status.st_size > max_bytes:
             raise ModelError(f"{path}: {status.st_size:,} bytes, the limit is {max_bytes:,} (limits.model_bytes)")
-        try:
-            return _read_all(file.fileno(), path, max_bytes)
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+        return _read_all(descriptor, path, max_bytes)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 def _read_all(descriptor: int, path: Path, max_bytes: int) -> bytes:

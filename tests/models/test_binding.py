@@ -1,0 +1,163 @@
+"""Inputs meet by name, shapes and types fit, the output is a probability: or the message says what would be right."""
+
+# mypy: disable-error-code="import-untyped"
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from onnx_factory import file, linear, load, port, proto, rows, weights
+from skl2onnx import to_onnx
+from sklearn.linear_model import LogisticRegression
+
+from muse_stream.errors import ModelError
+
+F, D, I64, B = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.BOOL
+
+
+def _cast(name: str, shape: Any, kind: int) -> bytes:
+    """A model that casts one input of any type to float and squashes its first column."""
+    nodes = [
+        helper.make_node("Cast", [name], ["f"], to=F),
+        helper.make_node("Sigmoid", ["f"], ["probabilities"]),
+    ]
+    return file(nodes, [port(name, shape, kind)], [port("probabilities", [None, None])])
+
+
+def _mixed() -> bytes:
+    """amount (float), age (double), count (int64), online (bool), each [N, 1]; probability = sigmoid of their sum."""
+    kinds = {"amount": F, "age": D, "count": I64, "online": B}
+    nodes = [helper.make_node("Cast", [name], [f"{name}_f"], to=F) for name in kinds]
+    nodes.append(helper.make_node("Sum", [f"{name}_f" for name in kinds], ["margin"]))
+    nodes.append(helper.make_node("Sigmoid", ["margin"], ["probabilities"]))
+    return file(nodes, [port(name, ["N", 1], kind) for name, kind in kinds.items()])
+
+
+def test_several_inputs_of_every_type_in_the_configurations_order() -> None:
+    widths = {"online": 1, "count": 1, "amount": 1, "age": 1}  # another order than the file's
+    model = load(_mixed(), widths, positive=0)
+    assert [entry.name for entry in model.inputs] == list(widths)
+    assert [entry.dtype for entry in model.inputs] == [
+        np.dtype(kind) for kind in ("bool", "int64", "float32", "float64")
+    ]
+    online, count = np.array([[True], [False]]), np.array([[3], [-4]])
+    amount, age = np.array([[0.5], [0.25]], np.float32), np.array([[-1.0], [2.0]])
+    margin = (online + count + amount + age).ravel()
+    assert model.predict([online, count, amount, age]) == pytest.approx(1 / (1 + np.exp(-margin)), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ({"online": 1, "count": 1, "amount": 1}, "the configuration misses 'age'"),
+        ({"online": 1, "count": 1, "amount": 1, "age": 1, "mcc": 1, "ip": 1}, "names unknown 'ip', 'mcc'"),
+        (
+            {"online": 1, "count": 1, "amounts": 1, "age": 1},
+            "misses 'amount'; the configuration names unknown 'amounts'",
+        ),
+        ({"online": 1, "count": 2, "amount": 1, "age": 1}, r"count \(int64 \[N, 1\]\): takes 1 features.* lists 2"),
+    ],
+)
+def test_inputs_that_do_not_meet_are_all_named(widths: Mapping[str, int], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        load(_mixed(), widths, positive=0)
+
+
+def test_the_message_lists_what_the_model_takes() -> None:
+    with pytest.raises(ModelError, match=r"the model takes features \(float \[\?, 3\]\)"):
+        load(linear(), {"x": 3})
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "message"),
+    [
+        ([None, 3], TensorProto.STRING, "category table"),
+        ([None, 3], TensorProto.FLOAT16, "export with float inputs"),
+        ([None, 3], TensorProto.INT32, "export with int64 inputs"),
+        ([None, 3], TensorProto.UINT8, "only float, double, int64, bool"),
+        ([1, 3], F, "fixed to 1 rows; export with a free first dimension"),
+        ([None], F, "two dimensions"),
+        ([None, 3, 1], F, "two dimensions"),
+    ],
+)
+def test_inputs_that_no_table_can_feed_are_refused(shape: Any, kind: int, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        load(_cast("features", shape, kind), positive=0)
+
+
+@pytest.mark.parametrize("shape", [(None, 1), (None,)])
+def test_one_column_outputs(shape: Any) -> None:
+    features = rows(40, 3)
+    model = load(linear(shape=shape), positive=0)
+    expected = 1 / (1 + np.exp(-features @ np.linspace(-0.5, 0.7, 3)))
+    assert model.predict([features]) == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ModelError, match="positive is 1, it can only be 0"):
+        load(linear(shape=shape), positive=1)
+
+
+def test_two_columns_and_the_positive_one() -> None:
+    softmax = helper.make_node("Softmax", ["features"], ["probabilities"], axis=1)
+    data = file([softmax], [port("features", [None, 2])], [port("probabilities", [None, 2])])
+    widths, features = {"features": 2}, rows(40, 2)
+    first, second = load(data, widths, positive=0), load(data, widths, positive=1)
+    assert first.predict([features]) + second.predict([features]) == pytest.approx(np.ones(40), abs=1e-6)
+    with pytest.raises(ModelError, match="positive is 2, it can only be 0 or 1"):
+        load(data, widths, positive=2)
+
+
+@pytest.mark.parametrize("declared", [[None, 3], [None, None], None])
+def test_more_than_two_classes_are_refused_declared_or_not(declared: Any) -> None:
+    softmax = helper.make_node("Softmax", ["features"], ["probabilities"], axis=1)
+    with pytest.raises(ModelError, match="probabilities of a binary model"):
+        load(proto([softmax], outputs=[port("probabilities", declared)]).SerializeToString())
+
+
+def test_an_output_fixed_to_one_row_is_refused() -> None:
+    with pytest.raises(ModelError, match="fixed to 1 rows"):
+        load(_resize([1, 1], [1, 1]), positive=0)
+
+
+def test_an_output_that_does_not_keep_the_rows_is_refused() -> None:
+    with pytest.raises(ModelError, match="64 rows were asked"):
+        load(_resize([-1, 1], [None, 1]), positive=0)
+
+
+def _resize(target: list[int], declared: Any) -> bytes:
+    nodes = [
+        helper.make_node("Sigmoid", ["features"], ["p"]),
+        helper.make_node("Reshape", ["p", "target"], ["probabilities"]),
+    ]
+    return file(nodes, None, [port("probabilities", declared)], [weights("target", target, np.int64)])
+
+
+def test_unknown_output_lists_what_there_is() -> None:
+    with pytest.raises(ModelError, match=r"no 'scores'; it offers probabilities \(float \[\?, 1\]\)"):
+        load(linear(), output="scores")
+
+
+@pytest.fixture(scope="module")
+def logistic() -> LogisticRegression:
+    features = rows(200, 3)
+    return LogisticRegression().fit(features, features[:, 0] > 0)
+
+
+def test_zipmap_is_refused_with_the_export_option(logistic: LogisticRegression) -> None:
+    data = to_onnx(logistic, rows(2, 3)).SerializeToString()
+    with pytest.raises(ModelError, match=r"ZipMap.*'zipmap': False.*convert_lightgbm\(model, types, zipmap=False\)"):
+        load(data, {"X": 3}, output="output_probability")
+
+
+def test_a_class_label_is_refused(logistic: LogisticRegression) -> None:
+    data = to_onnx(logistic, rows(2, 3), options={"zipmap": False}).SerializeToString()
+    with pytest.raises(ModelError, match=r"output label \(int64 .* name the probabilities"):
+        load(data, {"X": 3}, output="label")
+    assert load(data, {"X": 3}).predict([rows(3, 3)]).shape == (3,)
+
+
+def test_raw_scores_of_the_exporter_are_refused(logistic: LogisticRegression) -> None:
+    options = {"zipmap": False, "raw_scores": True}
+    data = to_onnx(logistic, rows(2, 3), options={id(logistic): options}).SerializeToString()
+    with pytest.raises(ModelError, match="not a probability"):
+        load(data, {"X": 3})

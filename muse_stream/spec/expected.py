@@ -55,7 +55,7 @@ class Expected:
         if kind == "string_pattern_mismatch":
             message = "is not of the right form"
         if kind == "string_type" and isinstance(given, int | float):
-            return f"{shown}{message}", f'put it in quotes: "{given}"'
+            return f"{shown}{message}", "put it in quotes"
         return f"{shown}{message}", self._description(path)
 
     def _keys(self, path: YamlPath) -> frozenset[str]:
@@ -97,5 +97,5 @@ class Expected:
 
 def _key_hint(given: object) -> str:
     if not isinstance(given, str):
-        return f'put it in quotes: "{given}"'
+        return "put it in quotes"
     return _NAME_RULE

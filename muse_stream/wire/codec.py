@@ -1,0 +1,110 @@
+"""One writer schema's decoders: many records at once by pyruhvro, one record by fastavro.
+
+In: payloads (frames cut off). Out: an Arrow RecordBatch, or one dict; `Malformed` when the bytes are not such a record.
+Law: a payload is consumed to its last byte or refused. In a batch this costs one concatenation per record: a known
+8-byte tail is appended and decoded as one more field, which is itself again only if the record ended where the
+payload did. pyruhvro knows no bytes and fixed and may panic, so it is tried on made-up records before it is trusted.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+import pyruhvro
+from fastavro.utils import generate_many
+from numpy.typing import NDArray
+
+from muse_stream.wire import avro_types
+from muse_stream.wire.schemas import Schema
+from muse_stream.wire.strict import Malformed, end_of
+
+TAIL = b"\xf5\x03MUSE\xd6\xa1"
+"""Appended to each payload; not UTF-8, so it is no part of a string either."""
+TAIL_FIELD = "muse_wire_tail_"
+PROBE_RECORDS = 20
+BATCH_LACKS = frozenset({"bytes", "fixed"})
+"""Kinds that pyruhvro 0.4 panics on, so that it is not even asked."""
+
+
+class Codec:
+    """Decodes what one schema wrote."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.name = schema.name
+        self._type = schema.type
+        self._record = fastavro.parse_schema(avro_types.physical(schema.type))
+        document = avro_types.physical(schema.type, widen=True)
+        document["fields"].append({"name": TAIL_FIELD, "type": "double"})
+        self._batch = json.dumps(document)
+        self.batched = bool(schema.type.fields) and not avro_types.mentions(schema.type, BATCH_LACKS) and self._probe()
+
+    def batch(self, payloads: Sequence[bytes], skip: int = 0) -> tuple[pa.RecordBatch, NDArray[np.bool_] | None]:
+        """Decode all payloads, without the first `skip` bytes of each; raises Malformed if one of them is not a record.
+
+        Returns the batch (int fields as int64) and the rows that have bytes left over, None if none has.
+        """
+        decoded = guarded(pyruhvro.deserialize_array, [payload[skip:] + TAIL for payload in payloads], self._batch)
+        tails = decoded.column(TAIL_FIELD).to_numpy().view(np.int64)
+        wrong = tails != np.frombuffer(TAIL, np.int64)[0]
+        return decoded, wrong if wrong.any() else None
+
+    def record(self, payload: bytes) -> dict[str, Any]:
+        """Decode one payload; raises Malformed, also for bytes left over."""
+        end = end_of(self._type, payload)
+        if end != len(payload):
+            raise Malformed(f"{len(payload) - end} bytes left over after the record")
+        try:
+            record = fastavro.schemaless_reader(io.BytesIO(payload), self._record, None)
+        except Exception as error:  # noqa: BLE001 - fastavro raises whatever its readers happen to
+            raise Malformed(f"{type(error).__name__}: {error}") from None
+        return dict(record)  # type: ignore[arg-type]
+
+    def _probe(self) -> bool:
+        """Whether pyruhvro reads made-up records as fastavro does; any doubt means no."""
+        records: list[Any] = list(generate_many(self._record, PROBE_RECORDS))
+        payloads = []
+        for record in records:
+            out = io.BytesIO()
+            fastavro.schemaless_writer(out, self._record, record)
+            payloads.append(out.getvalue())
+        try:
+            decoded, wrong = self.batch(payloads)
+        except Malformed:
+            return False
+        rows = decoded.drop_columns([TAIL_FIELD]).to_pylist()
+        expected = [self.record(payload) for payload in payloads]
+        return wrong is None and all(map(_alike, rows, expected))
+
+
+@lru_cache(maxsize=256)
+def codec_for(schema: Schema) -> Codec:
+    """Return the schema's codec, probed once per process."""
+    return Codec(schema)
+
+
+def guarded(function: Any, *arguments: Any) -> Any:
+    """Call into Rust; whatever it says about the data, a panic included, becomes Malformed."""
+    try:
+        return function(*arguments)
+    except Exception as error:  # noqa: BLE001 - ValueError, UnicodeDecodeError, OverflowError: all mean bad bytes
+        raise Malformed(f"{type(error).__name__}: {error}") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # pyo3's own class; it cannot be imported
+            raise
+        raise Malformed("the batch decoder panicked") from None
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Compare Arrow's and fastavro's Python values; a map is a list of pairs in the one, a dict in the other."""
+    if isinstance(other, dict) and isinstance(one, list):
+        one = dict(one)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return type(one) is type(other) and bool(one == other or (one != one and other != other))  # noqa: PLR0124 - NaN

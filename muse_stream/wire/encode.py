@@ -1,0 +1,183 @@
+"""Columns to Kafka values.
+
+In: columns by field name (Arrow, numpy, lists, or one value for all rows) and a schema. Out: one framed Avro record a
+row, as bytes.
+Law: a record is complete or an error: every field of the schema is given, or has a default; a null or a number that
+the field cannot hold is a SchemaError naming the field, never a record cut to fit.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+import pyruhvro
+from fastavro.utils import generate_many
+
+from muse_stream.errors import SchemaError
+from muse_stream.scoring.columns import Categorical
+from muse_stream.wire import avro_types, frames
+from muse_stream.wire.avro_types import Field, Type
+from muse_stream.wire.codec import BATCH_LACKS, PROBE_RECORDS, guarded
+from muse_stream.wire.schemas import Schema
+from muse_stream.wire.strict import Malformed
+
+PRIMITIVE: dict[str, pa.DataType] = {
+    "null": pa.null(),
+    "boolean": pa.bool_(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "bytes": pa.binary(),
+    "enum": pa.string(),
+}
+
+
+class Encoder:
+    """Encodes rows with one schema behind one frame."""
+
+    def __init__(self, schema: Schema, frame: frames.Frame = "single-object") -> None:
+        """Raises SchemaError when a Confluent frame is asked for a schema without id, or a field takes no column."""
+        if frame == "confluent":
+            if schema.id is None:
+                raise SchemaError(f"{schema}: has no Confluent id; give it one in ids.json")
+            self.prefix = frames.confluent_prefix(schema.id)
+        else:
+            self.prefix = frames.single_object_prefix(schema.fingerprint)
+        self.schema = schema
+        self._fields = schema.type.fields
+        self._types = [arrow_type(field.type, field.name) for field in self._fields]
+        nullable = [any(option.kind == "null" for option in field.type.options) for field in self._fields]
+        self._arrow = pa.schema(
+            [
+                pa.field(field.name, kind, maybe)
+                for field, kind, maybe in zip(self._fields, self._types, nullable, strict=True)
+            ]
+        )
+        document = avro_types.physical(schema.type)
+        self._text = json.dumps(document)
+        self._record = fastavro.parse_schema(document)
+        self._batched = not avro_types.mentions(schema.type, BATCH_LACKS) and self._probe()
+
+    def encode(self, columns: Mapping[str, Any], rows: int) -> list[bytes]:
+        """Return `rows` values.
+
+        A column is a pyarrow Array, a numpy array, a Categorical, a list, or a scalar that holds for every row; a
+        missing column takes the field's default. Times are milliseconds (int64) or Arrow timestamps.
+        """
+        strangers = set(columns) - {field.name for field in self._fields}
+        if strangers:
+            raise SchemaError(f"{self.schema}: has no field {sorted(strangers)[0]!r}")
+        if rows == 0:
+            return []
+        arrays = [
+            self._column(columns, field, kind, rows) for field, kind in zip(self._fields, self._types, strict=True)
+        ]
+        return self.encode_batch(pa.RecordBatch.from_arrays(arrays, schema=self._arrow))
+
+    def encode_batch(self, batch: pa.RecordBatch) -> list[bytes]:
+        """Encode a RecordBatch that has the schema's fields in the types of `arrow_type`."""
+        prefix = self.prefix
+        if self._batched:
+            try:
+                (payloads,) = guarded(pyruhvro.serialize_record_batch, batch, self._text, 1)
+            except Malformed as error:
+                raise SchemaError(f"{self.schema}: cannot be encoded: {error}") from None
+            return [prefix + payload for payload in payloads.to_pylist()]
+        return [prefix + self._one(record) for record in batch.to_pylist(maps_as_pydicts="strict")]
+
+    def _column(self, columns: Mapping[str, Any], field: Field, kind: pa.DataType, rows: int) -> pa.Array:
+        if field.name in columns:
+            given = columns[field.name]
+        elif field.has_default:
+            given = pa.scalar(field.default, kind)
+        else:
+            raise SchemaError(f"{self.schema}: no column {field.name!r}, which has no default")
+        array = _array(given, kind, rows, f"{self.schema}: {field.name}")
+        if array.null_count and not self._arrow.field(field.name).nullable:
+            row = array.is_null().index(True).as_py()
+            raise SchemaError(f"{self.schema}: {field.name} is null in row {row}, which the schema does not allow")
+        if len(array) != rows:
+            raise SchemaError(f"{self.schema}: {field.name} has {len(array)} values for {rows} rows")
+        return array
+
+    def _one(self, record: Mapping[str, Any]) -> bytes:
+        out = io.BytesIO()
+        try:
+            fastavro.schemaless_writer(out, self._record, record)
+        except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
+            raise SchemaError(f"{self.schema}: cannot be encoded: {error}") from None
+        return out.getvalue()
+
+    def _probe(self) -> bool:
+        """Whether pyruhvro writes made-up records byte for byte as fastavro does."""
+        records: list[Any] = list(generate_many(self._record, PROBE_RECORDS))
+        try:
+            batch = pa.RecordBatch.from_pylist(records, schema=self._arrow)
+            (payloads,) = guarded(pyruhvro.serialize_record_batch, batch, self._text, 1)
+        except (Malformed, pa.ArrowException):
+            return False
+        return bool(payloads.to_pylist() == [self._one(record) for record in records])
+
+
+def arrow_type(node: Type, where: str) -> pa.DataType:
+    """Return the Arrow type that holds a schema's type; raises SchemaError for a union of several types."""
+    options = [option for option in node.options if option.kind != "null"]
+    if len(options) > 1:
+        kinds = "|".join(option.kind for option in options)
+        raise SchemaError(f"{where}: a union of {kinds} cannot be written from columns")
+    if not options:
+        return pa.null()
+    only = options[0]
+    if only.kind == "record":
+        return pa.struct(
+            [
+                pa.field(field.name, arrow_type(field.type, f"{where}.{field.name}"), _nullable(field.type))
+                for field in only.fields
+            ]
+        )
+    if only.kind == "array":
+        items = only.items or Type("null")
+        return pa.list_(pa.field("item", arrow_type(items, f"{where}[]"), _nullable(items)))
+    if only.kind == "map":
+        items = only.items or Type("null")
+        return pa.map_(pa.string(), pa.field("value", arrow_type(items, f"{where}{{}}"), _nullable(items)))
+    return pa.binary(only.size) if only.kind == "fixed" else PRIMITIVE[only.kind]
+
+
+def _nullable(node: Type) -> bool:
+    return any(option.kind == "null" for option in node.options)
+
+
+def _array(given: Any, kind: pa.DataType, rows: int, where: str) -> pa.Array:
+    """Make a column of whatever was given; raises SchemaError for a value the type cannot hold."""
+    try:
+        if isinstance(given, Categorical):
+            codes = pa.array(given.codes, mask=given.codes < 0)
+            given = pa.DictionaryArray.from_arrays(codes, pa.array(given.values, pa.string()))
+        if isinstance(given, pa.ChunkedArray):
+            given = given.combine_chunks()
+        if isinstance(given, pa.Array):
+            return _cast(given, kind)
+        if isinstance(given, np.ndarray):
+            array = pa.array(given)
+            return array if array.type == kind else _cast(array, kind)
+        if isinstance(given, list | tuple):
+            return pa.array(given, kind)
+        scalar = given if isinstance(given, pa.Scalar) else pa.scalar(given, kind)
+        return pa.repeat(scalar, rows)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise SchemaError(f"{where}: {str(error).splitlines()[0]} (the schema wants {kind})") from None
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    if array.type == kind:
+        return array
+    if pa.types.is_timestamp(array.type) and kind == pa.int64():
+        array = array.cast(pa.timestamp("ms", array.type.tz), safe=False)
+    return array.cast(kind)

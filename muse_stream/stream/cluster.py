@@ -1,0 +1,92 @@
+"""The topics of a cluster: look at them, carry out a plan.
+
+In: an admin client. Out: what exists (`survey`), or a cluster changed as a plan says (`carry_out`).
+Law: only what the plan names is touched; who made a topic in the meantime is not an error; every failure is collected,
+so that one refused topic does not hide another.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+
+from muse_stream.errors import Fatal
+from muse_stream.stream.client import typed
+from muse_stream.stream.topics import Change, Existing, Options
+
+SETTINGS = ("max.message.bytes", "min.insync.replicas", "retention.ms", "cleanup.policy")
+
+
+def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) -> dict[str, Existing]:
+    """Return those of `names` that exist, with what a plan needs to know; raises `StreamError`."""
+    try:
+        topics = admin.list_topics(timeout=timeout_s).topics
+        present = [name for name in dict.fromkeys(names) if name in topics and topics[name].error is None]
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in present]
+        answers = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
+        configs = {resource.name: answer.result(timeout=timeout_s) for resource, answer in answers.items()}
+    except KafkaException as error:
+        raise typed(error) from None
+    return {
+        name: Existing(
+            partitions=len(topics[name].partitions),
+            replication=min((len(part.replicas) for part in topics[name].partitions.values()), default=0),
+            config={key: configs[name][key].value for key in SETTINGS if key in configs[name]},
+        )
+        for name in present
+    }
+
+
+def carry_out(admin: AdminClient, changes: Sequence[Change], options: Options, timeout_s: float = 30.0) -> list[Change]:
+    """Create topics and set settings; returns the changes made. Raises `Fatal` listing every one that was refused."""
+    creations = {change.topic: change for change in changes if change.action == "create"}
+    alterations = {change.topic: change for change in changes if change.action == "set"}
+    refused: list[str] = []
+    made: list[Change] = []
+    if creations:
+        specs = [
+            NewTopic(
+                name,
+                num_partitions=change.partitions or -1,
+                replication_factor=options.replication or -1,
+                config=dict(change.config),
+            )
+            for name, change in creations.items()
+        ]
+        answers = admin.create_topics(specs, operation_timeout=timeout_s, request_timeout=timeout_s)
+        for name, answer in answers.items():
+            problem = _problem(answer, timeout_s, KafkaError.TOPIC_ALREADY_EXISTS)
+            if problem:
+                refused.append(f"{name}: {problem}")
+            else:
+                made.append(creations[name])
+    if alterations:
+        resources = [_resource(name, change.config) for name, change in alterations.items()]
+        for resource, answer in admin.incremental_alter_configs(resources, request_timeout=timeout_s).items():
+            problem = _problem(answer, timeout_s)
+            if problem:
+                refused.append(f"{resource.name}: {problem}")
+            else:
+                made.append(alterations[resource.name])
+    if refused:
+        raise Fatal("Kafka refused: " + "; ".join(refused))
+    return made
+
+
+def _resource(name: str, config: Mapping[str, str]) -> ConfigResource:
+    entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in config.items()]
+    return ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+
+
+class _Answer(Protocol):
+    def result(self, timeout: float | None = None) -> object: ...
+
+
+def _problem(answer: _Answer, timeout_s: float, *harmless: int) -> str:
+    try:
+        answer.result(timeout=timeout_s)
+    except KafkaException as error:
+        inner = error.args[0]
+        return "" if inner.code() in harmless else str(inner.str())
+    return ""

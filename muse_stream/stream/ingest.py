@@ -1,0 +1,133 @@
+"""Framed events onto a topic, at a rate or as fast as it goes.
+
+In: chunks of keys, values and (if wanted) timestamps; a producer. Out: records on the topic, and how many of them the
+brokers acknowledged.
+Law: order of the input is order per partition (idempotent producer); equal keys meet in one partition, the one that
+Java producers choose (murmur2). At a rate the schedule is open loop: event `i` is due at `start + i / rate` whatever the
+brokers do, so a slow cluster shows as lateness, not as a gentler test.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from muse_stream.errors import Fatal
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream.client import producer, typed
+
+SERVE_EVERY = 500  # records between two looks at delivery reports
+FLUSH_S = 60.0
+BULK = {
+    "linger.ms": 20,
+    "batch.num.messages": 50_000,
+    "queue.buffering.max.messages": 300_000,
+    "delivery.report.only.error": True,  # a callback per delivered record would cost more than sending it
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Some records in order; every list has one entry a record."""
+
+    values: Sequence[bytes]
+    keys: Sequence[bytes | None]
+    timestamps: Sequence[int] | None = None
+    """Milliseconds since the epoch; None is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of it; `acknowledged` is less than `events` only when it was interrupted."""
+
+    events: int
+    acknowledged: int
+    bytes: int
+    seconds: float
+    late_s: float
+    """How far behind its schedule the worst event was sent; 0 when flat out."""
+
+
+class Ingest:
+    """Sends chunks to one topic; use once.
+
+    `rate` is events a second, None is flat out. `progress` is called with the number of events sent so far.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: str,
+        *,
+        rate: float | None = None,
+        progress: Callable[[int], object] = lambda _sent: None,
+    ) -> None:
+        if rate is not None and rate <= 0:
+            raise ValueError(f"a rate of {rate} events a second sends nothing")
+        self._producer: Producer = producer(settings, **BULK)
+        self._topic = topic
+        self._rate = rate
+        self._progress = progress
+        self._refused: list[str] = []
+        self._sent = 0
+        self._bytes = 0
+        self._late = 0.0
+
+    def run(self, chunks: Iterable[Chunk]) -> Sent:
+        """Send everything and wait for the acknowledgements.
+
+        Raises `Fatal` when a record was refused or not acknowledged. On Ctrl-C what is under way is flushed, and
+        KeyboardInterrupt goes on to the caller.
+        """
+        start = time.monotonic()
+        try:
+            for chunk in chunks:
+                self._chunk(chunk, start)
+        except KeyboardInterrupt:
+            self._producer.flush(5.0)
+            raise
+        left = self._producer.flush(FLUSH_S)
+        self._progress(self._sent)
+        if self._refused or left:
+            why = self._refused[0] if self._refused else f"not acknowledged within {FLUSH_S:.0f} s"
+            raise Fatal(f"{len(self._refused) + left} of {self._sent} events did not reach {self._topic}: {why}")
+        return Sent(self._sent, self._sent - left, self._bytes, time.monotonic() - start, self._late)
+
+    def _chunk(self, chunk: Chunk, start: float) -> None:
+        times = chunk.timestamps
+        for row, (key, value) in enumerate(zip(chunk.keys, chunk.values, strict=True)):
+            if self._rate is not None:
+                self._await_turn(start)
+            elif self._sent % SERVE_EVERY == 0:
+                self._serve(0)
+            self._produce(key, value, times[row] if times is not None else 0)
+            self._sent += 1
+            self._bytes += len(value)
+        self._progress(self._sent)
+
+    def _produce(self, key: bytes | None, value: bytes, timestamp: int) -> None:
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, timestamp=timestamp, on_delivery=self._delivered)
+                return
+            except BufferError:  # the local queue is full: wait for the brokers, not for memory
+                self._serve(0.05)
+            except KafkaException as error:
+                raise typed(error) from None
+
+    def _await_turn(self, start: float) -> None:
+        due = start + self._sent / (self._rate or 1.0)
+        while (ahead := due - time.monotonic()) > 0:
+            self._progress(self._sent)
+            self._serve(min(ahead, 0.1))
+        self._late = max(self._late, -ahead)
+
+    def _serve(self, wait_s: float) -> None:
+        self._producer.poll(wait_s)
+        if self._refused:
+            raise Fatal(f"an event did not reach {self._topic}: {self._refused[0]}")
+
+    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            self._refused.append(f"{error.name()}: {error.str()}")

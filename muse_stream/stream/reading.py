@@ -1,0 +1,176 @@
+"""A topic read from its beginning, without a group: what `verify` and `tail` share.
+
+In: settings, a topic. Out: where its partitions begin and end, and its records in order per partition.
+Law: nothing is joined and nothing committed; only committed records are given out (read_committed), and offsets are
+those of the log: control records and aborted ones leave gaps.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from muse_stream.errors import Fatal, Retriable
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream.client import consumer, typed
+
+TIMEOUT_S = 15.0
+BATCH = 10_000
+READER: dict[str, Any] = {
+    "group.id": "muse-stream-reader",  # librdkafka wants a name; with assign() and no commit it is never used
+    "enable.partition.eof": True,
+    "queued.min.messages": 100_000,
+    "queued.max.messages.kbytes": 65_536,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The offsets a partition held when it was looked at: `low` is the first, `high` the next to be written."""
+
+    low: int
+    high: int
+
+
+def reader(settings: KafkaSettings, **overrides: Any) -> Consumer:
+    """Return a consumer for `assign()`; close it when done."""
+    return consumer(settings, **(READER | overrides))
+
+
+def bounds(client: Consumer, topic: str) -> dict[int, Bounds]:
+    """Return partition -> offsets; empty when the topic does not exist. `high` counts unstable records as well."""
+    try:
+        described = client.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+        if described.error is not None:
+            if described.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return {}
+            raise typed(described.error)
+        found: dict[int, Bounds] = {}
+        for partition in sorted(described.partitions):
+            marks = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT_S)
+            if marks is None:
+                raise Retriable(f"no leader of {topic}[{partition}] said where it ends within {TIMEOUT_S:.0f} s")
+            found[partition] = Bounds(*marks)
+    except KafkaException as error:
+        raise typed(error) from None
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Some committed records of one topic; every list has one entry a record, in order per partition."""
+
+    topic: str
+    messages: list[Message]
+    partitions: list[int]
+    offsets: list[int]
+
+    def values(self) -> list[bytes | None]:
+        """Return the payloads."""
+        return [message.value() for message in self.messages]
+
+    def headers(self) -> list[list[tuple[str, bytes | None]]]:
+        """Return the headers; costs as much as everything else about a record."""
+        return [headers(message) for message in self.messages]
+
+
+def headers(message: Message) -> list[tuple[str, bytes | None]]:
+    """Return a record's headers in order, values as bytes."""
+    found: Any = message.headers() or []
+    return [(name, value.encode() if isinstance(value, str) else value) for name, value in found]
+
+
+class Reading:
+    """Reads one topic from its first offset up to `ends`; iterate over it once.
+
+    `unstable` names, afterwards, the partitions whose end stayed behind an open transaction for `settle_s` seconds.
+    """
+
+    def __init__(self, client: Consumer, topic: str, ends: Mapping[int, Bounds], settle_s: float) -> None:
+        self._client = client
+        self._topic = topic
+        self._ends = ends
+        self._settle_s = settle_s
+        self._open = {partition for partition, bound in ends.items() if bound.high > bound.low}
+        self.unstable: dict[int, int] = {}
+
+    def __iter__(self) -> Iterator[Block]:
+        parts = [TopicPartition(self._topic, partition, self._ends[partition].low) for partition in sorted(self._open)]
+        self._client.assign(parts)
+        moved = time.monotonic()
+        try:
+            while self._open:
+                block = self._next()
+                if block is not None:
+                    moved = time.monotonic()
+                    yield block
+                elif time.monotonic() - moved > self._settle_s:
+                    self.unstable = {part.partition: part.offset for part in self._position()}
+                    return
+        finally:
+            self._client.unassign()
+
+    def _next(self) -> Block | None:
+        try:
+            polled = self._client.consume(BATCH, 0.2)
+        except KafkaException as error:
+            raise typed(error) from None
+        messages: list[Message] = []
+        for message in polled:
+            if message.error() is None:
+                messages.append(message)
+            else:
+                self._event(message)
+        partitions = [message.partition() or 0 for message in messages]  # None only in a message never sent
+        offsets = [message.offset() or 0 for message in messages]
+        last = dict(zip(partitions, offsets, strict=True))  # the last of each partition wins
+        finished = {partition for partition, offset in last.items() if offset >= self._ends[partition].high - 1}
+        self._finish(finished)
+        if any(offset >= self._ends[partition].high for partition, offset in last.items()):
+            kept = [row for row, offset in enumerate(offsets) if offset < self._ends[partitions[row]].high]
+            messages = [messages[row] for row in kept]
+            partitions, offsets = [partitions[row] for row in kept], [offsets[row] for row in kept]
+        return Block(self._topic, messages, partitions, offsets) if messages else None
+
+    def _event(self, message: Message) -> None:
+        error = message.error()
+        partition, offset = message.partition(), message.offset()
+        if error is None or error.code() != KafkaError._PARTITION_EOF:
+            raise typed(error) if error is not None else Fatal("an event without an error")
+        if partition is not None and offset is not None and offset >= self._ends[partition].high:
+            self._finish({partition})
+
+    def _finish(self, partitions: set[int]) -> None:
+        ended = partitions & self._open
+        self._open -= ended
+        if ended and self._open:  # a busy writer would go on filling the queue
+            self._client.pause([TopicPartition(self._topic, partition) for partition in ended])
+
+    def _position(self) -> list[TopicPartition]:
+        return self._client.position([TopicPartition(self._topic, partition) for partition in sorted(self._open)])
+
+
+def committed(
+    settings: KafkaSettings, group: str, topics: Mapping[str, Mapping[int, Bounds]]
+) -> dict[str, dict[int, int]]:
+    """Return topic -> partition -> the next offset `group` will read; a partition without a commit stands at its low.
+
+    Waits for pending transactions of the group (offsets are asked for as stable), at most `TIMEOUT_S`.
+    """
+    client = consumer(settings, **{"group.id": group})  # never subscribes, so it never joins
+    try:
+        parts = [TopicPartition(topic, partition) for topic, held in topics.items() for partition in held]
+        answers = client.committed(parts, timeout=TIMEOUT_S) if parts else []
+    except KafkaException as error:
+        raise typed(error) from None
+    finally:
+        client.close()
+    found: dict[str, dict[int, int]] = {topic: {} for topic in topics}
+    for answer in answers:
+        if answer.error is not None:
+            raise typed(answer.error)
+        low = topics[answer.topic][answer.partition].low
+        found[answer.topic][answer.partition] = answer.offset if answer.offset >= 0 else low
+    return found

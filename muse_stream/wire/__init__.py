@@ -4,20 +4,25 @@ In: Kafka values and files. Out: `Decoded` columns, framed records, typed errors
 Law: pyruhvro, fastavro and pyarrow live in this package only; a record's fault is a `Rejected`, a schema's fault is a
 `SchemaError`, and no value of a batch is ever without an answer.
 
-    frames       the prefix that names the writer's schema        schemas, avro_types   where schemas are found, as trees
-    codec        pyruhvro for batches, fastavro for records        strict                where one record ends
-    resolve      reader's field -> what to do with the writer's    arrow_columns, record_columns   doing it
-    decode       values -> Decoded                                 decoded               joining parts of a batch
-    encode       columns -> values                                 files                 Parquet, Avro and JSON-lines files
-    records      values -> dicts, for people to read
+    frames                          the prefix that names the writer's schema
+    schemas, avro_types             where schemas are found; a schema as a tree
+    codec, strict                   pyruhvro for batches, fastavro for records; where a record ends
+    resolve                         a field of the reader's schema -> what to do with the writer's
+    arrow_columns, record_columns   doing it: for a batch, for one record
+    decode, decoded, selection      values -> Decoded; joining parts of a batch; keeping rows
+    encode, nested                  columns -> values; columns of lists and maps
+    files, file_rows                Parquet, Avro and JSON-lines files -> framed events; results -> files
+    records                         values -> dicts, for people to read; scores as columns, for verify
 """
 
 from muse_stream.wire.decode import Decoder
 from muse_stream.wire.decoded import Decoded, Fields, concat, fixed_width
 from muse_stream.wire.encode import Encoder
 from muse_stream.wire.frames import Frame
+from muse_stream.wire.nested import nullable, record_lists, string_maps
 from muse_stream.wire.resolve import column_type
 from muse_stream.wire.schemas import Schema, SchemaDirectory, parse_schema
+from muse_stream.wire.selection import keep, missing
 
 __all__ = [
     "Decoded",
@@ -30,5 +35,10 @@ __all__ = [
     "column_type",
     "concat",
     "fixed_width",
+    "keep",
+    "missing",
+    "nullable",
     "parse_schema",
+    "record_lists",
+    "string_maps",
 ]

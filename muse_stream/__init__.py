@@ -1,0 +1,54 @@
+"""Score multi-tenant event streams on Kafka, exactly once, with models that change and thresholds that do not.
+
+An implementation of MUSE (Correia et al., arXiv 2602.11776): between a model and a tenant stand two transformations, so
+that a threshold keeps its meaning when the model is retrained, and everything is served through intents, so that a
+promotion is one change of a rule.
+
+    muse.events.*  bytes of many tenants
+        |  stream/    poll a batch; later: one transaction for scores, dead letters and offsets
+        v  wire/      bytes -> columns
+        |  scoring/   intents.py (which route?) -> planning.py (each distinct step once) -> steps.py:
+        |               models/  ONNX -> posterior.py (level 1) -> aggregation.py -> quantile_map.py (level 2)
+        v  wire/      columns -> bytes
+    muse.scores.*  muse.audit.*  muse.dlq.*
+
+    spec/     the document an operator writes          control/  generations: publish, promote, roll back, watch
+    app.py    joins the rooms, the only one that does  observe/  metrics, health, logs
+    cli/      one file per command group               demo/     a synthetic stream that shows what this is for
+
+In a notebook, with no Kafka: `muse_stream.load("muse.yaml").score(table)`; and `posterior_correction`, `Reference` and
+`QuantileMap` by themselves. Law: importing this package imports no vendor; each name is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from muse_stream.app import load
+    from muse_stream.scoring.posterior import posterior_correction
+    from muse_stream.scoring.quantile_map import QuantileMap
+    from muse_stream.scoring.reference import Reference
+    from muse_stream.scoring.snapshot import Snapshot
+
+__all__ = ["QuantileMap", "Reference", "Snapshot", "load", "posterior_correction"]
+
+_HOMES = {
+    "QuantileMap": "muse_stream.scoring.quantile_map",
+    "Reference": "muse_stream.scoring.reference",
+    "Snapshot": "muse_stream.scoring.snapshot",
+    "load": "muse_stream.app",
+    "posterior_correction": "muse_stream.scoring.posterior",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,142 @@
+"""Running a plan on a batch: route, run each step once, collect the answers of each predictor.
+
+In: a `Program` and an `EventTable`. Out: `Scored`.
+Law: no state survives the call; a row's answer depends on that row alone. Live answers are collected before any shadow
+answer is looked at, from steps that do not know who asked.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_stream.errors import Reason, Rejected, Stage
+from muse_stream.scoring.intents import NO_ROUTE
+from muse_stream.scoring.piecewise import Floats
+from muse_stream.scoring.program import PlannedPredictor, Program
+from muse_stream.scoring.rowsets import RowSet, RowSets
+from muse_stream.scoring.sampling import position
+from muse_stream.scoring.scored import ExpertScores, PredictorScores, Scored
+from muse_stream.scoring.steps import Batch, Fault, Values
+from muse_stream.scoring.table import EventTable
+
+STAGE_OF: Mapping[Reason, Stage] = {Reason.MISSING_FEATURE: Stage.VALIDATE}
+"""Faults of scoring that are not met in stage `score`."""
+
+
+def execute(program: Program, table: EventTable) -> Scored:
+    """Score one batch. Raises ValueError when the program samples and the table has no ids."""
+    if not table.rows:
+        return Scored((), (), ())
+    routes = program.router.route({**table.intent, "tenant": table.tenant}, table.rows)
+    row_sets = RowSets(routes, program.shares, _places(table))
+    values = _run(program, Batch(table, program.tenants), row_sets)
+    rejected = [_unrouted(row) for row in np.flatnonzero(routes == NO_ROUTE).tolist()]
+    live = []
+    for predictor in program.live:
+        rows = row_sets.of(predictor.selection)
+        if rows.size:
+            scores, faults = _collected(predictor, rows, values, row_sets)
+            rejected += [
+                Rejected(row, fault.reason, STAGE_OF.get(fault.reason, Stage.SCORE), fault.message)
+                for row, fault in faults.items()
+            ]
+            live.append(_without(scores, np.fromiter(faults, np.int64, len(faults))))
+    rejected.sort(key=lambda fault: fault.row)
+    gone = np.array([fault.row for fault in rejected], dtype=np.int64)
+    shadow = []
+    for predictor in program.shadow:
+        rows = row_sets.of(predictor.selection)
+        if rows.size:
+            scores, _ = _collected(predictor, rows, values, row_sets)
+            shadow.append(_without(scores, gone))
+    return Scored(_answering(live), _answering(shadow), tuple(rejected))
+
+
+def _unrouted(row: int) -> Rejected:
+    return Rejected(row, Reason.NO_ROUTE, Stage.ROUTE, "no route matches the intent of this event")
+
+
+def _places(table: EventTable) -> Callable[[], Floats]:
+    made: list[Floats] = []
+
+    def places() -> Floats:
+        if not made:
+            if table.ids is None:
+                raise ValueError("a route samples its shadow predictors by event id, and the table has no ids")
+            made.append(position(table.ids))
+        return made[0]
+
+    return places
+
+
+def _run(program: Program, batch: Batch, row_sets: RowSets) -> list[Values | None]:
+    values: list[Values | None] = []
+    for planned in program.steps:
+        rows = row_sets.of(planned.selection)
+        if not rows.size:
+            values.append(None)
+            continue
+        parts = [_at(values, number, rows, row_sets) for number in planned.inputs]
+        values.append(planned.step.run(batch, rows, parts))
+    return values
+
+
+def _at(values: list[Values | None], number: int, rows: RowSet, row_sets: RowSets) -> Values:
+    """Return what step `number` computed, at `rows` only."""
+    computed = values[number]
+    if computed is None:
+        raise AssertionError(f"step {number} is read where it was not run")  # the planner's selections forbid it
+    if computed.rows is rows:
+        return computed
+    array = row_sets.aligned(computed.array, computed.rows, rows)
+    faults = computed.faults
+    if faults and rows.size < computed.rows.size:
+        faults = {row: faults[row] for row in rows.rows[rows.positions(faults)].tolist()}
+    return Values(rows, array, faults)
+
+
+def _collected(
+    predictor: PlannedPredictor, rows: RowSet, values: list[Values | None], row_sets: RowSets
+) -> tuple[PredictorScores, Mapping[int, Fault]]:
+    def at(number: int) -> Values:
+        return _at(values, number, rows, row_sets)
+
+    output = at(predictor.output)
+    experts = tuple(
+        ExpertScores(expert.name, at(expert.raw).array, at(expert.corrected).array) for expert in predictor.experts
+    )
+    faults = dict(output.faults)
+    in_range = (output.array >= 0.0) & (output.array <= 1.0)
+    if not in_range.all():
+        for place in np.flatnonzero(~in_range).tolist():
+            fault = Fault(Reason.NON_FINITE, f"predictor {predictor.name} came to {output.array[place]:g}, not a score")
+            faults.setdefault(int(rows.rows[place]), fault)
+    score = output.array if in_range.all() else np.where(in_range, output.array, np.nan)
+    errors = {row: fault.message for row, fault in faults.items()}
+    aggregate = at(predictor.aggregate).array
+    collected = PredictorScores(predictor.name, predictor.version, rows.rows, score, aggregate, experts, errors)
+    return collected, faults
+
+
+def _without(scores: PredictorScores, gone: NDArray[np.int64]) -> PredictorScores:
+    """Drop rows that have no live score."""
+    if not len(gone):
+        return scores
+    kept = ~np.isin(scores.rows, gone)
+    if kept.all():
+        return scores
+    dropped = set(gone.tolist())
+    return PredictorScores(
+        scores.predictor,
+        scores.version,
+        scores.rows[kept],
+        scores.score[kept],
+        scores.aggregate[kept],
+        tuple(ExpertScores(one.name, one.raw[kept], one.corrected[kept]) for one in scores.experts),
+        {row: message for row, message in scores.errors.items() if row not in dropped},
+    )
+
+
+def _answering(scores: list[PredictorScores]) -> tuple[PredictorScores, ...]:
+    return tuple(answers for answers in scores if len(answers.rows))

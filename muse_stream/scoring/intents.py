@@ -1,0 +1,106 @@
+"""Routing: from a batch of intents to the first rule that matches each row.
+
+In: rules (attribute -> allowed values) at compile time, one `Categorical` per attribute at run time. Out: rule number
+per row, -1 where no rule holds.
+Law: rules are evaluated per *distinct* intent, never per row. Values that no rule names are one value to routing, so an
+intent is a mixed-radix number over the few values that matter. When all such numbers fit a table, the rules are
+evaluated for each at compile time and a batch costs one gather per attribute; otherwise distinct numbers of a batch are
+found by `np.unique` and remembered in a bounded cache.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_stream.scoring.columns import Categorical
+
+Rule = Mapping[str, frozenset[str]]
+Routes = NDArray[np.int32]
+
+NO_ROUTE: Final = -1
+_OTHER: Final = 0  # class of a null and of every value that no rule names: no rule with a condition on it holds
+
+
+class Router:
+    """Finds the first matching rule of every row; its answers depend on the rules alone, its cache only saves time."""
+
+    def __init__(self, rules: Sequence[Rule], *, table_limit: int = 1 << 18, cache_limit: int = 1 << 16) -> None:
+        self.attributes: Final = tuple(dict.fromkeys(name for rule in rules for name in rule))
+        self._classes = [
+            {value: number for number, value in enumerate(_named(rules, name), start=1)} for name in self.attributes
+        ]
+        self._radices = tuple(len(classes) + 1 for classes in self._classes)
+        self._allowed = [
+            {
+                axis: sorted(self._classes[axis][value] for value in rule[name])
+                for axis, name in enumerate(self.attributes)
+                if name in rule
+            }
+            for rule in rules
+        ]
+        self._size = math.prod(self._radices)
+        self._table = self._tabulated() if self._size <= table_limit else None
+        self._cache: dict[tuple[int, ...], int] = {}
+        self._cache_limit = cache_limit
+
+    def route(self, columns: Mapping[str, Categorical], rows: int) -> Routes:
+        """Return `[rows]` rule numbers; an attribute without a column is null in every row."""
+        classes = [self._class_of(axis, columns.get(name), rows) for axis, name in enumerate(self.attributes)]
+        if self._table is not None:
+            return self._table[self._mixed(classes, rows)]
+        if self._size < 1 << 62:
+            codes, inverse = np.unique(self._mixed(classes, rows), return_inverse=True)
+            distinct = np.stack(np.unravel_index(codes, self._radices), axis=1)
+        else:  # too many combinations for one integer
+            distinct, inverse = np.unique(np.stack(classes, axis=1), axis=0, return_inverse=True)
+        answers = [self._remembered(tuple(intent)) for intent in distinct.tolist()]
+        return np.array(answers, dtype=np.int32)[inverse.reshape(-1)]
+
+    def _class_of(self, axis: int, column: Categorical | None, rows: int) -> NDArray[np.int64]:
+        if column is None:
+            return np.zeros(rows, dtype=np.int64)
+        classes = self._classes[axis]
+        # One entry more, for code -1 (null), which indexes it from the end.
+        of_code = np.array(
+            [_OTHER if value is None else classes.get(value, _OTHER) for value in column.values] + [_OTHER],
+            dtype=np.int64,
+        )
+        return of_code[column.codes]
+
+    def _mixed(self, classes: Sequence[NDArray[np.int64]], rows: int) -> NDArray[np.int64]:
+        if not classes:
+            return np.zeros(rows, dtype=np.int64)
+        codes = classes[0]
+        for column, radix in zip(classes[1:], self._radices[1:], strict=True):
+            codes = codes * radix + column
+        return codes
+
+    def _tabulated(self) -> Routes:
+        table = np.full(self._radices, NO_ROUTE, dtype=np.int32)
+        for number in reversed(range(len(self._allowed))):  # backwards, so the first rule has the last word
+            allowed = self._allowed[number]
+            places = [allowed.get(axis, range(radix)) for axis, radix in enumerate(self._radices)]
+            table[np.ix_(*places) if places else ()] = number
+        return table.reshape(-1)
+
+    def _remembered(self, intent: tuple[int, ...]) -> int:
+        known = self._cache.get(intent)
+        if known is None:
+            known = self._first(intent)
+            if len(self._cache) >= self._cache_limit:
+                self._cache.clear()  # a stream of ever new intents must not eat the memory
+            self._cache[intent] = known
+        return known
+
+    def _first(self, intent: tuple[int, ...]) -> int:
+        for number, allowed in enumerate(self._allowed):
+            if all(intent[axis] in values for axis, values in allowed.items()):
+                return number
+        return NO_ROUTE
+
+
+def _named(rules: Sequence[Rule], attribute: str) -> list[str]:
+    return sorted({value for rule in rules for value in rule.get(attribute, ())})

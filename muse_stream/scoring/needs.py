@@ -1,0 +1,70 @@
+"""What scoring must be given for one event format, so that the wire decodes that and no more.
+
+In: a document, an event format, a role. Out: `Needs`: feature fields, intent attributes, whether ids decide anything.
+Law: never too little. A route counts unless no tenant of the format can reach it: its tenants are others, a constant
+attribute contradicts it, it asks for an attribute the format does not have, or an earlier rule takes everything.
+"""
+
+from dataclasses import dataclass
+
+from muse_stream.scoring.planning import Role
+from muse_stream.spec import Document, EventSpec, RouteSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the columns of one event format are needed for."""
+
+    fields: tuple[str, ...]
+    """Dotted feature fields, sorted."""
+    intent: tuple[str, ...]
+    """Intent attributes that routes ask for and this format has, in the order it declares them."""
+    ids: bool
+    """Whether `EventTable.ids` is read."""
+
+
+def needs_of(document: Document, event: str, role: Role) -> Needs:
+    """Return what scoring events of format `event` takes. Raises KeyError for an unknown format."""
+    spec = document.events[event]
+    routes = reachable(document, event)
+    shadow = [one for route in routes for one in route.shadow] if role == "shadow" else []
+    predictors = dict.fromkeys([route.live for route in routes] + [one.predictor for one in shadow])
+    experts = {model for name in predictors for model in document.predictors[name].graph().experts()}
+    fields = {feature.field for model in experts for feature in document.models[model].features()}
+    asked = {name for route in document.routes for name in route.when}
+    return Needs(
+        tuple(sorted(fields)),
+        tuple(name for name in spec.intent if name in asked),
+        any(one.sample < 1.0 for one in shadow),
+    )
+
+
+def reachable(document: Document, event: str) -> tuple[RouteSpec, ...]:
+    """Return the routes that an event of this format may take, in their order."""
+    spec = document.events[event]
+    reached: dict[int, RouteSpec] = {}
+    for tenant in (name for name, one in document.tenants.items() if one.event == event):
+        for number, route in enumerate(document.routes):
+            holds = _holds(route, spec, tenant)
+            if holds is not False:
+                reached[number] = route
+            if holds:
+                break
+    return tuple(reached[number] for number in sorted(reached))
+
+
+def _holds(route: RouteSpec, event: EventSpec, tenant: str) -> bool | None:
+    """Tell whether a rule holds for a tenant's events: True for all, False for none, None for some."""
+    certain = True
+    for name, allowed in route.when.items():
+        source = event.intent.get(name)
+        if name == "tenant":
+            if tenant not in allowed:
+                return False
+        elif source is None:
+            return False
+        elif source.value is None:
+            certain = False
+        elif source.value not in allowed:
+            return False
+    return True if certain else None

@@ -1,0 +1,234 @@
+"""One node of a predictor's graph as a step, and the content that makes two nodes the same step.
+
+In: a spec node, the loaded models, the fitted maps. Out: `(content, make)`, or None for a node that changes nothing.
+Law: content holds values, never names; a map that was fitted for another predictor content is a problem, not a curve.
+Problems are collected, so an operator sees all of them at once.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import accumulate
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from muse_stream.errors import Problem
+from muse_stream.scoring.aggregation import combiner
+from muse_stream.scoring.features import Binding, Feature, Tensor
+from muse_stream.scoring.model import Model
+from muse_stream.scoring.piecewise import Segments
+from muse_stream.scoring.quantile_map import FittedMap, QuantileMap
+from muse_stream.scoring.reference import Reference
+from muse_stream.scoring.steps import AggregateStep, ClipStep, CorrectionStep, MapStep, MetaStep, ModelStep, Step
+from muse_stream.spec import (
+    AggregateNode,
+    ClipNode,
+    CorrectionNode,
+    Document,
+    FeatureSpec,
+    MapNode,
+    ModelNode,
+    NodeSpec,
+    ReferenceSpec,
+    pre_map_hash,
+)
+
+Compiled = tuple[Hashable, Callable[[], Step]]
+
+
+class StoredMap(Protocol):
+    """A fitted map as it was stored; `FittedMap` of this room and of `spec` both are."""
+
+    @property
+    def fitted_for(self) -> str:
+        """Content hash of the predictor up to the map's input."""
+        ...
+
+    @property
+    def levels(self) -> ArrayLike:
+        """Cumulative probabilities."""
+        ...
+
+    @property
+    def values(self) -> ArrayLike:
+        """Aggregates at these levels."""
+        ...
+
+    @property
+    def samples(self) -> int:
+        """How many events it was fitted on."""
+        ...
+
+
+def reference_from(spec: ReferenceSpec) -> Reference:
+    """Build the distribution a document promises. Raises ValueError."""
+    if spec.alert_rates is not None:
+        return Reference.from_alert_rates(spec.alert_rates)
+    if spec.quantiles is not None:
+        return Reference.from_quantiles(spec.quantiles.levels, spec.quantiles.values)
+    return Reference.beta_mixture([(one.weight, one.a, one.b) for one in spec.beta_mixture or ()])
+
+
+class NodeCompiler:
+    """Compiles nodes of all predictors of one document; `problems` holds what was wrong."""
+
+    def __init__(self, document: Document, models: Mapping[str, Model], maps: Mapping[str, StoredMap]) -> None:
+        self.problems: list[Problem] = []
+        self.tenants = _tenants(document)
+        self._document = document
+        self._models = models
+        self._maps = maps
+        self._bindings: dict[tuple[Tensor, ...], Binding] = {}
+        self._references: dict[str, Reference] = {}
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Feature fields of every model compiled so far."""
+        return frozenset(name for binding in self._bindings.values() for name in binding.fields)
+
+    def problem(self, path: str, message: str, hint: str) -> None:
+        """Note a problem, once."""
+        found = Problem(path, message, hint)
+        if found not in self.problems:
+            self.problems.append(found)
+
+    def compile(self, predictor: str, name: str, node: NodeSpec) -> Compiled | None:
+        """Return what a node is and how to make its step; None when it changes nothing or was a problem."""
+        match node:
+            case ModelNode():
+                return self._expert(node.model)
+            case CorrectionNode(beta=beta):
+                return None if beta == 1.0 else (("correction", beta), lambda: CorrectionStep(beta))
+            case AggregateNode():
+                return self._aggregate(node)
+            case ClipNode(low=low, high=high):
+                return ("clip", low, high), lambda: ClipStep(low, high)
+            case MapNode():
+                return self._map(predictor, name, node)
+
+    def tensors(self, name: str, model: Model) -> tuple[Tensor, ...] | None:
+        """Bind a model's inputs to features by name; None when they do not fit (noted as problems)."""
+        path = f"models.{name}.inputs"
+        declared = self._document.models[name].inputs
+        offered = {one.name: one for one in model.inputs}
+        for extra in sorted(set(declared) - set(offered)):
+            self.problem(f"{path}.{extra}", "the model has no such input", f"its inputs: {', '.join(sorted(offered))}")
+        for absent in sorted(set(offered) - set(declared)):
+            self.problem(path, f"input {absent} of the model is not bound", f"add `{absent}:` with its features")
+        if set(declared) != set(offered):
+            return None
+        bound = []
+        for one in model.inputs:
+            features = declared[one.name]
+            if len(features) != one.width:
+                hint = f"list {one.width}, in the order of training"
+                self.problem(f"{path}.{one.name}", f"{len(features)} features for an input of width {one.width}", hint)
+            for place, feature in enumerate(features):
+                if one.dtype.kind in "iub" and feature.default is None and not feature.required:
+                    hint = "give `default` or `required: true`"
+                    self.problem(f"{path}.{one.name}[{place}]", f"a missing value cannot be {one.dtype}", hint)
+            bound.append(Tensor(tuple(self._feature(feature) for feature in features), one.dtype))
+        return tuple(bound)
+
+    def _feature(self, spec: FeatureSpec) -> Feature:
+        table = None if spec.categories is None else self._document.categories[spec.categories]
+        return Feature(spec.field, spec.default, spec.required, None if table is None else tuple(sorted(table.items())))
+
+    def _loaded(self, name: str) -> Model | None:
+        if name not in self._document.models:
+            self.problem(f"models.{name}", "a predictor uses this model, and it does not exist", "define it")
+            return None
+        if name not in self._models:
+            self.problem(f"models.{name}", "the model was not loaded", "load all of models_needed()")
+            return None
+        return self._models[name]
+
+    def _expert(self, name: str) -> Compiled | None:
+        model = self._loaded(name)
+        tensors = None if model is None else self.tensors(name, model)
+        if model is None or tensors is None:
+            return None
+        binding = self._bindings.setdefault(tensors, Binding(tensors))
+        return ("model", self._artefact(name), tensors), lambda: ModelStep(name, model, binding)
+
+    def _artefact(self, name: str) -> Hashable:
+        spec = self._document.models[name]
+        return self._models[name].sha256, spec.output.name, spec.output.positive
+
+    def _aggregate(self, node: AggregateNode) -> Compiled | None:
+        if node.model is not None:
+            return self._meta(node.model, len(node.inputs))
+        if len(node.inputs) == 1 or node.how is None:
+            return None  # the mean, median, highest of one score is that score, to the bit
+        how, weights, arity = node.how, node.weights, len(node.inputs)
+        return ("aggregate", how, weights), lambda: AggregateStep(combiner(how, weights, arity))
+
+    def _meta(self, name: str, arity: int) -> Compiled | None:
+        model = self._loaded(name)
+        if model is None:
+            return None
+        width = sum(one.width for one in model.inputs)
+        if width != arity:
+            self.problem(f"models.{name}", f"a meta-model of {width} scores aggregates {arity} experts", "match them")
+            return None
+        starts = self._experts_of(name, model)
+        return (
+            None if starts is None else (("meta", self._artefact(name), starts), lambda: MetaStep(name, model, starts))
+        )
+
+    def _experts_of(self, name: str, model: Model) -> tuple[int, ...] | None:
+        """Return the first expert of each input of a meta-model: the document lists inputs in the experts' order."""
+        declared = self._document.models[name].inputs
+        widths = {one.name: one.width for one in model.inputs}
+        if {key: len(features) for key, features in declared.items()} != widths:
+            hint = ", ".join(f"{key}: {width} scores" for key, width in widths.items())
+            self.problem(f"models.{name}.inputs", "the meta-model's inputs are others", hint)
+            return None
+        starts = dict(zip(declared, accumulate((widths[key] for key in declared), initial=0), strict=False))
+        return tuple(starts[one.name] for one in model.inputs)
+
+    def _map(self, predictor: str, name: str, node: MapNode) -> Compiled | None:
+        of_tenant = [*(node.map_of(tenant) for tenant in self.tenants), node.default]  # the last: unknown tenants
+        names = sorted({one for one in of_tenant if one is not None})
+        wanted = pre_map_hash(self._document, predictor, name)
+        curves = [self._curve(f"predictors.{predictor}", one, node.reference, wanted) for one in names]
+        fitted = [curve for curve in curves if curve is not None]
+        if len(fitted) < len(names):
+            return None
+        which = tuple(-1 if one is None else names.index(one) for one in of_tenant)
+        knots = [curve.knots for curve in fitted]
+        content = ("map", which, tuple((x.tobytes(), y.tobytes()) for x, y in knots))
+        segments = Segments(knots) if knots else None
+        return content, lambda: MapStep(segments, np.array(which, dtype=np.intp), self.tenants)
+
+    def _curve(self, user: str, name: str, reference: str, wanted: str) -> QuantileMap | None:
+        stored = self._maps.get(name)
+        if stored is None:
+            self.problem(f"maps.{name}", f"{user} uses this map, and it was not loaded", "define it under `maps`")
+            return None
+        if stored.fitted_for != wanted:
+            message = f"fitted for content {stored.fitted_for[:12]}, and {user} is another"
+            self.problem(f"maps.{name}", message, f"fit it again: fitted_for must be {wanted}")
+            return None
+        try:
+            levels, values = (np.array(part, dtype=np.float64) for part in (stored.levels, stored.values))
+            return QuantileMap(FittedMap(levels, values, stored.samples), self._reference(reference))
+        except ValueError as error:
+            self.problem(f"maps.{name}", str(error), f"a map like that cannot lead to references.{reference}")
+            return None
+
+    def _reference(self, name: str) -> Reference:
+        if name not in self._references:
+            self._references[name] = reference_from(self._document.references[name])
+        return self._references[name]
+
+
+def _tenants(document: Document) -> Sequence[str]:
+    """Return every tenant that could have its own map: those of the document and those that maps name."""
+    named = [
+        tenant
+        for predictor in document.predictors.values()
+        for node in predictor.graph().map_nodes().values()
+        for tenant in node.tenants
+    ]
+    return tuple(dict.fromkeys((*document.tenants, *named)))

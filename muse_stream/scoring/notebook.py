@@ -1,0 +1,84 @@
+"""The notebook's door to scoring: tables of anybody's making in, plain columns out.
+
+In: a mapping of columns, a pyarrow Table or a pandas DataFrame, known by what they offer and never imported. Out: an
+`EventTable`, and after scoring a dict of arrays that `pandas.DataFrame` takes as it is.
+Law: the scores are those of the stream, bit for bit; only this way in and out walks over rows in Python, for strings.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring.scored import Scored
+from muse_stream.scoring.table import EventTable
+
+
+def event_table(table: Any, fields: Iterable[str], attributes: Iterable[str], *, needs_ids: bool) -> EventTable:
+    """Build the batch. Raises ValueError when columns are missing or their lengths differ."""
+    names = set(table.column_names if hasattr(table, "column_names") else table.keys())
+    text, numbers = ["tenant", *attributes], sorted(fields)
+    wanted = dict.fromkeys([*text, *numbers, *(["id"] if needs_ids else [])])
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise ValueError(f"the table has no column {', '.join(missing)}")
+    columns = {name: _array(table[name]) for name in wanted}
+    sizes = {name: len(column) for name, column in columns.items() if column.ndim}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"columns differ in length: {', '.join(f'{name} {size}' for name, size in sizes.items())}")
+    rows = next(iter(sizes.values()), 1)
+    wide = {name: np.broadcast_to(column, rows) for name, column in columns.items()}
+    return EventTable(
+        rows,
+        _strings(wide["tenant"]),
+        {name: _strings(wide[name]) for name in text[1:]},
+        {name: _feature(wide[name]) for name in numbers},
+        np.array([str(one).encode() for one in wide["id"].tolist()], dtype=np.bytes_) if needs_ids else None,
+    )
+
+
+def answers(scored: Scored, rows: int) -> dict[str, NDArray[Any]]:
+    """Spread the answers of each predictor over all rows."""
+    columns: dict[str, NDArray[Any]] = {
+        "score": np.full(rows, np.nan),
+        "aggregate": np.full(rows, np.nan),
+        "predictor": np.full(rows, None, dtype=object),
+        "predictor_version": np.zeros(rows, dtype=np.int64),
+        "error": np.full(rows, None, dtype=object),
+    }
+    for live in scored.live:
+        columns["score"][live.rows] = live.score
+        columns["aggregate"][live.rows] = live.aggregate
+        columns["predictor"][live.rows] = live.predictor
+        columns["predictor_version"][live.rows] = live.version
+    for rejected in scored.rejected:
+        columns["error"][rejected.row] = f"{rejected.reason}: {rejected.message}"
+    for shadow in scored.shadow:
+        columns.setdefault(f"shadow:{shadow.predictor}", np.full(rows, np.nan))[shadow.rows] = shadow.score
+    return columns
+
+
+def _array(column: Any) -> NDArray[Any]:
+    return np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+
+
+def _strings(column: NDArray[Any]) -> Categorical:
+    return Categorical.from_strings(None if _is_null(one) else str(one) for one in column.tolist())
+
+
+def _is_null(value: object) -> bool:
+    # pandas writes a missing string as None, NaN or its own NA, which compares to nothing: known by its type's name
+    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
+
+
+def _feature(column: NDArray[Any]) -> Column:
+    if column.dtype.kind in "fiub":
+        return column.astype(np.float64) if column.dtype.kind == "f" else column
+    cells = column.tolist()
+    known: Mapping[int, Any] = {row: cell for row, cell in enumerate(cells) if not _is_null(cell)}
+    if any(isinstance(cell, str) for cell in known.values()):
+        return _strings(column)
+    return np.array([float(known[row]) if row in known else np.nan for row in range(len(cells))], dtype=np.float64)

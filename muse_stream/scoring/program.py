@@ -1,0 +1,64 @@
+"""A generation's plan, ready to run: pure data, made by `planning`, run by `execute`.
+
+In: nothing at run time. Out: the distinct steps in an order in which inputs come first, and who wants which of them.
+Law: a step stands here once, however many predictors, tenants and roles share it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from muse_stream.scoring.intents import Router
+from muse_stream.scoring.piecewise import Floats
+from muse_stream.scoring.steps import Step
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One distinct node."""
+
+    step: Step
+    inputs: tuple[int, ...]
+    """Numbers of earlier steps, in order."""
+    selection: int
+    """Which rows any predictor needs it for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedExpert:
+    """Where an expert's two values are found."""
+
+    name: str
+    raw: int
+    corrected: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPredictor:
+    """A predictor in one role: its rows, and the steps that hold its answers."""
+
+    name: str
+    version: int
+    selection: int
+    output: int
+    aggregate: int
+    """The value before the quantile map; the output itself when there is none."""
+    experts: tuple[PlannedExpert, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """Everything `execute` reads."""
+
+    router: Router
+    steps: tuple[PlannedStep, ...]
+    live: tuple[PlannedPredictor, ...]
+    shadow: tuple[PlannedPredictor, ...]
+    shares: Floats
+    """[selections, routes + 1]: share of each route's events; the last column is for rows without a route."""
+    tenants: Mapping[str, int]
+    """Tenants that quantile maps know, numbered."""
+
+    @property
+    def samples(self) -> bool:
+        """Tell whether event ids decide anything."""
+        return bool(((self.shares > 0.0) & (self.shares < 1.0)).any())

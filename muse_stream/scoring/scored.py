@@ -1,0 +1,53 @@
+"""What scoring a batch answers.
+
+In: made by `execute`. Out: columns per predictor, and one `Rejected` per row that has no live score.
+Law: each row of the batch is in exactly one live predictor's `rows` or in `rejected`, never both, never neither. Shadow
+predictors answer only rows that live answered; their own failures are `errors`, and never a rejection. Arrays may be
+shared between predictors that share a step: read, never write.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_stream.errors import Rejected
+from muse_stream.scoring.piecewise import Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExpertScores:
+    """One expert of a predictor, row by row."""
+
+    name: str
+    """The model's name in the document; `model#node` when a predictor uses the model more than once."""
+    raw: Floats
+    corrected: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PredictorScores:
+    """One predictor's answers to some rows of the batch."""
+
+    predictor: str
+    version: int
+    rows: NDArray[np.int64]
+    """[R] row numbers in the batch, ascending."""
+    score: Floats
+    """[R] final scores; NaN for a shadow row with an error."""
+    aggregate: Floats
+    """[R] the value before quantile mapping."""
+    experts: tuple[ExpertScores, ...]
+    errors: Mapping[int, str]
+    """Row -> why it has no score; always empty for live."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """A batch's answers."""
+
+    live: tuple[PredictorScores, ...]
+    shadow: tuple[PredictorScores, ...]
+    rejected: tuple[Rejected, ...]
+    """By row."""

@@ -1,0 +1,76 @@
+"""A generation compiled for execution: what workers, replay and notebooks call.
+
+In: a checked document, its loaded models, its fitted maps, the generation's number, a role. Out: `Snapshot`.
+Law: immutable and without hidden state; compiled once, off the hot path, or refused whole with every problem. Both
+roles give the same live bits: the live role only leaves out what no live answer needs.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from numpy.typing import NDArray
+
+from muse_stream.scoring.execute import execute
+from muse_stream.scoring.model import Model
+from muse_stream.scoring.needs import Needs, needs_of
+from muse_stream.scoring.nodes import StoredMap
+from muse_stream.scoring.notebook import answers, event_table
+from muse_stream.scoring.planning import Role, models_needed, plan, predictors_needed
+from muse_stream.scoring.program import Program
+from muse_stream.scoring.scored import Scored
+from muse_stream.scoring.table import EventTable
+from muse_stream.spec import Document
+
+__all__ = ["Role", "Snapshot", "compile_snapshot", "models_needed", "predictors_needed"]
+
+
+class Snapshot:
+    """One role's compiled generation. Made by `compile_snapshot`; safe to share between threads."""
+
+    def __init__(self, program: Program, document: Document, number: int, role: Role) -> None:
+        self.number: Final = number
+        self.role: Final = role
+        self._program = program
+        self._needs = {event: needs_of(document, event, role) for event in document.events}
+        experts = {
+            model for name in predictors_needed(document, role) for model in document.predictors[name].graph().experts()
+        }
+        self.fields: Final = frozenset(
+            feature.field for model in experts for feature in document.models[model].features()
+        )
+        """Dotted feature fields that any predictor of this role reads."""
+        self.intent_attributes: Final = tuple(name for name in program.router.attributes if name != "tenant")
+        """Intent attributes that routes ask for, `tenant` aside."""
+        self.needs_ids: Final = program.samples
+        """Whether `EventTable.ids` must be given."""
+
+    def needs(self, event: str) -> Needs:
+        """Return what must be decoded of one event format. Raises KeyError for an unknown format."""
+        return self._needs[event]
+
+    def execute(self, table: EventTable) -> Scored:
+        """Score a batch: every row is answered by its live predictor or rejected; see `Scored`."""
+        return execute(self._program, table)
+
+    def score(self, table: Any) -> dict[str, NDArray[Any]]:
+        """Score a table in a notebook.
+
+        `table` is a mapping of columns, a pyarrow Table or a pandas DataFrame; its columns are `tenant`, the intent
+        attributes, the feature fields by dotted name, and `id` when shadows are sampled. A scalar stands for every row.
+        Returns columns, one entry per row: `score`, `aggregate`, `predictor`, `predictor_version`, `error` (None where
+        there is a score), and `shadow:NAME` for each shadow predictor (NaN where it did not score).
+        Raises ValueError naming every column that is missing.
+        """
+        given = event_table(table, self.fields, self.intent_attributes, needs_ids=self.needs_ids)
+        return answers(self.execute(given), given.rows)
+
+
+def compile_snapshot(
+    document: Document, models: Mapping[str, Model], maps: Mapping[str, StoredMap], *, number: int, role: Role
+) -> Snapshot:
+    """Compile one generation for one role.
+
+    `models` holds at least `models_needed(document, role)` by name, `maps` the fitted maps by name.
+    Raises ConfigError with every problem: what is missing, does not fit, or was fitted for something else.
+    """
+    return Snapshot(plan(document, models, maps, role), document, number, role)

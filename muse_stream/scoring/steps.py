@@ -1,0 +1,241 @@
+"""The kinds of work a plan is made of; each computes one value per row from the values of earlier steps.
+
+In: the batch (for features and tenants), the rows wanted, and the inputs' values at those rows. Out: `Values`.
+Law: elementwise and deterministic; a row that cannot be computed is NaN and has a `Fault` saying why, and faults travel
+along the graph. Nothing a model raises leaves this module.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_stream.errors import Reason
+from muse_stream.scoring.aggregation import Combine
+from muse_stream.scoring.bisection import Positions, bisect, described
+from muse_stream.scoring.features import Binding, Bound
+from muse_stream.scoring.model import Model
+from muse_stream.scoring.piecewise import Floats, Segments
+from muse_stream.scoring.posterior import corrected
+from muse_stream.scoring.rowsets import RowSet
+from muse_stream.scoring.table import EventTable
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why one row has no value."""
+
+    reason: Reason
+    message: str
+
+
+NO_FAULTS: Mapping[int, Fault] = {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Values:
+    """What a step computed."""
+
+    rows: RowSet
+    array: Floats
+    """[rows.size]; NaN where there is a fault."""
+    faults: Mapping[int, Fault]
+    """Batch row -> why; may name rows outside `rows`."""
+
+
+class Batch:
+    """One table under execution, with what steps share: tensors of equal bindings and the tenants' numbers."""
+
+    def __init__(self, table: EventTable, tenants: Mapping[str, int]) -> None:
+        self.table = table
+        self._tenants = tenants
+        self._bound: dict[tuple[int, int], Bound] = {}
+        self._tenant_numbers: NDArray[np.intp] | None = None
+
+    def bound(self, binding: Binding, rows: RowSet) -> Bound:
+        """Return the tensors of `binding` for `rows`, built once."""
+        key = (id(binding), rows.number)
+        if key not in self._bound:
+            self._bound[key] = binding.build(self.table.features, rows)
+        return self._bound[key]
+
+    def tenant_numbers(self) -> NDArray[np.intp]:
+        """Return each row's tenant as a number; unknown and null tenants share the last one."""
+        if self._tenant_numbers is None:
+            column, unknown = self.table.tenant, len(self._tenants)
+            of_code = [unknown if name is None else self._tenants.get(name, unknown) for name in column.values]
+            self._tenant_numbers = np.array([*of_code, unknown], dtype=np.intp)[column.codes]
+        return self._tenant_numbers
+
+
+class Step(Protocol):
+    """One distinct node of a generation."""
+
+    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+        """Compute the values at `rows`; `parts` are the inputs in order, already aligned to `rows`."""
+        ...
+
+
+class ModelStep:
+    """An expert: features in, raw probability out."""
+
+    def __init__(self, name: str, model: Model, binding: Binding) -> None:
+        self._name = name
+        self._model = model
+        self._binding = binding
+
+    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+        """Run the model once on all rows that have what it requires."""
+        try:
+            bound = batch.bound(self._binding, rows)
+        except ValueError as error:
+            return _all_faulty(rows, Fault(Reason.SCORING_ERROR, f"model {self._name}: {described(error)}"))
+        faults = {
+            int(rows.rows[position]): Fault(
+                Reason.MISSING_FEATURE, f"{field} is missing; model {self._name} requires it"
+            )
+            for position, field in bound.missing.items()
+        }
+        return _answered(self._name, self._model, bound.tensors, rows, faults)
+
+
+class MetaStep:
+    """An aggregate by a model over the experts' scores, in their order."""
+
+    def __init__(self, name: str, model: Model, starts: Sequence[int]) -> None:
+        """Take the model, and for each of its inputs the first of the experts it reads."""
+        self._name = name
+        self._model = model
+        self._starts = tuple(starts)
+
+    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+        """Run the meta-model once on all rows that every expert answered."""
+        tensors = []
+        for wanted, first in zip(self._model.inputs, self._starts, strict=True):
+            columns = [part.array for part in parts[first : first + wanted.width]]
+            tensors.append(np.stack(columns, axis=1).astype(wanted.dtype, order="C"))
+        return _answered(self._name, self._model, tuple(tensors), rows, dict(_merged(parts)))
+
+
+class CorrectionStep:
+    """Level 1."""
+
+    def __init__(self, beta: float) -> None:
+        self._beta = beta
+
+    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+        """Correct each probability."""
+        return Values(rows, corrected(parts[0].array, self._beta), parts[0].faults)
+
+
+class AggregateStep:
+    """An aggregate by formula."""
+
+    def __init__(self, combine: Combine) -> None:
+        self._combine = combine
+
+    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+        """Combine the experts of each row."""
+        return Values(rows, self._combine([part.array for part in parts]), _merged(parts))
+
+
+class ClipStep:
+    """Bounds."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self._low = low
+        self._high = high
+
+    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+        """Bound each score."""
+        return Values(rows, np.clip(parts[0].array, self._low, self._high), parts[0].faults)
+
+
+class MapStep:
+    """Level 2: each tenant's own quantile map, or the default."""
+
+    def __init__(self, segments: Segments | None, curve_of_tenant: NDArray[np.intp], tenants: Sequence[str]) -> None:
+        """Take the curves, `[tenants + 1]` curve numbers (-1: this tenant has none), and the tenants' names."""
+        self._segments = segments
+        self._curve_of_tenant = curve_of_tenant
+        self._tenants = (*tenants, "(unknown)")
+        distinct = np.unique(curve_of_tenant)
+        self._only = int(distinct[0]) if len(distinct) == 1 and distinct[0] >= 0 else None
+
+    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+        """Map each score by its tenant's curve: the tenants present are looked up, never the rows compared."""
+        scores = parts[0].array
+        if self._segments is None:
+            return _all_faulty(rows, Fault(Reason.SCORING_ERROR, "no quantile map for any tenant"))
+        if self._only is not None:
+            return Values(rows, self._segments.one(self._only, scores), parts[0].faults)
+        tenants = rows.take(batch.tenant_numbers())
+        curves = self._curve_of_tenant[tenants]
+        if curves.min() >= 0:
+            return Values(rows, self._segments.each(curves, scores), parts[0].faults)
+        return self._where_mapped(rows, tenants, curves, parts[0])
+
+    def _where_mapped(self, rows: RowSet, tenants: NDArray[Any], curves: NDArray[np.intp], part: Values) -> Values:
+        mapped = curves >= 0
+        scores = np.full(rows.size, np.nan)
+        if self._segments is not None:
+            scores[mapped] = self._segments.each(curves[mapped], part.array[mapped])
+        faults = dict(part.faults)
+        for position in np.flatnonzero(~mapped).tolist():
+            name = self._tenants[int(tenants[position])]
+            fault = Fault(Reason.SCORING_ERROR, f"tenant {name} has no quantile map, and there is no default")
+            faults.setdefault(int(rows.rows[position]), fault)
+        return Values(rows, scores, faults)
+
+
+def _merged(parts: Sequence[Values]) -> Mapping[int, Fault]:
+    faulty = [part.faults for part in parts if part.faults]
+    if not faulty:
+        return NO_FAULTS
+    merged: dict[int, Fault] = {}
+    for faults in reversed(faulty):  # backwards, so the first expert's fault is the one that is told
+        merged.update(faults)
+    return merged
+
+
+def _all_faulty(rows: RowSet, fault: Fault) -> Values:
+    return Values(rows, np.full(rows.size, np.nan), dict.fromkeys(rows.rows.tolist(), fault))
+
+
+def _answered(
+    name: str, model: Model, tensors: Sequence[NDArray[Any]], rows: RowSet, faults: dict[int, Fault]
+) -> Values:
+    """Ask a model about every row without a fault; what raises is bisected, what is no probability is a fault."""
+    able: Positions = np.arange(rows.size, dtype=np.intp)
+    if faults:
+        able = np.delete(able, rows.positions(faults))
+    found = bisect(able, _asker(model, tensors))
+    for index, message in found.culprits.items():
+        faults[int(rows.rows[able[index]])] = Fault(Reason.SCORING_ERROR, f"model {name}: {message}")
+    probable = (found.answers >= 0.0) & (found.answers <= 1.0)
+    if not probable.all():
+        for index in np.flatnonzero(~probable).tolist():
+            fault = Fault(Reason.NON_FINITE, f"model {name} answered {found.answers[index]:g}, not a probability")
+            faults.setdefault(int(rows.rows[able[index]]), fault)
+        found.answers[~probable] = np.nan
+    if len(able) == rows.size:
+        return Values(rows, found.answers, faults)
+    array = np.full(rows.size, np.nan)
+    array[able] = found.answers
+    return Values(rows, array, faults)
+
+
+def _asker(model: Model, tensors: Sequence[NDArray[Any]]) -> Callable[[Positions], Floats]:
+    rows = len(tensors[0])
+
+    def ask(positions: Positions) -> Floats:
+        # Positions are distinct and ascending: as many as there are rows means all of them, and nothing is copied.
+        given = tensors if len(positions) == rows else tuple(tensor[positions] for tensor in tensors)
+        answer = np.asarray(model.predict(given), dtype=np.float64)
+        if answer.shape != (len(positions),):
+            raise ValueError(f"answer of shape {answer.shape} to {len(positions)} rows")
+        return answer
+
+    return ask

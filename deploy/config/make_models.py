@@ -1,7 +1,7 @@
 """Make the small models, maps and golden rows of this example, and pin their hashes in muse.yaml.
 
-In: the coefficients below and muse.yaml. Out: models/*.onnx (logistic regressions with a [N, 2] probability output, under
-2 KB each, written with the `onnx` helper), golden/*.json, maps/*.json, and muse.yaml with their hashes.
+In: the coefficients below and muse.yaml. Out: models/*.onnx (logistic regressions with a [N, 2] probability output,
+under 2 KB each, written with the `onnx` helper), golden/*.json, maps/*.json, and muse.yaml with their hashes.
 Law: running it again changes no byte. Maps are fitted on invented events; a real one is fitted on recorded scores.
 """
 
@@ -37,7 +37,9 @@ class Logistic:
 
     def answer(self, rows: Rows) -> Rows:
         """Return the probability for each of `rows` [N, F]."""
-        answers: Rows = 1.0 / (1.0 + np.exp(-(rows @ np.float32(self.weights).astype(float) + self.intercept)))
+        answers: Rows = 1.0 / (
+            1.0 + np.exp(-(rows @ np.array(self.weights, dtype=np.float32).astype(float) + self.intercept))
+        )
         return answers
 
     def onnx(self, name: str) -> bytes:
@@ -61,7 +63,7 @@ class Logistic:
         del model.opset_import[:]
         model.opset_import.append(helper.make_opsetid("", 17))
         onnx.checker.check_model(model, full_check=True)
-        return model.SerializeToString(deterministic=True)
+        return bytes(model.SerializeToString(deterministic=True))
 
 
 # Inputs in the order of muse.yaml: amount, risk_7d, channel, cross_border, tx_per_day, age.

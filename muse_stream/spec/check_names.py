@@ -2,7 +2,8 @@
 
 In: a `Draft`. Out: a problem for every unknown model, category table, reference, map, predictor, event format, tenant
 and intent attribute, with the nearest name that exists.
-Law: a name that is declared but broken counts as declared.
+Law: this reads the file itself, not the document, so a name is checked even where something else beside it is broken;
+a name that is declared but broken counts as declared. `PLACES` is the whole list of places where names are used.
 """
 
 from collections.abc import Iterator
@@ -10,69 +11,75 @@ from typing import Any
 
 from muse_stream.errors import Problem
 from muse_stream.spec.expected import nearest
-from muse_stream.spec.graph import AggregateNode, MapNode, ModelNode, NodeSpec
-from muse_stream.spec.source import YamlPath
+from muse_stream.spec.source import Step, YamlPath
 from muse_stream.spec.structure import Draft
+
+PLACES: tuple[tuple[str, str, str], ...] = (
+    ("models.*.inputs.*.categories", "categories", "category table"),
+    ("models.*.inputs.*.*.categories", "categories", "category table"),
+    ("predictors.*.experts.*.model", "models", "model"),
+    ("predictors.*.aggregate.model", "models", "model"),
+    ("predictors.*.quantile_map.reference", "references", "reference"),
+    ("predictors.*.quantile_map.default", "maps", "map"),
+    ("predictors.*.quantile_map.tenants.*", "maps", "map"),
+    ("predictors.*.nodes.*.model", "models", "model"),
+    ("predictors.*.nodes.*.aggregate.model", "models", "model"),
+    ("predictors.*.nodes.*.quantile_map.reference", "references", "reference"),
+    ("predictors.*.nodes.*.quantile_map.default", "maps", "map"),
+    ("predictors.*.nodes.*.quantile_map.tenants.*", "maps", "map"),
+    ("routes.*.live", "predictors", "predictor"),
+    ("routes.*.shadow.*", "predictors", "predictor"),
+    ("routes.*.shadow.*.predictor", "predictors", "predictor"),
+    ("routes.*.when.tenant", "tenants", "tenant"),
+    ("routes.*.when.tenant.*", "tenants", "tenant"),
+    ("tenants.*.event", "events", "event format"),
+)
+"""Where a value is a name: path (`*` is any key or position), the section that declares it, what to call it."""
+
+KEYS: tuple[str, ...] = ("predictors.*.quantile_map.tenants", "predictors.*.nodes.*.quantile_map.tenants")
+"""Where a key is the name of a tenant."""
 
 
 def name_problems(draft: Draft) -> Iterator[Problem]:
     """Yield a problem for every unknown name."""
-    document = draft.document
-    for name, model in document.models.items():
-        for tensor, features in model.inputs.items():
-            for position, feature in enumerate(features):
-                if feature.categories is not None:
-                    path = ("models", name, "inputs", tensor, position, "categories")
-                    yield from draft.unknown(path, "categories", feature.categories, "category table")
-    for name, predictor in document.predictors.items():
-        for node, spec in predictor.graph().nodes.items():
-            yield from _node(draft, ("predictors", name, *predictor.where(node)), spec)
-    for name, tenant in document.tenants.items():
-        yield from draft.unknown(("tenants", name, "event"), "events", tenant.event, "event format")
-    yield from _routes(draft)
+    tree = draft.source.tree
+    for place, section, noun in PLACES:
+        for path, value in _found(tree, place.split("."), ()):
+            if isinstance(value, str):
+                yield from _unknown(draft, path, section, value, noun)
+    for place in KEYS:
+        for path, value in _found(tree, place.split("."), ()):
+            for tenant in value if isinstance(value, dict) else ():
+                yield from _unknown(draft, (*path, str(tenant)), "tenants", str(tenant), "tenant")
+    yield from _attributes(draft, tree)
 
 
-def _node(draft: Draft, path: YamlPath, node: NodeSpec) -> Iterator[Problem]:
-    match node:
-        case ModelNode(model=model):
-            yield from draft.unknown((*path, "model"), "models", model, "model")
-        case AggregateNode(model=str(model)):
-            yield from draft.unknown((*path, "model"), "models", model, "model")
-        case MapNode():
-            yield from draft.unknown((*path, "reference"), "references", node.reference, "reference")
-            if node.default is not None:
-                yield from draft.unknown((*path, "default"), "maps", node.default, "map")
-            for tenant, fitted in node.tenants.items():
-                yield from draft.unknown((*path, "tenants", tenant), "tenants", tenant, "tenant")
-                yield from draft.unknown((*path, "tenants", tenant), "maps", fitted, "map")
-        case _:
-            return
+def _found(node: Any, place: list[str], path: YamlPath) -> Iterator[tuple[YamlPath, Any]]:
+    """Yield every path of the file that fits `place`, and what stands there."""
+    if not place:
+        yield path, node
+        return
+    items: list[tuple[Step, Any]] = []
+    if isinstance(node, dict):
+        items = [(str(key), below) for key, below in node.items() if place[0] in {"*", key}]
+    elif isinstance(node, list) and place[0] == "*":
+        items = list(enumerate(node))
+    for step, below in items:
+        yield from _found(below, place[1:], (*path, step))
 
 
-def _routes(draft: Draft) -> Iterator[Problem]:
-    attributes = _attributes(draft.source.tree)
-    for position, route in enumerate(draft.document.routes):
-        path: YamlPath = ("routes", position)
-        yield from draft.unknown((*path, "live"), "predictors", route.live, "predictor")
-        for number, shadow in enumerate(route.shadow):
-            yield from draft.unknown(
-                (*path, "shadow", number, "predictor"), "predictors", shadow.predictor, "predictor"
-            )
-        for attribute, values in route.when.items():
-            if attribute == "tenant":
-                for number, tenant in enumerate(values):
-                    yield from draft.unknown((*path, "when", "tenant", number), "tenants", tenant, "tenant")
-            elif attribute not in attributes:
-                hint = nearest(attribute, attributes | {"tenant"})
-                message = f"no event format has the intent attribute '{attribute}'"
-                yield draft.problem((*path, "when", attribute), message, hint)
+def _unknown(draft: Draft, path: YamlPath, section: str, name: str, noun: str) -> Iterator[Problem]:
+    if name not in draft.declared[section]:
+        hint = nearest(name, draft.declared[section]) or f"declare it under `{section}`"
+        yield draft.source.problem(path, f"unknown {noun} '{name}'", hint)
 
 
-def _attributes(tree: Any) -> set[str]:
-    """Return every intent attribute that stands in the file, in sound event formats or not."""
-    events = tree.get("events") if isinstance(tree, dict) else None
-    found: set[str] = set()
-    for event in events.values() if isinstance(events, dict) else ():
-        intent = event.get("intent") if isinstance(event, dict) else None
-        found |= {str(name) for name in intent} if isinstance(intent, dict) else set()
-    return found
+def _attributes(draft: Draft, tree: Any) -> Iterator[Problem]:
+    declared = {"tenant"}
+    for _, intent in _found(tree, ["events", "*", "intent"], ()):
+        declared |= {str(name) for name in intent} if isinstance(intent, dict) else set()
+    for path, _ in _found(tree, ["routes", "*", "when", "*"], ()):
+        attribute = str(path[-1])
+        if attribute not in declared:
+            message = f"no event format has the intent attribute '{attribute}'"
+            yield draft.source.problem(path, message, nearest(attribute, declared))

@@ -8,7 +8,7 @@ lane (each lane is a consumer group of its own and would answer the others' even
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from muse_stream.errors import Problem
 from muse_stream.spec.fields import TOPIC_LENGTH
@@ -73,13 +73,12 @@ def _mixed(draft: Draft, uses: list[_Use]) -> Iterator[Problem]:
 
 
 def _twins(draft: Draft, uses: list[_Use]) -> Iterator[Problem]:
-    first: dict[str, _Use] = {}
-    for use in uses:
-        other = first.setdefault(use.topic.replace(".", "_"), use)
-        if other.topic != use.topic:
-            message = f"topics '{other.topic}' and '{use.topic}' differ only in '.' and '_'"
+    first: dict[str, str] = {}
+    for topic, use in {use.topic: use for use in reversed(uses)}.items():
+        other = first.setdefault(topic.replace(".", "_"), topic)
+        if other != topic:
+            message = f"topics '{other}' and '{topic}' differ only in '.' and '_'"
             yield draft.problem(use.path, message, "Kafka refuses to create both: rename one")
-            first[use.topic.replace(".", "_")] = replace(other, topic=use.topic)
 
 
 def _shared(draft: Draft, uses: list[_Use]) -> Iterator[Problem]:

@@ -110,7 +110,7 @@ def _fill(template: str, tenant: str, lane: str) -> str:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the document, for editors; every field carries its description."""
     schema = Document.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "muse_stream configuration", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "muse_stream configuration"}
 
 
 __all__ = ["ANY_OTHER", "AttributeName", "Document", "Limits", "json_schema"]

@@ -5,6 +5,7 @@ Law: hints come from the JSON Schema (so from the docstring under the field), fr
 the nearest name that exists. Values that look like secrets are never repeated.
 """
 
+import json
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -16,6 +17,7 @@ from muse_stream.spec.source import YamlPath
 
 _NAME_RULE = "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 200"
 _SHORT = 60
+_NOT_A_MAPPING = frozenset({"model_type", "dict_type", "model_attributes_type"})
 
 
 def nearest(name: str, names: Collection[str]) -> str:
@@ -27,7 +29,7 @@ def nearest(name: str, names: Collection[str]) -> str:
         return f"did you mean '{close[0]}'?"
     if names:
         known = sorted(names)
-        return f"known: {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}"
+        return f"known: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
     return ""
 
 
@@ -39,27 +41,39 @@ class Expected:
 
     def explain(self, path: YamlPath, detail: ErrorDetails) -> tuple[str, str]:
         """Return message and hint for one finding."""
-        kind, given = detail["type"], detail["input"]
-        if kind == "muse":
-            context: Mapping[str, Any] = detail.get("ctx", {})
+        context: Mapping[str, Any] = detail.get("ctx", {})
+        if detail["type"] == "muse":
             return str(context["text"]), str(context["hint"])
-        if kind == "extra_forbidden":
-            allowed = self._keys(path[:-1])
-            return "this key is not known here", nearest(str(path[-1]), allowed)
-        if kind == "missing":
-            return "is missing", self._description(path)
         if detail["loc"] and detail["loc"][-1] == "[key]":
-            return f"'{str(given)[:_SHORT]}' cannot be a name", _key_hint(given)
-        message = detail["msg"].replace("Input should", "should").replace("String should", "should")
-        shown = f"{given!r} " if isinstance(given, str | int | float) and len(str(given)) <= _SHORT else ""
-        if kind == "string_pattern_mismatch":
-            message = "is not of the right form"
-        if kind == "string_type" and isinstance(given, int | float):
-            return f"{shown}{message}", "put it in quotes"
-        return f"{shown}{message}", self._description(path)
+            return _wrong_name(detail["input"])
+        keys = self._keys(path)
+        if detail["type"] in _NOT_A_MAPPING:
+            return "should be a mapping of keys to values", f"keys: {', '.join(keys)}" if keys else self._description(
+                path
+            )
+        match detail["type"]:
+            case "extra_forbidden":
+                return "this key is not known here", nearest(str(path[-1]), self._keys(path[:-1]))
+            case "missing":
+                return "is missing", self._description(path)
+            case _:
+                return self._wrong_value(path, detail)
 
-    def _keys(self, path: YamlPath) -> frozenset[str]:
-        return frozenset(key for node in self._at(path) for key in node.get("properties", {}))
+    def _wrong_value(self, path: YamlPath, detail: ErrorDetails) -> tuple[str, str]:
+        given = detail["input"]
+        message = detail["msg"].replace("Input should", "should").replace("String should", "should")
+        if detail["type"] == "string_pattern_mismatch":
+            message = "is not of the right form"
+        if detail["type"] in {"tuple_type", "list_type"}:
+            message = "should be a list"
+        shown = isinstance(given, str | int | float) and len(str(given)) <= _SHORT
+        text = f"{json.dumps(given)} {message}" if shown else message
+        if detail["type"] == "string_type" and isinstance(given, int | float):
+            return text, "put it in quotes"
+        return text, self._description(path)
+
+    def _keys(self, path: YamlPath) -> list[str]:
+        return list(dict.fromkeys(key for node in self._at(path) for key in node.get("properties", {})))
 
     def _description(self, path: YamlPath) -> str:
         """Return the first sentence of the field's description, or of the nearest field around it."""
@@ -81,7 +95,9 @@ class Expected:
                 if isinstance(step, int):
                     found = node.get("items")
                 else:
-                    found = node.get("properties", {}).get(step, node.get("additionalProperties"))
+                    # A mapping from names to entries describes its entries by the pattern of the names.
+                    entries = next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties"))
+                    found = node.get("properties", {}).get(step, entries)
                 if isinstance(found, dict):
                     below.extend(self._expand(found))
             nodes = below
@@ -95,7 +111,6 @@ class Expected:
         return [node] if not choices else [found for choice in choices for found in self._expand(choice)]
 
 
-def _key_hint(given: object) -> str:
-    if not isinstance(given, str):
-        return "put it in quotes"
-    return _NAME_RULE
+def _wrong_name(given: object) -> tuple[str, str]:
+    rule = "put it in quotes" if not isinstance(given, str) else _NAME_RULE
+    return f"'{str(given)[:_SHORT]}' cannot be a name", rule

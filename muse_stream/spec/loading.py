@@ -49,8 +49,11 @@ def load_document(path: Path) -> Loaded:
 def build(source: Source, root: Path) -> Loaded:
     """Return the document of a parsed file. Raises ConfigError."""
     draft, broken = read_structure(source)
-    secrets = secret_problems(source)
-    problems = [*secrets, *broken, *errors_in(draft), *file_problems(draft, root), *map_problems(draft, root)]
+    first = [*source.problems, *secret_problems(source)]
+    # What was refused for what it is needs no second finding about its form, which might repeat a secret.
+    said = {problem.path for problem in first}
+    later = [*broken, *errors_in(draft), *file_problems(draft, root), *map_problems(draft, root)]
+    problems = [*first, *(problem for problem in later if problem.path not in said)]
     if problems:
         raise ConfigError(_in_order(problems))
     return Loaded(draft.document, root, source, tuple(_in_order(warnings_in(draft))))
@@ -58,5 +61,5 @@ def build(source: Source, root: Path) -> Loaded:
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:
     """Sort by line; of problems with the same path and text, keep one."""
-    kept = {(problem.path, problem.message): problem for problem in reversed(problems)}
+    kept = {(problem.path, problem.message): problem for problem in problems}
     return sorted(kept.values(), key=lambda problem: (problem.line or 0, problem.path, problem.message))

@@ -18,7 +18,7 @@ _KEY = re.compile(
     re.IGNORECASE,
 )
 _VALUE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
-_FREE_NAMES = ("when", "categories", "intent")
+_FREE_NAMES = ("when", "categories", "intent", "inputs", "tenants")
 HINT = "secrets never live in the document: use environment variables (MUSE_KAFKA_...) or files they point to"
 
 
@@ -31,8 +31,9 @@ def _walk(source: Source, node: Any, path: YamlPath) -> Iterator[Problem]:
     if isinstance(node, dict):
         for key, below in node.items():
             step = (*path, str(key))
-            chosen = path and (path[0] in _FREE_NAMES or path[-1] in _FREE_NAMES or path[-1] == "tenants")
-            if isinstance(below, str) and below and not chosen and _KEY.search(str(key)):
+            chosen = path and (path[0] == "categories" or path[-1] in _FREE_NAMES)
+            given = isinstance(below, str | int | float) and not isinstance(below, bool) and below != ""
+            if given and not chosen and _KEY.search(str(key)):
                 yield source.problem(step, "this key looks like a secret", HINT)
             else:
                 yield from _walk(source, below, step)

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, SequenceNode
 
 from muse_stream.errors import ConfigError, Problem
 
@@ -49,6 +50,8 @@ class Source:
     """Plain data."""
     lines: Mapping[YamlPath, int] = field(repr=False)
     """Path to line, counted from 1."""
+    problems: tuple[Problem, ...] = ()
+    """What this file may not contain, found while it was read."""
 
     def line(self, path: YamlPath) -> int | None:
         """Return the line of `path`, or of the nearest enclosing thing that has one."""
@@ -64,7 +67,7 @@ class Source:
 
 
 def parse(path: Path, data: bytes) -> Source:
-    """Return `data` parsed; `path` only names it. Raises ConfigError."""
+    """Return `data` parsed; `path` only names it. Raises ConfigError when it is no YAML at all."""
 
     def refuse(message: str, hint: str = "", line: int | None = None) -> ConfigError:
         return ConfigError([Problem("(document)", message, hint, line, str(path))])
@@ -75,22 +78,28 @@ def parse(path: Path, data: bytes) -> Source:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise refuse(f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from error
+    walk = _Walk(path)
     try:
-        loaded = YAML(typ="rt").load(text)
-    except DuplicateKeyError as error:
-        line = None if error.problem_mark is None else error.problem_mark.line + 1
-        raise refuse("a key stands here twice in one mapping", "remove or rename one of the two", line) from error
+        loaded = _load(text, walk)
     except MarkedYAMLError as error:
         line = None if error.problem_mark is None else error.problem_mark.line + 1
         raise refuse(f"not YAML: {error.problem or error.context}", "YAML 1.2 is expected", line) from error
-    except (YAMLError, ValueError, RecursionError, TypeError, AttributeError, LookupError) as error:
+    except (YAMLError, ValueError, RecursionError, TypeError, AttributeError, LookupError, AssertionError) as error:
         # ruamel lets constructors fail with whatever they meet: odd numbers, dates, nesting of thousands of levels.
         raise refuse(f"not YAML: {type(error).__name__}", "YAML 1.2 is expected") from error
-    walk = _Walk(path)
     tree = walk.plain(loaded, (), ())
-    if walk.problems:
-        raise ConfigError(walk.problems)
-    return Source(path, data, tree, walk.lines)
+    return Source(path, data, tree, walk.lines, tuple(walk.problems))
+
+
+def _load(text: str, walk: "_Walk") -> Any:
+    try:
+        return YAML(typ="rt").load(text)
+    except DuplicateKeyError:
+        # The exception knows only the first; the nodes show all, and the rest of the file is still worth reading.
+        walk.find_duplicates(YAML(typ="rt").compose(text), (), set())
+        tolerant = YAML(typ="rt")
+        tolerant.allow_duplicate_keys = True
+        return tolerant.load(text)
 
 
 class _Walk:
@@ -119,6 +128,27 @@ class _Walk:
                 items.append(self.plain(item, (*path, position), (*parents, id(value))))
             return items
         return self._scalar(value, path)
+
+    def find_duplicates(self, node: Any, path: YamlPath, seen: set[int]) -> None:
+        """Report every key that stands twice in one mapping, below a composed YAML node."""
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        if isinstance(node, MappingNode):
+            lines: dict[str, int] = {}
+            for key, below in node.value:
+                name, line = str(key.value), key.start_mark.line + 1
+                if name in lines:
+                    message = f"this key stands on line {lines[name]} already"
+                    problem = Problem(
+                        written((*path, name)), message, "remove or rename one of the two", line, str(self.path)
+                    )
+                    self.problems.append(problem)
+                lines.setdefault(name, line)
+                self.find_duplicates(below, (*path, name), seen)
+        elif isinstance(node, SequenceNode):
+            for position, below in enumerate(node.value):
+                self.find_duplicates(below, (*path, position), seen)
 
     def _mapping(self, value: CommentedMap, path: YamlPath, parents: tuple[int, ...]) -> dict[Any, Any]:
         plain: dict[Any, Any] = {}

@@ -17,13 +17,16 @@ from pydantic_core import ErrorDetails
 from muse_stream.errors import Problem
 from muse_stream.spec.document import Document
 from muse_stream.spec.event import EventSpec
-from muse_stream.spec.expected import Expected, nearest
+from muse_stream.spec.expected import Expected
 from muse_stream.spec.fields import Name
 from muse_stream.spec.model import ModelSpec
 from muse_stream.spec.predictor import PredictorSpec
 from muse_stream.spec.route import RouteSpec
 from muse_stream.spec.source import Source, Step, YamlPath
 from muse_stream.spec.tenant import TenantSpec
+
+_GONE = object()
+"""Stands for a route that was left out, until all of them are known."""
 
 SECTIONS = ("categories", "models", "references", "maps", "predictors", "events", "tenants")
 """Mappings from a name to an entry."""
@@ -57,13 +60,6 @@ class Draft:
             path = ("routes", self.route_positions[path[1]], *path[2:])
         return self.source.problem(_existing(self.source.tree, path), message, hint)
 
-    def unknown(self, path: YamlPath, section: str, name: str, noun: str) -> list[Problem]:
-        """Return a problem when `name` is not declared under `section`, else nothing."""
-        if name in self.declared[section]:
-            return []
-        hint = nearest(name, self.declared[section]) or f"declare it under `{section}`"
-        return [self.problem(path, f"unknown {noun} '{name}'", hint)]
-
 
 def read_structure(source: Source) -> tuple[Draft, list[Problem]]:
     """Return the sound part of a document and the problems of the rest."""
@@ -85,11 +81,18 @@ def _keys(tree: Any, section: str) -> frozenset[str]:
 def _problems(source: Source, error: ValidationError) -> list[Problem]:
     expected = Expected()
     problems: dict[YamlPath, Problem] = {}
+    short: set[YamlPath] = set()
     for detail in error.errors(include_url=False):
         path = _yaml_path(source.tree, detail)
         message, hint = expected.explain(path, detail)
+        short |= {path} if detail["type"] == "too_short" else set()
         problems.setdefault(path, source.problem(path, message, hint))
-    return list(problems.values())
+    # A list that is "too short" once its broken elements are left out is no second mistake.
+    return [
+        problem
+        for path, problem in problems.items()
+        if not (path in short and any(other != path and other[: len(path)] == path for other in problems))
+    ]
 
 
 def _yaml_path(tree: Any, detail: ErrorDetails) -> YamlPath:
@@ -128,38 +131,38 @@ def _existing(tree: Any, path: YamlPath) -> YamlPath:
 def _sound_part(tree: Any, error: ValidationError) -> tuple[Document, tuple[int, ...]]:
     """Return the document without its broken entries, and which routes are left."""
     tree = copy.deepcopy(tree) if isinstance(tree, dict) else {}
-    routes = tree.get("routes")
-    positions = list(range(len(routes))) if isinstance(routes, list) else []
-    if positions:
-        # As a mapping, a route that is removed does not move the ones behind it.
-        tree["routes"] = dict(enumerate(routes))
+    positions = list(range(len(tree["routes"]))) if isinstance(tree.get("routes"), list) else []
     while True:
-        for detail in error.errors(include_url=False, include_context=False):
-            path = _yaml_path(tree, detail)
-            _remove(tree, path if detail["type"] == "extra_forbidden" else path[:2] or path)
-        candidate = dict(tree)
-        if positions:
-            positions = list(tree.get("routes", {}))
-            candidate["routes"] = list(tree.get("routes", {}).values())
+        details = error.errors(include_url=False, include_context=False)
+        # All paths first: once something is removed, the others would lead to what encloses them.
+        paths = {_yaml_path(tree, detail): detail["type"] == "extra_forbidden" for detail in details}
+        removed = [_remove(tree, path if extra else path[:2]) for path, extra in paths.items()]
+        if not any(removed):
+            tree.clear()
+        routes = tree.get("routes")
+        if isinstance(routes, list):
+            positions = [position for position, route in zip(positions, routes, strict=True) if route is not _GONE]
+            tree["routes"] = [route for route in routes if route is not _GONE]
         try:
-            return _Sound.model_validate(candidate), tuple(positions)
+            return _Sound.model_validate(tree), tuple(positions)
         except ValidationError as again:
-            if candidate == {}:
-                raise
             error = again
 
 
-def _remove(tree: Any, path: YamlPath) -> None:
-    """Remove what stands at `path`; of an element of a list, the whole entry it belongs to."""
-    node = tree
-    for step in path[:-1]:
-        found, node = _descend(node, step)
-        if not found:
-            return
+def _remove(tree: Any, path: YamlPath) -> bool:
+    """Remove what stands at `path`; return whether it was there."""
     if not path:
         tree.clear()
-    elif isinstance(node, dict):
-        for key in [key for key in node if key == path[-1] or str(key) == str(path[-1])]:
-            del node[key]
+        return True
+    node = tree
+    for step in path:
+        parent = node
+        found, node = _descend(node, step)
+        if not found:
+            return False
+    if isinstance(parent, list):
+        parent[int(path[-1])] = _GONE
     else:
-        _remove(tree, path[:2])
+        for key in [key for key in parent if str(key) == str(path[-1])]:
+            del parent[key]
+    return True

@@ -7,7 +7,7 @@ each rule is subtracted from what the rules before it left. Only when that would
 unproven.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from muse_stream.errors import Problem
@@ -15,10 +15,8 @@ from muse_stream.spec.document import Document
 from muse_stream.spec.expected import nearest
 from muse_stream.spec.source import Source
 
-Domain = frozenset[str | None]
-"""The values of an attribute; None stands for a null or a missing header."""
-Domains = Mapping[tuple[str, str], Domain | set[str] | frozenset[str] | None]
-"""(event format, attribute) to the values it can have, or None when any string can come."""
+Domains = Mapping[tuple[str, str], Set[str | None] | None]
+"""(event format, attribute) to the values it can have (None among them is a null), or None: any string can come."""
 
 OTHER = "<any other value>"
 """Stands in an intent for every string no rule names, and for a null."""

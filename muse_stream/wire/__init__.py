@@ -18,8 +18,10 @@ Law: pyruhvro, fastavro and pyarrow live in this package only; a record's fault 
 from muse_stream.wire.decode import Decoder
 from muse_stream.wire.decoded import Decoded, Fields, concat, fixed_width
 from muse_stream.wire.encode import Encoder
+from muse_stream.wire.files import EventFile, FileChunk, ResultFile
 from muse_stream.wire.frames import Frame
 from muse_stream.wire.nested import nullable, record_lists, string_maps
+from muse_stream.wire.records import decode_records, score_decoder
 from muse_stream.wire.resolve import column_type
 from muse_stream.wire.schemas import Schema, SchemaDirectory, parse_schema
 from muse_stream.wire.selection import keep, missing
@@ -28,17 +30,22 @@ __all__ = [
     "Decoded",
     "Decoder",
     "Encoder",
+    "EventFile",
     "Fields",
+    "FileChunk",
     "Frame",
+    "ResultFile",
     "Schema",
     "SchemaDirectory",
     "column_type",
     "concat",
+    "decode_records",
     "fixed_width",
     "keep",
     "missing",
     "nullable",
     "parse_schema",
     "record_lists",
+    "score_decoder",
     "string_maps",
 ]

@@ -36,6 +36,37 @@ PRIMITIVE: dict[str, pa.DataType] = {
     "bytes": pa.binary(),
     "enum": pa.string(),
 }
+UNITS: dict[str | None, str] = {"timestamp-micros": "us", "local-timestamp-micros": "us", "timestamp-nanos": "ns"}
+"""Arrow's unit of the timestamps that are not milliseconds."""
+
+
+class RowEncoder:
+    """Encodes one record at a time with fastavro: for schemas that have no columns, and as the reference."""
+
+    def __init__(self, schema: Schema, frame: frames.Frame = "single-object") -> None:
+        """Raises SchemaError when a Confluent frame is asked for a schema without id."""
+        self.schema = schema
+        self.prefix = prefix_for(schema, frame)
+        self.document: Any = fastavro.parse_schema(avro_types.physical(schema.type))
+
+    def encode(self, record: Mapping[str, Any]) -> bytes:
+        """Encode a record of physical values (no datetime, no Decimal); raises SchemaError when it does not fit."""
+        out = io.BytesIO(self.prefix)
+        out.seek(len(self.prefix))
+        try:
+            fastavro.schemaless_writer(out, self.document, record)
+        except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
+            raise SchemaError(f"{self.schema}: cannot be encoded: {error}") from None
+        return out.getvalue()
+
+
+def prefix_for(schema: Schema, frame: frames.Frame) -> bytes:
+    """Return what stands before each record; raises SchemaError for a Confluent frame without an id."""
+    if frame == "single-object":
+        return frames.single_object_prefix(schema.fingerprint)
+    if schema.id is None:
+        raise SchemaError(f"{schema}: has no Confluent id; give it one in ids.json")
+    return frames.confluent_prefix(schema.id)
 
 
 class Encoder:
@@ -43,26 +74,20 @@ class Encoder:
 
     def __init__(self, schema: Schema, frame: frames.Frame = "single-object") -> None:
         """Raises SchemaError when a Confluent frame is asked for a schema without id, or a field takes no column."""
-        if frame == "confluent":
-            if schema.id is None:
-                raise SchemaError(f"{schema}: has no Confluent id; give it one in ids.json")
-            self.prefix = frames.confluent_prefix(schema.id)
-        else:
-            self.prefix = frames.single_object_prefix(schema.fingerprint)
         self.schema = schema
+        self.prefix = prefix_for(schema, frame)
+        self._rows = RowEncoder(schema, frame)
         self._fields = schema.type.fields
         self._types = [arrow_type(field.type, field.name) for field in self._fields]
-        nullable = [any(option.kind == "null" for option in field.type.options) for field in self._fields]
+        nullable = [is_nullable(field.type) for field in self._fields]
         self._arrow = pa.schema(
             [
                 pa.field(field.name, kind, maybe)
                 for field, kind, maybe in zip(self._fields, self._types, nullable, strict=True)
             ]
         )
-        document = avro_types.physical(schema.type)
-        self._text = json.dumps(document)
-        self._record = fastavro.parse_schema(document)
-        self._batched = not avro_types.mentions(schema.type, BATCH_LACKS) and self._probe()
+        self._text = json.dumps(avro_types.physical(schema.type))
+        self.batched = not avro_types.mentions(schema.type, BATCH_LACKS) and self._probe()
 
     def encode(self, columns: Mapping[str, Any], rows: int) -> list[bytes]:
         """Return `rows` values.
@@ -70,26 +95,28 @@ class Encoder:
         A column is a pyarrow Array, a numpy array, a Categorical, a list, or a scalar that holds for every row; a
         missing column takes the field's default. Times are milliseconds (int64) or Arrow timestamps.
         """
+        return self.encode_batch(self.table(columns, rows)) if rows else []
+
+    def table(self, columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+        """Return the columns as a RecordBatch in the types of the schema; what `encode` takes, and its errors."""
         strangers = set(columns) - {field.name for field in self._fields}
         if strangers:
             raise SchemaError(f"{self.schema}: has no field {sorted(strangers)[0]!r}")
-        if rows == 0:
-            return []
         arrays = [
             self._column(columns, field, kind, rows) for field, kind in zip(self._fields, self._types, strict=True)
         ]
-        return self.encode_batch(pa.RecordBatch.from_arrays(arrays, schema=self._arrow))
+        return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)
 
     def encode_batch(self, batch: pa.RecordBatch) -> list[bytes]:
         """Encode a RecordBatch that has the schema's fields in the types of `arrow_type`."""
         prefix = self.prefix
-        if self._batched:
+        if self.batched:
             try:
                 (payloads,) = guarded(pyruhvro.serialize_record_batch, batch, self._text, 1)
             except Malformed as error:
                 raise SchemaError(f"{self.schema}: cannot be encoded: {error}") from None
             return [prefix + payload for payload in payloads.to_pylist()]
-        return [prefix + self._one(record) for record in batch.to_pylist(maps_as_pydicts="strict")]
+        return [self._rows.encode(record) for record in batch.to_pylist(maps_as_pydicts="strict")]
 
     def _column(self, columns: Mapping[str, Any], field: Field, kind: pa.DataType, rows: int) -> pa.Array:
         if field.name in columns:
@@ -98,7 +125,7 @@ class Encoder:
             given = pa.scalar(field.default, kind)
         else:
             raise SchemaError(f"{self.schema}: no column {field.name!r}, which has no default")
-        array = _array(given, kind, rows, f"{self.schema}: {field.name}")
+        array = column_array(given, field.type, kind, rows, f"{self.schema}: {field.name}")
         if array.null_count and not self._arrow.field(field.name).nullable:
             row = array.is_null().index(True).as_py()
             raise SchemaError(f"{self.schema}: {field.name} is null in row {row}, which the schema does not allow")
@@ -106,23 +133,17 @@ class Encoder:
             raise SchemaError(f"{self.schema}: {field.name} has {len(array)} values for {rows} rows")
         return array
 
-    def _one(self, record: Mapping[str, Any]) -> bytes:
-        out = io.BytesIO()
-        try:
-            fastavro.schemaless_writer(out, self._record, record)
-        except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
-            raise SchemaError(f"{self.schema}: cannot be encoded: {error}") from None
-        return out.getvalue()
-
     def _probe(self) -> bool:
         """Whether pyruhvro writes made-up records byte for byte as fastavro does."""
-        records: list[Any] = list(generate_many(self._record, PROBE_RECORDS))
+        records: list[Any] = list(generate_many(self._rows.document, PROBE_RECORDS))
         try:
             batch = pa.RecordBatch.from_pylist(records, schema=self._arrow)
             (payloads,) = guarded(pyruhvro.serialize_record_batch, batch, self._text, 1)
         except (Malformed, pa.ArrowException):
             return False
-        return bool(payloads.to_pylist() == [self._one(record) for record in records])
+        return [self.prefix + payload for payload in payloads.to_pylist()] == [
+            self._rows.encode(record) for record in records
+        ]
 
 
 def arrow_type(node: Type, where: str) -> pa.DataType:
@@ -137,25 +158,27 @@ def arrow_type(node: Type, where: str) -> pa.DataType:
     if only.kind == "record":
         return pa.struct(
             [
-                pa.field(field.name, arrow_type(field.type, f"{where}.{field.name}"), _nullable(field.type))
+                pa.field(field.name, arrow_type(field.type, f"{where}.{field.name}"), is_nullable(field.type))
                 for field in only.fields
             ]
         )
     if only.kind == "array":
         items = only.items or Type("null")
-        return pa.list_(pa.field("item", arrow_type(items, f"{where}[]"), _nullable(items)))
+        return pa.list_(pa.field("item", arrow_type(items, f"{where}[]"), is_nullable(items)))
     if only.kind == "map":
         items = only.items or Type("null")
-        return pa.map_(pa.string(), pa.field("value", arrow_type(items, f"{where}{{}}"), _nullable(items)))
+        return pa.map_(pa.string(), pa.field("value", arrow_type(items, f"{where}{{}}"), is_nullable(items)))
     return pa.binary(only.size) if only.kind == "fixed" else PRIMITIVE[only.kind]
 
 
-def _nullable(node: Type) -> bool:
+def is_nullable(node: Type) -> bool:
+    """Say whether the type has a null."""
     return any(option.kind == "null" for option in node.options)
 
 
-def _array(given: Any, kind: pa.DataType, rows: int, where: str) -> pa.Array:
+def column_array(given: Any, node: Type, kind: pa.DataType, rows: int, where: str) -> pa.Array:
     """Make a column of whatever was given; raises SchemaError for a value the type cannot hold."""
+    unit = next((UNITS[option.logical] for option in node.options if option.logical in UNITS), "ms")
     try:
         if isinstance(given, Categorical):
             codes = pa.array(given.codes, mask=given.codes < 0)
@@ -163,10 +186,10 @@ def _array(given: Any, kind: pa.DataType, rows: int, where: str) -> pa.Array:
         if isinstance(given, pa.ChunkedArray):
             given = given.combine_chunks()
         if isinstance(given, pa.Array):
-            return _cast(given, kind)
+            return _cast(given, kind, unit)
         if isinstance(given, np.ndarray):
             array = pa.array(given)
-            return array if array.type == kind else _cast(array, kind)
+            return array if array.type == kind else _cast(array, kind, unit)
         if isinstance(given, list | tuple):
             return pa.array(given, kind)
         scalar = given if isinstance(given, pa.Scalar) else pa.scalar(given, kind)
@@ -175,9 +198,9 @@ def _array(given: Any, kind: pa.DataType, rows: int, where: str) -> pa.Array:
         raise SchemaError(f"{where}: {str(error).splitlines()[0]} (the schema wants {kind})") from None
 
 
-def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
+def _cast(array: pa.Array, kind: pa.DataType, unit: str) -> pa.Array:
     if array.type == kind:
         return array
     if pa.types.is_timestamp(array.type) and kind == pa.int64():
-        array = array.cast(pa.timestamp("ms", array.type.tz), safe=False)
+        array = array.cast(pa.timestamp(unit, array.type.tz), safe=False)
     return array.cast(kind)

@@ -86,13 +86,18 @@ def _group_mixed(values: Sequence[bytes | None]) -> tuple[list[Group], list[Reje
     for row, value in enumerate(values):
         prefix = prefix_of(value) if value is not None else None
         if value is None or prefix is None:
-            rejected.append(Rejected(row, Reason.UNDECODABLE, Stage.DECODE, _why_unframed(value)))
+            rejected.append(unframed(row, value))
             continue
         rows, members = found.setdefault(prefix, ([], []))
         rows.append(row)
         members.append(value)
     groups = [Group(prefix, np.array(rows, dtype=np.int64), members) for prefix, (rows, members) in found.items()]
     return groups, rejected
+
+
+def unframed(row: int, value: bytes | None) -> Rejected:
+    """Say what is wrong with a value for which `prefix_of` found nothing."""
+    return Rejected(row, Reason.UNDECODABLE, Stage.DECODE, _why_unframed(value))
 
 
 def _why_unframed(value: bytes | None) -> str:

@@ -1,8 +1,8 @@
 """Columns that hold a list or a map in every row, built without a step per row.
 
 In: numpy arrays and `Categorical`s of one length. Out: Arrow arrays that `Encoder` takes as columns.
-Law: row i of the result holds exactly the entries of row i of the inputs, in the inputs' order; null entries are left out
-of maps.
+Law: row i of the result holds exactly the entries of row i of the inputs, in the inputs' order; null entries are left
+out of maps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,6 +48,11 @@ def string_maps(columns: Mapping[str, Categorical], rows: int) -> pa.MapArray:
     return pa.MapArray.from_arrays(
         pa.array(offsets), keys, items, type=pa.map_(pa.string(), pa.field("value", pa.string(), False))
     )
+
+
+def nullable(values: NDArray[np.float64]) -> pa.Array:
+    """Return numbers with null where there is NaN."""
+    return pa.array(values, pa.float64(), from_pandas=True)
 
 
 def _known(column: Categorical) -> NDArray[np.bool_]:

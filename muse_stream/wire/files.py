@@ -1,0 +1,216 @@
+"""Files of events, and files of results.
+
+In: a Parquet, Avro container or JSON-lines file and an event schema; or columns of results. Out: framed events in
+chunks, as a producer or `replay` takes them; or a Parquet or Avro file.
+Law: events leave in the file's order, all or none of a chunk; a column that is missing or of the wrong type is a
+SchemaError that names column and type, before anything of that chunk is used. A column for a nested field is a struct,
+or has the dotted path as its name.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fastavro.write import Writer
+from numpy.typing import NDArray
+
+from muse_stream.errors import MuseError, SchemaError
+from muse_stream.wire.columns_file import records_table
+from muse_stream.wire.decode import Decoder
+from muse_stream.wire.decoded import Fields
+from muse_stream.wire.encode import Encoder, RowEncoder, arrow_type
+from muse_stream.wire.file_rows import physical_value
+from muse_stream.wire.frames import Frame
+from muse_stream.wire.schemas import Schema, SchemaDirectory
+
+CHUNK = 10_000
+PARQUET, AVRO, JSON_LINES = (".parquet", ".pq"), (".avro",), (".jsonl", ".ndjson", ".json")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileChunk:
+    """Some events of a file, in order."""
+
+    values: list[bytes]
+    """Framed Avro."""
+    ids: pa.StringArray
+    """Of the key field asked for."""
+    times: NDArray[np.int64] | None
+    """Milliseconds, -1 where missing; None if no time field was asked for."""
+
+    def keys(self) -> list[bytes | None]:
+        """Ids as Kafka keys."""
+        return [None if key is None else key.encode() for key in self.ids.to_pylist()]
+
+
+class EventFile:
+    """A file whose rows are events of one schema."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        schema: Schema,
+        frame: Frame = "single-object",
+        *,
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
+        """`columns` gives the file's column for a dotted field of the schema, where the names differ.
+
+        Raises MuseError when the file is missing or of no known kind.
+        """
+        self.path = Path(path)
+        self.schema = schema
+        self._kind = _kind(self.path, PARQUET + AVRO + JSON_LINES)
+        if not self.path.is_file():
+            raise MuseError(f"{self.path}: no such file")
+        self._frame: Frame = frame
+        self._columns = dict(columns or {})
+
+    @property
+    def rows(self) -> int | None:
+        """How many events the file has, where that is known without reading it (Parquet)."""
+        return int(pq.ParquetFile(self.path).metadata.num_rows) if self._kind in PARQUET else None
+
+    def values(self, chunk: int = CHUNK) -> Iterator[list[bytes]]:
+        """Yield framed events, `chunk` at a time; raises SchemaError for a row or column the schema cannot hold."""
+        if self._kind in PARQUET:
+            yield from self._parquet(chunk)
+            return
+        encoder = RowEncoder(self.schema, self._frame)
+        rows: list[bytes] = []
+        for number, row in enumerate(self._rows(), 1):
+            try:
+                rows.append(encoder.encode(physical_value(self.schema.type, self._renamed(row), "")))
+            except SchemaError as error:
+                raise SchemaError(f"{self.path}, row {number}: {error}") from None
+            if len(rows) == chunk:
+                yield rows
+                rows = []
+        if rows:
+            yield rows
+
+    def chunks(self, key: str, time: str | None = None, chunk: int = CHUNK) -> Iterator[FileChunk]:
+        """Yield framed events with the field to key them by and their time (dotted paths in the schema)."""
+        alone = SchemaDirectory(self.path.parent, {self.schema.file: self.schema}, _by_id(self.schema))
+        decoder = Decoder(alone, self.schema, Fields(key, time))
+        for values in self.values(chunk):
+            decoded = decoder.decode(values)
+            yield FileChunk(values, decoded.ids, decoded.times)
+
+    def _parquet(self, chunk: int) -> Iterator[list[bytes]]:
+        file = _opened(self.path)
+        try:
+            encoder = Encoder(self.schema, self._frame)
+            columnar = encoder.batched
+        except SchemaError:  # a union of several types has no columns
+            columnar = False
+        one = RowEncoder(self.schema, self._frame)
+        for batch in file.iter_batches(chunk):
+            try:
+                if columnar:
+                    yield encoder.encode(records_table(self.schema.type, batch, self._columns), batch.num_rows)
+                else:
+                    rows = (self._renamed(row) for row in batch.to_pylist())
+                    yield [one.encode(physical_value(self.schema.type, row, "")) for row in rows]
+            except SchemaError as error:
+                raise SchemaError(f"{self.path}: {error}") from None
+
+    def _rows(self) -> Iterator[Mapping[str, Any]]:
+        try:
+            if self._kind in AVRO:
+                with self.path.open("rb") as container:
+                    yield from fastavro.reader(container)  # type: ignore[misc]
+            else:
+                with self.path.open(encoding="utf-8") as lines:
+                    yield from (json.loads(line) for line in lines if line.strip())
+        except (ValueError, EOFError, StopIteration, IndexError) as error:
+            raise MuseError(f"{self.path}: cannot be read: {error}") from None
+
+    def _renamed(self, row: Mapping[str, Any]) -> Any:
+        """Put dotted and renamed columns where the schema has them; a row in the schema's shape is left alone."""
+        if not isinstance(row, Mapping) or not (self._columns or any("." in name for name in row)):
+            return row
+        shaped: dict[str, Any] = {name: value for name, value in row.items() if "." not in name}
+        paths = {name: name for name in row if "." in name} | self._columns
+        for path, column in paths.items():
+            if column in row:
+                *above, last = path.split(".")
+                node = shaped
+                for name in above:
+                    node = node.setdefault(name, {})
+                node[last] = row[column]
+        return shaped
+
+
+class ResultFile:
+    """A Parquet or Avro file that grows by columns of one schema, e.g. `score.avsc`; use in a `with`."""
+
+    def __init__(self, path: Path | str, schema: Schema) -> None:
+        """Raises MuseError when the name ends in neither .parquet nor .avro."""
+        self.path = Path(path)
+        self._encoder = Encoder(schema)
+        self._kind = _kind(self.path, PARQUET + AVRO)
+        self._schema = schema
+        self._kinds = {field.name: _readable(field.type, field.name) for field in schema.type.fields}
+        self._parquet: pq.ParquetWriter | None = None
+        self._avro: Writer | None = None
+        self._file: Any = None
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._kind in PARQUET:
+            self._parquet = pq.ParquetWriter(self.path, pa.schema(list(self._kinds.items())))
+        else:
+            self._file = self.path.open("wb")
+            self._avro = Writer(self._file, json.loads(self._schema.text), codec="deflate")
+        return self
+
+    def write(self, columns: Mapping[str, Any], rows: int) -> None:
+        """Append rows; `columns` as `Encoder.encode` takes them."""
+        batch = self._encoder.table(columns, rows)
+        if self._parquet is not None:
+            arrays = [array.cast(kind) for array, kind in zip(batch.columns, self._kinds.values(), strict=True)]
+            self._parquet.write_batch(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(list(self._kinds.items()))))
+        elif self._avro is not None:
+            for record in batch.to_pylist(maps_as_pydicts="strict"):
+                self._avro.write(record)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._parquet is not None:
+            self._parquet.close()
+        if self._avro is not None:
+            self._avro.flush()
+            self._file.close()
+
+
+def _kind(path: Path, known: tuple[str, ...]) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in known:
+        raise MuseError(f"{path}: unknown kind of file {suffix or path.name!r}; expected one of {', '.join(known)}")
+    return suffix
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowException as error:
+        raise MuseError(f"{path}: is no Parquet file: {error}") from None
+
+
+def _by_id(schema: Schema) -> dict[int, Schema]:
+    return {} if schema.id is None else {schema.id: schema}
+
+
+def _readable(node: Any, name: str) -> pa.DataType:
+    """Arrow type for people: times as UTC timestamps."""
+    unit = {"timestamp-millis": "ms", "timestamp-micros": "us"}.get(node.logical or "")
+    return pa.timestamp(unit, "UTC") if unit else arrow_type(node, name)

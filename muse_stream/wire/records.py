@@ -1,0 +1,62 @@
+"""Kafka values as people read them, and scores as `verify` reads them.
+
+In: framed values of any schema of a directory. Out: one dict a value with logical types applied (datetime, Decimal,
+UUID), or the `Rejected` that says why there is none; or a `Decoder` for score records.
+Law: slow and complete, for looking at records; what counts or scores records uses `Decoder`.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import fastavro
+
+from muse_stream.errors import Reason, Rejected, SchemaError, Stage
+from muse_stream.wire import frames
+from muse_stream.wire.codec import codec_for
+from muse_stream.wire.decode import MESSAGE_LENGTH, Decoder
+from muse_stream.wire.decoded import Fields
+from muse_stream.wire.schemas import Schema, SchemaDirectory
+from muse_stream.wire.strict import Malformed
+
+SCORE_FILE = "score.avsc"
+PLACE = ("source_topic", "source_partition", "source_offset")
+"""Columns of a score that say which record it answers."""
+
+
+def decode_records(schemas: SchemaDirectory, values: Sequence[bytes | None]) -> list[dict[str, Any] | Rejected]:
+    """Decode each value with its writer's schema; in its place stands a Rejected (row = index) where that fails."""
+    return [_record(schemas, row, value) for row, value in enumerate(values)]
+
+
+def score_decoder(schemas: SchemaDirectory) -> Decoder:
+    """Return the decoder of score records by columns: ids, tenants, event times and `PLACE`."""
+    fields = Fields("event_id", "event_time", "tenant", PLACE)
+    return Decoder(schemas, schemas.by_file(SCORE_FILE), fields)
+
+
+def _record(schemas: SchemaDirectory, row: int, value: bytes | None) -> dict[str, Any] | Rejected:
+    prefix = frames.prefix_of(value) if value is not None else None
+    if value is None or prefix is None:
+        return frames.unframed(row, value)
+    number = frames.schema_id(prefix)
+    try:
+        schema = schemas.by_id(number) if number is not None else schemas.by_fingerprint(prefix[2:])
+    except SchemaError as error:
+        return Rejected(row, Reason.UNKNOWN_SCHEMA, Stage.DECODE, str(error)[:MESSAGE_LENGTH])
+    payload = value[len(prefix) :]
+    try:
+        plain = codec_for(schema).record(payload)
+    except Malformed as error:
+        return Rejected(row, Reason.UNDECODABLE, Stage.DECODE, f"not a {schema.name}: {error}"[:MESSAGE_LENGTH])
+    try:
+        return dict(fastavro.schemaless_reader(io.BytesIO(payload), _parsed(schema), None))  # type: ignore[arg-type]
+    except Exception:  # noqa: BLE001 - e.g. a timestamp past the year 9999: shown as the number it is
+        return plain
+
+
+@lru_cache(maxsize=256)
+def _parsed(schema: Schema) -> Any:
+    return fastavro.parse_schema(json.loads(schema.text))

@@ -62,10 +62,10 @@ class Store(Protocol):
 class Log(Protocol):
     """The part of a structured logger this room uses; `observe.logger` offers it."""
 
-    def info(self, event: str, /, **values: Any) -> object:
+    def info(self, event: str, **values: Any) -> object:
         """Say that something happened."""
 
-    def error(self, event: str, /, **values: Any) -> object:
+    def error(self, event: str, **values: Any) -> object:
         """Say that something is wrong."""
 
 

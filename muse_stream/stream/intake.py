@@ -29,10 +29,10 @@ LOST_OFFSETS = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 class Log(Protocol):
     """What this package asks of a log: an event's name and its facts."""
 
-    def debug(self, event: str, **facts: Any) -> Any: ...  # noqa: D102
-    def info(self, event: str, **facts: Any) -> Any: ...  # noqa: D102
-    def warning(self, event: str, **facts: Any) -> Any: ...  # noqa: D102
-    def error(self, event: str, **facts: Any) -> Any: ...  # noqa: D102
+    def debug(self, event: str, **facts: Any) -> object: ...  # noqa: D102
+    def info(self, event: str, **facts: Any) -> object: ...  # noqa: D102
+    def warning(self, event: str, **facts: Any) -> object: ...  # noqa: D102
+    def error(self, event: str, **facts: Any) -> object: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,8 +5,8 @@ Law: parallel lists, one entry a record, in the order Kafka gave them; a row num
 knows no vendor, so a test or `muse-stream replay` makes a batch from plain lists.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from muse_stream.errors import Rejected
@@ -33,6 +33,18 @@ class RawBatch:
     def __len__(self) -> int:
         return len(self.values)
 
+    def part(self, start: int, stop: int) -> "RawBatch":
+        """Return the records `[start, stop)`."""
+        return RawBatch(
+            self.topics[start:stop],
+            self.partitions[start:stop],
+            self.offsets[start:stop],
+            self.keys[start:stop],
+            self.values[start:stop],
+            lambda: self.timestamps()[start:stop],
+            lambda: self.headers()[start:stop],
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outgoing:
@@ -57,6 +69,19 @@ class Answer:
 
     outgoing: Outgoing
     dead: list[DeadLetter] = field(default_factory=list)
+
+
+def joined(answers: Sequence[Answer], starts: Sequence[int]) -> Answer:
+    """Return the answers of consecutive parts of a batch as one; part `i` begins at row `starts[i]`."""
+    outgoing, dead = Outgoing([], [], []), []
+    for answer, start in zip(answers, starts, strict=True):
+        outgoing.rows.extend(row + start for row in answer.outgoing.rows)
+        outgoing.topics.extend(answer.outgoing.topics)
+        outgoing.values.extend(answer.outgoing.values)
+        for letter in answer.dead:
+            moved = replace(letter.rejected, row=letter.rejected.row + start)
+            dead.append(DeadLetter(moved, letter.topic))
+    return Answer(outgoing, dead)
 
 
 @dataclass(frozen=True, slots=True)

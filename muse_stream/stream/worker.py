@@ -179,7 +179,7 @@ class Worker:
     def _settle(self, lost: bool) -> None:
         """Leave nothing in flight (inside a rebalance callback, and before a rewind)."""
         if lost or not self._committer.drain(Deadline(SETTLE_S)):
-            self._replace_committer("partitions lost" if lost else "transaction not ended before the rebalance")
+            self._replace_committer("lost" if lost else "rebalance")
         self._account()
 
     def _recover(self, error: StreamError) -> None:
@@ -187,14 +187,14 @@ class Worker:
         self._log.warning("aborted", why=str(error), code=error.code, attempt=failed.attempt if failed else None)
         if failed is not None:
             self._corner(error, failed)
-        self._replace_committer(str(error))
+        self._replace_committer(error.code or "unknown")
         self._account()
         self._gate.review(self._scorer.topology, at_once=error.code in TOPIC_FAULTS)
         self._intake.rewind()
         self._intake.block(self._gate.blocked)
 
-    def _replace_committer(self, why: str) -> None:
-        self._meter.aborted(why)
+    def _replace_committer(self, code: str) -> None:
+        self._meter.aborted(code)
         self._committer.close()
         deadline = Deadline(REOPEN_S)
         while True:

@@ -1,0 +1,64 @@
+"""From a document on disk to a compiled generation.
+
+In: the path of a configuration. Out: a `Snapshot`, and what belongs to it: the document, its schemas, its models.
+Law: a generation is compiled whole or refused whole; models are shared through the cache with the generation before.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
+from muse_stream.models import ModelCache, OnnxModel
+from muse_stream.scoring.snapshot import Role, Snapshot, compile_snapshot, models_needed
+from muse_stream.spec import Document, Loaded, load_document, load_maps
+from muse_stream.spec.files import locate
+from muse_stream.wire import SchemaDirectory
+
+WHOLE: Role = "shadow"
+"""The role that has every predictor, live and shadow."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compiled:
+    """One generation in one role, ready to execute."""
+
+    document: Document
+    snapshot: Snapshot
+    schemas: SchemaDirectory
+    cache: ModelCache
+
+
+def load(path: str | Path, *, role: Role = WHOLE) -> Snapshot:
+    """Load a configuration for use in a notebook or a script; needs no Kafka.
+
+    Raises ConfigError with every problem of the document and of the models it names.
+    """
+    return compile_generation(Path(path), 0, role).snapshot
+
+
+def compile_generation(path: Path, number: int, role: Role, cache: ModelCache | None = None) -> Compiled:
+    """Compile the document at `path` as generation `number`; models that `cache` holds are not loaded again."""
+    loaded = load_document(path)
+    cache = cache or ModelCache(loaded.document.limits.model_bytes)
+    models = load_models(loaded, role, cache)
+    snapshot = compile_snapshot(loaded.document, models, load_maps(loaded), number=number, role=role)
+    try:
+        schemas = SchemaDirectory.open(loaded.root / loaded.document.schemas)
+    except SchemaError as error:
+        raise ConfigError([loaded.source.problem(("schemas",), str(error))]) from error
+    return Compiled(loaded.document, snapshot, schemas, cache)
+
+
+def load_models(loaded: Loaded, role: Role, cache: ModelCache) -> dict[str, OnnxModel]:
+    """Load every model that the role needs, by name. Raises ConfigError naming each that is refused."""
+    models: dict[str, OnnxModel] = {}
+    problems: list[Problem] = []
+    for name in sorted(models_needed(loaded.document, role)):
+        spec = loaded.document.models[name]
+        try:
+            models[name] = cache.load(locate(loaded.root, spec.uri), spec)
+        except ModelError as error:
+            problems.append(loaded.source.problem(("models", name), str(error)))
+    if problems:
+        raise ConfigError(problems)
+    return models

@@ -1,0 +1,147 @@
+"""A worker process, and the supervisor that keeps N of them.
+
+In: `RunOptions` (a generation store, a role, a lane, where Kafka is). Out: events scored until a signal says stop.
+Law: everything slow (imports, loading, compiling, warming) happens before a process says "ready"; a slot's clients are
+opened only when it has its number. A generation that cannot be compiled is never served: at start the newest older one
+that can be compiled serves instead, later the one that is running.
+"""
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from muse_stream import observe
+from muse_stream.app.meter import WorkerMeter
+from muse_stream.app.scorer import GenerationScorer, build_scorer
+from muse_stream.control import DirectoryStore, Generation, Watcher
+from muse_stream.errors import MuseError, StoreError
+from muse_stream.models import ModelCache
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream import failpoints, mortality
+from muse_stream.stream.intake import Log
+from muse_stream.stream.records import Role, Scorer
+from muse_stream.stream.slot import SlotName, open_worker
+from muse_stream.stream.supervisor import LEAVE, Supervisor
+from muse_stream.stream.worker import Limits, Worker
+
+POLL_STORE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What every worker of a run shares."""
+
+    store: Path
+    role: Role
+    lane: str = "main"
+    host: str = field(default_factory=socket.gethostname)
+    """Names this run's slots within their group; must be stable across restarts and unique among machines."""
+    settings: KafkaSettings = field(default_factory=KafkaSettings)
+    log_level: str = "INFO"
+    health_port: int | None = None
+    """Slot n answers /live, /ready and /metrics on this port plus n."""
+    stall_s: float = mortality.STALL_S
+
+
+def run(options: RunOptions, workers: int, *, spare: bool = True) -> int:
+    """Keep `workers` slots of a role and lane served; returns the exit code. Blocks until SIGTERM or SIGINT."""
+    log = observe.logger("supervisor")
+    return Supervisor(serve, options, workers, log, spare=spare).run()
+
+
+def serve(options: RunOptions, connection: Connection) -> None:
+    """Be one worker process: compile, say "ready", wait for a slot number, work, drain. The supervisor's `serve`."""
+    parent = multiprocessing.parent_process()
+    mortality.die_with(parent.pid if parent and parent.pid else os.getppid())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the supervisor decides what it means
+    observe.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid())
+    log = observe.logger("worker")
+    store = DirectoryStore(options.store)
+    compile = _compiler(options)
+    first = first_good(store, compile, log)
+    with Watcher(store, compile, POLL_STORE_S, running=first.number, log=log) as watcher:
+        connection.send("ready")
+        number = connection.recv()
+        waiting = [first]
+        _work(options, number, lambda: watcher.take() or (waiting.pop() if waiting else None), log)
+
+
+def first_good(store: DirectoryStore, compile: Callable[[Generation], GenerationScorer], log: Log) -> GenerationScorer:
+    """Compile the current generation, or else the newest before it that compiles; raises the first error."""
+    number = store.current()
+    if number is None:
+        raise StoreError(f"{store.path} holds no generation yet; publish one with `muse-stream publish`")
+    problem: MuseError | None = None
+    for candidate in sorted((e.number for e in store.list() if e.number <= number), reverse=True):
+        try:
+            return compile(store.open(candidate))
+        except MuseError as error:
+            problem = problem or error
+            log.error("generation refused", generation=candidate, problem=str(error))
+    raise problem or StoreError(f"{store.path} holds no generation that can be read")
+
+
+def _compiler(options: RunOptions) -> Callable[[Generation], GenerationScorer]:
+    cache: ModelCache | None = None
+
+    def compile(generation: Generation) -> GenerationScorer:
+        nonlocal cache
+        scorer = build_scorer(generation.path, generation.number, options.role, options.lane, cache)
+        cache = scorer.cache
+        scorer.warm()
+        return scorer
+
+    return compile
+
+
+def _work(options: RunOptions, number: int, next_scorer: Callable[[], GenerationScorer | None], log: Log) -> None:
+    name = SlotName(options.role, options.lane, options.host, number)
+    observe.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid(), slot=number)
+    first = next_scorer()
+    assert first is not None  # noqa: S101  # the process compiled one before it said "ready"
+    waiting: list[Scorer] = [first]
+    meter = WorkerMeter()
+    worker = open_worker(
+        options.settings,
+        name,
+        lambda: waiting.pop() if waiting else next_scorer(),
+        meter=meter,
+        log=log,
+        limits=Limits(first.limits.max_batch, first.limits.linger_ms / 1000),
+        failpoint=failpoints.from_environment(),
+    )
+    leaving = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: worker.stop())
+
+    def leave(_signal: int, _frame: object) -> None:
+        leaving.set()
+        worker.stop()
+
+    signal.signal(LEAVE, leave)
+    mortality.watch(lambda: worker.busy_since, log, options.stall_s)
+    health = _health(options, number, worker, meter)
+    try:
+        worker.run(leave=leaving.is_set)
+    finally:
+        if health:
+            health.stop()
+
+
+def _health(options: RunOptions, number: int, worker: Worker, meter: WorkerMeter) -> observe.HealthServer | None:
+    if options.health_port is None:
+        return None
+
+    def ready() -> bool | str:
+        if mortality.stalled(worker.busy_since, mortality.UNREADY_S):
+            return f"one batch has been in hand for more than {mortality.UNREADY_S:g} s"
+        return worker.ready or "not started yet, or draining"
+
+    server = observe.HealthServer(options.health_port + number, lambda: True, ready, meter.text)
+    server.start()
+    return server

@@ -1,10 +1,11 @@
 """What tests of several rooms share: the one real broker of the session, and names nobody else uses.
 
-In: the ladder of muse_stream/demo/broker.py. Out: fixtures `kafka`, `unique`, `make_topic`.
+In: the ladder of muse_stream/demo/broker.py. Out: fixtures `kafka`, `unique`, `make_topic`, `eventually`.
 Law: the broker starts when the first test asks for it and never otherwise; tests keep apart by names of their own
 (topics, groups, transactional ids), so that they run in any order on one broker; who breaks the broker mends it again.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from muse_stream.demo.broker import Broker, broker
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
+Eventually = Callable[..., None]
 
 _SAID = pytest.StashKey[list[str]]()
 
@@ -47,6 +49,20 @@ def kafka(pytestconfig: pytest.Config) -> Iterator[Broker]:
 def unique() -> Unique:
     """`unique("group")` -> a name that no other test has: "group-1f0c...". Legal for topics, groups and ids."""
     return lambda prefix: f"{prefix}-{uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Eventually:
+    """`eventually(condition, 10.0)` returns when `condition()` is true, and fails the test after 10 s."""
+
+    def wait(condition: Callable[[], object], within_s: float = 10.0) -> None:
+        deadline = time.monotonic() + within_s
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"not true within {within_s} s")
+            time.sleep(0.02)
+
+    return wait
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ command ends, a broker that was started here is stopped and its ports and folder
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from muse_stream.demo.local_kafka import LocalKafka, jars, missing_tools
+from muse_stream.demo.container_kafka import ContainerKafka, unavailable
+from muse_stream.demo.local_kafka import LocalKafka, missing_tools, version
 from muse_stream.errors import MuseError
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client, probe
@@ -80,22 +82,42 @@ def broker(say: Say = print) -> Iterator[Broker]:
 
 
 def prepare(say: Say = print) -> None:
-    """Fetch what the ladder will need (the jars), so that no test pays for a download. Raises NoBroker."""
-    if not os.environ.get("MUSE_KAFKA_BOOTSTRAP"):
-        _check_local()
-        jars(PROJECT, say)
+    """Fetch what the ladder will need (the image, or the jars), so that no test pays for it, and say which rung it is.
+
+    Raises NoBroker, in a few lines with what to install, when no rung holds.
+    """
+    if bootstrap := os.environ.get("MUSE_KAFKA_BOOTSTRAP", "").strip():
+        _own_cluster(bootstrap, say)
+        return
+    chosen = _choose(say)
+    say(f"kafka: the broker will be a {chosen.rung}")
 
 
 def _started(say: Say) -> Iterator[Broker]:
-    _check_local()
-    jars(PROJECT, say)
-    local = LocalKafka(PROJECT)
+    ours = _choose(say)
     try:
-        local.start()
-        say(f"kafka: {local.rung}, {local.bootstrap}")
-        yield local
+        ours.start()
+        say(f"kafka: {ours.rung}, {ours.bootstrap}")
+        yield ours
     finally:
-        local.close()
+        ours.close()
+
+
+def _choose(say: Say) -> LocalKafka | ContainerKafka:
+    """The broker of the highest rung that holds, not yet started; its image or jars are here."""
+    _check_checkout()
+    image = os.environ.get("MUSE_KAFKA_IMAGE") or f"apache/kafka:{version(PROJECT)}"
+    if not (no_container := unavailable(image, say)):
+        return ContainerKafka(PROJECT, image)
+    say(f"kafka: no container: {no_container}")
+    if no_java := missing_tools():
+        raise NoBroker(
+            "no Kafka for demo and tests; one of these will do:\n"
+            "  MUSE_KAFKA_BOOTSTRAP=host:port  your own cluster (not set)\n"
+            f"  a Docker engine with {image}  ({no_container})\n"
+            f"  a JDK with Maven  ({no_java})"
+        )
+    return LocalKafka(PROJECT, say)
 
 
 def _own_cluster(bootstrap: str, say: Say) -> Broker:
@@ -106,11 +128,9 @@ def _own_cluster(bootstrap: str, say: Say) -> Broker:
     return Cluster(bootstrap)
 
 
-def _check_local() -> None:
+def _check_checkout() -> None:
     if not (PROJECT / "deploy/kafka/pom.xml").exists():
         raise NoBroker("deploy/kafka is not beside the package: run from a clone, or set MUSE_KAFKA_BOOTSTRAP")
-    if lacking := missing_tools():
-        raise NoBroker(lacking)
 
 
 @contextmanager
@@ -129,3 +149,10 @@ def _sigterm_unwinds() -> Iterator[None]:
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    try:
+        prepare()
+    except MuseError as refused:
+        sys.exit(str(refused))

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -28,6 +29,7 @@ from muse_stream.stream import probe
 
 CLUSTER_ID = "bXVzZS1zdHJlYW0tZGVtbw"  # 16 bytes, base64url: the cluster is formatted once and copied for each run
 READY_WITHIN_S = 60.0
+JAVA = 17  # the oldest that Kafka 4 runs on
 _HEAP = ("-Xms512m", "-Xmx512m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto")
 _LOGGING = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true")
 
@@ -39,8 +41,8 @@ class LocalKafka:
 
     rung = "local JVM"
 
-    def __init__(self, project: Path) -> None:
-        self._jars = jars(project)
+    def __init__(self, project: Path, say: Say = print) -> None:
+        self._jars = jars(project, say)
         self._properties = Template((project / "deploy/kafka/server.properties").read_text())
         self._cache = project / ".cache/kafka"
         self._keeper: subprocess.Popen[bytes] | None = None
@@ -63,7 +65,7 @@ class LocalKafka:
 
     def _start(self, ports: list[int]) -> None:
         self.bootstrap = f"127.0.0.1:{ports[0]}"
-        self._run, lock = _claim(self._cache / "run")
+        self._run, lock = claim_run(self._cache / "run")
         try:
             properties = self._run / "server.properties"
             properties.write_text(
@@ -163,13 +165,17 @@ def version(project: Path) -> str:
 
 def missing_tools() -> str:
     """What this rung lacks on this machine, as one line with the command that installs it; empty if nothing."""
-    lacking = [name for name in ("java", "mvn") if not shutil.which(name)]
-    if not lacking:
-        return ""
-    return f"{' and '.join(lacking)} not found: apt-get install -y openjdk-17-jdk-headless maven"
+    command = "apt-get install -y openjdk-17-jdk-headless maven"
+    if lacking := [name for name in ("java", "mvn") if not shutil.which(name)]:
+        return f"{' and '.join(lacking)} not found: {command}"
+    told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', told)
+    if found is None or int(found[1]) < JAVA:
+        return f"java is {found[1] if found else 'broken'}, and Kafka needs {JAVA}: {command}"
+    return ""
 
 
-def jars(project: Path, say: Say = lambda _line: None) -> Path:
+def jars(project: Path, say: Say = print) -> Path:
     """Folder with Kafka's jars (in `lib`), fetched by Maven on first use. Raises MuseError with Maven's last words."""
     pom = project / "deploy/kafka/pom.xml"
     home = project / ".cache/kafka" / version(project)
@@ -214,7 +220,7 @@ def _call(command: list[str]) -> None:
         raise MuseError(f"{command[0]} ended with code {done.returncode}:\n{last}")
 
 
-def _claim(runs: Path) -> tuple[Path, int]:
+def claim_run(runs: Path) -> tuple[Path, int]:
     """A new run folder and the descriptor that locks it, after removing the folders of runs that are dead."""
     runs.mkdir(parents=True, exist_ok=True)
     with (runs / ".lock").open("w") as gate:

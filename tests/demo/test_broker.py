@@ -1,0 +1,255 @@
+"""The ladder: the right rung, said aloud; faults on demand; and nothing left behind, however the command ends.
+
+In: the real ladder of this machine, and stand-ins for java, mvn and the Docker engine where a machine must lack them.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from muse_stream.demo import keeper, local_kafka
+from muse_stream.demo.broker import PROJECT, Broker, NoBroker, broker
+from muse_stream.errors import MuseError
+from muse_stream.stream import probe
+
+Eventually = Callable[[Callable[[], object], float], None]
+MakeTopic = Callable[..., str]
+
+HOLD = """
+import sys
+from muse_stream.demo.broker import broker
+with broker(say=lambda line: print(line, file=sys.stderr)) as kafka:
+    print(kafka.bootstrap, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MUSE_KAFKA_BOOTSTRAP", raising=False)
+
+
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, no_cluster: None) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.delenv("MUSE_KAFKA_IMAGE", raising=False)
+
+
+def tool(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def runs() -> set[str]:
+    folder = PROJECT / ".cache/kafka/run"
+    return {path.name for path in folder.iterdir() if path.is_dir()} if folder.exists() else set()
+
+
+class TestNothingIsLeftBehind:
+    @pytest.mark.usefixtures("no_cluster")
+    @pytest.mark.broker
+    @pytest.mark.parametrize("end", ["return", "SIGINT", "SIGTERM", "SIGKILL"])
+    def test_the_broker_ends_with_the_command_that_asked_for_it(self, end: str, eventually: Eventually) -> None:
+        command = [sys.executable, "-c", HOLD]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as holder:
+            assert holder.stdin is not None and holder.stdout is not None
+            bootstrap = holder.stdout.readline().decode().strip()
+            assert probe.answers(bootstrap, 10.0)
+            mine = runs()
+            if end == "return":
+                holder.stdin.close()
+            else:
+                holder.send_signal(signal.Signals[end])
+            holder.wait(timeout=30)
+            eventually(lambda: not probe.answers(bootstrap, 1.0), 15.0)
+            # the folder of this run is gone; one of the session's own broker may stay
+            eventually(lambda: len(runs() & mine) < max(len(mine), 1), 15.0)
+
+    def test_a_keeper_clears_up_when_its_stdin_ends(self, tmp_path: Path, eventually: Eventually) -> None:
+        with keeping(tmp_path / "run") as kept:
+            pid = order(kept, "start")
+            assert order(kept, "status") == pid
+            kept.communicate(timeout=10)
+        eventually(lambda: not alive(pid), 5.0)
+        assert not (tmp_path / "run").exists()
+
+    def test_a_broker_dies_with_its_keeper(self, tmp_path: Path, eventually: Eventually) -> None:
+        with keeping(tmp_path / "run") as kept:
+            pid = order(kept, "start")
+            kept.kill()
+        eventually(lambda: not alive(pid), 5.0)
+
+    def test_a_keeper_kills_and_starts_again(self, tmp_path: Path, eventually: Eventually) -> None:
+        with keeping(tmp_path / "run") as kept:
+            first = order(kept, "start")
+            assert order(kept, "kill") == 0
+            assert not alive(first)
+            assert order(kept, "status") == 0
+            second = order(kept, "start")
+            assert second not in (0, first)
+            os.kill(second, signal.SIGSTOP)
+            third = order(kept, "start")  # a stopped process is replaced like any other
+            eventually(lambda: not alive(second), 5.0)
+            assert alive(third)
+
+    def test_folders_of_dead_runs_are_swept_and_living_ones_stay(self, tmp_path: Path) -> None:
+        dead, lock = local_kafka.claim_run(tmp_path)
+        os.close(lock)  # as when its keeper was killed
+        living, lock = local_kafka.claim_run(tmp_path)
+        assert not dead.exists()
+        other, other_lock = local_kafka.claim_run(tmp_path)
+        assert living.exists() and other.exists()
+        os.close(lock)
+        os.close(other_lock)
+
+
+class TestRungs:
+    def test_a_cluster_that_does_not_answer_is_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+        with pytest.raises(NoBroker, match=r"^MUSE_KAFKA_BOOTSTRAP=127\.0\.0\.1:1: no Kafka broker answers.*$"):
+            broker().__enter__()
+
+    def test_a_cluster_of_ones_own_is_used_and_left_alone(self, kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP", kafka.bootstrap)
+        said: list[str] = []
+        with broker(said.append) as own:
+            assert own.bootstrap == kafka.bootstrap
+            for fault in (own.kill, own.pause, own.resume, own.restart):
+                with pytest.raises(MuseError, match="never killed"):
+                    fault()
+        assert said == [f"kafka: MUSE_KAFKA_BOOTSTRAP, {kafka.bootstrap}"]
+        assert probe.answers(kafka.bootstrap, 10.0)
+
+    @pytest.mark.usefixtures("no_engine")
+    def test_without_engine_and_java_it_says_what_to_install(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        said: list[str] = []
+        with pytest.raises(NoBroker, match=r"java and mvn not found: apt-get install -y openjdk-17") as refused:
+            broker(said.append).__enter__()
+        assert "apache/kafka:" in str(refused.value)
+        assert said == ["kafka: no container: no Docker engine answers"]
+
+    def test_an_old_java_is_refused_with_its_version(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        tool(tmp_path, "java", """echo 'openjdk version "11.0.2"' >&2""")
+        tool(tmp_path, "mvn", "")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert local_kafka.missing_tools().startswith("java is 11, and Kafka needs 17: apt-get install")
+
+
+class TestJars:
+    @pytest.fixture
+    def project(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A project of its own, and a Maven that only counts its calls and makes one jar."""
+        folder = tmp_path / "deploy/kafka"
+        folder.mkdir(parents=True)
+        (folder / "pom.xml").write_text((PROJECT / "deploy/kafka/pom.xml").read_text())
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        tool(tmp_path, "mvn", f'echo x >>{tmp_path}/calls; for a; do mkdir -p "${{a#-DoutputDirectory=}}"; done')
+        monkeypatch.chdir(tmp_path)
+        return tmp_path
+
+    def test_maven_runs_once_per_pom(self, project: Path) -> None:
+        said: list[str] = []
+        home = local_kafka.jars(project, said.append)
+        assert (home / "lib").is_dir() and home.name == local_kafka.version(PROJECT)
+        assert local_kafka.jars(project, said.append) == home
+        assert len(said) == 1
+        pom = project / "deploy/kafka/pom.xml"
+        pom.write_text(pom.read_text() + "<!-- another jar -->\n")
+        local_kafka.jars(project, said.append)
+        assert (project / "calls").read_text() == "x\nx\n"
+
+    def test_a_failing_maven_is_quoted_and_leaves_nothing(self, project: Path) -> None:
+        tool(project, "mvn", "echo 'Could not transfer artifact'; exit 1")
+        with pytest.raises(MuseError, match=r"mvn ended with code 1:\nCould not transfer artifact"):
+            local_kafka.jars(project, lambda _line: None)
+        assert list((project / ".cache/kafka").glob("*")) == []
+
+
+@pytest.mark.broker
+@pytest.mark.usefixtures("no_cluster")
+def test_data_survive_a_kill_and_a_pause_is_silence() -> None:
+    """On a broker of its own, as the session's is shared: what was acknowledged before a kill is read after it."""
+    with broker(say=lambda _line: None) as own:
+        producer = Producer({"bootstrap.servers": own.bootstrap, "acks": "all", "log_level": 0})
+        topic = create(own, "faults")
+        producer.produce(topic, b"kept")
+        assert producer.flush(20) == 0
+        own.pause()
+        assert not probe.answers(own.bootstrap, 0.5)
+        own.resume()
+        assert probe.answers(own.bootstrap, 10.0)
+        own.kill()
+        assert not probe.answers(own.bootstrap, 0.5)
+        own.restart()
+        assert read_all(own.bootstrap, topic, 1) == [b"kept"]
+
+
+def test_the_broker_commits_transactions(kafka: Broker, make_topic: MakeTopic, unique: Callable[[str], str]) -> None:
+    """Markers travel from the broker to itself: this fails where its inter-broker address cannot be reached."""
+    topic = make_topic("txn", partitions=2)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": unique("id")})
+    producer.init_transactions(20)
+    for outcome in (producer.abort_transaction, producer.commit_transaction):
+        producer.begin_transaction()
+        producer.produce(topic, outcome.__name__.encode(), partition=0)
+        producer.flush(20)
+        outcome(20)
+    assert read_all(kafka.bootstrap, topic, 1) == [b"commit_transaction"]
+
+
+def create(own: Broker, topic: str) -> str:
+    admin = AdminClient({"bootstrap.servers": own.bootstrap})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(20)
+    return topic
+
+
+def read_all(bootstrap: str, topic: str, count: int) -> list[bytes | None]:
+    """The first `count` committed records of partition 0, and a glance for one more."""
+    settings = {"bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False}
+    consumer = Consumer({**settings, "isolation.level": "read_committed", "enable.partition.eof": True})
+    try:
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        values: list[bytes | None] = []
+        for message in iter(lambda: consumer.poll(20.0), None):
+            if message.error() is not None:  # the end of the partition
+                break
+            values.append(message.value())
+        return values
+    finally:
+        consumer.close()
+
+
+@contextmanager
+def keeping(run: Path) -> Iterator[subprocess.Popen[bytes]]:
+    run.mkdir()
+    command = [sys.executable, "-I", "-S", keeper.__file__, str(run), "sleep", "1000"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as kept:
+        yield kept
+
+
+def order(kept: subprocess.Popen[bytes], word: str) -> int:
+    assert kept.stdin is not None and kept.stdout is not None
+    kept.stdin.write(word.encode() + b"\n")
+    kept.stdin.flush()
+    return int(kept.stdout.readline())
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie whose parent has not asked yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -4,7 +4,7 @@ In: a loaded document; the store's folder. Out: generations under it, each compl
 
     STORE/current                       {"number": 2}
     STORE/lock                          flock, held while publishing and while moving `current`
-    STORE/generations/000002/           the document and every file it names, under the same relative names
+    STORE/generations/000002/content/   the document and every file it names, under the same relative names
     STORE/generations/000002/manifest.json    {number, sha256, created, parent, document, files: {name: sha256}}
 
 Law: write aside, fsync, rename, fsync the folder: a crash at any moment leaves either the old state or the new one.
@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from muse_stream.control import store
-from muse_stream.control.contents import files_of
 from muse_stream.control.store import Entry, Generation
 from muse_stream.errors import StoreError
-from muse_stream.spec import Loaded
+from muse_stream.spec import Loaded, referenced_files
 
 MANIFEST = "manifest.json"
+CONTENT = "content"
 INCOMING = ".incoming-"
 LOCK_WAIT_S = 10.0  # a publisher copies megabytes, not gigabytes; who holds the lock longer hangs
 
@@ -47,23 +47,30 @@ class DirectoryStore:
         self._clock = clock
 
     def publish(self, loaded: Loaded) -> int:
-        """Copy the document and all its files; returns the new number, or the current one's if nothing differs."""
-        files = files_of(loaded)
+        """Copy the document and all its files; returns the new number, or the current one's if nothing differs.
+
+        Does not make it current: `move_current` does.
+        """
+        names = [path.as_posix() for path in referenced_files(loaded)]
         document = loaded.source.path.name
         with _guarded(self.path), self._locked():
             self._sweep()
             parent = self.current()
             staging = self._generations / f"{INCOMING}{os.getpid()}"
-            staging.mkdir(parents=True)
-            hashes = {name: _copy(source, staging / name) for name, source in sorted(files.items())}
+            content = staging / CONTENT
+            content.mkdir(parents=True)
+            hashes = {name: _copy(loaded.root / name, content / name) for name in names}
+            # the bytes that were checked, whatever the file says by now
+            hashes[document] = _write(content / document, loaded.source.data)
             digest = _digest(document, hashes)
             if parent is not None and self._manifest(parent)["sha256"] == digest:
                 shutil.rmtree(staging)
                 return parent
             number = max(self._numbers(), default=0) + 1
             manifest = {"number": number, "sha256": digest, "created": self._clock().isoformat(), "parent": parent}
-            text = json.dumps(manifest | {"document": document, "files": hashes}, indent=1)
-            _write(staging / MANIFEST, text.encode())
+            _write(
+                staging / MANIFEST, json.dumps(manifest | {"document": document, "files": hashes}, indent=1).encode()
+            )
             for folder in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
                 _sync(folder)
             staging.rename(self._folder(number))
@@ -98,11 +105,11 @@ class DirectoryStore:
 
     def open(self, number: int) -> Generation:
         """Verify all files of a generation; raises `StoreError` naming the first that is not what was published."""
-        folder = self._folder(number)
+        folder = self._folder(number) / CONTENT
         manifest = self._manifest(number)
         with _guarded(folder):
             found = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
-            for name in sorted(found ^ {MANIFEST, *manifest["files"]}):
+            for name in sorted(found ^ set(manifest["files"])):
                 what = "was not published with this generation" if name in found else "is missing"
                 raise StoreError(f"{folder / name}: {what}")
             for name, expected in manifest["files"].items():
@@ -208,11 +215,12 @@ def _copy(source: Path, target: Path) -> str:
     return digest.hexdigest()
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes) -> str:
     with path.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    return sha256(content).hexdigest()
 
 
 def _sync(folder: Path) -> None:

@@ -51,20 +51,20 @@ def configure(*, level: str = "INFO", stream: TextIO | None = None, human: bool 
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         place,
     ]
     handler = logging.StreamHandler(target)
     handler.setFormatter(
         ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder()],  # what plain `logging` calls carry beside their text
             processors=[
                 *shared,
                 ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 mask,
                 renderer,
-            ]
+            ],
         )
     )
     root = logging.getLogger(ROOT)

@@ -1,0 +1,217 @@
+"""The watcher offers what became current, refuses what is broken, and outlives everything."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muse_stream.control import Entry, Generation, Watcher
+from muse_stream.errors import ConfigError, Problem, StoreError
+from muse_stream.spec import Loaded
+
+
+class Scripted:
+    """A store whose answers a test writes; counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.answer: int | Exception | None = None
+        self.broken: dict[int, Exception] = {}
+        self.asked = threading.Semaphore(0)
+
+    def current(self) -> int | None:
+        self.asked.release()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def open(self, number: int) -> Generation:
+        if number in self.broken:
+            raise self.broken[number]
+        return Generation(number, "0" * 64, Path(f"{number}.yaml"), datetime(2026, 7, 1, tzinfo=UTC), None)
+
+    def publish(self, loaded: Loaded) -> int:
+        raise NotImplementedError
+
+    def move_current(self, expected: int | None, new: int) -> None:
+        self.answer = new
+
+    def list(self) -> tuple[Entry, ...]:
+        return ()
+
+    def looked(self, times: int = 2) -> None:
+        """Wait until the watcher has looked so often from now on; the last look but one is complete then."""
+        while self.asked.acquire(blocking=False):
+            pass
+        for _ in range(times):
+            assert self.asked.acquire(timeout=10)
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def info(self, event: str, /, **values: Any) -> None:
+        self.lines.append((event, values))
+
+    error = info
+
+
+class Panic(BaseException):
+    """What pyo3 raises when Rust panics: no Exception."""
+
+
+@contextmanager
+def watching(
+    store: Scripted, compile: Callable[[Generation], str], log: Any = None, running: int | None = None
+) -> Iterator[Watcher[str]]:
+    with Watcher(store, compile, 0.005, running=running, log=log) as watcher:
+        yield watcher
+
+
+def named(generation: Generation) -> str:
+    return f"compiled {generation.number}"
+
+
+def test_new_current_is_offered_once() -> None:
+    store = Scripted()
+    with watching(store, named) as watcher:
+        store.looked()
+        assert watcher.take() is None
+        store.answer = 1
+        store.looked()
+        assert watcher.take() == "compiled 1"
+        store.looked()
+        assert watcher.take() is None
+
+
+def test_only_the_newest_is_offered_and_what_runs_is_not_compiled_again() -> None:
+    store = Scripted()
+    store.answer = 1
+    compiled: list[int] = []
+
+    def compile(generation: Generation) -> str:
+        compiled.append(generation.number)
+        return named(generation)
+
+    with watching(store, compile, running=1) as watcher:
+        for number in (2, 3):
+            store.answer = number
+            store.looked()
+        assert watcher.take() == "compiled 3"
+        store.answer = 2
+        store.looked()
+        assert watcher.take() == "compiled 2"
+    assert compiled == [2, 3, 2]
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError([Problem("predictors.cards", "unknown model", line=7, file="muse.yaml")]), Panic("rust")]
+)
+def test_broken_generation_is_refused_and_said_once(error: BaseException) -> None:
+    store, log, tries = Scripted(), Lines(), []
+
+    def compile(generation: Generation) -> str:
+        if generation.number == 2:
+            tries.append(generation.number)
+            raise error
+        return named(generation)
+
+    store.answer = 2
+    with watching(store, compile, log, running=1) as watcher:
+        store.looked(5)
+        assert watcher.take() is None
+        assert watcher.problem == str(error)
+        assert tries == [2]
+        assert [(event, values["generation"], values["problem"]) for event, values in log.lines] == [
+            ("generation refused", 2, str(error))
+        ]
+        assert log.lines[0][1]["serving"] == 1
+        store.answer = 1
+        store.looked()
+        assert watcher.problem == ""
+        assert watcher.take() is None
+        store.answer = 3
+        store.looked()
+        assert watcher.take() == "compiled 3"
+
+
+def test_refusal_survives_a_store_that_was_away() -> None:
+    store, log = Scripted(), Lines()
+
+    def compile(generation: Generation) -> str:
+        raise ConfigError([Problem("models.a", "no")])
+
+    store.answer = 2
+    with watching(store, compile, log, running=1) as watcher:
+        store.looked()
+        store.answer = StoreError("gone")
+        store.looked()
+        assert watcher.problem == "gone"
+        store.answer = 2
+        store.looked(3)
+        assert watcher.problem == "models.a: no"
+    assert [event for event, _ in log.lines] == ["generation refused", "generation store cannot be read"]
+
+
+def test_unreadable_store_is_asked_again_until_it_answers() -> None:
+    store, log = Scripted(), Lines()
+    store.answer = OSError("disk")
+    with watching(store, named, log) as watcher:
+        store.looked(4)
+        store.answer = 1
+        store.broken[1] = StoreError("models/a.onnx: not the content that was published")
+        store.looked(3)
+        assert "a.onnx" in watcher.problem
+        store.broken.clear()
+        store.looked(3)
+        assert watcher.take() == "compiled 1"
+    problems = [values["problem"] for _, values in log.lines]
+    assert problems == ["OSError: disk", "models/a.onnx: not the content that was published"]
+
+
+def test_log_that_raises_does_not_end_the_watch() -> None:
+    class Full:
+        def info(self, event: str, /, **values: Any) -> None:
+            raise OSError("no space left on device")
+
+        error = info
+
+    store = Scripted()
+    store.answer = StoreError("away")
+    with watching(store, named, Full()) as watcher:
+        store.looked()
+        store.answer = 1
+        store.looked(3)
+        assert watcher.take() == "compiled 1"
+
+
+def test_stop_is_prompt_while_a_compilation_hangs_and_its_result_is_dropped() -> None:
+    store, hang, entered = Scripted(), threading.Event(), threading.Event()
+
+    def compile(generation: Generation) -> str:
+        entered.set()
+        hang.wait(20)
+        return named(generation)
+
+    store.answer = 1
+    watcher = Watcher(store, compile, 0.005)
+    watcher.start()
+    assert entered.wait(10)
+    watcher.stop(timeout_s=0.05)
+    assert watcher._thread.daemon
+    hang.set()
+    watcher._thread.join(10)
+    assert watcher.take() is None
+
+
+def test_stop_does_not_wait_for_a_long_interval() -> None:
+    watcher = Watcher(Scripted(), named, 3600)
+    watcher.start()
+    watcher.stop()
+    assert not watcher._thread.is_alive()

@@ -1,0 +1,112 @@
+"""The health pages say yes, no and why; nothing about them can hold a process up."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+
+import pytest
+
+from muse_stream.observe import HealthServer, Metrics
+from muse_stream.observe.health import Question
+
+
+def fetch(server: HealthServer, path: str, method: str = "GET") -> tuple[int, str]:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection.request(method, path)
+    response = connection.getresponse()
+    answer = response.status, response.read().decode()
+    connection.close()
+    return answer
+
+
+def yes() -> bool:
+    return True
+
+
+def no() -> bool:
+    return False
+
+
+def stuck() -> str:
+    return "no progress for 21 s while lag is 300"
+
+
+def raising() -> bool:
+    raise RuntimeError("broken inside")
+
+
+@pytest.mark.parametrize(
+    ("ready", "status", "body"),
+    [
+        (yes, 200, "ok\n"),
+        (no, 503, "no\n"),
+        (stuck, 503, "no progress for 21 s while lag is 300\n"),
+        (raising, 503, "the question itself failed: RuntimeError: broken inside\n"),
+    ],
+)
+def test_ready_says_yes_or_why_not(ready: Question, status: int, body: str) -> None:
+    with HealthServer(0, yes, ready) as server:
+        assert fetch(server, "/ready") == (status, body)
+        assert fetch(server, "/live") == (200, "ok\n")
+
+
+def test_answer_is_asked_anew_each_time() -> None:
+    answers: Iterator[bool | str] = iter([True, "draining", True])
+    with HealthServer(0, yes, lambda: next(answers)) as server:
+        assert [fetch(server, "/ready")[0] for _ in range(3)] == [200, 503, 200]
+
+
+def test_metrics_and_other_pages() -> None:
+    metrics = Metrics()
+    metrics.gauge("muse_generation", 3)
+    with HealthServer(0, yes, yes, metrics.text) as server:
+        status, body = fetch(server, "/metrics")
+        assert (status, "muse_generation 3.0" in body) == (200, True)
+        assert fetch(server, "/ready?verbose=1")[0] == 200
+        assert fetch(server, "/ready", "HEAD") == (200, "")
+        assert fetch(server, "/admin")[0] == 404
+        assert fetch(server, "/ready", "POST")[0] == 501
+
+
+def test_listens_on_loopback_only_unless_told() -> None:
+    with HealthServer(0, yes, yes) as server:
+        assert server._server.server_address[0] == "127.0.0.1"
+
+
+def test_port_in_use_is_said_at_once_and_a_stopped_port_is_free() -> None:
+    with HealthServer(0, yes, yes) as server:
+        port = server.port
+        with pytest.raises(OSError, match="in use"):
+            HealthServer(port, yes, yes)
+    with HealthServer(port, yes, yes) as again:
+        assert fetch(again, "/live") == (200, "ok\n")
+
+
+def test_silent_client_and_hanging_question_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    hang = threading.Event()
+
+    def hanging() -> bool:
+        return hang.wait(30)
+
+    server = HealthServer(0, yes, hanging)
+    server.start()
+    silent = socket.create_connection(("127.0.0.1", server.port))
+    asking = socket.create_connection(("127.0.0.1", server.port))
+    asking.sendall(b"GET /ready HTTP/1.0\r\n\r\n")
+    assert fetch(server, "/live")[0] == 200
+    before = time.monotonic()
+    server.stop()
+    assert time.monotonic() - before < 2
+    hang.set()
+    silent.close()
+    asking.close()
+
+
+def test_stop_without_start_frees_the_port() -> None:
+    server = HealthServer(0, yes, yes)
+    stop: Callable[[], None] = server.stop
+    stop()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", server.port), timeout=1)

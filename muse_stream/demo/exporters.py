@@ -1,0 +1,66 @@
+"""Fit and export the two kinds of experts (needs the `train` extra; imported by training.py when it trains).
+
+In: a float32 table `[N, F]` and labels of 0 and 1. Out: the bytes of an ONNX file. Law: same table, same bytes (with
+the same library versions); input `features`, output `probabilities`, standard operators only, no ZipMap.
+"""
+
+# mypy: disable-error-code="import-untyped"
+
+import warnings
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+from onnxmltools import convert_lightgbm
+from onnxmltools.convert.common.data_types import FloatTensorType as LightGBMFloat
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+INPUT = "features"
+OPSET = 15
+"""Old enough for every runtime in use; the exporters' own default follows the installed onnx."""
+
+Table = NDArray[np.float32]
+
+
+def trees(table: Table, label: NDArray[np.int64], seed: int, count: int, leaves: int) -> bytes:
+    """Fit boosted trees and return their ONNX file."""
+    # One thread and a fixed histogram layout: sums in one order, the same file on any machine with these versions.
+    model = lightgbm.LGBMClassifier(
+        n_estimators=count,
+        num_leaves=leaves,
+        learning_rate=0.08,
+        min_child_samples=20,
+        random_state=seed,
+        n_jobs=1,
+        deterministic=True,
+        force_row_wise=True,
+        verbose=-1,
+    ).fit(table, label)
+    types = [(INPUT, LightGBMFloat([None, table.shape[1]]))]
+    proto = convert_lightgbm(model, "trees", types, zipmap=False, target_opset=OPSET)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def linear(table: Table, label: NDArray[np.int64]) -> bytes:
+    """Fit a scaled logistic regression (missing values become medians) and return its ONNX file."""
+    # A column without any value would be dropped by the imputer, and the file would then ask for fewer features.
+    imputer = SimpleImputer(strategy="median", keep_empty_features=True)
+    model = make_pipeline(imputer, StandardScaler(), LogisticRegression(max_iter=300))
+    with warnings.catch_warnings():
+        # A regression that has not quite settled is a legitimate expert; its scores are mapped to the reference anyway.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(table, label)
+    proto = to_onnx(
+        model,
+        name="linear",
+        initial_types=[(INPUT, FloatTensorType([None, table.shape[1]]))],
+        options={id(model): {"zipmap": False}},
+        target_opset=OPSET,
+    )
+    return bytes(proto.SerializeToString(deterministic=True))

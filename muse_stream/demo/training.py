@@ -1,0 +1,159 @@
+"""Train the demo's experts; `python -m muse_stream.demo.training` writes assets/ again, byte for byte.
+
+In: feature columns and a label. Out: ONNX files (input `features` [N, F] float, output `probabilities` [N, 2]) with the
+share of negatives they were trained on. Law: two experts of different kind (boosted trees, a scaled logistic
+regression), both on undersampled negatives, so that the posterior correction has something to correct. The ONNX file is
+the model: whatever is fitted afterwards (corrections, quantile maps, golden rows) is fitted on *its* answers.
+Training needs the `train` extra, which is imported when it is asked for; reading the manifest and scoring do not.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_stream.demo.generator import EVENTS_PER_DAY, FEATURES, feature_table, generate
+from muse_stream.errors import MuseError
+
+ASSETS = Path(__file__).parent / "assets"
+INPUT, OUTPUT = "features", "probabilities"
+
+Kind = Literal["trees", "linear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expert:
+    """One trained model as its ONNX file."""
+
+    kind: Kind
+    onnx: bytes
+    beta: float
+    """Share of the negatives that training saw: what the posterior correction undoes."""
+    features: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file, as a configuration pins it."""
+        return hashlib.sha256(self.onnx).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the experts of one generation are trained."""
+
+    generation: int
+    first_day: int
+    days: int
+    seed: int
+    undersample: Mapping[Kind, float]
+    trees: int
+    leaves: int
+
+
+RECIPES = (
+    Recipe(1, first_day=0, days=28, seed=1, undersample={"trees": 0.10, "linear": 0.20}, trees=60, leaves=15),
+    # Later data, fewer negatives, other trees: raw scores move visibly though the model is a better one.
+    Recipe(2, first_day=49, days=28, seed=2, undersample={"trees": 0.03, "linear": 0.05}, trees=100, leaves=8),
+)
+
+
+def train_experts(
+    features: Mapping[str, NDArray[Any]],
+    label: NDArray[Any],
+    *,
+    seed: int = 1,
+    undersample: float | Mapping[Kind, float] = 0.1,
+    trees: int = 100,
+    leaves: int = 31,
+) -> dict[Kind, Expert]:
+    """Train both experts on columns by name (numbers; NaN is missing) and a label of 0 and 1.
+
+    `undersample`: share of negatives kept, in (0, 1], one for both or by kind. Raises ValueError when a class is absent
+    or a share is out of range. Same arguments, same bytes.
+    """
+    fit = _exporters()
+    names = tuple(features)
+    table = np.column_stack([np.asarray(features[name], dtype=np.float32) for name in names])
+    positive = np.asarray(label) > 0
+    if positive.all() or not positive.any():
+        raise ValueError("the label needs both classes: 0 (genuine) and 1 (fraud)")
+    experts: dict[Kind, Expert] = {}
+    kinds: tuple[Kind, ...] = ("trees", "linear")
+    for position, kind in enumerate(kinds):
+        share = undersample if isinstance(undersample, float | int) else undersample[kind]
+        rows, beta = kept_rows(positive, share, np.random.default_rng([seed, position]))
+        sample, answer = table[rows], positive[rows].astype(np.int64)
+        data = fit.trees(sample, answer, seed, trees, leaves) if kind == "trees" else fit.linear(sample, answer)
+        experts[kind] = Expert(kind, data, beta, names)
+    return experts
+
+
+def kept_rows(
+    positive: NDArray[np.bool_], share: float, random: np.random.Generator
+) -> tuple[NDArray[np.int64], float]:
+    """All positives and a random share of the negatives, in order; and the share that was exactly kept."""
+    if not 0.0 < share <= 1.0:
+        raise ValueError(f"undersample is the share of negatives kept, in (0, 1], not {share}")
+    negatives = np.flatnonzero(~positive)
+    keep = max(1, round(share * len(negatives)))
+    chosen = random.choice(negatives, keep, replace=False)
+    return np.sort(np.concatenate([np.flatnonzero(positive), chosen])), keep / len(negatives)
+
+
+def _exporters() -> ModuleType:
+    try:
+        from muse_stream.demo import exporters  # noqa: PLC0415 - the `train` extra is not there at run time
+    except ModuleNotFoundError as error:
+        raise MuseError(f"training needs {error.name}: pip install 'muse-stream[train]'") from error
+    return exporters
+
+
+def train_generation(recipe: Recipe) -> dict[Kind, Expert]:
+    """Generate the recipe's stretch of the stream and train on it."""
+    columns = generate(recipe.days * EVENTS_PER_DAY, first_day=recipe.first_day)
+    return train_experts(
+        feature_table(columns),
+        columns["label"],
+        seed=recipe.seed,
+        undersample=recipe.undersample,
+        trees=recipe.trees,
+        leaves=recipe.leaves,
+    )
+
+
+def write_assets(folder: Path = ASSETS) -> dict[str, Any]:
+    """Train all generations, write `models/*.onnx` and `manifest.json`; return the manifest."""
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    models: dict[str, Any] = {}
+    for recipe in RECIPES:
+        for kind, expert in train_generation(recipe).items():
+            name = f"{kind}-g{recipe.generation}"
+            (folder / "models" / f"{name}.onnx").write_bytes(expert.onnx)
+            models[name] = {
+                "file": f"models/{name}.onnx",
+                "sha256": expert.sha256,
+                "beta": expert.beta,
+                "kind": kind,
+                "generation": recipe.generation,
+                "trained_on": {"first_day": recipe.first_day, "days": recipe.days, "events_per_day": EVENTS_PER_DAY},
+            }
+    manifest = {"input": INPUT, "output": OUTPUT, "positive": 1, "features": list(FEATURES), "models": models}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def read_manifest(folder: Path = ASSETS) -> dict[str, Any]:
+    """What write_assets wrote: input, output, features in order; by model: file, sha256, beta, kind, generation."""
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return manifest
+
+
+if __name__ == "__main__":
+    for model, entry in write_assets()["models"].items():
+        print(f"{model:12} {entry['sha256'][:16]}  beta {entry['beta']:.4f}")

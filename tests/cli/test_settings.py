@@ -1,6 +1,7 @@
 """Kafka settings come from the environment, are checked whole, and never show a secret."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ SECRET = "hunter2-Xq9"
 
 @pytest.fixture(autouse=True)
 def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
 
     for name in [name for name in os.environ if name.startswith("MUSE_KAFKA_")]:
         monkeypatch.delenv(name)

@@ -40,14 +40,15 @@ def event_table(table: Any, fields: Iterable[str], attributes: Iterable[str], *,
     )
 
 
-def answers(scored: Scored, rows: int) -> dict[str, NDArray[Any]]:
-    """Spread the answers of each predictor over all rows."""
+def answers(scored: Scored, rows: int, shadows: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Spread the answers of each predictor over all rows; every shadow predictor has its column, even an empty one."""
     columns: dict[str, NDArray[Any]] = {
         "score": np.full(rows, np.nan),
         "aggregate": np.full(rows, np.nan),
         "predictor": np.full(rows, None, dtype=object),
         "predictor_version": np.zeros(rows, dtype=np.int64),
         "error": np.full(rows, None, dtype=object),
+        **{f"shadow:{name}": np.full(rows, np.nan) for name in shadows},
     }
     for live in scored.live:
         columns["score"][live.rows] = live.score
@@ -57,7 +58,7 @@ def answers(scored: Scored, rows: int) -> dict[str, NDArray[Any]]:
     for rejected in scored.rejected:
         columns["error"][rejected.row] = f"{rejected.reason}: {rejected.message}"
     for shadow in scored.shadow:
-        columns.setdefault(f"shadow:{shadow.predictor}", np.full(rows, np.nan))[shadow.rows] = shadow.score
+        columns[f"shadow:{shadow.predictor}"][shadow.rows] = shadow.score
     return columns
 
 

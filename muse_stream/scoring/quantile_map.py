@@ -8,9 +8,9 @@ within half a sample, or half of the tie that straddles the threshold.
 Conventions. F is the *mid-rank* distribution function: a value's level is the share below it plus half the share equal
 to it, so a tie goes wholly to the side that errs least, and a constant sample maps to the reference's median. Between
 sample values F is linear; below the smallest it runs to level 0 at x=0, above the largest to level 1 at x=1. Knots
-stand at every sample value when there are few; otherwise around a grid of levels that is geometric in both tails
-(1-in-1000 alert rates live there). The composed map also has a knot wherever the reference has one, so promised
-thresholds are met exactly and not by interpolation across a kink.
+stand at every sample value when there are few; otherwise around a grid of levels that is geometric in both tails, and
+at each of the highest values (1-in-1000 alert rates live there). The composed map also has a knot wherever the
+reference has one, so promised thresholds are met exactly and not by interpolation across a kink.
 """
 
 from collections.abc import Mapping
@@ -25,6 +25,9 @@ from muse_stream.scoring.reference import Reference
 
 KEEP_ALL = 512
 """Up to so many distinct sample values all become knots."""
+
+KEEP_TOP = 128
+"""Of a larger sample, so many of the highest do: the rarest alert rates are then exact, not interpolated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,11 +86,13 @@ class FittedMap:
         values, counts = np.unique(sample, return_counts=True)
         mid_ranks = (np.cumsum(counts) - 0.5 * counts) / sample.size
         if len(values) > KEEP_ALL:
-            grid = tail_levels(smallest=max(0.5 / sample.size, 1e-6))
+            grid = tail_levels(per_decade=32, smallest=max(0.5 / sample.size, 1e-6))
             if len(reference.levels) < KEEP_ALL:  # promised thresholds; a finer reference is smooth, it has no kinks
                 grid = np.union1d(grid, reference.levels)
             right = np.searchsorted(mid_ranks, grid)
-            kept = np.unique(np.clip(np.concatenate(([0, len(values) - 1], right - 1, right)), 0, len(values) - 1))
+            last = len(values) - 1
+            kept = np.concatenate(([0], right - 1, right, np.arange(last - KEEP_TOP, last + 1)))
+            kept = np.unique(np.clip(kept, 0, last))
             values, mid_ranks = values[kept], mid_ranks[kept]
         levels, values = _closed(mid_ranks, values)
         return cls(levels, values, int(sample.size), fitted_for)

@@ -87,9 +87,12 @@ class Reference:
     def alert_rate(self, threshold: ArrayLike) -> Floats:
         """Return P(score >= threshold), any shape; an atom at the threshold counts as alerts."""
         asked = np.asarray(threshold, dtype=np.float64)
-        values, first = np.unique(self.values, return_index=True)  # the first level of an atom: what lies below it
-        below = interpolate(asked, values, self.levels[first])
-        return np.where(asked > values[-1], 0.0, 1.0 - below)
+        above = np.clip(np.searchsorted(self.values, asked, side="left"), 1, len(self.values) - 1)
+        start, end = self.values[above - 1], self.values[above]  # start < asked <= end, inside the range
+        with np.errstate(invalid="ignore", divide="ignore"):  # an atom at the very start has no width
+            share = np.where(end > start, np.clip((asked - start) / (end - start), 0.0, 1.0), 0.0)
+        below = self.levels[above - 1] + share * (self.levels[above] - self.levels[above - 1])
+        return np.where(asked > self.values[-1], 0.0, np.where(np.isnan(asked), np.nan, 1.0 - below))
 
 
 def whole_range(levels: Floats, values: Floats) -> tuple[Floats, Floats]:

@@ -94,7 +94,7 @@ class RowSets:
             return RowSet(selection, self._all, whole=True)
         if not wanted.any():
             return RowSet(selection, self._all[:0], whole=False)
-        if bool((share < 1.0).any()) and bool(((wanted > 0.0) & (wanted < 1.0)).any()):
+        if bool(((wanted > 0.0) & (wanted < 1.0)).any()):
             return RowSet(selection, np.flatnonzero(self._position() < share[self._routes]), whole=False)
         if np.count_nonzero(wanted) == 1:
             return RowSet(selection, self._of_route(int(np.flatnonzero(wanted)[0])), whole=False)

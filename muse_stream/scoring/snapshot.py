@@ -62,7 +62,7 @@ class Snapshot:
         Raises ValueError naming every column that is missing.
         """
         given = event_table(table, self.fields, self.intent_attributes, needs_ids=self.needs_ids)
-        return answers(self.execute(given), given.rows)
+        return answers(self.execute(given), given.rows, [one.name for one in self._program.shadow])
 
 
 def compile_snapshot(

@@ -20,7 +20,8 @@ from types import FrameType
 from typing import Protocol
 
 from muse_stream.demo.container_kafka import ContainerKafka, unavailable
-from muse_stream.demo.local_kafka import LocalKafka, missing_tools, version
+from muse_stream.demo.kafka_jars import missing_tools, version
+from muse_stream.demo.local_kafka import LocalKafka
 from muse_stream.errors import MuseError
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client, probe

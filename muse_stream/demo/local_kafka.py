@@ -7,10 +7,8 @@ behind is swept at the next start, told apart from a living run by a lock and no
 """
 
 import fcntl
-import hashlib
 import os
 import random
-import re
 import secrets
 import shutil
 import signal
@@ -18,22 +16,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from string import Template
-from xml.etree import ElementTree
 
 from muse_stream.demo import keeper
+from muse_stream.demo.kafka_jars import Say, call, jars, java, publish
 from muse_stream.errors import MuseError
 from muse_stream.stream import probe
 
 CLUSTER_ID = "bXVzZS1zdHJlYW0tZGVtbw"  # 16 bytes, base64url: the cluster is formatted once and copied for each run
 READY_WITHIN_S = 60.0
-JAVA = 17  # the oldest that Kafka 4 runs on
 _HEAP = ("-Xms512m", "-Xmx512m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto")
 _LOGGING = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true")
-
-Say = Callable[[str], object]
 
 
 class LocalKafka:
@@ -79,7 +73,7 @@ class LocalKafka:
                 )
             )
             shutil.copytree(self._formatted(properties), self._run / "data")
-            command = _java(self._jars, *_HEAP, *_LOGGING, "kafka.Kafka", str(properties))
+            command = java(self._jars, *_HEAP, *_LOGGING, "kafka.Kafka", str(properties))
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, str(self._run), *command],
                 stdin=subprocess.PIPE,
@@ -99,8 +93,8 @@ class LocalKafka:
             settings = properties.read_text().replace(str(self._run / "data"), str(fresh))
             for_format = self._run / "format.properties"
             for_format.write_text(settings)
-            _call(_java(self._jars, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(for_format)))
-            _publish(fresh, formatted)
+            call(java(self._jars, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(for_format)))
+            publish(fresh, formatted)
         return formatted
 
     def kill(self) -> None:
@@ -152,72 +146,6 @@ class LocalKafka:
     def _log_end(self, lines: int = 15) -> str:
         log = self._run / "broker.log"
         return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
-
-
-def version(project: Path) -> str:
-    """The pinned version of Kafka: `kafka.version` of deploy/kafka/pom.xml."""
-    pom = ElementTree.parse(project / "deploy/kafka/pom.xml")  # noqa: S314  our own file
-    found = pom.findtext("{*}properties/{*}kafka.version")
-    if not found:
-        raise MuseError("deploy/kafka/pom.xml names no kafka.version")
-    return found
-
-
-def missing_tools() -> str:
-    """What this rung lacks on this machine, as one line with the command that installs it; empty if nothing."""
-    command = "apt-get install -y openjdk-17-jdk-headless maven"
-    if lacking := [name for name in ("java", "mvn") if not shutil.which(name)]:
-        return f"{' and '.join(lacking)} not found: {command}"
-    told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(\d+)', told)
-    if found is None or int(found[1]) < JAVA:
-        return f"java is {found[1] if found else 'broken'}, and Kafka needs {JAVA}: {command}"
-    return ""
-
-
-def jars(project: Path, say: Say = print) -> Path:
-    """Folder with Kafka's jars (in `lib`), fetched by Maven on first use. Raises MuseError with Maven's last words."""
-    pom = project / "deploy/kafka/pom.xml"
-    home = project / ".cache/kafka" / version(project)
-    stamp = home / "pom.sha256"
-    digest = hashlib.sha256(pom.read_bytes()).hexdigest()
-    if stamp.exists() and stamp.read_text() == digest:
-        return home
-    say(f"fetching the jars of Kafka {home.name} with Maven (once, 54 MB)")
-    fresh = home.with_name(f"{home.name}.{secrets.token_hex(4)}")
-    try:
-        goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={fresh / 'lib'}"]
-        _call(["mvn", "-q", "-B", "-f", str(pom), *goal])
-        (fresh / stamp.name).write_text(digest)
-        if home.exists() and not (stamp.exists() and stamp.read_text() == digest):
-            shutil.rmtree(home)
-        _publish(fresh, home)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return home
-
-
-def _publish(fresh: Path, final: Path) -> None:
-    """Rename into place; where another process was quicker, its result is as good as ours."""
-    try:
-        fresh.rename(final)
-    except OSError:
-        if not final.is_dir():
-            raise
-
-
-def _java(home: Path, *arguments: str) -> list[str]:
-    return ["java", "-cp", f"{home / 'lib'}/*", *arguments]
-
-
-def _call(command: list[str]) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    except FileNotFoundError:
-        raise MuseError(missing_tools() or f"{command[0]} not found") from None
-    if done.returncode:
-        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
-        raise MuseError(f"{command[0]} ended with code {done.returncode}:\n{last}")
 
 
 def claim_run(runs: Path) -> tuple[Path, int]:

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from muse_stream.demo import keeper, local_kafka
+from muse_stream.demo import kafka_jars, keeper, local_kafka
 from muse_stream.demo.broker import PROJECT, Broker, NoBroker, broker
 from muse_stream.errors import MuseError
 from muse_stream.stream import probe
@@ -145,7 +145,7 @@ class TestRungs:
         tool(tmp_path, "java", """echo 'openjdk version "11.0.2"' >&2""")
         tool(tmp_path, "mvn", "")
         monkeypatch.setenv("PATH", str(tmp_path))
-        assert local_kafka.missing_tools().startswith("java is 11, and Kafka needs 17: apt-get install")
+        assert kafka_jars.missing_tools().startswith("java is 11, and Kafka needs 17: apt-get install")
 
 
 class TestJars:
@@ -162,19 +162,19 @@ class TestJars:
 
     def test_maven_runs_once_per_pom(self, project: Path) -> None:
         said: list[str] = []
-        home = local_kafka.jars(project, said.append)
-        assert (home / "lib").is_dir() and home.name == local_kafka.version(PROJECT)
-        assert local_kafka.jars(project, said.append) == home
+        home = kafka_jars.jars(project, said.append)
+        assert (home / "lib").is_dir() and home.name == kafka_jars.version(PROJECT)
+        assert kafka_jars.jars(project, said.append) == home
         assert len(said) == 1
         pom = project / "deploy/kafka/pom.xml"
         pom.write_text(pom.read_text() + "<!-- another jar -->\n")
-        local_kafka.jars(project, said.append)
+        kafka_jars.jars(project, said.append)
         assert (project / "calls").read_text() == "x\nx\n"
 
     def test_a_failing_maven_is_quoted_and_leaves_nothing(self, project: Path) -> None:
         tool(project, "mvn", "echo 'Could not transfer artifact'; exit 1")
         with pytest.raises(MuseError, match=r"mvn ended with code 1:\nCould not transfer artifact"):
-            local_kafka.jars(project, lambda _line: None)
+            kafka_jars.jars(project, lambda _line: None)
         assert list((project / ".cache/kafka").glob("*")) == []
 
 

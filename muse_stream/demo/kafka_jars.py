@@ -1,0 +1,89 @@
+"""Kafka's own jars: which version, whether this machine can run them, and where they are.
+
+In: deploy/kafka/pom.xml; java and, the first time, Maven. Out: `.cache/kafka/<version>` with the jars in `lib`.
+Law: Maven runs once per pom (its hash is kept beside the jars), a half-done fetch is never taken for a whole one, and
+what a machine lacks is named in one line with the command that installs it.
+"""
+
+import hashlib
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+from muse_stream.errors import MuseError
+
+JAVA = 17  # the oldest that Kafka 4 runs on
+
+Say = Callable[[str], object]
+
+
+def version(project: Path) -> str:
+    """The pinned version of Kafka: `kafka.version` of deploy/kafka/pom.xml."""
+    pom = ElementTree.parse(project / "deploy/kafka/pom.xml")  # noqa: S314  our own file
+    found = pom.findtext("{*}properties/{*}kafka.version")
+    if not found:
+        raise MuseError("deploy/kafka/pom.xml names no kafka.version")
+    return found
+
+
+def missing_tools() -> str:
+    """What this rung lacks on this machine, as one line with the command that installs it; empty if nothing."""
+    command = "apt-get install -y openjdk-17-jdk-headless maven"
+    if lacking := [name for name in ("java", "mvn") if not shutil.which(name)]:
+        return f"{' and '.join(lacking)} not found: {command}"
+    told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', told)
+    if found is None or int(found[1]) < JAVA:
+        return f"java is {found[1] if found else 'broken'}, and Kafka needs {JAVA}: {command}"
+    return ""
+
+
+def jars(project: Path, say: Say = print) -> Path:
+    """Folder with Kafka's jars (in `lib`), fetched by Maven on first use. Raises MuseError with Maven's last words."""
+    pom = project / "deploy/kafka/pom.xml"
+    home = project / ".cache/kafka" / version(project)
+    stamp = home / "pom.sha256"
+    digest = hashlib.sha256(pom.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return home
+    say(f"fetching the jars of Kafka {home.name} with Maven (once, 54 MB)")
+    fresh = home.with_name(f"{home.name}.{secrets.token_hex(4)}")
+    try:
+        goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={fresh / 'lib'}"]
+        call(["mvn", "-q", "-B", "-f", str(pom), *goal])
+        (fresh / stamp.name).write_text(digest)
+        if home.exists() and not (stamp.exists() and stamp.read_text() == digest):
+            shutil.rmtree(home)
+        publish(fresh, home)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return home
+
+
+def publish(fresh: Path, final: Path) -> None:
+    """Rename into place; where another process was quicker, its result is as good as ours."""
+    try:
+        fresh.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+
+
+def java(home: Path, *arguments: str) -> list[str]:
+    """The command line that runs a class of the jars in `home`."""
+    return ["java", "-cp", f"{home / 'lib'}/*", *arguments]
+
+
+def call(command: list[str]) -> None:
+    """Run to the end, quietly; MuseError with the command's last words where it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    except FileNotFoundError:
+        raise MuseError(missing_tools() or f"{command[0]} not found") from None
+    if done.returncode:
+        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
+        raise MuseError(f"{command[0]} ended with code {done.returncode}:\n{last}")

@@ -1,0 +1,146 @@
+"""The house rules as tests: the direction of imports, one vendor in one room, sizes, docstrings.
+
+In: the source of muse_stream, read and not run, but for the test of what an import loads. Law: design.md section 7.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+import muse_stream
+
+PACKAGE = Path(muse_stream.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Where a vendor may be imported: a room, or one module or folder of it.
+HOMES: dict[str, tuple[str, ...]] = {
+    "confluent_kafka": ("stream",),
+    "docker": ("demo/container_kafka.py",),
+    "fastavro": ("wire",),
+    "google": ("models",),  # protobuf, which comes with onnx
+    "lightgbm": ("demo",),
+    "onnx": ("models",),
+    "onnxmltools": ("demo",),
+    "onnxruntime": ("models",),
+    "prometheus_client": ("observe",),
+    "pyarrow": ("wire", "demo"),
+    "pydantic": ("spec", "settings.py"),
+    "pydantic_settings": ("settings.py",),
+    "pydantic_core": ("spec", "settings.py"),
+    "pyruhvro": ("wire",),
+    "requests": ("demo/container_kafka.py",),
+    "rich": ("cli", "demo"),
+    "ruamel": ("spec",),
+    "scipy": ("scoring",),
+    "skl2onnx": ("demo",),
+    "sklearn": ("demo",),
+    "structlog": ("observe",),
+    "testcontainers": ("demo/container_kafka.py",),
+    "typer": ("cli",),
+}
+EVERYWHERE = {"muse_stream", "numpy"}
+AT_MOST_LINES = 260
+AT_MOST_FUNCTION_LINES = 45
+
+# What importing a room may load of the vendors, over nothing at all.
+LOADS: dict[str, set[str]] = {
+    "muse_stream": set(),
+    "muse_stream.errors": set(),
+    "muse_stream.settings": {"pydantic", "pydantic_settings"},
+    "muse_stream.spec": {"pydantic", "ruamel"},
+    "muse_stream.scoring": {"pydantic", "ruamel", "scipy"},
+    "muse_stream.stream": {"pydantic", "pydantic_settings", "ruamel", "scipy", "confluent_kafka"},
+    "muse_stream.control": {"pydantic", "ruamel", "scipy"},
+}
+
+
+def name(module: Path) -> str:
+    return module.relative_to(PACKAGE).as_posix()
+
+
+def imported(module: Path) -> Iterator[tuple[str, int]]:
+    """Every absolute import, wherever it stands: a lazy import is an import."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def at_home(module: str, homes: tuple[str, ...]) -> bool:
+    return any(module == home or module.startswith(home + "/") for home in homes)
+
+
+def test_imports_go_one_way(capsys: pytest.CaptureFixture[str]) -> None:
+    code = lint_imports(config_filename=str(PACKAGE.parent / "pyproject.toml"), no_cache=True)
+    assert code == 0, capsys.readouterr().out
+
+
+def test_one_vendor_one_room() -> None:
+    astray = [
+        f"{name(module)}:{line} imports {target}"
+        for module in MODULES
+        for target, line in imported(module)
+        if (vendor := target.partition(".")[0]) not in EVERYWHERE | sys.stdlib_module_names
+        and not at_home(name(module), HOMES.get(vendor, ()))
+    ]
+    assert astray == []
+
+
+def test_of_scipy_only_the_special_functions() -> None:
+    """Anything else (stats, interpolate) is slow to import and one more thing whose bits may move."""
+    targets = {target for module in MODULES for target, _ in imported(module) if target.startswith("scipy")}
+    assert {target for target in targets if not target.startswith("scipy.special")} == set()
+
+
+def test_nothing_unpickles_or_evaluates() -> None:
+    forbidden = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    assert [
+        f"{name(module)}:{line}"
+        for module in MODULES
+        for target, line in imported(module)
+        if target.partition(".")[0] in forbidden
+    ] == []
+
+
+@pytest.mark.parametrize("room", LOADS)
+def test_importing_a_room_loads_no_other_vendor(room: str) -> None:
+    code = f"import sys, {room}; print(*sorted({{m.partition('.')[0] for m in sys.modules}}))"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert (loaded & HOMES.keys()) - LOADS[room] == set()
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [name(module) for module in MODULES if not ast.get_docstring(ast.parse(module.read_text()))]
+    assert silent == []
+
+
+def test_modules_stay_small() -> None:
+    sizes = {name(module): len(module.read_text().splitlines()) for module in MODULES}
+    assert {module: lines for module, lines in sizes.items() if lines > AT_MOST_LINES} == {}
+
+
+def test_functions_stay_small() -> None:
+    long = {
+        f"{name(module)}:{function.name}": size
+        for module in MODULES
+        for function in ast.walk(ast.parse(module.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (size := lines_without_docstring(function)) > AT_MOST_FUNCTION_LINES
+    }
+    assert long == {}
+
+
+def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        docstring = function.body[0]
+        lines -= (docstring.end_lineno or docstring.lineno) - docstring.lineno + 1
+    return lines

@@ -42,7 +42,7 @@ class Router:
             for rule in rules
         ]
         self._size = math.prod(self._radices)
-        self._table = self._tabulated() if self._size <= table_limit else None
+        self._table = self._tabulated() if self._size <= max(table_limit, 1) else None
         self._cache: dict[tuple[int, ...], int] = {}
         self._cache_limit = cache_limit
 

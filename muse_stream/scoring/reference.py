@@ -113,15 +113,12 @@ def _vector(numbers: ArrayLike) -> Floats:
 
 def _mixture_quantiles(levels: Floats, weights: Floats, a: Floats, b: Floats) -> Floats:
     low, high = np.zeros_like(levels), np.ones_like(levels)
-    upper = levels > 0.5  # the upper half compares survival, which keeps its digits in the tail
+    half = int(np.searchsorted(levels, 0.5, side="right"))  # above it survival is compared: it keeps its digits there
     for _ in range(Reference.BISECTIONS):
         middle = 0.5 * (low + high)
-        at = middle[:, None]
-        below = np.where(
-            upper,
-            (weights * betaincc(a, b, at)).sum(axis=1) > 1.0 - levels,
-            (weights * betainc(a, b, at)).sum(axis=1) < levels,
-        )
+        lower = (weights * betainc(a, b, middle[:half, None])).sum(axis=1) < levels[:half]
+        upper = (weights * betaincc(a, b, middle[half:, None])).sum(axis=1) > 1.0 - levels[half:]
+        below = np.concatenate((lower, upper))
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     values = np.maximum.accumulate(0.5 * (low + high))
     values[0], values[-1] = 0.0, 1.0

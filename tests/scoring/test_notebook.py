@@ -1,0 +1,107 @@
+"""The notebook's door: the stream's scores, from dicts, Arrow tables and whatever offers columns like pandas."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.scoring.doubles import document, snapshot, table
+
+ROUTES: list[dict[str, object]] = [
+    {"when": {"region": "eu"}, "live": "two", "shadow": ["one"]},
+    {"when": {"tenant": ["acme", "globex"]}, "live": "one", "shadow": [{"predictor": "three", "sample": 0.5}]},
+]
+ROWS = 90
+
+
+def plain() -> dict[str, Any]:
+    """Return the columns of a batch as Python lists, None for null."""
+    batch = table(ROWS)
+    assert batch.ids is not None
+    return {
+        "tenant": batch.tenant.to_list(),
+        "region": batch.intent["region"].to_list(),
+        "channel": batch.intent["channel"].to_list(),
+        "amount": batch.features["amount"].tolist(),  # type: ignore[union-attr]
+        "risk": [None if np.isnan(one) else one for one in batch.features["risk"].tolist()],  # type: ignore[union-attr]
+        "age": batch.features["age"].tolist(),  # type: ignore[union-attr]
+        "id": [one.decode() for one in batch.ids.tolist()],
+    }
+
+
+class Frame:
+    """Offers what pandas.DataFrame offers here: keys, columns by name, and `to_numpy`, with NaN for missing text."""
+
+    class Series:
+        def __init__(self, cells: list[Any]) -> None:
+            self._cells = cells
+
+        def to_numpy(self) -> np.ndarray[Any, Any]:
+            text = any(isinstance(one, str) for one in self._cells)
+            cells = [float("nan") if one is None else one for one in self._cells]
+            return np.array(cells, dtype=object if text else None)
+
+    def __init__(self, columns: dict[str, list[Any]]) -> None:
+        self._columns = columns
+
+    def keys(self) -> list[str]:
+        return list(self._columns)
+
+    def __getitem__(self, name: str) -> "Frame.Series":
+        return Frame.Series(self._columns[name])
+
+
+@pytest.mark.parametrize("shape", ["dict", "arrow", "frame", "arrays"])
+def test_gives_the_bits_of_the_stream_whatever_the_table(shape: str) -> None:
+    made = snapshot(document(ROUTES), role="shadow")
+    columns = plain()
+    given: Any = {
+        "dict": columns,
+        "arrow": pa.table(columns),
+        "frame": Frame(columns),
+        "arrays": {name: np.array(cells) for name, cells in columns.items()},
+    }[shape]
+    answers = made.score(given)
+    scored = made.execute(table(ROWS))
+    for live in scored.live:
+        assert answers["score"][live.rows].tobytes() == live.score.tobytes()
+        assert answers["aggregate"][live.rows].tobytes() == live.aggregate.tobytes()
+        assert set(answers["predictor"][live.rows]) == {live.predictor}
+        assert set(answers["predictor_version"][live.rows]) == {live.version}
+    lost = [one.row for one in scored.rejected]
+    assert lost
+    assert np.flatnonzero(np.isnan(answers["score"])).tolist() == lost
+    assert all(str(answers["error"][row]).startswith("no-route: ") for row in lost)
+    assert sum(one is None for one in answers["error"]) == ROWS - len(lost)
+    for shadow in scored.shadow:
+        column = answers[f"shadow:{shadow.predictor}"]
+        assert column[shadow.rows].tobytes() == shadow.score.tobytes()
+        assert np.isnan(np.delete(column, shadow.rows)).all()
+
+
+def test_a_scalar_stands_for_every_row() -> None:
+    made = snapshot(document([{"live": "one"}]))
+    answers = made.score({"tenant": "acme", "channel": "pos", "risk": None, "amount": [1.0, 2.0, 1.0]})
+    assert len(answers["score"]) == 3
+    assert answers["score"][0] == answers["score"][2]
+    one = made.score({"tenant": "acme", "channel": "pos", "risk": None, "amount": 1.0})
+    assert one["score"].tolist() == answers["score"][:1].tolist()
+
+
+def test_a_shadow_that_scored_nothing_still_has_its_column() -> None:
+    made = snapshot(document(ROUTES), role="shadow")
+    answers = made.score({**plain(), "region": "us", "tenant": "acme"})
+    assert np.isnan(answers["shadow:one"]).all()
+
+
+def test_all_missing_columns_are_named() -> None:
+    with pytest.raises(ValueError, match="tenant, region, age, risk, id"):
+        snapshot(document(ROUTES), role="shadow").score({"amount": [1.0], "channel": ["pos"]})
+
+
+def test_columns_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"tenant 2, channel 3"):
+        snapshot(document([{"live": "one"}])).score(
+            {"tenant": ["acme", "acme"], "channel": ["pos"] * 3, "amount": 1.0, "risk": 1.0}
+        )

@@ -5,6 +5,8 @@ route's domain (int64, bool, double or string) and the rows it refuses; then, ba
 Law: no step per event; every operation is one call over the whole column.
 """
 
+# mypy: disable-error-code="import-untyped"
+
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from muse_stream.scoring.columns import Categorical, Column
 from muse_stream.wire.resolve import Case, Domain, Route, Step
+from muse_stream.wire.strict import Malformed
 
 Mask = NDArray[np.bool_]
 
@@ -29,7 +32,10 @@ ARROW: dict[Domain, pa.DataType] = {
 
 
 def extract(route: Route, batch: pa.RecordBatch) -> tuple[pa.Array, Mask | None]:
-    """Return the route's array, of type `ARROW[route.domain]`, and the rows refused (None if none are)."""
+    """Return the route's array, of type `ARROW[route.domain]`, and the rows refused (None if none are).
+
+    Raises Malformed when some row's text is not UTF-8.
+    """
     rows = batch.num_rows
     parent, refused = _walk(route.steps, batch)
     if not route.name:
@@ -154,9 +160,22 @@ def _convert(case: Case, array: pa.Array, domain: Domain) -> tuple[pa.Array, Mas
             refused = _either(refused, _mask(strange))
         else:
             array = pc.if_else(strange, pa.scalar(case.substitute), array)
+    if case.kind == "string":
+        _check_utf8(array)
     if array.type != ARROW[domain]:
         array = array.cast(ARROW[domain], safe=False)
     return array, refused
+
+
+def _check_utf8(array: pa.StringArray) -> None:
+    """Raise Malformed unless all text is UTF-8: pyruhvro copies the bytes of a string unseen."""
+    data = array.buffers()[2]
+    if data is None or not data.size or np.frombuffer(data, np.uint8).max() < 0x80:
+        return
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        raise Malformed("a string is not UTF-8") from None
 
 
 def _outside(array: pa.Array, limit: int) -> Mask | None:

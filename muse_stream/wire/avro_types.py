@@ -74,6 +74,8 @@ def parse(text: str, where: str = "schema") -> Type:
         raise SchemaError(f"{where}: {kind}: {error}") from None
     if not isinstance(parsed, dict) or parsed.get("type") != "record":
         raise SchemaError(f"{where}: the schema of a Kafka value must be a record")
+    if not parsed.get("fields"):
+        raise SchemaError(f"{where}: not an Avro schema: the record has no fields")
     return _Reading(where, parsed.get("__named_schemas", {})).node(parsed, ())
 
 

@@ -3,11 +3,15 @@
 In: payloads (frames cut off). Out: an Arrow RecordBatch, or one dict; `Malformed` when the bytes are not such a record.
 Law: a payload is consumed to its last byte or refused. In a batch this costs one concatenation per record: a known
 8-byte tail is appended and decoded as one more field, which is itself again only if the record ended where the
-payload did. pyruhvro knows no bytes and fixed and may panic, so it is tried on made-up records before it is trusted.
+payload did. pyruhvro knows no bytes and fixed and may panic, so it is tried on made-up records before it is trusted;
+it does not look at the bytes of strings either, so whoever takes text from a batch checks that it is UTF-8.
 """
+
+# mypy: disable-error-code="import-untyped"
 
 import io
 import json
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -23,8 +27,8 @@ from muse_stream.wire import avro_types
 from muse_stream.wire.schemas import Schema
 from muse_stream.wire.strict import Malformed, end_of
 
-TAIL = b"\xf5\x03MUSE\xd6\xa1"
-"""Appended to each payload; not UTF-8, so it is no part of a string either."""
+TAIL = os.urandom(8)
+"""Appended to each payload; random, so that no record can end in it on purpose."""
 TAIL_FIELD = "muse_wire_tail_"
 PROBE_RECORDS = 20
 BATCH_LACKS = frozenset({"bytes", "fixed"})

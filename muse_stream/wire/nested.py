@@ -5,6 +5,8 @@ Law: row i of the result holds exactly the entries of row i of the inputs, in th
 out of maps.
 """
 
+# mypy: disable-error-code="import-untyped"
+
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -50,8 +50,15 @@ def _uses(draft: Draft) -> Iterator[_Use]:
         yield _Use(draft.document.unknown_topic(lane), "dlq", tenants[0], ("topics", "unknown"))
 
 
+def _first_uses(uses: list[_Use]) -> dict[str, _Use]:
+    first: dict[str, _Use] = {}
+    for use in uses:
+        first.setdefault(use.topic, use)
+    return first
+
+
 def _illegal(draft: Draft, uses: list[_Use]) -> Iterator[Problem]:
-    for topic, use in {use.topic: use for use in reversed(uses)}.items():
+    for topic, use in _first_uses(uses).items():
         if len(topic) > TOPIC_LENGTH:
             message = f"topic '{topic[:40]}...' has {len(topic)} characters"
             yield draft.problem(use.path, message, f"Kafka allows {TOPIC_LENGTH}: shorten the template or the name")
@@ -74,7 +81,7 @@ def _mixed(draft: Draft, uses: list[_Use]) -> Iterator[Problem]:
 
 def _twins(draft: Draft, uses: list[_Use]) -> Iterator[Problem]:
     first: dict[str, str] = {}
-    for topic, use in {use.topic: use for use in reversed(uses)}.items():
+    for topic, use in _first_uses(uses).items():
         other = first.setdefault(topic.replace(".", "_"), topic)
         if other != topic:
             message = f"topics '{other}' and '{topic}' differ only in '.' and '_'"
@@ -92,7 +99,7 @@ def _shared(draft: Draft, uses: list[_Use]) -> Iterator[Problem]:
         for use in together[1:]:
             tenant = document.tenants[use.tenant]
             both = f"tenants '{together[0].tenant}' and '{use.tenant}' share the event topic '{topic}'"
-            if tenant.event != first.event:
+            if tenant.event != first.event and {tenant.event, first.event} <= draft.declared["events"]:
                 path: YamlPath = ("tenants", use.tenant, "event")
                 yield draft.problem(path, f"{both}, but not its format", f"both need `event: {first.event}`")
             if tenant.lane != first.lane:

@@ -62,7 +62,7 @@ class Document(SpecModel):
     topics: Topics = Topics()
     """Templates of topic names."""
     limits: Limits = Limits()
-    """Bounds that protect the workers."""
+    """Largest event, batch and model, and how long a batch waits."""
 
     def tenant_topics(self, name: str) -> TenantTopics:
         """Return the topic names of tenant `name`, templates resolved. Raises KeyError for an unknown tenant."""

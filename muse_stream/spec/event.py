@@ -46,7 +46,7 @@ def _no_tenant(intent: dict[str, AttributeSource]) -> dict[str, AttributeSource]
 class EventSpec(SpecModel):
     """One event format."""
 
-    schema_file: Annotated[Text, Field(alias="schema")]
+    schema_file: Text = Field(alias="schema")
     """Reader schema: an .avsc file in the `schemas` folder."""
     id: FieldPath
     """Field with the event's id; an event without one becomes a dead letter."""

@@ -1,8 +1,8 @@
 """A YAML file as plain data that still knows on which line everything stands.
 
 In: bytes of one YAML 1.2 document. Out: `Source`: the data (dict, list, str, int, float, bool, None) and a line for
-every path. Law: duplicate keys, tags, aliases to an enclosing node and absurd sizes are refused as problems with
-their line; no object is ever constructed. ruamel.yaml lives in this module only.
+every path. Law: duplicate keys, tags, dates and absurd sizes are refused as problems with their line; no object is
+ever constructed. ruamel.yaml lives in this module only.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ YamlPath = tuple[Step, ...]
 
 MAX_BYTES = 8 << 20
 """Largest file that is parsed: thousands of tenants fit into a tenth of it."""
-MAX_NODES = 500_000
+MAX_NODES = 200_000
 """Most values after aliases are followed: stops a document whose aliases multiply."""
 
 
@@ -87,7 +87,7 @@ def parse(path: Path, data: bytes) -> Source:
     except (YAMLError, ValueError, RecursionError, TypeError, AttributeError, LookupError, AssertionError) as error:
         # ruamel lets constructors fail with whatever they meet: odd numbers, dates, nesting of thousands of levels.
         raise refuse(f"not YAML: {type(error).__name__}", "YAML 1.2 is expected") from error
-    tree = walk.plain(loaded, (), ())
+    tree = walk.plain(loaded, ())
     return Source(path, data, tree, walk.lines, tuple(walk.problems))
 
 
@@ -111,21 +111,19 @@ class _Walk:
         self.problems: list[Problem] = []
         self.nodes = 0
 
-    def plain(self, value: Any, path: YamlPath, parents: tuple[int, ...]) -> Any:
+    def plain(self, value: Any, path: YamlPath) -> Any:
         self.nodes += 1
         if self.nodes > MAX_NODES or len(path) > 50:
             raise ConfigError(
                 [Problem(written(path)[:200], "the document is too large or too deep", "", None, str(self.path))]
             )
-        if id(value) in parents:
-            return self.refuse(path, "an alias leads back to what encloses it", "write the value out")
         if isinstance(value, CommentedMap):
-            return self._mapping(value, path, (*parents, id(value)))
+            return self._mapping(value, path)
         if isinstance(value, CommentedSeq):
             items = []
             for position, item in enumerate(value):
                 self.lines[(*path, position)] = value.lc.item(position)[0] + 1
-                items.append(self.plain(item, (*path, position), (*parents, id(value))))
+                items.append(self.plain(item, (*path, position)))
             return items
         return self._scalar(value, path)
 
@@ -150,7 +148,7 @@ class _Walk:
             for position, below in enumerate(node.value):
                 self.find_duplicates(below, (*path, position), seen)
 
-    def _mapping(self, value: CommentedMap, path: YamlPath, parents: tuple[int, ...]) -> dict[Any, Any]:
+    def _mapping(self, value: CommentedMap, path: YamlPath) -> dict[Any, Any]:
         plain: dict[Any, Any] = {}
         for key, item in value.items():
             name = self._scalar(key, path)
@@ -158,7 +156,7 @@ class _Walk:
             # A key that came in by a merge (`<<: *x`) has no place of its own here.
             if value.lc.data is not None and key in value.lc.data:
                 self.lines[step] = value.lc.key(key)[0] + 1
-            plain[name] = self.plain(item, step, parents)
+            plain[name] = self.plain(item, step)
         return plain
 
     def _scalar(self, value: Any, path: YamlPath) -> Any:

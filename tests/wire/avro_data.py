@@ -34,7 +34,9 @@ def schema_of(*fields: Json, name: str = "Event", file: str = "", **more: Json) 
         field if isinstance(field, dict) else dict(zip(("name", "type", "default"), field, strict=False))
         for field in fields
     ]
-    return parse_schema(json.dumps({"type": "record", "name": name, "fields": shaped, **more}), file=file or f"{name}.avsc")
+    return parse_schema(
+        json.dumps({"type": "record", "name": name, "fields": shaped, **more}), file=file or f"{name}.avsc"
+    )
 
 
 def payload(schema: Schema, record: dict[str, Any]) -> bytes:
@@ -82,7 +84,9 @@ def leaf(draw: st.DrawFn, names: "itertools.count[int]", *, opaque: bool) -> tup
 
 
 @st.composite
-def node(draw: st.DrawFn, names: "itertools.count[int]", depth: int, *, opaque: bool) -> tuple[Json, SearchStrategy[Any]]:
+def node(
+    draw: st.DrawFn, names: "itertools.count[int]", depth: int, *, opaque: bool
+) -> tuple[Json, SearchStrategy[Any]]:
     """Any type: leaves, records, arrays, maps, unions of several types."""
     form = draw(st.integers(0, 8)) if depth else 0
     if form <= 4:

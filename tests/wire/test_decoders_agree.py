@@ -12,7 +12,9 @@ from muse_stream.wire.codec import codec_for
 from muse_stream.wire.frames import single_object_prefix
 from muse_stream.wire.strict import end_of
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+QUICK = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 BATCHED = schema_and_records()
 OPAQUE = schema_and_records(opaque=True)
 LENIENT = ("a number takes more than", "a string is not UTF-8")

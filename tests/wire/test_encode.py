@@ -55,7 +55,9 @@ def test_scores_are_what_fastavro_reads() -> None:
     assert [record["event_id"] for record in records] == [f"e{row}" for row in range(300)]
     assert [record["tenant"] for record in records[:3]] == ["acme", "globex", "acme"]
     assert [record["score"] for record in records] == np.linspace(0, 1, 300).tolist()
-    assert records[5]["source_partition"] == 1 and records[5]["source_offset"] == 5 and records[5]["predictor"] == "cards"
+    assert (
+        records[5]["source_partition"] == 1 and records[5]["source_offset"] == 5 and records[5]["predictor"] == "cards"
+    )
     assert records[5]["event_time"].timestamp() == 1_700_000_000.005
     assert decode_records(FOLDER, values)[5] == records[5]
 

@@ -85,7 +85,9 @@ def test_what_is_not_there_is_said_with_what_is(tmp_path: Path) -> None:
 def test_one_fingerprint_for_two_meanings_is_refused_where_it_matters(tmp_path: Path) -> None:
     stamp = {"type": "long", "logicalType": "timestamp-millis"}
     plain, timed = ({**EVENT, "fields": [{"name": "at", "type": kind}]} for kind in ("long", stamp))
-    folder = SchemaDirectory.open(write(tmp_path, a__avsc=plain, b__avsc=timed, ids__json={"1": "a.avsc", "2": "b.avsc"}))
+    folder = SchemaDirectory.open(
+        write(tmp_path, a__avsc=plain, b__avsc=timed, ids__json={"1": "a.avsc", "2": "b.avsc"})
+    )
     assert folder.by_id(1) is not folder.by_id(2)
     with pytest.raises(SchemaError, match=r"a\.avsc, b\.avsc have one fingerprint"):
         folder.by_fingerprint(folder.by_id(1).fingerprint)

@@ -27,7 +27,7 @@ from muse_stream.stream import failpoints, mortality
 from muse_stream.stream.intake import Log
 from muse_stream.stream.records import Role, Scorer
 from muse_stream.stream.slot import SlotName, open_worker
-from muse_stream.stream.supervisor import LEAVE, Supervisor
+from muse_stream.stream.supervisor import LEAVE, LONGEST_BACKOFF_S, Supervisor
 from muse_stream.stream.worker import Limits, Worker
 
 POLL_STORE_S = 0.5
@@ -47,12 +47,13 @@ class RunOptions:
     health_port: int | None = None
     """Slot n answers /live, /ready and /metrics on this port plus n."""
     stall_s: float = mortality.STALL_S
+    longest_backoff_s: float = LONGEST_BACKOFF_S
 
 
 def run(options: RunOptions, workers: int, *, spare: bool = True) -> int:
     """Keep `workers` slots of a role and lane served; returns the exit code. Blocks until SIGTERM or SIGINT."""
     log = observe.logger("supervisor")
-    return Supervisor(serve, options, workers, log, spare=spare).run()
+    return Supervisor(serve, options, workers, log, spare=spare, longest_backoff_s=options.longest_backoff_s).run()
 
 
 def serve(options: RunOptions, connection: Connection) -> None:

@@ -41,6 +41,7 @@ def from_environment() -> Failpoint:
     def strike(name: str) -> None:
         rule = rules.get(name)
         if rule and dice.random() < rule[1]:
+            os.write(2, f"failpoint {name}: {rule[0].name}\n".encode())  # a test must see which steps were struck
             os.kill(os.getpid(), rule[0])
 
     return strike

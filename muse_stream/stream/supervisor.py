@@ -56,9 +56,17 @@ class Supervisor:
     """Keeps `workers` slots served by processes that run `serve(payload, connection)`."""
 
     def __init__(
-        self, serve: Callable[[Any, Connection], None], payload: Any, workers: int, log: Log, *, spare: bool = True
+        self,
+        serve: Callable[[Any, Connection], None],
+        payload: Any,
+        workers: int,
+        log: Log,
+        *,
+        spare: bool = True,
+        longest_backoff_s: float = LONGEST_BACKOFF_S,
     ) -> None:
         self._serve, self._payload, self._log, self._spare = serve, payload, log, spare
+        self._longest_backoff_s = longest_backoff_s
         self._slots = {number: Slot() for number in range(workers)}
         self._children: list[Child] = []
         self._context = multiprocessing.get_context("spawn")  # Kafka clients do not survive a fork
@@ -126,7 +134,7 @@ class Supervisor:
         slot = self._slots[child.slot if child.slot is not None else -1]
         now = time.monotonic()
         slot.crashes = 1 if now - child.since > QUIET_S else slot.crashes + 1
-        delay_s = 0.0 if slot.crashes <= 1 else min(0.5 * 2 ** (slot.crashes - 2), LONGEST_BACKOFF_S)
+        delay_s = 0.0 if slot.crashes <= 1 else min(0.5 * 2 ** (slot.crashes - 2), self._longest_backoff_s)
         slot.due = now + delay_s
         self._log.error("worker-ended", slot=child.slot, pid=child.process.pid, code=code, again_in_s=delay_s)
 

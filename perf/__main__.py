@@ -1,0 +1,48 @@
+"""Run benchmarks: `python -m perf [SCENARIO ...] [--json]`; without a name, all of them.
+
+In: scenario names. Out: one table a scenario. Law: a permanent name a scenario; what it measures stands in its module.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from muse_stream.demo.broker import broker
+from perf import drain, latency
+from perf.drain import Figures
+
+Scenario = Callable[[str, Path], Figures]
+SCENARIOS: dict[str, Scenario] = {
+    "drain": lambda bootstrap, folder: drain.run(bootstrap, folder, 1_000_000),
+    "latency": lambda b, f: latency.run(b, f, tenants=1, partitions=4, shared=False, seconds=40),
+    "latency-60-own": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=False, seconds=40),
+    "latency-60-shared": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=40),
+}
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m perf", description="Benchmarks on a real broker.")
+    parser.add_argument("scenario", nargs="*", default=list(SCENARIOS), help=", ".join(SCENARIOS))
+    parser.add_argument("--json", action="store_true", help="one JSON object a scenario")
+    asked = parser.parse_args()
+    for name in asked.scenario:
+        if name not in SCENARIOS:
+            parser.error(f"no scenario '{name}'; there are {', '.join(SCENARIOS)}")
+    for name in asked.scenario:
+        with broker(say=lambda line: print(line, file=sys.stderr)) as kafka, tempfile.TemporaryDirectory() as folder:
+            figures = SCENARIOS[name](kafka.bootstrap, Path(folder))
+        print(json.dumps(figures) if asked.json else _lines(name, figures), flush=True)
+    return 0
+
+
+def _lines(name: str, figures: Figures) -> str:
+    width = max(len(key) for key in figures)
+    return "\n".join([name, *(f"  {key:<{width}}  {value}" for key, value in figures.items() if key != "scenario")])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

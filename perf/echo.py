@@ -1,0 +1,77 @@
+"""The floor: the worker loop with a scorer that does nothing.
+
+In: an event topic with a backlog. Out: events/s, first to last committed batch. Law: the same intake, transactions and
+settings as the product's worker; only the work between consume and produce is left out.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream import failpoints
+from muse_stream.stream.records import Answer, Outgoing, RawBatch, Scorer, Topology
+from muse_stream.stream.slot import SlotName, open_worker
+from muse_stream.stream.worker import Limits
+from perf import rig
+
+PAYLOAD = b"x" * 60
+
+
+class _Echo:
+    number = 1
+
+    def __init__(self, topic: str, out: str) -> None:
+        self.topology = Topology({topic: frozenset({out})}, {topic: out})
+        self._out = out
+
+    def score(self, batch: RawBatch, attempt: int) -> Answer:  # noqa: ARG002
+        count = len(batch)
+        return Answer(Outgoing(list(range(count)), [self._out] * count, [PAYLOAD] * count))
+
+
+class _Meter:
+    """Notes when batches were committed."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[float, int]] = []
+
+    def committed(self, events: int, seconds: float) -> None:  # noqa: ARG002
+        done = self.points[-1][1] if self.points else 0
+        self.points.append((time.monotonic(), done + events))
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+class _Silent:
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+def rate(bootstrap: str, topic: str, partitions: int, count: int) -> float:
+    """Return events/s of the bare loop over `count` events."""
+    out = f"perf.echo.{time.time_ns()}"
+    rig.create(bootstrap, {out: partitions})
+    meter: Any = _Meter()
+    scorers: list[Scorer] = [_Echo(topic, out)]
+    worker = open_worker(
+        KafkaSettings(bootstrap=bootstrap),
+        SlotName("live", out, "perf", 0),
+        lambda: scorers.pop() if scorers else None,
+        meter=meter,
+        log=_Silent(),  # type: ignore[arg-type]
+        limits=Limits(),
+        failpoint=failpoints.nothing,
+    )
+
+    def stop_when_done() -> None:
+        while not meter.points or meter.points[-1][1] < count:
+            time.sleep(0.02)
+        worker.stop()
+
+    threading.Thread(target=stop_when_done, daemon=True).start()
+    worker.run()
+    (began, first), (ended, last) = meter.points[0], meter.points[-1]
+    return float((last - first) / (ended - began))

@@ -94,6 +94,8 @@ class Reading:
         self._ends = ends
         self._settle_s = settle_s
         self._open = {partition for partition, bound in ends.items() if bound.high > bound.low}
+        self._waiting: dict[int, int] = {}
+        """Partitions read up to their stable end, which is not the end wanted; and where that is."""
         self.unstable: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Block]:
@@ -106,15 +108,19 @@ class Reading:
                 if block is not None:
                     moved = time.monotonic()
                     yield block
-                elif time.monotonic() - moved > self._settle_s:
-                    self.unstable = {part.partition: part.offset for part in self._position()}
-                    return
+                elif self._open <= self._waiting.keys():
+                    if time.monotonic() - moved > self._settle_s:
+                        self.unstable = {partition: self._waiting[partition] for partition in sorted(self._open)}
+                        return
+                elif time.monotonic() - moved > TIMEOUT_S:
+                    raise Retriable(f"no records of {self._topic} arrived within {TIMEOUT_S:.0f} s")
         finally:
             self._client.unassign()
 
     def _next(self) -> Block | None:
         try:
-            polled = self._client.consume(BATCH, 0.2)
+            first = self._client.poll(0.2)  # consume() would wait its whole time for a full batch
+            polled = [first, *self._client.consume(BATCH - 1, 0.01)] if first is not None else []
         except KafkaException as error:
             raise typed(error) from None
         messages: list[Message] = []
@@ -126,6 +132,8 @@ class Reading:
         partitions = [message.partition() or 0 for message in messages]  # None only in a message never sent
         offsets = [message.offset() or 0 for message in messages]
         last = dict(zip(partitions, offsets, strict=True))  # the last of each partition wins
+        for partition in last:
+            self._waiting.pop(partition, None)
         finished = {partition for partition, offset in last.items() if offset >= self._ends[partition].high - 1}
         self._finish(finished)
         if any(offset >= self._ends[partition].high for partition, offset in last.items()):
@@ -139,17 +147,18 @@ class Reading:
         partition, offset = message.partition(), message.offset()
         if error is None or error.code() != KafkaError._PARTITION_EOF:
             raise typed(error) if error is not None else Fatal("an event without an error")
-        if partition is not None and offset is not None and offset >= self._ends[partition].high:
+        if partition is None or offset is None:
+            return
+        if offset >= self._ends[partition].high:
             self._finish({partition})
+        else:
+            self._waiting[partition] = offset
 
     def _finish(self, partitions: set[int]) -> None:
         ended = partitions & self._open
         self._open -= ended
         if ended and self._open:  # a busy writer would go on filling the queue
             self._client.pause([TopicPartition(self._topic, partition) for partition in ended])
-
-    def _position(self) -> list[TopicPartition]:
-        return self._client.position([TopicPartition(self._topic, partition) for partition in sorted(self._open)])
 
 
 def committed(

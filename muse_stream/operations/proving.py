@@ -1,0 +1,112 @@
+"""Verify tenants: join the independent reader with the wire.
+
+In: a configuration, the tenants to verify (all by default). Out: one report per event topic.
+Law: nothing of the workers is used but their output: the reader decodes ids and tenants by itself, and compares.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from muse_stream.app.scorer import output_schemas
+from muse_stream.operations.sources import Configuration
+from muse_stream.scoring.columns import Categorical
+from muse_stream.settings import KafkaSettings
+from muse_stream.spec import EventSpec
+from muse_stream.stream import client, cluster
+from muse_stream.stream.collecting import EventDecoder, EventKeys, ScoreDecoder, ScoreKeys
+from muse_stream.stream.reading import Block
+from muse_stream.stream.slot import SlotName
+from muse_stream.stream.verify import SETTLE_S, Decoders, Progress, Report, Target, Verification, targets
+from muse_stream.wire import Decoder, Fields, SchemaDirectory, fixed_width, score_decoder
+
+UpTo = Literal["end", "committed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """How far `verify` looks, and how long it waits for open transactions."""
+
+    upto: UpTo = "end"
+    settle_s: float = SETTLE_S
+
+
+def verify(
+    configuration: Configuration,
+    settings: KafkaSettings,
+    tenants: Sequence[str] | None = None,
+    scope: Scope | None = None,
+    progress: Progress = lambda _topic, _done, _total: None,
+) -> list[Report]:
+    """Read the tenants' topics from their first offset and judge them; see `stream.verdict` for what is looked for.
+
+    `upto="committed"` judges only events whose offsets the live group has committed, while workers run; `"end"` every
+    event there is. Raises `StreamError` when Kafka does not answer.
+    """
+    scope = scope or Scope()
+    document = configuration.loaded.document
+    chosen = targets(document, [configuration.tenant(name) for name in tenants] if tenants else None)
+    admin = client.reach(settings)
+    existing = cluster.survey(admin, [target.topic for target in chosen])
+    compacted = frozenset(name for name, one in existing.items() if "compact" in one.config.get("cleanup.policy", ""))
+    decoders = _decoders(configuration, chosen)
+    lanes: dict[str, list[Target]] = {}
+    for target in chosen:
+        lanes.setdefault(document.tenants[target.tenants[0]].lane, []).append(target)
+    reports: list[Report] = []
+    for lane, members in lanes.items():
+        group = SlotName("live", lane, "", 0).group if scope.upto == "committed" else None
+        run = Verification(
+            settings, decoders, group=group, compacted=compacted, settle_s=scope.settle_s, progress=progress
+        )
+        reports += run.run(members)
+    return reports
+
+
+def _decoders(configuration: Configuration, chosen: Sequence[Target]) -> Decoders:
+    document = configuration.loaded.document
+    schemas = SchemaDirectory.open(configuration.loaded.root / document.schemas)
+    events = {
+        target.topic: _event_decoder(schemas, document.events[document.tenants[target.tenants[0]].event], target)
+        for target in chosen
+    }
+    return Decoders(events, _score_decoder())
+
+
+def _event_decoder(schemas: SchemaDirectory, spec: EventSpec, target: Target) -> EventDecoder:
+    field = spec.tenant.field if spec.tenant is not None else None
+    header = spec.tenant.header if spec.tenant is not None else None
+    shared = len(target.tenants) > 1
+    decoder = Decoder(schemas, schemas.by_file(spec.schema_file), Fields(spec.id, tenant=field if shared else None))
+
+    def decode(block: Block) -> EventKeys:
+        decoded = decoder.decode(block.values())
+        tenants = decoded.tenants
+        if shared and header is not None:
+            headers = block.headers()
+            tenants = Categorical.from_strings(_last(headers[row], header) for row in decoded.rows.tolist())
+        return EventKeys(decoded.rows, fixed_width(decoded.ids), tenants)
+
+    return decode
+
+
+def _last(headers: Sequence[tuple[str, bytes | None]], wanted: str) -> str | None:
+    return next(
+        (value.decode("utf-8", "replace") for name, value in reversed(headers) if name == wanted and value), None
+    )
+
+
+def _score_decoder() -> ScoreDecoder:
+    decoder = score_decoder(output_schemas())
+
+    def decode(block: Block) -> ScoreKeys:
+        decoded = decoder.decode(block.values())
+        topics = decoded.columns["source_topic"]
+        partitions, offsets = decoded.columns["source_partition"], decoded.columns["source_offset"]
+        if decoded.tenants is None or not isinstance(topics, Categorical):
+            raise TypeError("score.avsc no longer says tenant and source topic as strings")
+        if isinstance(partitions, Categorical) or isinstance(offsets, Categorical):
+            raise TypeError("score.avsc no longer says source partition and offset as numbers")
+        return ScoreKeys(decoded.rows, fixed_width(decoded.ids), decoded.tenants, topics, partitions, offsets)
+
+    return decode

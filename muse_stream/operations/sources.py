@@ -1,0 +1,43 @@
+"""Which configuration a path means.
+
+In: a YAML file, or the folder of a generation store. Out: the loaded document and its generation number (0: a file).
+Law: a store's folder means its current generation, verified against its hashes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from muse_stream.control import DirectoryStore
+from muse_stream.errors import ConfigError, Problem, StoreError
+from muse_stream.spec import Loaded, load_document
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A checked document and where it came from."""
+
+    loaded: Loaded
+    path: Path
+    number: int
+    """Generation; 0 for a file that was not published."""
+
+    def tenant(self, name: str) -> str:
+        """Return `name` if it is a tenant; raises ConfigError that lists the ones there are."""
+        if name in self.loaded.document.tenants:
+            return name
+        known = ", ".join(self.loaded.document.tenants)
+        raise ConfigError(
+            [Problem("tenants", f"there is no tenant '{name}'", f"there is: {known}", file=str(self.path))]
+        )
+
+
+def open_configuration(path: Path) -> Configuration:
+    """Load the configuration that `path` means; raises ConfigError or StoreError."""
+    if not path.is_dir():
+        return Configuration(load_document(path), path, 0)
+    store = DirectoryStore(path)
+    number = store.current()
+    if number is None:
+        raise StoreError(f"{path} holds no generation; give a configuration file, or publish one there first")
+    generation = store.open(number)
+    return Configuration(load_document(generation.path), generation.path, number)

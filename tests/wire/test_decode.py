@@ -1,5 +1,7 @@
 """Kafka values to columns: what a decoder takes, what it rejects, and at what cost."""
 
+# mypy: disable-error-code="import-untyped"
+
 import io
 import json
 from decimal import Decimal
@@ -13,11 +15,12 @@ from avro_data import directory, framed, listed, payload, record_by_record, sche
 
 from muse_stream.errors import Reason, SchemaError, Stage
 from muse_stream.scoring.columns import Categorical
-from muse_stream.wire import Decoder, Fields, concat, fixed_width
+from muse_stream.wire import Decoder, Fields, concat, decode_records, fixed_width
 from muse_stream.wire.codec import Codec, codec_for
 from muse_stream.wire.frames import confluent_prefix
 from muse_stream.wire.strict import Malformed
 
+DECIMAL = {"logicalType": "decimal", "precision": 9, "scale": 3}
 SIMPLE = schema_of(("id", "string"), ("amount", "double"), ("count", "int"))
 
 
@@ -175,9 +178,9 @@ def test_bytes_fixed_and_decimals_go_record_by_record() -> None:
     schema = schema_of(
         ("id", "string"),
         ("price", {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2}),
-        ("fee", ["null", {"type": "fixed", "name": "Fee", "size": 6, "logicalType": "decimal", "precision": 9, "scale": 3}]),
+        ("fee", ["null", {"type": "fixed", "name": "Fee", "size": 6, **DECIMAL}]),
         ("tag", "bytes"),
-    )  # fmt: skip
+    )
     assert not codec_for(schema).batched
     rows: list[dict[str, Any]] = [
         {"id": "a", "price": Decimal("-12.34"), "fee": Decimal("0.125"), "tag": b"ok"},
@@ -194,7 +197,7 @@ def test_bytes_fixed_and_decimals_go_record_by_record() -> None:
 def test_a_panic_of_the_batch_decoder_is_a_malformed_batch_and_an_interrupt_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class PanicException(BaseException):  # noqa: N818 - pyo3's name
+    class PanicException(BaseException):
         pass
 
     def panics(*_: Any) -> None:
@@ -271,14 +274,15 @@ def test_parts_of_a_batch_with_other_formats_join() -> None:
 
 def test_a_column_of_two_kinds_does_not_join() -> None:
     text = schema_of(("id", "string"), ("amount", "string"))
-    parts = [decoder(SIMPLE, "amount").decode([simple(0)]), decoder(text, "amount").decode([framed(text, {"id": "a", "amount": "1"})])]  # fmt: skip
+    other = decoder(text, "amount").decode([framed(text, {"id": "a", "amount": "1"})])
+    parts = [decoder(SIMPLE, "amount").decode([simple(0)]), other]
     with pytest.raises(SchemaError, match="amount: text in one event format"):
         concat(parts)
 
 
 def test_ids_of_fixed_width() -> None:
     ids = pa.array(["zero", "a", None, "grün", "", "x" * 300])
-    expected = ["zero".encode()[:256], b"a", b"", "grün".encode(), b"", b"x" * 256]
+    expected = [b"zero", b"a", b"", "grün".encode(), b"", b"x" * 256]
     assert fixed_width(ids).tolist() == expected
     assert fixed_width(ids.slice(1, 3)).tolist() == expected[1:4], "an array that begins inside its buffer"
     assert fixed_width(pa.array([], pa.string())).tolist() == []
@@ -305,8 +309,19 @@ def test_text_that_is_not_utf8_is_rejected_alone() -> None:
 
 
 def test_an_int_that_is_none_is_rejected_in_both_paths() -> None:
-    wide = payload(schema_of(("id", "string"), ("amount", "double"), ("count", "long")), {"id": "w", "amount": 0.0, "count": 2**31})  # fmt: skip
+    longs = schema_of(("id", "string"), ("amount", "double"), ("count", "long"))
+    wide = payload(longs, {"id": "w", "amount": 0.0, "count": 2**31})
     values = [simple(0), simple(0)[:10] + wide]
     assert [one.row for one in decoder(SIMPLE, "count").decode(values).rejected] == [1]
     with record_by_record(SIMPLE):
         assert [one.row for one in decoder(SIMPLE, "count").decode(values).rejected] == [1]
+
+
+def test_arrays_in_sized_blocks_are_read_by_both_paths() -> None:
+    schema = schema_of(("id", "string"), ("tags", {"type": "array", "items": "string"}), ("count", "int"))
+    head = framed(schema, {"id": "a", "tags": [], "count": 0})[:12]
+    value = head + b"\x03\x08\x02x\x02y" + b"\x01\x04\x02z" + b"\x00" + b"\x0e"  # counts of -2 and -1, with sizes
+    assert decode_records(directory(schema), [value]) == [{"id": "a", "tags": ["x", "y", "z"], "count": 7}]
+    assert listed(decoder(schema, "count").decode([value]).columns["count"]) == [7]
+    with record_by_record(schema):
+        assert listed(decoder(schema, "count").decode([value]).columns["count"]) == [7]

@@ -24,7 +24,7 @@ def version(name: str) -> tuple[Schema, Schema, list[bytes], list[dict[str, Any]
     old = parse_schema((FROZEN / f"{name}.avsc").read_text(), file=f"{name}.avsc")
     values = [bytes.fromhex(line) for line in (FROZEN / f"{name}.hex").read_text().split()]
     said = json.loads((FROZEN / f"{name}.json").read_text())
-    return old, NOW.by_file(f"{name.split('.')[0]}.avsc"), values, said
+    return old, NOW.by_file(f"{name.split('.', 1)[0]}.avsc"), values, said
 
 
 def test_both_outputs_have_frozen_versions() -> None:

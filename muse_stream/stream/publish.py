@@ -98,4 +98,6 @@ def _again(
             error = following
     assert isinstance(error, KafkaException)  # noqa: S101  # the loop above leaves nothing else
     problem = client.typed(error)
+    if fault := producer.fault():
+        raise fault from error  # an earlier record of this transaction was refused: that one is to blame
     raise Abortable(f"{topic}: {problem}", topic=topic, code=problem.code) from error

@@ -38,10 +38,10 @@ class TopicGate:
         """Return how many partitions a topic has, 0 when it is unknown."""
         return self._partitions.get(topic, 0)
 
-    def complain(self, event_topic: str, why: str) -> None:
+    def complain(self, event_topic: str, why: str, retry_s: float = RETRY_S) -> None:
         """Block an event topic until its next trial."""
         self._log.error("tenant-paused", topic=event_topic, why=why)
-        self._complaints[event_topic] = self._clock() + RETRY_S
+        self._complaints[event_topic] = self._clock() + retry_s
         self._next = 0.0
 
     def review(self, topology: Topology, *, at_once: bool = False) -> bool:
@@ -54,7 +54,11 @@ class TopicGate:
         except Retriable as error:
             self._log.warning("topics-unknown", why=str(error))
             self._next = now + RETRY_S
-            return False
+            if self._partitions:
+                return False
+            # never seen: nothing may be read, since nobody knows whether and where it could be answered
+            changed, self._blocked = self._blocked != topology.outputs.keys(), frozenset(topology.outputs)
+            return changed
         self._complaints = {topic: until for topic, until in self._complaints.items() if until > now}
         blocked = self._missing(topology) | self._complaints.keys()
         changed, self._blocked = blocked != self._blocked, frozenset(blocked)

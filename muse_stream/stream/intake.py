@@ -52,6 +52,7 @@ class Intake:
         self._handed: dict[TopicPartitionKey, int] = {}
         self._blocked: frozenset[str] = frozenset()
         self._rebalanced = False
+        self._adrift: set[str] = set()
         self.lost_offsets: set[str] = set()
         """Topics whose committed offset no longer exists: somebody has to decide, the worker must not."""
 
@@ -103,6 +104,10 @@ class Intake:
         self._consumer.resume([p for p in assigned if p.topic in self._blocked - topics])
         self._consumer.pause([p for p in assigned if p.topic in topics - self._blocked])
         self._blocked = topics
+        if self._adrift - topics:
+            # librdkafka fetches no more after an offset was lost, until the partition is assigned anew
+            self._adrift &= topics
+            self._rebalanced = True
 
     def leave(self) -> None:
         """Leave the group now, so that others take the partitions at once.
@@ -151,8 +156,10 @@ class Intake:
             error, topic = message.error(), message.topic()
             if error is not None and error.code() in LOST_OFFSETS and topic:
                 self.lost_offsets.add(topic)
+                self._adrift.add(topic)
                 self._log.error("offsets-lost", topic=topic, partition=message.partition(), error=error.str())
-            elif error is not None and error.fatal():
+            elif error is not None and (error.fatal() or error.code() == KafkaError._FATAL):
+                # a message's error carries no flags: a fenced static member says `_FATAL` with `fatal()` false
                 raise Fatal(f"consumer: {error.str()}")
             elif error is not None:
                 self._log.warning("consume-error", topic=topic, code=error.name(), error=error.str())
@@ -192,6 +199,8 @@ class Intake:
             if start.offset >= 0:
                 self._handed[key] = start.offset
         self._consumer.incremental_assign(starts)
+        # a partition comes back as it went: paused, though its topic may have been freed in the meantime
+        self._consumer.resume([start for start in starts if start.topic not in self._blocked])
         self._consumer.pause([start for start in starts if start.topic in self._blocked])
 
     def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:

@@ -103,9 +103,9 @@ class Committer:
             raise self._failure[0]
 
     @property
-    def failed(self) -> Pending | None:
-        """The batch that failed, if one did."""
-        return self._failure[1] if self._failure else None
+    def failure(self) -> tuple[StreamError, Pending] | None:
+        """What the committing thread met and with which batch, if it failed."""
+        return self._failure
 
     @property
     def idle(self) -> bool:
@@ -123,8 +123,8 @@ class Committer:
             self._closing = True
             self._queue.clear()
             self._changed.notify_all()
-        for producer in self._producers:
-            producer.discard()
+            for producer in self._producers:
+                producer.discard()
 
     def _may_begin(self) -> bool:
         return self._failure is not None or (
@@ -170,10 +170,19 @@ class Committer:
         producer.commit(deadline)
         self._failpoint("after-commit")
         done = time.monotonic()
-        if done - began > SLOW_COMMIT_S and not self._closing:
-            producer.discard()
-            self._producers[slot] = self._open_producer(slot)
+        if done - began > SLOW_COMMIT_S:
+            self._renew(slot)
         return done - started
+
+    def _renew(self, slot: int) -> None:
+        self._producers[slot].discard()
+        if self._closing:
+            return
+        fresh = self._open_producer(slot)
+        with self._changed:
+            self._producers[slot] = fresh
+            if self._closing:  # `close` has passed by while it was opened
+                fresh.discard()
 
     def _fail(self, error: StreamError, pending: Pending) -> None:
         with self._changed:

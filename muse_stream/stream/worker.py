@@ -13,6 +13,7 @@ import itertools
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -20,28 +21,25 @@ from typing import Protocol
 
 from confluent_kafka import Message
 
-from muse_stream.errors import Abortable, Fatal, Reason, Rejected, Retriable, Stage, StreamError
+from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
 from muse_stream.stream.committer import Committed, Committer, Pending
+from muse_stream.stream.corner import TOPIC_FAULTS, Corner
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.failpoints import Failpoint, nothing
 from muse_stream.stream.gate import TopicGate
 from muse_stream.stream.intake import Collected, Intake, Log
 from muse_stream.stream.linger import AdaptiveLinger
 from muse_stream.stream.publish import publish
-from muse_stream.stream.records import Answer, DeadLetter, Outgoing, RawBatch, Scorer
+from muse_stream.stream.records import RawBatch, Scorer
 
 DRAIN_S = 8.0
 SETTLE_S = 6.0
 REOPEN_S = 30.0
+MEASURE_S = 1.0
+LOST_RETRY_S = 60.0
+"""Nobody can set a running group's offsets: to try again often would only disturb the other tenants."""
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 """An orphan and its restarted twin would fence each other for ever (R8): after so many in a minute, one leaves."""
-
-TOPIC_FAULTS = frozenset(
-    {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_AUTHORIZATION_FAILED", "_NOENT"}
-)
-RECORD_FAULTS = frozenset(
-    {"MSG_SIZE_TOO_LARGE", "INVALID_RECORD", "INVALID_MSG", "INVALID_MSG_SIZE", "RECORD_LIST_TOO_LARGE", "_BAD_MSG"}
-)
 
 
 class Meter(Protocol):
@@ -83,8 +81,7 @@ class Worker:
         self._open_committer, self._next_scorer = open_committer, next_scorer
         self._meter, self._log, self._limits, self._failpoint = meter, log, limits, failpoint
         self._linger = AdaptiveLinger(limits.linger_s)
-        self._most = limits.batch_events
-        self._condemned: set[tuple[str, int, int]] = set()
+        self._corner = Corner(limits.batch_events)
         self._fenced: list[float] = []
         self._attempts = itertools.count(secrets.randbits(40) << 22)
         self._stopping = threading.Event()
@@ -92,7 +89,8 @@ class Worker:
         self._committer = open_committer(self._on_committed)
         self._gate = TopicGate(lambda: self._committer.partition_counts(5.0), log)
         self._intake = open_intake(self._settle)
-        self._landed: list[Committed] = []
+        self._landed: deque[Committed] = deque()
+        self._next_measure = 0.0
 
     def stop(self) -> None:
         """Ask the loop to end after the batch in hand; safe in a signal handler."""
@@ -108,6 +106,7 @@ class Worker:
             self._swap()
             self._review()
             self._account()
+            self._measure()
             try:
                 self._turn()
             except (Abortable, Retriable) as error:
@@ -119,7 +118,7 @@ class Worker:
 
     def _turn(self) -> None:
         self._committer.raise_failure()
-        collected = self._intake.collect(self._most, self._linger.seconds)
+        collected = self._intake.collect(self._corner.most, self._linger.seconds)
         if collected is None:
             return
         self.busy_since = time.monotonic()
@@ -129,15 +128,15 @@ class Worker:
         try:
             self._answer(batch, pending)
         except (Abortable, Retriable) as error:
-            if self._committer.failed is None:
-                self._corner(error, pending)
+            if self._committer.failure is None:
+                self._blame(error, pending)
             raise
         finally:
             self.busy_since = None
 
     def _answer(self, batch: RawBatch, pending: Pending) -> None:
         scorer, began = self._scorer, time.monotonic()
-        answer = self._condemn(batch, scorer.score(batch, pending.attempt))
+        answer = self._corner.condemn(batch, scorer.score(batch, pending.attempt), scorer.topology)
         self._meter.scored(len(batch), len(answer.outgoing.rows), time.monotonic() - began)
         for letter in answer.dead:
             self._meter.dead_letter(letter.rejected.reason)
@@ -164,29 +163,35 @@ class Worker:
         return Pending(first, following, collected.metadata, next(self._attempts), len(batch))
 
     def _on_committed(self, committed: Committed) -> None:
-        self._landed.append(committed)  # from the committing thread; list.append is atomic
+        self._landed.append(committed)  # from the committing thread; a deque may be filled and emptied by two
 
     def _account(self) -> None:
         """Take in what the committing thread has done since the last turn."""
-        landed, self._landed = self._landed, []
-        for committed in landed:
+        while self._landed:
+            committed = self._landed.popleft()
             self._intake.committed(committed.pending.following)
             self._linger.observe(committed.cost_s)
             self._meter.committed(committed.pending.events, committed.cost_s)
-            self._most = min(self._limits.batch_events, self._most * 2)
+            self._corner.landed(committed.pending)
             self._log.debug("committed", attempt=committed.pending.attempt, events=committed.pending.events)
+
+    def _measure(self) -> None:
+        if time.monotonic() >= self._next_measure:
+            self._next_measure = time.monotonic() + MEASURE_S
+            self._meter.lag(self._intake.lag())
 
     def _settle(self, lost: bool) -> None:
         """Leave nothing in flight (inside a rebalance callback, and before a rewind)."""
         if lost or not self._committer.drain(Deadline(SETTLE_S)):
             self._replace_committer("lost" if lost else "rebalance")
         self._account()
+        self._corner.release()
 
     def _recover(self, error: StreamError) -> None:
-        failed = self._committer.failed
-        self._log.warning("aborted", why=str(error), code=error.code, attempt=failed.attempt if failed else None)
-        if failed is not None:
-            self._corner(error, failed)
+        failure = self._committer.failure
+        self._log.warning("aborted", why=str(error), code=error.code, attempt=failure[1].attempt if failure else None)
+        if failure is not None:
+            self._blame(*failure)  # not `error`: that may be a later batch's
         self._replace_committer(error.code or "unknown")
         self._account()
         self._gate.review(self._scorer.topology, at_once=error.code in TOPIC_FAULTS)
@@ -206,39 +211,9 @@ class Worker:
                 if deadline.over or self._stopping.is_set():
                     raise Fatal(f"no transactional producer within {REOPEN_S:g} s: {error}", code=error.code) from error
 
-    def _corner(self, error: StreamError, failed: Pending) -> None:
-        """Find what made a batch fail when it follows the data: a topic that waits, or one record that is given up."""
-        if error.code in TOPIC_FAULTS and error.topic is not None:
-            for event_topic, outputs in self._scorer.topology.outputs.items():
-                if error.topic in outputs:
-                    self._gate.complain(event_topic, str(error))
-        elif error.code in TOPIC_FAULTS | RECORD_FAULTS:
-            if failed.events > 1:
-                self._most = max(1, failed.events // 2)
-                return
-            (((topic, partition), offset),) = failed.first.items()
-            if error.code in TOPIC_FAULTS or (topic, partition, offset) in self._condemned:
-                self._gate.complain(topic, str(error))
-            else:
-                self._condemned.add((topic, partition, offset))
-
-    def _condemn(self, batch: RawBatch, answer: Answer) -> Answer:
-        """Turn the records that Kafka itself refused into dead letters."""
-        if not self._condemned:
-            return answer
-        places = zip(batch.topics, batch.partitions, batch.offsets, strict=True)
-        rows = {row for row, place in enumerate(places) if place in self._condemned}
-        kept = [i for i, row in enumerate(answer.outgoing.rows) if row not in rows]
-        out = answer.outgoing
-        outgoing = Outgoing([out.rows[i] for i in kept], [out.topics[i] for i in kept], [out.values[i] for i in kept])
-        given_up = [
-            DeadLetter(
-                Rejected(row, Reason.OVERSIZE, Stage.PUBLISH, "Kafka refused this record's answer"),
-                self._scorer.topology.dead_letters[batch.topics[row]],
-            )
-            for row in sorted(rows)
-        ]
-        return Answer(outgoing, [letter for letter in answer.dead if letter.rejected.row not in rows] + given_up)
+    def _blame(self, error: StreamError, failed: Pending) -> None:
+        for event_topic in self._corner.blame(error, failed, self._scorer.topology):
+            self._gate.complain(event_topic, str(error))
 
     def _tolerate(self, error: Fatal) -> None:
         """Being fenced is survived a few times (a transaction that timed out looks the same); all else is not."""
@@ -260,7 +235,9 @@ class Worker:
 
     def _review(self, *, at_once: bool = False) -> None:
         for topic in self._intake.lost_offsets:
-            self._gate.complain(topic, "the committed offset is no longer in the topic; set it with your Kafka tools")
+            self._gate.complain(
+                topic, "the committed offset is no longer in the topic; set it with your Kafka tools", LOST_RETRY_S
+            )
             at_once = True
         self._intake.lost_offsets.clear()
         if self._gate.review(self._scorer.topology, at_once=at_once):

@@ -1,0 +1,75 @@
+"""Which record is to blame when Kafka refuses a batch: halve until it stands alone.
+
+In: batches that failed and why, batches that were committed. Out: how many events the next batch may hold, the event
+topics that must wait, answers turned into dead letters.
+Law: an error that follows the data halves the batch, and it grows again only when what failed is committed or given
+up, so that one record among n costs about log2(n) aborts. A record that fails alone becomes a dead letter; when that
+is refused too, its topic waits.
+"""
+
+from muse_stream.errors import Reason, Rejected, Stage, StreamError
+from muse_stream.stream.committer import Pending
+from muse_stream.stream.records import Answer, DeadLetter, Outgoing, RawBatch, TopicPartitionKey, Topology
+
+TOPIC_FAULTS = frozenset(
+    {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_AUTHORIZATION_FAILED", "_NOENT"}
+)
+RECORD_FAULTS = frozenset(
+    {"MSG_SIZE_TOO_LARGE", "INVALID_RECORD", "INVALID_MSG", "INVALID_MSG_SIZE", "RECORD_LIST_TOO_LARGE", "_BAD_MSG"}
+)
+
+
+class Corner:
+    """The hunt for one record at a time; `most` is what the next batch may hold."""
+
+    def __init__(self, limit: int) -> None:
+        self.most = self._limit = limit
+        self._suspects: dict[TopicPartitionKey, int] = {}
+        """Partition -> the offset after the last record of the batch that failed."""
+        self._condemned: set[tuple[str, int, int]] = set()
+
+    def blame(self, error: StreamError, failed: Pending, topology: Topology) -> frozenset[str]:
+        """Take in a failed batch; returns the event topics that have to wait, since halving does not help them."""
+        if error.code in TOPIC_FAULTS and error.topic is not None:
+            return frozenset(event for event, outputs in topology.outputs.items() if error.topic in outputs)
+        if error.code not in TOPIC_FAULTS | RECORD_FAULTS:
+            return frozenset()
+        if failed.events > 1:
+            self.most = max(1, failed.events // 2)
+            self._suspects = dict(failed.following)
+            return frozenset()
+        (((topic, partition), offset),) = failed.first.items()
+        if error.code in TOPIC_FAULTS or (topic, partition, offset) in self._condemned:
+            return frozenset({topic})
+        self._condemned.add((topic, partition, offset))
+        self._suspects = {}
+        return frozenset()
+
+    def landed(self, committed: Pending) -> None:
+        """Take in a committed batch: grow again when nothing suspicious is left."""
+        reached = committed.following
+        self._suspects = {place: end for place, end in self._suspects.items() if reached.get(place, 0) < end}
+        self._condemned = {(t, p, o) for t, p, o in self._condemned if o >= reached.get((t, p), 0)}
+        if not self._suspects:
+            self.most = min(self._limit, self.most * 2)
+
+    def release(self) -> None:
+        """Forget the suspects: the partitions may have gone to others."""
+        self._suspects = {}
+
+    def condemn(self, batch: RawBatch, answer: Answer, topology: Topology) -> Answer:
+        """Turn the answers that Kafka refused into dead letters; a role that writes none leaves them out."""
+        if not self._condemned:
+            return answer
+        places = zip(batch.topics, batch.partitions, batch.offsets, strict=True)
+        rows = {row for row, place in enumerate(places) if place in self._condemned}
+        out = answer.outgoing
+        kept = [i for i, row in enumerate(out.rows) if row not in rows]
+        outgoing = Outgoing([out.rows[i] for i in kept], [out.topics[i] for i in kept], [out.values[i] for i in kept])
+        given_up = []
+        for row in sorted(rows):
+            topic = topology.dead_letters.get(batch.topics[row])
+            if topic is not None and topic in topology.outputs[batch.topics[row]]:
+                why = Rejected(row, Reason.OVERSIZE, Stage.PUBLISH, "Kafka refused this record's answer")
+                given_up.append(DeadLetter(why, topic))
+        return Answer(outgoing, [letter for letter in answer.dead if letter.rejected.row not in rows] + given_up)

@@ -81,11 +81,6 @@ class NodeCompiler:
         self._bindings: dict[tuple[Tensor, ...], Binding] = {}
         self._references: dict[str, Reference] = {}
 
-    @property
-    def fields(self) -> frozenset[str]:
-        """Feature fields of every model compiled so far."""
-        return frozenset(name for binding in self._bindings.values() for name in binding.fields)
-
     def problem(self, path: str, message: str, hint: str) -> None:
         """Note a problem, once."""
         found = Problem(path, message, hint)

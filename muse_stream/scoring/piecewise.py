@@ -2,9 +2,9 @@
 
 In: knots (x strictly rising, y not falling). Out: y at any x, constant outside the knots; NaN gives NaN.
 Law: elementwise arithmetic only, exact at knots and monotone in floating point (every operation is, and each segment is
-capped by its upper knot). Not `np.interp`: it computes slopes beforehand or on the fly depending on *how many* values are
-asked for. Both ways gave equal bits when measured (numpy 2.4, x86-64), but nothing promises it for every build, and the
-same bits in any batch are this product's promise; so the segment is found by `searchsorted`, and one formula follows.
+capped by its upper knot). Not `np.interp`: it computes slopes beforehand or on the fly depending on *how many* values
+are asked for. Both ways gave equal bits when measured (numpy 2.4, x86-64), but nothing promises it for every build, and
+the same bits in any batch are this product's promise; so `searchsorted` finds the segment, and one formula follows.
 """
 
 from collections.abc import Sequence

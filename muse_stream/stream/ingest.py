@@ -8,7 +8,7 @@ the brokers do, so a slow cluster shows as lateness, not as a gentler test.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -52,7 +52,8 @@ class Sent:
 class Ingest:
     """Sends chunks to one topic; use once.
 
-    `rate` is events a second, None is flat out. `progress` is called with the number of events sent so far.
+    `rate` is events a second, None is flat out; `headers` are given to every event. `progress` is called with the
+    number of events sent so far.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Ingest:
         topic: str,
         *,
         rate: float | None = None,
+        headers: Mapping[str, str] | None = None,
         progress: Callable[[int], object] = lambda _sent: None,
     ) -> None:
         if rate is not None and rate <= 0:
@@ -69,6 +71,7 @@ class Ingest:
         self._topic = topic
         self._rate = rate
         self._progress = progress
+        self._headers: list[tuple[str, str | bytes | None]] = list((headers or {}).items())
         self._refused: list[str] = []
         self._sent = 0
         self._bytes = 0
@@ -109,7 +112,14 @@ class Ingest:
     def _produce(self, key: bytes | None, value: bytes, timestamp: int) -> None:
         while True:
             try:
-                self._producer.produce(self._topic, value, key, timestamp=timestamp, on_delivery=self._delivered)
+                self._producer.produce(
+                    self._topic,
+                    value,
+                    key,
+                    timestamp=timestamp,
+                    headers=self._headers,
+                    on_delivery=self._delivered,
+                )
                 return
             except BufferError:  # the local queue is full: wait for the brokers, not for memory
                 self._serve(0.05)

@@ -1,0 +1,128 @@
+"""Everything that can be known about a configuration before anything runs.
+
+In: a configuration file. Out: all problems and all warnings, each with its YAML path and line.
+Law: one mistake hides no other: what the document alone tells is joined with what its models, golden rows and Avro
+schemas tell, even when the document is refused. The last word is compiling it exactly as workers will, lane by lane and
+role by role.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from muse_stream.app.scorer import build_scorer
+from muse_stream.errors import ConfigError, ModelError, Problem
+from muse_stream.models import ModelCache, OnnxModel, check_golden, read_golden
+from muse_stream.operations.features import schema_problems
+from muse_stream.operations.intents import domains
+from muse_stream.spec import Document, Loaded, load_document, prove_total
+from muse_stream.spec.files import NotAllowed, locate
+from muse_stream.spec.source import Source, YamlPath, parse, written
+from muse_stream.spec.structure import Draft, read_structure
+from muse_stream.stream.records import Role
+
+MANY_OUTPUTS = 16
+"""Score topics of one lane beyond which its transactions get dear (kafka.md: p99 102 ms at 20 topics, 287 at 100)."""
+ROLES: tuple[Role, ...] = ("live", "shadow")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found."""
+
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    loaded: Loaded | None
+    """None when the document itself is refused."""
+
+    @property
+    def ok(self) -> bool:
+        """True when the configuration can be run."""
+        return not self.problems
+
+
+def check(path: Path) -> Checked:
+    """Check a configuration file; never raises for what stands in it or in the files it names."""
+    loaded: Loaded | None = None
+    problems: list[Problem] = []
+    try:
+        loaded = load_document(path)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        draft, _ = read_structure(parse(path, path.read_bytes()))
+    except (ConfigError, OSError):
+        return Checked(tuple(problems), (), None)
+    cache = ModelCache(draft.document.limits.model_bytes)
+    models = _models(draft, path.parent, cache, problems)  # kept: the cache forgets what nobody holds
+    problems += schema_problems(draft, path.parent)
+    warnings: list[Problem] = []
+    if loaded is not None:
+        total = prove_total(loaded.document, domains(loaded))
+        problems += total.problems(loaded.source)
+        warnings += [*loaded.warnings, *total.warnings(loaded.source), *_crowded_lanes(loaded)]
+    if loaded is not None and not problems:
+        problems += _compiled(loaded, path, cache)
+    del models
+    return Checked(_ordered(problems), _ordered(warnings), loaded)
+
+
+def _models(draft: Draft, root: Path, cache: ModelCache, problems: list[Problem]) -> list[OnnxModel]:
+    """Load all models, used or not, and compare them with their golden rows; what is wrong is added to `problems`."""
+    models: list[OnnxModel] = []
+    for name, spec in draft.document.models.items():
+        try:
+            model = cache.load(locate(root, spec.uri), spec)
+        except ModelError as error:
+            problems.append(draft.problem(("models", name), str(error)))
+            continue
+        except NotAllowed:
+            continue  # the document's own check has said so
+        models.append(model)
+        if spec.golden is not None:
+            try:
+                check_golden(model, read_golden(locate(root, spec.golden.file).read_bytes()), spec.golden.tolerance)
+            except ModelError as error:
+                problems.append(draft.problem(("models", name, "golden"), str(error)))
+            except (NotAllowed, OSError):
+                continue
+    return models
+
+
+def _compiled(loaded: Loaded, path: Path, cache: ModelCache) -> list[Problem]:
+    problems: list[Problem] = []
+    for lane in loaded.document.lanes():
+        for role in ROLES:
+            try:
+                build_scorer(path, 0, role, lane, cache).warm()
+            except ConfigError as error:
+                problems += (_placed(problem, loaded.source) for problem in error.problems)
+    return problems
+
+
+def _placed(problem: Problem, source: Source) -> Problem:
+    """Give a problem that knows only its path a line: that of the path, or of the nearest thing around it."""
+    if problem.line is not None:
+        return problem
+    lines = {written(place): line for place, line in source.lines.items()}
+    text = problem.path
+    while text and text not in lines:
+        text = text[: max(text.rfind("."), text.rfind("["), 0)]
+    return replace(problem, line=lines.get(text), file=str(source.path))
+
+
+def _crowded_lanes(loaded: Loaded) -> Iterable[Problem]:
+    document: Document = loaded.document
+    for lane, tenants in document.lanes().items():
+        outputs = {document.tenant_topics(name).scores for name in tenants}
+        if len(outputs) > MANY_OUTPUTS:
+            path: YamlPath = ("topics", "scores")
+            message = (
+                f"lane '{lane}' writes scores to {len(outputs)} topics, and a transaction costs per partition touched"
+            )
+            yield loaded.source.problem(path, message, 'share one ("muse.scores.{lane}"), or use more lanes')
+
+
+def _ordered(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    once = {(problem.path, problem.message): problem for problem in reversed(problems)}
+    return tuple(sorted(once.values(), key=lambda problem: (problem.line or 0, problem.path, problem.message)))

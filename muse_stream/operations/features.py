@@ -1,0 +1,89 @@
+"""Do the events have what the configuration reads from them?
+
+In: a draft of a document, and the schemas folder. Out: a problem for every id, time, tenant, attribute and feature that
+an event schema lacks, or has in a type that cannot serve.
+Law: each use is checked by itself, so that all are reported; only predictors that an event format can reach count.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from muse_stream.errors import Problem, SchemaError
+from muse_stream.scoring.needs import reachable
+from muse_stream.spec import EventSpec, FeatureSpec
+from muse_stream.spec.source import YamlPath
+from muse_stream.spec.structure import Draft
+from muse_stream.wire import Decoder, Fields, Schema, SchemaDirectory, column_type
+
+
+def schema_problems(draft: Draft, root: Path) -> list[Problem]:
+    """Return every mismatch between the document and its Avro schemas."""
+    folder = root / draft.document.schemas
+    if not folder.is_dir():
+        return []  # the document's own check has said so
+    try:
+        schemas = SchemaDirectory.open(folder)
+    except SchemaError as error:
+        return [draft.problem(("schemas",), str(error))]
+    problems: list[Problem] = []
+    for name, spec in draft.document.events.items():
+        try:
+            schema = schemas.by_file(spec.schema_file)
+        except SchemaError:
+            continue  # likewise
+        problems += _parts(draft, schemas, schema, name, spec)
+        problems += _features(draft, schema, name)
+    return problems
+
+
+def _parts(draft: Draft, schemas: SchemaDirectory, schema: Schema, event: str, spec: EventSpec) -> Iterator[Problem]:
+    """Check id, time, tenant and intent attributes, one decoder each: a decoder stops at its first fault."""
+    wanted: list[tuple[YamlPath, Fields]] = [(("id",), Fields(spec.id))]
+    if spec.time is not None:
+        wanted.append((("time",), Fields(spec.id, time=spec.time)))
+    if spec.tenant is not None and spec.tenant.field is not None:
+        wanted.append((("tenant", "field"), Fields(spec.id, tenant=spec.tenant.field)))
+    for name, source in spec.intent.items():
+        if source.field is not None:
+            wanted.append((("intent", name, "field"), Fields(spec.id, columns=(source.field,))))
+    broken_id = ""
+    for step, fields in wanted:
+        try:
+            Decoder(schemas, schema, fields)
+        except SchemaError as error:
+            if step == ("id",):
+                broken_id = str(error)
+            elif str(error) == broken_id:
+                continue  # the id's fault, seen again
+            yield draft.problem(("events", event, *step), str(error), f"the schema is {schema.file}")
+
+
+def _features(draft: Draft, schema: Schema, event: str) -> Iterator[Problem]:
+    document = draft.document
+    graphs = document.graphs()
+    routes = reachable(document, event)
+    predictors = dict.fromkeys(
+        [route.live for route in routes] + [one.predictor for route in routes for one in route.shadow]
+    )
+    models = dict.fromkeys(model for name in predictors if name in graphs for model in graphs[name].experts())
+    for name in models:
+        spec = document.models.get(name)
+        for port, features in spec.inputs.items() if spec is not None else ():
+            for place, feature in enumerate(features):
+                fault = _fault(schema, feature)
+                if fault is not None:
+                    message, hint = fault
+                    where = f"events of format '{event}' ({schema.file}): "
+                    yield draft.problem(("models", name, "inputs", port, place), where + message, hint)
+
+
+def _fault(schema: Schema, feature: FeatureSpec) -> tuple[str, str] | None:
+    try:
+        domain, _, _ = column_type(schema.type, feature.field)
+    except SchemaError as error:
+        return str(error), "name a field of the schema, by its dotted path"
+    if domain == "text" and feature.categories is None:
+        return f"{feature.field} is text", "give it a table: `categories: NAME`"
+    if domain != "text" and feature.categories is not None:
+        return f"{feature.field} is a {domain}, and a category table is for text", "leave `categories` out"
+    return None

@@ -1,0 +1,45 @@
+"""Publish a configuration as a generation, list generations, go back.
+
+In: a configuration file and a store's folder. Out: numbers.
+Law: nothing is published that `check` refuses; publishing makes current by compare-and-swap, so that of two operators
+who publish at once one is told.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from muse_stream.control import DirectoryStore
+from muse_stream.errors import ConfigError
+from muse_stream.operations.checking import check
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What publishing did."""
+
+    number: int
+    before: int | None
+    """What was current."""
+    current: bool
+    """Whether the new generation is current now."""
+
+    @property
+    def changed(self) -> bool:
+        """False when the content is what was current already."""
+        return self.number != self.before
+
+
+def publish(path: Path, store: Path, *, activate: bool = True) -> Published:
+    """Check a configuration, store it as a new generation and (unless told otherwise) make it current.
+
+    Raises ConfigError with everything `check` finds, StoreError for the store.
+    """
+    checked = check(path)
+    if checked.loaded is None or checked.problems:
+        raise ConfigError(checked.problems)
+    directory = DirectoryStore(store)
+    before = directory.current()
+    number = directory.publish(checked.loaded)
+    if activate and number != before:
+        directory.move_current(before, number)
+    return Published(number, before, activate or number == before)

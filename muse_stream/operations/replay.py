@@ -1,0 +1,137 @@
+"""Score a file without a broker, by the code that scores the stream.
+
+In: a configuration, a tenant, a file of its events. Out: a Parquet or Avro file of score (or audit) records, and what
+became dead letters.
+Law: the same bytes go through the same scorer as in a worker, in batches; the file's rows stand for the offsets of one
+partition, so the same event under the same generation gets the same score, to the bit.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from muse_stream.app.scorer import OUTPUT_SCHEMA, build_scorer, output_schemas
+from muse_stream.errors import MuseError, Rejected
+from muse_stream.operations.produce import Sending, event_file
+from muse_stream.operations.sources import Configuration
+from muse_stream.stream.records import DeadLetter, Header, RawBatch, Role
+from muse_stream.wire import Decoder, Fields, ResultFile, decode_records
+
+BATCH = 10_000
+FIRST_DEAD = 100
+"""Dead letters that are described one by one in the answer."""
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What became of the file."""
+
+    events: int = 0
+    answers: int = 0
+    dead: Counter[str] = field(default_factory=Counter)
+    """Reason -> events."""
+    letters: list[tuple[int, str, str]] = field(default_factory=list)
+    """The first dead letters: row in the file from 0, reason, message."""
+    seconds: float = 0.0
+
+
+def replay(
+    configuration: Configuration,
+    tenant: str,
+    path: Path,
+    output: Path,
+    *,
+    role: Role = "live",
+    sending: Sending | None = None,
+    progress: Callable[[int], object] = lambda _done: None,
+) -> Replayed:
+    """Score the events of `path` as those of `tenant` and write the answers to `output` (.parquet or .avro).
+
+    `role="shadow"` writes audit records instead of scores. `progress` gets the number of events done. Raises MuseError
+    for the files, ConfigError for the configuration. An output that was not finished is removed.
+    """
+    sending = sending or Sending()
+    file = event_file(configuration, tenant, path, sending)
+    document = configuration.loaded.document
+    scorer = build_scorer(configuration.path, configuration.number, role, document.tenants[tenant].lane)
+    topic = document.tenant_topics(tenant).events
+    headers: list[Header] = [(name, value.encode()) for name, value in sending.headers.items()]
+    rows = _Rows(role)
+    done = Replayed()
+    started = time.monotonic()
+    try:
+        with ResultFile(output, output_schemas().by_file(OUTPUT_SCHEMA[role])) as result:
+            for values in _batches(file.values(BATCH), sending.limit):
+                answer = scorer.score(_batch(topic, values, done.events, headers), 0)
+                if answer.outgoing.values:
+                    result.write(rows.columns(answer.outgoing.values), len(answer.outgoing.values))
+                _count(done, len(values), len(answer.outgoing.values), answer.dead)
+                progress(done.events)
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
+    done.seconds = time.monotonic() - started
+    return done
+
+
+class _Rows:
+    """Turns published records back into columns: what is written is what a reader of the topic would read."""
+
+    def __init__(self, role: Role) -> None:
+        self._schemas = output_schemas()
+        self._schema = self._schemas.by_file(OUTPUT_SCHEMA[role])
+        self._names = [one.name for one in self._schema.type.fields]
+        plain = [name for name in self._names if name not in ("event_id", "tenant", "event_time")]
+        # audit records hold lists and maps, which make no columns
+        fields = Fields("event_id", "event_time", "tenant", tuple(plain))
+        self._decoder = Decoder(self._schemas, self._schema, fields) if role == "live" else None
+
+    def columns(self, values: Sequence[bytes]) -> dict[str, Any]:
+        if self._decoder is None:
+            records = decode_records(self._schemas, values)
+            refused = next((one for one in records if isinstance(one, Rejected)), None)
+            if refused is not None:
+                raise MuseError(f"an answer cannot be read back: {refused.message}")
+            return {name: [one[name] for one in records if not isinstance(one, Rejected)] for name in self._names}
+        decoded = self._decoder.decode(values)
+        if len(decoded.rows) != len(values):
+            raise MuseError(f"an answer cannot be read back: {decoded.rejected[0].message}")
+        return {**decoded.columns, "event_id": decoded.ids, "tenant": decoded.tenants, "event_time": decoded.times}
+
+
+def _batches(chunks: Iterator[list[bytes]], limit: int | None) -> Iterator[list[bytes]]:
+    left = limit
+    for values in chunks:
+        if left is None:
+            yield values
+            continue
+        yield values[:left]
+        left -= len(values[:left])
+        if left <= 0:
+            return
+
+
+def _batch(topic: str, values: list[bytes], first: int, headers: list[Header]) -> RawBatch:
+    count = len(values)
+    now = time.time_ns() // 1_000_000
+    return RawBatch(
+        [topic] * count,
+        [0] * count,
+        list(range(first, first + count)),
+        [None] * count,
+        list(values),
+        lambda: [now] * count,
+        lambda: [headers] * count,
+    )
+
+
+def _count(done: Replayed, events: int, answers: int, dead: Sequence[DeadLetter]) -> None:
+    for letter in islice(dead, FIRST_DEAD - len(done.letters)):
+        done.letters.append((done.events + letter.rejected.row, letter.rejected.reason, letter.rejected.message))
+    done.dead.update(str(letter.rejected.reason) for letter in dead)
+    done.events += events
+    done.answers += answers

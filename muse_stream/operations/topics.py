@@ -1,0 +1,42 @@
+"""Make and check the topics a configuration needs.
+
+In: a configuration and an operator's options. Out: the plan, and what of it was done.
+Law: the plan is made before anything is touched, and a dry run stops there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from muse_stream.operations.sources import Configuration
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream import client, cluster
+from muse_stream.stream.topics import Change, Existing, Needed, Options, needed, plan
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a configuration needs, what there was, what was to be done and what was done."""
+
+    needed: tuple[Needed, ...]
+    existing: dict[str, Existing]
+    plan: tuple[Change, ...]
+    done: tuple[Change, ...]
+
+    @property
+    def pending(self) -> tuple[Change, ...]:
+        """What stands between the cluster and the configuration now, warnings included."""
+        return tuple(change for change in self.plan if change not in self.done)
+
+
+def prepare_topics(
+    configuration: Configuration, settings: KafkaSettings, options: Options | None = None, *, dry_run: bool = False
+) -> Prepared:
+    """Plan the configuration's topics and, unless it is a dry run, carry the plan out. Raises `StreamError`."""
+    options = options or Options()
+    document = configuration.loaded.document
+    admin = client.reach(settings)
+    needs = needed(document)
+    existing = cluster.survey(admin, [need.name for need in needs])
+    changes = plan(document, existing, options)
+    done: Sequence[Change] = () if dry_run else cluster.carry_out(admin, changes, options)
+    return Prepared(needs, existing, tuple(changes), tuple(done))

@@ -1,0 +1,71 @@
+"""Follow a tenant's scores, audit records, dead letters or events, decoded.
+
+In: a configuration, a tenant, which of its topics. Out: one dict a record, ready to print.
+Law: a record that cannot be decoded is shown as such, never dropped; on a topic that tenants share, a score or audit
+record of another tenant is not shown.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+from muse_stream.app.scorer import output_schemas
+from muse_stream.errors import Rejected
+from muse_stream.operations.sources import Configuration
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream import client
+from muse_stream.stream.tail import Record, Start, follow
+from muse_stream.wire import SchemaDirectory, decode_records
+
+Kind = Literal["scores", "audit", "dlq", "events"]
+PROVENANCE = "muse."
+
+
+def tail(
+    configuration: Configuration,
+    settings: KafkaSettings,
+    tenant: str,
+    kind: Kind = "scores",
+    start: Start | int = "end",
+    *,
+    until_end: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield a tenant's records as they come, each a dict: the record's fields and, under `_kafka`, its place and key.
+
+    Dead letters have `reason`, `stage`, `message` and `source`, and the `event` where it can be decoded.
+    """
+    document = configuration.loaded.document
+    topics = document.tenant_topics(configuration.tenant(tenant))
+    topic: str = getattr(topics, kind)
+    own = kind in ("scores", "audit")
+    schemas = output_schemas() if own else SchemaDirectory.open(configuration.loaded.root / document.schemas)
+    client.reach(settings)
+    for records in follow(settings, topic, start, until_end=until_end, stop=stop):
+        shown = _shown(records, schemas, kind)
+        kept = [one for one in shown if not own or one.get("tenant", tenant) == tenant]
+        if kept:
+            yield kept
+
+
+def _shown(records: Sequence[Record], schemas: SchemaDirectory, kind: Kind) -> list[dict[str, Any]]:
+    decoded = decode_records(schemas, [record.value for record in records])
+    shape = _letter if kind == "dlq" else _plain
+    return [shape(record, value) for record, value in zip(records, decoded, strict=True)]
+
+
+def _plain(record: Record, value: dict[str, Any] | Rejected) -> dict[str, Any]:
+    fields = {"undecodable": value.message} if isinstance(value, Rejected) else value
+    return {**fields, "_kafka": _place(record)}
+
+
+def _letter(record: Record, value: dict[str, Any] | Rejected) -> dict[str, Any]:
+    named = {name: (content or b"").decode("utf-8", "replace") for name, content in record.headers}
+    ours = {name.removeprefix(PROVENANCE): text for name, text in named.items() if name.startswith(PROVENANCE)}
+    source = f"{ours.pop('source.topic', '?')}[{ours.pop('source.partition', '?')}]@{ours.pop('source.offset', '?')}"
+    event = None if isinstance(value, Rejected) else value
+    return {**ours, "source": source, "event": event, "bytes": len(record.value or b""), "_kafka": _place(record)}
+
+
+def _place(record: Record) -> dict[str, Any]:
+    key = None if record.key is None else record.key.decode("utf-8", "replace")
+    return {"partition": record.partition, "offset": record.offset, "timestamp": record.timestamp, "key": key}

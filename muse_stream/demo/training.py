@@ -1,4 +1,4 @@
-"""Train the demo's experts; `python -m muse_stream.demo.training` writes assets/ again, byte for byte.
+"""Train the demo's experts; `python -m muse_stream.demo.training` writes assets/ again.
 
 In: feature columns and a label. Out: ONNX files (input `features` [N, F] float, output `probabilities` [N, 2]) with the
 share of negatives they were trained on. Law: two experts of different kind (boosted trees, a scaled logistic
@@ -9,6 +9,7 @@ Training needs the `train` extra, which is imported when it is asked for; readin
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,12 @@ from numpy.typing import NDArray
 
 from muse_stream.demo.generator import EVENTS_PER_DAY, FEATURES, feature_table, generate
 from muse_stream.errors import MuseError
+from muse_stream.models import load_model
+from muse_stream.spec import ModelSpec
 
 ASSETS = Path(__file__).parent / "assets"
 INPUT, OUTPUT = "features", "probabilities"
+GOLDEN_ROWS = 12
 
 Kind = Literal["trees", "linear"]
 
@@ -128,13 +132,16 @@ def train_generation(recipe: Recipe) -> dict[Kind, Expert]:
 
 
 def write_assets(folder: Path = ASSETS) -> dict[str, Any]:
-    """Train all generations, write `models/*.onnx` and `manifest.json`; return the manifest."""
-    (folder / "models").mkdir(parents=True, exist_ok=True)
+    """Train all generations; write models, golden rows and manifest, pin muse.yaml to them; return the manifest."""
+    for name in ("models", "golden"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    recent = feature_table(generate(GOLDEN_ROWS, first_day=RECIPES[-1].first_day + RECIPES[-1].days))
     models: dict[str, Any] = {}
     for recipe in RECIPES:
         for kind, expert in train_generation(recipe).items():
             name = f"{kind}-g{recipe.generation}"
             (folder / "models" / f"{name}.onnx").write_bytes(expert.onnx)
+            (folder / "golden" / f"{name}.json").write_text(golden_rows(expert, recent), encoding="utf-8")
             models[name] = {
                 "file": f"models/{name}.onnx",
                 "sha256": expert.sha256,
@@ -145,7 +152,33 @@ def write_assets(folder: Path = ASSETS) -> dict[str, Any]:
             }
     manifest = {"input": INPUT, "output": OUTPUT, "positive": 1, "features": list(FEATURES), "models": models}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    pin(folder / "muse.yaml", models)
     return manifest
+
+
+def golden_rows(expert: Expert, table: Mapping[str, NDArray[np.float64]]) -> str:
+    """The ONNX file's own answers to some rows, as `models.read_golden` reads them."""
+    rows = np.column_stack([table[name] for name in expert.features]).astype(np.float32)
+    spec = {
+        "uri": "-",
+        "sha256": expert.sha256,
+        "inputs": {INPUT: list(expert.features)},
+        "output": {"name": OUTPUT, "positive": 1},
+    }
+    model = load_model(expert.onnx, ModelSpec.model_validate(spec), max_bytes=len(expert.onnx))
+    lines = ",\n".join(re.sub(r"\bNaN\b", "null", json.dumps(row)) for row in rows.tolist())
+    return f'{{"inputs": {{"{INPUT}": [\n{lines}\n]}},\n"scores": {json.dumps(model.predict([rows]).tolist())}}}\n'
+
+
+def pin(document: Path, models: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write each model's hash and beta into the demo's configuration, which is otherwise kept by hand."""
+    text = document.read_text(encoding="utf-8")
+    for name, entry in models.items():
+        text, hashes = re.subn(rf"(uri: {entry['file']}\n\s+sha256: )\w+", rf"\g<1>{entry['sha256']}", text)
+        text, betas = re.subn(rf"(model: {name}, beta: )[\d.]+", rf"\g<1>{entry['beta']!r}", text)
+        if (hashes, betas) != (1, 1):
+            raise MuseError(f"{document}: expected one sha256 and one beta of {name}, found {hashes} and {betas}")
+    document.write_text(text, encoding="utf-8")
 
 
 def read_manifest(folder: Path = ASSETS) -> dict[str, Any]:

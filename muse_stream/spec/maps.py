@@ -54,8 +54,11 @@ def read_map(root: Path, spec: FileMap | InlineMap) -> FittedMap:
 
 
 def _from_file(root: Path, spec: FileMap) -> InlineMap:
+    path = locate(root, spec.file)
+    if not path.is_file():
+        raise NotAllowed(f"'{spec.file}' is not a file", "give the path of a JSON file")
     try:
-        data = locate(root, spec.file).read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise Unusable(f"'{spec.file}' cannot be read: {error.strerror}", "give a JSON file") from error
     if len(data) > MAX_MAP_BYTES:

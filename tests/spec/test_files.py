@@ -3,14 +3,16 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from example_config import FILE, ROOT, TEXT, changed, problems_of
 
 from muse_stream.errors import ConfigError
 from muse_stream.spec import FittedMap, InlineMap, load_document, load_maps, referenced_files
+from tests.spec.example_config import FILE, ROOT, TEXT, changed, problems_of
 
 
 @pytest.fixture
@@ -34,9 +36,34 @@ def test_every_file_is_listed_once_relative_and_sorted() -> None:
     ]
 
 
+def test_a_file_that_vanishes_after_the_check_is_refused(copied: Path) -> None:
+    loaded = load_document(copied / "muse.yaml")
+    (copied / "models" / "blend.onnx").unlink()
+    with pytest.raises(ConfigError, match=r"no file 'models/blend.onnx'"):
+        referenced_files(loaded)
+
+
+def test_a_folder_is_no_map_and_is_reported_once() -> None:
+    (problem,) = problems_of(changed(("file: maps/cards-acme.json", "file: maps")))
+    assert (problem.path, problem.message) == ("maps.cards-acme.file", "'maps' is not a file")
+
+
+def test_a_file_in_a_folder_that_is_not_there_says_so() -> None:
+    (problem,) = problems_of(changed(("uri: models/blend.onnx", "uri: modles/blend.onnx")))
+    assert problem.hint == "there is no folder 'modles'"
+
+
 def test_the_pinned_hashes_are_those_of_the_files() -> None:
     for model in load_document(FILE).document.models.values():
         assert hashlib.sha256((ROOT / model.uri).read_bytes()).hexdigest() == model.sha256
+
+
+def test_the_script_of_the_example_makes_the_files_that_are_committed(copied: Path) -> None:
+    for made in [*copied.glob("models/*"), *copied.glob("maps/*"), *copied.glob("golden/*")]:
+        made.unlink()
+    subprocess.run([sys.executable, copied / "make_models.py"], check=True, timeout=60)
+    for file in [Path("muse.yaml"), *referenced_files(load_document(FILE))]:
+        assert (copied / file).read_bytes() == (ROOT / file).read_bytes(), file
 
 
 def test_maps_load_from_files_and_inline() -> None:

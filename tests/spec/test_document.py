@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_config import FILE, TEXT, changed
 from pydantic import ValidationError
 
 from muse_stream.spec import (
@@ -23,6 +22,7 @@ from muse_stream.spec import (
     pre_map_hash,
 )
 from muse_stream.spec.source import parse
+from tests.spec.example_config import FILE, TEXT, changed
 
 
 def tree_of(*changes: tuple[str, str]) -> Any:
@@ -55,6 +55,23 @@ def test_a_single_expert_without_correction_and_map_is_one_node() -> None:
     graph = document_of((refs, ""), ("2026q2, beta: 0.1}]", "2026q2}]")).predictors["cards"].graph()
     assert dict(graph.nodes) == {"experts[0]": ModelNode(model="cards-2026q2")}
     assert graph.output == graph.pre_map_node() == "experts[0]"
+
+
+def test_a_short_predictor_may_aggregate_by_a_meta_model() -> None:
+    predictor = document_of(("aggregate: max", "aggregate: {model: blend}")).predictors["cautious"]
+    assert predictor.graph().nodes["aggregate"] == AggregateNode(
+        model="blend", inputs=("experts[0].beta", "experts[1].beta")
+    )
+    assert predictor.where("aggregate") == ("aggregate",)
+
+
+def test_a_zero_weight_is_allowed_beside_others_but_not_alone() -> None:
+    graph = document_of(("weight: 2.0", "weight: 0")).predictors["cards-next"].graph()
+    assert graph.nodes["aggregate"] == AggregateNode(
+        how="logit_mean", inputs=("experts[0].beta", "experts[1].beta"), weights=(1.0, 0.0)
+    )
+    with pytest.raises(ValidationError, match="all weights are zero"):
+        document_of(("[{model: cards-2026q2, beta: 0.1}]", "[{model: cards-2026q2, weight: 0}]"))
 
 
 def test_the_general_form_keeps_its_names_and_finds_the_map_behind_a_clip() -> None:
@@ -121,6 +138,36 @@ def test_what_cannot_move_the_aggregate_does_not_change_the_hash(change: tuple[s
 @pytest.mark.parametrize("change", OTHER.values(), ids=OTHER.keys())
 def test_what_can_move_the_aggregate_changes_the_hash(change: tuple[str, str]) -> None:
     assert pre_map_hash(document_of(change), "cards") != pre_map_hash(EXAMPLE, "cards")
+
+
+NESTED = (
+    "both: {aggregate: {model: blend, inputs: [settled-true, retrained-true]}}",
+    "even: {quantile_map: "
+    "{input: settled-true, reference: strict, default: blend-pooled, tenants: {acme: cards-acme}}}\n"
+    "      cut: {clip: {input: even, low: 0.01}}\n"
+    "      both: {aggregate: {model: blend, inputs: [cut, retrained-true]}}",
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("low: 0.01}", "low: 0.02}"),
+        ("reference: strict, default: blend", "reference: smooth, default: blend"),
+        ("values: [0, 0.01,", "values: [0, 0.02,"),
+        ("blend-pooled, tenants: {acme: cards-acme}", "blend-pooled"),
+        ("values: [0, 0.3,", "values: [0, 0.31,"),
+    ],
+)
+def test_a_clip_and_a_map_before_the_map_count_with_all_they_say(change: tuple[str, str]) -> None:
+    nested = pre_map_hash(document_of(NESTED), "blended", "mapped")
+    assert nested != pre_map_hash(EXAMPLE, "blended", "mapped")
+    assert nested != pre_map_hash(document_of(NESTED, change), "blended", "mapped")
+
+
+def test_where_an_earlier_map_is_kept_does_not_count() -> None:
+    moved = document_of(NESTED, ("file: maps/cards-acme.json", "file: other.json"))
+    assert pre_map_hash(moved, "blended") == pre_map_hash(document_of(NESTED), "blended")
 
 
 def test_a_category_table_counts_by_its_content_not_by_its_name() -> None:

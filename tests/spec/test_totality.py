@@ -4,7 +4,6 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from example_config import FILE, TEXT, changed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from muse_stream.spec import Document, RouteSpec, TenantSpec, Totality, prove_to
 from muse_stream.spec.event import AttributeSource, EventSpec
 from muse_stream.spec.source import parse
 from muse_stream.spec.totality import OTHER
+from tests.spec.example_config import FILE, TEXT, changed
 
 SOURCE = parse(FILE, TEXT.encode())
 CHANNELS = ("card-event", "channel")

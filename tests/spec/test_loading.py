@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_config import FILE, ROOT, TEXT, changed, line_of, load_text, problems_of, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from muse_stream.errors import ConfigError
 from muse_stream.spec import Source, load_document
 from muse_stream.spec.loading import build
 from muse_stream.spec.source import MAX_BYTES, parse
+from tests.spec.example_config import FILE, ROOT, TEXT, changed, line_of, load_text, problems_of, said
 
 SOURCE = parse(FILE, TEXT.encode())
 

@@ -1,7 +1,8 @@
 """What fields mean to each other: one row per rule, and the problem that must be reported, with path, line and hint."""
 
 import pytest
-from example_config import TEXT, Rule, expect_problem, problems_of
+
+from tests.spec.example_config import TEXT, Rule, changed, expect_problem, problems_of
 
 NAMES = (
     Rule("model", "experts: [{model: cards-2026q2, beta: 0.1}]", "experts: [{model: card-2026q2, beta: 0.1}]",
@@ -130,3 +131,15 @@ def test_a_broken_rule_is_reported_with_its_path_line_and_hint(rule: Rule) -> No
 
 def test_the_example_itself_breaks_no_rule() -> None:
     assert problems_of(TEXT) == ()
+
+
+def test_tenants_on_one_topic_need_one_event_format() -> None:
+    other = "  other-event: {schema: card-event.avsc, id: transaction_id, tenant: {field: tenant}}\n"
+    text = changed(
+        ("umbrella: {event: card-event", "umbrella: {event: other-event"),
+        ("  card-event:\n", f"{other}  card-event:\n"),
+    )
+    (problem,) = problems_of(text)
+    assert problem.path == "tenants.umbrella.event"
+    assert "share the event topic 'muse.events.small', but not its format" in problem.message
+    assert problem.hint == "both need `event: card-event`"

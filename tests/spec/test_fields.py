@@ -1,7 +1,8 @@
 """What a field may hold: one row per rule, and the one problem that must be reported: path, line, message, hint."""
 
 import pytest
-from example_config import Rule, expect_problem
+
+from tests.spec.example_config import Rule, expect_problem
 
 SHA = "e748b8ba1dce1a7f37758d4b227083c6ed6cdf4b6e728e9c4734f2b1b91f661d"
 

@@ -1,0 +1,104 @@
+"""`check` and `schema`: is what was written right?
+
+In: a configuration file. Out: all problems and warnings, or a short picture of what it says.
+Law: see `muse_stream.cli`.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from muse_stream.cli.screen import complain, say, show_json, show_table
+from muse_stream.cli.session import File, Json
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands of this group."""
+    program.command()(check)
+    program.command()(schema)
+
+
+def check(
+    file: File,
+    as_json: Json = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as problems.")] = False,
+) -> None:
+    """Check a configuration: document, models, schemas and routes, all problems at once.
+
+    Validates the document, loads every model and compares it with its golden rows, checks every feature against the
+    event schemas, proves that each tenant has an answer for every intent, and compiles it as workers will. Needs no
+    Kafka.
+
+    Examples:
+
+    ```
+    muse-stream check deploy/config/muse.yaml
+    muse-stream check muse.yaml --json | jq '.problems[].path'
+    ```
+
+    Exit code 2 when anything is wrong.
+    """
+    from muse_stream.operations.checking import check as run_check  # noqa: PLC0415 - loads every vendor
+
+    checked = run_check(file)
+    refused = bool(checked.problems or (strict and checked.warnings))
+    if as_json:
+        found = {name: [asdict(one) for one in getattr(checked, name)] for name in ("problems", "warnings")}
+        show_json({"ok": not refused, **found})
+    else:
+        if checked.warnings:
+            complain(checked.warnings, style="yellow", title=f"{_counted(len(checked.warnings), 'warning')}")
+        if checked.problems:
+            complain(checked.problems, style="red", title=f"refused: {_counted(len(checked.problems), 'problem')}")
+        if checked.loaded is not None and not refused:
+            document = checked.loaded.document
+            show_table(f"{file}: all well", [_tenant(document, name) for name in document.tenants])
+            counts = (
+                (len(document.models), "model"),
+                (len(document.predictors), "predictor"),
+                (len(document.routes), "route"),
+            )
+            say(", ".join(_counted(count, noun) for count, noun in counts))
+    if refused:
+        raise typer.Exit(2)
+
+
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file instead of stdout.")] = None,
+) -> None:
+    """Print the JSON Schema of the configuration, for completion and checks in an editor.
+
+    Examples:
+
+    ```
+    muse-stream schema > muse.schema.json
+    # first line of a configuration, for editors that use yaml-language-server:
+    # yaml-language-server: $schema=muse.schema.json
+    ```
+    """
+    from muse_stream.spec import json_schema  # noqa: PLC0415
+
+    if output is None:
+        show_json(json_schema())
+    else:
+        output.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+        say(f"{output} written")
+
+
+def _tenant(document: Any, name: str) -> dict[str, Any]:
+    topics = document.tenant_topics(name)
+    return {
+        "tenant": name,
+        "lane": document.tenants[name].lane,
+        "events": topics.events,
+        "scores": topics.scores,
+        "audit": topics.audit,
+        "dead letters": topics.dlq,
+    }
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,112 @@
+"""What commands show and how: tables or JSON on stdout, progress and errors on stderr.
+
+In: rows and values. Out: text.
+Law: stdout holds the command's answer and nothing else, so that it can be piped; with `--json` it is one JSON document
+(or one a line, where the answer never ends). Nothing that comes from a record or a file is read as markup.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from muse_stream.errors import Problem
+
+PIPE_WIDTH = 200
+"""Columns of a table that goes to a file: nobody's terminal is there to fit."""
+
+
+def console(*, error: bool = False) -> Console:
+    """Return a console on stdout (stderr for errors and progress) as it is now."""
+    stream = sys.stderr if error else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=True)
+
+
+def show_json(value: Any) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def show_line(value: Any) -> None:
+    """Print one JSON document on one line, at once."""
+    sys.stdout.write(json.dumps(value, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def show_table(title: str, rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> None:
+    """Print rows as a table; the first row's keys are the columns, `right` those aligned to the right."""
+    out = console()
+    if not rows:
+        out.print(escape(title))
+        return
+    table = Table(title=escape(title), title_justify="left", title_style="bold", header_style="bold")
+    for name in rows[0]:
+        table.add_column(escape(name), justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell(value)) for value in row.values()))
+    out.print(table)
+
+
+def cell(value: Any) -> str:
+    """Return a value as a table shows it: numbers with thousands separated, nothing for None, lists by commas."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(part) for part in value)
+    return str(value)
+
+
+def say(text: str, style: str = "") -> None:
+    """Print one line to stdout."""
+    console().print(escape(text), style=style or None)
+
+
+def note(text: str, style: str = "") -> None:
+    """Print one line to stderr."""
+    console(error=True).print(escape(text), style=style or None)
+
+
+def complain(problems: Sequence[Problem], *, style: str, title: str) -> None:
+    """Print problems to stderr, each on its line, with what would be right below it."""
+    error = console(error=True)
+    error.print(escape(title), style=f"bold {style}")
+    for problem in problems:
+        place = ":".join(str(part) for part in (problem.file, problem.line) if part)
+        error.print(f"  [{style}]{escape(problem.path)}[/]: {escape(problem.message)}")
+        hint = f"{problem.hint}  " if problem.hint else ""
+        error.print(f"      [dim]{escape(f'{hint}({place})' if place else hint)}[/]")
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[int, int | None, str], None]]:
+    """Show a bar on stderr while the block runs; call what it gives with done, total (None: as before) and a label.
+
+    On a stream that is no terminal nothing is shown: a log file is no place for a bar.
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    error = console(error=True)
+    with Progress(*columns, console=error, disable=not error.is_terminal, transient=True) as bar:
+        task = bar.add_task(escape(what), total=total)
+
+        def update(done: int, of: int | None = None, label: str = "") -> None:
+            bar.update(task, completed=done, total=total if of is None else of, description=escape(label or what))
+
+        yield update

@@ -1,0 +1,54 @@
+"""What all commands of one call share.
+
+In: the options before the command. Out: log set up, Kafka settings, typed arguments.
+Law: settings are read when a command needs them, so that `check` works where no Kafka is configured.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from muse_stream.settings import KafkaSettings
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration file, or folder of a generation store.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Configuration file (YAML).")]
+StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of the generation store.")]
+Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Name of a tenant in the configuration.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+class Session:
+    """Options and settings of one call."""
+
+    def __init__(self) -> None:
+        self.debug = False
+        self.log_level = "info"
+
+    def start_log(self) -> None:
+        """Send log lines to stderr; raises a usage error for an unknown level."""
+        from muse_stream import observe  # noqa: PLC0415 - not before a command runs
+
+        try:
+            observe.configure(level=self.log_level)
+        except ValueError:
+            raise typer.BadParameter(f"'{self.log_level}' is no level: debug, info, warning or error") from None
+
+    @property
+    def kafka(self) -> "KafkaSettings":
+        """Kafka settings of the environment; raises ConfigError naming each wrong variable."""
+        from muse_stream.settings import KafkaSettings  # noqa: PLC0415
+
+        return KafkaSettings.from_environment()
+
+
+def pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """Return `name=value` options as a dict; raises a usage error for anything else."""
+    found: dict[str, str] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"'{text}' is not name=value", param_hint=option)
+        found[name] = value
+    return found

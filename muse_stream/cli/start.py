@@ -1,0 +1,102 @@
+"""The program `muse-stream`: its options, its help, its exit codes.
+
+In: the command line. Out: an exit code.
+Law: an error that is meant for a person is one line (`--debug` shows where it came from); the exit code says what kind
+it was; Ctrl-C ends every command cleanly with 130.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from muse_stream.cli import configuring, proving, releasing, serving, showing, streaming
+from muse_stream.cli.screen import complain, console, note
+from muse_stream.cli.session import Session
+from muse_stream.errors import ConfigError, MuseError, Retriable
+
+FAILED, REFUSED, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
+
+HELP = """Score multi-tenant event streams on Kafka, exactly once, with models that change and thresholds that do not.
+
+Wherever a command takes a CONFIG, it is a configuration file, or the folder of a generation store, which means its
+current generation. Kafka is reached as the environment says: MUSE_KAFKA_BOOTSTRAP (default localhost:9092),
+MUSE_KAFKA_SECURITY_PROTOCOL, MUSE_KAFKA_SASL_MECHANISM, MUSE_KAFKA_SASL_USERNAME, MUSE_KAFKA_SASL_PASSWORD (or
+..._PASSWORD_FILE), MUSE_KAFKA_SSL_CA_LOCATION, MUSE_KAFKA_SSL_CERTIFICATE_LOCATION, MUSE_KAFKA_SSL_KEY_LOCATION.
+
+Exit codes:
+
+- 0 all well
+- 1 something was found, or something failed
+- 2 wrong usage, or a configuration was refused
+- 3 Kafka cannot be reached
+- 130 interrupted
+"""
+
+program = typer.Typer(
+    name="muse-stream",
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (configuring, releasing, streaming, serving, proving, showing):
+    group.register(program)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"muse-stream {version('muse-stream')}")
+        raise typer.Exit
+
+
+@program.callback()
+def options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    log_level: Annotated[
+        str, typer.Option(envvar="MUSE_LOG_LEVEL", help="Least level of log lines: debug, info, warning, error.")
+    ] = "info",
+    _show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+    session: Session = context.obj
+    session.debug, session.log_level = debug, log_level
+    session.start_log()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    session = Session()
+    try:
+        program(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="muse-stream", obj=session)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except MuseError as error:
+        if session.debug:
+            console(error=True).print_exception()
+        return _told(error)
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug is told as one, without forty lines
+        if session.debug:
+            console(error=True).print_exception()
+        note(f"This is a bug in muse-stream: {type(error).__name__}: {error}", "red")
+        if not session.debug:
+            note("`muse-stream --debug ...` shows where it happened.")
+        return FAILED
+    return 0
+
+
+def _told(error: MuseError) -> int:
+    if isinstance(error, ConfigError):
+        count = len(error.problems)
+        complain(error.problems, style="red", title=f"refused: {count} problem{'s' if count > 1 else ''}")
+        return REFUSED
+    note(f"Error: {error}", "red")
+    return UNREACHABLE if isinstance(error, Retriable) else error.exit_code

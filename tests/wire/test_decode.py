@@ -11,7 +11,6 @@ import fastavro
 import numpy as np
 import pyarrow as pa
 import pytest
-from avro_data import directory, framed, listed, payload, record_by_record, schema_of
 
 from muse_stream.errors import Reason, SchemaError, Stage
 from muse_stream.scoring.columns import Categorical
@@ -19,6 +18,7 @@ from muse_stream.wire import Decoder, Fields, concat, decode_records, fixed_widt
 from muse_stream.wire.codec import Codec, codec_for
 from muse_stream.wire.frames import confluent_prefix
 from muse_stream.wire.strict import Malformed
+from tests.wire.avro_data import directory, framed, listed, payload, record_by_record, schema_of
 
 DECIMAL = {"logicalType": "decimal", "precision": 9, "scale": 3}
 SIMPLE = schema_of(("id", "string"), ("amount", "double"), ("count", "int"))

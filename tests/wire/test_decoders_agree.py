@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from avro_data import column_paths, directory, framed, listed, payload, record_by_record, schema_and_records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from muse_stream.wire import Decoded, Decoder, Fields, Schema, decode_records
 from muse_stream.wire.codec import codec_for
 from muse_stream.wire.frames import single_object_prefix
 from muse_stream.wire.strict import end_of
+from tests.wire.avro_data import column_paths, directory, framed, listed, payload, record_by_record, schema_and_records
 
 QUICK = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

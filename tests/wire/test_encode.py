@@ -10,14 +10,14 @@ import fastavro
 import numpy as np
 import pyarrow as pa
 import pytest
-from avro_data import directory, schema_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_schemas import PROJECT_SCHEMAS
 
 from muse_stream.errors import SchemaError
 from muse_stream.scoring.columns import Categorical
 from muse_stream.wire import Encoder, Schema, SchemaDirectory, decode_records, nullable, record_lists, string_maps
+from tests.wire.avro_data import directory, schema_of
+from tests.wire.test_schemas import PROJECT_SCHEMAS
 
 FOLDER = SchemaDirectory.open(PROJECT_SCHEMAS)
 SCORE, AUDIT, EVENT = (FOLDER.by_file(f"{name}.avsc") for name in ("score", "audit", "event"))

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from avro_data import column_paths, directory, listed
-from test_schemas import PROJECT_SCHEMAS
 
 from muse_stream.wire import Decoder, Fields, Schema, SchemaDirectory, decode_records, parse_schema
+from tests.wire.avro_data import column_paths, directory, listed
+from tests.wire.test_schemas import PROJECT_SCHEMAS
 
 FROZEN = Path(__file__).parent / "frozen"
 VERSIONS = sorted(path.stem for path in FROZEN.glob("*.avsc"))

@@ -12,11 +12,11 @@ import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from avro_data import directory, schema_of
-from test_encode import SCORE, score_columns
 
 from muse_stream.errors import MuseError, SchemaError
 from muse_stream.wire import EventFile, ResultFile, Schema, decode_records
+from tests.wire.avro_data import directory, schema_of
+from tests.wire.test_encode import SCORE, score_columns
 
 CUSTOMER = {
     "type": "record",

@@ -3,12 +3,12 @@
 import datetime as dt
 
 import numpy as np
-from avro_data import directory, framed, payload, schema_of
-from test_encode import FOLDER, SCORE, score_columns
 
 from muse_stream.errors import Reason, Rejected
 from muse_stream.wire import Encoder, decode_records, score_decoder
 from muse_stream.wire.frames import confluent_prefix
+from tests.wire.avro_data import directory, framed, payload, schema_of
+from tests.wire.test_encode import FOLDER, SCORE, score_columns
 
 EVENT = schema_of(("id", "string"), ("at", {"type": "long", "logicalType": "timestamp-millis"}))
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from avro_data import directory, listed, payload, record_by_record, schema_of
 
 from muse_stream.errors import SchemaError
 from muse_stream.wire import Decoder, Fields
 from muse_stream.wire.frames import confluent_prefix
+from tests.wire.avro_data import directory, listed, payload, record_by_record, schema_of
 
 Json = Any
 REFUSED = object()

@@ -1,0 +1,1 @@
+"""Tests of wire/: frames, schemas, decoding, encoding, files."""

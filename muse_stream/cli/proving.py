@@ -15,6 +15,9 @@ from muse_stream.cli.screen import note, progress, say, show_json, show_table
 from muse_stream.cli.serving import Role
 from muse_stream.cli.session import Config, Json, Session, Tenant, pairs
 
+SHOWN = 3
+"""Examples of each finding in the table; JSON has more."""
+
 
 class UpTo(StrEnum):
     """How far `verify` looks."""
@@ -81,7 +84,7 @@ def verify(
         show_table("exactly once?", rows, right=("events", "scores", "dead letters"))
         for report in reports:
             for one in report.findings:
-                say(f"{one.kind}: {', '.join(one.examples)}" + (" ..." if one.count > len(one.examples) else ""))
+                say(f"{one.kind}: {', '.join(one.examples[:SHOWN])}" + (" ..." if one.count > SHOWN else ""))
             for text in report.notes:
                 note(text, "yellow")
     if not all(report.ok for report in reports):

@@ -4,6 +4,7 @@ In: the options before the command. Out: log set up, Kafka settings, typed argum
 Law: settings are read when a command needs them, so that `check` works where no Kafka is configured.
 """
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,9 @@ class Session:
             observe.configure(level=self.log_level)
         except ValueError:
             raise typer.BadParameter(f"'{self.log_level}' is no level: debug, info, warning or error") from None
+        if self.log_level.lower() != "debug":
+            # what the client library reports and then mends by itself; what it cannot mend, the command says
+            logging.getLogger("muse_stream.kafka").setLevel(logging.CRITICAL)
 
     @property
     def kafka(self) -> "KafkaSettings":

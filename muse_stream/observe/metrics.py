@@ -8,6 +8,7 @@ its labels those of the first call. A metric reported wrongly is a bug that must
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version as installed
 from typing import TypeVar
 
 from prometheus_client import (
@@ -19,8 +20,11 @@ from prometheus_client import (
     Info,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, that nobody reads
 
 LOG = logging.getLogger("muse_stream.metrics")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -40,7 +44,7 @@ class Metrics:
         *,
         describe: Mapping[str, str] | None = None,
         buckets: Mapping[str, Sequence[float]] | None = None,
-        version: str = "",
+        version: str | None = None,
     ) -> None:
         self._describe = describe or {}
         self._buckets = buckets or {}
@@ -50,7 +54,9 @@ class Metrics:
         self._lock = threading.Lock()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
-        Info("muse_build", "What runs here", registry=self._registry).info({"version": version})
+        Info("muse_build", "What runs here", registry=self._registry).info(
+            {"version": version or installed("muse-stream")}
+        )
 
     def count(self, name: str, amount: float = 1.0, /, **labels: str) -> None:
         """Add `amount` (not negative) to a counter."""

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,17 @@ class _Rows:
             refused = next((one for one in records if isinstance(one, Rejected)), None)
             if refused is not None:
                 raise MuseError(f"an answer cannot be read back: {refused.message}")
-            return {name: [one[name] for one in records if not isinstance(one, Rejected)] for name in self._names}
+            kept = [one for one in records if not isinstance(one, Rejected)]
+            return {name: [_milliseconds(one[name]) for one in kept] for name in self._names}
         decoded = self._decoder.decode(values)
         if len(decoded.rows) != len(values):
             raise MuseError(f"an answer cannot be read back: {decoded.rejected[0].message}")
         return {**decoded.columns, "event_id": decoded.ids, "tenant": decoded.tenants, "event_time": decoded.times}
+
+
+def _milliseconds(value: Any) -> Any:
+    """Return a time as the schema stores it; anything else as it is."""
+    return round(value.timestamp() * 1000) if isinstance(value, datetime) else value
 
 
 def _batches(chunks: Iterator[list[bytes]], limit: int | None) -> Iterator[list[bytes]]:

@@ -100,4 +100,6 @@ def _again(
     problem = client.typed(error)
     if fault := producer.fault():
         raise fault from error  # an earlier record of this transaction was refused: that one is to blame
+    if error.args[0].fatal():
+        raise problem from error  # the producer is done for: fenced, most likely
     raise Abortable(f"{topic}: {problem}", topic=topic, code=problem.code) from error

@@ -49,12 +49,12 @@ class TransactionalProducer:
 
     def make_room(self, timeout_s: float) -> None:
         """Let deliveries proceed when the local queue is full."""
-        self._producer.poll(timeout_s)
+        self._told(self._producer.poll, timeout_s)
 
     def flush(self, deadline: Deadline) -> None:
         """Wait until the broker has acknowledged every record; raises `Abortable` naming a refused topic."""
         # in slices: once a record is refused the rest is never sent, and one long flush would wait for it in vain
-        while left := self._producer.flush(min(deadline.left_s, FLUSH_SLICE_S)):
+        while left := self._told(self._producer.flush, min(deadline.left_s, FLUSH_SLICE_S)):
             self._faults.check()
             if deadline.over:
                 raise Abortable(f"{left} records not acknowledged in time", code="_TIMED_OUT")
@@ -62,7 +62,7 @@ class TransactionalProducer:
 
     def fault(self) -> StreamError | None:
         """Say why this producer takes no more records, if the broker has refused one of its transaction."""
-        self._producer.poll(FLUSH_SLICE_S)
+        self.make_room(FLUSH_SLICE_S)
         return self._faults.first()
 
     def send_offsets(self, offsets: list[TopicPartition], metadata: Any, deadline: Deadline) -> None:
@@ -90,6 +90,13 @@ class TransactionalProducer:
         self.__dict__.pop("produce", None)
         if producer is not None:
             threading.Thread(target=_destroy, args=(producer,), name="discard-producer", daemon=True).start()
+
+    def _told(self, serve: Callable[[float], int], timeout_s: float) -> int:
+        """Serve delivery reports; both calls that do so raise once the producer has met a fatal error."""
+        try:
+            return serve(timeout_s)
+        except KafkaException as error:
+            raise client.typed(error) from error
 
     def _call(self, operation: Callable[[float], Any], deadline: Deadline) -> None:
         while True:

@@ -1,6 +1,6 @@
 """What stands in for the rooms above and beside `stream` in its tests.
 
-In: nothing. Out: an echo `Scorer` whose answers say which record they answer, a log that is a list, a meter that counts,
+In: nothing. Out: an echo `Scorer` whose answers say which record they answer, a log that is a list, a counting meter,
 and a clock that moves by hand.
 Law: an answer names its source (`topic|partition|offset|attempt|generation`), so that a reader can count it without
 trusting the worker.

@@ -15,11 +15,9 @@ from confluent_kafka import Consumer, ConsumerGroupState, Producer, TopicPartiti
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.demo.broker import Broker
-from muse_stream.settings import KafkaSettings
-from muse_stream.stream import client
 from muse_stream.stream.intake import Intake
 from tests.stream.doubles import ListLog, await_true
-from tests.stream.rig import produce
+from tests.stream.rig import open_intake, produce
 
 PARTITIONS, RECORDS, COMMITTED = 4, 25, 15
 
@@ -41,10 +39,9 @@ class Member:
 
     def __init__(self, bootstrap: str, group: str, topic: str, kind: type[Intake], reset: str) -> None:
         self.log, self.seen = ListLog(), set[tuple[int, int]]()
-        own = {"group.id": group, "partition.assignment.strategy": "cooperative-sticky", "auto.offset.reset": reset}
-        pace = {"heartbeat.interval.ms": 300, "session.timeout.ms": 6_000}
-        consumer = client.consumer(KafkaSettings(bootstrap=bootstrap), **own, **pace)
-        self._intake = kind(consumer, lambda _lost: None, self.log)
+        self._intake = open_intake(
+            bootstrap, group, lambda _lost: None, self.log, kind=kind, overrides={"auto.offset.reset": reset}
+        )
         self._topic, self._ending = topic, threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 

@@ -1,0 +1,319 @@
+"""The intake: whose group a batch belongs to (R2), where partitions start, and what a paused or lost one does."""
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from muse_stream.demo.broker import Broker
+from muse_stream.errors import Abortable, Fatal
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream.deadline import Deadline
+from muse_stream.stream.intake import Intake, joined
+from muse_stream.stream.starting import StartingOffsets
+from muse_stream.stream.transaction import open_producer
+from tests.stream.doubles import ListLog, await_true
+from tests.stream.rig import open_intake, produce
+
+Unique = Callable[[str], str]
+MakeTopic = Callable[..., str]
+
+
+def metadata(generation: int, member: str) -> bytes:
+    return b"CGMDv2:" + struct.pack("=i", generation) + b"group\0" + member.encode() + b"\0instance\0"
+
+
+@pytest.mark.parametrize(
+    ("generation", "member", "is_member"),
+    [(0, "m", True), (12, "consumer-1", True), (-1, "", False), (-1, "m", False), (5, "", False)],
+)
+def test_joined_reads_generation_and_member(generation: int, member: str, is_member: bool) -> None:
+    assert joined(metadata(generation, member)) == is_member
+
+
+def test_joined_refuses_a_form_it_does_not_know() -> None:
+    with pytest.raises(Fatal, match="unknown form"):
+        joined(b"CGMDv3:...")
+
+
+def test_joined_knows_the_form_of_this_librdkafka() -> None:
+    consumer = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0})
+    assert not joined(consumer.consumer_group_metadata())  # never joined: exactly the hole of kafka.md 2.1
+    consumer.close()
+
+
+class Record:
+    """What the intake asks of a message."""
+
+    def __init__(self, offset: int, error: KafkaError | None = None) -> None:
+        self._offset, self._error = offset, error
+
+    def topic(self) -> str:
+        return "t"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self._offset
+
+    def error(self) -> KafkaError | None:
+        return self._error
+
+
+class ScriptedConsumer:
+    """Gives out records; a rebalance can be put between any two polls; the group's generation moves with it."""
+
+    def __init__(self, polls: list[Any]) -> None:
+        self.polls, self.generation, self.callbacks = polls, 1, dict[str, Any]()
+        self.assigned: list[TopicPartition] = []
+        self.committed_offset = 0
+
+    def subscribe(self, _topics: list[str], **callbacks: Any) -> None:
+        self.callbacks = callbacks
+
+    def poll(self, _timeout: float) -> Any:
+        step = self.polls.pop(0) if self.polls else None
+        if callable(step):
+            step(self)
+            return None
+        return step
+
+    def consume(self, _most: int, _timeout: float) -> list[Any]:
+        return []
+
+    def consumer_group_metadata(self) -> bytes:
+        return metadata(self.generation, "member" if self.generation >= 0 else "")
+
+    def assignment(self) -> list[TopicPartition]:
+        return list(self.assigned)
+
+    def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return [TopicPartition(p.topic, p.partition, self.committed_offset) for p in partitions]
+
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        self.assigned += partitions
+
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        gone = {(p.topic, p.partition) for p in partitions}
+        self.assigned = [p for p in self.assigned if (p.topic, p.partition) not in gone]
+
+    def pause(self, _partitions: list[TopicPartition]) -> None: ...
+
+    def resume(self, _partitions: list[TopicPartition]) -> None: ...
+
+
+def scripted(*polls: Any) -> tuple[Intake, ScriptedConsumer, list[bool]]:
+    settled: list[bool] = []
+    consumer = ScriptedConsumer(list(polls))
+    log = ListLog()
+    intake = Intake(consumer, StartingOffsets(consumer, log), settled.append, log)  # type: ignore[arg-type]
+    intake.subscribe(["t"])
+    return intake, consumer, settled
+
+
+def moves_on(consumer: ScriptedConsumer) -> None:
+    consumer.generation += 1
+    consumer.callbacks["on_assign"](consumer, [])
+
+
+def test_r2_metadata_is_that_of_the_first_poll() -> None:
+    def quietly(consumer: ScriptedConsumer) -> None:
+        consumer.generation += 1
+
+    intake, _consumer, _settled = scripted(Record(0), Record(1), quietly)
+    collected = intake.collect(10, 0.05)
+    assert collected is not None
+    assert len(collected.messages) == 2
+    assert collected.metadata == metadata(1, "member")
+
+
+def test_what_was_collected_before_a_rebalance_is_dropped_and_read_again() -> None:
+    intake, consumer, settled = scripted(Record(0), moves_on, Record(0))
+    consumer.assigned = [TopicPartition("t", 0)]
+    assert intake.collect(10, 0.05) is None
+    assert settled == [False]
+    assert [p.offset for p in consumer.assigned] == [0], "assigned anew, at the committed offset"
+    collected = intake.collect(10, 0)
+    assert collected is not None
+    assert collected.metadata == metadata(2, "member")
+
+
+def test_a_batch_polled_outside_the_group_is_never_handed_out() -> None:
+    intake, consumer, _settled = scripted(Record(0))
+    consumer.generation = -1  # the broker does not check such transactional commits
+    assert intake.collect(10, 0) is None
+
+
+def test_revocation_settles_before_the_partitions_go() -> None:
+    order: list[str] = []
+    consumer = ScriptedConsumer([])
+    log = ListLog()
+    starting = StartingOffsets(consumer, log)  # type: ignore[arg-type]
+    intake = Intake(consumer, starting, lambda lost: order.append(f"settle lost={lost}"), log)  # type: ignore[arg-type]
+    intake.subscribe(["t"])
+    consumer.incremental_unassign = lambda partitions: order.append("unassign")  # type: ignore[method-assign]
+    consumer.callbacks["on_revoke"](consumer, [TopicPartition("t", 0)])
+    consumer.callbacks["on_lost"](consumer, [TopicPartition("t", 0)])
+    assert order == ["settle lost=False", "unassign", "settle lost=True", "unassign"]
+
+
+def test_never_goes_below_what_it_saw_committed() -> None:
+    intake, consumer, _settled = scripted()
+    consumer.assigned = [TopicPartition("t", 0)]
+    intake.committed({("t", 0): 40})
+    consumer.committed_offset = 40
+    intake.rewind()
+    consumer.committed_offset = 39
+    with pytest.raises(Fatal, match="below the committed"):
+        intake.rewind()
+
+
+def test_a_revoked_partition_may_come_back_lower() -> None:
+    intake, consumer, _settled = scripted()
+    intake.committed({("t", 0): 40})
+    consumer.callbacks["on_revoke"](consumer, [TopicPartition("t", 0)])
+    consumer.committed_offset = 3  # an operator has set it back
+    consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
+    assert [p.offset for p in consumer.assigned] == [3]
+
+
+# ---- on the real broker
+
+
+class Group:
+    """Members of one group, driven by hand in one thread."""
+
+    def __init__(self, bootstrap: str, group: str, topic: str) -> None:
+        self._bootstrap, self._group, self._topic = bootstrap, group, topic
+        self.settled: list[bool] = []
+        self.members: list[Intake] = []
+
+    def member(self, instance: str, log: ListLog) -> Intake:
+        intake = open_intake(self._bootstrap, self._group, self.settled.append, log, overrides={"group.instance.id": instance})
+        intake.subscribe([self._topic])
+        self.members.append(intake)
+        return intake
+
+
+@pytest.fixture
+def group(kafka: Broker, unique: Unique, make_topic: MakeTopic) -> Any:
+    topic = make_topic("intake", partitions=2)
+    ours = Group(kafka.bootstrap, unique("intake"), topic)
+    ours.topic = topic  # type: ignore[attr-defined]
+    yield ours
+    for member in ours.members:
+        member.close()
+
+
+def held(intake: Intake) -> set[int]:
+    return {p.partition for p in intake._consumer.assignment()}
+
+
+def drive(*intakes: Intake) -> list[Any]:
+    found = []
+    for intake in intakes:
+        collected = intake.collect(1_000, 0)
+        found += collected.messages if collected else []
+    return found
+
+
+def test_a_partition_that_left_while_paused_comes_back_flowing(kafka: Broker, group: Any) -> None:
+    one, two_log = group.member("one", ListLog()), ListLog()
+    await_true(lambda: drive(one) is None or held(one) == {0, 1}, "the first member holds both")
+    one.block(frozenset({group.topic}))
+    two = group.member("two", two_log)
+    await_true(lambda: drive(one, two) is None or len(held(two)) == len(held(one)) == 1, "they share")
+    one.block(frozenset())  # freed while one partition is with the other member
+    two.leave()
+    await_true(lambda: drive(one) is None or held(one) == {0, 1}, "the first member holds both again")
+    produce(kafka.bootstrap, group.topic, [b"x"] * 10, partitions=2)
+    seen: set[tuple[int, int]] = set()
+
+    def all_seen() -> bool:
+        nonlocal seen
+        seen |= {(m.partition(), m.offset()) for m in drive(one)}
+        return len(seen) == 10
+
+    await_true(all_seen, "records of both partitions")
+
+
+def test_r8_a_static_twin_ends_the_older_one(group: Any) -> None:
+    log = ListLog()
+    old = group.member("same", log)
+    await_true(lambda: drive(old) is None or held(old) == {0, 1}, "the first holds all")
+    young = group.member("same", ListLog())
+
+    def fenced() -> bool:
+        drive(young)
+        try:
+            drive(old)
+        except Fatal as error:
+            return "fenced" in str(error)
+        return False
+
+    await_true(fenced, "the older one is told")
+
+
+def test_a_lost_offset_blocks_and_is_said_again_after_the_block(kafka: Broker, group: Any) -> None:
+    topic = group.topic
+    produce(kafka.bootstrap, topic, [b"x"] * 40, partitions=2)
+    helper = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group._group, "enable.auto.commit": False})
+    offsets: Any = [TopicPartition(topic, 0, 5), TopicPartition(topic, 1, 5)]
+    helper.commit(offsets=offsets, asynchronous=False)
+    helper.close()
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    deleted = admin.delete_records([TopicPartition(topic, 0, 12)])
+    [future.result(10) for future in deleted.values()]
+    log = ListLog()
+    intake = group.member("one", log)
+    seen: list[tuple[int, int]] = []
+
+    def told(times: int) -> bool:
+        seen.extend((m.partition(), m.offset()) for m in drive(intake))
+        return len(log.said("offsets-lost")) >= times
+
+    await_true(lambda: told(1), "the loss is said")
+    assert intake.lost_offsets == {topic}
+    intake.block(frozenset({topic}))
+    intake.block(frozenset())
+    await_true(lambda: told(2), "the loss is said again when the topic is tried again")
+    assert {partition for partition, _offset in seen} <= {1}, "nothing of the lost partition is read or skipped"
+    assert not {offset for _partition, offset in seen if offset < 5}
+
+
+@pytest.mark.parametrize("planted", [False, True], ids=["captured", "planted"])
+def test_r2_the_broker_refuses_offsets_of_an_older_group(
+    kafka: Broker, group: Any, unique: Unique, planted: bool
+) -> None:
+    """`planted` asks for the metadata at commit, after the partition went: the broker takes it, and both answered."""
+    settings = KafkaSettings(bootstrap=kafka.bootstrap)
+    produce(kafka.bootstrap, group.topic, [b"x"] * 10, partitions=2)
+    one = group.member("one", ListLog())
+    batch: list[Any] = []
+
+    def collected() -> bool:
+        found = one.collect(1_000, 0.1)
+        if found:
+            batch.append(found)
+        return bool(found)
+
+    await_true(collected, "a batch")
+    two = group.member("two", ListLog())
+    await_true(lambda: drive(one, two) is None or len(held(two)) == 1 == len(held(one)), "a partition moved")
+    (moved,) = held(two)
+    late = one._consumer.consumer_group_metadata() if planted else batch[0].metadata
+    producer = open_producer(settings, unique("r2"), Deadline(10))
+    producer.begin()
+    offsets = [TopicPartition(group.topic, moved, 5)]
+    if planted:
+        producer.send_offsets(offsets, late, Deadline(5))
+        producer.commit(Deadline(5))
+    else:
+        with pytest.raises(Abortable, match="ILLEGAL_GENERATION"):
+            producer.send_offsets(offsets, late, Deadline(5))
+    producer.discard()
+    assert group.settled, "the intake had asked for it to be settled before the partition went"

@@ -1,0 +1,123 @@
+"""Following a topic shows committed records as they come, from where it was told, and leaves no trace."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from muse_stream.demo.broker import Broker
+from muse_stream.errors import Fatal
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream import client, tail
+from muse_stream.stream.tail import Record, Start, follow
+
+
+@pytest.fixture
+def settings(kafka: Broker) -> KafkaSettings:
+    return KafkaSettings(bootstrap=kafka.bootstrap)
+
+
+def put(settings: KafkaSettings, topic: str, *values: str, partition: int = 0) -> None:
+    producer = client.producer(settings, **{"enable.idempotence": False, "linger.ms": 0})
+    for value in values:
+        producer.produce(topic, value.encode(), partition=partition, headers=[("muse.reason", "test"), ("empty", None)])
+    assert producer.flush(20) == 0
+
+
+class Follower:
+    """Follows in a thread and lets a test wait for records."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, start: Start | int) -> None:
+        self.records: list[Record] = []
+        self._grown = threading.Condition()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(settings, topic, start))
+        self._thread.start()
+
+    def _run(self, settings: KafkaSettings, topic: str, start: Start | int) -> None:
+        for records in follow(settings, topic, start, stop=self._stopped.is_set):
+            with self._grown:
+                self.records += records
+                self._grown.notify_all()
+
+    def saw(self, count: int) -> list[str]:
+        with self._grown:
+            assert self._grown.wait_for(lambda: len(self.records) >= count, 20), self.records
+        return [(record.value or b"").decode() for record in self.records]
+
+    def __enter__(self) -> "Follower":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+def values(settings: KafkaSettings, topic: str, start: Start | int) -> list[str]:
+    records = [record for some in follow(settings, topic, start, until_end=True) for record in some]
+    return [(record.value or b"").decode() for record in records]
+
+
+def test_beginning_end_and_a_number_back(settings: KafkaSettings, make_topic: Callable[..., str]) -> None:
+    topic = make_topic("scores")
+    put(settings, topic, "a", "b", "c")
+    assert values(settings, topic, "beginning") == ["a", "b", "c"]
+    assert values(settings, topic, 2) == ["b", "c"]
+    assert values(settings, topic, 99) == ["a", "b", "c"]
+    assert values(settings, topic, "end") == []
+
+
+def test_record_is_shown_whole(settings: KafkaSettings, make_topic: Callable[..., str]) -> None:
+    topic = make_topic("dlq", partitions=2)
+    put(settings, topic, "x", partition=1)
+    (records,) = follow(settings, topic, "beginning", until_end=True)
+    (record,) = records
+    assert (record.partition, record.offset, record.key, record.value) == (1, 0, None, b"x")
+    assert record.headers == (("muse.reason", b"test"), ("empty", None))
+    assert record.timestamp > 1_600_000_000_000
+
+
+def test_new_records_come_and_uncommitted_ones_do_not(
+    settings: KafkaSettings, make_topic: Callable[..., str], unique: Callable[[str], str]
+) -> None:
+    topic = make_topic("scores")
+    put(settings, topic, "first")
+    with Follower(settings, topic, "beginning") as follower:
+        assert follower.saw(1) == ["first"]
+        producer = client.producer(settings, **{"transactional.id": unique("tail")})
+        producer.init_transactions(20)
+        for value, commit in (("aborted", False), ("committed", True)):
+            producer.begin_transaction()
+            producer.produce(topic, value.encode())
+            assert producer.flush(10) == 0
+            producer.commit_transaction(10) if commit else producer.abort_transaction(10)
+        assert follower.saw(2) == ["first", "committed"]
+
+
+def test_partitions_added_later_are_followed_from_their_first_record(
+    settings: KafkaSettings, make_topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from confluent_kafka.cimpl import NewPartitions
+
+    monkeypatch.setattr(tail, "REFRESH_S", 0.1)
+    topic = make_topic("scores")
+    with Follower(settings, topic, "end") as follower:
+        put(settings, topic, "old partition")
+        grown = client.admin(settings).create_partitions([NewPartitions(topic, 2)])
+        grown[topic].result(20)
+        put(settings, topic, "new partition", partition=1)
+        assert sorted(follower.saw(2)) == ["new partition", "old partition"]
+
+
+def test_leaves_no_group_behind(settings: KafkaSettings, make_topic: Callable[..., str]) -> None:
+    topic = make_topic("scores")
+    put(settings, topic, "a")
+    values(settings, topic, "beginning")
+    groups = client.admin(settings).list_consumer_groups().result(20).valid
+    assert [group.group_id for group in groups if group.group_id == "muse-stream-reader"] == []
+
+
+def test_missing_topic_is_said(settings: KafkaSettings, unique: Callable[[str], str]) -> None:
+    with pytest.raises(Fatal, match="there is no topic"):
+        list(follow(settings, unique("absent"), "beginning", until_end=True))

@@ -20,6 +20,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 INPUT = "features"
 OPSET = 15
@@ -52,7 +53,8 @@ def linear(table: Table, label: NDArray[np.int64]) -> bytes:
     # A column without any value would be dropped by the imputer, and the file would then ask for fewer features.
     imputer = SimpleImputer(strategy="median", keep_empty_features=True)
     model = make_pipeline(imputer, StandardScaler(), LogisticRegression(max_iter=300))
-    with warnings.catch_warnings():
+    # One BLAS thread, as above: how two threads share a sum may depend on how busy the machine is.
+    with threadpool_limits(1), warnings.catch_warnings():
         # A regression that has not quite settled is a legitimate expert; its scores are mapped to the reference anyway.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(table, label)

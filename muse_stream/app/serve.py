@@ -24,7 +24,7 @@ from muse_stream.errors import MuseError, StoreError
 from muse_stream.models import ModelCache
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import failpoints, mortality
-from muse_stream.stream.intake import Log
+from muse_stream.stream.log import Log
 from muse_stream.stream.records import Role, Scorer
 from muse_stream.stream.slot import SlotName, open_worker
 from muse_stream.stream.supervisor import LEAVE, LONGEST_BACKOFF_S, Supervisor

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from muse_stream.errors import Retriable
-from muse_stream.stream.intake import Log
+from muse_stream.stream.log import Log
 from muse_stream.stream.records import Topology
 
 RETRY_S = 5.0

@@ -11,28 +11,18 @@ In: topics. Out: `Collected` batches with the group metadata they were polled un
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from muse_stream.errors import Fatal
-from muse_stream.stream import client
 from muse_stream.stream.deadline import Deadline
+from muse_stream.stream.log import Log
 from muse_stream.stream.records import TopicPartitionKey
+from muse_stream.stream.starting import StartingOffsets
 
-COMMITTED_S = 20.0
-"""How long to ask for committed offsets: a dead worker's open transaction hides them for its timeout plus the scan."""
 IDLE_POLL_S = 0.1
 LOST_OFFSETS = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
-
-
-class Log(Protocol):
-    """What this package asks of a log: an event's name and its facts."""
-
-    def debug(self, event: str, **facts: Any) -> object: ...  # noqa: D102
-    def info(self, event: str, **facts: Any) -> object: ...  # noqa: D102
-    def warning(self, event: str, **facts: Any) -> object: ...  # noqa: D102
-    def error(self, event: str, **facts: Any) -> object: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,8 +36,8 @@ class Collected:
 class Intake:
     """A consumer group member. `settle(lost)` must leave nothing in flight: committed, or given up when `lost`."""
 
-    def __init__(self, consumer: Consumer, settle: Callable[[bool], None], log: Log) -> None:
-        self._consumer, self._settle, self._log = consumer, settle, log
+    def __init__(self, consumer: Consumer, offsets: StartingOffsets, settle: Callable[[bool], None], log: Log) -> None:
+        self._consumer, self._offsets, self._settle, self._log = consumer, offsets, settle, log
         self._floor: dict[TopicPartitionKey, int] = {}
         self._handed: dict[TopicPartitionKey, int] = {}
         self._blocked: frozenset[str] = frozenset()
@@ -123,6 +113,7 @@ class Intake:
     def close(self) -> None:
         """Close the consumer; a static member keeps its place for its session."""
         self._consumer.close()
+        self._offsets.close()
 
     def lag(self) -> int:
         """Return records known to wait in assigned partitions, from cached watermarks; no request is sent."""
@@ -190,7 +181,7 @@ class Intake:
         self._consumer.incremental_unassign(partitions)
 
     def _assign(self, partitions: list[TopicPartition]) -> None:
-        starts = self._starts(partitions)
+        starts = self._offsets.starts(partitions)
         for start in starts:
             key = (start.topic, start.partition)
             floor = self._floor.get(key)
@@ -202,40 +193,6 @@ class Intake:
         # a partition comes back as it went: paused, though its topic may have been freed in the meantime
         self._consumer.resume([start for start in starts if start.topic not in self._blocked])
         self._consumer.pause([start for start in starts if start.topic in self._blocked])
-
-    def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        starts = []
-        for answer in self._ask_committed(partitions):
-            offset = answer.offset
-            if offset < 0:
-                offset = OFFSET_BEGINNING
-                self._warn_when_old(answer)
-            starts.append(TopicPartition(answer.topic, answer.partition, offset))
-        return starts
-
-    def _ask_committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        deadline = Deadline(COMMITTED_S)
-        plain = [TopicPartition(p.topic, p.partition) for p in partitions]
-        while True:
-            try:
-                answers = self._consumer.committed(plain, timeout=min(2.0, max(deadline.left_s, 0.1)))
-            except KafkaException as error:
-                problem: object = client.typed(error)
-            else:
-                problem = next((answer.error for answer in answers if answer.error), None)
-                if problem is None:
-                    return answers
-            if deadline.over:
-                raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}")
-
-    def _warn_when_old(self, partition: TopicPartition) -> None:
-        try:
-            low, _high = self._consumer.get_watermark_offsets(partition, timeout=2.0)
-        except KafkaException:
-            return
-        if low > 0:
-            # an expired commit looks like a new topic; records before `low` are gone either way
-            self._log.warning("starts-without-commit", topic=partition.topic, partition=partition.partition, low=low)
 
 
 def joined(metadata: Any) -> bool:

@@ -2,8 +2,8 @@
 
 In: where Kafka is, who this slot is, and a source of compiled generations. Out: a `Worker` ready to run.
 Law: a slot's names are stable across restarts: the group instance (a static member) and the two transactional ids,
-which share the prefix `muse-<group>`, so that one prefixed ACL covers them. A successor that bears the names ends what its
-predecessor left open.
+which share the prefix `muse-<group>`, so that one prefixed ACL covers them. A successor that bears the names ends what
+its predecessor left open.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,10 @@ from muse_stream.stream import client
 from muse_stream.stream.committer import Committed, Committer
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.failpoints import Failpoint
-from muse_stream.stream.intake import Intake, Log
+from muse_stream.stream.intake import Intake
+from muse_stream.stream.log import Log
 from muse_stream.stream.records import Role, Scorer
+from muse_stream.stream.starting import StartingOffsets
 from muse_stream.stream.transaction import open_producer
 from muse_stream.stream.worker import Limits, Meter, Worker
 
@@ -70,7 +72,8 @@ def open_worker(
             "max.poll.interval.ms": MAX_POLL_MS,
             "topic.metadata.refresh.interval.ms": 5_000,
         }
-        return Intake(client.consumer(settings, **names, **group), settle, log)
+        lookup = client.consumer(settings, **{"group.id": name.group})
+        return Intake(client.consumer(settings, **names, **group), StartingOffsets(lookup, log), settle, log)
 
     def committer(landed: Callable[[Committed], None]) -> Committer:
         return Committer(

@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from muse_stream.stream.intake import Log
+from muse_stream.stream.log import Log
 
 DRAIN_S = 10.0
 QUIET_S = 10.0
@@ -116,8 +116,10 @@ class Supervisor:
     def _hear(self) -> None:
         for child in self._children:
             with contextlib.suppress(EOFError, ConnectionError):
-                while child.pipe.poll():
-                    child.ready = child.pipe.recv() == "ready" or child.ready
+                while child.pipe.poll() and child.pipe.recv() == "ready":
+                    child.ready = True
+                    if child.slot is None:
+                        self._log.info("spare-ready", pid=child.process.pid)
 
     def _reap(self) -> None:
         for child in [c for c in self._children if not c.process.is_alive()]:

@@ -27,8 +27,9 @@ from muse_stream.stream.corner import TOPIC_FAULTS, Corner
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.failpoints import Failpoint, nothing
 from muse_stream.stream.gate import TopicGate
-from muse_stream.stream.intake import Collected, Intake, Log
+from muse_stream.stream.intake import Collected, Intake
 from muse_stream.stream.linger import AdaptiveLinger
+from muse_stream.stream.log import Log
 from muse_stream.stream.publish import publish
 from muse_stream.stream.records import RawBatch, Scorer
 

@@ -1,0 +1,65 @@
+"""Where a partition starts: what its group has committed.
+
+In: partitions. Out: the same with explicit offsets.
+Law: `committed()` is asked until it answers, for stable offsets only (librdkafka does so under
+`isolation.level=read_committed`); a partition without any starts at its beginning. It is asked through a consumer that
+never joins the group: a member's own request would wait behind its JoinGroup, which the broker answers only when every
+other member has joined, and a dead static member is waited for until its session ends.
+"""
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from muse_stream.errors import Fatal
+from muse_stream.stream import client
+from muse_stream.stream.deadline import Deadline
+from muse_stream.stream.log import Log
+
+COMMITTED_S = 20.0
+"""How long to ask: a dead worker's open transaction hides the offsets for its timeout plus the broker's scan."""
+ASK_S = 2.0
+
+
+class StartingOffsets:
+    """Looks offsets up; `lookup` has the group's id and never subscribes."""
+
+    def __init__(self, lookup: Consumer, log: Log) -> None:
+        self._lookup, self._log = lookup, log
+
+    def starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time."""
+        starts = []
+        for answer in self._committed(partitions):
+            offset = answer.offset
+            if offset < 0:
+                offset = OFFSET_BEGINNING
+                self._warn_when_old(answer)
+            starts.append(TopicPartition(answer.topic, answer.partition, offset))
+        return starts
+
+    def close(self) -> None:
+        """Let the consumer go."""
+        self._lookup.close()
+
+    def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        deadline = Deadline(COMMITTED_S)
+        plain = [TopicPartition(p.topic, p.partition) for p in partitions]
+        while True:
+            try:
+                answers = self._lookup.committed(plain, timeout=min(ASK_S, max(deadline.left_s, 0.1)))
+            except KafkaException as error:
+                problem: object = client.typed(error)
+            else:
+                problem = next((answer.error for answer in answers if answer.error), None)
+                if problem is None:
+                    return answers
+            if deadline.over:
+                raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}")
+
+    def _warn_when_old(self, partition: TopicPartition) -> None:
+        try:
+            low, _high = self._lookup.get_watermark_offsets(partition, timeout=ASK_S)
+        except KafkaException:
+            return
+        if low > 0:
+            # an expired commit looks like a new topic; records before `low` are gone either way
+            self._log.warning("starts-without-commit", topic=partition.topic, partition=partition.partition, low=low)

@@ -1,0 +1,115 @@
+"""Worker processes as an operator runs them: a supervisor process that tests may signal, and its workers to kill.
+
+In: a generation store, a role, a lane. Out: `Fleet`. Law: the processes are the product's own (`app.serve.run`); tests
+reach them by signals and by their log only.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from muse_stream import observe
+from muse_stream.app.serve import RunOptions, run
+from muse_stream.control import DirectoryStore
+from muse_stream.settings import KafkaSettings
+from muse_stream.spec import load_document
+from tests.integration.witness import until
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTED = re.compile(r"failpoint ([a-z-]+): ")
+
+
+def publish(document: Path, store: Path, *, spoil: str | None = None) -> int:
+    """Make a document the current generation, one of its files spoilt before that; returns its number."""
+    directory = DirectoryStore(store)
+    number = directory.publish(load_document(document))
+    if spoil:
+        (path,) = (store / "generations" / f"{number:06}").rglob(spoil)
+        path.write_bytes(b"not what was published")
+    directory.move_current(directory.current(), number)
+    return number
+
+
+class Fleet:
+    """A running `run --role ROLE --workers N`."""
+
+    def __init__(
+        self, bootstrap: str, store: Path, role: str, lane: str, log: Path, *, workers: int = 2, **options: Any
+    ) -> None:
+        self.log = log
+        failpoints = options.pop("failpoints", "")
+        payload = {"store": str(store), "role": role, "lane": lane, "workers": workers, **options}
+        environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP": bootstrap, "MUSE_FAILPOINTS": failpoints}
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.integration.fleet", json.dumps(payload)],
+                cwd=ROOT,
+                env=environment,
+                stdout=out,
+                stderr=out,
+            )
+
+    def __enter__(self) -> "Fleet":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 15) -> int:
+        """Signal the supervisor and return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+    def slots(self) -> dict[int, int]:
+        """Slot -> process id of the worker that was given it last, if that process still lives."""
+        found = {}
+        for line in self.lines("slot"):
+            if psutil.pid_exists(line["pid"]):
+                found[line["number"]] = line["pid"]
+        return found
+
+    def kill(self, slot: int, number: int = signal.SIGKILL) -> int:
+        """Send a signal to a slot's worker; returns its process id."""
+        pid = self.slots()[slot]
+        os.kill(pid, number)
+        return pid
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """Return the log's lines with this event."""
+        found = []
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            if line.startswith("{"):
+                entry = json.loads(line)
+                if entry.get("event") == event:
+                    found.append(entry)
+        return found
+
+    def struck(self) -> list[str]:
+        """Return the failpoints that were hit, in order."""
+        return STARTED.findall(self.log.read_text(encoding="utf-8"))
+
+    def wait_serving(self, timeout_s: float = 60) -> None:
+        """Return when a worker has been assigned partitions."""
+        until(lambda: bool(self.lines("assigned")), timeout_s, lambda: self.log.read_text(encoding="utf-8")[-2000:])
+
+
+def main(payload: str) -> int:
+    """Be the supervisor process."""
+    options = json.loads(payload)
+    workers = options.pop("workers")
+    observe.configure(level="DEBUG", human=False)
+    chosen = RunOptions(Path(options.pop("store")), host="test", settings=KafkaSettings(), log_level="DEBUG", **options)
+    return run(chosen, workers)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

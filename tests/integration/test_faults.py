@@ -1,0 +1,205 @@
+"""Exactly once while workers are killed, stopped, added and removed; an independent reader counts."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muse_stream.demo.broker import Broker
+from tests.integration.bank import PARTITIONS, Bank
+from tests.integration.fleet import Fleet, publish
+from tests.integration.witness import Witness, broken_promises, until
+
+STEPS = ("after-poll", "after-produce", "after-flush", "after-send-offsets", "before-commit", "after-commit")
+Unique = Callable[[str], str]
+
+
+@pytest.fixture
+def bank(kafka: Broker, tmp_path: Path, unique: Unique, make_topic: Callable[..., str]) -> Bank:
+    """Two tenants with their topics."""
+    made = Bank(tmp_path / "bank", unique("bank"))
+    for topic in made.topics():
+        make_topic(name=topic, partitions=PARTITIONS)
+    return made
+
+
+class Feeder:
+    """Produces events at a steady pace until told to stop."""
+
+    def __init__(self, bank: Bank, bootstrap: str, per_s: int = 1000) -> None:
+        self._bank, self._bootstrap, self._per_s = bank, bootstrap, per_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.counts: Counter[tuple[str, int]] = Counter()
+
+    def __enter__(self) -> "Feeder":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+    def send(self, count: int) -> None:
+        """Send some at once."""
+        events = self._bank.events(count)
+        self._bank.produce(self._bootstrap, events)
+        self.counts.update((self._bank.topic("events", tenant), partition) for tenant, partition, _ in events)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.2):
+            self.send(self._per_s // 5)
+
+
+def live_witness(bank: Bank, bootstrap: str) -> Witness:
+    return Witness(bootstrap, bank.topics(["scores"]), bank.topics(["dlq"]), PARTITIONS, "score.avsc")
+
+
+def shadow_witness(bank: Bank, bootstrap: str) -> Witness:
+    return Witness(bootstrap, bank.topics(["audit"]), [], PARTITIONS, "audit.avsc")
+
+
+def test_an_answer_comes_within_three_seconds_of_a_kill(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
+    """kill -9 of the only worker: the spare takes its slot over, and its partitions answer again."""
+    publish(bank.document(), tmp_path / "store")
+    feeder = Feeder(bank, kafka.bootstrap, per_s=500)
+    with (
+        Fleet(kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", workers=1) as live,
+        live_witness(bank, kafka.bootstrap) as witness,
+        feeder,
+    ):
+        witness.wait_for(500, 60)
+        spare_is_warm(live)
+        live.kill(0)
+        killed = time.monotonic()
+        newest = feeder_mark(witness)
+        until(lambda: answers_after(witness, newest), 10, lambda: "no answer after the kill")
+        took = time.monotonic() - killed
+    assert took < 3.0, f"{took:.2f} s"
+
+
+def feeder_mark(witness: Witness) -> int:
+    """Return how many answers had been seen."""
+    return len(witness.seen)
+
+
+def answers_after(witness: Witness, mark: int) -> bool:
+    """Whether every partition that had answers before the mark has one after it."""
+    before = {one.source[:2] for one in witness.seen[:mark]}
+    return before <= {one.source[:2] for one in witness.seen[mark:]}
+
+
+def spare_is_warm(fleet: Fleet) -> None:
+    """Wait until the spare has said so (the supervisor's log names it)."""
+    until(lambda: bool(fleet.lines("spare-ready")), 60, lambda: "no spare")
+
+
+def test_nothing_is_lost_or_doubled_while_workers_are_killed(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
+    """At least 25 kills of live and shadow workers, at every step of a transaction and at random moments."""
+    publish(bank.document(), tmp_path / "store")
+    strike = ",".join(f"{step}=kill:0.006" for step in STEPS)
+    shared: dict[str, Any] = {"longest_backoff_s": 1.0, "failpoints": strike}
+    feeder = Feeder(bank, kafka.bootstrap)
+    random.seed(7)
+    with (
+        Fleet(kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", **shared) as live,
+        Fleet(kafka.bootstrap, tmp_path / "store", "shadow", bank.name, tmp_path / "shadow.log", **shared) as shadow,
+        live_witness(bank, kafka.bootstrap) as scores,
+        shadow_witness(bank, kafka.bootstrap) as audit,
+    ):
+        with feeder:
+            end = time.monotonic() + 100
+            while time.monotonic() < end and not enough(live, shadow):
+                fleet, witness = random.choice([(live, scores), (shadow, audit)])
+                witness.wait_for(len(witness.seen) + 500, 60)  # a kill without progress in between proves little
+                with suppress(ProcessLookupError, IndexError):  # a failpoint may have been faster
+                    os.kill(random.choice([*fleet.slots().values()]), signal.SIGKILL)
+        struck = Counter(live.struck() + shadow.struck())
+        kills = len(live.lines("worker-ended")) + len(shadow.lines("worker-ended"))
+        total = sum(feeder.counts.values())
+        scores.wait_for(total, 90)
+        audit.wait_for(total, 90)
+    assert kills >= 25, (kills, struck)
+    assert set(struck) == set(STEPS), struck
+    assert broken_promises(scores.seen, dict(feeder.counts)) == []
+    assert broken_promises(audit.seen, dict(feeder.counts)) == []
+
+
+def enough(*fleets: Fleet) -> bool:
+    """Whether there were 25 kills, and every step of a transaction was struck."""
+    kills = sum(len(fleet.lines("worker-ended")) for fleet in fleets)
+    return kills >= 26 and {step for fleet in fleets for step in fleet.struck()} == set(STEPS)
+
+
+def test_scaling_out_and_in_loses_nothing(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
+    """1 -> 3 -> 2 workers under load; a removed worker leaves the group, so nothing waits for its session."""
+    publish(bank.document(), tmp_path / "store")
+    feeder = Feeder(bank, kafka.bootstrap)
+    with (
+        Fleet(kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", workers=1) as live,
+        live_witness(bank, kafka.bootstrap) as witness,
+    ):
+        with feeder:
+            witness.wait_for(1000, 60)
+            for count in (2, 3):
+                live.process.send_signal(signal.SIGTTIN)
+                until(partial(serves_with, live, count), 60, lambda: "the new worker got no partitions")
+            live.process.send_signal(signal.SIGTTOU)
+            until(lambda: len(live.slots()) == 2, 30, lambda: "the worker did not leave")
+            mark = len(witness.seen)
+            left = time.monotonic()
+            until(lambda: answers_after(witness, mark), 10, lambda: "partitions wait for the session of who left")
+            took = time.monotonic() - left
+        witness.wait_for(sum(feeder.counts.values()), 60)
+        assert live.stop() == 0
+    assert took < 6.0, f"{took:.1f} s"
+    assert broken_promises(witness.seen, dict(feeder.counts)) == []
+
+
+def assignments(fleet: Fleet, slot: int) -> int:
+    """How often a slot was assigned partitions."""
+    return sum(line["slot"] == slot and line["partitions"] > 0 for line in fleet.lines("assigned"))
+
+
+def serves_with(fleet: Fleet, count: int) -> bool:
+    """Whether so many slots were assigned partitions."""
+    return len(serving(fleet)) >= count
+
+
+def serving(fleet: Fleet) -> set[int]:
+    """Slots that were assigned at least one partition."""
+    return {line["slot"] for line in fleet.lines("assigned") if line["partitions"]}
+
+
+def test_a_worker_that_slept_past_its_session_commits_nothing_old(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
+    """SIGSTOP beyond session and transaction timeout, another goes on, SIGCONT: the zombie's batch is refused."""
+    publish(bank.document(), tmp_path / "store")
+    feeder = Feeder(bank, kafka.bootstrap, per_s=500)
+    with (
+        Fleet(kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log") as live,
+        live_witness(bank, kafka.bootstrap) as witness,
+    ):
+        with feeder:
+            until(lambda: len(serving(live)) == 2, 60, lambda: "two workers")
+            witness.wait_for(500, 30)
+            live.kill(0, signal.SIGSTOP)
+            before = assignments(live, 1)
+            until(lambda: assignments(live, 1) > before, 40, lambda: "the other worker did not take over")
+            mark = len(witness.seen)
+            until(lambda: answers_after(witness, mark), 20, lambda: "the other worker does not answer for both")
+            live.kill(0, signal.SIGCONT)
+            until(lambda: bool(live.lines("lost")), 40, lambda: "the sleeper did not learn of it")
+            back = assignments(live, 0)
+            until(lambda: assignments(live, 0) > back, 40, lambda: "the sleeper did not come back")
+        witness.wait_for(sum(feeder.counts.values()), 60)
+        assert live.stop() == 0
+    assert broken_promises(witness.seen, dict(feeder.counts)) == []

@@ -6,17 +6,15 @@ In: the environment. Out: `with broker() as kafka:` a broker whose `bootstrap` a
      and has the image or can pull it;
   3. Kafka's own jars on the local JVM.
 Law: never a substitute for Kafka, and always a word about which rung was taken and why no higher one. However the
-command ends, a broker that was started here is stopped and its ports and folder are released.
+command ends, a broker that was started here is stopped and its ports and folder are released: not by a signal handler
+(an exception out of one can meet a lock that is then never released) but by a process that waits for our end.
 """
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 from muse_stream.demo.container_kafka import ContainerKafka, unavailable
@@ -78,8 +76,13 @@ def broker(say: Say = print) -> Iterator[Broker]:
     if bootstrap := os.environ.get("MUSE_KAFKA_BOOTSTRAP", "").strip():
         yield _own_cluster(bootstrap, say)
         return
-    with _sigterm_unwinds():
-        yield from _started(say)
+    ours = _choose(say)
+    try:
+        ours.start()
+        say(f"kafka: {ours.rung}, {ours.bootstrap}")
+        yield ours
+    finally:
+        ours.close()
 
 
 def prepare(say: Say = print) -> None:
@@ -92,16 +95,6 @@ def prepare(say: Say = print) -> None:
         return
     chosen = _choose(say)
     say(f"kafka: the broker will be a {chosen.rung}")
-
-
-def _started(say: Say) -> Iterator[Broker]:
-    ours = _choose(say)
-    try:
-        ours.start()
-        say(f"kafka: {ours.rung}, {ours.bootstrap}")
-        yield ours
-    finally:
-        ours.close()
 
 
 def _choose(say: Say) -> LocalKafka | ContainerKafka:
@@ -132,24 +125,6 @@ def _own_cluster(bootstrap: str, say: Say) -> Broker:
 def _check_checkout() -> None:
     if not (PROJECT / "deploy/kafka/pom.xml").exists():
         raise NoBroker("deploy/kafka is not beside the package: run from a clone, or set MUSE_KAFKA_BOOTSTRAP")
-
-
-@contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, unless the program has its own idea of it."""
-    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if not mine:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

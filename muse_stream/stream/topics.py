@@ -112,12 +112,13 @@ def plan(document: Document, existing: Mapping[str, Existing], options: Options 
     sizes = {name: _event_bytes(document, existing.get(name)) for name in widths}
     changes: list[Change] = []
     for need in needs:
+        size: int | None
         if need.kind == "events":
             width, size = widths[need.name], sizes[need.name]
         else:
             width = options.output_partitions or max(widths[source] for source in need.sources)
             size = max(BROKER_MAX_MESSAGE, *(sizes[source] + HEADROOM for source in need.sources))
-            size = size if need.kind in ("dlq", "unknown") else 0
+            size = size if need.kind in ("dlq", "unknown") else None
         there = existing.get(need.name)
         changes += (
             [_creation(need, width, size, options)] if there is None else _repairs(need, there, width, size, options)
@@ -131,18 +132,18 @@ def _event_bytes(document: Document, there: Existing | None) -> int:
     return (there.number("max.message.bytes") or BROKER_MAX_MESSAGE) if there else wanted
 
 
-def _creation(need: Needed, width: int, size: int, options: Options) -> Change:
+def _creation(need: Needed, width: int, size: int | None, options: Options) -> Change:
     config: dict[str, str] = {}
     if options.min_isr is not None:
         config["min.insync.replicas"] = str(options.min_isr)
     if options.retention_ms is not None:
         config["retention.ms"] = str(options.retention_ms)
-    if size > BROKER_MAX_MESSAGE:
+    if size is not None:  # said even where it is Kafka's default: the cluster's own default may be another
         config["max.message.bytes"] = str(size)
     return Change("create", need.name, need.kind, "does not exist", width, config)
 
 
-def _repairs(need: Needed, there: Existing, width: int, size: int, options: Options) -> list[Change]:
+def _repairs(need: Needed, there: Existing, width: int, size: int | None, options: Options) -> list[Change]:
     settings: dict[str, str] = {}
     reasons: list[str] = []
 

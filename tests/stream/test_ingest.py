@@ -1,5 +1,6 @@
 """Events arrive complete, in order, in the partition their key says, at the rate asked for."""
 
+import random
 import threading
 import time
 from collections import defaultdict
@@ -93,7 +94,7 @@ def test_rate_that_sends_nothing_is_refused(settings: KafkaSettings, rate: float
 def test_refused_event_is_an_error_with_its_reason(settings: KafkaSettings, make_topic: Callable[..., str]) -> None:
     topic = make_topic("events", **{"max.message.bytes": "1000"})
     with pytest.raises(Fatal, match=f"{topic}: MSG_SIZE_TOO_LARGE"):
-        Ingest(settings, topic).run([Chunk([b"x" * 5000], [None])])
+        Ingest(settings, topic).run([Chunk([random.Random(5).randbytes(5000)], [None])])
 
 
 def test_event_of_many_megabytes_is_for_the_topic_to_refuse(

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from confluent_kafka.cimpl import NewPartitions
 
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Fatal
@@ -98,14 +99,13 @@ def test_new_records_come_and_uncommitted_ones_do_not(
 def test_partitions_added_later_are_followed_from_their_first_record(
     settings: KafkaSettings, make_topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from confluent_kafka.cimpl import NewPartitions
-
     monkeypatch.setattr(tail, "REFRESH_S", 0.1)
     topic = make_topic("scores")
-    with Follower(settings, topic, "end") as follower:
-        put(settings, topic, "old partition")
-        grown = client.admin(settings).create_partitions([NewPartitions(topic, 2)])
-        grown[topic].result(20)
+    put(settings, topic, "old partition")
+    with Follower(settings, topic, 1) as follower:
+        follower.saw(1)
+        admin = client.admin(settings)
+        admin.create_partitions([NewPartitions(topic, 2)])[topic].result(20)
         put(settings, topic, "new partition", partition=1)
         assert sorted(follower.saw(2)) == ["new partition", "old partition"]
 
@@ -114,7 +114,8 @@ def test_leaves_no_group_behind(settings: KafkaSettings, make_topic: Callable[..
     topic = make_topic("scores")
     put(settings, topic, "a")
     values(settings, topic, "beginning")
-    groups = client.admin(settings).list_consumer_groups().result(20).valid
+    admin = client.admin(settings)
+    groups = admin.list_consumer_groups().result(20).valid
     assert [group.group_id for group in groups if group.group_id == "muse-stream-reader"] == []
 
 

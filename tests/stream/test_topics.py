@@ -1,5 +1,7 @@
 """The plan names every topic a document needs, and touches nothing that only a person may decide."""
 
+import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,7 +105,7 @@ def test_what_only_a_person_can_decide_is_a_warning(document: Document) -> None:
     existing["muse.audit.acme"] = Existing(4, 1, {"min.insync.replicas": "2"})
     changes = plan(document, existing, Options(replication=3))
     assert {change.action for change in changes} == {"warn"}
-    said = {change.topic: [] for change in changes} | {}  # type: dict[str, list[str]]
+    said: dict[str, list[str]] = defaultdict(list)
     for change in changes:
         said[change.topic].append(change.why)
     assert any("2 partitions where its event topic has 4" in why for why in said["muse.scores.acme"])
@@ -120,6 +122,12 @@ def test_many_small_output_topics_in_a_lane_are_warned_about(document: Document)
     assert "36 partitions in 12 topics" in warnings[0]
     shared = many.model_copy(update={"topics": Topics(scores="muse.scores.{lane}")})
     assert [change for change in plan(shared, {}, Options(partitions=3)) if change.action == "warn"] == []
+
+
+def test_limits_below_the_default_are_said_all_the_same(document: Document) -> None:
+    small = document.model_copy(update={"limits": document.limits.model_copy(update={"max_event_bytes": 1000})})
+    sizes = {c.topic: int(c.config.get("max.message.bytes", 0)) for c in plan(small, {})}
+    assert sizes["muse.dlq.acme"] == sizes["muse.events.acme"] + HEADROOM == BROKER_MAX_MESSAGE + HEADROOM
 
 
 def renamed(document: Document, unique: Callable[[str], str]) -> Document:
@@ -151,7 +159,9 @@ def test_real_cluster_becomes_what_was_planned(document: Document, kafka: Broker
     assert plan(document, existing, options) == []
     changes = plan(document, existing, Options(retention_ms=-1))
     cluster.carry_out(admin, changes, Options())
-    assert {one.config["retention.ms"] for one in cluster.survey(admin, names).values()} == {"-1"}
+    deadline = time.monotonic() + 20  # brokers learn of a setting a moment after it was accepted
+    while {one.config["retention.ms"] for one in cluster.survey(admin, names).values()} != {"-1"}:
+        assert time.monotonic() < deadline
 
 
 def test_second_creator_is_no_error_and_every_refusal_is_named(kafka: Broker, unique: Callable[[str], str]) -> None:

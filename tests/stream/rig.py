@@ -66,6 +66,19 @@ class Ledger:
         await_true(lambda: self._take(0.1) >= count, f"{count} records on {self.topics}", timeout_s)
         return self
 
+    def to_end(self) -> "Ledger":
+        """Read all that is committed now."""
+        places = [TopicPartition(t, p) for t, count in self.topics.items() for p in range(count)]
+        ends = [self._consumer.get_watermark_offsets(place, timeout=10)[1] for place in places]
+
+        def reached() -> bool:
+            self._take(0.05)
+            at = self._consumer.position(places)
+            return all(end == 0 or place.offset >= end for place, end in zip(at, ends, strict=True))
+
+        await_true(reached, "the end of the topics")
+        return self
+
     def _take(self, timeout_s: float) -> int:
         for message in self._consumer.consume(10_000, timeout_s):
             error = message.error()
@@ -114,7 +127,7 @@ def open_intake(
 
 
 def headers_of(message: Message) -> dict[str, bytes]:
-    return {str(name): bytes(value) for name, value in message.headers() or [] if isinstance(value, bytes)}
+    return {name: value for name, value in dict(message.headers() or []).items() if isinstance(value, bytes)}
 
 
 def source(message: Message) -> Source:

@@ -193,7 +193,9 @@ class Group:
         self.members: list[Intake] = []
 
     def member(self, instance: str, log: ListLog) -> Intake:
-        intake = open_intake(self._bootstrap, self._group, self.settled.append, log, overrides={"group.instance.id": instance})
+        intake = open_intake(
+            self._bootstrap, self._group, self.settled.append, log, overrides={"group.instance.id": instance}
+        )
         intake.subscribe([self._topic])
         self.members.append(intake)
         return intake

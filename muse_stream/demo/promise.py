@@ -1,0 +1,99 @@
+"""Did an alert rate move by more than its sampling error? The demo's one statistical test.
+
+In: windows of one tenant's events, each event with an alert (0 or 1) or a difference of two alerts, and the entities
+(customer, terminal) it belongs to. Out: `Move`: how far a rate moved, its standard error, whether that is allowed.
+
+A rate is a mean over events, so every event has an *influence* on it: (alert - rate) / n, with the sign of its window.
+The calibration sample has one too: a map puts the promised share of *its* sample above a threshold, so what the sample
+happened to hold shifts every later rate, by the opposite amount. Influences of all windows are added up per entity
+before they are squared: events of one customer, or at one skimmed terminal, come in herds, and errors that take them
+for independent are two to three times too small (measured on the synthetic stream: the root mean square of z is 1.7
+for single events and 1.1 for entities). With two kinds of entities the sum is that of Cameron, Gelbach and Miller
+(2011, "Robust inference with multiway clustering"): V(first) + V(second) - V(both). Events that two windows share, and
+two models that score the same events, need no formula of their own: their influences meet in the same sum.
+
+Law: a move is allowed up to LIMIT = 4 standard errors. For a normal error that is a false alarm in 16,000 tests. Over
+855 windows of 1 week of the synthetic stream (another seed's worth of time, five tenants, alert rates of 5, 10 and
+35 %) the largest |z| at 5 and 10 % was 3.4; without MUSE it is above 10 for every tenant.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LIMIT = 4.0
+"""Standard errors that a rate may move."""
+
+Rows = NDArray[np.int64]
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Term:
+    """One window's part in a move."""
+
+    rows: Rows
+    """[n] which events, as rows of the stream."""
+    values: Values
+    """[n] what each adds to the mean: an alert (0 or 1), or a difference of two."""
+    sign: float = 1.0
+    error_only: bool = False
+    """A calibration sample: it shifts the result by chance, but is no part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How far a rate moved."""
+
+    by: float
+    error: float
+    """Standard error of `by`."""
+
+    @property
+    def allowed(self) -> float:
+        """The largest move that chance explains."""
+        return LIMIT * self.error
+
+    @property
+    def kept(self) -> bool:
+        """Whether the move is no larger than that."""
+        return abs(self.by) <= self.allowed
+
+    @property
+    def z(self) -> float:
+        """The move in standard errors."""
+        return self.by / self.error if self.error else (np.inf if self.by else 0.0)
+
+
+def move(terms: Sequence[Term], entities: Sequence[NDArray[np.int64]]) -> Move:
+    """Add up the means of the terms; the error comes from all of them.
+
+    `entities`: for each kind (at most two) the entity of every row of the stream, as a code. Raises ValueError for a
+    window without events: there is no rate to speak of.
+    """
+    if any(not len(term.rows) for term in terms):
+        raise ValueError("a window without events has no alert rate")
+    by = sum(term.sign * float(term.values.mean()) for term in terms if not term.error_only)
+    rows = np.concatenate([term.rows for term in terms])
+    influence = np.concatenate([term.sign * (term.values - term.values.mean()) / len(term.rows) for term in terms])
+    kinds = [kind[rows] for kind in entities]
+    return Move(by, float(np.sqrt(_variance(influence, rows, kinds))))
+
+
+def _variance(influence: Values, rows: Rows, kinds: Sequence[NDArray[np.int64]]) -> float:
+    """Return the variance of a sum of influences, never less than that of independent events."""
+    single = _clustered(influence, rows)
+    if not kinds:
+        return single
+    joint = _clustered(influence, kinds[0])
+    if len(kinds) > 1:
+        _, pair = np.unique(np.column_stack(kinds), axis=0, return_inverse=True)
+        joint = max(joint, joint + _clustered(influence, kinds[1]) - _clustered(influence, pair))
+    return max(single, joint)
+
+
+def _clustered(influence: Values, cluster: NDArray[np.int64]) -> float:
+    _, member = np.unique(cluster, return_inverse=True)
+    return float(np.square(np.bincount(member.reshape(-1), weights=influence)).sum())

@@ -1,0 +1,200 @@
+"""A guided run from nothing to a verdict.
+
+In: the synthetic stream, or a file and its mapping. Out: an exit code; the story on the terminal; with `as_json` the
+facts on stdout. Law: whatever happens, Ctrl-C included, the workers, the broker and the scratch folder are gone at the
+end; 0 only if every event was answered exactly once, in order, and no alert rate moved.
+"""
+
+import json
+import secrets
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from muse_stream.control import DirectoryStore
+from muse_stream.demo import comparison, configuration, periods, synthetic, table
+from muse_stream.demo.broker import Broker, Cluster, broker
+from muse_stream.demo.configuration import Tree
+from muse_stream.demo.feed import Feed
+from muse_stream.demo.findings import Findings, Totals, promotion
+from muse_stream.demo.follow import Follower
+from muse_stream.demo.ledger import Ledger
+from muse_stream.demo.scenario import Scenario
+from muse_stream.demo.screen import Screen
+from muse_stream.demo.stages import Machinery, Tour, Toured
+from muse_stream.demo.workers import running
+from muse_stream.operations import releases
+from muse_stream.operations.proving import verify
+from muse_stream.operations.sources import Configuration, open_configuration
+from muse_stream.operations.topics import prepare_topics
+from muse_stream.settings import KafkaSettings
+from muse_stream.spec import Document
+from muse_stream.stream import client
+from muse_stream.stream.topics import Options, needed
+from muse_stream.stream.verify import Report
+
+WORKERS = {"live": 2, "shadow": 1}
+PARTITIONS = 2
+"""Of every topic."""
+
+MakeScenario = Callable[[Path, Screen], Scenario]
+
+
+def run(*, events: Path | None = None, mapping: Path | None = None, as_json: bool = False) -> int:
+    """Run the guided demo and return its exit code: 0 when every promise was kept, 1 when one was broken.
+
+    `events`: a Parquet file of somebody's own transactions, described by `mapping` (default: the Fraud Detection
+    Handbook's columns); without it, the synthetic stream. `as_json` prints the facts as one JSON document on stdout and
+    tells the story on stderr. Raises MuseError for what stands in the way (no broker, a mapping that does not fit), and
+    lets KeyboardInterrupt through when everything is cleaned up.
+    """
+    screen = Screen(error=as_json)
+    with _sigterm_unwinds():
+        found = guided(_maker(events, mapping), screen)
+    table.show(found, screen)
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
+    return 1 if found.problems() else 0
+
+
+def guided(make: MakeScenario, screen: Screen) -> Findings:
+    """Take a broker from the ladder, make a scenario, run it, clean up."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="muse-demo-") as folder:
+        screen.title("MUSE on a real Kafka")
+        with broker(say=lambda line: screen.line(line, style="dim")) as kafka:
+            return Run(make(Path(folder), screen), kafka, Path(folder), screen).findings(started)
+
+
+class Run:
+    """One scenario on one broker; use once."""
+
+    def __init__(self, scenario: Scenario, kafka: Broker, folder: Path, screen: Screen) -> None:
+        self._scenario, self._kafka, self._screen = scenario, kafka, screen
+        self._settings = KafkaSettings.from_environment().model_copy(update={"bootstrap": kafka.bootstrap})
+        self._store = DirectoryStore(folder / "store")
+        self._logs = folder
+        shared = isinstance(kafka, Cluster)
+        mark = secrets.token_hex(3)
+        self._prefix, self._lane = (f"muse-demo-{mark}", f"demo-{mark}") if shared else ("muse", "main")
+        self._first: Tree = {}
+        self._ledger = Ledger(scenario.events)
+
+    def findings(self, started: float) -> Findings:
+        """Run everything; `started` is when the clock began (monotonic)."""
+        document = self._prepared()
+        try:
+            toured, totals, codes = self._toured(document)
+            reports = self._verified()
+            promises = [
+                comparison.Promise(
+                    tenant,
+                    self._scenario.thresholds[tenant],
+                    configuration.reference(self._first),
+                    toured.old[tenant],
+                    toured.new[tenant],
+                )
+                for tenant in self._scenario.events.tenants
+            ]
+            return Findings(
+                title=self._scenario.title,
+                kafka=f"{self._kafka.rung}, {self._kafka.bootstrap}",
+                seconds=time.monotonic() - started,
+                rows=comparison.compare(self._ledger, self._scenario.events, promises, drifts=self._scenario.drifts),
+                promotion=promotion(self._ledger, periods.PROMOTED, toured.published_ms[periods.PROMOTED]),
+                totals=totals,
+                reports=reports,
+                exit_codes=codes,
+            )
+        finally:
+            if isinstance(self._kafka, Cluster):
+                names = [need.name for need in needed(document)]
+                client.admin(self._settings).delete_topics(names)
+
+    def _prepared(self) -> Document:
+        """Publish generation 1 and make the topics."""
+        scenario = self._scenario
+        base = configuration.named(scenario.base, self._prefix, self._lane)
+        maps = configuration.first_maps(base, scenario.first_aggregates)
+        self._first = configuration.served(base, scenario.folder, maps)
+        path = configuration.write(self._first, scenario.folder / "generation-1.yaml")
+        releases.publish(path, self._store.path)
+        current: Configuration = open_configuration(self._store.path)
+        prepare_topics(current, self._settings, Options(partitions=PARTITIONS))
+        self._introduce()
+        return current.loaded.document
+
+    def _introduce(self) -> None:
+        scenario, screen = self._scenario, self._screen
+        screen.fact("stream", f"{scenario.title}: {scenario.story[0]}")
+        for line in scenario.story[1:]:
+            screen.fact("", line)
+        rate = f"{scenario.rate:,.0f} events a second" if scenario.rate else "flat out"
+        screen.fact("rate", f"{rate}, {PARTITIONS} partitions a topic")
+        workers = " + ".join(f"{count} {role}" for role, count in WORKERS.items())
+        screen.fact("workers", f"{workers}: processes of `muse-stream run`, exactly once")
+        screen.title("Four generations under one stream")
+
+    def _toured(self, document: Document) -> tuple[Toured, Totals, dict[str, int]]:
+        scenario, ledger = self._scenario, self._ledger
+        topics = {tenant: document.tenant_topics(tenant).events for tenant in scenario.events.tenants}
+        group = f"{self._prefix}.follower.{secrets.token_hex(3)}"
+        with (
+            running(self._store.path, self._lane, WORKERS, self._logs, self._settings.bootstrap) as crews,
+            Follower(self._settings, document, group, ledger) as follower,
+            Feed(self._settings, topics, scenario.slices, scenario.rate) as feed,
+        ):
+            machinery = Machinery(self._store, crews, follower, feed)
+            toured = Tour(scenario, machinery, self._screen, self._first).run()
+            codes = crews.drain()
+        both, same = comparison.same_bits(ledger)
+        totals = Totals(
+            sent=feed.sent,
+            broken=int((scenario.events.ids[: feed.sent] == b"").sum()),
+            scored=ledger.counts.scores,
+            audited=ledger.counts.audits,
+            dead_letters=ledger.counts.dead_letters,
+            shadowed=both,
+            same_bits=same,
+            strangers=ledger.counts.strangers,
+            late_s=feed.late_s,
+        )
+        return toured, totals, codes
+
+    def _verified(self) -> list[Report]:
+        screen = self._screen
+        screen.step(5, "verify", "an independent reader counts all topics of all tenants from their first record")
+        with screen.live():
+            return verify(
+                open_configuration(self._store.path),
+                self._settings,
+                progress=lambda topic, done, total: screen.reading(f"reading {topic}", done / max(total, 1)),
+            )
+
+
+def _maker(events: Path | None, mapping: Path | None) -> MakeScenario:
+    return lambda folder, _screen: synthetic.scenario(folder)
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that everything is cleaned up."""
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not mine:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,92 @@
+"""What a guided run is about, whoever brings the events: the synthetic stream or somebody's own file.
+
+In: made by `synthetic` or `own`. Out: values that the stages read: a base configuration, the events to stream, what is
+known about each of them, and how long each generation serves.
+Law: an event is known by its row, its place in the stream; whatever is measured of it is an array over rows. Nothing
+per event is a Python object but the bytes that are on their way.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+OLD, NEW = "cards-g1", "cards-g2"
+"""The predictor in service and its retrained successor, as every demo's configuration names them."""
+BARE_OLD, BARE_NEW = "bare-g1", "bare-g2"
+"""The same experts without MUSE: neither correction nor map. They shadow, so that the table can show what tenants were
+spared."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Events:
+    """What is known about the events of the stream; every array is `[rows]`, in the order of the stream."""
+
+    tenants: tuple[str, ...]
+    tenant: NDArray[np.int32]
+    """Index into `tenants`."""
+    ids: NDArray[np.bytes_]
+    """Empty for a record that is broken on purpose: it must become a dead letter."""
+    time_ms: NDArray[np.int64]
+    """Event time since 1970."""
+    entities: tuple[NDArray[np.int64], ...]
+    """For each kind (customer, terminal), whose event it is, as a code."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows_of(self, tenant: str) -> NDArray[np.int64]:
+        """Return the rows of one tenant, ascending."""
+        return np.flatnonzero(self.tenant == self.tenants.index(tenant))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slice:
+    """Some events in order, as they go to Kafka."""
+
+    tenant: NDArray[np.int32]
+    values: list[bytes]
+    """Framed Avro."""
+    keys: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many events each generation gets before the next is published."""
+
+    first: int
+    """Live scores, before the shadow comes."""
+    audited: int
+    """Audit records of the new predictor: the calibration sample of its maps."""
+    before: int
+    """Live scores under the new maps: the last window of the old predictor."""
+    after: int | None = None
+    """Live scores and audit records after the promotion, then the stream ends; None streams everything."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scenario:
+    """One guided run."""
+
+    title: str
+    story: tuple[str, ...]
+    """What is streamed and by what it is scored, in lines for people."""
+    folder: Path
+    """Holds the files that `base` names; a scratch folder of this run."""
+    base: Mapping[str, Any]
+    """The configuration as a document holds it, without maps: OLD serves, NEW waits."""
+    events: Events
+    slices: Callable[[], Iterator[Slice]]
+    """The stream, from its beginning, every time it is called."""
+    first_aggregates: Mapping[str, NDArray[np.float64]]
+    """Tenant -> aggregates of OLD on events before the stream: what its first maps are fitted on."""
+    thresholds: Mapping[str, float]
+    """Tenant -> its own alert threshold."""
+    plan: Plan
+    rate: float | None
+    """Events a second; None is flat out."""
+    drifts: bool = False
+    """The stream itself is known to move, so a rate may differ between two times; see `comparison`."""

@@ -1,0 +1,176 @@
+"""The story: four generations under a stream that never stops.
+
+In: a scenario, and the machinery around it (store, workers, producers, follower). Out: `Toured`: the maps that were
+fitted and when the promotion was published.
+Law: this is what an operator does by hand with `muse-stream publish`, and nothing else: no worker is told anything, no
+producer is stopped. Each wait ends when the topics show what is waited for, or with an error when nothing moves.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from muse_stream.control import DirectoryStore
+from muse_stream.demo import configuration, periods
+from muse_stream.demo.configuration import Tree
+from muse_stream.demo.feed import Feed
+from muse_stream.demo.follow import Follower
+from muse_stream.demo.periods import CALIBRATED, FIRST, PROMOTED, SHADOWED
+from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD, Scenario
+from muse_stream.demo.screen import Look, Screen
+from muse_stream.demo.workers import Crews
+from muse_stream.errors import MuseError
+from muse_stream.operations import releases
+from muse_stream.scoring.quantile_map import FittedMap
+
+LOOK_S = 0.1
+STALL_S = 90.0
+"""Nothing new for so long is a failure; the slowest legitimate thing is a start on a busy machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machinery:
+    """What runs while the story is told."""
+
+    store: DirectoryStore
+    crews: Crews
+    follower: Follower
+    feed: Feed
+
+
+@dataclass(frozen=True, slots=True)
+class Toured:
+    """What the story leaves behind."""
+
+    old: Mapping[str, FittedMap]
+    new: Mapping[str, FittedMap]
+    """Tenant -> the maps of generation 3, fitted to the same events."""
+    published_ms: Mapping[int, int]
+    """Generation -> the wall clock when it became current."""
+
+
+class Tour:
+    """Publishes the generations of a scenario one by one; use once."""
+
+    def __init__(self, scenario: Scenario, machinery: Machinery, screen: Screen, first: Tree) -> None:
+        """`first` is generation 1, which is current already."""
+        self._scenario, self._machinery, self._screen = scenario, machinery, screen
+        self._tree = first
+        self._ledger = machinery.follower.ledger
+        self._counts = self._ledger.counts
+        self._published: dict[int, int] = {}
+        self._rate = _Rate()
+
+    def run(self) -> Toured:
+        """Tell the whole story; returns when every event that was sent has its answers."""
+        plan = self._scenario.plan
+        with self._screen.live():
+            self._say(FIRST, "serve", "the old models answer; maps per tenant keep the promise: 70/35/10/5 % ...")
+            self._until(lambda: self._live(FIRST), plan.first)
+            self._publish(configuration.shadowed(self._tree), "shadow", "the retrained models see the same events")
+            self._until(lambda: self._audited(SHADOWED, NEW, BARE_OLD), plan.audited)
+            old, new = self._fit()
+            self._publish(
+                configuration.calibrated(self._tree, self._scenario.folder, old, new),
+                "calibrate",
+                f"maps of both, fitted to the same {self._audited(SHADOWED, NEW):,} audit records",
+            )
+            self._until(lambda: min(self._live(CALIBRATED), self._audited(CALIBRATED, NEW)), plan.before)
+            self._publish(configuration.promoted(self._tree), "promote", "one change of the routes; nobody is told")
+            if plan.after is not None:
+                self._until(lambda: min(self._live(PROMOTED), self._audited(PROMOTED, OLD, BARE_NEW)), plan.after)
+                self._machinery.feed.stop()
+            self._until(self._answered, lambda: self._machinery.feed.sent, lambda: self._machinery.feed.done)
+        return Toured(old, new, self._published)
+
+    def _publish(self, tree: Tree, name: str, text: str) -> None:
+        store, folder = self._machinery.store, self._scenario.folder
+        before = store.current()
+        number = (before or 0) + 1
+        path = configuration.write(tree, folder / f"generation-{number}.yaml")
+        number = releases.publish(path, store.path, activate=False).number
+        self._published[number] = time.time_ns() // 1_000_000
+        store.move_current(before, number)
+        self._tree = tree
+        self._say(number, name, text)
+
+    def _say(self, number: int, name: str, text: str) -> None:
+        self._screen.step(number, name, text)
+
+    def _fit(self) -> tuple[dict[str, FittedMap], dict[str, FittedMap]]:
+        promise = configuration.reference(self._tree)
+        answers = self._ledger.shadow(NEW)
+        old: dict[str, FittedMap] = {}
+        new: dict[str, FittedMap] = {}
+        for tenant in self._scenario.events.tenants:
+            rows = periods.calibration(self._ledger, self._scenario.events, tenant)
+            if not len(rows):
+                raise MuseError(f"{tenant} had no events while the new model shadowed: nothing to fit its map to")
+            old[tenant] = FittedMap.fit(answers.live_aggregate[rows], promise)
+            new[tenant] = FittedMap.fit(answers.aggregate[rows], promise)
+        return old, new
+
+    def _live(self, generation: int) -> int:
+        return self._counts.live.get(generation, 0)
+
+    def _audited(self, generation: int, *predictors: str) -> int:
+        return min(self._counts.audit.get((generation, name), 0) for name in predictors)
+
+    def _answered(self) -> int:
+        """Events with a live answer and their audit record, or a dead letter."""
+        bare = sum(count for (_, name), count in list(self._counts.audit.items()) if name in (BARE_OLD, BARE_NEW))
+        return min(self._counts.scores, bare) + self._counts.dead_letters
+
+    def _until(
+        self,
+        done: Callable[[], int],
+        total: int | Callable[[], int],
+        also: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Wait until `done` reaches `total` and `also` holds."""
+        feed, seen, moved = self._machinery.feed, (-1, -1), time.monotonic()
+        while True:
+            goal = total if isinstance(total, int) else total()
+            now = done()
+            if now >= goal and also():
+                return
+            for part in (self._machinery.crews, self._machinery.follower, feed):
+                part.check()
+            if feed.done and self._answered() >= feed.sent and not callable(total):
+                raise MuseError(f"the stream ended after {now:,} of {goal:,} events of this step: it is too short")
+            state = (self._counts.scores + self._counts.audits, feed.sent)
+            if state != seen:
+                seen, moved = state, time.monotonic()
+            elif time.monotonic() - moved > STALL_S:
+                raise MuseError(self._stalled())
+            self._screen.look(self._look(now / max(goal, 1)))
+            time.sleep(LOOK_S)
+
+    def _look(self, share: float) -> Look:
+        scored = self._counts.scores
+        return Look(
+            self._machinery.feed.sent,
+            scored,
+            self._rate.of(scored),
+            self._counts.dead_letters,
+            max(list(self._counts.live), default=0),
+            share,
+        )
+
+    def _stalled(self) -> str:
+        logs = "\n".join(f"  {crew.role} workers:\n{crew.end_of_log()}" for crew in self._machinery.crews.members)
+        counts = f"{self._machinery.feed.sent:,} sent, {self._counts.scores:,} scored, {self._counts.audits:,} audited"
+        return f"nothing has moved for {STALL_S:.0f} s ({counts})\n{logs}"
+
+
+class _Rate:
+    """Events a second over the last second or two."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, int]] = []
+
+    def of(self, count: int) -> float:
+        now = time.monotonic()
+        self._seen = [one for one in self._seen if now - one[0] < 2.0] + [(now, count)]
+        (then, old), span = self._seen[0], now - self._seen[0][0]
+        return (count - old) / span if span > 0.3 and then else 0.0

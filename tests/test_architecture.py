@@ -41,6 +41,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "sklearn": ("demo",),
     "structlog": ("observe",),
     "testcontainers": ("demo/container_kafka.py",),
+    "threadpoolctl": ("demo",),  # comes with scikit-learn
     "typer": ("cli",),
 }
 EVERYWHERE = {"muse_stream", "numpy"}

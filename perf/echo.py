@@ -26,7 +26,7 @@ class _Echo:
         self.topology = Topology({topic: frozenset({out})}, {topic: out})
         self._out = out
 
-    def score(self, batch: RawBatch, attempt: int) -> Answer:  # noqa: ARG002
+    def score(self, batch: RawBatch, attempt: int) -> Answer:
         count = len(batch)
         return Answer(Outgoing(list(range(count)), [self._out] * count, [PAYLOAD] * count))
 
@@ -37,7 +37,7 @@ class _Meter:
     def __init__(self) -> None:
         self.points: list[tuple[float, int]] = []
 
-    def committed(self, events: int, seconds: float) -> None:  # noqa: ARG002
+    def committed(self, events: int, seconds: float) -> None:
         done = self.points[-1][1] if self.points else 0
         self.points.append((time.monotonic(), done + events))
 

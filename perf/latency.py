@@ -47,7 +47,12 @@ def produce(bootstrap: str, path: Path, tenants: int, seconds: float, partitions
 def read(bootstrap: str, topics: list[str], partitions: int, count: int, limit_s: float) -> list[tuple[int, int, int]]:
     """Return (number, due ns, seen ns) of every score."""
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "perf", "isolation.level": "read_committed", "enable.auto.commit": False}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "perf",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+        }
     )
     consumer.assign([TopicPartition(topic, number, 0) for topic in topics for number in range(partitions)])
     seen: list[tuple[int, int, int]] = []
@@ -74,7 +79,7 @@ def run(
     names = [f"t{n:03}" for n in range(tenants)]
     scores = ["muse.scores.main"] if shared else [f"muse.scores.{name}" for name in names]
     letters = ["muse.dlq.main"] if shared else [f"muse.dlq.{name}" for name in names]
-    rig.create(bootstrap, {name: partitions for name in [*scores, *letters, *(f"muse.events.{n}" for n in names)]})
+    rig.create(bootstrap, dict.fromkeys([*scores, *letters, *(f"muse.events.{n}" for n in names)], partitions))
     store = rig.publish(path, folder / f"store-{time.time_ns()}")
     with rig.worker(bootstrap, store, folder / "latency.log", spare=spare):
         _await_group(bootstrap, [f"muse.events.{name}" for name in names])
@@ -100,7 +105,7 @@ def run(
 
 
 def _await_group(bootstrap: str, topics: list[str]) -> None:
-    """Wait until the worker has the topics: it answers from then on, so nothing is queued up before the clock starts."""
+    """Wait until the worker has the topics, so that nothing is queued up before the clock starts."""
     from confluent_kafka import ConsumerGroupState  # noqa: PLC0415
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415
 
@@ -113,7 +118,11 @@ def _await_group(bootstrap: str, topics: list[str]) -> None:
         except Exception:  # noqa: BLE001  # the group does not exist yet
             time.sleep(0.2)
             continue
-        held = {p.topic for member in state.members for p in (member.assignment.topic_partitions if member.assignment else [])}
+        held = {
+            p.topic
+            for member in state.members
+            for p in (member.assignment.topic_partitions if member.assignment else [])
+        }
         if state.state == ConsumerGroupState.STABLE and held >= set(topics):
             time.sleep(1.0)
             return

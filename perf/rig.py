@@ -41,10 +41,17 @@ def publish(path: Path, store: Path) -> Path:
     return store
 
 
-def send(bootstrap: str, topic: str, partitions: int, values: Sequence[bytes], producer: Producer | None = None) -> Producer:
+def send(
+    bootstrap: str, topic: str, partitions: int, values: Sequence[bytes], producer: Producer | None = None
+) -> Producer:
     """Send values flat out, round robin over the partitions in runs of 500."""
     producer = producer or Producer(
-        {"bootstrap.servers": bootstrap, "compression.type": "lz4", "linger.ms": 20, "queue.buffering.max.messages": 2_000_000}
+        {
+            "bootstrap.servers": bootstrap,
+            "compression.type": "lz4",
+            "linger.ms": 20,
+            "queue.buffering.max.messages": 2_000_000,
+        }
     )
     for number, value in enumerate(values):
         producer.produce(topic, value, partition=(number // 500) % partitions)
@@ -55,10 +62,12 @@ def send(bootstrap: str, topic: str, partitions: int, values: Sequence[bytes], p
 @contextmanager
 def worker(bootstrap: str, store: Path, log: Path, *, workers: int = 1, spare: bool = False) -> Iterator[int]:
     """Run `muse-stream run` on a store; yields the supervisor's process id."""
-    command = [sys.executable, "-m", "muse_stream.cli", "run", "--role", "live", "--store", str(store)]
+    command = [str(Path(sys.executable).parent / "muse-stream"), "run", "--role", "live", "--store", str(store)]
     command += ["--workers", str(workers), "--name", "perf", "--spare" if spare else "--no-spare"]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | {"MUSE_KAFKA_BOOTSTRAP": bootstrap})
+        process = subprocess.Popen(
+            command, stdout=out, stderr=out, env=os.environ | {"MUSE_KAFKA_BOOTSTRAP": bootstrap}
+        )
         try:
             yield process.pid
         finally:
@@ -66,7 +75,9 @@ def worker(bootstrap: str, store: Path, log: Path, *, workers: int = 1, spare: b
             process.wait(20)
 
 
-def visible(bootstrap: str, topics: Sequence[str], partitions: int, want: int, limit_s: float) -> list[tuple[float, int]]:
+def visible(
+    bootstrap: str, topics: Sequence[str], partitions: int, want: int, limit_s: float
+) -> list[tuple[float, int]]:
     """Read scores as they become visible; returns (monotonic seconds, how many so far) until `want` have come."""
     consumer = Consumer(
         {

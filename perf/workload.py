@@ -1,7 +1,7 @@
 """What the benchmarks score: 15 features, one model of 100 trees with 31 leaves, posterior correction, a quantile map.
 
 In: the Handbook's transactions when they are at hand (MUSE_PERF_EVENTS, or `../shared/data` beside the project), else
-the demo's generator. Out: a configuration folder and framed events. Law: seeded, cached under .cache/perf, never in git.
+the demo's generator. Out: a configuration folder and framed events. Law: seeded; written to a temporary folder only.
 """
 
 import json
@@ -74,7 +74,10 @@ def configure(folder: Path, data: Data, tenants: int, *, shared_outputs: bool = 
     schema = {"type": "record", "name": "Event", "fields": fields}
     (folder / "schemas" / "event.avsc").write_text(json.dumps(schema), encoding="utf-8")
     expert = train_experts(
-        {name: column[:TRAIN_ROWS] for name, column in data.features.items()}, data.label[:TRAIN_ROWS], trees=100, leaves=31
+        {name: column[:TRAIN_ROWS] for name, column in data.features.items()},
+        data.label[:TRAIN_ROWS],
+        trees=100,
+        leaves=31,
     )["trees"]
     (folder / "trees.onnx").write_bytes(expert.onnx)
     predictor: dict[str, Any] = {"version": 1, "experts": [{"model": "trees", "beta": expert.beta}]}

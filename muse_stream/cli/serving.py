@@ -4,6 +4,7 @@ In: a store or a configuration, a role, a lane, how many workers. Out: events sc
 Law: see `muse_stream.cli`.
 """
 
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,12 @@ def run(
     health_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Worker n answers /live, /ready and /metrics on this port + n.")
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Names this run's slots: unique among machines, stable over restarts. Default: host name."
+        ),
+    ] = None,
     spare: Annotated[bool, typer.Option(help="Keep one process waiting to replace a worker that crashes.")] = True,
 ) -> None:
     """Serve a lane: consume events, score them, publish exactly once, until SIGTERM or Ctrl-C.
@@ -67,6 +74,7 @@ def run(
             store=folder,
             role=role.value,
             lane=lane,
+            host=name or socket.gethostname(),
             settings=settings,
             log_level=session.log_level,
             health_port=health_port,

@@ -41,12 +41,14 @@ class Child:
     pipe: Connection
     slot: int | None = None
     ready: bool = False
+    talks: bool = True
+    """Whether its end of the pipe is open; a closed one would always be ready to be read."""
     since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
 class Slot:
-    """How often a slot has crashed in a row, and when it may be served again."""
+    """How often a slot (or the spare) has crashed in a row, and when it may be served again."""
 
     crashes: int = 0
     due: float = 0.0
@@ -68,6 +70,7 @@ class Supervisor:
         self._serve, self._payload, self._log, self._spare = serve, payload, log, spare
         self._longest_backoff_s = longest_backoff_s
         self._slots = {number: Slot() for number in range(workers)}
+        self._bench = Slot()
         self._children: list[Child] = []
         self._context = multiprocessing.get_context("spawn")  # Kafka clients do not survive a fork
         self._signals: list[int] = []
@@ -78,7 +81,11 @@ class Supervisor:
             while not self._stop_signal():
                 self._fill()
                 wait(
-                    [*(c.process.sentinel for c in self._children), *(c.pipe for c in self._children), wakeup],
+                    [
+                        *(c.process.sentinel for c in self._children),
+                        *(c.pipe for c in self._children if c.talks),
+                        wakeup,
+                    ],
                     self._patience(),
                 )
                 with contextlib.suppress(BlockingIOError):
@@ -95,13 +102,15 @@ class Supervisor:
             if number not in served and slot.due <= now:
                 self._give(number)
         everyone_ready = all(child.ready for child in self._children)
-        if self._spare and everyone_ready and not any(child.slot is None for child in self._children):
+        wanted = self._spare and self._bench.due <= now and not any(child.slot is None for child in self._children)
+        if wanted and everyone_ready:
             self._start()
 
     def _give(self, number: int) -> None:
         child = next((c for c in self._children if c.slot is None and c.ready), None) or self._start()
         child.slot, child.since = number, time.monotonic()
-        child.pipe.send(number)
+        with contextlib.suppress(OSError):  # it has died since we looked; `_reap` finds out
+            child.pipe.send(number)
         self._log.info("slot", number=number, pid=child.process.pid, from_spare=child.ready)
 
     def _start(self) -> Child:
@@ -115,11 +124,13 @@ class Supervisor:
 
     def _hear(self) -> None:
         for child in self._children:
-            with contextlib.suppress(EOFError, ConnectionError):
-                while child.pipe.poll() and child.pipe.recv() == "ready":
+            try:
+                while child.talks and child.pipe.poll() and child.pipe.recv() == "ready":
                     child.ready = True
                     if child.slot is None:
                         self._log.info("spare-ready", pid=child.process.pid)
+            except (EOFError, ConnectionError):
+                child.talks = False
 
     def _reap(self) -> None:
         for child in [c for c in self._children if not c.process.is_alive()]:
@@ -127,18 +138,19 @@ class Supervisor:
             child.pipe.close()
             code = child.process.exitcode
             if child.slot is None:
-                self._log.warning("spare-ended", code=code)
-                self._spare = self._spare and child.ready  # a spare that cannot even start would be started for ever
+                delay_s = self._schedule(self._bench, child)
+                self._log.warning("spare-ended", pid=child.process.pid, code=code, again_in_s=delay_s)
             elif child.slot in self._slots:
-                self._schedule(child, code)
+                delay_s = self._schedule(self._slots[child.slot], child)
+                pid = child.process.pid
+                self._log.error("worker-ended", slot=child.slot, pid=pid, code=code, again_in_s=delay_s)
 
-    def _schedule(self, child: Child, code: int | None) -> None:
-        slot = self._slots[child.slot if child.slot is not None else -1]
+    def _schedule(self, slot: Slot, child: Child) -> float:
         now = time.monotonic()
         slot.crashes = 1 if now - child.since > QUIET_S else slot.crashes + 1
         delay_s = 0.0 if slot.crashes <= 1 else min(0.5 * 2 ** (slot.crashes - 2), self._longest_backoff_s)
         slot.due = now + delay_s
-        self._log.error("worker-ended", slot=child.slot, pid=child.process.pid, code=code, again_in_s=delay_s)
+        return delay_s
 
     def _patience(self) -> float:
         now = time.monotonic()

@@ -61,7 +61,7 @@ def rate(bootstrap: str, topic: str, partitions: int, count: int) -> float:
         SlotName("live", out, "perf", 0),
         lambda: scorers.pop() if scorers else None,
         meter=meter,
-        log=_Silent(),  # type: ignore[arg-type]
+        log=_Silent(),
         limits=Limits(),
         failpoint=failpoints.nothing,
     )

@@ -5,9 +5,9 @@ Law: every live row becomes exactly one score or one dead letter. A shadow score
 live worker refuses, it dead-letters, once. A fault nobody foresaw costs the records that cause it, found by halving.
 """
 
+import sys
 import time
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
 from muse_stream import observe
@@ -21,6 +21,7 @@ from muse_stream.spec import Document, Limits
 from muse_stream.stream.records import Answer, DeadLetter, Outgoing, RawBatch, Role, Topology, joined
 from muse_stream.wire import Encoder, SchemaDirectory
 
+INSTALLED_SCHEMAS = "share/muse-stream/schemas"  # [tool.setuptools.data-files] in pyproject.toml
 OUTPUT_SCHEMA = {"live": "score.avsc", "shadow": "audit.avsc"}
 
 
@@ -105,9 +106,9 @@ def build_scorer(
 
 
 def output_schemas() -> SchemaDirectory:
-    """Return the schemas of our own records: `schemas/` of the project, `muse_stream/schemas` when installed."""
-    installed = Path(str(resources.files("muse_stream"))) / "schemas"
-    return SchemaDirectory.open(installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "schemas")
+    """Return the schemas of our own records: `schemas/` of the project, or where the wheel puts that folder."""
+    checkout = Path(__file__).resolve().parents[2] / "schemas"
+    return SchemaDirectory.open(checkout if checkout.is_dir() else Path(sys.prefix) / INSTALLED_SCHEMAS)
 
 
 def _topology(document: Document, lane: str, role: Role) -> Topology:

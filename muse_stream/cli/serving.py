@@ -41,9 +41,7 @@ def run(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(
-            help="Names this run's slots: unique among machines, stable over restarts. Default: host name."
-        ),
+        typer.Option(help="Names this run's slots: unique among machines, stable over restarts. Default: host name."),
     ] = None,
     spare: Annotated[bool, typer.Option(help="Keep one process waiting to replace a worker that crashes.")] = True,
 ) -> None:

@@ -4,8 +4,6 @@ In: a float32 table `[N, F]` and labels of 0 and 1. Out: the bytes of an ONNX fi
 the same library versions); input `features`, output `probabilities`, standard operators only, no ZipMap.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 import warnings
 
 import lightgbm

@@ -7,8 +7,6 @@ other domains (they need native libraries, or change meaning with the runtime's 
 same event must get the same bits).
 """
 
-# mypy: disable-error-code="import-untyped"
-
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ cases, both measured: a single row takes another kernel (linear classifiers diff
 over at the end of a vectorised loop another instruction (double networks do). So every run gets full blocks of rows.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 import re
 from collections.abc import Sequence
 from typing import Any

@@ -5,8 +5,6 @@ route's domain (int64, bool, double or string) and the rows it refuses; then, ba
 Law: no step per event; every operation is one call over the whole column.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from typing import Any
 
 import numpy as np

@@ -7,8 +7,6 @@ payload did. pyruhvro knows no bytes and fixed and may panic, so it is tried on 
 it does not look at the bytes of strings either, so whoever takes text from a batch checks that it is UTF-8.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 import io
 import json
 import os

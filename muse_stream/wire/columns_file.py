@@ -6,8 +6,6 @@ Law: columns are found by name, never by position; a field that has neither a co
 lists what the file has.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -7,8 +7,6 @@ decoder sees whole groups; where it fails the group is halved until the culprits
 the per-record decoder, which has the last word.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

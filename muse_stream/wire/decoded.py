@@ -4,8 +4,6 @@ In: pieces, each the rows of one writer schema as Arrow arrays in the order of t
 Law: rows ascend whatever the pieces were; nothing is done per event.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 

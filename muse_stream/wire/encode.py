@@ -6,8 +6,6 @@ Law: a record is complete or an error: every field of the schema is given, or ha
 the field cannot hold is a SchemaError naming the field, never a record cut to fit.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 import io
 import json
 from collections.abc import Mapping

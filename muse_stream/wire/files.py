@@ -7,8 +7,6 @@ SchemaError that names column and type, before anything of that chunk is used. A
 or has the dotted path as its name.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ Law: row i of the result holds exactly the entries of row i of the inputs, in th
 out of maps.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

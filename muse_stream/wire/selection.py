@@ -4,8 +4,6 @@ In: `Decoded` and numpy masks or positions. Out: the same kinds of value with fe
 Law: the order of rows is kept; what is not asked for is not copied.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from dataclasses import replace
 from typing import Any
 

@@ -20,6 +20,7 @@ from muse_stream.app.serve import RunOptions, run
 from muse_stream.control import DirectoryStore
 from muse_stream.settings import KafkaSettings
 from muse_stream.spec import load_document
+from muse_stream.stream import mortality
 from tests.integration.witness import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +105,7 @@ class Fleet:
 
 def main(payload: str) -> int:
     """Be the supervisor process."""
+    mortality.die_with(os.getppid())  # a test run that is killed leaves no workers behind
     options = json.loads(payload)
     workers = options.pop("workers")
     observe.configure(level="DEBUG", human=False)

@@ -4,8 +4,6 @@ In: nothing (seeded data). Out: `Case`: the estimator, its loaded ONNX model, it
 Law: everything is fitted on a few thousand rows, so that a test run takes seconds.
 """
 
-# mypy: disable-error-code="import-untyped"
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +12,6 @@ from unittest.mock import patch
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
-from onnx_factory import load
 from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType as LightGBMFloat
 from skl2onnx import to_onnx
@@ -27,6 +24,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from muse_stream.models import OnnxModel
+from tests.models.onnx_factory import load
 
 WIDTH = 8
 Table = NDArray[np.float64]

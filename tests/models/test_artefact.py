@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from onnx_factory import file, linear, load, port, proto, rows, weights
 
 from muse_stream.errors import ModelError
 from muse_stream.models import describe
+from tests.models.onnx_factory import file, linear, load, port, proto, rows, weights
 
 
 def _external(name: str = "w") -> Any:

@@ -1,18 +1,16 @@
 """Inputs meet by name, shapes and types fit, the output is a probability: or the message says what would be right."""
 
-# mypy: disable-error-code="import-untyped"
-
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from onnx_factory import file, linear, load, port, proto, rows, weights
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
 from muse_stream.errors import ModelError
+from tests.models.onnx_factory import file, linear, load, port, proto, rows, weights
 
 F, D, I64, B = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.BOOL
 

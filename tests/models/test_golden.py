@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from onnx_factory import file, linear, load, port, rows
 
 from muse_stream.errors import ModelError
 from muse_stream.models import OnnxModel, check_golden, read_golden
+from tests.models.onnx_factory import file, linear, load, port, rows
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ threshold in the rounding; no other row may differ.
 
 import numpy as np
 import pytest
-from libraries import CASES, WIDTH, Case, transactions
 from numpy.typing import NDArray
+
+from tests.models.libraries import CASES, WIDTH, Case, transactions
 
 TREES = ("lightgbm", "gradient-boosting", "hist-gradient-boosting")
 TOLERANCE = 1e-6

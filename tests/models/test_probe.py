@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from onnx_factory import file, linear, load, port, weights
 
 from muse_stream.errors import ModelError
+from tests.models.onnx_factory import file, linear, load, port, weights
 
 
 def _model(*nodes: object, width: int = 3) -> bytes:

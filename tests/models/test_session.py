@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from onnx_factory import file, linear, load, port, rows, weights
 
 from muse_stream.errors import ModelError
 from muse_stream.models import OnnxModel
 from muse_stream.models.session import BLOCK_ROWS, CHUNK_ROWS, whole_blocks
+from tests.models.onnx_factory import file, linear, load, port, rows, weights
 
 
 @pytest.fixture(scope="module")

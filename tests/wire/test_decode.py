@@ -1,7 +1,5 @@
 """Kafka values to columns: what a decoder takes, what it rejects, and at what cost."""
 
-# mypy: disable-error-code="import-untyped"
-
 import io
 import json
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """Columns to Kafka values, checked against fastavro."""
 
-# mypy: disable-error-code="import-untyped"
-
 import io
 import json
 from typing import Any

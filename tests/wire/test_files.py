@@ -1,7 +1,5 @@
 """Files of events become framed events; results become files."""
 
-# mypy: disable-error-code="import-untyped"
-
 import datetime as dt
 import json
 from decimal import Decimal

@@ -134,7 +134,7 @@ def replay(
     speed = done.events / done.seconds if done.seconds else 0.0
     say(f"{done.events:,} events, {done.answers:,} answers in {output}, {speed:,.0f} events a second")
     if done.dead:
-        reasons = [{"reason": reason, "events": count} for reason, count in done.dead.most_common()]
-        show_table(f"{done.dead.total():,} would be dead letters", reasons, right=("events",))
+        reasons = [{"reason": reason, "events": count} for reason, count in sorted(done.dead.items())]
+        show_table(f"{sum(done.dead.values()):,} would be dead letters", reasons, right=("events",))
         for row, reason, message in done.letters[:10]:
             note(f"row {row}: {reason}: {message}")

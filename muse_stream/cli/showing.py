@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from muse_stream.cli.session import Json
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands of this group."""
@@ -22,6 +24,7 @@ def demo(
     mapping: Annotated[
         Path | None, typer.Option(help="Which columns of that file are what; default: the Handbook's names.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Show on a real Kafka what MUSE is for: a retrained model is promoted and no tenant's alert rate moves.
 
@@ -38,4 +41,4 @@ def demo(
     """
     from muse_stream.demo import run  # noqa: PLC0415
 
-    raise typer.Exit(run(events=events, mapping=mapping))
+    raise typer.Exit(run(events=events, mapping=mapping, as_json=as_json))

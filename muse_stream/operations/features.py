@@ -38,24 +38,31 @@ def schema_problems(draft: Draft, root: Path) -> list[Problem]:
 
 def _parts(draft: Draft, schemas: SchemaDirectory, schema: Schema, event: str, spec: EventSpec) -> Iterator[Problem]:
     """Check id, time, tenant and intent attributes, one decoder each: a decoder stops at its first fault."""
+    sound = _sound_id(schema)
     wanted: list[tuple[YamlPath, Fields]] = [(("id",), Fields(spec.id))]
     if spec.time is not None:
-        wanted.append((("time",), Fields(spec.id, time=spec.time)))
+        wanted.append((("time",), Fields(sound, time=spec.time)))
     if spec.tenant is not None and spec.tenant.field is not None:
-        wanted.append((("tenant", "field"), Fields(spec.id, tenant=spec.tenant.field)))
+        wanted.append((("tenant", "field"), Fields(sound, tenant=spec.tenant.field)))
     for name, source in spec.intent.items():
         if source.field is not None:
-            wanted.append((("intent", name, "field"), Fields(spec.id, columns=(source.field,))))
-    broken_id = ""
+            wanted.append((("intent", name, "field"), Fields(sound, columns=(source.field,))))
     for step, fields in wanted:
         try:
             Decoder(schemas, schema, fields)
         except SchemaError as error:
-            if step == ("id",):
-                broken_id = str(error)
-            elif str(error) == broken_id:
-                continue  # the id's fault, seen again
             yield draft.problem(("events", event, *step), str(error), f"the schema is {schema.file}")
+
+
+def _sound_id(schema: Schema) -> str:
+    """Return a field that could be an id, so that the other parts can be checked though the id itself is wrong."""
+    for field in schema.type.fields:
+        try:
+            if column_type(schema.type, field.name)[0] in ("text", "integer"):
+                return field.name
+        except SchemaError:
+            continue
+    return schema.type.fields[0].name if schema.type.fields else ""
 
 
 def _features(draft: Draft, schema: Schema, event: str) -> Iterator[Problem]:

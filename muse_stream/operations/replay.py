@@ -7,7 +7,6 @@ partition, so the same event under the same generation gets the same score, to t
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,7 +32,7 @@ class Replayed:
 
     events: int = 0
     answers: int = 0
-    dead: Counter[str] = field(default_factory=Counter)
+    dead: dict[str, int] = field(default_factory=dict)
     """Reason -> events."""
     letters: list[tuple[int, str, str]] = field(default_factory=list)
     """The first dead letters: row in the file from 0, reason, message."""
@@ -139,6 +138,8 @@ def _batch(topic: str, values: list[bytes], first: int, headers: list[Header]) -
 def _count(done: Replayed, events: int, answers: int, dead: Sequence[DeadLetter]) -> None:
     for letter in islice(dead, FIRST_DEAD - len(done.letters)):
         done.letters.append((done.events + letter.rejected.row, letter.rejected.reason, letter.rejected.message))
-    done.dead.update(str(letter.rejected.reason) for letter in dead)
+    for letter in dead:
+        reason = str(letter.rejected.reason)
+        done.dead[reason] = done.dead.get(reason, 0) + 1
     done.events += events
     done.answers += answers

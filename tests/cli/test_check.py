@@ -1,0 +1,241 @@
+"""`check` finds every planted mistake at once, each with its path and line, and what would be right."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from muse_stream.cli import main
+from muse_stream.errors import Problem
+from muse_stream.operations.checking import Checked, check
+from muse_stream.operations.intents import domains
+from muse_stream.spec import load_document
+
+ELSE = "  - live: cards                                          # no `when`"
+"""The example's last route, which takes everything else."""
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
+Edit = Callable[[str, str], None]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EXAMPLE, tmp_path / "config")) / "muse.yaml"
+
+
+@pytest.fixture
+def edit(config: Path) -> Edit:
+    """`edit(before, after)` replaces one text of the configuration, which must stand there once."""
+
+    def replace(before: str, after: str) -> None:
+        text = config.read_text()
+        assert text.count(before) == 1, before
+        config.write_text(text.replace(before, after))
+
+    return replace
+
+
+def schema_edit(config: Path, change: Callable[[dict[str, object]], None]) -> None:
+    path = config.parent / "schemas" / "card-event.avsc"
+    schema = json.loads(path.read_text())
+    change(schema)
+    path.write_text(json.dumps(schema))
+
+
+def line_of(config: Path, text: str) -> int:
+    return next(number for number, line in enumerate(config.read_text().splitlines(), 1) if text in line)
+
+
+def one(checked: Checked) -> Problem:
+    assert len(checked.problems) == 1, checked.problems
+    return checked.problems[0]
+
+
+def test_example_of_the_project_is_all_well(config: Path) -> None:
+    checked = check(config)
+    assert checked.ok, checked.problems
+    assert checked.warnings == ()
+
+
+def test_changed_model_is_named(config: Path) -> None:
+    model = config.parent / "models" / "cards-2026q2.onnx"
+    model.write_bytes(model.read_bytes() + b"\0")
+    problem = one(check(config))
+    assert problem.path == "models.cards-2026q2"
+    assert problem.line == line_of(config, "  cards-2026q2:")
+    assert "sha256" in problem.message
+
+
+def test_golden_rows_that_differ(config: Path) -> None:
+    golden = config.parent / "golden" / "cards-2026q2.json"
+    rows = json.loads(golden.read_text())
+    rows["scores"][0] = 0.123
+    golden.write_text(json.dumps(rows))
+    problem = one(check(config))
+    assert problem.path == "models.cards-2026q2.golden"
+    assert "row 0" in problem.message
+    assert problem.line == line_of(config, "golden: {file")
+
+
+def test_feature_that_no_event_has(config: Path, edit: Edit) -> None:
+    edit("- cross_border ", "- cross_boarder ")
+    problems = {problem.path: problem for problem in check(config).problems}
+    problem = problems["models.cards-2026q2.inputs.features[3]"]
+    assert "no field 'cross_boarder'" in problem.message
+    assert "cross_border" in problem.message
+    assert problem.line == line_of(config, "- cross_boarder")
+
+
+def test_feature_of_the_wrong_kind(config: Path, edit: Edit) -> None:
+    edit(
+        "- {field: channel, categories: channels}         # a string",
+        "- {field: channel}         # a string",
+    )
+    edit(
+        "- {field: customer.tx_per_day, default: 1.5}\n        - {field: cust",
+        "- {field: terminal.id}\n        - {field: cust",
+    )
+    edit("amount: {field: amount, required: true}", "amount: {field: amount, categories: channels}")
+    problems = {problem.path: problem.message for problem in check(config).problems}
+    assert "channel is text" in problems["models.cards-2026q2.inputs.features[2]"]
+    assert "terminal.id is text" in problems["models.cards-2026q2.inputs.features[4]"]
+    assert "a category table is for text" in problems["models.cards-2026q3.inputs.amount"]
+
+
+def test_parts_of_an_event_are_checked_each(config: Path, edit: Edit) -> None:
+    edit("id: transaction_id", "id: amount")
+    edit("time: event_time ", "time: channel ")
+    edit("tenant: {field: tenant}", "tenant: {field: amount}")
+    edit("channel: {field: channel}", "channel: {field: canal}")
+    paths = {problem.path: problem.line for problem in check(config).problems}
+    expected = {
+        "id": "id: amount",
+        "time": "time: channel",
+        "tenant.field": "tenant: {field",
+        "intent.channel.field": "canal",
+    }
+    for step, text in expected.items():
+        assert paths.get(f"events.card-event.{step}") == line_of(config, text), (step, paths)
+
+
+def test_broken_schema_and_unreadable_model_are_both_said(config: Path) -> None:
+    (config.parent / "schemas" / "card-event-v1.avsc").write_text("{")
+    (config.parent / "models" / "blend.onnx").write_bytes(b"no model")
+    assert {problem.path for problem in check(config).problems} == {"schemas", "models.blend"}
+
+
+def test_tenant_without_an_answer_is_shown_its_intent(config: Path, edit: Edit) -> None:
+    edit(
+        ELSE,
+        "  - when: {channel: [pos, ecom]}\n    live: cards  #",
+    )
+    problems = [problem for problem in check(config).problems if problem.path == "routes"]
+    assert problems
+    assert all("channel: atm" in problem.message for problem in problems), "the enum's domain is known"
+
+
+def test_enum_closes_a_domain_so_that_routes_may_name_every_value(config: Path, edit: Edit) -> None:
+    edit(
+        ELSE,
+        "  - when: {channel: [pos, ecom, atm]}\n    live: cards  #",
+    )
+    assert check(config).ok
+    assert domains(load_document(config)) == {("card-event", "channel"): frozenset({"pos", "ecom", "atm"})}
+
+
+def test_nullable_enum_leaves_null_without_an_answer(config: Path, edit: Edit) -> None:
+    def nullable(schema: dict[str, object]) -> None:
+        for field in schema["fields"]:  # type: ignore[attr-defined]
+            if field["name"] == "channel":
+                field["type"] = ["null", field["type"]]
+
+    schema_edit(config, nullable)
+    edit(
+        ELSE,
+        "  - when: {channel: [pos, ecom, atm]}\n    live: cards  #",
+    )
+    assert any("null" in problem.message for problem in check(config).problems if problem.path == "routes")
+
+
+def test_value_that_no_event_can_carry_is_a_warning(config: Path, edit: Edit) -> None:
+    edit("channel: ecom}", "channel: ecomm}")
+    checked = check(config)
+    assert checked.ok
+    assert [warning.path for warning in checked.warnings] == ["routes[0]", "routes[0].when.channel"]
+    assert "ecomm" in checked.warnings[1].message
+
+
+def test_mistakes_of_all_kinds_come_together(config: Path, edit: Edit) -> None:
+    """In the document, in a model, in a golden file, in a schema: one run tells all of them, by line."""
+    edit("version: 3", "version: three")
+    edit("predictor: blended, sample: 0.25", "predictor: blendid, sample: 0.25")
+    edit("- cross_border ", "- cross_boarder ")
+    (config.parent / "models" / "blend.onnx").write_bytes(b"no model")
+    problems = check(config).problems
+    expected = {
+        "models.cards-2026q2.inputs.features[3]",
+        "models.blend",
+        "predictors.cards.version",
+        "routes[0].shadow[0].predictor",
+        "predictors.cards-next.quantile_map.default",  # fitted for the model as it was bound before
+    }
+    assert expected <= {problem.path for problem in problems}
+    assert [problem.line for problem in problems] == sorted(problem.line or 0 for problem in problems)
+    assert all(problem.file == str(config) for problem in problems)
+
+
+def test_many_topics_in_a_lane_are_a_warning(config: Path, edit: Edit) -> None:
+    edit(
+        "  acme: {event: card-event} ",
+        "".join(f"  t{n}: {{event: card-event}}\n" for n in range(20)) + "  acme: {event: card-event} ",
+    )
+    checked = check(config)
+    assert checked.ok
+    assert any("22 topics" in warning.message for warning in checked.warnings)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "a: [", "version: 1", "\0", "models: 3"])
+def test_any_text_is_answered_with_problems_not_with_a_traceback(config: Path, content: str) -> None:
+    config.write_text(content)
+    assert check(config).problems
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert "No such file" in one(check(tmp_path / "absent.yaml")).message
+
+
+def test_command_prints_all_well(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(config)]) == 0
+    out = capsys.readouterr().out
+    assert "all well" in out
+    assert "globex.risk.scores" in out
+
+
+def test_command_prints_each_problem_with_place_and_hint(
+    config: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit("predictor: blended, sample: 0.25", "predictor: blendid, sample: 0.25")
+    assert main(["check", str(config)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.search(r"routes\[0\]\.shadow\[0\]\.predictor.*blendid", captured.err)
+    assert f"{config}:{line_of(config, 'blendid')}" in captured.err
+
+
+def test_command_as_json(config: Path, edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
+    edit("channel: ecom}", "channel: ecomm}")
+    assert main(["check", str(config), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"]
+    assert [one["path"] for one in found["warnings"]] == ["routes[0]", "routes[0].when.channel"]
+    assert main(["check", str(config), "--json", "--strict"]) == 2
+
+
+def test_schema_is_a_json_schema_on_stdout_or_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert "predictors" in schema["properties"]
+    assert main(["schema", "-o", str(tmp_path / "schema.json")]) == 0
+    assert json.loads((tmp_path / "schema.json").read_text()) == schema

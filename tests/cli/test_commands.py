@@ -1,0 +1,248 @@
+"""The commands together, on the real broker: what one sends the other finds, and what is wrong is counted."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from muse_stream.app import build_scorer
+from muse_stream.cli import main
+from muse_stream.demo.broker import Broker
+from muse_stream.operations.sources import open_configuration
+from muse_stream.operations.watching import tail
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream import client
+from muse_stream.stream.deadletter import headers
+from muse_stream.stream.reading import Bounds, Reading, bounds, reader
+from muse_stream.stream.records import Header, RawBatch
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def config(tmp_path: Path, unique: Callable[[str], str]) -> Path:
+    """The example with topics that no other test has."""
+    shutil.copytree(EXAMPLE, tmp_path / "config")
+    path = tmp_path / "config" / "muse.yaml"
+    mark = unique("t")
+    path.write_text(path.read_text().replace("muse.", f"{mark}.").replace("globex.risk", f"{mark}.risk"))
+    return path
+
+
+@pytest.fixture
+def settings(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> KafkaSettings:
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP", kafka.bootstrap)
+    return KafkaSettings.from_environment()
+
+
+def events(count: int, tenant: str = "acme") -> list[dict[str, Any]]:
+    chance = random.Random(7)
+    return [
+        {
+            "transaction_id": f"{tenant}-{number}",
+            "event_time": 1_780_000_000_000 + number * 1000,
+            "tenant": tenant,
+            "channel": chance.choice(["pos", "ecom", "atm"]),
+            "amount": round(chance.expovariate(0.02), 2),
+            "cross_border": chance.random() < 0.1,
+            "terminal": {"id": f"t{number % 9}", "risk_7d": chance.random() if number % 4 else None},
+            "customer": {"age": chance.randint(18, 90) if number % 5 else None, "tx_per_day": chance.random() * 4},
+        }
+        for number in range(count)
+    ]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def answer(config: Path, settings: KafkaSettings, tenant: str, *, skip: int = 0, twice: int = 0) -> None:
+    """Do a worker's job without a worker: score the tenant's topic with the product's scorer, planting faults."""
+    document = open_configuration(config).loaded.document
+    scorer = build_scorer(config, 1, "live", document.tenants[tenant].lane)
+    topic = document.tenant_topics(tenant).events
+    consumer, producer = reader(settings), client.producer(settings)
+    held: dict[int, Bounds] = bounds(consumer, topic)
+    for block in Reading(consumer, topic, held, 10):
+        count = len(block.offsets)
+        keys = [message.key() for message in block.messages]
+        stamps, found_headers = [0] * count, [list[Header](found) for found in block.headers()]
+        batch = RawBatch(
+            [topic] * count,
+            block.partitions,
+            block.offsets,
+            keys,
+            block.values(),
+            partial(list, stamps),
+            partial(list, found_headers),
+        )
+        made = scorer.score(batch, 1)
+        outgoing = made.outgoing
+        order = list(range(skip, len(outgoing.rows))) + list(range(len(outgoing.rows) - twice, len(outgoing.rows)))
+        for place in order:
+            row = outgoing.rows[place]
+            producer.produce(outgoing.topics[place], outgoing.values[place], keys[row], partition=block.partitions[row])
+        for letter in made.dead:
+            provenance = headers(batch, letter.rejected, generation=1, attempt=1, worker="test")
+            producer.produce(letter.topic, batch.values[letter.rejected.row], headers=list(provenance), partition=0)
+        skip = twice = 0
+    assert producer.flush(20) == 0
+    consumer.close()
+
+
+def found(capsys: Output) -> dict[str, dict[str, int]]:
+    reports = json.loads(capsys.readouterr().out)
+    return {
+        ",".join(report["tenants"]): {finding["kind"]: finding["count"] for finding in report["findings"]}
+        for report in reports
+    }
+
+
+def test_topics_produce_tail_and_verify(config: Path, settings: KafkaSettings, tmp_path: Path, capsys: Output) -> None:
+    assert main(["topics", str(config), "--dry-run"]) == 1
+    assert "what would be done" in capsys.readouterr().out
+    assert main(["topics", str(config), "--partitions", "2", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert all(change["done"] for change in made["changes"])
+    assert len(made["needed"]) == len(made["changes"]) == 15
+    assert main(["topics", str(config), "--dry-run"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+    rows = events(300)
+    rows[10]["tenant"] = "globex"
+    file = write(tmp_path / "events.jsonl", rows)
+    assert main(["produce", str(config), "acme", str(file), "--json"]) == 0
+    sent = json.loads(capsys.readouterr().out)
+    assert (sent["events"], sent["acknowledged"]) == (300, 300)
+    assert main(["produce", str(config), "globex", str(file), "--limit", "11", "--frame", "confluent"]) == 0
+    assert "11 events sent" in capsys.readouterr().out
+
+    assert main(["verify", str(config), "acme", "--json"]) == 1
+    assert found(capsys) == {"acme": {"missing": 300}}
+    for tenant in ("acme", "globex"):
+        answer(config, settings, tenant)
+    assert main(["verify", str(config), "--json"]) == 0
+    assert found(capsys) == {"acme": {}, "globex": {}, "initech,umbrella": {}}
+    assert main(["verify", str(config)]) == 0
+    assert "nothing wrong" in capsys.readouterr().out
+
+    assert main(["tail", str(config), "acme", "--from-beginning", "--no-follow", "--json"]) == 0
+    scores = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {score["event_id"] for score in scores} == {row["transaction_id"] for row in rows} - {"acme-10"}
+    assert main(["tail", str(config), "acme", "--kind", "dlq", "--from-beginning", "--limit", "1"]) == 0
+    assert "wrong-tenant" in capsys.readouterr().out
+    assert main(["tail", str(config), "acme", "--from-beginning", "--limit", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["tail", str(config), "globex", "--kind", "events", "--last", "3", "--no-follow"]) == 0
+    assert "transaction_id=acme-" in capsys.readouterr().out
+
+
+def test_planted_faults_are_counted(config: Path, settings: KafkaSettings, tmp_path: Path, capsys: Output) -> None:
+    assert main(["topics", str(config), "--partitions", "1"]) == 0
+    assert main(["produce", str(config), "acme", str(write(tmp_path / "e.jsonl", events(200)))]) == 0
+    answer(config, settings, "acme", skip=3, twice=5)
+    capsys.readouterr()
+    assert main(["verify", str(config), "acme", "--json"]) == 1
+    assert found(capsys) == {"acme": {"missing": 3, "duplicated": 5}}
+
+
+def test_tenants_that_share_topics(config: Path, settings: KafkaSettings, tmp_path: Path, capsys: Output) -> None:
+    assert main(["topics", str(config), "--partitions", "2"]) == 0
+    rows = events(60, "initech") + events(40, "umbrella") + events(5, "stranger")
+    random.Random(3).shuffle(rows)
+    assert main(["produce", str(config), "umbrella", str(write(tmp_path / "e.jsonl", rows))]) == 0
+    answer(config, settings, "initech")
+    capsys.readouterr()
+    assert main(["verify", str(config), "umbrella", "--json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert (report["events"], report["scores"], report["dead_letters"]) == (105, 100, 5)
+    configuration = open_configuration(config)
+    shown = [
+        one for some in tail(configuration, settings, "umbrella", start="beginning", until_end=True) for one in some
+    ]
+    assert {one["tenant"] for one in shown} == {"umbrella"}
+    assert len(shown) == 40
+
+
+def test_missing_topic_is_said_with_the_command_that_makes_it(
+    config: Path, settings: KafkaSettings, tmp_path: Path, capsys: Output
+) -> None:
+    file = write(tmp_path / "e.jsonl", events(3))
+    assert main(["produce", str(config), "acme", str(file)]) == 1
+    assert "muse-stream topics" in capsys.readouterr().err
+    assert main(["verify", str(config), "acme"]) == 0, "nothing there, nothing wrong, but it is said"
+    assert "does not exist" in capsys.readouterr().err
+
+
+def replayed(config: Path, file: Path, output: Path, *options: str) -> int:
+    return main(["replay", str(config), "acme", str(file), "--output", str(output), *options])
+
+
+def test_replay_scores_any_kind_of_file_to_the_same_bits(tmp_path: Path, capsys: Output) -> None:
+    """JSON lines, Avro and Parquet in; Parquet and Avro out; any split into calls: one answer."""
+    config, rows = EXAMPLE / "muse.yaml", events(500)
+    schema = json.loads((EXAMPLE / "schemas" / "card-event.avsc").read_text())
+    jsonl = write(tmp_path / "e.jsonl", rows)
+    with (tmp_path / "e.avro").open("wb") as avro:
+        fastavro.writer(avro, schema, rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "e.parquet")
+    tables = []
+    for number, file in enumerate((jsonl, tmp_path / "e.avro", tmp_path / "e.parquet")):
+        assert replayed(config, file, tmp_path / f"{number}.parquet") == 0
+        tables.append(pq.read_table(tmp_path / f"{number}.parquet").drop_columns(["scored_at"]))
+    assert tables[0].num_rows == 500
+    assert tables[0] == tables[1] == tables[2]
+    assert replayed(config, jsonl, tmp_path / "s.avro") == 0
+    with (tmp_path / "s.avro").open("rb") as avro:
+        records: list[Any] = list(fastavro.reader(avro))
+    assert [one["score"] for one in records] == tables[0]["score"].to_pylist()
+    assert replayed(config, jsonl, tmp_path / "few.parquet", "--limit", "7") == 0
+    assert pq.read_table(tmp_path / "few.parquet")["score"].to_pylist() == tables[0]["score"].to_pylist()[:7]
+
+
+def test_replay_as_shadow_writes_audit_records_joined_with_live(tmp_path: Path, capsys: Output) -> None:
+    file = write(tmp_path / "e.jsonl", events(50))
+    region = ("--header", "region=br")
+    assert replayed(EXAMPLE / "muse.yaml", file, tmp_path / "a.parquet", "--role", "shadow", *region) == 0
+    audit = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert replayed(EXAMPLE / "muse.yaml", file, tmp_path / "s.parquet", *region) == 0
+    live = {one["event_id"]: one for one in pq.read_table(tmp_path / "s.parquet").to_pylist()}
+    assert len({one["event_id"] for one in audit}) == 50
+    assert all(one["live_score"] == live[one["event_id"]]["score"] for one in audit)
+    assert all(one["live_predictor"] != one["predictor"] for one in audit)
+
+
+def test_replay_tells_what_would_be_dead_letters(tmp_path: Path, capsys: Output) -> None:
+    rows = events(20)
+    rows[4]["tenant"], rows[9]["transaction_id"] = "globex", ""
+    assert replayed(EXAMPLE / "muse.yaml", write(tmp_path / "e.jsonl", rows), tmp_path / "s.parquet", "--json") == 0
+    done = json.loads(capsys.readouterr().out)
+    assert (done["events"], done["answers"]) == (20, 18)
+    assert done["dead"] == {"wrong-tenant": 1, "missing-id": 1}
+    assert [row for row, *_ in done["letters"]] == [4, 9]
+
+
+def test_replay_of_a_store_is_of_its_current_generation(tmp_path: Path, capsys: Output) -> None:
+    store = str(tmp_path / "store")
+    assert main(["publish", str(EXAMPLE / "muse.yaml"), store]) == 0
+    file = write(tmp_path / "e.jsonl", events(5))
+    assert main(["replay", store, "acme", str(file), "-o", str(tmp_path / "s.parquet")]) == 0
+    assert set(pq.read_table(tmp_path / "s.parquet")["generation"].to_pylist()) == {1}
+
+
+@pytest.mark.parametrize("name", ["absent.parquet", "unknown.xlsx"])
+def test_file_that_cannot_be_read_is_one_line(name: str, tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "unknown.xlsx").write_text("")
+    assert replayed(EXAMPLE / "muse.yaml", tmp_path / name, tmp_path / "s.parquet") == 1
+    assert name in capsys.readouterr().err
+    assert not (tmp_path / "s.parquet").exists()

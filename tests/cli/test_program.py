@@ -1,0 +1,202 @@
+"""The program's surface: help, version, exit codes, errors in one line, Ctrl-C."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from muse_stream.cli import main
+from muse_stream.cli.start import program
+from muse_stream.errors import Fatal, MuseError, Retriable, StoreError
+from muse_stream.operations import checking
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
+COMMANDS = [
+    "check",
+    "demo",
+    "generations",
+    "produce",
+    "publish",
+    "replay",
+    "rollback",
+    "run",
+    "schema",
+    "tail",
+    "topics",
+    "verify",
+]
+TABLES = ["check", "demo", "generations", "produce", "publish", "replay", "rollback", "tail", "topics", "verify"]
+
+
+def test_help_shows_every_command_with_one_sentence_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in COMMANDS:
+        assert re.search(rf"│ {name} +[A-Z]", text), name
+    for code in (
+        "0 all well",
+        "1 something was found",
+        "2 wrong usage",
+        "3 Kafka cannot be reached",
+        "130 interrupted",
+    ):
+        assert code in text
+    assert "--install-completion" in text
+
+
+def test_every_command_is_described_by_one_sentence_and_an_example() -> None:
+    found = {}
+    for command in program.registered_commands:
+        assert command.callback is not None
+        found[command.callback.__name__] = command.callback.__doc__ or ""
+    assert sorted(found) == COMMANDS
+    for name, text in found.items():
+        first = text.split("\n\n")[0]
+        assert first.endswith("."), name
+        assert first.count(". ") == 0, name
+        assert f"muse-stream {name}" in text, f"{name} has no example"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Examples" in text
+    assert ("--json" in text) == (name in TABLES)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"muse-stream \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["frobnicate"],
+        ["check"],
+        ["run", "--role", "live"],
+        ["run", "--role", "live", "--store", "a", "--config", "b"],
+        ["run", "--role", "both", "--store", "a"],
+        ["produce", str(EXAMPLE), "acme", "x.parquet", "--column", "nonsense"],
+        ["--log-level", "loud", "schema"],
+    ],
+)
+def test_wrong_usage_is_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (MuseError("nope"), 1, "Error: nope"),
+        (StoreError("torn"), 1, "Error: torn"),
+        (Fatal("refused [bold]by[/bold] x"), 1, "Error: refused [bold]by[/bold] x"),
+        (Retriable("away"), 3, "Error: away"),
+        (ZeroDivisionError("oops"), 1, "This is a bug in muse-stream: ZeroDivisionError: oops"),
+    ],
+)
+def test_errors_are_one_line_unless_debugged(
+    error: Exception, code: int, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(checking, "check", fail)
+    assert main(["check", "x.yaml"]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines()[0] == text
+    assert main(["--debug", "check", "x.yaml"]) == code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_unreachable_kafka_is_code_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP", "localhost:1")
+    monkeypatch.setattr("muse_stream.stream.client.reach.__defaults__", (0.3,))
+    for command in (["verify", str(EXAMPLE)], ["topics", str(EXAMPLE)], ["tail", str(EXAMPLE), "acme"]):
+        assert main(command) == 3
+        assert "Kafka cannot be reached at localhost:1" in capsys.readouterr().err
+
+
+def test_wrong_environment_and_unknown_tenant_are_refusals(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP", "no-port")
+    assert main(["verify", str(EXAMPLE)]) == 2
+    assert "MUSE_KAFKA_BOOTSTRAP" in capsys.readouterr().err
+    monkeypatch.delenv("MUSE_KAFKA_BOOTSTRAP")
+    assert main(["tail", str(EXAMPLE), "nobody"]) == 2
+    assert "there is: acme, globex" in capsys.readouterr().err
+
+
+def test_generations_of_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = str(tmp_path / "store")
+    assert main(["publish", str(EXAMPLE), store]) == 0
+    assert "generation 1 published and current" in capsys.readouterr().out
+    assert main(["publish", str(EXAMPLE), store, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"number": 1, "before": 1, "current": True, "changed": False}
+    assert main(["generations", store, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["number"], row["current"], row["problem"]) == (1, True, "")
+    assert main(["generations", store]) == 0
+    assert row["sha256"][:12] in capsys.readouterr().out
+    assert main(["rollback", store]) == 1
+    assert "there is none before it" in capsys.readouterr().err
+
+
+def test_refused_configuration_is_not_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "muse.yaml"
+    broken.write_text("version: 2")
+    assert main(["publish", str(broken), str(tmp_path / "store")]) == 2
+    assert not (tmp_path / "store").exists()
+
+
+def run_in_shell(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "import sys; from muse_stream.cli import main; sys.exit(main())", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def test_help_needs_none_of_the_vendors() -> None:
+    """Help and completion must answer at once: nothing heavy is imported for them."""
+    code = (
+        "import sys; from muse_stream.cli import main; main(['--help']);"
+        "heavy = ('confluent_kafka', 'onnxruntime', 'pyarrow', 'scipy', 'numpy');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_completion_script_is_offered() -> None:
+    process = run_in_shell(_MUSE_STREAM_COMPLETE="complete_bash", COMP_WORDS="muse-stream ver", COMP_CWORD="1")
+    out, _ = process.communicate(timeout=60)
+    assert out.split() == ["verify"]
+
+
+def test_interrupt_ends_with_130_and_leaves_no_half_written_file(tmp_path: Path) -> None:
+    events, output = tmp_path / "events.jsonl", tmp_path / "scores.parquet"
+    event = {"transaction_id": "t", "event_time": 0, "tenant": "acme", "channel": "pos", "amount": 1.0}
+    line = json.dumps(event | {"terminal": {"id": "x"}, "customer": {}}) + "\n"
+    events.write_text(line * 200_000)  # seconds of work
+    process = run_in_shell("replay", str(EXAMPLE), "acme", str(events), "--output", str(output))
+    while not output.exists():
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert not output.exists()
+    assert "Traceback" not in err

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from muse_stream.control import DirectoryStore
-from muse_stream.demo import comparison, configuration, periods, synthetic, table
+from muse_stream.demo import comparison, configuration, own, periods, synthetic, table
 from muse_stream.demo.broker import Broker, Cluster, broker
 from muse_stream.demo.configuration import Tree
 from muse_stream.demo.feed import Feed
@@ -29,6 +29,7 @@ from muse_stream.demo.scenario import Scenario
 from muse_stream.demo.screen import Screen
 from muse_stream.demo.stages import Machinery, Tour, Toured
 from muse_stream.demo.workers import running
+from muse_stream.errors import MuseError
 from muse_stream.operations import releases
 from muse_stream.operations.proving import verify
 from muse_stream.operations.sources import Configuration, open_configuration
@@ -179,6 +180,10 @@ class Run:
 
 
 def _maker(events: Path | None, mapping: Path | None) -> MakeScenario:
+    if events is not None:
+        return lambda folder, screen: own.scenario(events, mapping, folder, screen)
+    if mapping is not None:
+        raise MuseError("a mapping describes a file of events: give --events as well")
     return lambda folder, _screen: synthetic.scenario(folder)
 
 

@@ -10,11 +10,12 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 
 from muse_stream.demo.broker import Broker
+from muse_stream.errors import Retriable
 from muse_stream.scoring.columns import Categorical
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
 from muse_stream.stream.collecting import EventKeys, ScoreKeys
-from muse_stream.stream.reading import Block
+from muse_stream.stream.reading import Block, bounds, reader
 from muse_stream.stream.verdict import Answers, Events, judge
 from muse_stream.stream.verify import Decoders, Report, Target, Verification
 
@@ -320,3 +321,9 @@ def test_million_events_take_seconds_not_minutes_to_judge() -> None:
     tally = judge("events", events, answers)
     assert tally.findings() == ()
     assert time.process_time() - before < 10
+
+
+def test_broker_that_does_not_answer_may_be_asked_again() -> None:
+    lone = reader(KafkaSettings(bootstrap="localhost:1"))
+    with closing(lone), pytest.raises(Retriable, match="Kafka does not answer"):
+        bounds(lone, "any", timeout_s=0.3)

@@ -1,0 +1,53 @@
+"""librdkafka's mock cluster with error injection, by ctypes on the wheel's own library.
+
+In: nothing. Out: a bootstrap address, and `fail(api, *codes)`: the next requests of that kind are answered with these
+errors. Law: for error paths of the client only; the mock keeps none of Kafka's promises about transactions.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import confluent_kafka
+
+PRODUCE, END_TXN, TXN_OFFSET_COMMIT = 0, 26, 28
+_PRODUCER = 0
+
+
+def _library() -> ctypes.CDLL:
+    (path,) = (Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs").glob("librdkafka-*.so*")
+    library = ctypes.CDLL(str(path))
+    for name in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_mock_cluster_new"):
+        getattr(library, name).restype = ctypes.c_void_p
+    library.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
+    return library
+
+
+class MockCluster:
+    """One mock broker."""
+
+    def __init__(self, library: ctypes.CDLL, handle: int) -> None:
+        self._library, self._handle = library, ctypes.c_void_p(handle)
+        self.bootstrap: str = library.rd_kafka_mock_cluster_bootstraps(self._handle).decode()
+
+    def fail(self, api: int, *codes: int) -> None:
+        """Answer the next requests of an API with these error codes, one each."""
+        array = (ctypes.c_int * len(codes))(*codes)
+        push = self._library.rd_kafka_mock_push_request_errors_array
+        push(self._handle, ctypes.c_int16(api), ctypes.c_size_t(len(codes)), array)
+
+
+@contextmanager
+def mock_cluster() -> Iterator[MockCluster]:
+    library = _library()
+    said = ctypes.create_string_buffer(512)
+    conf = ctypes.c_void_p(library.rd_kafka_conf_new())
+    owner = ctypes.c_void_p(library.rd_kafka_new(_PRODUCER, conf, said, ctypes.c_size_t(512)))
+    assert owner, said.value
+    handle = library.rd_kafka_mock_cluster_new(owner, 1)
+    try:
+        yield MockCluster(library, handle)
+    finally:
+        library.rd_kafka_mock_cluster_destroy(ctypes.c_void_p(handle))
+        library.rd_kafka_destroy(owner)

@@ -16,10 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Protocol
-
-from confluent_kafka import Message
 
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
 from muse_stream.stream.committer import Committed, Committer, Pending
@@ -32,6 +29,7 @@ from muse_stream.stream.linger import AdaptiveLinger
 from muse_stream.stream.log import Log
 from muse_stream.stream.publish import publish
 from muse_stream.stream.records import RawBatch, Scorer
+from muse_stream.stream.unpack import raw_batch
 
 DRAIN_S = 8.0
 SETTLE_S = 6.0
@@ -253,20 +251,6 @@ class Worker:
             self._intake.leave()
         self._intake.close()
         self._committer.close()
-
-
-def raw_batch(messages: list[Message]) -> RawBatch:
-    """Take messages apart into parallel lists: one of the two loops over events, in C as far as Python can."""
-    return RawBatch(
-        # a message without an error has a topic, a partition and an offset
-        topics=[message.topic() for message in messages],  # type: ignore[misc]
-        partitions=[message.partition() for message in messages],  # type: ignore[misc]
-        offsets=[message.offset() for message in messages],  # type: ignore[misc]
-        keys=[message.key() for message in messages],
-        values=[message.value() for message in messages],
-        timestamps=cache(lambda: [message.timestamp()[1] for message in messages]),
-        headers=cache(lambda: [list(message.headers() or []) for message in messages]),  # type: ignore[arg-type]
-    )
 
 
 def _wanted(scorer: Scorer | None) -> Scorer:

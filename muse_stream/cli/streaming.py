@@ -21,6 +21,7 @@ class Kind(StrEnum):
     SCORES = "scores"
     AUDIT = "audit"
     DLQ = "dlq"
+    UNKNOWN = "unknown"
     EVENTS = "events"
 
 
@@ -136,7 +137,9 @@ def tail(
     context: typer.Context,
     config: Config,
     tenant: Tenant,
-    kind: Annotated[Kind, typer.Option(help="Which of the tenant's topics.")] = Kind.SCORES,
+    kind: Annotated[
+        Kind, typer.Option(help="Which of the tenant's topics; unknown: its lane's events without a tenant.")
+    ] = Kind.SCORES,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start at the first record.")] = False,
     last: Annotated[int | None, typer.Option(min=1, help="Start so many records back in each partition.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many records.")] = None,
@@ -173,7 +176,7 @@ def _row(kind: Kind, record: dict[str, Any]) -> None:
     where = f"{place['partition']}@{place['offset']}"
     if "undecodable" in record:
         say(f"{where:>12}  undecodable: {record['undecodable']}")
-    elif kind is Kind.DLQ:
+    elif kind in (Kind.DLQ, Kind.UNKNOWN):
         say(f"{where:>12}  {record.get('reason', '?'):<18} {record['source']}  {record.get('message', '')}")
     elif kind is Kind.EVENTS:
         say(f"{where:>12}  " + " ".join(f"{name}={value}" for name, value in record.items() if name != "_kafka"))

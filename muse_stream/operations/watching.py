@@ -16,7 +16,8 @@ from muse_stream.stream import client
 from muse_stream.stream.tail import Record, Start, follow
 from muse_stream.wire import SchemaDirectory, decode_records
 
-Kind = Literal["scores", "audit", "dlq", "events"]
+Kind = Literal["scores", "audit", "dlq", "unknown", "events"]
+"""`unknown`: the dead letters of the tenant's lane whose tenant is unknown."""
 PROVENANCE = "muse."
 
 
@@ -36,7 +37,8 @@ def tail(
     """
     document = configuration.loaded.document
     topics = document.tenant_topics(configuration.tenant(tenant))
-    topic: str = getattr(topics, kind)
+    unknown = document.unknown_topic(document.tenants[tenant].lane)
+    topic: str = unknown if kind == "unknown" else getattr(topics, kind)
     own = kind in ("scores", "audit")
     schemas = output_schemas() if own else SchemaDirectory.open(configuration.loaded.root / document.schemas)
     client.reach(settings)
@@ -49,7 +51,7 @@ def tail(
 
 def _shown(records: Sequence[Record], schemas: SchemaDirectory, kind: Kind) -> list[dict[str, Any]]:
     decoded = decode_records(schemas, [record.value for record in records])
-    shape = _letter if kind == "dlq" else _plain
+    shape = _letter if kind in ("dlq", "unknown") else _plain
     return [shape(record, value) for record, value in zip(records, decoded, strict=True)]
 
 

@@ -94,9 +94,13 @@ def typed(error: KafkaError | KafkaException) -> StreamError:
 
 def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
     """Return an admin client that a broker has answered; raises `Retriable` when none does within `timeout_s`."""
-    client = admin(settings)
+    heard: list[str] = []  # the request itself says only that it failed; why (refused, TLS, password) comes here
+    told: dict[str, Any] = {"logger": LOG, "error_cb": lambda error: heard.append(error.str())}
+    client = AdminClient(connection(settings) | told)
     try:
         client.list_topics(timeout=timeout_s)
     except KafkaException as error:
-        raise Retriable(f"Kafka cannot be reached at {settings.bootstrap}: {typed(error)}") from None
+        client.poll(0)
+        why = heard[0] if heard else str(typed(error))
+        raise Retriable(f"Kafka cannot be reached at {settings.bootstrap}: {why}") from None
     return client

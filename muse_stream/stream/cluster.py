@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
 )
 
 from muse_stream.errors import Fatal
-from muse_stream.stream.client import typed
+from muse_stream.stream.reading import told
 from muse_stream.stream.topics import Change, Existing, Options
 
 SETTINGS = ("max.message.bytes", "min.insync.replicas", "retention.ms", "cleanup.policy")
@@ -34,7 +34,7 @@ def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) ->
         answers = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
         configs = {resource.name: answer.result(timeout=timeout_s) for resource, answer in answers.items()}
     except KafkaException as error:
-        raise typed(error) from None
+        raise told(error) from None
     return {
         name: Existing(
             partitions=len(topics[name].partitions),

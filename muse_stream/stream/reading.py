@@ -12,7 +12,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from muse_stream.errors import Fatal, Retriable
+from muse_stream.errors import Fatal, Retriable, StreamError
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream.client import consumer, typed
 
@@ -24,6 +24,20 @@ READER: dict[str, Any] = {
     "queued.min.messages": 100_000,
     "queued.max.messages.kbytes": 65_536,
 }
+
+
+AWAY = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE)
+
+
+def told(error: KafkaError | KafkaException) -> StreamError:
+    """Return the error of a request that changes nothing: one that was not answered may simply be asked again.
+
+    `typed` goes by flags, which librdkafka sets for transactional producers only.
+    """
+    inner = error.args[0] if isinstance(error, KafkaException) and error.args else error
+    if isinstance(inner, KafkaError) and inner.code() in AWAY:
+        return Retriable(f"Kafka does not answer: {inner.name()}: {inner.str()}")
+    return typed(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +53,22 @@ def reader(settings: KafkaSettings, **overrides: Any) -> Consumer:
     return consumer(settings, **(READER | overrides))
 
 
-def bounds(client: Consumer, topic: str) -> dict[int, Bounds]:
+def bounds(client: Consumer, topic: str, timeout_s: float = TIMEOUT_S) -> dict[int, Bounds]:
     """Return partition -> offsets; empty when the topic does not exist. `high` counts unstable records as well."""
     try:
-        described = client.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+        described = client.list_topics(topic, timeout=timeout_s).topics[topic]
         if described.error is not None:
             if described.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return {}
-            raise typed(described.error)
+            raise told(described.error)
         found: dict[int, Bounds] = {}
         for partition in sorted(described.partitions):
-            marks = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT_S)
+            marks = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
             if marks is None:
-                raise Retriable(f"no leader of {topic}[{partition}] said where it ends within {TIMEOUT_S:.0f} s")
+                raise Retriable(f"no leader of {topic}[{partition}] said where it ends within {timeout_s:.0f} s")
             found[partition] = Bounds(*marks)
     except KafkaException as error:
-        raise typed(error) from None
+        raise told(error) from None
     return found
 
 
@@ -122,7 +136,7 @@ class Reading:
             first = self._client.poll(0.2)  # consume() would wait its whole time for a full batch
             polled = [first, *self._client.consume(BATCH - 1, 0.01)] if first is not None else []
         except KafkaException as error:
-            raise typed(error) from None
+            raise told(error) from None
         messages: list[Message] = []
         for message in polled:
             if message.error() is None:
@@ -146,7 +160,7 @@ class Reading:
         error = message.error()
         partition, offset = message.partition(), message.offset()
         if error is None or error.code() != KafkaError._PARTITION_EOF:
-            raise typed(error) if error is not None else Fatal("an event without an error")
+            raise told(error) if error is not None else Fatal("an event without an error")
         if partition is None or offset is None:
             return
         if offset >= self._ends[partition].high:
@@ -173,13 +187,13 @@ def committed(
         parts = [TopicPartition(topic, partition) for topic, held in topics.items() for partition in held]
         answers = client.committed(parts, timeout=TIMEOUT_S) if parts else []
     except KafkaException as error:
-        raise typed(error) from None
+        raise told(error) from None
     finally:
         client.close()
     found: dict[str, dict[int, int]] = {topic: {} for topic in topics}
     for answer in answers:
         if answer.error is not None:
-            raise typed(answer.error)
+            raise told(answer.error)
         low = topics[answer.topic][answer.partition].low
         found[answer.topic][answer.partition] = answer.offset if answer.offset >= 0 else low
     return found

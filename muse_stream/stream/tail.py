@@ -14,8 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from muse_stream.errors import Fatal
 from muse_stream.settings import KafkaSettings
-from muse_stream.stream.client import typed
-from muse_stream.stream.reading import Bounds, bounds, headers, reader
+from muse_stream.stream.reading import Bounds, bounds, headers, reader, told
 
 Start = Literal["beginning", "end"]
 WAIT_S = 0.2
@@ -81,7 +80,7 @@ def _poll(client: Consumer) -> tuple[list[Record], set[int]]:
         first = client.poll(WAIT_S)
         messages = [first, *client.consume(999, 0.0)] if first is not None else []
     except KafkaException as error:
-        raise typed(error) from None
+        raise told(error) from None
     records: list[Record] = []
     ended: set[int] = set()
     for message in messages:
@@ -91,7 +90,7 @@ def _poll(client: Consumer) -> tuple[list[Record], set[int]]:
         elif event.code() == KafkaError._PARTITION_EOF:
             ended.add(message.partition() or 0)
         else:
-            raise typed(event)
+            raise told(event)
     return records, ended
 
 

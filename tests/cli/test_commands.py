@@ -172,6 +172,9 @@ def test_tenants_that_share_topics(config: Path, settings: KafkaSettings, tmp_pa
     ]
     assert {one["tenant"] for one in shown} == {"umbrella"}
     assert len(shown) == 40
+    unknown = tail(configuration, settings, "umbrella", "unknown", "beginning", until_end=True)
+    letters = [record for records in unknown for record in records]
+    assert {(one["reason"], one["event"]["tenant"]) for one in letters} == {("unknown-tenant", "stranger")}
 
 
 def test_missing_topic_is_said_with_the_command_that_makes_it(

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -194,7 +195,9 @@ def test_interrupt_ends_with_130_and_leaves_no_half_written_file(tmp_path: Path)
     events.write_text(line * 200_000)  # seconds of work
     process = run_in_shell("replay", str(EXAMPLE), "acme", str(events), "--output", str(output))
     while not output.exists():
-        assert process.poll() is None, process.communicate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
+        assert process.returncode is None, process.communicate()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err

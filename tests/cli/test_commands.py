@@ -3,6 +3,9 @@
 import json
 import random
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -175,6 +178,30 @@ def test_tenants_that_share_topics(config: Path, settings: KafkaSettings, tmp_pa
     unknown = tail(configuration, settings, "umbrella", "unknown", "beginning", until_end=True)
     letters = [record for records in unknown for record in records]
     assert {(one["reason"], one["event"]["tenant"]) for one in letters} == {("unknown-tenant", "stranger")}
+
+
+def test_interrupt_ends_a_follower_with_130(config: Path, settings: KafkaSettings, tmp_path: Path) -> None:
+    assert main(["topics", str(config), "--partitions", "1"]) == 0
+    assert main(["produce", str(config), "acme", str(write(tmp_path / "e.jsonl", events(3)))]) == 0
+    code = "import sys; from muse_stream.cli import main; sys.exit(main())"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "tail",
+        str(config),
+        "acme",
+        "--kind",
+        "events",
+        "--from-beginning",
+        "--json",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["transaction_id"] == "acme-0"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "")
 
 
 def test_missing_topic_is_said_with_the_command_that_makes_it(

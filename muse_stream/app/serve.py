@@ -6,6 +6,7 @@ opened only when it has its number. A generation that cannot be compiled is neve
 that can be compiled serves instead, later the one that is running.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -67,6 +68,9 @@ def serve(options: RunOptions, connection: Connection) -> None:
     compile = _compiler(options)
     first = first_good(store, compile, log)
     with Watcher(store, compile, POLL_STORE_S, running=first.number, log=log) as watcher:
+        # what is loaded by now stays: a full collection over it would hold a batch up for tens of milliseconds
+        gc.collect()
+        gc.freeze()
         connection.send("ready")
         number = connection.recv()
         waiting = [first]

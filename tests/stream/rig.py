@@ -63,7 +63,7 @@ class Ledger:
 
     def until(self, count: int, timeout_s: float = 30.0) -> "Ledger":
         """Read until so many records are there."""
-        await_true(lambda: self._take(0.1) >= count, f"{count} records on {self.topics}", timeout_s)
+        await_true(lambda: self.take(0.1) >= count, f"{count} records on {self.topics}", timeout_s)
         return self
 
     def to_end(self) -> "Ledger":
@@ -72,14 +72,15 @@ class Ledger:
         ends = [self._consumer.get_watermark_offsets(place, timeout=10)[1] for place in places]
 
         def reached() -> bool:
-            self._take(0.05)
+            self.take(0.05)
             at = self._consumer.position(places)
             return all(end == 0 or place.offset >= end for place, end in zip(at, ends, strict=True))
 
         await_true(reached, "the end of the topics")
         return self
 
-    def _take(self, timeout_s: float) -> int:
+    def take(self, timeout_s: float) -> int:
+        """Read what comes within the time; returns how many records there are now."""
         for message in self._consumer.consume(10_000, timeout_s):
             error = message.error()
             assert error is None or error.code() == KafkaError._PARTITION_EOF, error
@@ -184,6 +185,10 @@ class Running:
         self.thread = threading.Thread(target=self._run, name=self.worker.name, daemon=True)
         self.thread.start()
         return self
+
+    @property
+    def alive(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
 
     def _run(self) -> None:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from muse_stream.demo.broker import broker
-from perf import drain, latency, takeover
+from perf import drain, latency, stages, takeover
 from perf.drain import Figures
 
 Scenario = Callable[[str, Path], Figures]
@@ -20,6 +20,7 @@ SCENARIOS: dict[str, Scenario] = {
     "latency": lambda b, f: latency.run(b, f, tenants=1, partitions=4, shared=False, seconds=40),
     "latency-60-own": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=False, seconds=40),
     "takeover": takeover.run,
+    "stages": stages.run,
     "latency-60-shared": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=40),
 }
 

@@ -125,6 +125,11 @@ def events(path: Path, data: Data, rows: slice) -> Iterator[list[bytes]]:
         yield encoder.encode(columns, len(numbers))
 
 
+def matrix(data: Data, rows: int) -> NDArray[np.float64]:
+    """Return the first rows' features as one [rows, F] array, in the model's order."""
+    return np.stack([column[:rows] for column in data.features.values()], axis=1)
+
+
 def _write(path: Path, document: dict[str, Any]) -> None:
     with path.open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(document, file)

@@ -5,16 +5,16 @@ In: windows of one tenant's events, each event with an alert (0 or 1) or a diffe
 
 A rate is a mean over events, so every event has an *influence* on it: (alert - rate) / n, with the sign of its window.
 The calibration sample has one too: a map puts the promised share of *its* sample above a threshold, so what the sample
-happened to hold shifts every later rate, by the opposite amount. Influences of all windows are added up per entity
-before they are squared: events of one customer, or at one skimmed terminal, come in herds, and errors that take them
-for independent are two to three times too small (measured on the synthetic stream: the root mean square of z is 1.7
-for single events and 1.1 for entities). With two kinds of entities the sum is that of Cameron, Gelbach and Miller
-(2011, "Robust inference with multiway clustering"): V(first) + V(second) - V(both). Events that two windows share, and
-two models that score the same events, need no formula of their own: their influences meet in the same sum.
+happened to hold shifts every later rate by the opposite amount. Influences of all windows are added up per entity
+before they are squared: events of one customer, or at one skimmed terminal, come in herds, and an error that takes them
+for independent is far too small. With two kinds of entities the sum is that of Cameron, Gelbach and Miller (2011,
+"Robust inference with multiway clustering"): V(first) + V(second) - V(both). Windows that share events, and two models
+that score the same events, need no formula of their own: their influences meet in the same sum.
 
-Law: a move is allowed up to LIMIT = 4 standard errors. For a normal error that is a false alarm in 16,000 tests. Over
-855 windows of 1 week of the synthetic stream (another seed's worth of time, five tenants, alert rates of 5, 10 and
-35 %) the largest |z| at 5 and 10 % was 3.4; without MUSE it is above 10 for every tenant.
+Law: a move is allowed up to LIMIT = 4 standard errors; for a normal error, one false alarm in 16,000 tests (a run
+of the demo makes ten). Measured on 60 weeks of the synthetic stream, every three weeks in a row, at each tenant's own
+threshold: 570 tests, none above 3.4, root mean square of z 1.07 (1.6 for independent events, up to 5.5: it would cry
+wolf). Without MUSE the smallest z of any tenant and week was 4.5, most were above 10.
 """
 
 from collections.abc import Sequence

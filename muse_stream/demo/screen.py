@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.rule import Rule
+from rich.text import Text
 
 WIDTH = 118
 """Columns where nobody's terminal is there to fit."""
@@ -65,7 +67,11 @@ class Screen:
 
     def fact(self, name: str, text: str) -> None:
         """Say one fact of many."""
-        self.console.print(f"{INDENT}[dim]{name:<12}[/]{escape(text)}", soft_wrap=True)
+        self.console.print(f"{INDENT}[dim]{name:<14}[/]{escape(text)}", soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Explain something, in small print over as many lines as it takes."""
+        self.console.print(Padding(Text(text, style="dim"), (1, 2, 0, 2)))
 
     def show(self, what: RenderableType) -> None:
         """Show a table."""

@@ -65,18 +65,30 @@ class Tour:
         """Tell the whole story; returns when every event that was sent has its answers."""
         plan = self._scenario.plan
         with self._screen.live():
-            self._say(FIRST, "serve", "the old models answer; maps per tenant keep the promise: 70/35/10/5 % ...")
+            self._say(
+                FIRST,
+                "serve",
+                "the old models answer; every tenant is promised the same alert rates, by a map of its own",
+            )
             self._until(lambda: self._live(FIRST), plan.first)
-            self._publish(configuration.shadowed(self._tree), "shadow", "the retrained models see the same events")
+            self._publish(
+                configuration.shadowed(self._tree),
+                "shadow",
+                "the retrained models score the same events; only the audit topics know",
+            )
             self._until(lambda: self._audited(SHADOWED, NEW, BARE_OLD), plan.audited)
             old, new = self._fit()
             self._publish(
                 configuration.calibrated(self._tree, self._scenario.folder, old, new),
                 "calibrate",
-                f"maps of both, fitted to the same {self._audited(SHADOWED, NEW):,} audit records",
+                f"both get new maps, fitted to the same {self._audited(SHADOWED, NEW):,} audit records",
             )
             self._until(lambda: min(self._live(CALIBRATED), self._audited(CALIBRATED, NEW)), plan.before)
-            self._publish(configuration.promoted(self._tree), "promote", "one change of the routes; nobody is told")
+            self._publish(
+                configuration.promoted(self._tree),
+                "promote",
+                "the retrained models answer: one change of the routes, and nobody is told",
+            )
             if plan.after is not None:
                 self._until(lambda: min(self._live(PROMOTED), self._audited(PROMOTED, OLD, BARE_NEW)), plan.after)
                 self._machinery.feed.stop()

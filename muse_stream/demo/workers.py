@@ -16,7 +16,14 @@ from pathlib import Path
 
 from muse_stream.errors import MuseError
 
-COMMAND = (sys.executable, "-c", "import sys; from muse_stream.cli import main; sys.exit(main())")
+PROGRAM = """
+import sys
+from muse_stream.stream.mortality import die_with
+die_with(int(sys.argv.pop(1)))
+from muse_stream.cli import main
+sys.exit(main())
+"""
+"""`muse-stream`, but no longer than its parent lives: whatever ends the demo, nothing of it is left behind."""
 DRAIN_S = 15.0
 LOG_LINES = 15
 
@@ -74,7 +81,11 @@ def _start(open_files: ExitStack, store: Path, lane: str, role: str, count: int,
     environment = {**os.environ, "MUSE_KAFKA_BOOTSTRAP": bootstrap}
     # a session of its own: Ctrl-C at the terminal reaches the demo, which drains them, and not them as well
     process = subprocess.Popen(
-        [*COMMAND, *arguments], stdout=stream, stderr=stream, env=environment, start_new_session=True
+        [sys.executable, "-c", PROGRAM, str(os.getpid()), *arguments],
+        stdout=stream,
+        stderr=stream,
+        env=environment,
+        start_new_session=True,
     )
     return Crew(role, process, log)
 

@@ -5,6 +5,7 @@ Law: the broker starts when the first test asks for it and never otherwise; test
 (topics, groups, transactional ids), so that they run in any order on one broker; who breaks the broker mends it again.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from uuid import uuid4
@@ -43,6 +44,16 @@ def kafka(pytestconfig: pytest.Config) -> Iterator[Broker]:
     """The session's real broker (`kafka.bootstrap`), started on first use; the summary says from which rung."""
     with broker(say=pytestconfig.stash[_SAID].append) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Put the package's logger back: what one test configures, another does not meet."""
+    logger = logging.getLogger("muse_stream")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
 
 
 @pytest.fixture(scope="session")

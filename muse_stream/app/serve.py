@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -112,6 +111,9 @@ def _work(options: RunOptions, number: int, next_scorer: Callable[[], Generation
     assert first is not None  # noqa: S101  # the process compiled one before it said "ready"
     waiting: list[Scorer] = [first]
     meter = WorkerMeter()
+    asked = _Asked()
+    signal.signal(signal.SIGTERM, asked.to_stop)  # before the clients open: that may take seconds
+    signal.signal(LEAVE, asked.to_leave)
     worker = open_worker(
         options.settings,
         name,
@@ -121,21 +123,39 @@ def _work(options: RunOptions, number: int, next_scorer: Callable[[], Generation
         limits=Limits(first.limits.max_batch, first.limits.linger_ms / 1000),
         failpoint=failpoints.from_environment(),
     )
-    leaving = threading.Event()
-    signal.signal(signal.SIGTERM, lambda _signal, _frame: worker.stop())
-
-    def leave(_signal: int, _frame: object) -> None:
-        leaving.set()
-        worker.stop()
-
-    signal.signal(LEAVE, leave)
+    asked.tell(worker)
     mortality.watch(lambda: worker.busy_since, log, options.stall_s)
     health = _health(options, number, worker, meter)
     try:
-        worker.run(leave=leaving.is_set)
+        worker.run(leave=lambda: asked.leaving)
     finally:
         if health:
             health.stop()
+
+
+class _Asked:
+    """What signals have asked of this process, and the worker to tell once there is one."""
+
+    def __init__(self) -> None:
+        self.leaving = self._stopping = False
+        self._worker: Worker | None = None
+
+    def to_stop(self, _signal: int, _frame: object) -> None:
+        """Drain and keep the slot's membership."""
+        self._stopping = True
+        if self._worker:
+            self._worker.stop()
+
+    def to_leave(self, signal_number: int, frame: object) -> None:
+        """Drain and leave the group."""
+        self.leaving = True
+        self.to_stop(signal_number, frame)
+
+    def tell(self, worker: Worker) -> None:
+        """Hand over the worker; what was asked before holds."""
+        self._worker = worker
+        if self._stopping:
+            worker.stop()
 
 
 def _health(options: RunOptions, number: int, worker: Worker, meter: WorkerMeter) -> observe.HealthServer | None:

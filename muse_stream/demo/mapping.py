@@ -175,7 +175,7 @@ class _Reader:
         two = isinstance(value, list) and [type(one) for one in value] == [int, int]
         if not two or not 0 <= value[0] <= value[1] < stream:
             self._refuse(("days", name), f"two days are expected, first and last, before day {stream} of the stream")
-            return (0, 0)
+            return (-1, -1)  # overlaps nothing: one mistake is told once
         return (value[0], value[1])
 
     def _get(self, path: tuple[Step, ...]) -> Any:

@@ -26,8 +26,8 @@ from muse_stream.errors import MuseError
 from muse_stream.scoring.columns import Categorical
 from muse_stream.scoring.table import EventTable
 
-SHARES = {"first": 0.08, "audited": 0.30, "before": 0.30}
-"""Of the stream, for each generation; the last has the rest."""
+PLACES = {"first": 0.08, "audited": 0.38, "before": 0.68}
+"""Where in the stream the next generation is published, as shares of all events."""
 WEIGHTS = {"trees": 3.0, "linear": 1.0}
 PROMISE = {0.2: 0.70, 0.5: 0.35, 0.6: 0.10, 0.8: 0.05}
 """The reference of Feedzai's study: alert rates by threshold."""
@@ -74,7 +74,7 @@ def scenario(path: Path, mapping_file: Path | None, folder: Path, screen: Screen
         slices=partial(_slices, path, mapping, first, tenant, rows.key),
         first_aggregates=aggregates(base, folder, _table(mapping, names, tenant, rows)),
         thresholds={name: mapping.thresholds.get(name, THRESHOLD) for name in names},
-        plan=Plan(**{name: round(share * count) for name, share in SHARES.items()}),
+        plan=Plan(**{name: round(share * count) for name, share in PLACES.items()}, from_start=True),
         rate=mapping.rate,
         drifts=mapping.drifts,
     )

@@ -55,16 +55,18 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many events each generation gets before the next is published."""
+    """How many events come in before the next generation is published."""
 
     first: int
-    """Live scores, before the shadow comes."""
+    """Live scores, before the retrained model shadows."""
     audited: int
-    """Audit records of the new predictor: the calibration sample of its maps."""
+    """Audit records of the retrained model: the calibration sample of its maps."""
     before: int
-    """Live scores under the new maps: the last window of the old predictor."""
+    """Live scores under the new maps, before the promotion."""
     after: int | None = None
     """Live scores and audit records after the promotion, then the stream ends; None streams everything."""
+    from_start: bool = False
+    """The numbers are places in the stream, counted from its first event, and not events of each generation."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

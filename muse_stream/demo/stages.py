@@ -59,7 +59,7 @@ class Tour:
         self._ledger = machinery.follower.ledger
         self._counts = self._ledger.counts
         self._published: dict[int, int] = {}
-        self._rate = _Rate()
+        self._rate, self._stall = _Rate(), _Stall()
 
     def run(self) -> Toured:
         """Tell the whole story; returns when every event that was sent has its answers."""
@@ -70,7 +70,7 @@ class Tour:
                 "serve",
                 "the old models answer; every tenant is promised the same alert rates, by a map of its own",
             )
-            self._until(lambda: self._live(FIRST), plan.first)
+            self._until(lambda: self._scored(FIRST), plan.first)
             self._publish(
                 configuration.shadowed(self._tree),
                 "shadow",
@@ -81,18 +81,19 @@ class Tour:
             self._publish(
                 configuration.calibrated(self._tree, self._scenario.folder, old, new),
                 "calibrate",
-                f"both get new maps, fitted to the same {self._audited(SHADOWED, NEW):,} audit records",
+                f"both get new maps, fitted to the same {sum(map(_samples, new.values())):,} audit records",
             )
-            self._until(lambda: min(self._live(CALIBRATED), self._audited(CALIBRATED, NEW)), plan.before)
+            self._until(lambda: self._scored(CALIBRATED), plan.before)
             self._publish(
                 configuration.promoted(self._tree),
                 "promote",
                 "the retrained models answer: one change of the routes, and nobody is told",
             )
             if plan.after is not None:
-                self._until(lambda: min(self._live(PROMOTED), self._audited(PROMOTED, OLD, BARE_NEW)), plan.after)
+                complete = lambda: min(self._scored(PROMOTED), self._audited(PROMOTED, OLD, BARE_NEW))  # noqa: E731
+                self._until(complete, plan.after, or_end=True)
                 self._machinery.feed.stop()
-            self._until(self._answered, lambda: self._machinery.feed.sent, lambda: self._machinery.feed.done)
+            self._until_ended()
         return Toured(old, new, self._published)
 
     def _publish(self, tree: Tree, name: str, text: str) -> None:
@@ -122,41 +123,53 @@ class Tour:
             new[tenant] = FittedMap.fit(answers.aggregate[rows], promise)
         return old, new
 
-    def _live(self, generation: int) -> int:
+    def _scored(self, generation: int) -> int:
+        """Live scores of a generation, or of all so far, as the plan counts."""
+        if self._scenario.plan.from_start:
+            return self._counts.scores
         return self._counts.live.get(generation, 0)
 
     def _audited(self, generation: int, *predictors: str) -> int:
+        """Events that all of these predictors shadowed in a generation; or all that were audited so far."""
+        if self._scenario.plan.from_start:
+            return self._everything_audited()
         return min(self._counts.audit.get((generation, name), 0) for name in predictors)
+
+    def _everything_audited(self) -> int:
+        # every generation has exactly one of the two bare predictors as a shadow, so each event has one such record
+        return sum(count for (_, name), count in list(self._counts.audit.items()) if name in (BARE_OLD, BARE_NEW))
 
     def _answered(self) -> int:
         """Events with a live answer and their audit record, or a dead letter."""
-        bare = sum(count for (_, name), count in list(self._counts.audit.items()) if name in (BARE_OLD, BARE_NEW))
-        return min(self._counts.scores, bare) + self._counts.dead_letters
+        return min(self._counts.scores, self._everything_audited()) + self._counts.dead_letters
 
-    def _until(
-        self,
-        done: Callable[[], int],
-        total: int | Callable[[], int],
-        also: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """Wait until `done` reaches `total` and `also` holds."""
-        feed, seen, moved = self._machinery.feed, (-1, -1), time.monotonic()
-        while True:
-            goal = total if isinstance(total, int) else total()
-            now = done()
-            if now >= goal and also():
-                return
-            for part in (self._machinery.crews, self._machinery.follower, feed):
-                part.check()
-            if feed.done and self._answered() >= feed.sent and not callable(total):
-                raise MuseError(f"the stream ended after {now:,} of {goal:,} events of this step: it is too short")
-            state = (self._counts.scores + self._counts.audits, feed.sent)
-            if state != seen:
-                seen, moved = state, time.monotonic()
-            elif time.monotonic() - moved > STALL_S:
-                raise MuseError(self._stalled())
-            self._screen.look(self._look(now / max(goal, 1)))
-            time.sleep(LOOK_S)
+    def _ended(self) -> bool:
+        """Whether the stream is over and everything that was sent has its answers."""
+        feed = self._machinery.feed
+        return feed.done and self._answered() >= feed.sent
+
+    def _until(self, done: Callable[[], int], total: int, *, or_end: bool = False) -> None:
+        """Wait until `done` reaches `total`; with `or_end`, the end of the stream will do."""
+        while (now := done()) < total:
+            if self._ended():
+                if or_end:
+                    return
+                raise MuseError(f"the stream ended after {now:,} of {total:,} events of this step: it is too short")
+            self._wait(now / total)
+
+    def _until_ended(self) -> None:
+        while not self._ended():
+            self._wait(self._answered() / max(self._machinery.feed.sent, 1))
+
+    def _wait(self, share: float) -> None:
+        """Look at everything once; raises MuseError when a part has failed, or nothing has moved for long."""
+        machinery = self._machinery
+        for part in (machinery.crews, machinery.follower, machinery.feed):
+            part.check()
+        if self._stall.over(self._counts.scores, self._counts.audits, machinery.feed.sent):
+            raise MuseError(self._stalled())
+        self._screen.look(self._look(share))
+        time.sleep(LOOK_S)
 
     def _look(self, share: float) -> Look:
         scored = self._counts.scores
@@ -173,6 +186,23 @@ class Tour:
         logs = "\n".join(f"  {crew.role} workers:\n{crew.end_of_log()}" for crew in self._machinery.crews.members)
         counts = f"{self._machinery.feed.sent:,} sent, {self._counts.scores:,} scored, {self._counts.audits:,} audited"
         return f"nothing has moved for {STALL_S:.0f} s ({counts})\n{logs}"
+
+
+def _samples(fitted: FittedMap) -> int:
+    return fitted.samples
+
+
+class _Stall:
+    """Notices when no number has changed for STALL_S."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[int, ...] = ()
+        self._moved = time.monotonic()
+
+    def over(self, *numbers: int) -> bool:
+        if numbers != self._seen:
+            self._seen, self._moved = numbers, time.monotonic()
+        return time.monotonic() - self._moved > STALL_S
 
 
 class _Rate:

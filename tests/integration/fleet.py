@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class Fleet:
         self, bootstrap: str, store: Path, role: str, lane: str, log: Path, *, workers: int = 2, **options: Any
     ) -> None:
         self.log = log
+        self._read, self._entries = 0, defaultdict[str, list[dict[str, Any]]](list)
         failpoints = options.pop("failpoints", "")
         payload = {"store": str(store), "role": role, "lane": lane, "workers": workers, **options}
         environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP": bootstrap, "MUSE_FAILPOINTS": failpoints}
@@ -86,13 +88,16 @@ class Fleet:
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Return the log's lines with this event."""
-        found = []
-        for line in self.log.read_text(encoding="utf-8").splitlines():
-            if line.startswith("{"):
-                entry = json.loads(line)
-                if entry.get("event") == event:
-                    found.append(entry)
-        return found
+        with self.log.open(encoding="utf-8") as log:
+            log.seek(self._read)
+            for line in iter(log.readline, ""):
+                if not line.endswith("\n"):
+                    break  # still being written
+                self._read = log.tell()
+                if line.startswith("{"):
+                    entry = json.loads(line)
+                    self._entries[entry.get("event", "")].append(entry)
+        return self._entries[event]
 
     def struck(self) -> list[str]:
         """Return the failpoints that were hit, in order."""

@@ -106,7 +106,7 @@ def spare_is_warm(fleet: Fleet) -> None:
 def test_nothing_is_lost_or_doubled_while_workers_are_killed(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
     """At least 25 kills of live and shadow workers, at every step of a transaction and at random moments."""
     publish(bank.document(), tmp_path / "store")
-    strike = ",".join(f"{step}=kill:0.006" for step in STEPS)
+    strike = ",".join(f"{step}=kill:0.01" for step in STEPS)
     shared: dict[str, Any] = {"longest_backoff_s": 1.0, "failpoints": strike}
     feeder = Feeder(bank, kafka.bootstrap)
     random.seed(7)
@@ -117,12 +117,11 @@ def test_nothing_is_lost_or_doubled_while_workers_are_killed(bank: Bank, kafka: 
         shadow_witness(bank, kafka.bootstrap) as audit,
     ):
         with feeder:
-            end = time.monotonic() + 100
-            while time.monotonic() < end and not enough(live, shadow):
-                fleet, witness = random.choice([(live, scores), (shadow, audit)])
-                witness.wait_for(len(witness.seen) + 500, 60)  # a kill without progress in between proves little
+            for fleet in [live, shadow] * 6:  # at random moments; to kill who has done nothing would prove little
+                until(lambda fleet=fleet: has_worked(fleet) != [], 60, lambda: "nobody commits")  # type: ignore[misc]
                 with suppress(ProcessLookupError, IndexError):  # a failpoint may have been faster
-                    os.kill(random.choice([*fleet.slots().values()]), signal.SIGKILL)
+                    os.kill(random.choice(has_worked(fleet)), signal.SIGKILL)
+            until(lambda: enough(live, shadow), 90, lambda: f"steps struck: {Counter(live.struck() + shadow.struck())}")
         struck = Counter(live.struck() + shadow.struck())
         kills = len(live.lines("worker-ended")) + len(shadow.lines("worker-ended"))
         total = sum(feeder.counts.values())
@@ -132,6 +131,12 @@ def test_nothing_is_lost_or_doubled_while_workers_are_killed(bank: Bank, kafka: 
     assert set(struck) == set(STEPS), struck
     assert broken_promises(scores.seen, dict(feeder.counts)) == []
     assert broken_promises(audit.seen, dict(feeder.counts)) == []
+
+
+def has_worked(fleet: Fleet) -> list[int]:
+    """Process ids of the living workers that have committed something."""
+    worked = {line["pid"] for line in fleet.lines("committed")}
+    return [pid for pid in fleet.slots().values() if pid in worked]
 
 
 def enough(*fleets: Fleet) -> bool:

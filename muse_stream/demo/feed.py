@@ -2,7 +2,8 @@
 
 In: slices of framed events in order of time. Out: records on each tenant's event topic, one producer a tenant.
 Law: open loop: slice k is due at a time that depends on the rate alone, whatever brokers and workers do; how late the
-latest one was is kept. One clock for all tenants, so that they stay side by side in event time.
+latest one was is kept. One clock for all tenants, so that they stay side by side in event time. The first slice goes
+out at once, to show when the workers answer; the clock starts with `go`.
 """
 
 import queue
@@ -21,6 +22,8 @@ from muse_stream.stream.ingest import Chunk, Ingest
 
 TICK_S = 0.05
 """A slice is what is due within so long."""
+FLAT_OUT = 2_000
+"""Events in a slice where nothing is ever due."""
 WAITING = 16
 """Slices a producer may be behind before the source waits for it; only flat out does it ever come to that."""
 END_S = 60.0
@@ -42,7 +45,7 @@ class Feed:
         self._slices, self._rate = slices, rate
         self._queues: list[Queue] = [queue.Queue(WAITING) for _ in topics]
         self._sent = [0] * len(topics)
-        self._stopping = threading.Event()
+        self._stopping, self._going = threading.Event(), threading.Event()
         self._failures: list[BaseException] = []
         self.late_s = 0.0
         """How far behind its schedule the latest slice was."""
@@ -77,9 +80,14 @@ class Feed:
         if self._failures:
             raise MuseError(f"the events did not reach Kafka: {self._failures[0]}") from self._failures[0]
 
+    def go(self) -> None:
+        """Let the stream flow."""
+        self._going.set()
+
     def stop(self) -> None:
         """End the stream where it is, and wait until what was sent is acknowledged."""
         self._stopping.set()
+        self._going.set()
         end = time.monotonic() + END_S
         for thread in (self._source, *self._threads):
             if thread.is_alive():
@@ -97,10 +105,13 @@ class Feed:
     def _split(self) -> None:
         """Hand every slice to its tenants' producers when it is due."""
         try:
-            start, gone = time.monotonic(), 0
+            start, gone = 0.0, 0
             for part in _ticks(self._slices(), self._rate):
+                if gone and not start:
+                    self._going.wait()
+                    start = time.monotonic() - (gone / self._rate if self._rate else 0.0)
                 gone += len(part.values)
-                if self._rate is not None:
+                if self._rate is not None and start:
                     self._await(start + gone / self._rate)
                 if self._stopping.is_set() or not self._handed(part):
                     break
@@ -143,9 +154,9 @@ def _end(waiting: Queue, producer: threading.Thread) -> None:
 
 
 def _ticks(slices: Iterable[Slice], rate: float | None) -> Iterator[Slice]:
-    """Cut slices to what is due within one tick; flat out they go as they are."""
+    """Cut slices to what is due within one tick."""
     for whole in slices:
-        size = len(whole.values) if rate is None else max(1, round(rate * TICK_S))
+        size = FLAT_OUT if rate is None else max(1, round(rate * TICK_S))
         for first in range(0, len(whole.values), size):
             part = slice(first, first + size)
             yield Slice(whole.tenant[part], whole.values[part], whole.keys[part])

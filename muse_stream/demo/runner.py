@@ -43,6 +43,7 @@ from muse_stream.stream.verify import Report
 WORKERS = {"live": 2, "shadow": 1}
 PARTITIONS = 2
 """Of every topic."""
+REMOVE_S = 10.0
 
 MakeScenario = Callable[[Path, Screen], Scenario]
 
@@ -115,8 +116,17 @@ class Run:
             )
         finally:
             if isinstance(self._kafka, Cluster):
-                names = [need.name for need in needed(document)]
-                client.admin(self._settings).delete_topics(names)
+                self._remove_topics(document)
+
+    def _remove_topics(self, document: Document) -> None:
+        """Somebody's own cluster gets back what it lent; what cannot be removed is named."""
+        names = [need.name for need in needed(document)]
+        admin = client.admin(self._settings)  # must outlive its answers
+        for name, answer in admin.delete_topics(names).items():
+            try:
+                answer.result(REMOVE_S)
+            except Exception as error:  # noqa: BLE001 - nothing here may hide how the run went
+                self._screen.line(f"topic {name} was not removed: {error}", style="yellow")
 
     def _prepared(self) -> Document:
         """Publish generation 1 and make the topics."""

@@ -55,19 +55,19 @@ class Screen:
     def title(self, text: str) -> None:
         """Begin a part."""
         self.console.print()
-        self.console.print(Rule(f"[bold]{escape(text)}", align="left", style="cyan"))
+        self.console.print(Rule(Text(text, style="bold"), align="left", style="cyan"))
 
     def step(self, number: int, name: str, text: str) -> None:
         """Announce a step."""
-        self.console.print(f"[bold cyan]{number}  {name:<10}[/]{escape(text)}", soft_wrap=True)
+        self._print((f"{number}  {name:<10}", "bold cyan"), text)
 
     def line(self, text: str, *, style: str = "") -> None:
         """Say something about the step."""
-        self.console.print(f"{INDENT}[{style or 'default'}]{escape(text)}[/]", soft_wrap=True)
+        self._print(INDENT, (text, style))
 
     def fact(self, name: str, text: str) -> None:
         """Say one fact of many."""
-        self.console.print(f"{INDENT}[dim]{name:<14}[/]{escape(text)}", soft_wrap=True)
+        self._print(INDENT, (f"{name:<14}", "dim"), text)
 
     def note(self, text: str) -> None:
         """Explain something, in small print over as many lines as it takes."""
@@ -95,6 +95,9 @@ class Screen:
     def reading(self, what: str, done: float) -> None:
         """Show in the live line how much of something was read."""
         self._update(escape(what), done)
+
+    def _print(self, *parts: str | tuple[str, str]) -> None:
+        self.console.print(Text.assemble(*parts), soft_wrap=True)
 
     def _update(self, text: str, done: float) -> None:
         if self._progress is not None and self._task is not None:

@@ -24,7 +24,7 @@ from muse_stream.operations import releases
 from muse_stream.scoring.quantile_map import FittedMap
 
 LOOK_S = 0.1
-STALL_S = 90.0
+STALL_S = 60.0
 """Nothing new for so long is a failure; the slowest legitimate thing is a start on a busy machine."""
 
 
@@ -70,6 +70,8 @@ class Tour:
                 "serve",
                 "the old models answer; every tenant is promised the same alert rates, by a map of its own",
             )
+            self._until(lambda: min(self._counts.scores, self._counts.audits), 1)
+            self._machinery.feed.go()
             self._until(lambda: self._scored(FIRST), plan.first)
             self._publish(
                 configuration.shadowed(self._tree),

@@ -31,6 +31,8 @@ FIRST_DAY = max(recipe.first_day + recipe.days for recipe in RECIPES)
 WINDOW_DAYS = 7
 SPARE = 1.06
 """A window is asked for with so many more events than it needs on average, to hold whole weeks of every tenant."""
+PATIENCE_S = 30.0
+"""How long all generations together may take to be published and to take effect."""
 BROKEN_EVERY = 10_000
 CUT = 12
 """Bytes left of a broken record: its frame and a little more."""
@@ -44,9 +46,10 @@ def scenario(folder: Path, *, window_days: float = WINDOW_DAYS, rate: float | No
     shutil.copytree(ASSETS, folder, dirs_exist_ok=True)
     base = load_document(folder / "muse.yaml").document.model_dump(by_alias=True, exclude_none=True)
     window = round(window_days * EVENTS_PER_DAY * SPARE)
-    first = round(1.5 * EVENTS_PER_DAY)
-    # what is never sent costs nothing: on a slow machine generations take effect later, and the stream must go on
-    columns = generate(2 * (first + 3 * window), first_day=FIRST_DAY)
+    first = window // 5
+    # a generation takes effect some moments after it is published, many on a busy machine, and the stream must go on
+    more = first + 3 * window if rate is None else round(rate * PATIENCE_S)
+    columns = generate(first + 3 * window + more, first_day=FIRST_DAY)
     past = generate(PAST_DAYS * EVENTS_PER_DAY, first_day=FIRST_DAY - PAST_DAYS)
     whole = _stream(columns, folder / base["schemas"])
     rows = _with_broken(len(columns["label"]))

@@ -11,18 +11,19 @@ Law: pyruhvro, fastavro and pyarrow live in this package only; a record's fault 
     arrow_columns, record_columns   doing it: for a batch, for one record
     decode, decoded, selection      values -> Decoded; joining parts of a batch; keeping rows
     encode, nested                  columns -> values; columns of lists and maps
-    files, file_rows                Parquet, Avro and JSON-lines files -> framed events; results -> files
+    files, file_rows, result_file   Parquet, Avro and JSON-lines files -> framed events; results -> files
     records                         values -> dicts, for people to read; scores as columns, for verify
 """
 
 from muse_stream.wire.decode import Decoder
 from muse_stream.wire.decoded import Decoded, Fields, concat, fixed_width
 from muse_stream.wire.encode import Encoder
-from muse_stream.wire.files import EventFile, FileChunk, ResultFile
+from muse_stream.wire.files import EventFile, FileChunk
 from muse_stream.wire.frames import Frame
 from muse_stream.wire.nested import nullable, record_lists, string_maps
 from muse_stream.wire.records import decode_records, score_decoder
 from muse_stream.wire.resolve import column_type
+from muse_stream.wire.result_file import ResultFile
 from muse_stream.wire.schemas import Schema, SchemaDirectory, parse_schema
 from muse_stream.wire.selection import keep, missing
 

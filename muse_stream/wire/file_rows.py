@@ -28,13 +28,13 @@ def physical_value(node: Type, value: Any, path: str) -> Any:
     if node.kind == "array" and isinstance(value, list | tuple) and node.items:
         return [physical_value(node.items, item, f"{path}[{index}]") for index, item in enumerate(value)]
     if node.kind == "map" and node.items:
-        pairs = dict(value) if isinstance(value, Mapping | list) else None  # Parquet gives a map as pairs
+        pairs = _pairs(value)
         if pairs is not None:
             return {str(key): physical_value(node.items, item, f"{path}.{key}") for key, item in pairs.items()}
     found = _LEAVES[node.kind](node, value) if node.kind in _LEAVES else None
     if (found is None and node.kind != "null") or (node.kind == "null" and value is not None):
-        shown = repr(value)
-        raise SchemaError(f"{path}: {shown[:40]} is no {node.logical or node.kind}")
+        kind = f"none of {', '.join(node.symbols[:20])}" if node.kind == "enum" else f"no {node.logical or node.kind}"
+        raise SchemaError(f"{path}: {repr(value)[:40]} is {kind}")
     return found
 
 
@@ -53,7 +53,7 @@ def _union(node: Type, value: Any, path: str) -> Any:
 
 def _record(node: Type, value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise SchemaError(f"{path}: {repr(value)[:40]} is no record {node.name}")
+        raise SchemaError(f"{path or 'the row'}: {repr(value)[:40]} is no record {node.name}")
     found = {}
     for field in node.fields:
         inner = f"{path}.{field.name}" if path else field.name
@@ -66,6 +66,14 @@ def _record(node: Type, value: Any, path: str) -> dict[str, Any]:
                 f"{inner}: missing, and the schema gives no default; there is {', '.join(value) or 'nothing'}"
             )
     return found
+
+
+def _pairs(value: Any) -> dict[Any, Any] | None:
+    """Return a map as JSON or Parquet gives it; None where it is no map."""
+    try:
+        return dict(value) if isinstance(value, Mapping | list) else None  # Parquet gives a map as pairs
+    except (TypeError, ValueError):
+        return None
 
 
 def default_value(node: Type, default: Any) -> Any:
@@ -103,7 +111,10 @@ def _integer(node: Type, value: Any) -> int | None:
 
 
 def _real(_: Type, value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else None
+    try:
+        return float(value) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else None
+    except OverflowError:  # a whole number of more than 308 digits
+        return None
 
 
 def _bytes(node: Type, value: Any) -> bytes | None:

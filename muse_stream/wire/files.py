@@ -1,31 +1,30 @@
-"""Files of events, and files of results.
+"""Files of events.
 
-In: a Parquet, Avro container or JSON-lines file and an event schema; or columns of results. Out: framed events in
-chunks, as a producer or `replay` takes them; or a Parquet or Avro file.
+In: a Parquet, Avro container or JSON-lines file and an event schema. Out: framed events in chunks, as a producer or
+`replay` takes them.
 Law: events leave in the file's order, all or none of a chunk; a column that is missing or of the wrong type is a
 SchemaError that names column and type, before anything of that chunk is used. A column for a nested field is a struct,
 or has the dotted path as its name.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import fastavro
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fastavro.write import Writer
 from numpy.typing import NDArray
 
 from muse_stream.errors import MuseError, SchemaError
+from muse_stream.wire.avro_types import Type
 from muse_stream.wire.columns_file import records_table
 from muse_stream.wire.decode import Decoder
 from muse_stream.wire.decoded import Fields
-from muse_stream.wire.encode import Encoder, RowEncoder, arrow_type
+from muse_stream.wire.encode import Encoder, RowEncoder
 from muse_stream.wire.file_rows import physical_value
 from muse_stream.wire.frames import Frame
 from muse_stream.wire.schemas import Schema, SchemaDirectory
@@ -67,16 +66,19 @@ class EventFile:
         """
         self.path = Path(path)
         self.schema = schema
-        self._kind = _kind(self.path, PARQUET + AVRO + JSON_LINES)
+        self._kind = kind_of(self.path, PARQUET + AVRO + JSON_LINES)
         if not self.path.is_file():
             raise MuseError(f"{self.path}: no such file")
         self._frame: Frame = frame
         self._columns = dict(columns or {})
+        strangers = [path for path in self._columns if not _has(schema.type, path)]
+        if strangers:
+            raise SchemaError(f"{self.path}: {schema} has no field {strangers[0]!r} to take a column for")
 
     @property
     def rows(self) -> int | None:
         """How many events the file has, where that is known without reading it (Parquet)."""
-        return int(pq.ParquetFile(self.path).metadata.num_rows) if self._kind in PARQUET else None
+        return int(_opened(self.path).metadata.num_rows) if self._kind in PARQUET else None
 
     def values(self, chunk: int = CHUNK) -> Iterator[list[bytes]]:
         """Yield framed events, `chunk` at a time; raises SchemaError for a row or column the schema cannot hold."""
@@ -106,13 +108,14 @@ class EventFile:
 
     def _parquet(self, chunk: int) -> Iterator[list[bytes]]:
         file = _opened(self.path)
+        self._all_there(file.schema_arrow.names)
         try:
             encoder = Encoder(self.schema, self._frame)
             columnar = encoder.batched
         except SchemaError:  # a union of several types has no columns
             columnar = False
         one = RowEncoder(self.schema, self._frame)
-        for batch in file.iter_batches(chunk):
+        for batch in _batches(file, self.path, chunk):
             try:
                 if columnar:
                     yield encoder.encode(records_table(self.schema.type, batch, self._columns), batch.num_rows)
@@ -128,10 +131,17 @@ class EventFile:
                 with self.path.open("rb") as container:
                     yield from fastavro.reader(container)  # type: ignore[misc]
             else:
-                with self.path.open(encoding="utf-8") as lines:
-                    yield from (json.loads(line) for line in lines if line.strip())
-        except (ValueError, EOFError, StopIteration, IndexError) as error:
+                with self.path.open(encoding="utf-8-sig") as lines:  # Windows' tools put a mark before the first line
+                    yield from (_json(line, number) for number, line in enumerate(lines, 1) if line.strip())
+        except (ValueError, EOFError, StopIteration, IndexError, OSError) as error:
             raise MuseError(f"{self.path}: cannot be read: {error}") from None
+
+    def _all_there(self, names: Iterable[str]) -> None:
+        """Refuse a column that was asked for and is not there: its field's default is not what was meant."""
+        missing = [(path, column) for path, column in self._columns.items() if column not in names]
+        if missing:
+            path, column = missing[0]
+            raise SchemaError(f"{self.path}: no column {column!r} for the field {path}; there is {', '.join(names)}")
 
     def _renamed(self, row: Mapping[str, Any]) -> Any:
         """Put dotted and renamed columns where the schema has them; a row in the schema's shape is left alone."""
@@ -144,55 +154,14 @@ class EventFile:
                 *above, last = path.split(".")
                 node = shaped
                 for name in above:
-                    node = node.setdefault(name, {})
+                    inner = node.get(name)
+                    node[name] = node = dict(inner) if isinstance(inner, Mapping) else {}
                 node[last] = row[column]
         return shaped
 
 
-class ResultFile:
-    """A Parquet or Avro file that grows by columns of one schema, e.g. `score.avsc`; use in a `with`."""
-
-    def __init__(self, path: Path | str, schema: Schema) -> None:
-        """Raises MuseError when the name ends in neither .parquet nor .avro."""
-        self.path = Path(path)
-        self._encoder = Encoder(schema)
-        self._kind = _kind(self.path, PARQUET + AVRO)
-        self._schema = schema
-        self._kinds = {field.name: _readable(field.type, field.name) for field in schema.type.fields}
-        self._parquet: pq.ParquetWriter | None = None
-        self._avro: Writer | None = None
-        self._file: Any = None
-
-    def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self._kind in PARQUET:
-            self._parquet = pq.ParquetWriter(self.path, pa.schema(list(self._kinds.items())))
-        else:
-            self._file = self.path.open("wb")
-            self._avro = Writer(self._file, json.loads(self._schema.text), codec="deflate")
-        return self
-
-    def write(self, columns: Mapping[str, Any], rows: int) -> None:
-        """Append rows; `columns` as `Encoder.encode` takes them."""
-        batch = self._encoder.table(columns, rows)
-        if self._parquet is not None:
-            arrays = [array.cast(kind) for array, kind in zip(batch.columns, self._kinds.values(), strict=True)]
-            self._parquet.write_batch(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(list(self._kinds.items()))))
-        elif self._avro is not None:
-            for record in batch.to_pylist(maps_as_pydicts="strict"):
-                self._avro.write(record)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._parquet is not None:
-            self._parquet.close()
-        if self._avro is not None:
-            self._avro.flush()
-            self._file.close()
-
-
-def _kind(path: Path, known: tuple[str, ...]) -> str:
+def kind_of(path: Path, known: tuple[str, ...]) -> str:
+    """Return the file's suffix in lower case; raises MuseError when it is none of `known`."""
     suffix = path.suffix.lower()
     if suffix not in known:
         raise MuseError(f"{path}: unknown kind of file {suffix or path.name!r}; expected one of {', '.join(known)}")
@@ -202,15 +171,34 @@ def _kind(path: Path, known: tuple[str, ...]) -> str:
 def _opened(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise MuseError(f"{path}: is no Parquet file: {error}") from None
+
+
+def _batches(file: pq.ParquetFile, path: Path, chunk: int) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from file.iter_batches(chunk)
+    except (pa.ArrowException, OSError) as error:  # Arrow says of damaged pages that they are an OSError
+        raise MuseError(f"{path}: cannot be read: {error}") from None
+
+
+def _json(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number} is not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError(f"line {number} is not JSON of an event: nested too deep") from None
+
+
+def _has(record: Type, path: str) -> bool:
+    """Say whether a dotted path leads to a field of a record."""
+    name, _, rest = path.partition(".")
+    field = record.field(name)
+    return field is not None and (
+        not rest or any(option.kind == "record" and _has(option, rest) for option in field.type.options)
+    )
 
 
 def _by_id(schema: Schema) -> dict[int, Schema]:
     return {} if schema.id is None else {schema.id: schema}
-
-
-def _readable(node: Any, name: str) -> pa.DataType:
-    """Arrow type for people: times as UTC timestamps."""
-    unit = {"timestamp-millis": "ms", "timestamp-micros": "us"}.get(node.logical or "")
-    return pa.timestamp(unit, "UTC") if unit else arrow_type(node, name)

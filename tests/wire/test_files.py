@@ -157,3 +157,78 @@ def test_results_are_written_piece_by_piece(tmp_path: Path, kind: str) -> None:
             records = list(fastavro.reader(file))
     assert [record["event_id"] for record in records] == ["e0", "e1", "e2", "e0", "e1"]
     assert records[4]["event_time"].timestamp() == 1_700_000_000.001
+
+
+@pytest.mark.parametrize("kind", ["parquet", "avro"])
+def test_results_that_fail_leave_what_stood_there(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"scores.{kind}"
+    path.write_text("last week's")
+    with pytest.raises(KeyError), ResultFile(path, SCORE) as out:
+        out.write(score_columns(3), 3)
+        raise KeyError
+    assert path.read_text() == "last week's"
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_results_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MuseError, match="cannot be written"), ResultFile(tmp_path / "file" / "scores.avro", SCORE):
+        pass
+    (tmp_path / "folder.avro").mkdir()
+    with pytest.raises(MuseError, match="cannot be written"), ResultFile(tmp_path / "folder.avro", SCORE):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_columns_for_fields_that_do_not_exist_are_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(SchemaError, match=r"no field 'customer\.agee'"):
+        EventFile(write(tmp_path, kind), EVENT, columns={"customer.agee": "amount"})
+
+
+def test_a_column_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
+    # its field has a default, so nothing else would say that `AGE` was misspelt
+    flat = [{"id": row["id"], "at": row["at"], "amount": 1.0, "customer.id": "c", "AGE": 4} for row in ROWS]
+    with pytest.raises(SchemaError, match=r"no column 'AGEE' for the field customer\.age; there is id, .*AGE"):
+        list(EventFile(write(tmp_path, "parquet", flat), EVENT, columns={"customer.age": "AGEE"}).values())
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[" * 100_000, "line 2 is not JSON"),
+        ('{"id": ', "line 2 is not JSON"),
+        ("[1]", "row 2: the row: .* is no record"),
+        (
+            '{"id": "e", "at": 1, "amount": 1%s, "customer": {"id": "c"}}' % ("0" * 400),
+            "row 2: amount: .* is no double",
+        ),
+        ('{"id": "e", "at": 1, "amount": 1, "customer": null, "customer.age": 4}', r"row 2: customer\.id: missing"),
+        ('{"id": "e", "at": 1, "amount": 1, "customer": "c", "customer.age": 4}', r"row 2: customer\.id: missing"),
+        (
+            '{"id": "e", "at": 1, "amount": 1, "customer": {"id": "c"}, "kind": "x"}',
+            "row 2: kind: 'x' is none of pos, web",
+        ),
+    ],
+)
+def test_a_strange_line_is_named(tmp_path: Path, line: str, said: str) -> None:
+    path = write(tmp_path, "jsonl", ROWS[:1])
+    path.write_text("\ufeff" + path.read_text() + line + "\n")  # the mark that Windows' tools put before a text
+    with pytest.raises(MuseError, match=said):
+        list(EventFile(path, EVENT).values())
+
+
+def test_a_map_that_is_none_is_refused(tmp_path: Path) -> None:
+    schema = schema_of(("id", "string"), ("tags", {"type": "map", "values": "int"}))
+    with pytest.raises(SchemaError, match=r"tags: .* is no map"):
+        list(EventFile(write(tmp_path, "jsonl", [{"id": "e", "tags": [1, 2]}]), schema).values())
+
+
+def test_damaged_parquet_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path, "parquet")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20] + b"\xff" * 200 + whole[220:])
+    with pytest.raises(MuseError, match="cannot be read"):
+        list(EventFile(path, EVENT).values())
+    path.write_bytes(b"PAR1")
+    with pytest.raises(MuseError, match="is no Parquet file"):
+        _ = EventFile(path, EVENT).rows

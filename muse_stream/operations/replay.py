@@ -52,10 +52,12 @@ def replay(
     """Score the events of `path` as those of `tenant` and write the answers to `output` (.parquet or .avro).
 
     `role="shadow"` writes audit records instead of scores. `progress` gets the number of events done. Raises MuseError
-    for the files, ConfigError for the configuration. An output that was not finished is removed.
+    for the files, ConfigError for the configuration. An output that was not finished does not appear.
     """
     sending = sending or Sending()
     file = event_file(configuration, tenant, path, sending)
+    if output.exists() and output.samefile(path):
+        raise MuseError(f"{output}: the answers would take the place of the events; give another --output")
     document = configuration.loaded.document
     scorer = build_scorer(configuration.path, configuration.number, role, document.tenants[tenant].lane)
     topic = document.tenant_topics(tenant).events
@@ -63,17 +65,13 @@ def replay(
     rows = _Rows(role)
     done = Replayed()
     started = time.monotonic()
-    try:
-        with ResultFile(output, output_schemas().by_file(OUTPUT_SCHEMA[role])) as result:
-            for values in _batches(file.values(BATCH), sending.limit):
-                answer = scorer.score(_batch(topic, values, done.events, headers), 0)
-                if answer.outgoing.values:
-                    result.write(rows.columns(answer.outgoing.values), len(answer.outgoing.values))
-                _count(done, len(values), len(answer.outgoing.values), answer.dead)
-                progress(done.events)
-    except BaseException:
-        output.unlink(missing_ok=True)
-        raise
+    with ResultFile(output, output_schemas().by_file(OUTPUT_SCHEMA[role])) as result:
+        for values in _batches(file.values(BATCH), sending.limit):
+            answer = scorer.score(_batch(topic, values, done.events, headers), 0)
+            if answer.outgoing.values:
+                result.write(rows.columns(answer.outgoing.values), len(answer.outgoing.values))
+            _count(done, len(values), len(answer.outgoing.values), answer.dead)
+            progress(done.events)
     done.seconds = time.monotonic() - started
     return done
 

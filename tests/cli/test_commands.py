@@ -276,3 +276,17 @@ def test_file_that_cannot_be_read_is_one_line(name: str, tmp_path: Path, capsys:
     assert replayed(EXAMPLE / "muse.yaml", tmp_path / name, tmp_path / "s.parquet") == 1
     assert name in capsys.readouterr().err
     assert not (tmp_path / "s.parquet").exists()
+
+
+def test_a_replay_never_takes_the_place_of_a_file_it_should_not(tmp_path: Path, capsys: Output) -> None:
+    events_file = tmp_path / "events.jsonl"
+    events_file.write_bytes((EXAMPLE / "events.jsonl").read_bytes())
+    before = events_file.read_bytes()
+    # answers cannot be JSON lines: a slip that once cost the events
+    assert main(["replay", str(EXAMPLE / "muse.yaml"), "acme", str(events_file), "-o", str(events_file)]) == 1
+    assert events_file.read_bytes() == before
+    table = tmp_path / "events.parquet"
+    pq.write_table(pa.Table.from_pylist([json.loads(line) for line in before.splitlines()]), table)
+    assert main(["replay", str(EXAMPLE / "muse.yaml"), "acme", str(table), "-o", str(table)]) == 1
+    assert "would take the place of the events" in capsys.readouterr().err
+    assert pq.read_table(table).num_rows == len(before.splitlines())

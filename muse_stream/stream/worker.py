@@ -23,7 +23,7 @@ from muse_stream.stream.committer import Committed, Committer, Pending
 from muse_stream.stream.corner import TOPIC_FAULTS, Corner
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.failpoints import Failpoint, nothing
-from muse_stream.stream.gate import TopicGate
+from muse_stream.stream.gate import RETRY_S, TopicGate
 from muse_stream.stream.intake import Collected, Intake
 from muse_stream.stream.linger import AdaptiveLinger
 from muse_stream.stream.log import Log
@@ -35,6 +35,8 @@ DRAIN_S = 8.0
 SETTLE_S = 6.0
 REOPEN_S = 30.0
 MEASURE_S = 1.0
+REFUSED_RETRY_S = 30.0
+"""A record whose dead letter is refused too: every retry aborts a batch of all tenants."""
 LOST_RETRY_S = 60.0
 """Nobody can set a running group's offsets: to try again often would only disturb the other tenants."""
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
@@ -195,7 +197,7 @@ class Worker:
         self._account()
         self._gate.review(self._scorer.topology, at_once=error.code in TOPIC_FAULTS)
         self._intake.rewind()
-        self._intake.block(self._gate.blocked)
+        self._block()
 
     def _replace_committer(self, code: str) -> None:
         self._meter.aborted(code)
@@ -212,7 +214,7 @@ class Worker:
 
     def _blame(self, error: StreamError, failed: Pending) -> None:
         for event_topic in self._corner.blame(error, failed, self._scorer.topology):
-            self._gate.complain(event_topic, str(error))
+            self._gate.complain(event_topic, str(error), RETRY_S if error.code in TOPIC_FAULTS else REFUSED_RETRY_S)
 
     def _tolerate(self, error: Fatal) -> None:
         """Being fenced is survived a few times (a transaction that timed out looks the same); all else is not."""
@@ -240,7 +242,11 @@ class Worker:
             at_once = True
         self._intake.lost_offsets.clear()
         if self._gate.review(self._scorer.topology, at_once=at_once):
-            self._intake.block(self._gate.blocked)
+            self._block()
+
+    def _block(self) -> None:
+        self._intake.block(self._gate.blocked)
+        self._corner.excuse(self._gate.blocked)
 
     def _close(self, leave: bool) -> None:
         self.ready = False

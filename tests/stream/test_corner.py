@@ -80,6 +80,38 @@ def test_a_dead_letter_that_is_refused_too_makes_its_topic_wait() -> None:
     assert corner.blame(TOO_LARGE, pending(5, 6), LIVE) == {"events"}
 
 
+def test_who_waits_for_a_larger_dead_letter_topic_does_not_keep_the_others_small() -> None:
+    """Condemned, found again in a larger batch, alone once more: what is left of that hunt ends with it."""
+    corner = Corner(64)
+    corner.blame(TOO_LARGE, pending(0, 1), LIVE)
+    corner.landed(Pending({("other", 0): 0}, {("other", 0): 1}, None, 2, 1))
+    corner.blame(TOO_LARGE, pending(0, 2), LIVE)
+    assert corner.most == 1
+    assert corner.blame(TOO_LARGE, pending(0, 1), LIVE) == {"events"}
+    for position in range(1, 7):
+        corner.landed(Pending({("other", 0): position}, {("other", 0): position + 1}, None, 2, 1))
+    assert corner.most == 64
+
+
+def test_a_condemned_record_is_blamed_at_once_when_its_dead_letter_is_refused_again() -> None:
+    """Its topic is tried again from time to time: that must not cost a hunt, which is many aborts, each time."""
+    corner = Corner(64)
+    refused = Abortable("dlq: too large", topic="dlq", code="MSG_SIZE_TOO_LARGE")
+    corner.blame(refused, pending(5, 6), LIVE)
+    corner.landed(Pending({("other", 0): 0}, {("other", 0): 9}, None, 2, 9))
+    assert corner.blame(refused, pending(0, 64), LIVE) == {"events"}
+    assert corner.most == 64
+    assert corner.blame(refused, pending(6, 64), LIVE) == frozenset(), "the condemned record is not in this batch"
+
+
+def test_a_topic_that_is_not_read_does_not_keep_batches_small() -> None:
+    corner = Corner(64)
+    corner.blame(TOO_LARGE, pending(0, 64), LIVE)
+    corner.excuse(frozenset({"events"}))
+    corner.landed(Pending({("other", 0): 0}, {("other", 0): 1}, None, 2, 1))
+    assert corner.most == 64
+
+
 @pytest.mark.parametrize("code", ["UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "TOPIC_AUTHORIZATION_FAILED"])
 def test_a_topic_fault_makes_all_wait_that_write_there(code: str) -> None:
     both = Topology({"a": frozenset({"scores"}), "b": frozenset({"scores", "dlq"}), "c": frozenset({"dlq"})}, {})

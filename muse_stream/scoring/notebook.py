@@ -7,21 +7,39 @@ Law: the scores are those of the stream, bit for bit; only this way in and out w
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring.sampling import ID_BYTES
 from muse_stream.scoring.scored import Scored
 from muse_stream.scoring.table import EventTable
 
 
-def event_table(table: Any, fields: Iterable[str], attributes: Iterable[str], *, needs_ids: bool) -> EventTable:
-    """Build the batch. Raises ValueError when columns are missing or their lengths differ."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a snapshot reads from a table."""
+
+    tenants: frozenset[str]
+    """The tenants there are."""
+    fields: frozenset[str]
+    """Dotted feature fields."""
+    texts: frozenset[str]
+    """Those of them that a category table reads."""
+    attributes: tuple[str, ...]
+    needs_ids: bool
+
+
+def event_table(table: Any, asked: Wanted) -> EventTable:
+    """Build the batch. Raises ValueError for columns that are missing or differ in length, and for unknown tenants."""
+    if not hasattr(table, "column_names") and not hasattr(table, "keys"):
+        raise ValueError(f"a table is a mapping of columns, a pyarrow Table or a DataFrame, not {type(table).__name__}")
     names = set(table.column_names if hasattr(table, "column_names") else table.keys())
-    text, numbers = ["tenant", *attributes], sorted(fields)
-    wanted = dict.fromkeys([*text, *numbers, *(["id"] if needs_ids else [])])
+    text, numbers = ["tenant", *asked.attributes], sorted(asked.fields)
+    wanted = dict.fromkeys([*text, *numbers, *(["id"] if asked.needs_ids else [])])
     missing = [name for name in wanted if name not in names]
     if missing:
         raise ValueError(f"the table has no column {', '.join(missing)}")
@@ -33,10 +51,10 @@ def event_table(table: Any, fields: Iterable[str], attributes: Iterable[str], *,
     wide = {name: np.broadcast_to(column, rows) for name, column in columns.items()}
     return EventTable(
         rows,
-        _strings(wide["tenant"]),
+        _tenants(wide["tenant"], asked.tenants),
         {name: _strings(wide[name]) for name in text[1:]},
-        {name: _feature(wide[name]) for name in numbers},
-        np.array([str(one).encode() for one in wide["id"].tolist()], dtype=np.bytes_) if needs_ids else None,
+        {name: _feature(wide[name], text=name in asked.texts) for name in numbers},
+        _ids(wide["id"]) if asked.needs_ids else None,
     )
 
 
@@ -63,7 +81,23 @@ def answers(scored: Scored, rows: int, shadows: Iterable[str]) -> dict[str, NDAr
 
 
 def _array(column: Any) -> NDArray[Any]:
+    if hasattr(column, "to_pylist"):  # Arrow, which otherwise refuses to copy what has nulls
+        return np.asarray(column.to_numpy(zero_copy_only=False))
     return np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+
+
+def _tenants(column: NDArray[Any], known: frozenset[str]) -> Categorical:
+    # On Kafka these are dead letters; scored, they would get the routes and maps meant for everybody else.
+    tenants = _strings(column)
+    strangers = [name for name in dict.fromkeys(tenants.to_list()) if name not in known]
+    if strangers:
+        raise ValueError(f"there is no tenant {strangers[0]!r}; there is: {', '.join(sorted(known))}")
+    return tenants
+
+
+def _ids(column: NDArray[Any]) -> NDArray[np.bytes_]:
+    ids = ["" if _is_null(one) else str(one) for one in column.tolist()]
+    return np.array([one.encode()[:ID_BYTES] for one in ids], dtype=np.bytes_)
 
 
 def _strings(column: NDArray[Any]) -> Categorical:
@@ -75,7 +109,9 @@ def _is_null(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
 
 
-def _feature(column: NDArray[Any]) -> Column:
+def _feature(column: NDArray[Any], *, text: bool) -> Column:
+    if text and all(map(_is_null, column.tolist())):
+        return _strings(column)  # a column of nulls does not tell what it is a column of
     if column.dtype.kind in "fiub":
         return column.astype(np.float64) if column.dtype.kind == "f" else column
     cells = column.tolist()

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from muse_stream.scoring.piecewise import Floats
 
+ID_BYTES: Final = 256
+"""Whoever makes the ids cuts them here, the same everywhere, so that one giant id cannot widen a whole batch."""
+
 _OFFSET: Final = np.uint64(0xCBF29CE484222325)
 _PRIME: Final = np.uint64(0x100000001B3)
 _MIX_1: Final = np.uint64(0xFF51AFD7ED558CCD)

@@ -14,7 +14,7 @@ from muse_stream.scoring.execute import execute
 from muse_stream.scoring.model import Model
 from muse_stream.scoring.needs import Needs, needs_of
 from muse_stream.scoring.nodes import StoredMap
-from muse_stream.scoring.notebook import answers, event_table
+from muse_stream.scoring.notebook import Wanted, answers, event_table
 from muse_stream.scoring.planning import Role, models_needed, plan, predictors_needed
 from muse_stream.scoring.program import Program
 from muse_stream.scoring.scored import Scored
@@ -31,13 +31,14 @@ class Snapshot:
         self.number: Final = number
         self.role: Final = role
         self._program = program
+        self._tenants = frozenset(document.tenants)
         self._needs = {event: needs_of(document, event, role) for event in document.events}
         experts = {
             model for name in predictors_needed(document, role) for model in document.predictors[name].graph().experts()
         }
-        self.fields: Final = frozenset(
-            feature.field for model in experts for feature in document.models[model].features()
-        )
+        features = [feature for model in experts for feature in document.models[model].features()]
+        self._texts = frozenset(feature.field for feature in features if feature.categories is not None)
+        self.fields: Final = frozenset(feature.field for feature in features)
         """Dotted feature fields that any predictor of this role reads."""
         self.intent_attributes: Final = tuple(name for name in program.router.attributes if name != "tenant")
         """Intent attributes that routes ask for, `tenant` aside."""
@@ -59,9 +60,10 @@ class Snapshot:
         attributes, the feature fields by dotted name, and `id` when shadows are sampled. A scalar stands for every row.
         Returns columns, one entry per row: `score`, `aggregate`, `predictor`, `predictor_version`, `error` (None where
         there is a score), and `shadow:NAME` for each shadow predictor (NaN where it did not score).
-        Raises ValueError naming every column that is missing.
+        Raises ValueError naming every column that is missing, or a tenant that does not exist.
         """
-        given = event_table(table, self.fields, self.intent_attributes, needs_ids=self.needs_ids)
+        asked = Wanted(self._tenants, self.fields, self._texts, self.intent_attributes, self.needs_ids)
+        given = event_table(table, asked)
         return answers(self.execute(given), given.rows, [one.name for one in self._program.shadow])
 
 

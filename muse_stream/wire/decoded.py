@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from muse_stream.errors import Rejected, SchemaError
 from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring.sampling import ID_BYTES
 from muse_stream.wire.arrow_columns import ARROW, NO_TIME, categorical, finish, milliseconds, texts
 from muse_stream.wire.resolve import Domain
-
-MAX_ID_BYTES = 256
-"""Ids are cut to this in `fixed_width`, so that one endless id cannot fill the memory of a whole batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +161,7 @@ def fixed_width(ids: pa.StringArray) -> NDArray[np.bytes_]:
     _, offset_bytes, data_bytes = ids.buffers()
     offsets = np.frombuffer(offset_bytes, np.int32)[ids.offset : ids.offset + len(ids) + 1].astype(np.int64)
     data = np.frombuffer(data_bytes, np.uint8) if data_bytes is not None else np.zeros(0, np.uint8)
-    lengths = np.minimum(np.diff(offsets), MAX_ID_BYTES)
+    lengths = np.minimum(np.diff(offsets), ID_BYTES)
     width = max(int(lengths.max()), 1)
     inside = np.arange(width) < lengths[:, None]
     padded = np.zeros((len(ids), width), np.uint8)

@@ -1,11 +1,15 @@
 """The notebook's door: the stream's scores, from dicts, Arrow tables and whatever offers columns like pandas."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from muse_stream.scoring.columns import Categorical
+from muse_stream.scoring.table import EventTable
+from muse_stream.wire import fixed_width
 from tests.scoring.doubles import document, snapshot, table
 
 ROUTES: list[dict[str, object]] = [
@@ -15,9 +19,16 @@ ROUTES: list[dict[str, object]] = [
 ROWS = 90
 
 
+def known_tenants() -> EventTable:
+    """Return a batch of tenants that exist; some have no route."""
+    batch = table(ROWS)
+    names = ["initech" if name == "nobody" else name for name in batch.tenant.to_list()]
+    return replace(batch, tenant=Categorical.from_strings(names))
+
+
 def plain() -> dict[str, Any]:
     """Return the columns of a batch as Python lists, None for null."""
-    batch = table(ROWS)
+    batch = known_tenants()
     assert batch.ids is not None
     return {
         "tenant": batch.tenant.to_list(),
@@ -63,7 +74,7 @@ def test_gives_the_bits_of_the_stream_whatever_the_table(shape: str) -> None:
         "arrays": {name: np.array(cells) for name, cells in columns.items()},
     }[shape]
     answers = made.score(given)
-    scored = made.execute(table(ROWS))
+    scored = made.execute(known_tenants())
     for live in scored.live:
         assert answers["score"][live.rows].tobytes() == live.score.tobytes()
         assert answers["aggregate"][live.rows].tobytes() == live.aggregate.tobytes()
@@ -105,3 +116,50 @@ def test_columns_of_different_lengths_are_refused() -> None:
         snapshot(document([{"live": "one"}])).score(
             {"tenant": ["acme", "acme"], "channel": ["pos"] * 3, "amount": 1.0, "risk": 1.0}
         )
+
+
+@pytest.mark.parametrize("tenant", ["acmee", ["acme", None]])
+def test_a_tenant_that_does_not_exist_is_refused(tenant: Any) -> None:
+    made = snapshot(document([{"live": "one"}]))  # a route for everybody, which would answer it
+    with pytest.raises(ValueError, match=r"there is no tenant ('acmee'|None); there is: acme, globex"):
+        made.score({"tenant": tenant, "channel": "pos", "amount": 1.0, "risk": 1.0})
+
+
+def test_what_is_no_table_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mapping of columns.*not list"):
+        snapshot(document([{"live": "one"}])).score([{"tenant": "acme"}])
+
+
+def test_a_text_column_of_nulls_is_text_as_in_any_other_batch() -> None:
+    made = snapshot(document([{"live": "one"}]))
+    whole = made.score({"tenant": "acme", "channel": [None, "pos"], "amount": 1.0, "risk": 1.0})
+    for nulls in (None, [None], [float("nan")], pa.array([None], pa.string())):
+        alone = made.score({"tenant": "acme", "channel": nulls, "amount": 1.0, "risk": 1.0})
+        assert alone["error"][0] == whole["error"][0]
+        assert alone["score"].tobytes() == whole["score"][:1].tobytes()
+
+
+def test_arrow_columns_with_nulls_may_stand_in_a_dict() -> None:
+    made = snapshot(document([{"live": "one"}]))
+    plain: dict[str, Any] = {
+        "tenant": "acme",
+        "channel": ["pos", None, "web"],
+        "amount": [1.0, 2.0, 3.0],
+        "risk": [None, 0.5, 1.0],
+    }
+    arrow: dict[str, Any] = {
+        name: pa.array(cells) if isinstance(cells, list) else cells for name, cells in plain.items()
+    }
+    arrow["channel"] = pa.chunked_array([arrow["channel"].dictionary_encode()])
+    assert made.score(arrow)["score"].tobytes() == made.score(plain)["score"].tobytes()
+
+
+def test_long_ids_are_sampled_as_in_the_stream() -> None:
+    made = snapshot(document(ROUTES), role="shadow")
+    ids = pa.array([f"{'x' * 250}{number:06}-{number}" for number in range(ROWS)])
+    columns = {**plain(), "tenant": "acme", "region": "us", "id": ids.to_pylist()}
+    batch = replace(known_tenants(), ids=fixed_width(ids), tenant=Categorical.constant("acme", ROWS))
+    scored = made.execute(replace(batch, intent={"region": Categorical.constant("us", ROWS)}))
+    seen = next(one for one in scored.shadow if one.predictor == "three")
+    assert 0 < len(seen.rows) < ROWS
+    assert np.flatnonzero(~np.isnan(made.score(columns)["shadow:three"])).tolist() == seen.rows.tolist()

@@ -117,6 +117,8 @@ class _Walk:
             raise ConfigError(
                 [Problem(written(path)[:200], "the document is too large or too deep", "", None, str(self.path))]
             )
+        if isinstance(value, CommentedMap | CommentedSeq) and value.tag.value is not None:
+            return self.refuse(path, f"the tag {value.tag.value} is not supported", "plain YAML: leave the tag out")
         if isinstance(value, CommentedMap):
             return self._mapping(value, path)
         if isinstance(value, CommentedSeq):

@@ -228,3 +228,12 @@ def test_no_change_of_the_text_gives_anything_but_a_configuration_error(
         load_text("".join([*LINES[:line], mangled, *LINES[line + 1 :]]))
     except ConfigError as error:
         assert error.problems
+
+
+@pytest.mark.parametrize("text", ["models: !python/object:os.system {a: 1}", "routes: !!python/tuple [1, 2]"])
+def test_a_tag_on_a_mapping_or_list_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "muse.yaml").write_text(f"version: 1\n{text}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_document(tmp_path / "muse.yaml")
+    tagged = [problem for problem in caught.value.problems if problem.message.startswith("the tag")]
+    assert [(problem.path, problem.line) for problem in tagged] == [(text.partition(":")[0], 2)]

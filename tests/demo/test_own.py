@@ -125,7 +125,7 @@ def test_what_is_wrong_with_a_file_is_told(columns: dict[str, pa.Array], message
 
 def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "mapping.yaml").write_text(TINY.replace("[x]", "[x, y]"), encoding="utf-8")
-    with pytest.raises(SchemaError, match="no column for the field y"):
+    with pytest.raises(SchemaError, match="for the field y; there is id, at, fraud"):
         transactions.read(written(tmp_path / "t.parquet"), read_mapping(tmp_path / "mapping.yaml"))
 
 

@@ -6,6 +6,7 @@ Law: stdout holds the command's answer and nothing else, so that it can be piped
 """
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,13 +31,34 @@ def console(*, error: bool = False) -> Console:
 
 def show_json(value: Any) -> None:
     """Print one JSON document."""
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+    sys.stdout.write(_json(value, indent=2) + "\n")
 
 
 def show_line(value: Any) -> None:
     """Print one JSON document on one line, at once."""
-    sys.stdout.write(json.dumps(value, default=str) + "\n")
+    sys.stdout.write(_json(value) + "\n")
     sys.stdout.flush()
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    try:
+        return json.dumps(value, indent=indent, default=_plain, allow_nan=False)
+    except ValueError:  # an event may hold NaN or infinity, for which JSON has no number
+        return json.dumps(_finite(value), indent=indent, default=_plain, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with non-finite numbers as text, named as protobuf's JSON names them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    # bytes as Avro's own JSON writes them, a character a byte
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def show_table(title: str, rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> None:

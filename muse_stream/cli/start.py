@@ -79,24 +79,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except MuseError as error:
-        if session.debug:
-            console(error=True).print_exception()
-        return _told(error)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug is told as one, without forty lines
         if session.debug:
             console(error=True).print_exception()
-        note(f"This is a bug in muse-stream: {type(error).__name__}: {error}", "red")
-        if not session.debug:
-            note("`muse-stream --debug ...` shows where it happened.")
-        return FAILED
+        return _told(error, session)
     return 0
 
 
-def _told(error: MuseError) -> int:
+def _told(error: Exception, session: Session) -> int:
     if isinstance(error, ConfigError):
         count = len(error.problems)
         complain(error.problems, style="red", title=f"refused: {count} problem{'s' if count > 1 else ''}")
         return REFUSED
-    note(f"Error: {error}", "red")
-    return UNREACHABLE if isinstance(error, Retriable) else error.exit_code
+    if isinstance(error, MuseError | OSError):  # a full disk, a folder nobody may write: no bug of ours
+        note(f"Error: {error}", "red")
+        return UNREACHABLE if isinstance(error, Retriable) else getattr(error, "exit_code", FAILED)
+    note(f"This is a bug in muse-stream: {type(error).__name__}: {error}", "red")
+    if not session.debug:
+        note("`muse-stream --debug ...` shows where it happened.")
+    return FAILED

@@ -4,6 +4,7 @@ In: a configuration, a tenant. Out: topics made, events sent, records shown.
 Law: see `muse_stream.cli`.
 """
 
+import math
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -72,6 +73,8 @@ def topics(
 
     session: Session = context.obj
     hours = retention_hours
+    if hours is not None and not math.isfinite(hours):
+        raise typer.BadParameter("give hours, or -1 for ever", param_hint="--retention-hours")
     retention = None if hours is None else (-1 if hours < 0 else int(hours * 3_600_000))
     options = Options(partitions, output_partitions, replication, min_isr, retention)
     prepared = prepare_topics(open_configuration(config), session.kafka, options, dry_run=dry_run)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from muse_stream.cli import main
+from muse_stream.cli.screen import show_json, show_line
 from muse_stream.cli.start import program
 from muse_stream.errors import Fatal, MuseError, Retriable, StoreError
 from muse_stream.operations import checking
@@ -102,6 +103,7 @@ def test_wrong_usage_is_code_2(arguments: list[str], capsys: pytest.CaptureFixtu
         (StoreError("torn"), 1, "Error: torn"),
         (Fatal("refused [bold]by[/bold] x"), 1, "Error: refused [bold]by[/bold] x"),
         (Retriable("away"), 3, "Error: away"),
+        (OSError(28, "No space left on device"), 1, "Error: [Errno 28] No space left on device"),
         (ZeroDivisionError("oops"), 1, "This is a bug in muse-stream: ZeroDivisionError: oops"),
     ],
 )
@@ -194,12 +196,31 @@ def test_interrupt_ends_with_130_and_leaves_no_half_written_file(tmp_path: Path)
     line = json.dumps(event | {"terminal": {"id": "x"}, "customer": {}}) + "\n"
     events.write_text(line * 200_000)  # seconds of work
     process = run_in_shell("replay", str(EXAMPLE), "acme", str(events), "--output", str(output))
-    while not output.exists():
+    while not [*tmp_path.glob(".scores.parquet.*")]:
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.02)
         assert process.returncode is None, process.communicate()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
-    assert not output.exists()
+    assert [*tmp_path.iterdir()] == [events]
     assert "Traceback" not in err
+
+
+def test_numbers_that_json_does_not_have_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """An event may hold them; strict readers refuse a bare NaN."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    given = {"amount": float("nan"), "all": [{"low": float("-inf")}, (float("inf"), 1.5)], "raw": b"\x00\xff"}
+    for show in (show_json, show_line):
+        show(given)
+        shown = json.loads(capsys.readouterr().out, parse_constant=refuse)
+        assert shown == {"amount": "NaN", "all": [{"low": "-Infinity"}, ["Infinity", 1.5]], "raw": "\x00\xff"}
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf"])
+def test_hours_without_a_number_are_wrong_usage(hours: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["topics", str(EXAMPLE), "--retention-hours", hours]) == 2
+    assert "--retention-hours" in capsys.readouterr().err

@@ -63,8 +63,10 @@ class KafkaSettings(BaseSettings):
     def _servers(cls, value: str) -> str:
         servers = [server.strip() for server in value.split(",")]
         for server in servers:
+            if "@" in server:  # not repeated: what stands before it may be a password
+                raise ValueError(f"no user stands in it; that is {PREFIX}SASL_USERNAME and {PREFIX}SASL_PASSWORD")
             host, colon, port = server.rpartition(":")
-            if not (host and colon and port.isdigit()):
+            if not (host and colon and port.isdecimal() and 0 < int(port) < 1 << 16):
                 raise ValueError(f"'{server}' is not host:port")
         return ",".join(servers)
 
@@ -72,8 +74,8 @@ class KafkaSettings(BaseSettings):
     @classmethod
     def _exists(cls, value: Path | None) -> Path | None:
         # librdkafka says of a missing file only that "the client could not be created"
-        if value is not None and not value.exists():
-            raise ValueError("no such file")
+        if value is not None and not value.is_file():
+            raise ValueError("is no file" if value.exists() else "no such file")
         return value
 
     @model_validator(mode="after")
@@ -92,7 +94,11 @@ class KafkaSettings(BaseSettings):
             return self.sasl_password
         if self.sasl_password_file is None:
             return None
-        return SecretStr(self.sasl_password_file.read_text(encoding="utf-8").rstrip("\r\n"))
+        try:
+            return SecretStr(self.sasl_password_file.read_text(encoding="utf-8").rstrip("\r\n"))
+        except (OSError, UnicodeDecodeError) as error:
+            what = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise ValueError(f"{PREFIX}SASL_PASSWORD_FILE cannot be read: {what}") from None
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> Problem:

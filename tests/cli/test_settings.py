@@ -90,6 +90,10 @@ def test_no_output_shows_a_secret() -> None:
     [
         ({"BOOTSTRAP": "no-port"}, ["MUSE_KAFKA_BOOTSTRAP: 'no-port' is not host:port"]),
         ({"BOOTSTRAP": ""}, ["MUSE_KAFKA_BOOTSTRAP"]),
+        ({"BOOTSTRAP": "h:65536"}, ["MUSE_KAFKA_BOOTSTRAP: 'h:65536' is not host:port"]),
+        ({"BOOTSTRAP": f"me:{SECRET}@h:9092"}, ["MUSE_KAFKA_BOOTSTRAP: no user stands in it"]),
+        ({"SSL_CA_LOCATION": "/"}, ["MUSE_KAFKA_SSL_CA_LOCATION: is no file"]),
+        ({"SASL_PASSWORD_FILE": "/"}, ["MUSE_KAFKA_SASL_PASSWORD_FILE: is no file"]),
         ({"SECURITY_PROTOCOL": "TLS"}, ["MUSE_KAFKA_SECURITY_PROTOCOL"]),
         ({"SSL_CA_LOCATION": "/not/there.pem"}, ["MUSE_KAFKA_SSL_CA_LOCATION: no such file"]),
         ({"SECURITY_PROTOCOL": "SASL_SSL"}, ["MUSE_KAFKA_SASL_MECHANISM is needed with SASL_SSL"]),
@@ -128,3 +132,23 @@ def test_an_error_s_type_is_decided_by_its_flags_alone(error: KafkaError | Kafka
 def test_unreachable_cluster_is_said_in_one_line_within_the_time_given() -> None:
     with pytest.raises(Retriable, match="Kafka cannot be reached at localhost:1: "):
         client.reach(KafkaSettings(bootstrap="localhost:1"), timeout_s=0.5)
+
+
+def test_a_password_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"\xff")
+    given(
+        monkeypatch,
+        SECURITY_PROTOCOL="SASL_PLAINTEXT",
+        SASL_MECHANISM="PLAIN",
+        SASL_USERNAME="muse",
+        SASL_PASSWORD_FILE=str(tmp_path / "password"),
+    )
+    with pytest.raises(ConfigError, match="MUSE_KAFKA_SASL_PASSWORD_FILE cannot be read: not UTF-8"):
+        KafkaSettings.from_environment()
+
+
+def test_settings_that_the_client_library_refuses_are_a_refusal(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    settings = KafkaSettings(security_protocol="SSL", ssl_ca_location=tmp_path / "ca.pem")
+    with pytest.raises(ConfigError, match=r"MUSE_KAFKA_\*: .*ssl\.ca\.location"):
+        client.reach(settings)

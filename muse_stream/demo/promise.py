@@ -89,7 +89,8 @@ def _variance(influence: Values, rows: Rows, kinds: Sequence[NDArray[np.int64]])
         return single
     joint = _clustered(influence, kinds[0])
     if len(kinds) > 1:
-        _, pair = np.unique(np.column_stack(kinds), axis=0, return_inverse=True)
+        first, second = (np.unique(kind, return_inverse=True)[1].reshape(-1) for kind in kinds)
+        pair = first * (int(second.max()) + 1) + second
         joint = max(joint, joint + _clustered(influence, kinds[1]) - _clustered(influence, pair))
     return max(single, joint)
 

@@ -5,6 +5,7 @@ In: topics. Out: `Collected` batches with the group metadata they were polled un
     when there is none (R1: librdkafka would obey `auto.offset.reset` when a rebalance interrupts its own look-up);
   - only this thread touches the consumer (R2); no callback returns while a batch is neither committed nor lost;
   - after a rebalance, what was collected is dropped and read again from the committed offsets: always right;
+  - a topic that was unsubscribed gives no more messages, though its partitions go only with the next rebalance;
   - it never goes back below what this process has seen committed.
 """
 
@@ -41,15 +42,24 @@ class Intake:
         self._floor: dict[TopicPartitionKey, int] = {}
         self._handed: dict[TopicPartitionKey, int] = {}
         self._blocked: frozenset[str] = frozenset()
+        self._subscribed: frozenset[str] = frozenset()
+        self._dropped: frozenset[str] = frozenset()
+        """Topics that were subscribed once and are not now: paused until the group has taken them."""
         self._rebalanced = False
         self._adrift: set[str] = set()
         self.lost_offsets: set[str] = set()
         """Topics whose committed offset no longer exists: somebody has to decide, the worker must not."""
 
     def subscribe(self, topics: Iterable[str]) -> None:
-        """Read these topics; a change of subscription rebalances the group."""
+        """Read these topics and, from now on, no others; a change of subscription rebalances the group."""
+        wanted = frozenset(topics)
+        dropped = (self._dropped | self._subscribed) - wanted
+        assigned = self._consumer.assignment()
+        self._consumer.resume([p for p in assigned if p.topic in self._dropped - dropped - self._blocked])
+        self._consumer.pause([p for p in assigned if p.topic in dropped - self._dropped - self._blocked])
+        self._subscribed, self._dropped = wanted, dropped
         self._consumer.subscribe(
-            sorted(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            sorted(wanted), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
     def collect(self, most: int, linger_s: float) -> Collected | None:
@@ -91,8 +101,8 @@ class Intake:
     def block(self, topics: frozenset[str]) -> None:
         """Pause exactly these topics; those blocked before and not named now go on where they stood."""
         assigned = self._consumer.assignment()
-        self._consumer.resume([p for p in assigned if p.topic in self._blocked - topics])
-        self._consumer.pause([p for p in assigned if p.topic in topics - self._blocked])
+        self._consumer.resume([p for p in assigned if p.topic in self._blocked - topics - self._dropped])
+        self._consumer.pause([p for p in assigned if p.topic in topics - self._blocked - self._dropped])
         self._blocked = topics
         if self._adrift - topics:
             # librdkafka fetches no more after an offset was lost, until the partition is assigned anew
@@ -191,8 +201,9 @@ class Intake:
                 self._handed[key] = start.offset
         self._consumer.incremental_assign(starts)
         # a partition comes back as it went: paused, though its topic may have been freed in the meantime
-        self._consumer.resume([start for start in starts if start.topic not in self._blocked])
-        self._consumer.pause([start for start in starts if start.topic in self._blocked])
+        unread = self._blocked | self._dropped
+        self._consumer.resume([start for start in starts if start.topic not in unread])
+        self._consumer.pause([start for start in starts if start.topic in unread])
 
 
 def joined(metadata: Any) -> bool:

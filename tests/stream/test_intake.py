@@ -70,6 +70,7 @@ class ScriptedConsumer:
     def __init__(self, polls: list[Any]) -> None:
         self.polls, self.generation, self.callbacks = polls, 1, dict[str, Any]()
         self.assigned: list[TopicPartition] = []
+        self.paused: set[str] = set()
         self.committed_offset = 0
 
     def subscribe(self, _topics: list[str], **callbacks: Any) -> None:
@@ -101,9 +102,11 @@ class ScriptedConsumer:
         gone = {(p.topic, p.partition) for p in partitions}
         self.assigned = [p for p in self.assigned if (p.topic, p.partition) not in gone]
 
-    def pause(self, _partitions: list[TopicPartition]) -> None: ...
+    def pause(self, partitions: list[TopicPartition]) -> None:
+        self.paused |= {p.topic for p in partitions}
 
-    def resume(self, _partitions: list[TopicPartition]) -> None: ...
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        self.paused -= {p.topic for p in partitions}
 
 
 def scripted(*polls: Any) -> tuple[Intake, ScriptedConsumer, list[bool]]:
@@ -179,6 +182,23 @@ def test_a_revoked_partition_may_come_back_lower() -> None:
     consumer.committed_offset = 3  # an operator has set it back
     consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
     assert [p.offset for p in consumer.assigned] == [3]
+
+
+def test_a_topic_that_was_unsubscribed_is_paused_until_the_group_has_taken_it() -> None:
+    """While a dead member is waited for its partitions stay, and a generation without the tenant cannot answer them."""
+    intake, consumer, _ = scripted()
+    intake.subscribe(["t", "u"])
+    consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0), TopicPartition("u", 0)])
+    assert consumer.paused == set()
+    intake.subscribe(["t"])
+    assert consumer.paused == {"u"}
+    intake.block(frozenset({"u"}))
+    intake.block(frozenset())
+    assert consumer.paused == {"u"}, "to free a topic does not make it wanted"
+    intake.rewind()
+    assert consumer.paused == {"u"}
+    intake.subscribe(["t", "u"])
+    assert consumer.paused == set()
 
 
 # ---- on the real broker

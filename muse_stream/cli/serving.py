@@ -62,11 +62,13 @@ def run(
         raise typer.BadParameter("give one of --store and --config", param_hint="'--store' / '--config'")
     from muse_stream.app.serve import RunOptions  # noqa: PLC0415 - loads every vendor
     from muse_stream.app.serve import run as serve  # noqa: PLC0415
+    from muse_stream.operations.sources import check_lane  # noqa: PLC0415
     from muse_stream.stream.client import reach  # noqa: PLC0415
 
     session: Session = context.obj
     settings = session.kafka
     with _store(store, config) as folder:
+        check_lane(folder, lane)
         reach(settings)
         options = RunOptions(
             store=folder,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.control import DirectoryStore
-from muse_stream.errors import ConfigError, Problem, StoreError
+from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 from muse_stream.spec import Loaded, load_document
 
 
@@ -41,3 +41,21 @@ def open_configuration(path: Path) -> Configuration:
         raise StoreError(f"{path} holds no generation; give a configuration file, or publish one there first")
     generation = store.open(number)
     return Configuration(load_document(generation.path), generation.path, number)
+
+
+def check_lane(store: Path, lane: str) -> None:
+    """Refuse what workers could only crash on, again and again: a store with no generation, a lane with no tenant.
+
+    A current generation that cannot be opened is left to them: they serve the last good one. Raises StoreError or
+    ConfigError.
+    """
+    if DirectoryStore(store).current() is None:
+        raise StoreError(f"{store} holds no generation; publish one there with `muse-stream publish`")
+    try:
+        configuration = open_configuration(store)
+    except MuseError:
+        return
+    lanes = configuration.loaded.document.lanes()
+    if lane not in lanes:
+        message = f"no tenant belongs to lane '{lane}'"
+        raise ConfigError([Problem("tenants", message, f"lanes: {', '.join(lanes)}", file=str(configuration.path))])

@@ -16,6 +16,7 @@ from muse_stream.cli.screen import show_json, show_line
 from muse_stream.cli.start import program
 from muse_stream.errors import Fatal, MuseError, Retriable, StoreError
 from muse_stream.operations import checking
+from muse_stream.operations.sources import check_lane
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 COMMANDS = [
@@ -224,3 +225,21 @@ def test_numbers_that_json_does_not_have_are_text(capsys: pytest.CaptureFixture[
 def test_hours_without_a_number_are_wrong_usage(hours: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["topics", str(EXAMPLE), "--retention-hours", hours]) == 2
     assert "--retention-hours" in capsys.readouterr().err
+
+
+def test_run_refuses_what_workers_would_crash_on_for_ever(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = str(tmp_path / "store")
+    assert main(["run", "--role", "live", "--store", store]) == 1
+    assert "holds no generation; publish one there" in capsys.readouterr().err
+    assert main(["publish", str(EXAMPLE), store]) == 0
+    assert main(["run", "--role", "live", "--store", store, "--lane", "smal"]) == 2
+    err = capsys.readouterr().err
+    assert "no tenant belongs to lane 'smal'" in err
+    assert "lanes: main, small" in err
+
+
+def test_a_lane_is_not_judged_by_a_generation_that_cannot_be_opened(tmp_path: Path) -> None:
+    """Workers go on with the last good generation then."""
+    assert main(["publish", str(EXAMPLE), str(tmp_path)]) == 0
+    next((tmp_path / "generations").rglob("muse.yaml")).write_text("torn")
+    check_lane(tmp_path, "whichever")

@@ -14,9 +14,11 @@ from confluent_kafka.admin import AdminClient
 
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
 from muse_stream.settings import KafkaSettings
+from muse_stream.stream.repeats import Repeats
 
 LOG = logging.getLogger("muse_stream.kafka")
 """librdkafka's own messages go here, not to stderr past the structured log."""
+LOG.addFilter(Repeats())
 
 CONSUMER: dict[str, Any] = {
     "enable.auto.commit": False,

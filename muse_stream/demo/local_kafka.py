@@ -16,8 +16,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from muse_stream.demo import keeper
 from muse_stream.demo.kafka_jars import Say, call, jars, java, publish
@@ -31,12 +33,25 @@ _LOGGING = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simple
 
 
 class LocalKafka:
-    """One broker run by the local JVM: `bootstrap` answers from `start()` to `close()`, but for faults asked for."""
+    """One broker run by the local JVM: `bootstrap` answers from `start()` to `close()`, but for faults asked for.
+
+    `properties` are laid over those of the file (another listener, an authorizer); `connection` are librdkafka's
+    settings for the broker that this makes, since it must be asked whether it answers.
+    """
 
     rung = "local JVM"
 
-    def __init__(self, project: Path, say: Say = print) -> None:
+    def __init__(
+        self,
+        project: Path,
+        say: Say = print,
+        *,
+        properties: Mapping[str, str] | None = None,
+        connection: Mapping[str, Any] | None = None,
+    ) -> None:
         self._jars = jars(project, say)
+        self._over = "".join(f"{name}={value}\n" for name, value in (properties or {}).items())
+        self._connection = connection
         self._properties = Template((project / "deploy/kafka/server.properties").read_text())
         self._cache = project / ".cache/kafka"
         self._keeper: subprocess.Popen[bytes] | None = None
@@ -71,6 +86,7 @@ class LocalKafka:
                     controller_port=ports[2],
                     data=self._run / "data",
                 )
+                + self._over  # of two lines with one name the later one holds
             )
             shutil.copytree(self._formatted(properties), self._run / "data")
             command = java(self._jars, *_HEAP, *_LOGGING, "kafka.Kafka", str(properties))
@@ -113,7 +129,7 @@ class LocalKafka:
         """Start the broker on the same ports and data, killing it first if it runs; returns when it answers."""
         self._pid = self._order("start")
         deadline = time.monotonic() + READY_WITHIN_S
-        while not probe.answers(self.bootstrap, 1.0):
+        while not probe.answers(self.bootstrap, 1.0, self._connection):
             if self._order("status") == 0:
                 raise MuseError(f"the local Kafka broker ended at once; the end of its log:\n{self._log_end()}")
             if time.monotonic() > deadline:

@@ -26,6 +26,8 @@ READER: dict[str, Any] = {
 }
 
 
+UNUSED_GROUP = KafkaError.GROUP_AUTHORIZATION_FAILED
+"""librdkafka looks for the coordinator of every group it is given; who may read topics needs no right to this one."""
 AWAY = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE)
 
 
@@ -159,6 +161,8 @@ class Reading:
     def _event(self, message: Message) -> None:
         error = message.error()
         partition, offset = message.partition(), message.offset()
+        if error is not None and error.code() == UNUSED_GROUP:
+            return
         if error is None or error.code() != KafkaError._PARTITION_EOF:
             raise told(error) if error is not None else Fatal("an event without an error")
         if partition is None or offset is None:

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from muse_stream.errors import Fatal
 from muse_stream.settings import KafkaSettings
-from muse_stream.stream.reading import Bounds, bounds, headers, reader, told
+from muse_stream.stream.reading import UNUSED_GROUP, Bounds, bounds, headers, reader, told
 
 Start = Literal["beginning", "end"]
 WAIT_S = 0.2
@@ -89,7 +89,7 @@ def _poll(client: Consumer) -> tuple[list[Record], set[int]]:
             records.append(_record(message))
         elif event.code() == KafkaError._PARTITION_EOF:
             ended.add(message.partition() or 0)
-        else:
+        elif event.code() != UNUSED_GROUP:
             raise told(event)
     return records, ended
 

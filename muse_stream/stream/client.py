@@ -7,18 +7,22 @@ by its code; an error with no flag is fatal. Nothing here connects: clients conn
 """
 
 import logging
+import time
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
+from muse_stream.errors import Abortable, ConfigError, Fatal, Problem, Retriable, StreamError
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream.repeats import Repeats
 
 LOG = logging.getLogger("muse_stream.kafka")
 """librdkafka's own messages go here, not to stderr past the structured log."""
 LOG.addFilter(Repeats())
+
+FIRST_ASK_S = 1.0
+"""librdkafka reports a refused password only between two requests, so the first are short."""
 
 CONSUMER: dict[str, Any] = {
     "enable.auto.commit": False,
@@ -95,14 +99,29 @@ def typed(error: KafkaError | KafkaException) -> StreamError:
 
 
 def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
-    """Return an admin client that a broker has answered; raises `Retriable` when none does within `timeout_s`."""
-    heard: list[str] = []  # the request itself says only that it failed; why (refused, TLS, password) comes here
-    told: dict[str, Any] = {"logger": LOG, "error_cb": lambda error: heard.append(error.str())}
-    client = AdminClient(connection(settings) | told)
+    """Return an admin client that a broker has answered.
+
+    Raises `Retriable` when none does within `timeout_s`, and at once when a broker refuses who we say we are;
+    `ConfigError` when the client library itself refuses the settings (a mechanism it lacks, a file that is no
+    certificate).
+    """
+    heard: list[KafkaError] = []  # the request itself says only that it failed; why (refused, TLS, password) comes here
+    told: dict[str, Any] = {"logger": LOG, "error_cb": heard.append}
     try:
-        client.list_topics(timeout=timeout_s)
+        client = AdminClient(connection(settings) | told)
     except KafkaException as error:
-        client.poll(0)
-        why = heard[0] if heard else str(typed(error))
-        raise Retriable(f"Kafka cannot be reached at {settings.bootstrap}: {why}") from None
-    return client
+        problem = Problem("MUSE_KAFKA_*", str(typed(error)), "see the variables in `muse-stream --help`")
+        raise ConfigError([problem]) from None
+    end, patience_s = time.monotonic() + timeout_s, FIRST_ASK_S
+    while True:
+        left_s = end - time.monotonic()
+        try:
+            client.list_topics(timeout=max(0.01, min(patience_s, left_s)))
+            return client
+        except KafkaException as error:
+            client.poll(0)
+            refused = [one for one in heard if one.code() == KafkaError._AUTHENTICATION]
+            if refused or left_s <= patience_s:
+                why = (refused or heard)[0].str() if heard else str(typed(error))
+                raise Retriable(f"Kafka cannot be reached at {settings.bootstrap}: {why}") from None
+        patience_s *= 2  # a slow cluster needs longer to answer; it is not asked more often for that

@@ -1,4 +1,4 @@
-"""Which event topics may be read: those whose answers have somewhere to go.
+"""Which event topics may be read: those that can be seen and whose answers have somewhere to go.
 
 In: the topology, the cluster's topics, and complaints about single topics. Out: the set of blocked event topics.
 Law: one tenant's missing topic, lost permission or vanished offset stops that tenant, never the others; it is said
@@ -68,11 +68,12 @@ class TopicGate:
     def _missing(self, topology: Topology) -> set[str]:
         blocked = set()
         for event_topic, outputs in topology.outputs.items():
-            absent = sorted(topic for topic in outputs if topic not in self._partitions)
+            absent = sorted(topic for topic in {event_topic, *outputs} if topic not in self._partitions)
             if absent:
                 blocked.add(event_topic)
                 if event_topic not in self._blocked:
-                    self._log.error("tenant-paused", topic=event_topic, why=f"no topic {', '.join(absent)}")
+                    why = f"no topic {', '.join(absent)}, or no permission to see it"  # brokers do not say which
+                    self._log.error("tenant-paused", topic=event_topic, why=why)
         for event_topic in self._blocked - blocked - self._complaints.keys():
             self._log.info("tenant-resumed", topic=event_topic)
         return blocked

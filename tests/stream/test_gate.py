@@ -53,6 +53,20 @@ def test_everything_there_blocks_nothing(gate: TopicGate) -> None:
     assert (gate.partitions("scores.b"), gate.partitions("elsewhere")) == (4, 0)
 
 
+def test_an_event_topic_that_cannot_be_seen_is_said_and_goes_on_when_it_can(
+    gate: TopicGate, cluster: Cluster, clock: Clock, log: ListLog
+) -> None:
+    """A lost READ hides it: without this the tenant would only fall silent."""
+    del cluster.topics["events.a"]
+    assert gate.review(TOPOLOGY)
+    assert gate.blocked == {"events.a"}
+    assert "permission" in log.said("tenant-paused")[0]["why"]
+    cluster.topics["events.a"] = 2
+    clock.now += RETRY_S
+    assert gate.review(TOPOLOGY)
+    assert [facts["topic"] for facts in log.said("tenant-resumed")] == ["events.a"]
+
+
 def test_missing_output_blocks_its_event_topic_alone_and_says_so_once(
     gate: TopicGate, cluster: Cluster, clock: Clock, log: ListLog
 ) -> None:

@@ -73,7 +73,11 @@ def serve(options: RunOptions, connection: Connection) -> None:
         connection.send("ready")
         number = connection.recv()
         waiting = [first]
-        _work(options, number, lambda: watcher.take() or (waiting.pop() if waiting else None), log)
+        try:
+            _work(options, number, lambda: watcher.take() or (waiting.pop() if waiting else None), log)
+        except MuseError as error:  # meant for a person: one line of the log, not a traceback past it
+            log.error("worker-failed", slot=number, why=str(error))
+            raise SystemExit(1) from None
 
 
 def first_good(store: DirectoryStore, compile: Callable[[Generation], GenerationScorer], log: Log) -> GenerationScorer:

@@ -48,8 +48,9 @@ class Fleet:
         self.log = log
         self._read, self._entries = 0, defaultdict[str, list[dict[str, Any]]](list)
         failpoints = options.pop("failpoints", "")
+        secured: dict[str, str] = options.pop("environment", {})
         payload = {"store": str(store), "role": role, "lane": lane, "workers": workers, **options}
-        environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP": bootstrap, "MUSE_FAILPOINTS": failpoints}
+        environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP": bootstrap, "MUSE_FAILPOINTS": failpoints} | secured
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.integration.fleet", json.dumps(payload)],

@@ -34,10 +34,13 @@ class Seen:
 
 
 class Witness:
-    """Reads answers and dead letters until stopped. `schema` is that of the answers: score.avsc or audit.avsc."""
+    """Reads answers and dead letters until stopped. `schema` is that of the answers: score.avsc or audit.avsc.
+
+    `secured` are further settings of the consumer, for a broker that asks who reads.
+    """
 
     def __init__(
-        self, bootstrap: str, answers: Sequence[str], dead: Sequence[str], partitions: int, schema: str
+        self, bootstrap: str, answers: Sequence[str], dead: Sequence[str], partitions: int, schema: str, **secured: str
     ) -> None:
         self._schema = fastavro.parse_schema(json.loads((SCHEMAS / schema).read_text(encoding="utf-8")))
         self._dead = frozenset(dead)
@@ -49,6 +52,7 @@ class Witness:
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "error",
                 "fetch.wait.max.ms": 50,
+                **secured,
             }
         )
         self._consumer.assign([TopicPartition(t, p, 0) for t in [*answers, *dead] for p in range(partitions)])

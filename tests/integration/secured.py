@@ -1,0 +1,146 @@
+"""A broker that asks who you are, and the permissions that deploy/README.md promises to be enough.
+
+In: the table "Permissions" of deploy/README.md. Out: `Secured`: a running broker with SASL and an authorizer, its
+principals' connections and environments, grants and their withdrawal.
+Law: the table is the only place where permissions are written down; every listener asks for a password, and only the
+administrator may do what nobody was granted.
+"""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names that the stubs forget to export
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from muse_stream.demo.local_kafka import LocalKafka
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "deploy" / "README.md"
+LISTENERS = ("client", "internal", "controller")
+COLUMNS = ("principal", "resource", "pattern", "name", "operations")
+
+
+def table() -> list[dict[str, str]]:
+    """Return the rows of the table of permissions."""
+    section = DOCUMENT.read_text(encoding="utf-8").split("## Permissions\n")[1].split("\n## ")[0]
+    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    assert tuple(lines[0]) == COLUMNS
+    return [dict(zip(COLUMNS, line, strict=True)) for line in lines[1:]]
+
+
+def bindings(lane: str, tenants: Sequence[str]) -> Iterator[AclBinding]:
+    """Yield what the table grants; `producer` and `consumer` stand for one principal a tenant, `producer-acme`."""
+    for row in table():
+        name = row["name"].strip("`").replace("<lane>", lane)
+        for tenant in tenants if "<tenant>" in name else [""]:
+            principal = f"{row['principal']}-{tenant}" if tenant else row["principal"]
+            for operation in row["operations"].split(", "):
+                yield binding(principal, row["resource"], row["pattern"], name.replace("<tenant>", tenant), operation)
+
+
+def binding(
+    principal: str, resource: str, pattern: str, name: str, operation: str, permission: str = "ALLOW"
+) -> AclBinding:
+    """Return one grant (or denial), its parts as the table writes them."""
+    return AclBinding(
+        ResourceType[resource.upper().replace(" ", "_")],
+        name,
+        ResourcePatternType[pattern.upper()],
+        f"User:{principal}",
+        "*",
+        AclOperation[operation],
+        AclPermissionType[permission],
+    )
+
+
+class Secured:
+    """The broker and its principals; `passwords` has everybody's, one nobody would write by accident."""
+
+    def __init__(self, folder: Path, principals: Sequence[str]) -> None:
+        self.folder = folder
+        self.passwords = {name: f"hush-{secrets.token_hex(12)}" for name in ("admin", *principals)}
+        users = " ".join(f'user_{name}="{password}"' for name, password in self.passwords.items())
+        login = f'username="admin" password="{self.passwords["admin"]}" {users}'
+        module = f"org.apache.kafka.common.security.plain.PlainLoginModule required {login};"
+        self._kafka = LocalKafka(
+            ROOT,
+            properties={
+                "listener.security.protocol.map": ",".join(f"{name.upper()}:SASL_PLAINTEXT" for name in LISTENERS),
+                "sasl.enabled.mechanisms": "PLAIN",
+                "sasl.mechanism.inter.broker.protocol": "PLAIN",
+                "sasl.mechanism.controller.protocol": "PLAIN",
+                **{f"listener.name.{name}.plain.sasl.jaas.config": module for name in LISTENERS},
+                "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                "super.users": "User:admin",
+                "allow.everyone.if.no.acl.found": "false",
+            },
+            connection=self._login("admin"),
+        )
+
+    def __enter__(self) -> "Secured":
+        self._kafka.start()
+        self.admin = AdminClient(self.connection("admin"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kafka.close()
+
+    @property
+    def bootstrap(self) -> str:
+        return self._kafka.bootstrap
+
+    def connection(self, principal: str) -> dict[str, Any]:
+        """librdkafka's settings for one principal."""
+        return {"bootstrap.servers": self.bootstrap, **self._login(principal)}
+
+    def _login(self, principal: str) -> dict[str, Any]:
+        return {
+            "log_level": 0,
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": principal,
+            "sasl.password": self.passwords[principal],
+        }
+
+    def environment(self, principal: str, password: str | None = None) -> dict[str, str]:
+        """The variables of one principal's process; its password is in a file."""
+        file = self.folder / f"{principal}-{secrets.token_hex(4)}.password"
+        file.write_text(f"{password or self.passwords[principal]}\n", encoding="utf-8")
+        return {
+            "MUSE_KAFKA_BOOTSTRAP": self.bootstrap,
+            "MUSE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "MUSE_KAFKA_SASL_MECHANISM": "PLAIN",
+            "MUSE_KAFKA_SASL_USERNAME": principal,
+            "MUSE_KAFKA_SASL_PASSWORD_FILE": str(file),
+        }
+
+    def grant(self, *wanted: AclBinding) -> None:
+        """Grant (or deny)."""
+        for answer in self.admin.create_acls(list(wanted)).values():
+            answer.result(timeout=20)
+
+    def withdraw(self, *unwanted: AclBinding) -> None:
+        """Take back what was granted; fails when it was not."""
+        filters = [
+            AclBindingFilter(
+                one.restype,
+                one.name,
+                one.resource_pattern_type,
+                one.principal,
+                one.host,
+                one.operation,
+                one.permission_type,
+            )
+            for one in unwanted
+        ]
+        for answer in self.admin.delete_acls(filters).values():
+            assert len(answer.result(timeout=20)) == 1

@@ -1,0 +1,265 @@
+"""Least privilege on a broker that asks for passwords: what deploy/README.md grants is enough, and nothing more works.
+
+One broker, one lane of three tenants and one live and one shadow supervisor serve the whole module; events add up, and
+every test judges all that was sent so far.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from muse_stream.demo.kafka_jars import missing_tools
+from tests.integration.bank import PARTITIONS, Bank
+from tests.integration.fleet import ROOT, Fleet, publish
+from tests.integration.secured import Secured, binding, bindings
+from tests.integration.witness import Seen, Witness, until
+
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.skipif(bool(missing_tools()), reason=f"a broker with passwords is run by the JVM: {missing_tools()}"),
+]
+LANE = "muse"
+TENANTS = ("t0", "t1", "t2")
+SHARED = ("live", "shadow", "analyst", "verifier", "operator")
+OWN = tuple(f"{kind}-{tenant}" for kind in ("producer", "consumer") for tenant in TENANTS)
+
+
+class Site:
+    """The running whole: broker, bank, workers, and what was sent."""
+
+    def __init__(self, kafka: Secured, folder: Path) -> None:
+        self.kafka, self.folder, self.store = kafka, folder, folder / "store"
+        self.bank = Bank(folder / "bank", LANE, len(TENANTS))  # its topics: muse.events.t0, ...
+        self.counts: Counter[tuple[str, int]] = Counter()
+        self.broken = 0
+        publish(self.bank.document(), self.store)
+
+    def fleet(self, role: str, principal: str) -> Fleet:
+        environment = self.kafka.environment(principal)
+        log = self.folder / f"{role}-as-{principal}.log"
+        return Fleet(self.kafka.bootstrap, self.store, role, LANE, log, workers=1, environment=environment)
+
+    def command(self, principal: str, *arguments: str, password: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `muse-stream` as somebody."""
+        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", **self.kafka.environment(principal, password)}
+        command = [str(Path(sys.executable).with_name("muse-stream")), *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def send(self, count: int, *, undecodable: int = 0) -> None:
+        """Produce events of all tenants, each as its own producer; first some nobody can decode."""
+        events = [(TENANTS[0], 0, b"not an event")] * undecodable + self.bank.events(count)
+        for tenant in TENANTS:
+            producer = Producer({**self.kafka.connection(f"producer-{tenant}"), "enable.idempotence": True})
+            for owner, partition, value in events:
+                if owner == tenant:
+                    producer.produce(self.bank.topic("events", tenant), value, partition=partition)
+            assert producer.flush(30) == 0
+        self.counts.update((self.bank.topic("events", tenant), partition) for tenant, partition, _ in events)
+        self.broken += undecodable
+
+    def scores(self, tenant: str) -> Witness:
+        """Read a tenant's scores as that tenant."""
+        secured = {**self.kafka.connection(f"consumer-{tenant}"), "group.id": f"{tenant}.decisions"}
+        topic = self.bank.topic("scores", tenant)
+        return Witness(self.kafka.bootstrap, [topic], [], PARTITIONS, "score.avsc", **secured)
+
+    def sent(self, *tenants: str) -> int:
+        return sum(n for (topic, _), n in self.counts.items() if topic.split(".")[-1] in tenants)
+
+    def verify(self, upto: str) -> list[dict[str, Any]]:
+        """What `muse-stream verify` says, run by who may."""
+        done = self.command("verifier", "verify", str(self.store), "--json", "--upto", upto)
+        assert done.returncode == 0, done.stdout + done.stderr
+        reports: list[dict[str, Any]] = json.loads(done.stdout)
+        return reports
+
+    def assert_exactly_once(self, upto: str = "end") -> None:
+        reports = self.verify(upto)
+        assert all(report["ok"] for report in reports), reports
+        assert {report["topic"]: report["events"] for report in reports} == {
+            self.bank.topic("events", tenant): self.sent(tenant) for tenant in TENANTS
+        }
+        assert sum(report["dead_letters"] for report in reports) == self.broken
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The broker with its grants, and topics made by the operator."""
+    folder = tmp_path_factory.mktemp("secured")
+    with Secured(folder, [*SHARED, *OWN]) as kafka:
+        kafka.grant(*bindings(LANE, TENANTS))
+        made = Site(kafka, folder)
+        topics = made.command("operator", "topics", str(made.store), "--partitions", str(PARTITIONS))
+        assert topics.returncode == 0, topics.stdout + topics.stderr
+        yield made
+
+
+@pytest.fixture(scope="module")
+def workers(site: Site) -> Iterator[dict[str, Fleet]]:
+    """A live and a shadow supervisor, each with its own principal."""
+    with site.fleet("live", "live") as live, site.fleet("shadow", "shadow") as shadow:
+        live.wait_serving()
+        shadow.wait_serving()
+        yield {"live": live, "shadow": shadow}
+
+
+def count(witnesses: Sequence[Witness]) -> int:
+    return sum(len(witness.seen) for witness in witnesses)
+
+
+def sources(seen: Sequence[Seen]) -> set[tuple[str, int, int]]:
+    return {one.source for one in seen}
+
+
+def test_what_is_documented_is_enough(site: Site, workers: dict[str, Fleet]) -> None:
+    """Scores, dead letters and audit records, exactly once; each read by who may read it."""
+    site.send(600, undecodable=3)
+    wanted = sum(site.counts.values()) - site.broken
+    secured = {**site.kafka.connection("analyst"), "group.id": "analyst.look"}
+    audited = site.bank.topics(["audit"])
+    with ExitStack() as stack:
+        scores = [stack.enter_context(site.scores(tenant)) for tenant in TENANTS]
+        audit = stack.enter_context(Witness(site.kafka.bootstrap, audited, [], PARTITIONS, "audit.avsc", **secured))
+        until(lambda: count(scores) >= wanted, 40, lambda: f"{count(scores)} of {wanted} scores")
+        audit.wait_for(wanted, 40)
+    assert len(audit.seen) == len(sources(audit.seen)) == wanted
+    site.assert_exactly_once(upto="committed")
+    tail = ("tail", str(site.store), "t0", "--kind", "audit", "--from-beginning", "--limit", "5")
+    shown = site.command("analyst", *tail)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("retrained") == 5
+    assert {line["topic"] for fleet in workers.values() for line in fleet.lines("tenant-paused")} <= PAUSED_ON_PURPOSE
+
+
+PAUSED_ON_PURPOSE = {"muse.events.t0", "muse.events.t1"}
+
+
+def write(site: Site, principal: str, topic: str) -> str:
+    """Try to write a record; returns the broker's word."""
+    said: list[str] = []
+    producer = Producer(site.kafka.connection(principal))
+    producer.produce(topic, b"x", partition=0, on_delivery=lambda e, _: said.append(e.name() if e else "written"))
+    assert producer.flush(20) == 0
+    return said[0]
+
+
+def read(site: Site, principal: str, topic: str) -> str:
+    """Ask for a topic and try to read its first record; returns the broker's word (librdkafka itself keeps silent)."""
+    group = f"{principal.removeprefix('consumer-')}.try"
+    consumer = Consumer({**site.kafka.connection(principal), "group.id": group, "enable.partition.eof": True})
+    try:
+        refused = consumer.list_topics(topic, timeout=20).topics[topic].error
+        if refused is not None:
+            return str(refused.name())
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        message = consumer.poll(20)
+        assert message is not None
+        error = message.error()
+        return "read" if error is None or error.code() == KafkaError._PARTITION_EOF else error.name()
+    finally:
+        consumer.close()
+
+
+def test_nobody_does_what_was_not_granted(site: Site) -> None:
+    """Roles do not write each other's topics, take each other's ids or see each other's groups; tenants are apart."""
+    refused = "TOPIC_AUTHORIZATION_FAILED"
+    forbidden = [("live", "audit"), ("live", "events"), ("shadow", "scores"), ("shadow", "dlq"), ("shadow", "events")]
+    forbidden += [("analyst", "audit"), ("verifier", "scores"), ("producer-t0", "scores"), ("consumer-t0", "scores")]
+    answers = {pair: write(site, pair[0], site.bank.topic(pair[1], "t0")) for pair in forbidden}
+    assert answers == dict.fromkeys(forbidden, refused)
+    assert write(site, "producer-t0", site.bank.topic("events", "t1")) == refused
+    assert read(site, "consumer-t0", site.bank.topic("scores", "t0")) == "read"
+    assert read(site, "consumer-t0", site.bank.topic("scores", "t1")) == refused
+    assert read(site, "analyst", site.bank.topic("audit", "t1")) == "read"
+    assert read(site, "analyst", site.bank.topic("scores", "t1")) == refused
+    other = Producer({**site.kafka.connection("shadow"), "transactional.id": f"muse-muse.{LANE}.live-test-0-a"})
+    with pytest.raises(KafkaException, match="TRANSACTIONAL_ID_AUTHORIZATION_FAILED"):
+        other.init_transactions(20)
+    taken = Consumer({**site.kafka.connection("shadow"), "group.id": f"muse.{LANE}.live"})
+    taken.subscribe([site.bank.topic("events", "t0")])
+    message = taken.poll(20)
+    assert message is not None
+    error = message.error()
+    assert error is not None
+    assert error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+    taken.close()
+
+
+def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict[str, Fleet]) -> None:
+    """One output may be seen but not written, one not even seen: both wait, the third goes on; then nothing is lost."""
+    live = workers["live"]
+    one_by_one = {
+        name: binding("live", "topic", "literal", site.bank.topic("scores", name), "WRITE") for name in TENANTS
+    }
+    every = binding("live", "topic", "prefixed", "muse.scores.", "WRITE")
+    denied = binding("live", "topic", "literal", site.bank.topic("scores", "t0"), "WRITE", "DENY")
+    site.kafka.grant(denied, *one_by_one.values())
+    site.kafka.withdraw(every, one_by_one["t1"])
+    with ExitStack() as stack:
+        scores = {tenant: stack.enter_context(site.scores(tenant)) for tenant in TENANTS}
+        until(lambda: fed(site, live, "tenant-paused", PAUSED_ON_PURPOSE), 40, lambda: str(live.lines("tenant-paused")))
+        until(lambda: len(scores["t2"].seen) >= site.sent("t2"), 30, lambda: f"{len(scores['t2'].seen)} of t2")
+        assert len(scores["t0"].seen) < site.sent("t0")
+        assert len(scores["t1"].seen) < site.sent("t1")
+        site.kafka.withdraw(denied)
+        site.kafka.grant(every)
+        wanted = sum(site.counts.values()) - site.broken
+        until(lambda: count(list(scores.values())) >= wanted, 40, lambda: f"{count(list(scores.values()))} of {wanted}")
+    site.kafka.withdraw(one_by_one["t0"], one_by_one["t2"])
+    site.assert_exactly_once()
+    assert not live.lines("worker-ended")
+
+
+def fed(site: Site, fleet: Fleet, event: str, topics: set[str]) -> bool:
+    """Send a little to everybody until the log has said this of all these topics."""
+    if topics <= {line["topic"] for line in fleet.lines(event)}:
+        return True
+    site.send(30)
+    return False
+
+
+def test_a_worker_with_the_wrong_role_ends_with_one_line(site: Site) -> None:
+    """It may not use the transactional id: said in the log with the id, and no traceback past the log."""
+    with site.fleet("live", "shadow") as mistaken:
+        until(lambda: bool(mistaken.lines("worker-failed")), 40, lambda: "it did not fail")
+        until(lambda: bool(mistaken.lines("worker-ended")), 20, lambda: "the supervisor does not say so")
+    (said, *_) = mistaken.lines("worker-failed")
+    assert f"muse-muse.{LANE}.live-" in said["why"]
+    assert "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" in said["why"]
+    assert "Traceback" not in mistaken.log.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("options", [(), ("--debug", "--log-level", "debug")], ids=["plain", "debug"])
+@pytest.mark.parametrize("command", ["run", "verify"])
+def test_a_wrong_password_is_said_in_one_line_and_never_shown(site: Site, command: str, options: tuple[str]) -> None:
+    """Exit code 3 and the broker's reason within seconds; no password in it, not with --debug either."""
+    wrong = "hush-but-wrong"
+    words = {"run": ("run", "--role", "live", "--lane", LANE, "--store"), "verify": ("verify",)}
+    began = time.monotonic()
+    done = site.command("live", *options, *words[command], str(site.store), password=wrong)
+    took = time.monotonic() - began
+    said = done.stdout + done.stderr
+    assert done.returncode == 3, said
+    assert took < 8, f"{took:.1f} s"
+    assert "Invalid username or password" in done.stderr
+    assert wrong not in said
+    if not options:
+        assert (done.stdout, len(done.stderr.splitlines())) == ("", 1), said
+
+
+def test_no_password_stands_in_any_log(site: Site, workers: dict[str, Fleet]) -> None:
+    """The workers log at DEBUG; nothing of anybody's password is in it."""
+    logs = [fleet.log.read_text(encoding="utf-8") for fleet in workers.values()]
+    assert all('"assigned"' in log for log in logs)
+    assert not [name for name, password in site.kafka.passwords.items() for log in logs if password in log]

@@ -92,6 +92,8 @@ class Worker:
         self._intake = open_intake(self._settle)
         self._landed: deque[Committed] = deque()
         self._next_measure = 0.0
+        self._moved = False
+        """Whether partitions came or went: an event topic may have more of them than were counted."""
 
     def stop(self) -> None:
         """Ask the loop to end after the batch in hand; safe in a signal handler."""
@@ -187,6 +189,7 @@ class Worker:
             self._replace_committer("lost" if lost else "rebalance")
         self._account()
         self._corner.release()
+        self._moved = True
 
     def _recover(self, error: StreamError) -> None:
         failure = self._committer.failure
@@ -220,7 +223,9 @@ class Worker:
         """Being fenced is survived a few times (a transaction that timed out looks the same); all else is not."""
         now = time.monotonic()
         self._fenced = [*(at for at in self._fenced if now - at < FENCED_WINDOW_S), now]
-        if error.code != "_FENCED" or len(self._fenced) >= FENCED_LIMIT:
+        if error.code == "_FENCED" and len(self._fenced) >= FENCED_LIMIT:
+            raise Fatal(f"fenced again and again; does another run have this --name? {error}", code=error.code)
+        if error.code != "_FENCED":
             raise error
 
     def _swap(self) -> None:
@@ -241,6 +246,7 @@ class Worker:
             )
             at_once = True
         self._intake.lost_offsets.clear()
+        at_once, self._moved = at_once or self._moved, False
         if self._gate.review(self._scorer.topology, at_once=at_once):
             self._block()
 

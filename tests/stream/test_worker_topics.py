@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 
 from muse_stream.demo.broker import Broker
 from tests.stream.doubles import Echo, Route, await_true
@@ -92,6 +93,26 @@ def test_an_output_topic_deleted_in_mid_run_makes_its_tenant_wait(
         found.until(50)
         ours.stop()
         assert found.to_end().answers() == expected(others, 50)
+
+
+def test_more_partitions_of_an_event_topic_than_of_its_output_hold_nobody_up(
+    kafka: Broker, unique: Unique, tenant: Tenant
+) -> None:
+    """The partitions were counted before the topic grew: an answer must not go to a partition that is not there."""
+    events, route = tenant(1)
+    produce(kafka.bootstrap, events, [b"x"] * 20)
+    with (
+        running(kafka.bootstrap, unique("lane"), Echo({events: route})) as ours,
+        ledger(kafka.bootstrap, **{route.scores: 1}) as found,
+    ):
+        found.until(20)
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+        admin.create_partitions([NewPartitions(events, 2)])[events].result(10)
+        await_true(lambda: sum(one["partitions"] for one in ours.log.said("assigned")) == 2, "the new partition")
+        produce(kafka.bootstrap, events, [b"x"] * 20, partitions=2)
+        found.until(40)
+        ours.stop()
+        assert (ours.log.said("tenant-paused"), ours.meter.aborts) == ([], [])
 
 
 def test_an_event_topic_deleted_in_mid_run_disturbs_no_other(kafka: Broker, unique: Unique, tenant: Tenant) -> None:

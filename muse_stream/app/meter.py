@@ -1,6 +1,6 @@
 """What a worker counts, under the names that dashboards and alerts use.
 
-In: the calls of `stream.worker.Meter`. Out: Prometheus text.
+In: the calls of `stream.meter.Meter`. Out: Prometheus text.
 Law: the names below are the contract with whoever watches; units stand in
 them; a label never carries an event, an id or a tenant's data.
 """
@@ -31,7 +31,7 @@ HELP = {
 
 
 class WorkerMeter:
-    """Implements `stream.worker.Meter` on a registry of its own."""
+    """Implements `stream.meter.Meter` on a registry of its own."""
 
     def __init__(self) -> None:
         self._metrics = Metrics(describe=HELP)

@@ -32,7 +32,7 @@ Exit codes:
 - 1 something was found, or something failed
 - 2 wrong usage, or a configuration was refused
 - 3 Kafka cannot be reached
-- 130 interrupted
+- 130 interrupted; but `run` that drained after Ctrl-C has done what it was asked to: 0
 """
 
 program = typer.Typer(

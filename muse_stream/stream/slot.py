@@ -16,10 +16,11 @@ from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.failpoints import Failpoint
 from muse_stream.stream.intake import Intake
 from muse_stream.stream.log import Log
+from muse_stream.stream.meter import Meter
 from muse_stream.stream.records import Role, Scorer
 from muse_stream.stream.starting import StartingOffsets
 from muse_stream.stream.transaction import open_producer
-from muse_stream.stream.worker import Limits, Meter, Worker
+from muse_stream.stream.worker import Limits, Worker
 
 SESSION_MS = 10_000
 """Safe with transactions that end after 5 s: a dead member's records are readable before its partitions move."""

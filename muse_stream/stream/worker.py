@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
 from muse_stream.stream.committer import Committed, Committer, Pending
@@ -27,6 +26,7 @@ from muse_stream.stream.gate import RETRY_S, TopicGate
 from muse_stream.stream.intake import Collected, Intake
 from muse_stream.stream.linger import AdaptiveLinger
 from muse_stream.stream.log import Log
+from muse_stream.stream.meter import Meter
 from muse_stream.stream.publish import publish
 from muse_stream.stream.records import RawBatch, Scorer
 from muse_stream.stream.unpack import raw_batch
@@ -41,17 +41,6 @@ LOST_RETRY_S = 60.0
 """Nobody can set a running group's offsets: to try again often would only disturb the other tenants."""
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 """An orphan and its restarted twin would fence each other for ever (R8): after so many in a minute, one leaves."""
-
-
-class Meter(Protocol):
-    """What the worker tells whoever measures it."""
-
-    def scored(self, events: int, answers: int, seconds: float) -> None: ...  # noqa: D102
-    def dead_letter(self, reason: str) -> None: ...  # noqa: D102
-    def committed(self, events: int, seconds: float) -> None: ...  # noqa: D102
-    def aborted(self, code: str) -> None: ...  # noqa: D102
-    def lag(self, records: int) -> None: ...  # noqa: D102
-    def generation(self, number: int) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,6 +197,8 @@ class Verification:
         events = seen.events[target.topic].events(seen.bounds[target.topic], ends.get(target.topic, {}))
         tally = judge(target.topic, events, answers, compacted=target.topic in self._compacted)
         _ahead(target.topic, answers, after.get(target.topic, {}), tally)
+        if not seen.bounds[target.topic]:  # another cluster, or a mistyped template: nothing was verified
+            tally.add("absent", iter((target.topic,)), 1)
         places = (*target.scores, *target.dead)
         for place in places:
             tally.merge(seen.answers.strays.get(place, Tally()))

@@ -210,7 +210,7 @@ def test_missing_topic_is_said_with_the_command_that_makes_it(
     file = write(tmp_path / "e.jsonl", events(3))
     assert main(["produce", str(config), "acme", str(file)]) == 1
     assert "muse-stream topics" in capsys.readouterr().err
-    assert main(["verify", str(config), "acme"]) == 0, "nothing there, nothing wrong, but it is said"
+    assert main(["verify", str(config), "acme"]) == 1, "who looks in the wrong place must not be told that all is well"
     assert "does not exist" in capsys.readouterr().err
 
 

@@ -17,11 +17,11 @@ from perf.drain import Figures
 Scenario = Callable[[str, Path], Figures]
 SCENARIOS: dict[str, Scenario] = {
     "drain": lambda bootstrap, folder: drain.run(bootstrap, folder, 1_000_000),
-    "latency": lambda b, f: latency.run(b, f, tenants=1, partitions=4, shared=False, seconds=40),
-    "latency-60-own": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=False, seconds=40),
+    "latency": lambda b, f: latency.run(b, f, tenants=1, partitions=4, shared=False, seconds=85),
+    "latency-60-own": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=False, seconds=85),
     "takeover": takeover.run,
     "stages": stages.run,
-    "latency-60-shared": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=40),
+    "latency-60-shared": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=85),
 }
 
 

@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from muse_stream.wire import Encoder, SchemaDirectory
 from perf import rig, workload
 from perf.drain import Figures
 
 RATE = 1_000
-WARM_S = 8.0
+WARM_S = 45.0
 DUE = re.compile(rb"\d{12,19}-\d{7}")
 
 
@@ -115,7 +115,7 @@ def _await_group(bootstrap: str, topics: list[str]) -> None:
         group = admin.describe_consumer_groups(["muse.main.live"])["muse.main.live"]
         try:
             state = group.result()
-        except Exception:  # noqa: BLE001  # the group does not exist yet
+        except KafkaException:  # the group does not exist yet
             time.sleep(0.2)
             continue
         held = {

@@ -8,6 +8,9 @@ Why: a transaction costs per partition touched. A burst over many tenants makes 
 before would leave no time for work, the backlog would grow, and with it the number of partitions per transaction.
 """
 
+LEAST_S = 0.001
+"""With a floor of zero the estimate must still be able to grow."""
+
 
 class AdaptiveLinger:
     """An exponentially weighted mean of the transactions' cost, as a waiting time in seconds."""
@@ -22,7 +25,9 @@ class AdaptiveLinger:
 
     def observe(self, cost_s: float) -> None:
         """Take in what one transaction cost, from its first flush to the commit's answer."""
-        self._cost_s += self._weight * (cost_s - self._cost_s)
+        # one slow answer (a broker's pause) is no trend: it counts as at most twice what is known
+        counted_s = min(cost_s, 2 * max(self._cost_s, self._floor_s, LEAST_S))
+        self._cost_s += self._weight * (counted_s - self._cost_s)
 
     @property
     def seconds(self) -> float:

@@ -6,6 +6,7 @@ Law: the broker starts when the first test asks for it and never otherwise; test
 """
 
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator
 from uuid import uuid4
@@ -24,6 +25,9 @@ _SAID = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a shell starts its background jobs with SIGINT ignored, and children inherit that: Ctrl-C could not be tested
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_SAID] = []
 
 
@@ -48,12 +52,11 @@ def kafka(pytestconfig: pytest.Config) -> Iterator[Broker]:
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """Put the package's logger back: what one test configures, another does not meet."""
+    """Begin with the package's logger as it is made: what one test configures, no other meets."""
     logger = logging.getLogger("muse_stream")
-    before = (logger.handlers[:], logger.level, logger.propagate)
+    logger.handlers[:], logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
     yield
-    logger.handlers[:], logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
 
 
 @pytest.fixture(scope="session")

@@ -112,10 +112,10 @@ def _await_group(bootstrap: str, topics: list[str]) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        group = admin.describe_consumer_groups(["muse.main.live"])["muse.main.live"]
+        group = admin.describe_consumer_groups(["muse.main.live"], request_timeout=3)["muse.main.live"]
         try:
             state = group.result()
-        except KafkaException:  # the group does not exist yet
+        except KafkaException:  # the group, or on a new broker the topic of all groups, does not exist yet
             time.sleep(0.2)
             continue
         held = {

@@ -2,8 +2,9 @@
 
 In: `RunOptions` (a generation store, a role, a lane, where Kafka is). Out: events scored until a signal says stop.
 Law: everything slow (imports, loading, compiling, warming) happens before a process says "ready"; a slot's clients are
-opened only when it has its number. A generation that cannot be compiled is never served: at start the newest older one
-that can be compiled serves instead, later the one that is running.
+opened only when it has its number. A generation that cannot be compiled is never served: at start the one that was
+current before it serves instead, later the one that is running. What to serve comes from the watcher alone: a spare
+that has waited through a promotion starts with what is current, never with what it compiled first.
 """
 
 import gc
@@ -69,28 +70,31 @@ def serve(options: RunOptions, connection: Connection) -> None:
     store = DirectoryStore(options.store)
     compile = _compiler(options)
     first = first_good(store, compile, log)
-    with Watcher(store, compile, POLL_STORE_S, running=first.number, log=log) as watcher:
+    with Watcher(store, compile, POLL_STORE_S, first=(first.number, first), log=log) as watcher:
         # what is loaded by now stays: a full collection over it would hold a batch up for tens of milliseconds
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(SWITCH_S)
         connection.send("ready")
         number = connection.recv()
-        waiting = [first]
+        del first  # the watcher has it, or by now a newer one
         try:
-            _work(options, number, lambda: watcher.take() or (waiting.pop() if waiting else None), log)
+            _work(options, number, watcher.take, log)
         except MuseError as error:  # meant for a person: one line of the log, not a traceback past it
             log.error("worker-failed", slot=number, why=str(error))
             raise SystemExit(1) from None
 
 
 def first_good(store: DirectoryStore, compile: Callable[[Generation], GenerationScorer], log: Log) -> GenerationScorer:
-    """Compile the current generation, or else the newest before it that compiles; raises the first error."""
+    """Compile the current generation, or else the latest of those that were current before; raises the first error.
+
+    Not the highest number below it: that may be one that was rolled back because it was bad.
+    """
     number = store.current()
     if number is None:
         raise StoreError(f"{store.path} holds no generation yet; publish one with `muse-stream publish`")
     problem: MuseError | None = None
-    for candidate in sorted((e.number for e in store.list() if e.number <= number), reverse=True):
+    for candidate in (number, *store.former()):
         try:
             return compile(store.open(candidate))
         except MuseError as error:

@@ -2,7 +2,7 @@
 
 In: a loaded document; the store's folder. Out: generations under it, each complete or not there at all:
 
-    STORE/current                       {"number": 2}
+    STORE/current                       {"number": 2, "former": [1]}
     STORE/lock                          flock, held while publishing and while moving `current`
     STORE/generations/000002/content/   the document and every file it names, under the same relative names
     STORE/generations/000002/manifest.json    {number, sha256, created, parent, document, files: {name: sha256}}
@@ -16,7 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from fcntl import LOCK_EX, LOCK_NB, flock
 from hashlib import sha256
@@ -31,6 +31,7 @@ from muse_stream.spec import Loaded, referenced_files
 MANIFEST = "manifest.json"
 CONTENT = "content"
 INCOMING = ".incoming-"
+FORMER = 100  # how many moves of `current` are remembered
 LOCK_WAIT_S = 10.0  # a publisher copies megabytes, not gigabytes; who holds the lock longer hangs
 
 
@@ -79,17 +80,42 @@ class DirectoryStore:
 
     def current(self) -> int | None:
         """Return the current generation's number; None before the first `move_current`."""
+        found = self._current()
+        return found[0] if found else None
+
+    def former(self) -> tuple[int, ...]:
+        """Return the numbers that were current before, the latest first."""
+        found = self._current()
+        if found is None:
+            return ()
+        number, former = found
+        return tuple(former) if former is not None else self._ancestors(number)
+
+    def _current(self) -> tuple[int, list[int] | None] | None:
+        """Return the current number and the former ones; those are None in a file of version 0.1."""
         path = self.path / "current"
         with _guarded(path):
             try:
-                number = json.loads(path.read_bytes())["number"]
+                content = json.loads(path.read_bytes())
+                number, former = content["number"], content.get("former")
             except FileNotFoundError:
                 return None
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise StoreError(f"{path}: not what this store writes; expected a number") from None
-        if not isinstance(number, int) or number < 1:
-            raise StoreError(f"{path}: {number!r} is not the number of a generation")
-        return number
+        if not isinstance(former, list | None):
+            raise StoreError(f"{path}: not what this store writes; `former` is a list of numbers")
+        for one in [number, *(former or [])]:
+            if not isinstance(one, int) or one < 1:
+                raise StoreError(f"{path}: {one!r} is not the number of a generation")
+        return number, former
+
+    def _ancestors(self, number: int) -> tuple[int, ...]:
+        parents: list[int] = []
+        with suppress(StoreError):  # a broken manifest ends the line
+            while (parent := self._manifest(number)["parent"]) is not None:
+                parents.append(parent)
+                number = parent
+        return tuple(parents)
 
     def move_current(self, expected: int | None, new: int) -> None:
         """Make `new` current if `expected` still is; raises `StoreError` and changes nothing otherwise."""
@@ -98,8 +124,10 @@ class DirectoryStore:
             if found != expected:
                 raise StoreError(f"current is generation {found}, not {expected}: it was moved meanwhile, look again")
             self._manifest(new)
+            before = [] if found is None else [found, *self.former()]
+            former = [number for number in dict.fromkeys(before) if number != new][:FORMER]
             aside = self.path / f".current-{os.getpid()}"
-            _write(aside, json.dumps({"number": new}).encode())
+            _write(aside, json.dumps({"number": new, "former": former}).encode())
             aside.replace(self.path / "current")
             _sync(self.path)
 

@@ -2,7 +2,10 @@
 
 In: a `Store` and a function that compiles a generation (loads, verifies, warms: seconds). Out: `take()` gives the
 newest compiled one, once, between two batches.
-Law: the thread never dies and never blocks the worker. What cannot be compiled is refused, said once, and stays
+Law: one source of what to serve next. What was compiled first and what becomes current later go through the same
+place, which holds one generation: a newer one replaces an older one that nobody took, so that nobody can take the older
+one afterwards. Only what is current when it has been compiled is offered. The thread never dies and never blocks the
+worker. What cannot be compiled is refused, said once, and stays
 refused until `current` moves; what cannot be read (the store is away, a file is torn) is asked again, ever more
 slowly, and said once per text. Meanwhile the worker keeps scoring with what it has.
 """
@@ -23,7 +26,8 @@ SLOWEST_S = 30.0  # between two looks at a store that does not answer
 class Watcher(Generic[T]):
     """Polls a store's `current` every `interval_s` seconds and compiles what it finds, in a daemon thread.
 
-    `running` is the generation that its owner has compiled already. Use as a context manager, or `start` and `stop`.
+    `first` is a generation that its owner has compiled already, with its number: the first `take` returns it, unless a
+    newer one has been compiled by then. Use as a context manager, or `start` and `stop`.
     """
 
     def __init__(
@@ -32,17 +36,17 @@ class Watcher(Generic[T]):
         compile: Callable[[Generation], T],
         interval_s: float = 1.0,
         *,
-        running: int | None = None,
+        first: tuple[int, T] | None = None,
         log: Log | None = None,
     ) -> None:
         self._store = store
         self._compile = compile
         self._interval = interval_s
         self._log = log
-        self._offered = running
+        self._offered = first[0] if first else None
         self._refused: tuple[int, str] | None = None
         self._problem = ""
-        self._fresh: list[T] = []
+        self._fresh: list[T] = [first[1]] if first else []
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="generation-watcher", daemon=True)
@@ -109,8 +113,8 @@ class Watcher(Generic[T]):
                 self._refused = (number, problem)
                 self._tell(problem, generation)
                 return
-            if self._stopped.is_set():
-                return
+            if self._stopped.is_set() or self._store.current() != number:
+                return  # rolled back while it was compiled: the next look finds what is current now
             with self._lock:
                 self._fresh = [compiled]
             self._offered = number

@@ -250,3 +250,36 @@ def test_store_that_cannot_be_written_is_a_store_error(tmp_path: Path, loaded: L
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file"):
         DirectoryStore(tmp_path / "file").publish(loaded)
+
+
+def test_former_generations_are_those_that_were_current_the_latest_first(
+    store: DirectoryStore, loaded: Loaded, edited: Edited
+) -> None:
+    assert store.former() == ()
+    store.move_current(None, store.publish(loaded))
+    assert store.former() == ()
+    store.move_current(1, store.publish(edited(loaded, "second")))
+    store.rollback()
+    store.move_current(1, store.publish(edited(loaded, "third")))
+    assert store.current() == 3
+    assert store.former() == (1, 2)
+
+
+def test_a_current_file_of_version_0_1_names_no_former_ones_so_the_parents_tell(
+    store: DirectoryStore, loaded: Loaded, edited: Edited
+) -> None:
+    store.move_current(None, store.publish(loaded))
+    store.publish(edited(loaded, "never current"))
+    store.move_current(1, store.publish(edited(loaded, "third")))
+    (store.path / "current").write_text('{"number": 3}')
+    assert store.former() == (1,)
+
+
+@pytest.mark.parametrize("content", ['{"number": 1, "former": 3}', '{"number": 1, "former": ["2"]}', "[1]", '"x"'])
+def test_a_current_file_with_other_content_is_refused(store: DirectoryStore, loaded: Loaded, content: str) -> None:
+    store.move_current(None, store.publish(loaded))
+    (store.path / "current").write_text(content)
+    with pytest.raises(StoreError, match="current"):
+        store.current()
+    with pytest.raises(StoreError, match="current"):
+        store.former()

@@ -36,6 +36,9 @@ class Scripted:
     def publish(self, loaded: Loaded) -> int:
         raise NotImplementedError
 
+    def former(self) -> tuple[int, ...]:
+        return ()
+
     def move_current(self, expected: int | None, new: int) -> None:
         self.answer = new
 
@@ -68,9 +71,13 @@ class Panic(BaseException):
 
 @contextmanager
 def watching(
-    store: Scripted, compile: Callable[[Generation], str], log: Any = None, running: int | None = None
+    store: Scripted, compile: Callable[[Generation], str], log: Any = None, first: int | None = None
 ) -> Iterator[Watcher[str]]:
-    with Watcher(store, compile, 0.005, running=running, log=log) as watcher:
+    """A watcher whose owner has taken what it compiled first."""
+    begun = None if first is None else (first, f"compiled {first}")
+    with Watcher(store, compile, 0.005, first=begun, log=log) as watcher:
+        if begun:
+            assert watcher.take() == begun[1]
         yield watcher
 
 
@@ -99,7 +106,7 @@ def test_only_the_newest_is_offered_and_what_runs_is_not_compiled_again() -> Non
         compiled.append(generation.number)
         return named(generation)
 
-    with watching(store, compile, running=1) as watcher:
+    with watching(store, compile, first=1) as watcher:
         for number in (2, 3):
             store.answer = number
             store.looked()
@@ -108,6 +115,30 @@ def test_only_the_newest_is_offered_and_what_runs_is_not_compiled_again() -> Non
         store.looked()
         assert watcher.take() == "compiled 2"
     assert compiled == [2, 3, 2]
+
+
+def test_what_was_compiled_first_is_not_offered_after_something_newer() -> None:
+    """A spare that waits through a promotion must not serve the old generation, at once or later."""
+    store = Scripted()
+    store.answer = 2
+    with Watcher(store, named, 0.005, first=(1, "compiled 1")) as watcher:
+        store.looked(3)
+        assert watcher.take() == "compiled 2"
+        assert watcher.take() is None
+
+
+def test_a_generation_rolled_back_while_it_was_compiled_is_not_offered() -> None:
+    store = Scripted()
+
+    def compile(generation: Generation) -> str:
+        if generation.number == 2:
+            store.answer = 1
+        return named(generation)
+
+    store.answer = 2
+    with watching(store, compile, first=1) as watcher:
+        store.looked(5)
+        assert watcher.take() is None
 
 
 @pytest.mark.parametrize(
@@ -123,7 +154,7 @@ def test_broken_generation_is_refused_and_said_once(error: BaseException) -> Non
         return named(generation)
 
     store.answer = 2
-    with watching(store, compile, log, running=1) as watcher:
+    with watching(store, compile, log, first=1) as watcher:
         store.looked(5)
         assert watcher.take() is None
         assert watcher.problem == str(error)
@@ -148,7 +179,7 @@ def test_refusal_survives_a_store_that_was_away() -> None:
         raise ConfigError([Problem("models.a", "no")])
 
     store.answer = 2
-    with watching(store, compile, log, running=1) as watcher:
+    with watching(store, compile, log, first=1) as watcher:
         store.looked()
         store.answer = StoreError("gone")
         store.looked()

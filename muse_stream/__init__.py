@@ -24,7 +24,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muse_stream.app import load
+    from muse_stream.app.generation import load
     from muse_stream.scoring.posterior import posterior_correction
     from muse_stream.scoring.quantile_map import QuantileMap
     from muse_stream.scoring.reference import Reference
@@ -36,7 +36,7 @@ _HOMES = {
     "QuantileMap": "muse_stream.scoring.quantile_map",
     "Reference": "muse_stream.scoring.reference",
     "Snapshot": "muse_stream.scoring.snapshot",
-    "load": "muse_stream.app",
+    "load": "muse_stream.app.generation",
     "posterior_correction": "muse_stream.scoring.posterior",
 }
 

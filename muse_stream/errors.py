@@ -52,6 +52,9 @@ class ConfigError(MuseError):
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.problems,)  # between processes it stays what it was made of
+
 
 class ModelError(MuseError):
     """An ONNX artefact was refused: wrong hash, external data, custom operators, not a probability."""
@@ -101,6 +104,7 @@ class Reason(StrEnum):
     NON_FINITE = "non-finite-score"
     SCORING_ERROR = "scoring-error"
     OVERSIZE = "oversize"
+    PROCESS_DIED = "process-died"
 
 
 class Stage(StrEnum):

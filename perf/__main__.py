@@ -20,6 +20,9 @@ SCENARIOS: dict[str, Scenario] = {
     "latency": lambda b, f: latency.run(b, f, tenants=1, partitions=4, shared=False, seconds=85),
     "latency-60-own": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=False, seconds=85),
     "takeover": takeover.run,
+    "takeover-supervisor": lambda b, f: takeover.run(b, f, "takeover-supervisor"),
+    "takeover-run": lambda b, f: takeover.run(b, f, "takeover-run"),
+    "takeover-host": lambda b, f: takeover.run(b, f, "takeover-host"),
     "stages": stages.run,
     "latency-60-shared": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=85),
 }

@@ -7,10 +7,12 @@ settings as the product's worker; only the work between consume and produce is l
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from typing import Any
 
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import failpoints
+from muse_stream.stream.poison import Guard, InHand, Suspects
 from muse_stream.stream.records import Answer, Outgoing, RawBatch, Scorer, Topology
 from muse_stream.stream.slot import SlotName, open_worker
 from muse_stream.stream.worker import Limits
@@ -64,6 +66,7 @@ def rate(bootstrap: str, topic: str, partitions: int, count: int) -> float:
         log=_Silent(),
         limits=Limits(),
         failpoint=failpoints.nothing,
+        guard=Guard(InHand(get_context("spawn")), Suspects()),
     )
 
     def stop_when_done() -> None:

@@ -6,10 +6,8 @@ handed over here. Nothing is computed here that a room could compute.
 
     generation  a document -> a compiled snapshot            events   raw records -> one table
     answers     scores -> records to publish                 scorer   the two around the snapshot: what a worker calls
-    serve       a worker process and its supervisor          meter    what it counts
+    serve       a worker process                             meter    what it counts
+    run         the supervisor, and what starts it
+
+Import its modules, not this one: `run` must not load what only workers need.
 """
-
-from muse_stream.app.generation import load
-from muse_stream.app.scorer import GenerationScorer, build_scorer
-
-__all__ = ["GenerationScorer", "build_scorer", "load"]

@@ -1,4 +1,4 @@
-"""A worker process, and the supervisor that keeps N of them.
+"""A worker process.
 
 In: `RunOptions` (a generation store, a role, a lane, where Kafka is). Out: events scored until a signal says stop.
 Law: everything slow (imports, loading, compiling, warming) happens before a process says "ready"; a slot's clients are
@@ -11,25 +11,23 @@ import gc
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from muse_stream import observe
 from muse_stream.app.meter import WorkerMeter
+from muse_stream.app.run import RunOptions
 from muse_stream.app.scorer import GenerationScorer, build_scorer
 from muse_stream.control import DirectoryStore, Generation, Watcher
-from muse_stream.errors import MuseError, StoreError
+from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 from muse_stream.models import ModelCache
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import failpoints, mortality
 from muse_stream.stream.log import Log
-from muse_stream.stream.records import Role, Scorer
+from muse_stream.stream.poison import Guard, InHand
+from muse_stream.stream.records import Scorer
 from muse_stream.stream.slot import SlotName, open_worker
-from muse_stream.stream.supervisor import LEAVE, LONGEST_BACKOFF_S, Supervisor
+from muse_stream.stream.supervisor import LEAVE
 from muse_stream.stream.worker import Limits, Worker
 
 POLL_STORE_S = 0.5
@@ -37,30 +35,7 @@ SWITCH_S = 0.0005
 """The committing thread answers to Kafka: it must not wait Python's usual 5 ms for the lock."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What every worker of a run shares."""
-
-    store: Path
-    role: Role
-    lane: str = "main"
-    host: str = field(default_factory=socket.gethostname)
-    """Names this run's slots within their group; must be stable across restarts and unique among machines."""
-    settings: KafkaSettings = field(default_factory=KafkaSettings)
-    log_level: str = "INFO"
-    health_port: int | None = None
-    """Slot n answers /live, /ready and /metrics on this port plus n."""
-    stall_s: float = mortality.STALL_S
-    longest_backoff_s: float = LONGEST_BACKOFF_S
-
-
-def run(options: RunOptions, workers: int, *, spare: bool = True) -> int:
-    """Keep `workers` slots of a role and lane served; returns the exit code. Blocks until SIGTERM or SIGINT."""
-    log = observe.logger("supervisor")
-    return Supervisor(serve, options, workers, log, spare=spare, longest_backoff_s=options.longest_backoff_s).run()
-
-
-def serve(options: RunOptions, connection: Connection) -> None:
+def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused: frozenset[int]) -> None:
     """Be one worker process: compile, say "ready", wait for a slot number, work, drain. The supervisor's `serve`."""
     parent = multiprocessing.parent_process()
     mortality.die_with(parent.pid if parent and parent.pid else os.getppid())
@@ -68,7 +43,7 @@ def serve(options: RunOptions, connection: Connection) -> None:
     observe.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid())
     log = observe.logger("worker")
     store = DirectoryStore(options.store)
-    compile = _compiler(options)
+    compile = _compiler(options, in_hand, refused)
     first = first_good(store, compile, log)
     with Watcher(store, compile, POLL_STORE_S, first=(first.number, first), log=log) as watcher:
         # what is loaded by now stays: a full collection over it would hold a batch up for tens of milliseconds
@@ -76,10 +51,10 @@ def serve(options: RunOptions, connection: Connection) -> None:
         gc.freeze()
         sys.setswitchinterval(SWITCH_S)
         connection.send("ready")
-        number = connection.recv()
+        number, suspects = connection.recv()
         del first  # the watcher has it, or by now a newer one
         try:
-            _work(options, number, watcher.take, log)
+            _work(options, number, watcher.take, Guard(in_hand, suspects), log)
         except MuseError as error:  # meant for a person: one line of the log, not a traceback past it
             log.error("worker-failed", slot=number, why=str(error))
             raise SystemExit(1) from None
@@ -103,20 +78,28 @@ def first_good(store: DirectoryStore, compile: Callable[[Generation], Generation
     raise problem or StoreError(f"{store.path} holds no generation that can be read")
 
 
-def _compiler(options: RunOptions) -> Callable[[Generation], GenerationScorer]:
+def _compiler(
+    options: RunOptions, in_hand: InHand, refused: frozenset[int]
+) -> Callable[[Generation], GenerationScorer]:
     cache: ModelCache | None = None
 
     def compile(generation: Generation) -> GenerationScorer:
         nonlocal cache
-        scorer = build_scorer(generation.path, generation.number, options.role, options.lane, cache)
-        cache = scorer.cache
-        scorer.warm()
+        if generation.number in refused:
+            message = "a worker process died while it compiled this generation; restart the run to try it again"
+            raise ConfigError([Problem("models", message, file=str(generation.path))])
+        with in_hand.compiling(generation.number):
+            scorer = build_scorer(generation.path, generation.number, options.role, options.lane, cache)
+            cache = scorer.cache
+            scorer.warm()
         return scorer
 
     return compile
 
 
-def _work(options: RunOptions, number: int, next_scorer: Callable[[], GenerationScorer | None], log: Log) -> None:
+def _work(
+    options: RunOptions, number: int, next_scorer: Callable[[], GenerationScorer | None], guard: Guard, log: Log
+) -> None:
     name = SlotName(options.role, options.lane, options.host, number)
     observe.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid(), slot=number)
     first = next_scorer()
@@ -134,6 +117,7 @@ def _work(options: RunOptions, number: int, next_scorer: Callable[[], Generation
         log=log,
         limits=Limits(first.limits.max_batch, first.limits.linger_ms / 1000),
         failpoint=failpoints.from_environment(),
+        guard=guard,
     )
     asked.tell(worker)
     mortality.watch(lambda: worker.busy_since, log, options.stall_s)

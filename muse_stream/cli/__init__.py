@@ -10,6 +10,11 @@ imported when a command runs, so that `--help` and completion answer at once. ty
     proving     verify, replay                                 showing       demo
 """
 
-from muse_stream.cli.start import main
+from collections.abc import Sequence
 
-__all__ = ["main"]
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; see `start.main`. A worker process imports this module too, and needs nothing of it."""
+    from muse_stream.cli.start import main as run  # noqa: PLC0415
+
+    return run(arguments)

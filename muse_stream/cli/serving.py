@@ -60,16 +60,16 @@ def run(
     """
     if (store is None) == (config is None):
         raise typer.BadParameter("give one of --store and --config", param_hint="'--store' / '--config'")
-    from muse_stream.app.serve import RunOptions  # noqa: PLC0415 - loads every vendor
-    from muse_stream.app.serve import run as serve  # noqa: PLC0415
+    from muse_stream.app.run import RunOptions, prepare, reaching  # noqa: PLC0415 - loads most vendors
+    from muse_stream.app.run import run as serve  # noqa: PLC0415
     from muse_stream.operations.sources import check_lane  # noqa: PLC0415
-    from muse_stream.stream.client import reach  # noqa: PLC0415
 
     session: Session = context.obj
     settings = session.kafka
     with _store(store, config) as folder:
-        check_lane(folder, lane)
-        reach(settings)
+        with reaching(settings):  # Kafka is asked while this process imports what its workers need
+            check_lane(folder, lane)
+            prepare()
         options = RunOptions(
             store=folder,
             role=role.value,

@@ -6,17 +6,21 @@ cases, both measured: a single row takes another kernel (linear classifiers diff
 over at the end of a vectorised loop another instruction (double networks do). So every run gets full blocks of rows.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from muse_stream.errors import ModelError
 from muse_stream.models.binding import Binding, check_columns
 from muse_stream.scoring.model import ModelInput
+
+# Before the import: since 1.32 it starts a thread that looks for a telemetry host, and workers are forked after it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 CHUNK_ROWS = 4096
 """Rows given to the runtime at once: bounds the memory of hidden layers; larger chunks are no faster."""

@@ -8,13 +8,29 @@ text; importing this module changes no global state, so that the package can be 
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
-import structlog
-from structlog.stdlib import ProcessorFormatter
-
 from muse_stream.observe.masking import mask
+
+
+@contextmanager
+def _without_rich() -> Iterator[None]:
+    """Let structlog find no rich: it would import it for coloured tracebacks, which we do not use, in 0.2 s."""
+    if "rich" in sys.modules:
+        yield
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["rich"]
+
+
+with _without_rich():
+    import structlog
+    from structlog.stdlib import ProcessorFormatter
 
 ROOT = "muse_stream"
 

@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, betaincc
 
 from muse_stream.scoring.piecewise import Floats, interpolate, strictly_rising, tail_levels
 
@@ -112,6 +111,8 @@ def _vector(numbers: ArrayLike) -> Floats:
 
 
 def _mixture_quantiles(levels: Floats, weights: Floats, a: Floats, b: Floats) -> Floats:
+    from scipy.special import betainc, betaincc  # noqa: PLC0415 - 0.5 s to import, and only this form needs it
+
     low, high = np.zeros_like(levels), np.ones_like(levels)
     half = int(np.searchsorted(levels, 0.5, side="right"))  # above it survival is compared: it keeps its digits there
     for _ in range(Reference.BISECTIONS):

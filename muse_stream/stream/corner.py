@@ -7,9 +7,9 @@ up, so that one record among n costs about log2(n) aborts. A record that fails a
 is refused too, its topic waits, and nobody else: it costs the others neither a hunt at every retry nor small batches.
 """
 
-from muse_stream.errors import Reason, Rejected, Stage, StreamError
+from muse_stream.errors import Reason, StreamError
 from muse_stream.stream.committer import Pending
-from muse_stream.stream.records import Answer, DeadLetter, Outgoing, RawBatch, TopicPartitionKey, Topology
+from muse_stream.stream.records import Answer, Outgoing, RawBatch, TopicPartitionKey, Topology, given_up
 
 TOPIC_FAULTS = frozenset(
     {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_AUTHORIZATION_FAILED", "_NOENT"}
@@ -81,10 +81,5 @@ class Corner:
         out = answer.outgoing
         kept = [i for i, row in enumerate(out.rows) if row not in rows]
         outgoing = Outgoing([out.rows[i] for i in kept], [out.topics[i] for i in kept], [out.values[i] for i in kept])
-        given_up = []
-        for row in sorted(rows):
-            topic = topology.dead_letters.get(batch.topics[row])
-            if topic is not None and topic in topology.outputs[batch.topics[row]]:
-                why = Rejected(row, Reason.OVERSIZE, Stage.PUBLISH, "Kafka refused this record's answer")
-                given_up.append(DeadLetter(why, topic))
-        return Answer(outgoing, [letter for letter in answer.dead if letter.rejected.row not in rows] + given_up)
+        letters = given_up(batch, sorted(rows), topology, Reason.OVERSIZE, "Kafka refused this record's answer")
+        return Answer(outgoing, [letter for letter in answer.dead if letter.rejected.row not in rows] + letters)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from muse_stream.errors import Rejected
+from muse_stream.errors import Reason, Rejected, Stage
 
 Role = Literal["live", "shadow"]
 Header = tuple[str, bytes | str | None]
@@ -92,6 +92,19 @@ class Topology:
     """Event topic -> every topic an answer or dead letter of its records may go to."""
     dead_letters: Mapping[str, str]
     """Event topic -> where a record goes that the worker itself has to give up (its tenant may be unknown)."""
+
+
+def given_up(
+    batch: RawBatch, rows: Sequence[int], topology: Topology, reason: Reason, message: str
+) -> list[DeadLetter]:
+    """Return dead letters for records that the worker itself gives up; none for a role that writes no dead letters."""
+    letters = []
+    for row in rows:
+        topic = topology.dead_letters.get(batch.topics[row])
+        if topic is not None and topic in topology.outputs[batch.topics[row]]:
+            stage = Stage.SCORE if reason is Reason.PROCESS_DIED else Stage.PUBLISH
+            letters.append(DeadLetter(Rejected(row, reason, stage, message), topic))
+    return letters
 
 
 class Scorer(Protocol):

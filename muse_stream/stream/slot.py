@@ -17,6 +17,7 @@ from muse_stream.stream.failpoints import Failpoint
 from muse_stream.stream.intake import Intake
 from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
+from muse_stream.stream.poison import Guard
 from muse_stream.stream.records import Role, Scorer
 from muse_stream.stream.starting import StartingOffsets
 from muse_stream.stream.transaction import open_producer
@@ -61,6 +62,7 @@ def open_worker(
     log: Log,
     limits: Limits,
     failpoint: Failpoint,
+    guard: Guard,
 ) -> Worker:
     """Build a slot's worker; both transactional ids are initialised before its first poll."""
 
@@ -81,4 +83,4 @@ def open_worker(
             lambda half: open_producer(settings, name.transactional_id(half), Deadline(OPEN_S)), failpoint, landed
         )
 
-    return Worker(name.instance, intake, committer, next_scorer, meter, log, limits, failpoint)
+    return Worker(name.instance, intake, committer, next_scorer, meter, log, limits, guard, failpoint)

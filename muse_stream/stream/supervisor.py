@@ -3,14 +3,17 @@
 In: a function that serves one slot. Out: that many running slots, until a signal. Law: a slot keeps its number, and so
 its group membership and its transactional ids, whichever process serves it. A crashed worker is replaced at once by the
 spare, which has everything imported, compiled and warmed; back-off only when the same slot crashes again soon. Workers
-die with their supervisor (PR_SET_PDEATHSIG), so that no orphan fences its successor (R8).
+die with their supervisor (PR_SET_PDEATHSIG), so that no orphan fences its successor (R8). Workers are forked
+from this process, which has imported what they need: a worker, its spare and every successor cost the imports once. So
+this process must never have a Kafka client, which would not survive a fork, nor a thread.
 
     SIGTERM  drain; slots keep their membership for their session (a restart or a rolling upgrade takes over unnoticed)
     SIGINT   drain and leave the group, so that others take the partitions at once; a second one kills
     SIGTTIN  one worker more            SIGTTOU  one worker less, which leaves the group
 
-A worker process: `serve(payload, connection)` sends "ready" when it could serve any slot, then waits for a slot number.
-It drains on SIGTERM, and drains and leaves the group on SIGUSR1.
+A worker process: `serve(payload, connection, in_hand, refused)` sends "ready" when it could serve any slot, then waits
+for its slot number and the suspects (`poison`). `in_hand` is where it notes what it does; `refused` are generations it
+must not compile. It drains on SIGTERM, and drains and leaves the group on SIGUSR1.
 """
 
 import contextlib
@@ -25,12 +28,19 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from muse_stream.stream.log import Log
+from muse_stream.stream.poison import InHand, PoisonHunt, Suspects
 
 DRAIN_S = 10.0
 QUIET_S = 10.0
 """A slot that served longer than this before it crashed is replaced at once."""
 LONGEST_BACKOFF_S = 30.0
 LEAVE = signal.SIGUSR1
+WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGTTIN, signal.SIGTTOU)
+
+
+Serve = Callable[[Any, Connection, InHand, frozenset[int]], None]
+Assignment = tuple[int, Suspects]
+"""What a worker process waits for: its slot, and what is known of those that died before it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +49,7 @@ class Child:
 
     process: BaseProcess
     pipe: Connection
+    in_hand: InHand
     slot: int | None = None
     ready: bool = False
     talks: bool = True
@@ -55,11 +66,11 @@ class Slot:
 
 
 class Supervisor:
-    """Keeps `workers` slots served by processes that run `serve(payload, connection)`."""
+    """Keeps `workers` slots served by processes that run `serve`."""
 
     def __init__(
         self,
-        serve: Callable[[Any, Connection], None],
+        serve: Serve,
         payload: Any,
         workers: int,
         log: Log,
@@ -72,7 +83,8 @@ class Supervisor:
         self._slots = {number: Slot() for number in range(workers)}
         self._bench = Slot()
         self._children: list[Child] = []
-        self._context = multiprocessing.get_context("spawn")  # Kafka clients do not survive a fork
+        self._context = multiprocessing.get_context("fork")
+        self._hunt = PoisonHunt()
         self._signals: list[int] = []
 
     def run(self) -> int:
@@ -110,15 +122,17 @@ class Supervisor:
         child = next((c for c in self._children if c.slot is None and c.ready), None) or self._start()
         child.slot, child.since = number, time.monotonic()
         with contextlib.suppress(OSError):  # it has died since we looked; `_reap` finds out
-            child.pipe.send(number)
+            child.pipe.send((number, self._hunt.suspects))
         self._log.info("slot", number=number, pid=child.process.pid, from_spare=child.ready)
 
     def _start(self) -> Child:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=self._serve, args=(self._payload, theirs), name="muse-worker")
+        in_hand = InHand(self._context)
+        arguments = (self._serve, self._payload, theirs, in_hand, self._hunt.refused)
+        process = self._context.Process(target=_child, args=arguments, name="muse-worker")
         process.start()
         theirs.close()
-        child = Child(process, ours)
+        child = Child(process, ours, in_hand)
         self._children.append(child)
         return child
 
@@ -136,21 +150,32 @@ class Supervisor:
         for child in [c for c in self._children if not c.process.is_alive()]:
             self._children.remove(child)
             child.pipe.close()
-            code = child.process.exitcode
+            pid, code = child.process.pid, child.process.exitcode
+            found = self._hunt.died(child.in_hand.read(), code) if code else None
+            if found:
+                self._log.error("died_while_at_work", pid=pid, code=code, **found)
             if child.slot is None:
-                delay_s = self._schedule(self._bench, child)
-                self._log.warning("spare-ended", pid=child.process.pid, code=code, again_in_s=delay_s)
+                facts = self._schedule(self._bench, child, at_once=bool(found))
+                self._log.warning("spare-ended", pid=pid, code=code, **facts)
             elif child.slot in self._slots:
-                delay_s = self._schedule(self._slots[child.slot], child)
-                pid = child.process.pid
-                self._log.error("worker-ended", slot=child.slot, pid=pid, code=code, again_in_s=delay_s)
+                facts = self._schedule(self._slots[child.slot], child, at_once=bool(found))
+                self._log.error("worker-ended", slot=child.slot, pid=pid, code=code, **facts)
 
-    def _schedule(self, slot: Slot, child: Child) -> float:
+    def _schedule(self, slot: Slot, child: Child, *, at_once: bool) -> dict[str, Any]:
+        """Say when a slot is served again; return that as facts for the log.
+
+        `at_once`: what the process had in hand brings the search for a poison record forward, so there is no back-off.
+        """
         now = time.monotonic()
+        if at_once:
+            slot.due = now
+            return {"again_in_s": 0.0}
         slot.crashes = 1 if now - child.since > QUIET_S else slot.crashes + 1
         delay_s = 0.0 if slot.crashes <= 1 else min(0.5 * 2 ** (slot.crashes - 2), self._longest_backoff_s)
         slot.due = now + delay_s
-        return delay_s
+        if not delay_s:
+            return {"again_in_s": delay_s}
+        return {"again_in_s": delay_s, "backing_off": f"crash {slot.crashes} in a row within {QUIET_S:g} s of a start"}
 
     def _patience(self) -> float:
         now = time.monotonic()
@@ -200,8 +225,7 @@ class Supervisor:
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
-        watched = (signal.SIGTERM, signal.SIGINT, signal.SIGTTIN, signal.SIGTTOU)
-        before = {number: signal.signal(number, lambda got, _frame: self._signals.append(got)) for number in watched}
+        before = {number: signal.signal(number, lambda got, _frame: self._signals.append(got)) for number in WATCHED}
         wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         try:
             yield reader
@@ -211,3 +235,11 @@ class Supervisor:
                 signal.signal(number, handler)
             os.close(reader)
             os.close(writer)
+
+
+def _child(serve: Serve, payload: Any, pipe: Connection, in_hand: InHand, refused: frozenset[int]) -> None:
+    """Run `serve` in a forked process, without the supervisor's signal handlers."""
+    signal.set_wakeup_fd(-1)
+    for number in WATCHED:
+        signal.signal(number, signal.SIG_DFL)
+    serve(payload, pipe, in_hand, refused)

@@ -27,6 +27,7 @@ from muse_stream.stream.intake import Collected, Intake
 from muse_stream.stream.linger import AdaptiveLinger
 from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
+from muse_stream.stream.poison import Guard, offsets
 from muse_stream.stream.publish import publish
 from muse_stream.stream.records import RawBatch, Scorer
 from muse_stream.stream.unpack import raw_batch
@@ -37,6 +38,7 @@ REOPEN_S = 30.0
 MEASURE_S = 1.0
 REFUSED_RETRY_S = 30.0
 """A record whose dead letter is refused too: every retry aborts a batch of all tenants."""
+HELD_RETRY_S = 60.0
 LOST_RETRY_S = 60.0
 """Nobody can set a running group's offsets: to try again often would only disturb the other tenants."""
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
@@ -63,6 +65,7 @@ class Worker:
         meter: Meter,
         log: Log,
         limits: Limits,
+        guard: Guard,
         failpoint: Failpoint = nothing,
     ) -> None:
         self.name = name
@@ -70,6 +73,7 @@ class Worker:
         self.ready = False
         self._open_committer, self._next_scorer = open_committer, next_scorer
         self._meter, self._log, self._limits, self._failpoint = meter, log, limits, failpoint
+        self._guard = guard
         self._linger = AdaptiveLinger(limits.linger_s)
         self._corner = Corner(limits.batch_events)
         self._fenced: list[float] = []
@@ -78,6 +82,8 @@ class Worker:
         self._scorer = _wanted(next_scorer())
         self._committer = open_committer(self._on_committed)
         self._gate = TopicGate(lambda: self._committer.partition_counts(5.0), log)
+        for topic in guard.held:
+            self._gate.complain(topic, "worker processes died of many of its records; tried again later", HELD_RETRY_S)
         self._intake = open_intake(self._settle)
         self._landed: deque[Committed] = deque()
         self._next_measure = 0.0
@@ -128,7 +134,9 @@ class Worker:
 
     def _answer(self, batch: RawBatch, pending: Pending) -> None:
         scorer, began = self._scorer, time.monotonic()
-        answer = self._corner.condemn(batch, scorer.score(batch, pending.attempt), scorer.topology)
+        first, following = pending.first, pending.following
+        answer = self._guard.score(scorer, batch, first, following, pending.attempt, self._progress)
+        answer = self._corner.condemn(batch, answer, scorer.topology)
         self._meter.scored(len(batch), len(answer.outgoing.rows), time.monotonic() - began)
         for letter in answer.dead:
             self._meter.dead_letter(letter.rejected.reason)
@@ -146,12 +154,11 @@ class Worker:
         self._committer.submit(pending)
         self._intake.handed(pending.following)
 
+    def _progress(self) -> None:
+        self.busy_since = time.monotonic()
+
     def _pending(self, collected: Collected, batch: RawBatch) -> Pending:
-        places = list(zip(batch.topics, batch.partitions, strict=True))
-        # the last entry of a partition wins in a dict: its highest offset forwards, its lowest backwards
-        last = dict(zip(places, batch.offsets, strict=True))
-        first = dict(zip(reversed(places), reversed(batch.offsets), strict=True))
-        following = {place: offset + 1 for place, offset in last.items()}
+        first, following = offsets(batch)
         return Pending(first, following, collected.metadata, next(self._attempts), len(batch))
 
     def _on_committed(self, committed: Committed) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from muse_stream.app import GenerationScorer, build_scorer
-from muse_stream.app.scorer import output_schemas
+from muse_stream.app.scorer import GenerationScorer, build_scorer, output_schemas
 from muse_stream.errors import ConfigError, Reason
 from muse_stream.stream.records import Answer, Header, RawBatch, Role
 from muse_stream.wire import Encoder, SchemaDirectory

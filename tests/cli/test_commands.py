@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from muse_stream.app import build_scorer
+from muse_stream.app.scorer import build_scorer
 from muse_stream.cli import main
 from muse_stream.demo.broker import Broker
 from muse_stream.operations.sources import open_configuration

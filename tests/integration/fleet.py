@@ -1,6 +1,6 @@
 """Worker processes as an operator runs them: a supervisor process that tests may signal, and its workers to kill.
 
-In: a generation store, a role, a lane. Out: `Fleet`. Law: the processes are the product's own (`app.serve.run`); tests
+In: a generation store, a role, a lane. Out: `Fleet`. Law: the processes are the product's own (`app.run.run`); tests
 reach them by signals and by their log only.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from muse_stream import observe
-from muse_stream.app.serve import RunOptions, run
+from muse_stream.app.run import RunOptions, run
 from muse_stream.control import DirectoryStore
 from muse_stream.settings import KafkaSettings
 from muse_stream.spec import load_document

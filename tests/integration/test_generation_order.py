@@ -100,7 +100,7 @@ def test_the_reader_notices_an_old_generation() -> None:
 @pytest.mark.timeout(300)
 def test_a_worker_that_dies_brings_no_old_generation_back(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
     """Kills, spares, restarts, swaps and rollbacks in a random order; what is current serves after each."""
-    store, dice = tmp_path / "store", random.Random(11)  # noqa: S311
+    store, dice = tmp_path / "store", random.Random(11)
     releases = Releases(bank, store)
     releases.publish()
     feeder = Feeder(bank, kafka.bootstrap, per_s=300)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
@@ -17,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client, failpoints
 from muse_stream.stream.intake import Intake
+from muse_stream.stream.poison import Guard, InHand, Suspects
 from muse_stream.stream.records import Scorer
 from muse_stream.stream.slot import SlotName, open_worker
 from muse_stream.stream.starting import StartingOffsets
@@ -220,6 +222,7 @@ def open_echo(
     number: int = 0,
     limits: Limits | None = None,
     failpoint: Callable[[str], None] = failpoints.nothing,
+    guard: Guard | None = None,
 ) -> Running:
     """A worker of a lane, made as the application makes it."""
     scorers, log, meter = Scorers([scorer]), ListLog(), CountingMeter()
@@ -231,6 +234,7 @@ def open_echo(
         log=log,
         limits=limits or Limits(),
         failpoint=failpoint,
+        guard=guard or Guard(InHand(get_context("spawn")), Suspects()),
     )
     return Running(worker, scorers, log, meter)
 

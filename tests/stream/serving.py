@@ -16,6 +16,7 @@ from typing import Any
 
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import failpoints, mortality
+from muse_stream.stream.poison import Guard, InHand, Suspects
 from muse_stream.stream.slot import SlotName, open_worker
 from muse_stream.stream.supervisor import LEAVE, Supervisor
 from muse_stream.stream.worker import Limits
@@ -38,10 +39,11 @@ def _begin(connection: Connection) -> int:
     mortality.die_with(parent.pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection.send("ready")
-    return int(connection.recv())
+    slot, _suspects = connection.recv()
+    return int(slot)
 
 
-def obedient(folder: str, connection: Connection) -> None:
+def obedient(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
     """Serve until told to end; say how."""
     ending = threading.Event()
     how: list[str] = []
@@ -59,7 +61,7 @@ def obedient(folder: str, connection: Connection) -> None:
     _note(folder, slot, how[0])
 
 
-def mute(folder: str, connection: Connection) -> None:
+def mute(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
     """Close the pipe once the number is known, and serve on."""
     signal.signal(signal.SIGTERM, lambda _signal, _frame: os._exit(0))
     slot = _begin(connection)
@@ -68,14 +70,14 @@ def mute(folder: str, connection: Connection) -> None:
     threading.Event().wait()
 
 
-def crashing(folder: str, connection: Connection) -> None:
+def crashing(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
     """End at once, every time."""
     slot = _begin(connection)
     _note(folder, slot, "serves")
     os._exit(3)
 
 
-def stubborn(folder: str, connection: Connection) -> None:
+def stubborn(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
     """Heed no signal that can be ignored."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(LEAVE, signal.SIG_IGN)
@@ -84,12 +86,12 @@ def stubborn(folder: str, connection: Connection) -> None:
     threading.Event().wait()
 
 
-def stillborn(_folder: str, _connection: Connection) -> None:
+def stillborn(_folder: str, _connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
     """Die before being ready."""
     os._exit(4)
 
 
-def echo(folder: str, connection: Connection) -> None:
+def echo(folder: str, connection: Connection, in_hand: InHand, _refused: frozenset[int]) -> None:
     """A real worker with an echo scorer; Kafka and topics are told by a file."""
     told = json.loads((Path(folder) / "echo.json").read_text())
     scorer = [Echo({told["events"]: Route(told["scores"], told["dlq"])})]
@@ -102,6 +104,7 @@ def echo(folder: str, connection: Connection) -> None:
         log=ListLog(),
         limits=Limits(batch_events=200),
         failpoint=failpoints.from_environment(),
+        guard=Guard(in_hand, Suspects()),
     )
     leaving = threading.Event()
     signal.signal(signal.SIGTERM, lambda _signal, _frame: worker.stop())

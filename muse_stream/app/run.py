@@ -1,0 +1,106 @@
+"""`run`: a supervisor and its worker processes, for one role and lane.
+
+Importing this loads little, so that a command that is refused answers at once. `prepare` loads what workers need, once
+for all of them.
+"""
+
+import gc
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from muse_stream import observe
+from muse_stream.errors import Fatal, MuseError
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream import mortality
+from muse_stream.stream.poison import InHand
+from muse_stream.stream.records import Role
+from muse_stream.stream.supervisor import LONGEST_BACKOFF_S, Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What every worker of a run shares."""
+
+    store: Path
+    role: Role
+    lane: str = "main"
+    host: str = field(default_factory=socket.gethostname)
+    """Names this run's slots within their group; must be stable across restarts and unique among machines."""
+    settings: KafkaSettings = field(default_factory=KafkaSettings)
+    log_level: str = "INFO"
+    health_port: int | None = None
+    """Slot n answers /live, /ready and /metrics on this port plus n."""
+    stall_s: float = mortality.STALL_S
+    longest_backoff_s: float = LONGEST_BACKOFF_S
+
+
+def prepare() -> None:
+    """Import what workers need; they are forked from this process, which must not start a thread by it.
+
+    The libraries start threads for work that a worker never gives them: linear algebra, and an allocator's cleaning.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+    import_module("muse_stream.app.serve")
+    gc.freeze()  # what is shared with the workers stays shared: no collection of theirs writes to it
+
+
+@contextmanager
+def reaching(settings: KafkaSettings) -> Iterator[None]:
+    """See whether Kafka can be reached, in another process, while the block runs; raises what `client.reach` raises.
+
+    In another process, since this one must not have a Kafka client: workers are forked from it.
+    """
+    context = get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_reach, args=(settings, theirs), name="muse-reach")
+    child.start()
+    theirs.close()
+    try:
+        yield
+        try:
+            error = ours.recv()
+        except EOFError:
+            raise Fatal("the process that looks for Kafka ended without an answer") from None
+        if error is not None:
+            raise error
+    finally:
+        child.kill()
+        child.join()
+        ours.close()
+
+
+def _reach(settings: KafkaSettings, pipe: Connection) -> None:
+    from muse_stream.stream.client import reach  # noqa: PLC0415 - in this process only
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both
+    try:
+        reach(settings)
+    except MuseError as error:
+        pipe.send(error)
+    else:
+        pipe.send(None)
+
+
+def run(options: RunOptions, workers: int, *, spare: bool = True) -> int:
+    """Keep `workers` slots of a role and lane served; returns the exit code. Blocks until SIGTERM or SIGINT.
+
+    This process must not have a Kafka client.
+    """
+    prepare()
+    log = observe.logger("supervisor")
+    return Supervisor(_serve, options, workers, log, spare=spare, longest_backoff_s=options.longest_backoff_s).run()
+
+
+def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused: frozenset[int]) -> None:
+    from muse_stream.app.serve import serve  # noqa: PLC0415 - `prepare` has imported it
+
+    serve(options, connection, in_hand, refused)

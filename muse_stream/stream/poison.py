@@ -111,22 +111,23 @@ class Suspects:
     held: tuple[str, ...] = ()
     """Event topics to pause for a while."""
 
-    def pieces(self, batch: RawBatch) -> list[tuple[int, int]] | None:
-        """Return the parts `[start, stop)` to score one after the other; None when the batch holds no suspect.
+    def pieces(self, batch: RawBatch) -> list[tuple[int, int]]:
+        """Return the parts `[start, stop)` to score one after the other.
 
-        A poison record is a part of its own.
+        Suspects stand in parts of at most `piece` records, a poison record in one of its own; what lies between them
+        is not cut.
         """
-        places = list(zip(batch.topics, batch.partitions, batch.offsets, strict=True))
-        if not any(self._suspect(place) for place in places):
-            return None
         parts: list[tuple[int, int]] = []
-        for row, place in enumerate(places):
-            alone = place in self.poison
+        last: str | None = None
+        for row, place in enumerate(zip(batch.topics, batch.partitions, batch.offsets, strict=True)):
+            kind = "poison" if place in self.poison else "suspect" if self._suspect(place) else "free"
             start, stop = parts[-1] if parts else (0, 0)
-            if not parts or alone or stop - start >= self.piece or places[start] in self.poison:
+            full = kind == "poison" or (kind == "suspect" and stop - start >= self.piece)
+            if kind != last or full:
                 parts.append((row, row + 1))
             else:
                 parts[-1] = (start, row + 1)
+            last = kind
         return parts
 
     def touch(self, first: Mapping[TopicPartitionKey, int], following: Mapping[TopicPartitionKey, int]) -> bool:
@@ -142,9 +143,7 @@ class Suspects:
 
     def _suspect(self, place: Place) -> bool:
         topic, partition, offset = place
-        return place in self.poison or any(
-            (topic, partition) == (t, p) and start <= offset < end for t, p, start, end in self.ranges
-        )
+        return any((topic, partition) == (t, p) and start <= offset < end for t, p, start, end in self.ranges)
 
 
 class Guard:

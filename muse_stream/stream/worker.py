@@ -80,11 +80,13 @@ class Worker:
         self._attempts = itertools.count(secrets.randbits(40) << 22)
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())
+        # the group answers while the transactional ids are initialised; the first poll comes after both
+        self._intake = open_intake(self._settle)
+        self._intake.subscribe(self._scorer.topology.outputs)
         self._committer = open_committer(self._on_committed)
         self._gate = TopicGate(lambda: self._committer.partition_counts(5.0), log)
         for topic in guard.held:
             self._gate.complain(topic, "worker processes died of many of its records; tried again later", HELD_RETRY_S)
-        self._intake = open_intake(self._settle)
         self._landed: deque[Committed] = deque()
         self._next_measure = 0.0
         self._moved = False
@@ -97,7 +99,6 @@ class Worker:
     def run(self, *, leave: Callable[[], bool] = lambda: False) -> None:
         """Work until `stop`, then commit what is in flight; leave the group at once if `leave()` says so."""
         self._review(at_once=True)
-        self._intake.subscribe(self._scorer.topology.outputs)
         self._meter.generation(self._scorer.number)
         self.ready = True
         while not self._stopping.is_set():

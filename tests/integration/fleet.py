@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ import psutil
 
 from muse_stream import observe
 from muse_stream.app.run import RunOptions, run
+from muse_stream.app.scorer import GenerationScorer
 from muse_stream.control import DirectoryStore
 from muse_stream.settings import KafkaSettings
 from muse_stream.spec import load_document
 from muse_stream.stream import mortality
+from muse_stream.stream.records import Answer, RawBatch
 from tests.integration.witness import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,11 +112,36 @@ class Fleet:
         until(lambda: bool(self.lines("assigned")), timeout_s, lambda: self.log.read_text(encoding="utf-8")[-2000:])
 
 
+def plant(abort_at: Sequence[str] = (), abort_compiling: int = 0) -> None:
+    """Plant faults in native code, in this process, which workers are forked from: they abort.
+
+    `abort_at`: when a record to be scored holds one of these texts; `abort_compiling`: at this generation.
+    """
+    score, warm = GenerationScorer.score, GenerationScorer.warm
+    markers = [marker.encode() for marker in abort_at]
+
+    def fatal_score(self: GenerationScorer, batch: RawBatch, attempt: int) -> Answer:
+        if any(marker in (value or b"") for value in batch.values for marker in markers):
+            os.abort()
+        return score(self, batch, attempt)
+
+    def fatal_warm(self: GenerationScorer) -> None:
+        if self.number == abort_compiling:
+            os.abort()
+        warm(self)
+
+    GenerationScorer.score = fatal_score  # type: ignore[method-assign]
+    GenerationScorer.warm = fatal_warm  # type: ignore[method-assign]
+
+
 def main(payload: str) -> int:
     """Be the supervisor process."""
     mortality.die_with(os.getppid())  # a test run that is killed leaves no workers behind
     options = json.loads(payload)
     workers = options.pop("workers")
+    planted = {name: options.pop(name) for name in ("abort_at", "abort_compiling") if name in options}
+    if planted:
+        plant(**planted)
     observe.configure(level="DEBUG", human=False)
     chosen = RunOptions(Path(options.pop("store")), host="test", settings=KafkaSettings(), log_level="DEBUG", **options)
     return run(chosen, workers)

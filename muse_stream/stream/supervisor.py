@@ -52,6 +52,8 @@ class Child:
     in_hand: InHand
     slot: int | None = None
     ready: bool = False
+    leaving: bool = False
+    """Whether it was told to leave: its end is no crash, even when its slot exists again by then."""
     talks: bool = True
     """Whether its end of the pipe is open; a closed one would always be ready to be read."""
     since: float = field(default_factory=time.monotonic)
@@ -150,6 +152,8 @@ class Supervisor:
         for child in [c for c in self._children if not c.process.is_alive()]:
             self._children.remove(child)
             child.pipe.close()
+            if child.leaving:
+                continue
             pid, code = child.process.pid, child.process.exitcode
             found = self._hunt.died(child.in_hand.read(), code) if code else None
             if found:
@@ -191,7 +195,10 @@ class Supervisor:
             elif len(self._slots) > 1:
                 last = len(self._slots) - 1
                 del self._slots[last]
-                self._signal([c for c in self._children if c.slot == last], LEAVE)
+                leaving = [child for child in self._children if child.slot == last]
+                for child in leaving:
+                    child.leaving = True
+                self._signal(leaving, LEAVE)
 
     def _drain(self, *, leave: bool) -> int:
         self._signals.clear()

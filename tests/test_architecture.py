@@ -53,9 +53,22 @@ LOADS: dict[str, set[str]] = {
     "muse_stream.errors": set(),
     "muse_stream.settings": {"pydantic", "pydantic_core", "pydantic_settings"},
     "muse_stream.spec": {"pydantic", "pydantic_core", "ruamel"},
-    "muse_stream.scoring": {"pydantic", "pydantic_core", "ruamel", "scipy"},
-    "muse_stream.stream": {"pydantic", "pydantic_core", "pydantic_settings", "ruamel", "scipy", "confluent_kafka"},
-    "muse_stream.control": {"pydantic", "pydantic_core", "ruamel", "scipy"},
+    # what workers are forked from: scipy, onnx (but for its messages), rich and typer would cost every start a second
+    "muse_stream.app.run": {
+        "pydantic",
+        "pydantic_core",
+        "pydantic_settings",
+        "ruamel",
+        "prometheus_client",
+        "structlog",
+    },
+    "muse_stream.app.serve": {
+        *("confluent_kafka", "fastavro", "google", "onnx", "onnxruntime", "prometheus_client", "pyarrow", "pydantic"),
+        *("pydantic_core", "pydantic_settings", "pyruhvro", "ruamel", "structlog"),
+    },
+    "muse_stream.scoring": {"pydantic", "pydantic_core", "ruamel"},
+    "muse_stream.stream": {"pydantic", "pydantic_core", "pydantic_settings", "ruamel", "confluent_kafka"},
+    "muse_stream.control": {"pydantic", "pydantic_core", "ruamel"},
 }
 
 
@@ -115,6 +128,12 @@ def test_importing_a_room_loads_no_other_vendor(room: str) -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     assert (loaded & HOMES.keys()) - LOADS[room] == set()
+
+
+def test_of_onnx_a_worker_loads_the_messages_alone() -> None:
+    code = "import sys, muse_stream.app.serve; print(*(m for m in sys.modules if m.partition('.')[0] == 'onnx'))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == ["onnx.onnx_ml_pb2"]
 
 
 def test_every_module_says_what_it_is_for() -> None:

@@ -13,9 +13,8 @@ from typing import Any
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import failpoints
 from muse_stream.stream.poison import Guard, InHand, Suspects
-from muse_stream.stream.records import Answer, Outgoing, RawBatch, Scorer, Topology
+from muse_stream.stream.records import Answer, Limits, Outgoing, RawBatch, Scorer, Topology
 from muse_stream.stream.slot import SlotName, open_worker
-from muse_stream.stream.worker import Limits
 from perf import rig
 
 PAYLOAD = b"x" * 60
@@ -26,6 +25,7 @@ class _Echo:
 
     def __init__(self, topic: str, out: str) -> None:
         self.topology = Topology({topic: frozenset({out})}, {topic: out})
+        self.limits = Limits()
         self._out = out
 
     def score(self, batch: RawBatch, attempt: int) -> Answer:
@@ -64,7 +64,6 @@ def rate(bootstrap: str, topic: str, partitions: int, count: int) -> float:
         lambda: scorers.pop() if scorers else None,
         meter=meter,
         log=_Silent(),
-        limits=Limits(),
         failpoint=failpoints.nothing,
         guard=Guard(InHand(get_context("spawn")), Suspects()),
     )

@@ -39,7 +39,7 @@ def load(path: str | Path, *, role: Role = WHOLE) -> Snapshot:
 def compile_generation(path: Path, number: int, role: Role, cache: ModelCache | None = None) -> Compiled:
     """Compile the document at `path` as generation `number`; models that `cache` holds are not loaded again."""
     loaded = load_document(path)
-    cache = cache or ModelCache(loaded.document.limits.model_bytes)
+    cache = cache or ModelCache()
     models = load_models(loaded, role, cache)
     snapshot = compile_snapshot(loaded.document, models, load_maps(loaded), number=number, role=role)
     try:
@@ -56,7 +56,7 @@ def load_models(loaded: Loaded, role: Role, cache: ModelCache) -> dict[str, Onnx
     for name in sorted(models_needed(loaded.document, role)):
         spec = loaded.document.models[name]
         try:
-            models[name] = cache.load(locate(loaded.root, spec.uri), spec)
+            models[name] = cache.load(locate(loaded.root, spec.uri), spec, max_bytes=loaded.document.limits.model_bytes)
         except ModelError as error:
             problems.append(loaded.source.problem(("models", name), str(error)))
     if problems:

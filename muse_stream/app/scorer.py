@@ -17,8 +17,8 @@ from muse_stream.app.generation import Compiled, compile_generation
 from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, Stage
 from muse_stream.models import ModelCache
 from muse_stream.scoring.bisection import described
-from muse_stream.spec import Document, Limits
-from muse_stream.stream.records import Answer, DeadLetter, Outgoing, RawBatch, Role, Topology, joined
+from muse_stream.spec import Document
+from muse_stream.stream.records import Answer, DeadLetter, Limits, Outgoing, RawBatch, Role, Topology, joined
 from muse_stream.wire import Encoder, SchemaDirectory
 
 INSTALLED_SCHEMAS = "share/muse-stream/schemas"  # [tool.setuptools.data-files] in pyproject.toml
@@ -37,7 +37,7 @@ class GenerationScorer:
         document, snapshot = compiled.document, compiled.snapshot
         self.number = snapshot.number
         self.cache = compiled.cache
-        self.limits: Limits = document.limits
+        self.limits = Limits(document.limits.max_batch, document.limits.linger_ms / 1000)
         self._role, self._clock, self._snapshot = role, clock, snapshot
         needed = {name: snapshot.needs(name).fields for name in document.events}
         self._reader = EventReader(document, lane, compiled.schemas, needed)

@@ -28,7 +28,7 @@ from muse_stream.stream.poison import Guard, InHand
 from muse_stream.stream.records import Scorer
 from muse_stream.stream.slot import SlotName, open_worker
 from muse_stream.stream.supervisor import LEAVE
-from muse_stream.stream.worker import Limits, Worker
+from muse_stream.stream.worker import Worker
 
 POLL_STORE_S = 0.5
 SWITCH_S = 0.0005
@@ -115,7 +115,6 @@ def _work(
         lambda: waiting.pop() if waiting else next_scorer(),
         meter=meter,
         log=log,
-        limits=Limits(first.limits.max_batch, first.limits.linger_ms / 1000),
         failpoint=failpoints.from_environment(),
         guard=guard,
     )

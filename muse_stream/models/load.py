@@ -23,13 +23,12 @@ from muse_stream.spec import ModelSpec
 def load_model(data: bytes | Path, spec: ModelSpec, *, max_bytes: int) -> OnnxModel:
     """Load one model; `data` is its file or its bytes, `max_bytes` the largest file accepted. Raises ModelError."""
     content = read_verified(data, spec.sha256, max_bytes) if isinstance(data, Path) else data
-    if len(content) > max_bytes:
-        raise ModelError(f"the model has {len(content):,} bytes, the limit is {max_bytes:,} (limits.model_bytes)")
+    _check_size(len(content), max_bytes)
     if not isinstance(data, Path) and hashlib.sha256(content).hexdigest() != spec.sha256.lower():
         raise ModelError(f"the model's sha256 is not the pinned {spec.sha256}: these are other bytes")
     artefact = describe(content)
     binding = Binding.of(spec)
-    model = open_session(content, artefact.sha256, bind(artefact, binding), binding)
+    model = open_session(content, artefact, bind(artefact, binding), binding)
     warm(model)
     return model
 
@@ -37,17 +36,25 @@ def load_model(data: bytes | Path, spec: ModelSpec, *, max_bytes: int) -> OnnxMo
 class ModelCache:
     """Models by sha256 and binding; loads each once while anybody holds it. Safe to use from several threads."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._models: WeakValueDictionary[tuple[str, Binding], OnnxModel] = WeakValueDictionary()
 
-    def load(self, path: Path, spec: ModelSpec) -> OnnxModel:
-        """Return the model of `spec`, from memory when it is loaded already; raises ModelError."""
+    def load(self, path: Path, spec: ModelSpec, *, max_bytes: int) -> OnnxModel:
+        """Return the model of `spec`, from memory when it is loaded already; raises ModelError.
+
+        `max_bytes` is the limit of the generation that asks: it holds for a model that another one has loaded, too.
+        """
         key = (spec.sha256.lower(), Binding.of(spec))
         with self._lock:  # held while loading: two callers that want the same model must not load it twice
             model = self._models.get(key)
             if model is None:
-                model = load_model(path, spec, max_bytes=self._max_bytes)
+                model = load_model(path, spec, max_bytes=max_bytes)
                 self._models[key] = model
+            _check_size(model.size, max_bytes)
             return model
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise ModelError(f"the model has {size:,} bytes, the limit is {max_bytes:,} (limits.model_bytes)")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.errors import ModelError
+from muse_stream.models.artefact import Artefact
 from muse_stream.models.binding import Binding, check_columns
 from muse_stream.scoring.model import ModelInput
 
@@ -32,8 +33,9 @@ BLOCK_ROWS = 16
 class OnnxModel:
     """One ONNX file under one binding, loaded and ready; implements `scoring.Model`. Safe to share between threads."""
 
-    def __init__(self, sha256: str, inputs: tuple[ModelInput, ...], binding: Binding, session: Any) -> None:
-        self.sha256 = sha256
+    def __init__(self, artefact: Artefact, inputs: tuple[ModelInput, ...], binding: Binding, session: Any) -> None:
+        self.sha256 = artefact.sha256
+        self.size = artefact.size
         self.inputs = inputs
         self.binding = binding
         self._session = session
@@ -75,13 +77,13 @@ class OnnxModel:
             raise RuntimeError(short_message(error)) from error
 
 
-def open_session(data: bytes, sha256: str, inputs: tuple[ModelInput, ...], binding: Binding) -> OnnxModel:
+def open_session(data: bytes, artefact: Artefact, inputs: tuple[ModelInput, ...], binding: Binding) -> OnnxModel:
     """Load checked bytes into the runtime; raises ModelError when it refuses them."""
     try:
         session = onnxruntime.InferenceSession(data, sess_options=_options(), providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
         raise ModelError(f"onnxruntime refuses the model: {short_message(error)}") from error
-    return OnnxModel(sha256, inputs, binding, session)
+    return OnnxModel(artefact, inputs, binding, session)
 
 
 def check_answer(model: OnnxModel, inputs: Sequence[NDArray[Any]]) -> None:

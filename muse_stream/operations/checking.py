@@ -53,7 +53,7 @@ def check(path: Path) -> Checked:
         draft, _ = read_structure(parse(path, path.read_bytes()))
     except (ConfigError, OSError):
         return Checked(tuple(problems), (), None)
-    cache = ModelCache(draft.document.limits.model_bytes)
+    cache = ModelCache()
     models = _models(draft, path.parent, cache, problems)  # kept: the cache forgets what nobody holds
     problems += schema_problems(draft, path.parent)
     warnings: list[Problem] = []
@@ -72,7 +72,7 @@ def _models(draft: Draft, root: Path, cache: ModelCache, problems: list[Problem]
     models: list[OnnxModel] = []
     for name, spec in draft.document.models.items():
         try:
-            model = cache.load(locate(root, spec.uri), spec)
+            model = cache.load(locate(root, spec.uri), spec, max_bytes=draft.document.limits.model_bytes)
         except ModelError as error:
             problems.append(draft.problem(("models", name), str(error)))
             continue

@@ -28,6 +28,12 @@ class Corner:
         """Partition -> the offset after the last record of the batch that failed."""
         self._condemned: set[tuple[str, int, int]] = set()
 
+    def limit(self, limit: int) -> None:
+        """Take a new limit: it holds for the next batch, but for a hunt under way, which goes on and grows up to it."""
+        hunting = self.most < self._limit
+        self.most = min(self.most, limit) if hunting else limit
+        self._limit = limit
+
     def blame(self, error: StreamError, failed: Pending, topology: Topology) -> frozenset[str]:
         """Take in a failed batch; returns the event topics that have to wait, since halving does not help them."""
         if error.code in TOPIC_FAULTS and error.topic is not None:

@@ -2,7 +2,8 @@
 
 In: how long each transaction took. Out: how long to go on collecting before the next one.
 Law: the linger is the configured floor while transactions are cheap, and follows their measured cost above it, so that
-committing never takes more than about half of the worker's time; it never passes the ceiling.
+committing never takes more than about half of the worker's time. It grows up to the ceiling and no further; a floor
+above the ceiling is what was asked for, and holds.
 
 Why: a transaction costs per partition touched. A burst over many tenants makes each dearer; committing as often as
 before would leave no time for work, the backlog would grow, and with it the number of partitions per transaction.
@@ -16,12 +17,16 @@ class AdaptiveLinger:
     """An exponentially weighted mean of the transactions' cost, as a waiting time in seconds."""
 
     def __init__(self, floor_s: float, ceiling_s: float = 0.25, weight: float = 0.2) -> None:
-        if not 0 <= floor_s <= ceiling_s or not 0 < weight <= 1:
+        if floor_s < 0 or ceiling_s < 0 or not 0 < weight <= 1:
             raise ValueError(
-                f"want 0 <= floor_s <= ceiling_s and 0 < weight <= 1, got {floor_s}, {ceiling_s}, {weight}"
+                f"want floor_s >= 0, ceiling_s >= 0 and 0 < weight <= 1, got {floor_s}, {ceiling_s}, {weight}"
             )
         self._floor_s, self._ceiling_s, self._weight = floor_s, ceiling_s, weight
         self._cost_s = 0.0
+
+    def floor(self, floor_s: float) -> None:
+        """Take a new floor; what is known of the transactions' cost stays."""
+        self._floor_s = floor_s
 
     def observe(self, cost_s: float) -> None:
         """Take in what one transaction cost, from its first flush to the commit's answer."""
@@ -32,4 +37,4 @@ class AdaptiveLinger:
     @property
     def seconds(self) -> float:
         """How long the next batch may collect."""
-        return min(max(self._floor_s, self._cost_s), self._ceiling_s)
+        return max(self._floor_s, min(self._cost_s, self._ceiling_s))

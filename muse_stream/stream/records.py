@@ -1,6 +1,7 @@
 """What passes between the worker loop and whoever scores: batches of raw records in, records to publish out.
 
-In: nothing. Out: the values `RawBatch`, `Outgoing`, `DeadLetter`, `Answer`, `Topology` and the protocol `Scorer`.
+In: nothing. Out: the values `RawBatch`, `Outgoing`, `DeadLetter`, `Answer`, `Topology`, `Limits` and the protocol
+`Scorer`.
 Law: parallel lists, one entry a record, in the order Kafka gave them; a row number is an index into them. This module
 knows no vendor, so a test or `muse-stream replay` makes a batch from plain lists.
 """
@@ -107,6 +108,14 @@ def given_up(
     return letters
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one transaction may hold, and how long it may collect at least."""
+
+    batch_events: int = 10_000
+    linger_s: float = 0.005
+
+
 class Scorer(Protocol):
     """One compiled generation, ready to score. What `stream` needs from the composition root."""
 
@@ -117,6 +126,10 @@ class Scorer(Protocol):
     @property
     def topology(self) -> Topology:
         """The topics of this worker's lane."""
+
+    @property
+    def limits(self) -> Limits:
+        """What a batch may hold under this generation; a worker asks whenever the generation changes."""
 
     def score(self, batch: RawBatch, attempt: int) -> Answer:
         """Score a batch; `attempt` is written into every record, so that a torn transaction can be seen."""

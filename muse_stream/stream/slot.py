@@ -21,7 +21,7 @@ from muse_stream.stream.poison import Guard
 from muse_stream.stream.records import Role, Scorer
 from muse_stream.stream.starting import StartingOffsets
 from muse_stream.stream.transaction import open_producer
-from muse_stream.stream.worker import Limits, Worker
+from muse_stream.stream.worker import Worker
 
 SESSION_MS = 10_000
 """Safe with transactions that end after 5 s: a dead member's records are readable before its partitions move."""
@@ -60,7 +60,6 @@ def open_worker(
     *,
     meter: Meter,
     log: Log,
-    limits: Limits,
     failpoint: Failpoint,
     guard: Guard,
 ) -> Worker:
@@ -83,4 +82,4 @@ def open_worker(
             lambda half: open_producer(settings, name.transactional_id(half), Deadline(OPEN_S)), failpoint, landed
         )
 
-    return Worker(name.instance, intake, committer, next_scorer, meter, log, limits, guard, failpoint)
+    return Worker(name.instance, intake, committer, next_scorer, meter, log, guard, failpoint)

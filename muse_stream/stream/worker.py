@@ -15,7 +15,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
 from muse_stream.stream.committer import Committed, Committer, Pending
@@ -45,14 +44,6 @@ FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 """An orphan and its restarted twin would fence each other for ever (R8): after so many in a minute, one leaves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one transaction may hold, and how long it may collect at least."""
-
-    batch_events: int = 10_000
-    linger_s: float = 0.005
-
-
 class Worker:
     """One worker slot. `run` returns after `stop`; `busy_since` tells a watchdog since when a batch is in hand."""
 
@@ -64,7 +55,6 @@ class Worker:
         next_scorer: Callable[[], Scorer | None],
         meter: Meter,
         log: Log,
-        limits: Limits,
         guard: Guard,
         failpoint: Failpoint = nothing,
     ) -> None:
@@ -72,14 +62,14 @@ class Worker:
         self.busy_since: float | None = None
         self.ready = False
         self._open_committer, self._next_scorer = open_committer, next_scorer
-        self._meter, self._log, self._limits, self._failpoint = meter, log, limits, failpoint
+        self._meter, self._log, self._failpoint = meter, log, failpoint
         self._guard = guard
-        self._linger = AdaptiveLinger(limits.linger_s)
-        self._corner = Corner(limits.batch_events)
         self._fenced: list[float] = []
         self._attempts = itertools.count(secrets.randbits(40) << 22)
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())
+        self._linger = AdaptiveLinger(self._scorer.limits.linger_s)
+        self._corner = Corner(self._scorer.limits.batch_events)
         # the group answers while the transactional ids are initialised; the first poll comes after both
         self._intake = open_intake(self._settle)
         self._intake.subscribe(self._scorer.topology.outputs)
@@ -232,6 +222,8 @@ class Worker:
         before, self._scorer = self._scorer, scorer
         self._log.info("generation", number=scorer.number, before=before.number)
         self._meter.generation(scorer.number)
+        self._linger.floor(scorer.limits.linger_s)
+        self._corner.limit(scorer.limits.batch_events)
         if scorer.topology != before.topology:
             self._review(at_once=True)
             self._intake.subscribe(scorer.topology.outputs)

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from muse_stream.app.scorer import GenerationScorer, build_scorer, output_schemas
 from muse_stream.errors import ConfigError, Reason
-from muse_stream.stream.records import Answer, Header, RawBatch, Role
+from muse_stream.stream.records import Answer, Header, Limits, RawBatch, Role
 from muse_stream.wire import Encoder, SchemaDirectory
 from tests.integration.bank import RAISES_AT, SCHEMA, Bank
 
@@ -224,3 +224,24 @@ def test_a_lane_without_tenants_is_refused(bank: Bank) -> None:
     """With the lanes there are."""
     with pytest.raises(ConfigError, match=r"lane 'nowhere'.*lanes: bank"):
         build_scorer(bank.document(), 1, "live", "nowhere")
+
+
+def test_a_generation_offers_the_limits_of_its_document(bank: Bank) -> None:
+    """A worker asks the scorer it serves, at every swap."""
+    assert scorer_of(bank, bank.document()).limits == Limits(10_000, 0.005)
+    tight = changed(bank.document(), lambda document: document.update(limits={"max_batch": 7, "linger_ms": 2.5}))
+    assert scorer_of(bank, tight).limits == Limits(7, 0.0025)
+
+
+def test_the_model_limit_of_each_generation_is_its_own(bank: Bank) -> None:
+    """A process that compiles one generation after the other keeps its models, not the first one's limit."""
+    size = (bank.folder / "plain.onnx").stat().st_size
+    first = scorer_of(bank, bank.document())
+
+    def compiled(limit: int) -> GenerationScorer:
+        path = changed(bank.document(), lambda document: document.update(limits={"model_bytes": limit}))
+        return build_scorer(path, 8, "live", bank.name, first.cache)
+
+    with pytest.raises(ConfigError, match=r"limits\.model_bytes"):
+        compiled(size - 1)
+    compiled(size)

@@ -61,8 +61,8 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> _Counter:
 
 
 def test_the_cache_loads_once_even_from_several_threads(path: Path, counter: _Counter) -> None:
-    cache, spec, seen = ModelCache(LIMIT), spec_of(linear(), positive=0), list[OnnxModel]()
-    threads = [threading.Thread(target=lambda: seen.append(cache.load(path, spec))) for _ in range(4)]
+    cache, spec, seen = ModelCache(), spec_of(linear(), positive=0), list[OnnxModel]()
+    threads = [threading.Thread(target=lambda: seen.append(cache.load(path, spec, max_bytes=LIMIT))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -73,27 +73,38 @@ def test_the_cache_loads_once_even_from_several_threads(path: Path, counter: _Co
 
 
 def test_another_binding_is_another_model(path: Path, counter: _Counter) -> None:
-    cache, spec = ModelCache(LIMIT), spec_of(linear(), positive=0)
+    cache, spec = ModelCache(), spec_of(linear(), positive=0)
     renamed = spec.model_copy(update={"output": spec.output.model_copy(update={"positive": 1})})
-    model = cache.load(path, spec)
+    model = cache.load(path, spec, max_bytes=LIMIT)
     with pytest.raises(ModelError, match="positive"):
-        cache.load(path, renamed)
+        cache.load(path, renamed, max_bytes=LIMIT)
     assert counter.loads == 2
-    assert cache.load(path, spec) is model
+    assert cache.load(path, spec, max_bytes=LIMIT) is model
 
 
 def test_a_model_nobody_uses_is_let_go(path: Path, counter: _Counter) -> None:
-    cache, spec = ModelCache(LIMIT), spec_of(linear(), positive=0)
-    model = cache.load(path, spec)
+    cache, spec = ModelCache(), spec_of(linear(), positive=0)
+    model = cache.load(path, spec, max_bytes=LIMIT)
     del model
     gc.collect()
-    cache.load(path, spec)
+    cache.load(path, spec, max_bytes=LIMIT)
     assert counter.loads == 2
 
 
 def test_a_loaded_model_needs_its_file_no_more(path: Path, counter: _Counter) -> None:
-    cache, spec = ModelCache(LIMIT), spec_of(linear(), positive=0)
-    model = cache.load(path, spec)
+    cache, spec = ModelCache(), spec_of(linear(), positive=0)
+    model = cache.load(path, spec, max_bytes=LIMIT)
     path.unlink()
-    assert cache.load(path, spec) is model
+    assert cache.load(path, spec, max_bytes=LIMIT) is model
     assert counter.loads == 1
+
+
+def test_the_limit_of_who_asks_holds_for_a_loaded_model_too(path: Path, counter: _Counter) -> None:
+    """A worker that swaps must refuse what a fresh one would refuse, and take what a fresh one would take."""
+    cache, spec, size = ModelCache(), spec_of(linear(), positive=0), path.stat().st_size
+    with pytest.raises(ModelError, match=r"limits.model_bytes"):
+        cache.load(path, spec, max_bytes=size - 1)
+    model = cache.load(path, spec, max_bytes=size)
+    with pytest.raises(ModelError, match=rf"the limit is {size - 1} \(limits.model_bytes\)"):
+        cache.load(path, spec, max_bytes=size - 1)
+    assert cache.load(path, spec, max_bytes=size) is model

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muse_stream.errors import Reason, Rejected, Stage
-from muse_stream.stream.records import Answer, DeadLetter, Outgoing, RawBatch, Topology
+from muse_stream.stream.records import Answer, DeadLetter, Limits, Outgoing, RawBatch, Topology
 
 
 @dataclass
@@ -103,8 +103,10 @@ class Echo:
         refuse: Callable[[bytes | None], bool] = lambda _value: False,
         padding: Callable[[bytes | None], int] = lambda _value: 0,
         before: Callable[[RawBatch], None] = lambda _batch: None,
+        limits: Limits | None = None,
     ) -> None:
         self.number, self._routes, self._refuse, self._padding, self._before = number, routes, refuse, padding, before
+        self.limits = limits or Limits()
         self.topology = Topology(
             {event: frozenset({route.scores, route.dlq}) for event, route in routes.items()},
             {event: route.dlq for event, route in routes.items()},

@@ -19,11 +19,11 @@ from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client, failpoints
 from muse_stream.stream.intake import Intake
 from muse_stream.stream.poison import Guard, InHand, Suspects
-from muse_stream.stream.records import Scorer
+from muse_stream.stream.records import Limits, Scorer
 from muse_stream.stream.slot import SlotName, open_worker
 from muse_stream.stream.starting import StartingOffsets
-from muse_stream.stream.worker import Limits, Worker
-from tests.stream.doubles import CountingMeter, ListLog, await_true
+from muse_stream.stream.worker import Worker
+from tests.stream.doubles import CountingMeter, Echo, ListLog, await_true
 
 Source = tuple[str, int, int]
 
@@ -225,6 +225,9 @@ def open_echo(
     guard: Guard | None = None,
 ) -> Running:
     """A worker of a lane, made as the application makes it."""
+    if limits is not None:
+        assert isinstance(scorer, Echo)
+        scorer.limits = limits
     scorers, log, meter = Scorers([scorer]), ListLog(), CountingMeter()
     worker = open_worker(
         KafkaSettings(bootstrap=bootstrap),
@@ -232,7 +235,6 @@ def open_echo(
         scorers,
         meter=meter,
         log=log,
-        limits=limits or Limits(),
         failpoint=failpoint,
         guard=guard or Guard(InHand(get_context("spawn")), Suspects()),
     )

@@ -17,9 +17,9 @@ from typing import Any
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import failpoints, mortality
 from muse_stream.stream.poison import Guard, InHand, Suspects
+from muse_stream.stream.records import Limits
 from muse_stream.stream.slot import SlotName, open_worker
 from muse_stream.stream.supervisor import LEAVE, Supervisor
-from muse_stream.stream.worker import Limits
 from tests.stream.doubles import CountingMeter, Echo, ListLog, Route
 
 
@@ -94,7 +94,7 @@ def stillborn(_folder: str, _connection: Connection, _in_hand: InHand, _refused:
 def echo(folder: str, connection: Connection, in_hand: InHand, _refused: frozenset[int]) -> None:
     """A real worker with an echo scorer; Kafka and topics are told by a file."""
     told = json.loads((Path(folder) / "echo.json").read_text())
-    scorer = [Echo({told["events"]: Route(told["scores"], told["dlq"])})]
+    scorer = [Echo({told["events"]: Route(told["scores"], told["dlq"])}, limits=Limits(batch_events=200))]
     slot = _begin(connection)
     worker = open_worker(
         KafkaSettings(bootstrap=told["bootstrap"]),
@@ -102,7 +102,6 @@ def echo(folder: str, connection: Connection, in_hand: InHand, _refused: frozens
         lambda: scorer.pop() if scorer else None,
         meter=CountingMeter(),
         log=ListLog(),
-        limits=Limits(batch_events=200),
         failpoint=failpoints.from_environment(),
         guard=Guard(in_hand, Suspects()),
     )

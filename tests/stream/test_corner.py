@@ -145,3 +145,26 @@ def test_a_role_without_dead_letters_leaves_the_condemned_out() -> None:
     corner.blame(TOO_LARGE, pending(100, 101), SHADOW)
     after = corner.condemn(raw([b"", b""]), Answer(Outgoing([0, 1], ["audit"] * 2, [b"0", b"1"])), SHADOW)
     assert (after.outgoing.rows, after.dead) == ([1], [])
+
+
+@pytest.mark.parametrize("limit", [16, 64, 256])
+def test_a_new_limit_holds_for_the_next_batch(limit: int) -> None:
+    corner = Corner(64)
+    corner.limit(limit)
+    assert corner.most == limit
+
+
+@pytest.mark.parametrize(("limit", "then"), [(16, 16), (48, 32), (256, 32)])
+def test_a_new_limit_leaves_a_hunt_under_way_alone(limit: int, then: int) -> None:
+    """Only smaller than the limit it must be; the hunt goes on, and then the batch grows to the new limit."""
+    corner = Corner(64)
+    corner.blame(TOO_LARGE, pending(0, 64), LIVE)
+    corner.limit(limit)
+    assert corner.most == then
+    corner.landed(pending(0, 32))
+    assert corner.most == then, "the other half is still suspect"
+    for position in range(32, 64, 4):
+        corner.landed(pending(position, position + 4))
+    for position in range(64, 100, 4):
+        corner.landed(pending(position, position + 4))
+    assert corner.most == limit

@@ -43,7 +43,26 @@ def test_dearer_never_means_shorter(one: float, other: float) -> None:
     assert low.seconds <= high.seconds
 
 
-@pytest.mark.parametrize(("floor", "ceiling", "weight"), [(-0.1, 1, 0.2), (2, 1, 0.2), (0, 1, 0), (0, 1, 1.1)])
+@pytest.mark.parametrize(("floor", "ceiling", "weight"), [(-0.1, 1, 0.2), (0, -1, 0.2), (0, 1, 0), (0, 1, 1.1)])
 def test_refuses_senseless_bounds(floor: float, ceiling: float, weight: float) -> None:
     with pytest.raises(ValueError, match="floor_s"):
         AdaptiveLinger(floor, ceiling, weight)
+
+
+@pytest.mark.parametrize("floor", [0.3, 10.0])
+def test_a_floor_above_the_ceiling_is_what_was_asked_for(floor: float) -> None:
+    """A document may say `linger_ms: 10000`."""
+    linger = AdaptiveLinger(floor)
+    linger.observe(1.0)
+    assert linger.seconds == floor
+
+
+@given(st.floats(0.006, 0.2), st.floats(0, 0.005), st.floats(0.2, 10))
+def test_a_new_floor_holds_at_once_and_the_known_cost_stays(cost: float, lower: float, higher: float) -> None:
+    linger = AdaptiveLinger(0.005)
+    for _ in range(80):
+        linger.observe(cost)
+    linger.floor(higher)
+    assert linger.seconds == higher
+    linger.floor(lower)
+    assert linger.seconds == pytest.approx(cost, rel=1e-3)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from confluent_kafka import Producer
 
 from muse_stream.demo.broker import Broker
-from muse_stream.stream.worker import Limits
+from muse_stream.stream.records import Limits
 from tests.stream.doubles import Echo, Route, await_true
 from tests.stream.rig import expected, headers_of, ledger, open_echo, produce, running, source
 
@@ -176,3 +176,27 @@ def test_tombstones_null_keys_and_unlike_partition_counts(kafka: Broker, unique:
         keyless = [message for message in found.messages if message.key() is None]
         assert len(keyless) == 400
         assert all(message.partition() == source(message)[1] % 3 for message in keyless)
+
+
+def test_the_limits_of_a_new_generation_hold_from_the_next_batch(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
+    """Smaller, larger, and the linger with them: a swap changes them as a restart would."""
+    events, route = tenant(1)
+    given = [Limits(100, 0.2), Limits(20, 0.0), Limits(400, 0.3)]  # a linger above the ceiling of its growth, too
+    scorers = [Echo({events: route}, number=number, limits=limits) for number, limits in enumerate(given, start=1)]
+    with (
+        running(kafka.bootstrap, unique("lane"), scorers[0]) as ours,
+        ledger(kafka.bootstrap, **{route.scores: 1}) as found,
+    ):
+        for done, scorer in enumerate(scorers):
+            if scorer.number > 1:
+                ours.scorers.put(scorer)
+                await_true(lambda n=scorer.number: ours.meter.generations[-1:] == [n], "the swap")  # type: ignore[misc]
+            before = len(ours.meter.batches)
+            produce(kafka.bootstrap, events, [b"x"] * 800)
+            found.until(800 * (done + 1))
+            sizes = ours.meter.batches[before:]
+            assert max(sizes) <= scorer.limits.batch_events
+            assert max(sizes) > given[1].batch_events or scorer.number == 2, sizes
+            assert ours.worker._linger.seconds >= scorer.limits.linger_s
+        ours.stop()
+        assert found.answers() == expected(events, 2_400)

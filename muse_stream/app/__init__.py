@@ -6,6 +6,7 @@ handed over here. Nothing is computed here that a room could compute.
 
     generation  a document -> a compiled snapshot            events   raw records -> one table
     answers     scores -> records to publish                 scorer   the two around the snapshot: what a worker calls
+    warmup      a generation is tried before it serves
     serve       a worker process                             meter    what it counts
     run         the supervisor, and what starts it
 

@@ -18,7 +18,7 @@ from muse_stream.scoring.columns import Categorical, Column
 from muse_stream.scoring.table import EventTable
 from muse_stream.spec import AttributeSource, Document, EventSpec
 from muse_stream.stream.records import Header, RawBatch
-from muse_stream.wire import Decoded, Decoder, Fields, SchemaDirectory, concat, fixed_width, keep, missing
+from muse_stream.wire import Decoded, Decoder, Fields, Schema, SchemaDirectory, concat, fixed_width, keep, missing
 
 Headers = list[list[Header]]
 Codes = NDArray[np.int32]
@@ -46,6 +46,8 @@ class Format:
     """One event format, ready to decode."""
 
     spec: EventSpec
+    schema: Schema
+    """What its events are read as."""
     decoder: Decoder
     reads_headers: bool
 
@@ -75,6 +77,16 @@ class EventReader:
             for name in dict.fromkeys(self._format_of.values())
         }
         self._attributes = sorted({name for kind in self._formats.values() for name in kind.spec.intent})
+
+    @property
+    def formats(self) -> Mapping[str, Format]:
+        """The event formats of this lane, by name."""
+        return self._formats
+
+    def senders(self, name: str) -> list[tuple[str, str]]:
+        """Return the tenants of this lane whose events have a format, each with its event topic."""
+        named = zip(self.tenants, self._topic_of, strict=True)
+        return [(tenant, topic) for tenant, topic in named if self._format_of[topic] == name]
 
     def read(self, batch: RawBatch, *, ids: bool) -> Events:
         """Decode and check a batch; `ids` asks for the event ids as fixed-width bytes too."""
@@ -205,5 +217,5 @@ def _format(spec: EventSpec, schemas: SchemaDirectory, features: tuple[str, ...]
     tenant = spec.tenant.field if spec.tenant else None
     fields = Fields(spec.id, spec.time, tenant, tuple(dict.fromkeys([*features, *intent])))
     sources = [*spec.intent.values(), *([spec.tenant] if spec.tenant else [])]
-    decoder = Decoder(schemas, schemas.by_file(spec.schema_file), fields)
-    return Format(spec, decoder, any(source.header is not None for source in sources))
+    schema = schemas.by_file(spec.schema_file)
+    return Format(spec, schema, Decoder(schemas, schema, fields), any(source.header is not None for source in sources))

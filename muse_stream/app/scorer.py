@@ -14,6 +14,7 @@ from muse_stream import observe
 from muse_stream.app.answers import Writer
 from muse_stream.app.events import EventReader
 from muse_stream.app.generation import Compiled, compile_generation
+from muse_stream.app.warmup import Candidate, warm_up
 from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, Stage
 from muse_stream.models import ModelCache
 from muse_stream.scoring.bisection import described
@@ -45,6 +46,7 @@ class GenerationScorer:
         outputs = {name: one.scores if role == "live" else one.audit for name, one in topics.items()}
         encoder = Encoder(output_schemas().by_file(OUTPUT_SCHEMA[role]))
         self._writer = Writer(encoder, outputs, self.number)
+        self._candidate = Candidate(document, role, compiled.schemas, snapshot, self._reader, self._writer)
         self._dead_letters = {name: one.dlq for name, one in topics.items()}
         self.topology = _topology(document, lane, role)
 
@@ -57,11 +59,11 @@ class GenerationScorer:
             return self._piecewise(batch, attempt, error)
 
     def warm(self) -> None:
-        """Run the whole path once, so that the first real batch finds everything loaded."""
-        topic = next(iter(self.topology.outputs), None)
-        if topic is not None:
-            one = RawBatch([topic], [0], [0], [None], [b""], lambda: [0], lambda: [[]])
-            self._score(one, 0)
+        """Take made-up events of every format the whole way, so that the first real batch finds everything loaded.
+
+        Raises ConfigError naming each event format or predictor that fails; leaves no trace in log or metrics.
+        """
+        warm_up(self._candidate, lambda batch: self._score(batch, 0))
 
     def _score(self, batch: RawBatch, attempt: int) -> Answer:
         events = self._reader.read(batch, ids=self._snapshot.needs_ids)

@@ -29,8 +29,8 @@ def check(
     """Check a configuration: document, models, schemas and routes, all problems at once.
 
     Validates the document, loads every model and compares it with its golden rows, checks every feature against the
-    event schemas, proves that each tenant has an answer for every intent, and compiles it as workers will. Needs no
-    Kafka.
+    event schemas, proves that each tenant has an answer for every intent, compiles it as workers will, and sends
+    made-up events of every format through it. Needs no Kafka.
 
     Examples:
 

@@ -30,26 +30,26 @@ def execute(program: Program, table: EventTable) -> Scored:
         return Scored((), (), ())
     routes = program.router.route({**table.intent, "tenant": table.tenant}, table.rows)
     row_sets = RowSets(routes, program.shares, _places(table))
-    values = _run(program, Batch(table, program.tenants), row_sets)
+    values = run(program, Batch(table, program.tenants), row_sets)
     rejected = [_unrouted(row) for row in np.flatnonzero(routes == NO_ROUTE).tolist()]
     live = []
     for predictor in program.live:
         rows = row_sets.of(predictor.selection)
         if rows.size:
-            scores, faults = _collected(predictor, rows, values, row_sets)
+            scores, faults = collected(predictor, rows, values, row_sets)
             rejected += [
                 Rejected(row, fault.reason, STAGE_OF.get(fault.reason, Stage.SCORE), fault.message)
                 for row, fault in faults.items()
             ]
-            live.append(_without(scores, np.fromiter(faults, np.int64, len(faults))))
+            live.append(without(scores, np.fromiter(faults, np.int64, len(faults))))
     rejected.sort(key=lambda fault: fault.row)
     gone = np.array([fault.row for fault in rejected], dtype=np.int64)
     shadow = []
     for predictor in program.shadow:
         rows = row_sets.of(predictor.selection)
         if rows.size:
-            scores, _ = _collected(predictor, rows, values, row_sets)
-            shadow.append(_without(scores, gone))
+            scores, _ = collected(predictor, rows, values, row_sets)
+            shadow.append(without(scores, gone))
     return Scored(_answering(live), _answering(shadow), tuple(rejected))
 
 
@@ -70,7 +70,8 @@ def _places(table: EventTable) -> Callable[[], Floats]:
     return places
 
 
-def _run(program: Program, batch: Batch, row_sets: RowSets) -> list[Values | None]:
+def run(program: Program, batch: Batch, row_sets: RowSets) -> list[Values | None]:
+    """Return what each step came to, in their order; None where nobody wants it."""
     values: list[Values | None] = []
     for planned in program.steps:
         rows = row_sets.of(planned.selection)
@@ -96,9 +97,11 @@ def _at(values: list[Values | None], number: int, rows: RowSet, row_sets: RowSet
     return Values(rows, array, faults)
 
 
-def _collected(
+def collected(
     predictor: PlannedPredictor, rows: RowSet, values: list[Values | None], row_sets: RowSets
 ) -> tuple[PredictorScores, Mapping[int, Fault]]:
+    """Return a predictor's answers at `rows`, and why some of them are none."""
+
     def at(number: int) -> Values:
         return _at(values, number, rows, row_sets)
 
@@ -119,8 +122,8 @@ def _collected(
     return collected, faults
 
 
-def _without(scores: PredictorScores, gone: NDArray[np.int64]) -> PredictorScores:
-    """Drop rows that have no live score."""
+def without(scores: PredictorScores, gone: NDArray[np.int64]) -> PredictorScores:
+    """Drop some rows: those that have no live score."""
     if not len(gone):
         return scores
     kept = ~np.isin(scores.rows, gone)

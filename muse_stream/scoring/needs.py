@@ -5,6 +5,7 @@ Law: never too little. A route counts unless no tenant of the format can reach i
 attribute contradicts it, it asks for an attribute the format does not have, or an earlier rule takes everything.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from muse_stream.scoring.planning import Role
@@ -41,16 +42,28 @@ def needs_of(document: Document, event: str, role: Role) -> Needs:
 
 def reachable(document: Document, event: str) -> tuple[RouteSpec, ...]:
     """Return the routes that an event of this format may take, in their order."""
-    spec = document.events[event]
-    reached: dict[int, RouteSpec] = {}
-    for tenant in (name for name, one in document.tenants.items() if one.event == event):
-        for number, route in enumerate(document.routes):
-            holds = _holds(route, spec, tenant)
-            if holds is not False:
-                reached[number] = route
-            if holds:
-                break
-    return tuple(reached[number] for number in sorted(reached))
+    tenants = [name for name, one in document.tenants.items() if one.event == event]
+    reached = {number for tenant in tenants for number in _reached(document, tenant)}
+    return tuple(document.routes[number] for number in sorted(reached))
+
+
+def predictors_of(document: Document, tenant: str, role: Role) -> tuple[str, ...]:
+    """Return the predictors whose answers a role gives to a tenant's events: live ones, or those of its shadows."""
+    routes = [document.routes[number] for number in _reached(document, tenant)]
+    live = [route.live for route in routes]
+    shadow = [one.predictor for route in routes for one in route.shadow]
+    return tuple(dict.fromkeys(live if role == "live" else shadow))
+
+
+def _reached(document: Document, tenant: str) -> Iterator[int]:
+    """Yield the routes that a tenant's events may take."""
+    spec = document.events[document.tenants[tenant].event]
+    for number, route in enumerate(document.routes):
+        holds = _holds(route, spec, tenant)
+        if holds is not False:
+            yield number
+        if holds:
+            return
 
 
 def _holds(route: RouteSpec, event: EventSpec, tenant: str) -> bool | None:

@@ -5,7 +5,7 @@ Law: immutable and without hidden state; compiled once, off the hot path, or ref
 roles give the same live bits: the live role only leaves out what no live answer needs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from muse_stream.scoring.nodes import StoredMap
 from muse_stream.scoring.notebook import Wanted, answers, event_table
 from muse_stream.scoring.planning import Role, models_needed, plan, predictors_needed
 from muse_stream.scoring.program import Program
+from muse_stream.scoring.rehearsal import Rehearsed, rehearse
 from muse_stream.scoring.scored import Scored
 from muse_stream.scoring.table import EventTable
 from muse_stream.spec import Document
@@ -52,6 +53,10 @@ class Snapshot:
     def execute(self, table: EventTable) -> Scored:
         """Score a batch: every row is answered by its live predictor or rejected; see `Scored`."""
         return execute(self._program, table)
+
+    def rehearse(self, table: EventTable, tried: Mapping[str, Collection[str]]) -> tuple[Rehearsed, ...]:
+        """Run predictors (name -> tenants) on the rows of these tenants, whatever routes say; see `Rehearsed`."""
+        return rehearse(self._program, table, tried)
 
     def score(self, table: Any) -> dict[str, NDArray[Any]]:
         """Score a table in a notebook.

@@ -13,6 +13,7 @@ Law: pyruhvro, fastavro and pyarrow live in this package only; a record's fault 
     encode, nested                  columns -> values; columns of lists and maps
     files, file_rows, result_file   Parquet, Avro and JSON-lines files -> framed events; results -> files
     records                         values -> dicts, for people to read; scores as columns, for verify
+    synthetic                       made-up events of a schema, to try a generation with
 """
 
 from muse_stream.wire.decode import Decoder
@@ -26,10 +27,12 @@ from muse_stream.wire.resolve import column_type
 from muse_stream.wire.result_file import ResultFile
 from muse_stream.wire.schemas import Schema, SchemaDirectory, parse_schema
 from muse_stream.wire.selection import keep, missing
+from muse_stream.wire.synthetic import Demands, made_up
 
 __all__ = [
     "Decoded",
     "Decoder",
+    "Demands",
     "Encoder",
     "EventFile",
     "Fields",
@@ -43,6 +46,7 @@ __all__ = [
     "decode_records",
     "fixed_width",
     "keep",
+    "made_up",
     "missing",
     "nullable",
     "parse_schema",

@@ -1,0 +1,73 @@
+"""Every predictor once, whatever the routes say: what a generation is tried with before it serves.
+
+In: a `Program`, a table of made-up events, and on which tenants' events each predictor is to be tried. Out: what each
+came to. Law: the same steps as in service, each run once; only the routing is another, by tenant alone. A predictor
+that fails changes nothing for the others.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from muse_stream.scoring.execute import collected, run
+from muse_stream.scoring.intents import Router
+from muse_stream.scoring.piecewise import Floats
+from muse_stream.scoring.program import PlannedPredictor, Program
+from muse_stream.scoring.rowsets import RowSets
+from muse_stream.scoring.scored import PredictorScores
+from muse_stream.scoring.steps import Batch, Fault
+from muse_stream.scoring.table import EventTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rehearsed:
+    """One predictor's trial."""
+
+    scores: PredictorScores
+    """All rows it was tried on, those with a fault too."""
+    faults: Mapping[int, Fault]
+    """Row -> why it has no score."""
+
+
+def rehearse(program: Program, table: EventTable, tried: Mapping[str, Collection[str]]) -> tuple[Rehearsed, ...]:
+    """Run predictors (name -> tenants) on the rows of these tenants; names that the program lacks are passed over."""
+    tenants = sorted({tenant for names in tried.values() for tenant in names})
+    numbers = {tenant: number for number, tenant in enumerate(tenants)}
+    router = Router([{"tenant": frozenset({tenant})} for tenant in tenants])
+    planned = {one.name: one for one in (*program.live, *program.shadow) if one.name in tried}
+    selections: dict[frozenset[int], int] = {}
+
+    def selection(wanted: frozenset[int]) -> int:
+        return selections.setdefault(wanted, len(selections))
+
+    wanted_by = {name: frozenset(numbers[tenant] for tenant in tried[name]) for name in planned}
+    of_step: list[frozenset[int]] = [frozenset()] * len(program.steps)
+    for name, one in planned.items():
+        for step in _reached(program, one):
+            of_step[step] |= wanted_by[name]
+    steps = tuple(replace(one, selection=selection(of_step[n])) for n, one in enumerate(program.steps))
+    predictors = [replace(one, selection=selection(wanted_by[name])) for name, one in planned.items()]
+    shares = np.zeros((len(selections), len(tenants) + 1))
+    for chosen, number in selections.items():
+        shares[number, sorted(chosen)] = 1.0
+    row_sets = RowSets(router.route({"tenant": table.tenant}, table.rows), shares, _unsampled)
+    values = run(replace(program, steps=steps), Batch(table, program.tenants), row_sets)
+    asked = ((one, row_sets.of(one.selection)) for one in predictors)
+    return tuple(Rehearsed(*collected(one, rows, values, row_sets)) for one, rows in asked if rows.size)
+
+
+def _reached(program: Program, predictor: PlannedPredictor) -> set[int]:
+    reached: set[int] = set()
+    waiting = [predictor.output, predictor.aggregate]
+    waiting += [number for expert in predictor.experts for number in (expert.raw, expert.corrected)]
+    while waiting:
+        number = waiting.pop()
+        if number not in reached:
+            reached.add(number)
+            waiting.extend(program.steps[number].inputs)
+    return reached
+
+
+def _unsampled() -> Floats:
+    raise AssertionError("nothing is sampled here: every share is 0 or 1")

@@ -22,6 +22,7 @@ PAYLOAD = b"x" * 60
 
 class _Echo:
     number = 1
+    book = None
 
     def __init__(self, topic: str, out: str) -> None:
         self.topology = Topology({topic: frozenset({out})}, {topic: out})
@@ -39,7 +40,7 @@ class _Meter:
     def __init__(self) -> None:
         self.points: list[tuple[float, int]] = []
 
-    def committed(self, events: int, seconds: float) -> None:
+    def committed(self, events: int, *_: object) -> None:
         done = self.points[-1][1] if self.points else 0
         self.points.append((time.monotonic(), done + events))
 

@@ -6,6 +6,7 @@ score, in the order of the batch. Shadow: one audit record for every such row an
 beside it; a shadow predictor's failure is its record's `error`.
 """
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.app.events import Events
+from muse_stream.app.score_counts import GroupNumbers, ScoreGroups
 from muse_stream.scoring.columns import Categorical
 from muse_stream.scoring.scored import PredictorScores
-from muse_stream.stream.records import Outgoing, RawBatch
+from muse_stream.stream.records import Outgoing, RawBatch, gathered
 from muse_stream.wire import Encoder, nullable, record_lists, string_maps
 from muse_stream.wire.selection import take
 
@@ -26,7 +28,8 @@ NO_ERROR = -1
 class LiveColumns:
     """All live answers of a batch as columns over the table's rows that have one."""
 
-    def __init__(self, live: Sequence[PredictorScores]) -> None:
+    def __init__(self, live: Sequence[PredictorScores], groups: Sequence[GroupNumbers] = ()) -> None:
+        """`groups`: what the scores of each count as."""
         order = np.argsort(np.concatenate([one.rows for one in live]), kind="stable") if len(live) > 1 else slice(None)
 
         def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -37,6 +40,7 @@ class LiveColumns:
         self.aggregate = joined([one.aggregate for one in live])
         which = joined([np.full(len(one.rows), code, dtype=np.int32) for code, one in enumerate(live)])
         self.predictor = Categorical(tuple(one.predictor for one in live), which)
+        self.groups = joined(list(groups)) if groups else np.zeros(0, dtype=np.int32)
         self.version = np.array([one.version for one in live], dtype=np.int32)[which]
 
     def at(self, rows: Rows) -> Rows:
@@ -47,9 +51,9 @@ class LiveColumns:
 class Writer:
     """Encodes the answers of one generation for one role."""
 
-    def __init__(self, encoder: Encoder, topics: Mapping[str, str], generation: int) -> None:
+    def __init__(self, encoder: Encoder, topics: Mapping[str, str], generation: int, groups: ScoreGroups) -> None:
         """`topics`: tenant -> output topic."""
-        self._encoder, self._topics, self._generation = encoder, topics, generation
+        self._encoder, self._topics, self._generation, self._groups = encoder, topics, generation, groups
 
     def scores(
         self, batch: RawBatch, events: Events, live: Sequence[PredictorScores], now_ms: int, attempt: int
@@ -57,14 +61,15 @@ class Writer:
         """Return one score record for every live answer."""
         if not any(len(one.rows) for one in live):
             return Outgoing([], [], [])
-        answers = LiveColumns([one for one in live if len(one.rows)])
+        answering = [one for one in live if len(one.rows)]
+        answers = LiveColumns(answering, [self._groups.of(one, events.table.tenant) for one in answering])
         columns = self._source(batch, events, answers.rows, now_ms, attempt) | {
             "predictor": answers.predictor,
             "predictor_version": answers.version,
             "score": answers.score,
             "aggregate": answers.aggregate,
         }
-        return self._outgoing(events, answers.rows, columns)
+        return self._outgoing(events, answers.rows, columns, answers.groups)
 
     def audit(
         self,
@@ -77,17 +82,15 @@ class Writer:
     ) -> Outgoing:
         """Return one audit record for every answer or failure of a shadow predictor."""
         parts = [one for one in shadow if len(one.rows)]
-        everything = Outgoing([], [], [])
         if not parts:
-            return everything
+            return Outgoing([], [], [])
         answers = LiveColumns([one for one in live if len(one.rows)])
+        outgoing = []
         for one in parts:
             columns = self._source(batch, events, one.rows, now_ms, attempt) | _shadow_columns(events, one)
-            outgoing = self._outgoing(events, one.rows, columns | _live_columns(answers, one.rows))
-            everything.rows.extend(outgoing.rows)
-            everything.topics.extend(outgoing.topics)
-            everything.values.extend(outgoing.values)
-        return everything
+            groups = self._groups.of(one, events.table.tenant)
+            outgoing.append(self._outgoing(events, one.rows, columns | _live_columns(answers, one.rows), groups))
+        return gathered(outgoing, [0] * len(outgoing))
 
     def _source(self, batch: RawBatch, events: Events, rows: Rows, now_ms: int, attempt: int) -> dict[str, Any]:
         """Return what every record says of its event; `rows` are rows of the table."""
@@ -105,12 +108,14 @@ class Writer:
             "attempt": attempt,
         }
 
-    def _outgoing(self, events: Events, rows: Rows, columns: dict[str, Any]) -> Outgoing:
+    def _outgoing(self, events: Events, rows: Rows, columns: dict[str, Any], groups: GroupNumbers) -> Outgoing:
         tenant = events.table.tenant
         topics = [self._topics[name or ""] for name in tenant.values]
         codes = tenant.codes[rows].tolist()
         values = self._encoder.encode(columns, len(rows))
-        return Outgoing(events.rows[rows].tolist(), [topics[code] for code in codes], values)
+        return Outgoing(
+            events.rows[rows].tolist(), [topics[code] for code in codes], values, array("i", groups.tobytes())
+        )
 
 
 def _shadow_columns(events: Events, one: PredictorScores) -> dict[str, Any]:

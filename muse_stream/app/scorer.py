@@ -14,6 +14,7 @@ from muse_stream import observe
 from muse_stream.app.answers import Writer
 from muse_stream.app.events import EventReader
 from muse_stream.app.generation import Compiled, compile_generation
+from muse_stream.app.score_counts import ScoreGroups
 from muse_stream.app.warmup import Candidate, warm_up
 from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, Stage
 from muse_stream.models import ModelCache
@@ -45,7 +46,8 @@ class GenerationScorer:
         topics = {name: document.tenant_topics(name) for name in self._reader.tenants}
         outputs = {name: one.scores if role == "live" else one.audit for name, one in topics.items()}
         encoder = Encoder(output_schemas().by_file(OUTPUT_SCHEMA[role]))
-        self._writer = Writer(encoder, outputs, self.number)
+        self.book = ScoreGroups(document, lane, role)
+        self._writer = Writer(encoder, outputs, self.number, self.book)
         self._candidate = Candidate(document, role, compiled.schemas, snapshot, self._reader, self._writer)
         self._dead_letters = {name: one.dlq for name, one in topics.items()}
         self.topology = _topology(document, lane, role)
@@ -72,11 +74,11 @@ class GenerationScorer:
             return Answer(self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt))
         outgoing = self._writer.scores(batch, events, scored.live, self._clock(), attempt)
         of_table = events.table.tenant
-        dead = [DeadLetter(one, self.topology.dead_letters[batch.topics[one.row]]) for one in events.rejected]
+        dead = [self._letter(one, batch.topics[one.row]) for one in events.rejected]
         for one in scored.rejected:
             tenant = of_table.values[of_table.codes[one.row]] or ""
             moved = Rejected(int(events.rows[one.row]), one.reason, one.stage, one.message)
-            dead.append(DeadLetter(moved, self._dead_letters[tenant]))
+            dead.append(DeadLetter(moved, self._dead_letters[tenant], tenant))
         return Answer(outgoing, sorted(dead, key=lambda letter: letter.rejected.row))
 
     def _piecewise(self, batch: RawBatch, attempt: int, error: Exception) -> Answer:
@@ -88,7 +90,11 @@ class GenerationScorer:
         if self._role == "shadow":
             return Answer(Outgoing([], [], []))
         rejected = Rejected(0, Reason.SCORING_ERROR, Stage.SCORE, described(error))
-        return Answer(Outgoing([], [], []), [DeadLetter(rejected, self.topology.dead_letters[batch.topics[0]])])
+        return Answer(Outgoing([], [], []), [self._letter(rejected, batch.topics[0])])
+
+    def _letter(self, rejected: Rejected, event_topic: str) -> DeadLetter:
+        """Return the dead letter of a record whose event topic is all that is known of its tenant."""
+        return DeadLetter(rejected, self.topology.dead_letters[event_topic], self.topology.owner(event_topic))
 
 
 def build_scorer(
@@ -116,13 +122,15 @@ def output_schemas() -> SchemaDirectory:
 def _topology(document: Document, lane: str, role: Role) -> Topology:
     outputs: dict[str, set[str]] = {}
     dead_letters: dict[str, str] = {}
+    tenants: dict[str, tuple[str, ...]] = {}
     for name in document.lanes().get(lane, ()):
         topics = document.tenant_topics(name)
         written = {topics.scores, topics.dlq} if role == "live" else {topics.audit}
         shared = topics.events in outputs
         outputs.setdefault(topics.events, set()).update(written)
+        tenants[topics.events] = (*tenants.get(topics.events, ()), name)
         # on a shared topic nobody can say whose a broken record is
         dead_letters[topics.events] = document.unknown_topic(lane) if shared else topics.dlq
         if shared and role == "live":
             outputs[topics.events].add(document.unknown_topic(lane))
-    return Topology({topic: frozenset(names) for topic, names in outputs.items()}, dead_letters)
+    return Topology({topic: frozenset(names) for topic, names in outputs.items()}, dead_letters, tenants)

@@ -105,7 +105,7 @@ def _work(
     first = next_scorer()
     assert first is not None  # noqa: S101  # the process compiled one before it said "ready"
     waiting: list[Scorer] = [first]
-    meter = WorkerMeter()
+    meter = WorkerMeter(options.role, options.lane, number)
     asked = _Asked()
     signal.signal(signal.SIGTERM, asked.to_stop)  # before the clients open: that may take seconds
     signal.signal(LEAVE, asked.to_leave)

@@ -7,6 +7,6 @@ they need (`Log`, `Metrics`), and `app.py` hands them what stands here.
 
 from muse_stream.observe.health import HealthServer
 from muse_stream.observe.logs import configure, logger
-from muse_stream.observe.metrics import Metrics
+from muse_stream.observe.metrics import Family, Metrics
 
-__all__ = ["HealthServer", "Metrics", "configure", "logger"]
+__all__ = ["Family", "HealthServer", "Metrics", "configure", "logger"]

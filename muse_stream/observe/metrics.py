@@ -7,9 +7,10 @@ its labels those of the first call. A metric reported wrongly is a bug that must
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version as installed
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +24,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, that nobody reads
 
@@ -31,6 +34,44 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 """Bucket bounds that show a 30 ms promise and a 5 s transaction timeout."""
 M = TypeVar("M", Counter, Gauge, Histogram)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric as it stands: all its series at once."""
+
+    kind: Literal["counter", "gauge"]
+    name: str
+    labels: tuple[str, ...]
+    series: Sequence[tuple[tuple[str, ...], float]]
+    """Values of the labels, in their order, and the number."""
+
+
+class _Source(Collector):
+    """Gives prometheus_client what a source of families says."""
+
+    def __init__(self, source: Callable[[], Iterable[Family]], describe: Mapping[str, str], wrong: set[str]) -> None:
+        self._source, self._describe, self._wrong = source, describe, wrong
+
+    def describe(self) -> list[Metric]:
+        """Say nothing before it is asked: registering would otherwise call the source."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the families of this moment."""
+        try:
+            families = list(self._source())
+        except Exception as error:  # noqa: BLE001  # a page without them is better than none
+            if "families" not in self._wrong:
+                self._wrong.add("families")
+                LOG.warning("metrics cannot be shown: %r", error)
+            return
+        for family in families:
+            kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+            made = kind(family.name, self._describe.get(family.name, family.name), labels=family.labels)
+            for values, number in family.series:
+                made.add_metric(values, number)
+            yield made
 
 
 class Metrics:
@@ -69,6 +110,13 @@ class Metrics:
     def observe(self, name: str, value: float, /, **labels: str) -> None:
         """Add one observation to a histogram; in seconds unless `buckets` says otherwise."""
         self._report(name, lambda: self._one(Histogram, name, labels).observe(value))
+
+    def show(self, source: Callable[[], Iterable[Family]]) -> None:
+        """Show families whose series come and go, as `source` gives them at the moment somebody asks.
+
+        It is called in the thread of whoever asks. What it raises is logged once; the other metrics are shown.
+        """
+        self._registry.register(_Source(source, self._describe, self._wrong))
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

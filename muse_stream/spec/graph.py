@@ -187,6 +187,16 @@ class PredictorGraph:
         """Return the quantile maps by node name."""
         return {name: node for name, node in self.nodes.items() if isinstance(node, MapNode)}
 
+    def promise(self) -> str | None:
+        """Return the reference whose distribution the score has; None where none is promised.
+
+        That is the reference of a quantile map at the output, or with nothing but clips after it.
+        """
+        node = self.nodes.get(self.output)
+        while isinstance(node, ClipNode):
+            node = self.nodes.get(node.input)
+        return node.reference if isinstance(node, MapNode) else None
+
     def pre_map_node(self) -> str:
         """Return the node whose value is the pre-mapping aggregate.
 

@@ -14,15 +14,16 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import TopicPartition
 
 from muse_stream.errors import Abortable, Fatal, StreamError
+from muse_stream.stream.backlog import Stamps
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.failpoints import Failpoint
-from muse_stream.stream.records import TopicPartitionKey
+from muse_stream.stream.records import Tally, TopicPartitionKey
 from muse_stream.stream.transaction import TransactionalProducer
 
 BUDGET_S = 4.5
@@ -47,6 +48,10 @@ class Pending:
     """The group as it was when the batch was polled; the broker compares it (R2)."""
     attempt: int
     events: int
+    stamps: Stamps = field(default_factory=dict)
+    """Partition -> offset and timestamp of its first record, timestamp of its last."""
+    tally: Tally | None = None
+    """What is counted once it is committed; None before it is scored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ is refused too, its topic waits, and nobody else: it costs the others neither a 
 
 from muse_stream.errors import Reason, StreamError
 from muse_stream.stream.committer import Pending
-from muse_stream.stream.records import Answer, Outgoing, RawBatch, TopicPartitionKey, Topology, given_up
+from muse_stream.stream.records import Answer, RawBatch, TopicPartitionKey, Topology, given_up
 
 TOPIC_FAULTS = frozenset(
     {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_AUTHORIZATION_FAILED", "_NOENT"}
@@ -86,6 +86,5 @@ class Corner:
         rows = {row for row, place in enumerate(places) if place in self._condemned}
         out = answer.outgoing
         kept = [i for i, row in enumerate(out.rows) if row not in rows]
-        outgoing = Outgoing([out.rows[i] for i in kept], [out.topics[i] for i in kept], [out.values[i] for i in kept])
         letters = given_up(batch, sorted(rows), topology, Reason.OVERSIZE, "Kafka refused this record's answer")
-        return Answer(outgoing, [letter for letter in answer.dead if letter.rejected.row not in rows] + letters)
+        return Answer(out.taken(kept), [letter for letter in answer.dead if letter.rejected.row not in rows] + letters)

@@ -17,6 +17,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from muse_stream.errors import Fatal
+from muse_stream.stream.backlog import Position
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.log import Log
 from muse_stream.stream.records import TopicPartitionKey
@@ -40,7 +41,8 @@ class Intake:
     def __init__(self, consumer: Consumer, offsets: StartingOffsets, settle: Callable[[bool], None], log: Log) -> None:
         self._consumer, self._offsets, self._settle, self._log = consumer, offsets, settle, log
         self._floor: dict[TopicPartitionKey, int] = {}
-        self._handed: dict[TopicPartitionKey, int] = {}
+        self._answered: dict[TopicPartitionKey, int | None] = {}
+        """Assigned partition -> its committed offset; None before the first commit."""
         self._blocked: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
         self._dropped: frozenset[str] = frozenset()
@@ -81,13 +83,14 @@ class Intake:
             messages.append(following)
         return self._after_rebalance(self._checked(messages, metadata))
 
-    def handed(self, following: dict[TopicPartitionKey, int]) -> None:
-        """Note that records below these offsets are with the committing thread."""
-        self._handed.update(following)
-
     def committed(self, following: dict[TopicPartitionKey, int]) -> None:
         """Note that these offsets are committed: nothing here ever goes below them again."""
         self._floor.update(following)
+        self._answered.update({place: offset for place, offset in following.items() if place in self._answered})
+
+    def answered(self, following: dict[TopicPartitionKey, int]) -> bool:
+        """Whether a batch that ends at these offsets is committed, as the last look at the committed offsets told."""
+        return any((self._answered.get(place) or 0) >= offset for place, offset in following.items())
 
     def rewind(self) -> None:
         """Go back to the committed offsets on every assigned partition; nothing may be in flight."""
@@ -125,15 +128,14 @@ class Intake:
         self._consumer.close()
         self._offsets.close()
 
-    def lag(self) -> int:
-        """Return records known to wait in assigned partitions, from cached watermarks; no request is sent."""
-        total = 0
+    def positions(self) -> dict[TopicPartitionKey, Position]:
+        """Return where the assigned partitions stand, by cached watermarks; no request is sent."""
+        found = {}
         for partition in self._consumer.assignment():
             low, high = self._consumer.get_watermark_offsets(partition, cached=True)
-            key = (partition.topic, partition.partition)
-            if high > 0:
-                total += max(0, high - self._handed.get(key, max(low, 0)))
-        return total
+            place = (partition.topic, partition.partition)
+            found[place] = Position(self._answered.get(place), low, high)
+        return found
 
     def _checked(self, messages: list[Message], metadata: Any) -> Collected | None:
         sound = [message for message in messages if message.error() is None]
@@ -187,7 +189,7 @@ class Intake:
         for partition in partitions:
             # others may go on from here, and an operator may set offsets back: the floor holds while we own it
             self._floor.pop((partition.topic, partition.partition), None)
-            self._handed.pop((partition.topic, partition.partition), None)
+            self._answered.pop((partition.topic, partition.partition), None)
         self._consumer.incremental_unassign(partitions)
 
     def _assign(self, partitions: list[TopicPartition]) -> None:
@@ -197,8 +199,7 @@ class Intake:
             floor = self._floor.get(key)
             if floor is not None and start.offset < floor:
                 raise Fatal(f"{key} would start at {start.offset}, below the committed {floor}")
-            if start.offset >= 0:
-                self._handed[key] = start.offset
+            self._answered[key] = start.offset if start.offset >= 0 else None
         self._consumer.incremental_assign(starts)
         # a partition comes back as it went: paused, though its topic may have been freed in the meantime
         unread = self._blocked | self._dropped

@@ -4,15 +4,30 @@ In: counts and seconds. Out: nothing.
 Law: the room counts what happened; the composition root decides under which names it is shown.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
+
+from muse_stream.stream.backlog import Waiting
+from muse_stream.stream.records import Scorer, Tally
 
 
 class Meter(Protocol):
     """What the worker tells whoever measures it."""
 
-    def scored(self, events: int, answers: int, seconds: float) -> None: ...  # noqa: D102
-    def dead_letter(self, reason: str) -> None: ...  # noqa: D102
-    def committed(self, events: int, seconds: float) -> None: ...  # noqa: D102
-    def aborted(self, code: str) -> None: ...  # noqa: D102
-    def lag(self, records: int) -> None: ...  # noqa: D102
-    def generation(self, number: int) -> None: ...  # noqa: D102
+    def serving(self, scorer: Scorer) -> None:
+        """Another generation answers now."""
+
+    def scored(self, events: int, seconds: float) -> None:
+        """A batch was decoded, scored and encoded; whether it counts is decided later."""
+
+    def committed(self, events: int, tally: Tally | None, seconds: float | None) -> None:
+        """A batch is committed; `seconds` from its first flush on, None where its fate was only found out later."""
+
+    def aborted(self, code: str) -> None:
+        """A transaction was given up, for Kafka's reason."""
+
+    def waiting(self, waiting: Mapping[str, Waiting]) -> None:
+        """What waits by event topic, as far as this worker has its partitions."""
+
+    def paused(self, event_topics: frozenset[str]) -> None:
+        """These event topics are not read, or only on trial."""

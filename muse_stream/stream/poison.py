@@ -92,11 +92,9 @@ class InHand:
 
 def offsets(batch: RawBatch) -> tuple[dict[TopicPartitionKey, int], dict[TopicPartitionKey, int]]:
     """Return each partition's first offset in a batch, and the offset after its last."""
-    places = list(zip(batch.topics, batch.partitions, strict=True))
-    # the last entry of a partition wins in a dict: its highest offset forwards, its lowest backwards
-    last = dict(zip(places, batch.offsets, strict=True))
-    first = dict(zip(reversed(places), reversed(batch.offsets), strict=True))
-    return first, {place: offset + 1 for place, offset in last.items()}
+    first, last = batch.edges()
+    following = {place: batch.offsets[row] + 1 for place, row in last.items()}
+    return {place: batch.offsets[row] for place, row in first.items()}, following
 
 
 @dataclass(frozen=True, slots=True)

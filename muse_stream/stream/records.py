@@ -6,15 +6,19 @@ Law: parallel lists, one entry a record, in the order Kafka gave them; a row num
 knows no vendor, so a test or `muse-stream replay` makes a batch from plain lists.
 """
 
+from array import array
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from muse_stream.errors import Reason, Rejected, Stage
 
 Role = Literal["live", "shadow"]
 Header = tuple[str, bytes | str | None]
 TopicPartitionKey = tuple[str, int]
+Groups: TypeAlias = "array[int]"
+"""32-bit numbers, one a record. Not a numpy array: this room starts without numpy, but numpy reads and writes these."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +37,14 @@ class RawBatch:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def edges(self) -> tuple[dict[TopicPartitionKey, int], dict[TopicPartitionKey, int]]:
+        """Return the first and the last row of each partition; its offsets ascend."""
+        places = list(zip(self.topics, self.partitions, strict=True))
+        # the last entry of a partition wins in a dict: its last row forwards, its first backwards
+        last = dict(zip(places, range(len(places)), strict=True))
+        first = dict(zip(reversed(places), reversed(range(len(places))), strict=True))
+        return first, last
 
     def part(self, start: int, stop: int) -> "RawBatch":
         """Return the records `[start, stop)`."""
@@ -54,6 +66,25 @@ class Outgoing:
     rows: list[int]
     topics: list[str]
     values: list[bytes]
+    groups: Groups = field(default_factory=lambda: array("i"))
+    """What each record counts as once it is committed: numbers that the scorer alone can read; empty: not counted."""
+
+    def taken(self, places: list[int]) -> "Outgoing":
+        """Return some of the records."""
+        groups = array("i", [self.groups[i] for i in places] if self.groups else [])
+        return Outgoing(
+            [self.rows[i] for i in places], [self.topics[i] for i in places], [self.values[i] for i in places], groups
+        )
+
+
+def gathered(parts: Sequence[Outgoing], starts: Sequence[int]) -> Outgoing:
+    """Return records as one list; the rows of part `i` are counted from `starts[i]`."""
+    return Outgoing(
+        [row + start for part, start in zip(parts, starts, strict=True) for row in part.rows],
+        [topic for part in parts for topic in part.topics],
+        [value for part in parts for value in part.values],
+        array("i", b"".join(part.groups.tobytes() for part in parts)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +93,8 @@ class DeadLetter:
 
     rejected: Rejected
     topic: str
+    tenant: str | None = None
+    """Whose record it was; None where nobody can say."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,15 +107,29 @@ class Answer:
 
 def joined(answers: Sequence[Answer], starts: Sequence[int]) -> Answer:
     """Return the answers of consecutive parts of a batch as one; part `i` begins at row `starts[i]`."""
-    outgoing, dead = Outgoing([], [], []), []
-    for answer, start in zip(answers, starts, strict=True):
-        outgoing.rows.extend(row + start for row in answer.outgoing.rows)
-        outgoing.topics.extend(answer.outgoing.topics)
-        outgoing.values.extend(answer.outgoing.values)
-        for letter in answer.dead:
-            moved = replace(letter.rejected, row=letter.rejected.row + start)
-            dead.append(DeadLetter(moved, letter.topic))
-    return Answer(outgoing, dead)
+    dead = [
+        replace(letter, rejected=replace(letter.rejected, row=letter.rejected.row + start))
+        for answer, start in zip(answers, starts, strict=True)
+        for letter in answer.dead
+    ]
+    return Answer(gathered([answer.outgoing for answer in answers], starts), dead)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tally:
+    """What a batch adds to the counters once it is committed."""
+
+    groups: Groups
+    book: object
+    """What the groups mean: the scorer's."""
+    letters: Mapping[tuple[str | None, str], int]
+    """(Tenant, reason) -> dead letters."""
+
+    @classmethod
+    def of(cls, answer: Answer, book: object) -> "Tally":
+        """Count what is about to be published."""
+        letters = Counter((letter.tenant, str(letter.rejected.reason)) for letter in answer.dead)
+        return cls(answer.outgoing.groups, book, letters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +140,13 @@ class Topology:
     """Event topic -> every topic an answer or dead letter of its records may go to."""
     dead_letters: Mapping[str, str]
     """Event topic -> where a record goes that the worker itself has to give up (its tenant may be unknown)."""
+    tenants: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    """Event topic -> the tenants whose events it holds; a change of names alone changes no topic."""
+
+    def owner(self, event_topic: str) -> str | None:
+        """Return the tenant of a topic that only one uses."""
+        tenants = self.tenants.get(event_topic, ())
+        return tenants[0] if len(tenants) == 1 else None
 
 
 def given_up(
@@ -104,7 +158,8 @@ def given_up(
         topic = topology.dead_letters.get(batch.topics[row])
         if topic is not None and topic in topology.outputs[batch.topics[row]]:
             stage = Stage.SCORE if reason is Reason.PROCESS_DIED else Stage.PUBLISH
-            letters.append(DeadLetter(Rejected(row, reason, stage, message), topic))
+            owner = topology.owner(batch.topics[row])
+            letters.append(DeadLetter(Rejected(row, reason, stage, message), topic, owner))
     return letters
 
 
@@ -130,6 +185,10 @@ class Scorer(Protocol):
     @property
     def limits(self) -> Limits:
         """What a batch may hold under this generation; a worker asks whenever the generation changes."""
+
+    @property
+    def book(self) -> object:
+        """What the group numbers of its records mean; goes with them to whoever counts."""
 
     def score(self, batch: RawBatch, attempt: int) -> Answer:
         """Score a batch; `attempt` is written into every record, so that a torn transaction can be seen."""

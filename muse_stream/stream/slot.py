@@ -9,8 +9,11 @@ its predecessor left open.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from confluent_kafka import Consumer
+
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
+from muse_stream.stream.backlog import Backlog
 from muse_stream.stream.committer import Committed, Committer
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.failpoints import Failpoint
@@ -19,6 +22,7 @@ from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
 from muse_stream.stream.poison import Guard
 from muse_stream.stream.records import Role, Scorer
+from muse_stream.stream.standing import READER, StandingPartitions
 from muse_stream.stream.starting import StartingOffsets
 from muse_stream.stream.transaction import open_producer
 from muse_stream.stream.worker import Worker
@@ -82,4 +86,8 @@ def open_worker(
             lambda half: open_producer(settings, name.transactional_id(half), Deadline(OPEN_S)), failpoint, landed
         )
 
-    return Worker(name.instance, intake, committer, next_scorer, meter, log, guard, failpoint)
+    def reader() -> Consumer:
+        return client.consumer(settings, **{"group.id": name.group, **READER})
+
+    backlog = Backlog(StandingPartitions(reader, log))
+    return Worker(name.instance, intake, committer, next_scorer, meter, log, guard, backlog, failpoint)

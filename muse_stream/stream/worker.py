@@ -15,8 +15,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
+from muse_stream.stream.accounts import Accounts
+from muse_stream.stream.backlog import Backlog
 from muse_stream.stream.committer import Committed, Committer, Pending
 from muse_stream.stream.corner import TOPIC_FAULTS, Corner
 from muse_stream.stream.deadline import Deadline
@@ -26,15 +29,14 @@ from muse_stream.stream.intake import Collected, Intake
 from muse_stream.stream.linger import AdaptiveLinger
 from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
-from muse_stream.stream.poison import Guard, offsets
+from muse_stream.stream.poison import Guard
 from muse_stream.stream.publish import publish
-from muse_stream.stream.records import RawBatch, Scorer
+from muse_stream.stream.records import RawBatch, Scorer, Tally
 from muse_stream.stream.unpack import raw_batch
 
 DRAIN_S = 8.0
 SETTLE_S = 6.0
 REOPEN_S = 30.0
-MEASURE_S = 1.0
 REFUSED_RETRY_S = 30.0
 """A record whose dead letter is refused too: every retry aborts a batch of all tenants."""
 HELD_RETRY_S = 60.0
@@ -56,6 +58,7 @@ class Worker:
         meter: Meter,
         log: Log,
         guard: Guard,
+        backlog: Backlog,
         failpoint: Failpoint = nothing,
     ) -> None:
         self.name = name
@@ -77,8 +80,8 @@ class Worker:
         self._gate = TopicGate(lambda: self._committer.partition_counts(5.0), log)
         for topic in guard.held:
             self._gate.complain(topic, "worker processes died of many of its records; tried again later", HELD_RETRY_S)
+        self._accounts = Accounts(meter, backlog, self._gate)
         self._landed: deque[Committed] = deque()
-        self._next_measure = 0.0
         self._moved = False
         """Whether partitions came or went: an event topic may have more of them than were counted."""
 
@@ -89,13 +92,14 @@ class Worker:
     def run(self, *, leave: Callable[[], bool] = lambda: False) -> None:
         """Work until `stop`, then commit what is in flight; leave the group at once if `leave()` says so."""
         self._review(at_once=True)
-        self._meter.generation(self._scorer.number)
+        self._meter.serving(self._scorer)
         self.ready = True
         while not self._stopping.is_set():
             self._swap()
             self._review()
             self._account()
-            self._measure()
+            self._accounts.settle(self._intake)
+            self._accounts.measure(self._intake)
             try:
                 self._turn()
             except (Abortable, Retriable) as error:
@@ -113,6 +117,7 @@ class Worker:
         self.busy_since = time.monotonic()
         batch = raw_batch(collected.messages)
         pending = self._pending(collected, batch)
+        self._accounts.took(pending)
         self._failpoint("after-poll")
         try:
             self._answer(batch, pending)
@@ -128,9 +133,7 @@ class Worker:
         first, following = pending.first, pending.following
         answer = self._guard.score(scorer, batch, first, following, pending.attempt, self._progress)
         answer = self._corner.condemn(batch, answer, scorer.topology)
-        self._meter.scored(len(batch), len(answer.outgoing.rows), time.monotonic() - began)
-        for letter in answer.dead:
-            self._meter.dead_letter(letter.rejected.reason)
+        self._meter.scored(len(batch), time.monotonic() - began)
         producer = self._committer.begin()
         publish(
             producer,
@@ -142,15 +145,25 @@ class Worker:
             worker=self.name,
         )
         self._failpoint("after-produce")
-        self._committer.submit(pending)
-        self._intake.handed(pending.following)
+        self._committer.submit(self._accounts.submitted(replace(pending, tally=Tally.of(answer, scorer.book))))
 
     def _progress(self) -> None:
         self.busy_since = time.monotonic()
 
     def _pending(self, collected: Collected, batch: RawBatch) -> Pending:
-        first, following = offsets(batch)
-        return Pending(first, following, collected.metadata, next(self._attempts), len(batch))
+        first, last = batch.edges()
+        offsets, messages = batch.offsets, collected.messages
+        return Pending(
+            {place: offsets[row] for place, row in first.items()},
+            {place: offsets[row] + 1 for place, row in last.items()},
+            collected.metadata,
+            next(self._attempts),
+            len(batch),
+            {
+                place: (offsets[row], messages[row].timestamp()[1], messages[last[place]].timestamp()[1])
+                for place, row in first.items()
+            },
+        )
 
     def _on_committed(self, committed: Committed) -> None:
         self._landed.append(committed)  # from the committing thread; a deque may be filled and emptied by two
@@ -161,14 +174,9 @@ class Worker:
             committed = self._landed.popleft()
             self._intake.committed(committed.pending.following)
             self._linger.observe(committed.cost_s)
-            self._meter.committed(committed.pending.events, committed.cost_s)
             self._corner.landed(committed.pending)
+            self._accounts.committed(committed)
             self._log.debug("committed", attempt=committed.pending.attempt, events=committed.pending.events)
-
-    def _measure(self) -> None:
-        if time.monotonic() >= self._next_measure:
-            self._next_measure = time.monotonic() + MEASURE_S
-            self._meter.lag(self._intake.lag())
 
     def _settle(self, lost: bool) -> None:
         """Leave nothing in flight (inside a rebalance callback, and before a rewind)."""
@@ -190,7 +198,7 @@ class Worker:
         self._block()
 
     def _replace_committer(self, code: str) -> None:
-        self._meter.aborted(code)
+        self._accounts.given_up(code)
         self._committer.close()
         deadline = Deadline(REOPEN_S)
         while True:
@@ -221,7 +229,7 @@ class Worker:
             return
         before, self._scorer = self._scorer, scorer
         self._log.info("generation", number=scorer.number, before=before.number)
-        self._meter.generation(scorer.number)
+        self._meter.serving(scorer)
         self._linger.floor(scorer.limits.linger_s)
         self._corner.limit(scorer.limits.batch_events)
         if scorer.topology != before.topology:
@@ -252,6 +260,7 @@ class Worker:
             self._intake.leave()
         self._intake.close()
         self._committer.close()
+        self._accounts.close()
 
 
 def _wanted(scorer: Scorer | None) -> Scorer:

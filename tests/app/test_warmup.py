@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from muse_stream.app import GenerationScorer, scorer
+from muse_stream.app import scorer
 from muse_stream.app.events import EventReader, Events
-from muse_stream.app.scorer import build_scorer, output_schemas
+from muse_stream.app.scorer import GenerationScorer, build_scorer, output_schemas
 from muse_stream.control import DirectoryStore, Watcher
 from muse_stream.errors import ConfigError
 from muse_stream.operations.checking import check
@@ -267,7 +267,9 @@ def test_a_swap_refuses_it_and_the_old_one_goes_on(
         made.warm()
         return made
 
-    with Watcher(store, compiled, 0.02, running=1) as watcher:
+    first = compiled(store.open(1))
+    with Watcher(store, compiled, 0.02, first=(1, first)) as watcher:
+        assert watcher.take() is first
         publish(model_cannot_take_the_inputs(bank, monkeypatch), store.path)
         eventually(lambda: "predictors.raises" in watcher.problem, 30)
         assert watcher.take() is None

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from muse_stream.observe import Metrics
+from muse_stream.observe import Family, Metrics
 
 
 def test_counter_gauge_and_histogram_by_the_method_that_is_called() -> None:
@@ -56,3 +56,31 @@ def test_first_report_from_many_threads_is_one_metric() -> None:
     for thread in threads:
         thread.join()
     assert 'muse_events_total{tenant="acme"} 400.0' in metrics.text().decode()
+
+
+def test_families_are_shown_as_they_are_when_somebody_asks() -> None:
+    """Their series come and go; a counter gets its suffix, and the help of its name."""
+    metrics = Metrics(describe={"muse_scores": "Scores given"})
+    series = {("acme", "a"): 3.0}
+    metrics.show(lambda: [Family("counter", "muse_scores", ("tenant", "predictor"), list(series.items()))])
+    metrics.show(lambda: [Family("gauge", "muse_paused", ("tenant",), [(("acme",), 1.0)])])
+    text = metrics.text().decode()
+    assert "# HELP muse_scores_total Scores given" in text
+    assert 'muse_scores_total{predictor="a",tenant="acme"} 3.0' in text
+    assert 'muse_paused{tenant="acme"} 1.0' in text
+    series.clear()
+    assert "acme" not in metrics.text().decode().replace('muse_paused{tenant="acme"}', "")
+
+
+def test_families_that_raise_are_said_once_and_the_others_shown(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics()
+    metrics.gauge("muse_generation", 3)
+
+    def broken() -> list[Family]:
+        raise RuntimeError("no")
+
+    metrics.show(broken)
+    with caplog.at_level(logging.WARNING, logger="muse_stream.metrics"):
+        texts = [metrics.text().decode() for _ in range(2)]
+    assert all("muse_generation 3.0" in text for text in texts)
+    assert len(caplog.records) == 1

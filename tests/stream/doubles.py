@@ -10,12 +10,13 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from muse_stream.errors import Reason, Rejected, Stage
-from muse_stream.stream.records import Answer, DeadLetter, Limits, Outgoing, RawBatch, Topology
+from muse_stream.stream.backlog import Waiting
+from muse_stream.stream.records import Answer, DeadLetter, Limits, Outgoing, RawBatch, Scorer, Tally, Topology
 
 
 @dataclass
@@ -63,25 +64,30 @@ class CountingMeter:
         self.generations: list[int] = []
         self.lags: list[int] = []
         self.batches: list[int] = []
+        self.waits: Mapping[str, Waiting] = {}
+        self.paused_topics: frozenset[str] = frozenset()
 
-    def scored(self, events: int, answers: int, seconds: float) -> None:
+    def serving(self, scorer: Scorer) -> None:
+        self.generations.append(scorer.number)
+
+    def scored(self, events: int, seconds: float) -> None:
         self.events += events
         self.batches.append(events)
 
-    def dead_letter(self, reason: str) -> None:
-        self.letters[reason] += 1
-
-    def committed(self, events: int, seconds: float) -> None:
+    def committed(self, events: int, tally: Tally | None, seconds: float | None) -> None:
         self.committed_events += events
+        for (_tenant, reason), count in tally.letters.items() if tally else ():
+            self.letters[reason] += count
 
     def aborted(self, code: str) -> None:
         self.aborts.append(code)
 
-    def lag(self, records: int) -> None:
-        self.lags.append(records)
+    def waiting(self, waiting: Mapping[str, Waiting]) -> None:
+        self.waits = waiting
+        self.lags.append(sum(one.events for one in waiting.values()))
 
-    def generation(self, number: int) -> None:
-        self.generations.append(number)
+    def paused(self, event_topics: frozenset[str]) -> None:
+        self.paused_topics = event_topics
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,9 @@ class Echo:
         self.topology = Topology(
             {event: frozenset({route.scores, route.dlq}) for event, route in routes.items()},
             {event: route.dlq for event, route in routes.items()},
+            {event: (event,) for event in routes},
         )
+        self.book = None
         self.attempts: list[int] = []
 
     def score(self, batch: RawBatch, attempt: int) -> Answer:

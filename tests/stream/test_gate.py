@@ -147,3 +147,41 @@ def test_never_seen_means_nothing_may_be_read(gate: TopicGate, cluster: Cluster,
     clock.now += RETRY_S
     assert gate.review(TOPOLOGY)
     assert gate.blocked == frozenset()
+
+
+def test_a_topic_on_trial_is_paused_still_until_it_has_proved_well(gate: TopicGate, clock: Clock, log: ListLog) -> None:
+    """It is read again every few seconds only to fail: who watches must not see it well in between."""
+    gate.review(TOPOLOGY)
+    gate.complain("events.b", "no permission")
+    for _ in range(3):
+        gate.review(TOPOLOGY)
+        assert gate.blocked == gate.paused == {"events.b"}
+        clock.now += RETRY_S + 0.1
+        gate.review(TOPOLOGY)
+        assert gate.blocked == frozenset()
+        assert gate.trial == gate.paused == {"events.b"}
+        gate.complain("events.b", "no permission")
+    assert log.said("tenant-paused") == [{"topic": "events.b", "why": "no permission"}], "said once"
+    assert log.said("tenant-resumed") == []
+    clock.now += RETRY_S + 0.1
+    gate.review(TOPOLOGY)
+    gate.proved(["events.a", "events.b"])
+    assert (gate.trial, gate.paused) == (frozenset(), frozenset())
+    assert log.said("tenant-resumed") == [{"topic": "events.b"}]
+    gate.complain("events.b", "no permission")
+    assert len(log.said("tenant-paused")) == 2, "and again when it begins anew"
+
+
+def test_another_reason_is_said(gate: TopicGate, log: ListLog) -> None:
+    gate.complain("events.b", "no permission")
+    gate.complain("events.b", "offset lost")
+    assert [facts["why"] for facts in log.said("tenant-paused")] == ["no permission", "offset lost"]
+
+
+def test_a_topic_that_is_served_no_more_is_on_no_trial(gate: TopicGate, clock: Clock) -> None:
+    gate.review(TOPOLOGY)
+    gate.complain("events.b", "no permission")
+    gate.review(TOPOLOGY)
+    clock.now += RETRY_S + 0.1
+    gate.review(Topology({"events.a": frozenset({"scores.a"})}, {"events.a": "dlq"}))
+    assert gate.paused == frozenset()

@@ -37,6 +37,7 @@ def test_a_transaction_that_fails_at_any_step_is_done_again_or_was_done(
         assert found.to_end().answers() == expected(events, 600, 2)
         assert found.disorder() == []
         assert len(ours.meter.aborts) == 3
+        await_true(lambda: ours.meter.committed_events == 600, "each is counted once, whatever its commit's answer")
 
 
 def fails_at(step: str, times: set[int]) -> Callable[[str], None]:

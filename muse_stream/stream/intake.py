@@ -64,8 +64,11 @@ class Intake:
             sorted(wanted), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
-    def collect(self, most: int, linger_s: float) -> Collected | None:
-        """Return up to `most` messages: all that are there and what comes within `linger_s`; None without any."""
+    def collect(self, most: int, linger_s: float, hurry: Callable[[], bool] = lambda: False) -> Collected | None:
+        """Return up to `most` messages: all that are there and what comes within `linger_s`; None without any.
+
+        `hurry()` ends the waiting, and so does a rebalance: a linger may be seconds long.
+        """
         # poll, then consume what is there: `consume(n, t)` would wait the full t for n messages
         first = self._consumer.poll(IDLE_POLL_S)
         if first is None:
@@ -75,12 +78,11 @@ class Intake:
         deadline = Deadline(linger_s)
         while len(messages) < most:
             messages += self._consumer.consume(most - len(messages), 0)
-            if len(messages) >= most or deadline.over:
+            if len(messages) >= most or deadline.over or self._rebalanced or hurry():
                 break
-            following = self._consumer.poll(deadline.left_s)
-            if following is None:
-                break
-            messages.append(following)
+            following = self._consumer.poll(min(deadline.left_s, IDLE_POLL_S))
+            if following is not None:
+                messages.append(following)
         return self._after_rebalance(self._checked(messages, metadata))
 
     def committed(self, following: dict[TopicPartitionKey, int]) -> None:

@@ -111,7 +111,7 @@ class Worker:
 
     def _turn(self) -> None:
         self._committer.raise_failure()
-        collected = self._intake.collect(self._corner.most, self._linger.seconds)
+        collected = self._intake.collect(self._corner.most, self._linger.seconds, self._stopping.is_set)
         if collected is None:
             return
         self.busy_since = time.monotonic()

@@ -1,6 +1,7 @@
 """The intake: whose group a batch belongs to (R2), where partitions start, and what a paused or lost one does."""
 
 import struct
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -339,3 +340,23 @@ def test_r2_the_broker_refuses_offsets_of_an_older_group(
             producer.send_offsets(offsets, late, Deadline(5))
     producer.discard()
     assert group.settled, "the intake had asked for it to be settled before the partition went"
+
+
+def test_a_long_linger_ends_when_the_worker_is_to_stop() -> None:
+    """A document may ask for 10 s, and that is all the time a supervisor gives."""
+    stop = threading.Event()
+
+    def told_to(_consumer: ScriptedConsumer) -> None:
+        stop.set()
+
+    intake, _consumer, _settled = scripted(Record(0), None, Record(1), told_to, Record(2))
+    collected = intake.collect(10, 60.0, stop.is_set)
+    assert collected is not None
+    assert len(collected.messages) == 2
+
+
+def test_a_long_linger_ends_with_a_rebalance() -> None:
+    intake, consumer, settled = scripted(Record(0), moves_on)
+    consumer.assigned = [TopicPartition("t", 0)]
+    assert intake.collect(10, 60.0) is None
+    assert settled == [False]

@@ -45,10 +45,11 @@ class RunOptions:
     lane: str = "main"
     host: str = field(default_factory=socket.gethostname)
     """Names this run's slots within their group; must be stable across restarts and unique among machines."""
-    settings: KafkaSettings = field(default_factory=KafkaSettings)
+    settings: KafkaSettings = field(default_factory=KafkaSettings.from_environment)
     log_level: str = "INFO"
     health_port: int | None = None
     """Slot n answers /live, /ready and /metrics on this port plus n."""
+    health_host: str = "0.0.0.0"  # noqa: S104  # probes come from outside the pod
     stall_s: float = mortality.STALL_S
     longest_backoff_s: float = LONGEST_BACKOFF_S
 
@@ -175,6 +176,10 @@ def _health(options: RunOptions, number: int, worker: Worker, meter: WorkerMeter
             return f"one batch has been in hand for more than {mortality.UNREADY_S:g} s"
         return worker.ready or "not started yet, or draining"
 
-    server = observe.HealthServer(options.health_port + number, lambda: True, ready, meter.text)
+    port = options.health_port + number
+    try:
+        server = observe.HealthServer(port, lambda: True, ready, meter.text, host=options.health_host)
+    except (OSError, OverflowError) as error:
+        raise MuseError(f"health pages: cannot listen on {options.health_host}, port {port}: {error}") from None
     server.start()
     return server

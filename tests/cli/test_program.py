@@ -20,6 +20,7 @@ from muse_stream.operations.sources import check_lane
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 COMMANDS = [
+    "broker",
     "check",
     "demo",
     "generations",
@@ -33,7 +34,19 @@ COMMANDS = [
     "topics",
     "verify",
 ]
-TABLES = ["check", "demo", "generations", "produce", "publish", "replay", "rollback", "tail", "topics", "verify"]
+TABLES = [
+    "broker",
+    "check",
+    "demo",
+    "generations",
+    "produce",
+    "publish",
+    "replay",
+    "rollback",
+    "tail",
+    "topics",
+    "verify",
+]
 
 
 def test_help_shows_every_command_with_one_sentence_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +137,7 @@ def test_errors_are_one_line_unless_debugged(
 
 
 def test_unreachable_kafka_is_code_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP", "localhost:1")
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", "localhost:1")
     monkeypatch.setattr("muse_stream.stream.client.reach.__defaults__", (0.3,))
     for command in (["verify", str(EXAMPLE)], ["topics", str(EXAMPLE)], ["tail", str(EXAMPLE), "acme"]):
         assert main(command) == 3
@@ -134,10 +147,10 @@ def test_unreachable_kafka_is_code_3(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_wrong_environment_and_unknown_tenant_are_refusals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP", "no-port")
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", "no-port")
     assert main(["verify", str(EXAMPLE)]) == 2
-    assert "MUSE_KAFKA_BOOTSTRAP" in capsys.readouterr().err
-    monkeypatch.delenv("MUSE_KAFKA_BOOTSTRAP")
+    assert "MUSE_KAFKA_BOOTSTRAP_SERVERS" in capsys.readouterr().err
+    monkeypatch.delenv("MUSE_KAFKA_BOOTSTRAP_SERVERS")
     assert main(["tail", str(EXAMPLE), "nobody"]) == 2
     assert "there is: acme, globex" in capsys.readouterr().err
 

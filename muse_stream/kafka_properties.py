@@ -55,7 +55,7 @@ REFUSED: Mapping[str, str] = {
 
 _LOGIN = "use sasl.username and sasl.password (PLAIN, SCRAM), sasl.oauthbearer.* or sasl.kerberos.*"
 _OIDC = "use sasl.oauthbearer.method=oidc with client.id, client.secret and token.endpoint.url"
-_CA = "use ssl.ca.location with the certificates as PEM: `openssl pkcs12 -in truststore.p12 -nokeys -out ca.pem`"
+_CA = "use ssl.ca.location with its certificates as PEM: `keytool -list -rfc -keystore truststore.jks > ca.pem`"
 _PKCS12 = "ssl.keystore.location takes PKCS#12 only: `keytool -importkeystore ... -deststoretype PKCS12`"
 _AVRO = "leave it out: records are Avro, and muse-stream reads and writes them itself"
 
@@ -87,6 +87,8 @@ JAVA: Mapping[str, str] = {
     "reconnect.backoff.jitter": "use reconnect.backoff.ms and reconnect.backoff.max.ms",
 }
 """Properties of Java clients that librdkafka does not have, and what it has in their place."""
+
+_EMPTY = {"ssl.endpoint.identification.algorithm": "what is empty for Java is `none` here"}
 
 _NAME = re.compile(r"[a-z][a-z0-9._]{0,63}")
 """What may be repeated in a message: a line of a private key is no name."""
@@ -139,11 +141,11 @@ def _wrong(given: Property, before: Sequence[Property]) -> Iterator[Problem]:
     if name in REFUSED:
         yield given.problem(f"may not be set: {REFUSED[name]}", "leave it out")
     elif name in JAVA:
-        yield given.problem("is a property of Java clients, and librdkafka has none of this name", JAVA[name])
+        yield given.problem("is a property of Java clients that librdkafka does not have", JAVA[name])
     elif name not in NAMES:
         yield given.problem("librdkafka has no such property", _nearest(name))
     elif not value:
-        yield given.problem("has no value", "leave the line out, or give one")
+        yield given.problem("has no value", _EMPTY.get(name, "leave the line out, or give one"))
     elif twice:
         yield given.problem(f"was given before, as {twice[0].name} in line {twice[0].line}", "keep one of them")
     elif _FILES.fullmatch(name) and value != "probe" and not Path(value).exists():

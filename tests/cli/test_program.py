@@ -251,6 +251,22 @@ def test_run_refuses_what_workers_would_crash_on_for_ever(tmp_path: Path, capsys
     assert "lanes: main, small" in err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--health-port", "9100", "--health-host", "192.0.2.1"], "cannot listen on '192.0.2.1': cannot assign"),
+        (["--health-port", "9100", "--health-host", "nowhere.invalid"], "cannot listen on 'nowhere.invalid': "),
+        (["--health-port", "65535", "--workers", "3"], "worker 2 would be on port 65537"),
+        (["--health-port", "0"], "--health-port"),
+    ],
+)
+def test_health_pages_that_no_worker_could_serve_are_wrong_usage(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--role", "live", "--store", str(tmp_path), *options]) == 2
+    assert said in " ".join(capsys.readouterr().err.replace("│", "").split())
+
+
 def test_a_lane_is_not_judged_by_a_generation_that_cannot_be_opened(tmp_path: Path) -> None:
     """Workers go on with the last good generation then."""
     assert main(["publish", str(EXAMPLE), str(tmp_path)]) == 0

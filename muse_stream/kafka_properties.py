@@ -6,6 +6,7 @@ does not know is never passed on. No value is ever part of a message: any of the
 that is no property at all.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,13 @@ JAVA: Mapping[str, str] = {
 
 _EMPTY = {"ssl.endpoint.identification.algorithm": "what is empty for Java is `none` here"}
 
+CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Red Hat, Fedora
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # macOS, BSD
+)
+
 _NAME = re.compile(r"[a-z][a-z0-9._]{0,63}")
 """What may be repeated in a message: a line of a private key is no name."""
 _FILES = re.compile(r".*\.(location|file|keytab)")
@@ -164,6 +172,16 @@ def url_problem(url: str) -> str:
     if not sound:
         return "is no URL: https://host/path"
     return "no user stands in it: that is the client id and the client secret" if "@" in parts.netloc else ""
+
+
+def machine_certificates() -> str | None:
+    """Return the file with the certificates that this machine trusts, as the variable SSL_CERT_FILE or its system says.
+
+    The wheels of librdkafka look for it where Red Hat keeps it, and refuse every HTTPS endpoint elsewhere; a folder, or
+    `probe`, does not help them.
+    """
+    found = [path for path in (os.environ.get("SSL_CERT_FILE", ""), *CERTIFICATES) if Path(path).is_file()]
+    return found[0] if found else None
 
 
 def _nearest(name: str) -> str:

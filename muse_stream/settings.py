@@ -162,9 +162,8 @@ class KafkaSettings(BaseModel):
         found |= {"sasl.password": self.password(), "sasl.oauthbearer.client.secret": self.client_secret()}
         if self.sasl_oauthbearer_token_endpoint_url is not None:
             found["sasl.oauthbearer.method"] = "oidc"
-            if all(line.name != "https.ca.pem" for line in self.properties):
-                # the wheels look for certificates where Red Hat keeps them, unless they are told to look everywhere
-                found["https.ca.location"] = "probe"
+            if all(line.name != "https.ca.pem" for line in self.properties):  # one excludes the other
+                found["https.ca.location"] = kafka_properties.machine_certificates()
         return {
             name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             for name, value in found.items()

@@ -11,6 +11,7 @@ import hmac
 import json
 import os
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -31,14 +32,21 @@ def part(data: bytes) -> str:
 
 
 class TokenEndpoint:
-    """`POST /token` with client credentials gives a signed token for `lifetime_s`; `asked` has what clients asked."""
+    """`POST /token` with client credentials gives a signed token for `lifetime_s`; `asked` has what clients asked.
 
-    def __init__(self, clients: Mapping[str, str], lifetime_s: int = 300) -> None:
-        self.clients, self.lifetime_s = clients, lifetime_s
-        self.key = secrets.token_bytes(32)
+    With a certificate (and its key beside it) it is an HTTPS endpoint of `localhost`.
+    """
+
+    def __init__(self, clients: Mapping[str, str], key: bytes, certificate: Path | None = None) -> None:
+        self.clients, self.key, self.lifetime_s = clients, key, 300
         self.asked: list[dict[str, str]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/token"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{port}/token" if certificate is None else f"https://localhost:{port}/token"
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
 
     def close(self) -> None:
@@ -94,7 +102,7 @@ class OAuth:
     def __init__(self, folder: Path, clients: Mapping[str, str]) -> None:
         self.folder = folder
         self.secrets = {"admin": f"hush-{secrets.token_hex(12)}", **clients}
-        self.endpoint = TokenEndpoint(self.secrets)
+        self.endpoint = TokenEndpoint(self.secrets, secrets.token_bytes(32))
         keys = folder / "jwks.json"
         keys.write_text(self.endpoint.jwks(), encoding="utf-8")
         module = "org.apache.kafka.common.security.oauthbearer"

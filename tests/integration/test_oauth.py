@@ -4,20 +4,21 @@ One broker and one token endpoint serve the whole module.
 """
 
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
+from muse_stream import kafka_properties
 from muse_stream.demo.kafka_jars import missing_tools
 from muse_stream.errors import ConfigError
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
-from tests.integration.oauth import ROOT, OAuth
+from tests.integration.oauth import ROOT, OAuth, TokenEndpoint
 
 pytestmark = [
     pytest.mark.broker,
@@ -162,8 +163,42 @@ def test_oauthbearer_without_a_way_to_a_token_is_refused(monkeypatch: pytest.Mon
         KafkaSettings.from_environment()
 
 
-def test_an_https_endpoint_is_checked_against_the_machine_s_certificates() -> None:
-    """The wheels look where Red Hat keeps them unless told otherwise: on Debian no HTTPS endpoint would do."""
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate with")
+def test_an_https_endpoint_must_be_one_that_is_trusted(kafka_by_token: OAuth, tmp_path: Path) -> None:
+    """By a certificate of the machine's (SSL_CERT_FILE) or of the properties file; not by one of its own."""
+    ca = certificate(tmp_path / "ca.pem")
+    endpoint = TokenEndpoint(kafka_by_token.secrets, kafka_by_token.endpoint.key, ca)
+    try:
+        given = variables(kafka_by_token, tmp_path)
+        given["MUSE_KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL"] = endpoint.url
+        stranger = run(
+            given | {"SSL_CERT_FILE": str(certificate(tmp_path / "other.pem"))}, "topics", CONFIG, "--dry-run"
+        )
+        assert stranger.returncode == 3, stranger.stderr
+        assert "self-signed certificate" in stranger.stderr
+        trusted = run(given | {"SSL_CERT_FILE": str(ca)}, "topics", CONFIG, "--dry-run")
+        file = tmp_path / "kafka.properties"
+        file.write_text(f"https.ca.location={ca}\n", encoding="utf-8")
+        named = run(given | {"MUSE_KAFKA_PROPERTIES_FILE": str(file)}, "topics", CONFIG, "--dry-run")
+        assert "Kafka cannot be reached" not in trusted.stderr + named.stderr
+        assert {trusted.returncode, named.returncode} <= {0, 1}, trusted.stderr + named.stderr
+        assert len(endpoint.asked) >= 2
+    finally:
+        endpoint.close()
+
+
+def certificate(path: Path) -> Path:
+    """Make a certificate of `localhost` that is its own authority, and its key beside it."""
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(path.with_suffix(".key")), "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+def test_certificates_are_looked_for_where_systems_keep_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheels know one place. What nobody has is left to them."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setattr(kafka_properties, "CERTIFICATES", (str(tmp_path / "none"), str(tmp_path), __file__))
     settings = KafkaSettings(
         security_protocol="SASL_SSL",
         sasl_mechanism="OAUTHBEARER",
@@ -171,6 +206,6 @@ def test_an_https_endpoint_is_checked_against_the_machine_s_certificates() -> No
         sasl_oauthbearer_client_id="muse-service",
         sasl_oauthbearer_client_secret=SecretStr("x"),
     )
-    assert client.connection(settings)["https.ca.location"] == "probe"
-    assert client.connection(settings)["sasl.oauthbearer.method"] == "oidc"
-    AdminClient({**client.connection(settings), "log_level": 0})
+    assert client.connection(settings)["https.ca.location"] == __file__
+    monkeypatch.setattr(kafka_properties, "CERTIFICATES", ())
+    assert "https.ca.location" not in client.connection(settings)

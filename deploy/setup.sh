@@ -38,8 +38,8 @@ fi
 # LightGBM's wheel uses the system's OpenMP, which a bare Debian lacks
 "$VENV/bin/python" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || need "libgomp" libgomp1
 
-# The broker: anything of MUSE_KAFKA_BOOTSTRAP, a Docker engine, or java and mvn will do
-if [ -z "${MUSE_KAFKA_BOOTSTRAP:-}" ] && ! docker info >/dev/null 2>&1; then
+# The broker: anything of MUSE_KAFKA_BOOTSTRAP_SERVERS, a Docker engine, or java and mvn will do
+if [ -z "${MUSE_KAFKA_BOOTSTRAP_SERVERS:-}" ] && ! docker info >/dev/null 2>&1; then
     if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
         need "a JDK with Maven (or a Docker engine)" openjdk-17-jdk-headless maven
     fi

@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from muse_stream import environment
 from muse_stream.demo.broker import broker
+from muse_stream.errors import MuseError
 from perf import drain, latency, stages, takeover
 from perf.drain import Figures
 
@@ -37,6 +39,7 @@ def main() -> int:
     for name in asked.scenario:
         if name not in SCENARIOS:
             parser.error(f"no scenario '{name}'; there are {', '.join(SCENARIOS)}")
+    environment.check()
     for name in asked.scenario:
         with broker(say=lambda line: print(line, file=sys.stderr)) as kafka, tempfile.TemporaryDirectory() as folder:
             figures = SCENARIOS[name](kafka.bootstrap, Path(folder))
@@ -50,4 +53,8 @@ def _lines(name: str, figures: Figures) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        sys.exit(main())
+    except MuseError as refused:
+        print(refused, file=sys.stderr)
+        sys.exit(refused.exit_code)

@@ -60,7 +60,7 @@ def rate(bootstrap: str, topic: str, partitions: int, count: int) -> float:
     meter: Any = _Meter()
     scorers: list[Scorer] = [_Echo(topic, out)]
     worker = open_worker(
-        KafkaSettings(bootstrap=bootstrap),
+        KafkaSettings.from_environment().model_copy(update={"bootstrap": bootstrap}),
         SlotName("live", out, "perf", 0),
         lambda: scorers.pop() if scorers else None,
         meter=meter,

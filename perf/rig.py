@@ -66,7 +66,7 @@ def worker(bootstrap: str, store: Path, log: Path, *, workers: int = 1, spare: b
     command += ["--workers", str(workers), "--name", "perf", "--spare" if spare else "--no-spare"]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, stdout=out, stderr=out, env=os.environ | {"MUSE_KAFKA_BOOTSTRAP": bootstrap}
+            command, stdout=out, stderr=out, env=os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap}
         )
         try:
             yield process.pid

@@ -39,7 +39,7 @@ class Run:
     def __init__(self, bootstrap: str, store: Path, folder: Path, name: str) -> None:
         self._command = [str(Path(sys.executable).parent / "muse-stream"), "run", "--role", "live"]
         self._command += ["--store", str(store), "--name", name]
-        self._environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP": bootstrap}
+        self._environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap}
         self._folder, self._name, self._starts = folder, name, 0
         self.start()
 

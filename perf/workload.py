@@ -5,7 +5,6 @@ the demo's generator. Out: a configuration folder and framed events. Law: seeded
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
-from muse_stream import Reference, load
+from muse_stream import Reference, environment, load
 from muse_stream.demo.generator import FEATURES, feature_table, generate
 from muse_stream.demo.training import train_experts
 from muse_stream.scoring.quantile_map import FittedMap
@@ -53,7 +52,7 @@ class Data:
 
 def read_data() -> Data:
     """Return the Handbook's transactions, or the generator's when they are not there."""
-    path = Path(os.environ.get("MUSE_PERF_EVENTS", HANDBOOK))
+    path = Path(environment.read("MUSE_PERF_EVENTS") or HANDBOOK)
     if path.exists():
         table = pq.read_table(path, columns=[*HANDBOOK_FEATURES, "TX_FRAUD"])
         columns = {name: table[name].to_numpy().astype(np.float64) for name in HANDBOOK_FEATURES}

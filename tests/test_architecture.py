@@ -29,8 +29,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("models",),
     "prometheus_client": ("observe",),
     "pyarrow": ("wire", "demo"),
-    "pydantic": ("spec", "settings.py", "observe/masking.py"),
-    "pydantic_settings": ("settings.py",),
+    "pydantic": ("spec", "settings.py", "kafka_properties.py", "observe/masking.py"),
     "pydantic_core": ("spec", "settings.py"),
     "pyruhvro": ("wire",),
     "requests": ("demo/container_kafka.py",),
@@ -51,23 +50,23 @@ AT_MOST_FUNCTION_LINES = 45
 LOADS: dict[str, set[str]] = {
     "muse_stream": set(),
     "muse_stream.errors": set(),
-    "muse_stream.settings": {"pydantic", "pydantic_core", "pydantic_settings"},
+    "muse_stream.environment": set(),
+    "muse_stream.settings": {"pydantic", "pydantic_core"},
     "muse_stream.spec": {"pydantic", "pydantic_core", "ruamel"},
     # what workers are forked from: scipy, onnx (but for its messages), rich and typer would cost every start a second
     "muse_stream.app.run": {
         "pydantic",
         "pydantic_core",
-        "pydantic_settings",
         "ruamel",
         "prometheus_client",
         "structlog",
     },
     "muse_stream.app.serve": {
         *("confluent_kafka", "fastavro", "google", "onnx", "onnxruntime", "prometheus_client", "pyarrow", "pydantic"),
-        *("pydantic_core", "pydantic_settings", "pyruhvro", "ruamel", "structlog"),
+        *("pydantic_core", "pyruhvro", "ruamel", "structlog"),
     },
     "muse_stream.scoring": {"pydantic", "pydantic_core", "ruamel"},
-    "muse_stream.stream": {"pydantic", "pydantic_core", "pydantic_settings", "ruamel", "confluent_kafka"},
+    "muse_stream.stream": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka"},
     "muse_stream.control": {"pydantic", "pydantic_core", "ruamel"},
 }
 

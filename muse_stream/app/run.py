@@ -34,10 +34,11 @@ class RunOptions:
     lane: str = "main"
     host: str = field(default_factory=socket.gethostname)
     """Names this run's slots within their group; must be stable across restarts and unique among machines."""
-    settings: KafkaSettings = field(default_factory=KafkaSettings)
+    settings: KafkaSettings = field(default_factory=KafkaSettings.from_environment)
     log_level: str = "INFO"
     health_port: int | None = None
     """Slot n answers /live, /ready and /metrics on this port plus n."""
+    health_host: str = "0.0.0.0"  # noqa: S104  # probes come from outside the pod
     stall_s: float = mortality.STALL_S
     longest_backoff_s: float = LONGEST_BACKOFF_S
 

@@ -162,6 +162,10 @@ def _health(options: RunOptions, number: int, worker: Worker, meter: WorkerMeter
             return f"one batch has been in hand for more than {mortality.UNREADY_S:g} s"
         return worker.ready or "not started yet, or draining"
 
-    server = observe.HealthServer(options.health_port + number, lambda: True, ready, meter.text)
+    port = options.health_port + number
+    try:
+        server = observe.HealthServer(port, lambda: True, ready, meter.text, host=options.health_host)
+    except (OSError, OverflowError) as error:
+        raise MuseError(f"health pages: cannot listen on {options.health_host}, port {port}: {error}") from None
     server.start()
     return server

@@ -24,6 +24,20 @@ class Role(StrEnum):
     SHADOW = "shadow"
 
 
+HealthPort = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=65535,
+        envvar="MUSE_HEALTH_PORT",
+        help="Worker n answers /live, /ready and /metrics on this port + n.",
+    ),
+]
+HealthHost = Annotated[
+    str, typer.Option(envvar="MUSE_HEALTH_HOST", help="Address of these pages; :: is every address, IPv6 as well.")
+]
+
+
 def register(program: typer.Typer) -> None:
     """Add the commands of this group."""
     program.command()(run)
@@ -36,9 +50,8 @@ def run(
     config: Annotated[Path | None, typer.Option(help="Configuration to serve as it is now, without a store.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=512, help="Worker processes.")] = 1,
     lane: Annotated[str, typer.Option(help="Lane of tenants to serve.")] = "main",
-    health_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Worker n answers /live, /ready and /metrics on this port + n.")
-    ] = None,
+    health_port: HealthPort = None,
+    health_host: HealthHost = "0.0.0.0",  # noqa: S104  # probes and Prometheus come from outside the pod
     name: Annotated[
         str | None,
         typer.Option(help="Names this run's slots: unique among machines, stable over restarts. Default: host name."),
@@ -56,10 +69,13 @@ def run(
     muse-stream run --role live --store /var/lib/muse/store --workers 4
     muse-stream run --role shadow --store /var/lib/muse/store
     muse-stream run --role live --config muse.yaml --lane small --health-port 9100
+    muse-stream run --role live --store store --health-port 9100 --health-host 127.0.0.1
     ```
     """
     if (store is None) == (config is None):
         raise typer.BadParameter("give one of --store and --config", param_hint="'--store' / '--config'")
+    if health_port is not None:
+        _check_health(health_host, health_port, workers)
     from muse_stream.app.run import RunOptions, prepare, reaching  # noqa: PLC0415 - loads most vendors
     from muse_stream.app.run import run as serve  # noqa: PLC0415
     from muse_stream.operations.sources import check_lane  # noqa: PLC0415
@@ -78,8 +94,25 @@ def run(
             settings=settings,
             log_level=session.log_level,
             health_port=health_port,
+            health_host=health_host,
         )
         raise typer.Exit(serve(options, workers, spare=spare))
+
+
+def _check_health(host: str, port: int, workers: int) -> None:
+    """Refuse what every worker would fail on, again and again."""
+    if port + workers - 1 > 65535:
+        raise typer.BadParameter(
+            f"worker {workers - 1} would be on port {port + workers - 1}, and the last port is 65535",
+            param_hint="--health-port",
+        )
+    from muse_stream.observe.health import check_host  # noqa: PLC0415
+
+    try:
+        check_host(host)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise typer.BadParameter(f"cannot listen on '{host}': {why}", param_hint="--health-host") from None
 
 
 @contextmanager

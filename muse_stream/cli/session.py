@@ -23,7 +23,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 class Session:
     """Options and settings of one call."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, asks_for_help: bool = False) -> None:
+        self.asks_for_help = asks_for_help
+        """Help is shown whatever the environment holds: it may be what somebody needs to set it right."""
         self.debug = False
         self.log_level = "info"
 

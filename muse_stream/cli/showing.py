@@ -28,7 +28,7 @@ def demo(
 ) -> None:
     """Show on a real Kafka what MUSE is for: a retrained model is promoted and no tenant's alert rate moves.
 
-    Starts a broker if MUSE_KAFKA_BOOTSTRAP names none, streams card transactions of several tenants, lets a
+    Starts a broker if MUSE_KAFKA_BOOTSTRAP_SERVERS names none, streams card transactions of several tenants, lets a
     retrained model shadow the one in service, promotes it in mid-stream, compares alert rates, and verifies that
     every event was answered exactly once. Ends by itself.
 

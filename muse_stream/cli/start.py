@@ -6,25 +6,34 @@ it was; Ctrl-C ends every command cleanly with 130.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from muse_stream.cli import configuring, proving, releasing, serving, showing, streaming
+from muse_stream import environment
+from muse_stream.cli import broker, configuring, proving, releasing, serving, showing, streaming
 from muse_stream.cli.screen import complain, console, note
 from muse_stream.cli.session import Session
 from muse_stream.errors import ConfigError, MuseError, Retriable
 
 FAILED, REFUSED, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
-HELP = """Score multi-tenant event streams on Kafka, exactly once, with models that change and thresholds that do not.
+
+def _listed(variables: Mapping[str, str]) -> str:
+    return "\n".join(f"- {name}: {meaning}" for name, meaning in variables.items())
+
+
+HELP = f"""Score multi-tenant event streams on Kafka, exactly once, with models that change and thresholds that do not.
 
 Wherever a command takes a CONFIG, it is a configuration file, or the folder of a generation store, which means its
-current generation. Kafka is reached as the environment says: MUSE_KAFKA_BOOTSTRAP (default localhost:9092),
-MUSE_KAFKA_SECURITY_PROTOCOL, MUSE_KAFKA_SASL_MECHANISM, MUSE_KAFKA_SASL_USERNAME, MUSE_KAFKA_SASL_PASSWORD (or
-..._PASSWORD_FILE), MUSE_KAFKA_SSL_CA_LOCATION, MUSE_KAFKA_SSL_CERTIFICATE_LOCATION, MUSE_KAFKA_SSL_KEY_LOCATION.
+current generation. `muse-stream broker` starts a Kafka to try things out on.
+
+Environment; any other variable that begins with MUSE_ is refused:
+
+{_listed(environment.CONNECTION)}
+{_listed(environment.PROCESS)}
 
 Exit codes:
 
@@ -32,7 +41,7 @@ Exit codes:
 - 1 something was found, or something failed
 - 2 wrong usage, or a configuration was refused
 - 3 Kafka cannot be reached
-- 130 interrupted; but `run` that drained after Ctrl-C has done what it was asked to: 0
+- 130 interrupted; but `run` that drained after Ctrl-C, and `broker`, have done what they were asked to: 0
 """
 
 program = typer.Typer(
@@ -43,7 +52,7 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (configuring, releasing, streaming, serving, proving, showing):
+for group in (configuring, releasing, streaming, serving, proving, showing, broker):
     group.register(program)
 
 
@@ -66,15 +75,18 @@ def options(
 ) -> None:
     """Take the options that stand before a command."""
     session: Session = context.obj
+    if not session.asks_for_help:
+        environment.check()
     session.debug, session.log_level = debug, log_level
     session.start_log()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    session = Session()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    session = Session(asks_for_help=not {"-h", "--help"}.isdisjoint(words))
     try:
-        program(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="muse-stream", obj=session)
+        program(args=words, prog_name="muse-stream", obj=session)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
     except KeyboardInterrupt:

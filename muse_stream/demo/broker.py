@@ -1,7 +1,8 @@
 """A real Kafka broker for the demo and the tests: the ladder.
 
 In: the environment. Out: `with broker() as kafka:` a broker whose `bootstrap` answers, from the first rung that holds:
-  1. MUSE_KAFKA_BOOTSTRAP, somebody's own cluster: used, never stopped;
+  1. MUSE_KAFKA_BOOTSTRAP_SERVERS (or bootstrap.servers of the properties file), somebody's own cluster: used, never
+     stopped;
   2. a container of MUSE_KAFKA_IMAGE (default: apache/kafka of the pinned version), when a Docker engine answers
      and has the image or can pull it;
   3. Kafka's own jars on the local JVM.
@@ -10,21 +11,24 @@ command ends, a broker that was started here is stopped and its ports and folder
 (an exception out of one can meet a lock that is then never released) but by a process that waits for our end.
 """
 
-import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from muse_stream import environment
 from muse_stream.demo.container_kafka import ContainerKafka, unavailable
 from muse_stream.demo.kafka_jars import missing_tools, version
 from muse_stream.demo.local_kafka import LocalKafka
-from muse_stream.errors import MuseError
+from muse_stream.errors import MuseError, Retriable
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client, probe
 
 PROJECT = Path(__file__).resolve().parents[2]
+ADDRESS = "MUSE_KAFKA_BOOTSTRAP_SERVERS"
+ANSWERS_WITHIN_S = 10.0
 
 Say = Callable[[str], object]
 
@@ -34,6 +38,9 @@ class Broker(Protocol):
 
     bootstrap: str
     rung: str
+
+    def running(self) -> bool:
+        """Whether it has not ended by itself; a broker that is not ours is taken to run."""
 
     def kill(self) -> None:
         """End it at once, keeping its data."""
@@ -53,12 +60,14 @@ class NoBroker(MuseError):
 
 
 class Cluster:
-    """Somebody's own cluster, named by MUSE_KAFKA_BOOTSTRAP."""
+    """Somebody's own cluster, named by a variable or a properties file."""
 
-    rung = "MUSE_KAFKA_BOOTSTRAP"
+    def __init__(self, bootstrap: str, rung: str = ADDRESS) -> None:
+        self.bootstrap, self.rung = bootstrap, rung
 
-    def __init__(self, bootstrap: str) -> None:
-        self.bootstrap = bootstrap
+    def running(self) -> bool:
+        """Whether it is there is its owner's business."""
+        return True
 
     def kill(self) -> None:
         """Refused: it is not ours."""
@@ -68,15 +77,17 @@ class Cluster:
 
 
 @contextmanager
-def broker(say: Say = print) -> Iterator[Broker]:
+def broker(say: Say = print, *, port: int = 0) -> Iterator[Broker]:
     """A broker that answers, from the highest rung that holds; stopped at the end if it was started here.
 
-    `say` gets one line per decision. Raises NoBroker, in a few lines with what to install, when no rung holds.
+    `say` gets one line per decision. `port` is the one that a broker started here listens on, 0 any that is free.
+    Raises NoBroker, in a few lines with what to install, when no rung holds; ConfigError for the environment.
     """
-    if bootstrap := os.environ.get("MUSE_KAFKA_BOOTSTRAP", "").strip():
-        yield _own_cluster(bootstrap, say)
+    settings = KafkaSettings.from_environment()
+    if own := _own_cluster(settings, say):
+        yield own
         return
-    ours = _choose(say)
+    ours = _choose(settings, say, port)
     try:
         ours.start()
         say(f"kafka: {ours.rung}, {ours.bootstrap}")
@@ -88,47 +99,70 @@ def broker(say: Say = print) -> Iterator[Broker]:
 def prepare(say: Say = print) -> None:
     """Fetch what the ladder will need (the image, or the jars), so that no test pays for it, and say which rung it is.
 
-    Raises NoBroker, in a few lines with what to install, when no rung holds.
+    Raises as `broker` does.
     """
-    if bootstrap := os.environ.get("MUSE_KAFKA_BOOTSTRAP", "").strip():
-        _own_cluster(bootstrap, say)
-        return
-    chosen = _choose(say)
-    say(f"kafka: the broker will be a {chosen.rung}")
+    settings = KafkaSettings.from_environment()
+    if not _own_cluster(settings, say):
+        say(f"kafka: the broker will be a {_choose(settings, say).rung}")
 
 
-def _choose(say: Say) -> LocalKafka | ContainerKafka:
+def _choose(settings: KafkaSettings, say: Say, port: int = 0) -> LocalKafka | ContainerKafka:
     """The broker of the highest rung that holds, not yet started; its image or jars are here."""
+    if settings.security_protocol != "PLAINTEXT":
+        raise NoBroker(
+            f"the security protocol is set to {settings.security_protocol}, and a broker started here knows PLAINTEXT "
+            f"only: unset it, or name your own cluster by {ADDRESS}"
+        )
     _check_checkout()
-    image = os.environ.get("MUSE_KAFKA_IMAGE") or f"apache/kafka:{version(PROJECT)}"
+    _check_port(port)
+    image = environment.read("MUSE_KAFKA_IMAGE") or f"apache/kafka:{version(PROJECT)}"
     if not (no_container := unavailable(image, say)):
-        return ContainerKafka(PROJECT, image)
+        return ContainerKafka(PROJECT, image, port)
     say(f"kafka: no container: {no_container}")
     if no_java := missing_tools():
         raise NoBroker(
             "no Kafka for demo and tests; one of these will do:\n"
-            "  MUSE_KAFKA_BOOTSTRAP=host:port  your own cluster (not set)\n"
+            f"  {ADDRESS}=host:port  your own cluster (not set)\n"
             f"  a Docker engine with {image}  ({no_container})\n"
             f"  a JDK with Maven  ({no_java})"
         )
-    return LocalKafka(PROJECT, say)
+    return LocalKafka(PROJECT, say, port=port)
 
 
-def _own_cluster(bootstrap: str, say: Say) -> Broker:
-    secured = client.connection(KafkaSettings.from_environment())
-    if not probe.answers(bootstrap, 10.0, secured):
-        raise NoBroker(f"MUSE_KAFKA_BOOTSTRAP={bootstrap}: no Kafka broker answers there within 10 s")
-    say(f"kafka: {Cluster.rung}, {bootstrap}")
-    return Cluster(bootstrap)
+def _own_cluster(settings: KafkaSettings, say: Say) -> Broker | None:
+    """Somebody's own cluster, if one is named and answers."""
+    if "bootstrap" not in settings.model_fields_set:
+        return None
+    named = ADDRESS if environment.read(ADDRESS) else f"bootstrap.servers of {settings.properties_file}"
+    try:
+        client.reach(settings, ANSWERS_WITHIN_S if probe.listens(settings.bootstrap, ANSWERS_WITHIN_S) else 0.1)
+    except Retriable as away:
+        why = str(away).partition(f"{settings.bootstrap}: ")[2]
+        told = f"{named}={settings.bootstrap}: no Kafka broker answers there within {ANSWERS_WITHIN_S:.0f} s ({why})"
+        raise NoBroker(f"{told}; unset it to have a broker started here") from None
+    say(f"kafka: {named}, {settings.bootstrap}")
+    return Cluster(settings.bootstrap, named)
 
 
 def _check_checkout() -> None:
     if not (PROJECT / "deploy/kafka/pom.xml").exists():
-        raise NoBroker("deploy/kafka is not beside the package: run from a clone, or set MUSE_KAFKA_BOOTSTRAP")
+        raise NoBroker(f"deploy/kafka is not beside the package: run from a clone, or set {ADDRESS}")
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probing:
+        # as Kafka itself does: connections of a broker that has just ended do not count
+        probing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probing.bind(("127.0.0.1", port))
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise NoBroker(f"a broker cannot listen on 127.0.0.1:{port}: {why}; choose another port") from None
 
 
 if __name__ == "__main__":
     try:
         prepare()
     except MuseError as refused:
-        sys.exit(str(refused))
+        print(refused, file=sys.stderr)
+        sys.exit(refused.exit_code)

@@ -54,13 +54,17 @@ _STATUS = f"cd {_HOME}; [ -f up ] || [ -f pid ]"
 
 
 class ContainerKafka:
-    """One broker in a container; `bootstrap` answers from `start()` to `close()`, but for faults asked for."""
+    """One broker in a container; `bootstrap` answers from `start()` to `close()`, but for faults asked for.
+
+    The engine publishes it on `port`, 0 for any that is free.
+    """
 
     rung = "container"
 
-    def __init__(self, project: Path, image: str) -> None:
+    def __init__(self, project: Path, image: str, port: int = 0) -> None:
         self._properties = Template((project / "deploy/kafka/server.properties").read_text())
-        self._container = DockerContainer(image).with_exposed_ports(_PORT).with_env("KAFKA_HEAP_OPTS", _HEAP)
+        self._container = DockerContainer(image).with_bind_ports(_PORT, port or None)
+        self._container.with_env("KAFKA_HEAP_OPTS", _HEAP)
         self._container.with_kwargs(entrypoint=["sh", "-c", _KEEP])
         self._reaper: subprocess.Popen[bytes] | None = None
         self.bootstrap = ""
@@ -85,6 +89,10 @@ class ContainerKafka:
         self._shell(_FORMAT, PROPERTIES=properties)
         self.restart()
 
+    def running(self) -> bool:
+        """Whether the broker's process lives, or is about to be started."""
+        return self._run(_STATUS)[0] == 0
+
     def kill(self) -> None:
         """End the broker as a power cut would (SIGKILL); its data stay for `restart()`."""
         self.resume()
@@ -107,7 +115,7 @@ class ContainerKafka:
         self._shell(_START)
         deadline = time.monotonic() + READY_WITHIN_S
         while not probe.answers(self.bootstrap, 1.0):
-            alive = self._run(_STATUS)[0] == 0
+            alive = self.running()
             if not alive or time.monotonic() > deadline:
                 state = "did not answer in time" if alive else "ended at once"
                 raise MuseError(f"the Kafka broker in the container {state}; the end of its log:\n{self._log_end()}")

@@ -78,7 +78,7 @@ def _start(open_files: ExitStack, store: Path, lane: str, role: str, count: int,
     log = logs / f"{role}.log"
     stream = open_files.enter_context(log.open("wb"))
     arguments = ["run", "--role", role, "--store", str(store), "--lane", lane, "--workers", str(count), "--no-spare"]
-    environment = {**os.environ, "MUSE_KAFKA_BOOTSTRAP": bootstrap}
+    environment = {**os.environ, "MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap}
     # a session of its own: Ctrl-C at the terminal reaches the demo, which drains them, and not them as well
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(os.getpid()), *arguments],

@@ -2,9 +2,12 @@
 
 In: two questions and the metrics' text, asked when a page is fetched. Out: HTTP 200 or 503 with one line that says why.
 Law: live means "restarting would not help"; ready means "send work". A question that raises is a no. It listens on
-127.0.0.1 unless told otherwise, answers in daemon threads, and never holds up the end of the process.
+127.0.0.1 unless told otherwise (`muse-stream run` tells it), answers in daemon threads, and never holds up the end of
+the process.
 """
 
+import socket
+import socketserver
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +24,8 @@ READ_TIMEOUT_S = 5.0  # a client that opens a connection and says nothing gives 
 class HealthServer:
     """Serve the pages on `host:port` (0 takes a free port) from `start` or `with` until `stop`.
 
-    Raises OSError from the constructor when the port is taken.
+    `host` is an address or a name, IPv4 or IPv6; `::` is every address of both. Raises OSError from the constructor
+    when the port is taken, or the address is not this machine's.
     """
 
     def __init__(
@@ -38,7 +42,7 @@ class HealthServer:
             "/ready": lambda: _verdict(ready),
             "/metrics": lambda: (200, CONTENT_TYPE, metrics()),
         }
-        self._server = _Server((host, port), _handler(self._pages))
+        self._server = _Server(host, port, _handler(self._pages))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)
 
     @property
@@ -67,9 +71,26 @@ class HealthServer:
         self.stop()
 
 
+def check_host(host: str) -> None:
+    """Raise OSError when nothing can listen on this address."""
+    _Server(host, 0, BaseHTTPRequestHandler).server_close()
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # `localhost` is both 127.0.0.1 and ::1: probes say the first
+        self.address_family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        super().__init__(address, handler)  # type: ignore[arg-type]  # the stubs know IPv4's pair only
+
+    def server_bind(self) -> None:
+        """Bind, and nothing more: HTTPServer asks the DNS for this machine's name, which may take seconds."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        socketserver.TCPServer.server_bind(self)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A prober that hangs up is not worth a traceback on stderr."""

@@ -1,19 +1,26 @@
 """Kafka clients with our settings, and Kafka's errors as our types.
 
 In: `KafkaSettings`. Out: librdkafka configuration, `Consumer`, `Producer`, `AdminClient`; `typed` turns a vendor error
-into `Retriable`, `Abortable` or `Fatal`. This is the one place that knows librdkafka's names of our settings.
+into `Retriable`, `Abortable` or `Fatal`. A property of the properties file goes to every client of the kind that knows
+it, and there it overrides what this package chose; those that may not be overridden cannot be in the file.
 Law: an error's type is decided by librdkafka's three flags alone (fatal, transaction requires abort, retriable), never
 by its code; an error with no flag is fatal. Nothing here connects: clients connect when first used.
 """
 
 import logging
+import re
 import time
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.errors import Abortable, ConfigError, Fatal, Problem, Retriable, StreamError
+from muse_stream.kafka_properties import Property
+from muse_stream.librdkafka import CLIENT, canonical
+from muse_stream.librdkafka import CONSUMER as CONSUMER_ONLY
+from muse_stream.librdkafka import PRODUCER as PRODUCER_ONLY
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream.repeats import Repeats
 
@@ -21,6 +28,10 @@ LOG = logging.getLogger("muse_stream.kafka")
 """librdkafka's own messages go here, not to stderr past the structured log."""
 LOG.addFilter(Repeats())
 
+_SILENT = logging.Logger("muse_stream.kafka.trial", level=logging.CRITICAL + 1)
+_SECRETS = re.compile("passw|secret|passphrase|pem|config")
+
+LONGEST_WHY = 300
 FIRST_ASK_S = 1.0
 """librdkafka reports a refused password only between two requests, so the first are short."""
 
@@ -48,37 +59,45 @@ PRODUCER: dict[str, Any] = {
 }
 
 
+Client = TypeVar("Client", Consumer, Producer, AdminClient)
+
+
 def connection(settings: KafkaSettings) -> dict[str, Any]:
     """Return what every client needs to reach the cluster, under librdkafka's names. Holds secrets: never print it."""
-    password = settings.password()
-    given = {
-        "bootstrap.servers": settings.bootstrap,
-        "client.id": settings.client_id,
-        "security.protocol": settings.security_protocol,
-        "sasl.mechanism": settings.sasl_mechanism,
-        "sasl.username": settings.sasl_username,
-        "sasl.password": password and password.get_secret_value(),
-        "ssl.ca.location": settings.ssl_ca_location and str(settings.ssl_ca_location),
-        "ssl.certificate.location": settings.ssl_certificate_location and str(settings.ssl_certificate_location),
-        "ssl.key.location": settings.ssl_key_location and str(settings.ssl_key_location),
-        "ssl.key.password": settings.ssl_key_password and settings.ssl_key_password.get_secret_value(),
-    }
-    return {name: value for name, value in given.items() if value is not None}
+    return _overlaid(settings.connection(), settings.properties, CLIENT)
 
 
 def admin(settings: KafkaSettings) -> AdminClient:
     """Return an admin client. Not for workers: it has aborted a process whose broker was killed (R7)."""
-    return AdminClient(connection(settings) | {"logger": LOG})
+    return _made(AdminClient, settings, connection(settings))
 
 
 def consumer(settings: KafkaSettings, **overrides: Any) -> Consumer:
     """Return a consumer; `overrides` are librdkafka settings, `**{"group.id": ...}` the least of them."""
-    return Consumer(connection(settings) | CONSUMER | {"logger": LOG} | overrides)
+    own = _overlaid(CONSUMER | overrides, settings.properties, CLIENT | CONSUMER_ONLY)
+    return _made(Consumer, settings, connection(settings) | own)
 
 
 def producer(settings: KafkaSettings, **overrides: Any) -> Producer:
     """Return a producer; transactional when `overrides` holds a `transactional.id`."""
-    return Producer(connection(settings) | PRODUCER | {"logger": LOG} | overrides)
+    own = _overlaid(PRODUCER | overrides, settings.properties, CLIENT | PRODUCER_ONLY)
+    return _made(Producer, settings, connection(settings) | own)
+
+
+def _overlaid(own: Mapping[str, Any], lines: Sequence[Property], known: frozenset[str]) -> dict[str, Any]:
+    """Return settings with what a client of this kind obeys of the file laid over them, whichever of its names."""
+    over = {line.name: line.value.get_secret_value() for line in lines if line.name in known}
+    taken = {canonical(name) for name in over}
+    return {name: value for name, value in own.items() if canonical(name) not in taken} | over
+
+
+def _made(kind: type[Client], settings: KafkaSettings, configuration: dict[str, Any], **told: Any) -> Client:
+    """Return a client; raises `ConfigError` when the library refuses its settings."""
+    given: dict[str, Any] = {**configuration, "logger": LOG, **told}
+    try:
+        return kind(given)
+    except KafkaException as error:
+        raise ConfigError(list(_refusals(settings, error))) from None
 
 
 def typed(error: KafkaError | KafkaException) -> StreamError:
@@ -101,17 +120,14 @@ def typed(error: KafkaError | KafkaException) -> StreamError:
 def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
     """Return an admin client that a broker has answered.
 
-    Raises `Retriable` when none does within `timeout_s`, and at once when a broker refuses who we say we are;
-    `ConfigError` when the client library itself refuses the settings (a mechanism it lacks, a file that is no
-    certificate).
+    Raises `Retriable` when none does within `timeout_s`, and at once when a broker, or the token endpoint, refuses who
+    we say we are; `ConfigError` when the client library itself refuses the settings (a mechanism it lacks, a file that
+    is no certificate, a value out of range), also those for clients of other kinds.
     """
     heard: list[KafkaError] = []  # the request itself says only that it failed; why (refused, TLS, password) comes here
-    told: dict[str, Any] = {"logger": LOG, "error_cb": heard.append}
-    try:
-        client = AdminClient(connection(settings) | told)
-    except KafkaException as error:
-        problem = Problem("MUSE_KAFKA_*", str(typed(error)), "see the variables in `muse-stream --help`")
-        raise ConfigError([problem]) from None
+    if problems := list(_refused_lines(settings.properties)):
+        raise ConfigError(problems)
+    client = _made(AdminClient, settings, connection(settings), error_cb=heard.append)
     end, patience_s = time.monotonic() + timeout_s, FIRST_ASK_S
     while True:
         left_s = end - time.monotonic()
@@ -123,5 +139,46 @@ def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
             refused = [one for one in heard if one.code() == KafkaError._AUTHENTICATION]
             if refused or left_s <= patience_s:
                 why = (refused or heard)[0].str() if heard else str(typed(error))
+                why = " ".join(why.split())[:LONGEST_WHY]  # it may be the whole page of a token endpoint
                 raise Retriable(f"Kafka cannot be reached at {settings.bootstrap}: {why}") from None
         patience_s *= 2  # a slow cluster needs longer to answer; it is not asked more often for that
+
+
+def _refusals(settings: KafkaSettings, error: KafkaException) -> Iterator[Problem]:
+    """Yield why the library makes no client of these settings: the lines it refuses, or what it says of the whole."""
+    said = _said(error)
+    lines = list(_refused_lines(settings.properties))
+    lines = lines or [line.problem(said) for line in settings.properties if line.name in said]
+    if lines:
+        yield from lines
+    elif "No provider for SASL mechanism" in said:
+        message = f"the installed confluent-kafka was built without {settings.sasl_mechanism}"
+        yield Problem("MUSE_KAFKA_SASL_MECHANISM", message, "docs/kafka-security.md says how to get one that has it")
+    else:
+        yield Problem("MUSE_KAFKA_*", said, "see the variables in `muse-stream --help`")
+
+
+def _refused_lines(lines: Sequence[Property]) -> Iterator[Problem]:
+    """Yield the lines of a properties file whose value librdkafka refuses; it takes any property for any client."""
+    if not lines or not _refused(lines):
+        return
+    for line in lines:
+        said = _refused([line])
+        if said:
+            secret = line.value.get_secret_value()
+            yield line.problem(said.replace(secret, "**********") if _SECRETS.search(line.name) else said)
+
+
+def _refused(lines: Sequence[Property]) -> str:
+    given: dict[str, Any] = {line.name: line.value.get_secret_value() for line in lines}
+    given["logger"] = _SILENT
+    try:
+        AdminClient(given)
+    except KafkaException as error:
+        return _said(error)
+    return ""
+
+
+def _said(error: KafkaException) -> str:
+    inner = error.args[0] if error.args else error
+    return (inner.str() if isinstance(inner, KafkaError) else str(inner)).strip()

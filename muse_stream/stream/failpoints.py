@@ -11,6 +11,8 @@ import random
 import signal
 from collections.abc import Callable, Mapping
 
+from muse_stream import environment
+
 VARIABLE = "MUSE_FAILPOINTS"
 STEPS = ("after-poll", "after-produce", "after-flush", "after-send-offsets", "before-commit", "after-commit")
 ACTIONS: Mapping[str, signal.Signals] = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
@@ -24,7 +26,7 @@ def nothing(_name: str) -> None:
 
 def from_environment() -> Failpoint:
     """Read `MUSE_FAILPOINTS`; raises ValueError on an unknown step or action."""
-    text = os.environ.get(VARIABLE, "")
+    text = environment.read(VARIABLE)
     if not text:
         return nothing
     rules: dict[str, tuple[signal.Signals, float]] = {}

@@ -23,7 +23,7 @@ def answers(bootstrap: str, timeout_s: float, connection: Mapping[str, Any] | No
 
     `connection` are librdkafka's settings for a secured cluster; without them the connection is plaintext.
     """
-    if not any(_listens(address.strip(), timeout_s) for address in bootstrap.split(",")):
+    if not listens(bootstrap, timeout_s):
         return False
     settings: dict[str, Any] = {
         **(connection or {}),
@@ -36,6 +36,11 @@ def answers(bootstrap: str, timeout_s: float, connection: Mapping[str, Any] | No
         return bool(AdminClient(settings).list_topics(timeout=timeout_s).brokers)
     except KafkaException:
         return False
+
+
+def listens(bootstrap: str, timeout_s: float) -> bool:
+    """Whether a connection is accepted at any of these addresses: the first thing that a broker does."""
+    return any(_listens(address.strip(), timeout_s) for address in bootstrap.split(","))
 
 
 def _listens(address: str, timeout_s: float) -> bool:

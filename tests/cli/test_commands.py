@@ -43,7 +43,7 @@ def config(tmp_path: Path, unique: Callable[[str], str]) -> Path:
 
 @pytest.fixture
 def settings(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> KafkaSettings:
-    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP", kafka.bootstrap)
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
     return KafkaSettings.from_environment()
 
 

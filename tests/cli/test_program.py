@@ -20,6 +20,7 @@ from muse_stream.operations.sources import check_lane
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 COMMANDS = [
+    "broker",
     "check",
     "demo",
     "generations",
@@ -33,7 +34,19 @@ COMMANDS = [
     "topics",
     "verify",
 ]
-TABLES = ["check", "demo", "generations", "produce", "publish", "replay", "rollback", "tail", "topics", "verify"]
+TABLES = [
+    "broker",
+    "check",
+    "demo",
+    "generations",
+    "produce",
+    "publish",
+    "replay",
+    "rollback",
+    "tail",
+    "topics",
+    "verify",
+]
 
 
 def test_help_shows_every_command_with_one_sentence_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +137,7 @@ def test_errors_are_one_line_unless_debugged(
 
 
 def test_unreachable_kafka_is_code_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP", "localhost:1")
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", "localhost:1")
     monkeypatch.setattr("muse_stream.stream.client.reach.__defaults__", (0.3,))
     for command in (["verify", str(EXAMPLE)], ["topics", str(EXAMPLE)], ["tail", str(EXAMPLE), "acme"]):
         assert main(command) == 3
@@ -134,10 +147,10 @@ def test_unreachable_kafka_is_code_3(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_wrong_environment_and_unknown_tenant_are_refusals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP", "no-port")
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", "no-port")
     assert main(["verify", str(EXAMPLE)]) == 2
-    assert "MUSE_KAFKA_BOOTSTRAP" in capsys.readouterr().err
-    monkeypatch.delenv("MUSE_KAFKA_BOOTSTRAP")
+    assert "MUSE_KAFKA_BOOTSTRAP_SERVERS" in capsys.readouterr().err
+    monkeypatch.delenv("MUSE_KAFKA_BOOTSTRAP_SERVERS")
     assert main(["tail", str(EXAMPLE), "nobody"]) == 2
     assert "there is: acme, globex" in capsys.readouterr().err
 
@@ -236,6 +249,22 @@ def test_run_refuses_what_workers_would_crash_on_for_ever(tmp_path: Path, capsys
     err = capsys.readouterr().err
     assert "no tenant belongs to lane 'smal'" in err
     assert "lanes: main, small" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--health-port", "9100", "--health-host", "192.0.2.1"], "cannot listen on '192.0.2.1': cannot assign"),
+        (["--health-port", "9100", "--health-host", "nowhere.invalid"], "cannot listen on 'nowhere.invalid': "),
+        (["--health-port", "65535", "--workers", "3"], "worker 2 would be on port 65537"),
+        (["--health-port", "0"], "--health-port"),
+    ],
+)
+def test_health_pages_that_no_worker_could_serve_are_wrong_usage(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--role", "live", "--store", str(tmp_path), *options]) == 2
+    assert said in " ".join(capsys.readouterr().err.replace("│", "").split())
 
 
 def test_a_lane_is_not_judged_by_a_generation_that_cannot_be_opened(tmp_path: Path) -> None:

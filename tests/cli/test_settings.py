@@ -18,7 +18,7 @@ SECRET = "hunter2-Xq9"
 @pytest.fixture(autouse=True)
 def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
-    for name in [name for name in os.environ if name.startswith("MUSE_KAFKA_")]:
+    for name in [name for name in os.environ if name.startswith("MUSE_")]:
         monkeypatch.delenv(name)
 
 
@@ -42,7 +42,7 @@ def test_everything_given_becomes_the_client_library_s_own_name(
         (tmp_path / name).write_text("x")
     given(
         monkeypatch,
-        BOOTSTRAP="a:9092, b:9093",
+        BOOTSTRAP_SERVERS="a:9092, b:9093",
         SECURITY_PROTOCOL="sasl_ssl",
         SASL_MECHANISM="scram-sha-512",
         SASL_USERNAME="muse",
@@ -88,17 +88,17 @@ def test_no_output_shows_a_secret() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"BOOTSTRAP": "no-port"}, ["MUSE_KAFKA_BOOTSTRAP: 'no-port' is not host:port"]),
-        ({"BOOTSTRAP": ""}, ["MUSE_KAFKA_BOOTSTRAP"]),
-        ({"BOOTSTRAP": "h:65536"}, ["MUSE_KAFKA_BOOTSTRAP: 'h:65536' is not host:port"]),
-        ({"BOOTSTRAP": f"me:{SECRET}@h:9092"}, ["MUSE_KAFKA_BOOTSTRAP: no user stands in it"]),
+        ({"BOOTSTRAP_SERVERS": "no-port"}, ["MUSE_KAFKA_BOOTSTRAP_SERVERS: 'no-port' is not host:port"]),
+        ({"BOOTSTRAP_SERVERS": ""}, ["MUSE_KAFKA_BOOTSTRAP_SERVERS"]),
+        ({"BOOTSTRAP_SERVERS": "h:65536"}, ["MUSE_KAFKA_BOOTSTRAP_SERVERS: 'h:65536' is not host:port"]),
+        ({"BOOTSTRAP_SERVERS": f"me:{SECRET}@h:9092"}, ["MUSE_KAFKA_BOOTSTRAP_SERVERS: no user stands in it"]),
         ({"SSL_CA_LOCATION": "/"}, ["MUSE_KAFKA_SSL_CA_LOCATION: is no file"]),
         ({"SASL_PASSWORD_FILE": "/"}, ["MUSE_KAFKA_SASL_PASSWORD_FILE: is no file"]),
         ({"SECURITY_PROTOCOL": "TLS"}, ["MUSE_KAFKA_SECURITY_PROTOCOL"]),
         ({"SSL_CA_LOCATION": "/not/there.pem"}, ["MUSE_KAFKA_SSL_CA_LOCATION: no such file"]),
         ({"SECURITY_PROTOCOL": "SASL_SSL"}, ["MUSE_KAFKA_SASL_MECHANISM is needed with SASL_SSL"]),
         ({"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "PLAIN"}, ["MUSE_KAFKA_SASL_USERNAME"]),
-        ({"BOOTSTRAP": "x", "CLIENT_ID": ""}, ["MUSE_KAFKA_BOOTSTRAP", "MUSE_KAFKA_CLIENT_ID"]),
+        ({"BOOTSTRAP_SERVERS": "x", "CLIENT_ID": ""}, ["MUSE_KAFKA_BOOTSTRAP_SERVERS", "MUSE_KAFKA_CLIENT_ID"]),
     ],
 )
 def test_every_mistake_is_named_by_its_variable(

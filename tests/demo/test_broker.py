@@ -35,7 +35,7 @@ with broker(say=lambda line: print(line, file=sys.stderr)) as kafka:
 
 @pytest.fixture
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MUSE_KAFKA_BOOTSTRAP", raising=False)
+    monkeypatch.delenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", raising=False)
 
 
 @pytest.fixture
@@ -115,19 +115,19 @@ class TestNothingIsLeftBehind:
 
 class TestRungs:
     def test_a_cluster_that_does_not_answer_is_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP", "127.0.0.1:1")
-        with pytest.raises(NoBroker, match=r"^MUSE_KAFKA_BOOTSTRAP=127\.0\.0\.1:1: no Kafka broker answers.*$"):
+        monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+        with pytest.raises(NoBroker, match=r"^MUSE_KAFKA_BOOTSTRAP_SERVERS=127\.0\.0\.1:1: no Kafka broker answers.*$"):
             broker().__enter__()
 
     def test_a_cluster_of_ones_own_is_used_and_left_alone(self, kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP", kafka.bootstrap)
+        monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
         said: list[str] = []
         with broker(said.append) as own:
             assert own.bootstrap == kafka.bootstrap
             for fault in (own.kill, own.pause, own.resume, own.restart):
                 with pytest.raises(MuseError, match="never killed"):
                     fault()
-        assert said == [f"kafka: MUSE_KAFKA_BOOTSTRAP, {kafka.bootstrap}"]
+        assert said == [f"kafka: MUSE_KAFKA_BOOTSTRAP_SERVERS, {kafka.bootstrap}"]
         assert probe.answers(kafka.bootstrap, 10.0)
 
     @pytest.mark.usefixtures("no_engine")

@@ -88,7 +88,7 @@ def test_somebodys_own_transactions_are_scored_live_and_in_shadow(source: str, k
 def test_ctrl_c_leaves_nothing_behind(kafka: Broker, tmp_path: Path, eventually: Eventually) -> None:
     before = topics(kafka)
     program = "import sys; from muse_stream.cli import main; sys.exit(main(['demo']))"
-    environment = {**os.environ, "MUSE_KAFKA_BOOTSTRAP": kafka.bootstrap, "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "MUSE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "TMPDIR": str(tmp_path)}
     with (tmp_path / "out").open("w") as out:
         demo = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=out, stderr=out)
     try:

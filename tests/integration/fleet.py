@@ -53,7 +53,7 @@ class Fleet:
         failpoints = options.pop("failpoints", "")
         secured: dict[str, str] = options.pop("environment", {})
         payload = {"store": str(store), "role": role, "lane": lane, "workers": workers, **options}
-        environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP": bootstrap, "MUSE_FAILPOINTS": failpoints} | secured
+        environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap, "MUSE_FAILPOINTS": failpoints} | secured
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.integration.fleet", json.dumps(payload)],
@@ -143,7 +143,9 @@ def main(payload: str) -> int:
     if planted:
         plant(**planted)
     observe.configure(level="DEBUG", human=False)
-    chosen = RunOptions(Path(options.pop("store")), host="test", settings=KafkaSettings(), log_level="DEBUG", **options)
+    chosen = RunOptions(
+        Path(options.pop("store")), host="test", settings=KafkaSettings.from_environment(), log_level="DEBUG", **options
+    )
     return run(chosen, workers)
 
 

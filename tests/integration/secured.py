@@ -116,7 +116,7 @@ class Secured:
         file = self.folder / f"{principal}-{secrets.token_hex(4)}.password"
         file.write_text(f"{password or self.passwords[principal]}\n", encoding="utf-8")
         return {
-            "MUSE_KAFKA_BOOTSTRAP": self.bootstrap,
+            "MUSE_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
             "MUSE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
             "MUSE_KAFKA_SASL_MECHANISM": "PLAIN",
             "MUSE_KAFKA_SASL_USERNAME": principal,

@@ -9,11 +9,11 @@ from http.client import HTTPConnection
 import pytest
 
 from muse_stream.observe import HealthServer, Metrics
-from muse_stream.observe.health import Question
+from muse_stream.observe.health import Question, check_host
 
 
-def fetch(server: HealthServer, path: str, method: str = "GET") -> tuple[int, str]:
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
+def fetch(server: HealthServer, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, str]:
+    connection = HTTPConnection(host, server.port, timeout=5)
     connection.request(method, path)
     response = connection.getresponse()
     answer = response.status, response.read().decode()
@@ -73,6 +73,47 @@ def test_metrics_and_other_pages() -> None:
 def test_listens_on_loopback_only_unless_told() -> None:
     with HealthServer(0, yes, yes) as server:
         assert server._server.server_address[0] == "127.0.0.1"
+
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # that is what is tested
+IPV6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+
+
+@pytest.mark.parametrize(
+    ("host", "answers", "silent"),
+    [
+        ("127.0.0.1", ["127.0.0.1"], ["127.0.0.2"]),
+        ("localhost", ["127.0.0.1"], ["127.0.0.2"]),
+        (EVERYWHERE, ["127.0.0.1", "127.0.0.2"], []),
+        pytest.param("::", ["127.0.0.1", "127.0.0.2", "::1"], [], marks=IPV6),
+        pytest.param("::1", ["::1"], ["127.0.0.1"], marks=IPV6),
+    ],
+)
+def test_listens_where_it_is_told(host: str, answers: list[str], silent: list[str]) -> None:
+    """127.0.0.2 stands for any other address of this machine."""
+    with HealthServer(0, yes, yes, host=host) as server:
+        for address in answers:
+            assert fetch(server, "/ready", host=address) == (200, "ok\n"), address
+        for address in silent:
+            with pytest.raises(OSError, match="refused"):
+                fetch(server, "/ready", host=address)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-name.invalid", "fe80::1::1"])
+def test_an_address_that_is_not_this_machine_s_is_an_error(host: str) -> None:
+    with pytest.raises(OSError, match=r"."):
+        check_host(host)
+
+
+def test_no_name_is_looked_up_to_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pod without DNS that takes seconds, and the pages are needed at once."""
+
+    def lookup(*_: object) -> str:
+        raise AssertionError("asked the DNS for this machine's name")
+
+    monkeypatch.setattr(socket, "getfqdn", lookup)
+    monkeypatch.setattr(socket, "gethostbyaddr", lookup)
+    HealthServer(0, yes, yes, host=EVERYWHERE).stop()
 
 
 def test_port_in_use_is_said_at_once_and_a_stopped_port_is_free() -> None:

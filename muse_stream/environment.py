@@ -1,0 +1,134 @@
+"""Every `MUSE_*` environment variable of the project: which there are, and that no other is given.
+
+In: the process's environment. Out: the value of a variable, or `ConfigError` naming every variable that is unknown,
+with what was probably meant. Invariant: nothing else in the package looks a `MUSE_*` variable up, so one that is
+misspelt is refused by whatever reads any of them, and never ignored.
+
+Kubernetes puts variables of its own into every pod, named after the Services of the namespace: for a Service called
+`muse` they are `MUSE_SERVICE_HOST`, `MUSE_PORT` and the like. Those, told by name and value, are let pass.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+
+from muse_stream.errors import ConfigError, Problem
+
+PREFIX = "MUSE_"
+KAFKA = "MUSE_KAFKA_"
+
+CONNECTION: Mapping[str, str] = {
+    "MUSE_KAFKA_BOOTSTRAP_SERVERS": "brokers, as host:port separated by commas; localhost:9092 when not set",
+    "MUSE_KAFKA_CLIENT_ID": "what brokers call this client in their logs and quotas; muse-stream when not set",
+    "MUSE_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT (when not set), SSL, SASL_PLAINTEXT or SASL_SSL",
+    "MUSE_KAFKA_SASL_MECHANISM": "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI",
+    "MUSE_KAFKA_SASL_USERNAME": "user name for PLAIN and SCRAM",
+    "MUSE_KAFKA_SASL_PASSWORD": "password for PLAIN and SCRAM",
+    "MUSE_KAFKA_SASL_PASSWORD_FILE": "file that holds this password, in place of the variable",
+    "MUSE_KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL": "where OAUTHBEARER gets its tokens (OIDC client credentials)",
+    "MUSE_KAFKA_SASL_OAUTHBEARER_CLIENT_ID": "client id for the token endpoint",
+    "MUSE_KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET": "client secret for the token endpoint",
+    "MUSE_KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET_FILE": "file that holds this secret, in place of the variable",
+    "MUSE_KAFKA_SASL_OAUTHBEARER_SCOPE": "scope to ask the token endpoint for",
+    "MUSE_KAFKA_SSL_CA_LOCATION": "certificates (PEM) of those who may sign a broker's certificate",
+    "MUSE_KAFKA_SSL_CERTIFICATE_LOCATION": "this client's certificate (PEM)",
+    "MUSE_KAFKA_SSL_KEY_LOCATION": "this client's private key (PEM)",
+    "MUSE_KAFKA_SSL_KEY_PASSWORD": "password of this private key",
+    "MUSE_KAFKA_PROPERTIES_FILE": "file of librdkafka properties, name=value a line, for every client",
+}
+"""How Kafka is reached: read by every command that talks to it."""
+
+PROCESS: Mapping[str, str] = {
+    "MUSE_LOG_LEVEL": "least level of log lines: debug, info, warning or error",
+    "MUSE_HEALTH_HOST": "address that `run` answers /live, /ready and /metrics on; 0.0.0.0 when not set",
+    "MUSE_HEALTH_PORT": "port of these pages; worker n is on this port + n",
+}
+"""Options of commands, for whoever starts them without typing."""
+
+TESTING: Mapping[str, str] = {
+    "MUSE_KAFKA_IMAGE": "container image of the broker that `broker`, `demo` and the tests start",
+    "MUSE_BASE_IMAGE": "image that deploy/kafka/local_image.sh builds on",
+    "MUSE_PERF_EVENTS": "Parquet file of transactions for `make perf`",
+    "MUSE_FAILPOINTS": "steps of a transaction at which a worker kills or stops itself, for tests of faults",
+}
+"""What only tests, benchmarks and the broker for trying things out read."""
+
+VARIABLES: Mapping[str, str] = {**CONNECTION, **PROCESS, **TESTING}
+
+RENAMED: Mapping[str, str] = {"MUSE_KAFKA_BOOTSTRAP": "MUSE_KAFKA_BOOTSTRAP_SERVERS"}
+
+_URL = r"(?:tcp|udp|sctp)://\S+:\d+"
+_PORT = r"\d+"
+_LINKS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
+    (re.compile(rf"MUSE(?:_[A-Z0-9_]+)?_{name}"), re.compile(value))
+    for name, value in (
+        ("SERVICE_HOST", r"[0-9a-fA-F.:]+"),
+        ("SERVICE_PORT(?:_[A-Z0-9_]+)?", _PORT),
+        ("PORT", _URL),
+        (r"PORT_\d+_(?:TCP|UDP|SCTP)", _URL),
+        (r"PORT_\d+_(?:TCP|UDP|SCTP)_PROTO", "tcp|udp|sctp"),
+        (r"PORT_\d+_(?:TCP|UDP|SCTP)_PORT", _PORT),
+        (r"PORT_\d+_(?:TCP|UDP|SCTP)_ADDR", r"[0-9a-fA-F.:]+"),
+    )
+)
+"""Name and value of what Kubernetes injects for a Service whose name begins with `muse`."""
+
+
+def check() -> None:
+    """Raise `ConfigError` with every variable of the environment that looks like ours and is not.
+
+    A variable that Kubernetes injected under a name of ours (a Service `muse-health` gives MUSE_HEALTH_PORT) is taken
+    out of the environment: nobody set it.
+    """
+    for name in [name for name in VARIABLES if service_link(name, os.environ.get(name, ""))]:
+        del os.environ[name]
+    if problems := list(_problems(os.environ)):
+        raise ConfigError(problems)
+
+
+def given() -> dict[str, str]:
+    """Return the variables that are set; raises `ConfigError` as `check` does."""
+    check()
+    return {name: os.environ[name] for name in VARIABLES if name in os.environ}
+
+
+def read(name: str) -> str:
+    """Return the value of one variable of `VARIABLES`, nothing when it is not set; checks all of them first."""
+    assert name in VARIABLES, name  # noqa: S101  # the table is complete: what is read stands in it
+    return given().get(name, "")
+
+
+def service_link(name: str, value: str) -> bool:
+    """Whether this is a variable that Kubernetes injects for a Service."""
+    return any(names.fullmatch(name) and values.fullmatch(value) for names, values in _LINKS)
+
+
+def _problems(environment: Mapping[str, str]) -> Iterator[Problem]:
+    for name in sorted(environment):
+        right = name.upper()
+        if name in VARIABLES or not right.startswith(PREFIX) or service_link(name, environment[name]):
+            continue
+        if name in RENAMED:
+            yield Problem(name, f"is called {RENAMED[name]} now", f"rename it to {RENAMED[name]}")
+            continue
+        meant = _nearest(right)
+        if name != right and not meant:
+            continue  # names in lower case belong to whoever sets them, unless it is clear what was meant
+        case = "; names are in upper case" if name != right else ""
+        yield Problem(name, f"muse-stream has no such variable{case}", _hint(right, meant))
+
+
+def _nearest(name: str) -> str:
+    """Return the variable that was probably meant, or nothing; what all names begin with says nothing."""
+    bare = {known.removeprefix(KAFKA).removeprefix(PREFIX): known for known in VARIABLES}
+    close = get_close_matches(name.removeprefix(KAFKA).removeprefix(PREFIX), list(bare), n=1)
+    return bare[close[0]] if close else ""
+
+
+def _hint(name: str, meant: str) -> str:
+    question = f"did you mean {meant}?"
+    if name.startswith(KAFKA):
+        first = question if meant else f"the address of Kafka is {KAFKA}BOOTSTRAP_SERVERS;"
+        return f"{first} other properties of the Kafka client go into the file that {KAFKA}PROPERTIES_FILE names"
+    return question if meant else f"names that begin with {PREFIX} are muse-stream's; `muse-stream --help` lists them"

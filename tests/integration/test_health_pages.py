@@ -1,0 +1,40 @@
+"""Probes and Prometheus come from outside: a running worker answers them on every address, as Kubernetes tells it."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from http.client import HTTPConnection
+from pathlib import Path
+
+from muse_stream.demo import local_kafka
+from muse_stream.demo.broker import Broker
+from tests.integration.fleet import ROOT
+from tests.integration.witness import until
+
+ELSEWHERE = "127.0.0.2"
+"""As good as any address of this machine that is not 127.0.0.1."""
+
+
+def fetch(port: int, page: str) -> str:
+    with suppress(OSError):
+        connection = HTTPConnection(ELSEWHERE, port, timeout=5)
+        connection.request("GET", page)
+        return connection.getresponse().read().decode()
+    return ""
+
+
+def test_a_worker_answers_from_outside_and_takes_its_port_from_the_environment(kafka: Broker, tmp_path: Path) -> None:
+    (port,) = local_kafka._free_ports(1)
+    variables = {"MUSE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "MUSE_HEALTH_PORT": str(port)}
+    command = [str(Path(sys.executable).with_name("muse-stream")), "run", "--role", "shadow", "--no-spare"]
+    command += ["--config", str(ROOT / "deploy" / "config" / "muse.yaml"), "--name", tmp_path.name]
+    log = tmp_path / "log"
+    with log.open("wb") as out, subprocess.Popen(command, env=os.environ | variables, stdout=out, stderr=out) as worker:
+        try:
+            until(lambda: fetch(port, "/live") == "ok\n", 60, lambda: log.read_text(encoding="utf-8")[-2000:])
+            assert "muse_" in fetch(port, "/metrics")
+        finally:
+            worker.send_signal(signal.SIGINT)
+        assert worker.wait(30) == 0

@@ -25,9 +25,17 @@ def fetch(port: int, page: str) -> str:
     return ""
 
 
-def test_a_worker_answers_from_outside_and_takes_its_port_from_the_environment(kafka: Broker, tmp_path: Path) -> None:
+def test_a_worker_is_set_up_by_variables_and_answers_from_outside(kafka: Broker, tmp_path: Path) -> None:
+    """Also by a properties file: each of its clients takes what is for its kind, and complains of nothing."""
     (port,) = local_kafka._free_ports(1)
-    variables = {"MUSE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "MUSE_HEALTH_PORT": str(port)}
+    properties = tmp_path / "kafka.properties"
+    properties.write_text("client.rack=a\nfetch.min.bytes=1\nbatch.num.messages=500\ndebug=conf\n", encoding="utf-8")
+    variables = {
+        "MUSE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
+        "MUSE_KAFKA_PROPERTIES_FILE": str(properties),
+        "MUSE_HEALTH_PORT": str(port),
+        "MUSE_LOG_LEVEL": "debug",
+    }
     command = [str(Path(sys.executable).with_name("muse-stream")), "run", "--role", "shadow", "--no-spare"]
     command += ["--config", str(ROOT / "deploy" / "config" / "muse.yaml"), "--name", tmp_path.name]
     log = tmp_path / "log"
@@ -38,3 +46,6 @@ def test_a_worker_answers_from_outside_and_takes_its_port_from_the_environment(k
         finally:
             worker.send_signal(signal.SIGINT)
         assert worker.wait(30) == 0
+    said = log.read_text(encoding="utf-8")
+    assert "client.rack = a" in said  # librdkafka's own word
+    assert "CONFWARN" not in said

@@ -15,7 +15,7 @@ from fastavro.schema import fingerprint as crc64
 from fastavro.schema import to_parsing_canonical_form
 
 from muse_stream.errors import SchemaError
-from muse_stream.wire import avro_types
+from muse_stream.wire import schema_json
 from muse_stream.wire.avro_types import Type
 
 IDS_FILE = "ids.json"
@@ -42,7 +42,7 @@ class Schema:
 
 def parse_schema(text: str, *, file: str = "", schema_id: int | None = None) -> Schema:
     """Make a Schema of JSON text; raises SchemaError naming `file` when it is not a record Avro knows."""
-    node = avro_types.parse(text, file or "schema")
+    node = schema_json.parse(text, file or "schema")
     document: dict[str, Any] = json.loads(text)
     canonical = to_parsing_canonical_form(document)
     name = json.loads(canonical)["name"]

@@ -35,17 +35,17 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.records = self.batches = 0
-        record, batch = Codec.record, Codec.batch
+        read, batch = Codec.read, Codec.batch
 
-        def counted_record(codec: Codec, data: bytes) -> Any:
+        def counted_read(codec: Codec, *arguments: Any) -> Any:
             self.records += 1
-            return record(codec, data)
+            return read(codec, *arguments)
 
         def counted_batch(codec: Codec, *arguments: Any) -> Any:
             self.batches += 1
             return batch(codec, *arguments)
 
-        monkeypatch.setattr(Codec, "record", counted_record)
+        monkeypatch.setattr(Codec, "read", counted_read)
         monkeypatch.setattr(Codec, "batch", counted_batch)
 
 

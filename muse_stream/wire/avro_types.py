@@ -6,7 +6,7 @@ physical types alone and the meaning is applied afterwards, to the columns that 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 LEAST = {"null": 0, "float": 4, "double": 8}
@@ -47,6 +47,11 @@ class Type:
     logical: str | None = None
     scale: int = 0
     """Of a decimal."""
+    solid: tuple["Type", ...] = field(default=(), init=False, compare=False, repr=False)
+    """Of a record's fields the types that take bytes on the wire, all but null and its like."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "solid", tuple(part.type for part in self.fields if least_bytes(part.type)))
 
     def field(self, name: str) -> Field | None:
         """Return the record's field of that name."""

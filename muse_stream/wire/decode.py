@@ -68,7 +68,9 @@ class Decoder:
     def _writer(self, prefix: bytes) -> "_Writer | Rejected":
         found = self._writers.get(prefix)
         if found is None:
-            found = self._writers[prefix] = self._find(prefix)
+            found = self._find(prefix)
+            if not isinstance(found, Rejected) or found.reason != Reason.UNKNOWN_SCHEMA:
+                self._writers[prefix] = found  # but no prefix that anybody may invent: there is one for every value
         return found
 
     def _find(self, prefix: bytes) -> "_Writer | Rejected":

@@ -198,8 +198,8 @@ def _default(expected: Field, below: list[str], path: str, writer: Type) -> Any:
 
 
 def _case(reader: Type, wrote: Type) -> Case | None:
-    """Match one type of the writer with the reader's type, or the first of its branches that fits."""
-    for option in reader.options:
+    """Match one type of the writer with the reader's type, or with its branch of that kind, or the first that fits."""
+    for option in sorted(reader.options, key=lambda option: option.kind != wrote.kind):
         if _fits(option, wrote):
             limit = 2**31 if wrote.kind == "int" else None
             logical = wrote.logical or option.logical

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import fastavro
+from fastavro.schema import UnknownType
 
 from muse_stream.errors import SchemaError
 from muse_stream.wire.avro_types import Field, Type, least_bytes
@@ -65,8 +66,8 @@ def parse(text: str, where: str = "schema") -> Type:
     except json.JSONDecodeError as error:
         raise SchemaError(f"{where}: not JSON: {error}") from None
     except Exception as error:  # noqa: BLE001 - fastavro raises whatever it trips over: KeyError, TypeError, ...
-        what = f"{error} is missing" if type(error) is KeyError else str(error)
-        raise SchemaError(f"{where}: not an Avro schema: {what}") from None
+        said = {KeyError: f"{error} is missing", UnknownType: f"unknown type {error}"}
+        raise SchemaError(f"{where}: not an Avro schema: {said.get(type(error), str(error))}") from None
 
 
 def _document(text: str) -> Any:
@@ -145,7 +146,7 @@ class _Reading:
         kind, full = schema["type"], schema["name"]
         if full in above:
             raise SchemaError(f"{full} contains itself; recursive schemas are not supported")
-        name, aliases = _short(full), tuple(_short(alias) for alias in schema.get("aliases", ()))
+        name, aliases = _short(_named(full)), tuple(map(_short, schema.get("aliases", ())))
         if kind == "enum":
             symbols = tuple(schema["symbols"])
             if not symbols:
@@ -169,7 +170,7 @@ class _Reading:
         if "default" in field and not allows(node, default):
             kinds = "|".join(option.kind for option in node.options)
             raise SchemaError(f"not an Avro schema: the default of {field['name']!r}, {default!r:.60}, is no {kinds}")
-        return Field(field["name"], node, tuple(field.get("aliases", ())), "default" in field, default)
+        return Field(_named(field["name"]), node, tuple(field.get("aliases", ())), "default" in field, default)
 
 
 def _logical(schema: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -222,6 +223,13 @@ _ALLOWS: dict[str, Callable[[Type, Any], bool]] = {
     "fixed": _bytes,
     "enum": lambda node, value: value in node.symbols,
 }
+
+
+def _named(name: Any) -> str:
+    """Return what can be a name: fastavro takes anything, and writes it into the canonical form as it is."""
+    if not isinstance(name, str) or not name.isprintable() or not name or "\\" in name or '"' in name:
+        raise SchemaError(f"not an Avro schema: {name!r:.60} is no name")
+    return name
 
 
 def _short(name: str) -> str:

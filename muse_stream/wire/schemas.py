@@ -124,7 +124,7 @@ def _read_ids(folder: Path) -> dict[int, str]:
     try:
         document = json.loads(_text(file))
         ids = {int(number): name for number, name in document.items()}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise SchemaError(f'{file}: expected an object of ids and files, like {{"1": "event.avsc"}}') from None
     if not all(isinstance(name, str) for name in ids.values()):
         raise SchemaError(f"{file}: every id must be given the name of a file in the folder")

@@ -8,7 +8,7 @@ more memory than its bytes. Also the guard in front of fastavro.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from muse_stream.wire.avro_types import Type
@@ -18,7 +18,7 @@ Wanted: TypeAlias = Mapping[str, "Wanted"]
 
 VARINT_BYTES = 10
 """Of 64 bits, seven to a byte."""
-WIDTHS = {"null": 0, "float": 4, "double": 8}
+WIDTHS = {"float": 4, "double": 8}
 """Bytes of a value, where they are always the same."""
 
 
@@ -65,32 +65,34 @@ def _value(node: Type, data: bytes, start: int, end: int) -> Any:
     return node.symbols[number] if kind == "enum" else number
 
 
-def end_of(node: Type, data: bytes, at: int = 0) -> int:  # noqa: PLR0911 - one return for each kind of type
+def end_of(node: Type, data: bytes, at: int = 0) -> int:
     """Return the position after the value of type `node` that starts at `at`; raises Malformed."""
-    kind = node.kind
-    if kind in ("int", "long"):
-        return _integer(data, at, 32 if kind == "int" else 64)[1]
-    if kind in ("string", "bytes"):
-        return _counted(data, at, text=kind == "string")
-    if kind == "record":
-        for field in node.fields:
-            at = end_of(field.type, data, at)
-        return at
-    if kind == "union":
-        index, at = _integer(data, at, 32)
-        return end_of(node.branches[_within(index, len(node.branches), "union branch")], data, at)
-    if kind == "enum":
-        index, at = _integer(data, at, 32)
-        _within(index, len(node.symbols), "enum symbol")
-        return at
-    if kind == "boolean":
-        end = _room(data, at, 1)
-        if data[at] > 1:
-            raise Malformed(f"a boolean is 0 or 1, not {data[at]}")
-        return end
-    if kind in ("array", "map"):
-        return _blocks(node, data, at)
-    return _room(data, at, node.size if kind == "fixed" else WIDTHS[kind])
+    return _ENDS[node.kind](node, data, at)
+
+
+def _record(node: Type, data: bytes, at: int) -> int:
+    for part in node.solid:
+        at = _ENDS[part.kind](part, data, at)
+    return at
+
+
+def _union(node: Type, data: bytes, at: int) -> int:
+    index, at = _integer(data, at, 32)
+    branch = node.branches[_within(index, len(node.branches), "union branch")]
+    return _ENDS[branch.kind](branch, data, at)
+
+
+def _enum(node: Type, data: bytes, at: int) -> int:
+    index, at = _integer(data, at, 32)
+    _within(index, len(node.symbols), "enum symbol")
+    return at
+
+
+def _boolean(_: Type, data: bytes, at: int) -> int:
+    end = _room(data, at, 1)
+    if data[at] > 1:
+        raise Malformed(f"a boolean is 0 or 1, not {data[at]}")
+    return end
 
 
 def _blocks(node: Type, data: bytes, at: int) -> int:
@@ -110,8 +112,9 @@ def _blocks(node: Type, data: bytes, at: int) -> int:
         if node.kind == "array" and items.kind in WIDTHS:
             at = _room(data, at, count * WIDTHS[items.kind])
             continue
+        end = _ENDS[items.kind]
         for _ in range(count):
-            at = end_of(items, data, _counted(data, at, text=True) if node.kind == "map" else at)
+            at = end(items, data, _counted(data, at, text=True) if node.kind == "map" else at)
 
 
 def _counted(data: bytes, at: int, *, text: bool) -> int:
@@ -119,9 +122,9 @@ def _counted(data: bytes, at: int, *, text: bool) -> int:
     if length < 0:
         raise Malformed("a length is negative")
     end = _room(data, at, length)
-    if text:
+    if text and not (part := data[at:end]).isascii():
         try:
-            data[at:end].decode("utf-8")
+            part.decode("utf-8")
         except UnicodeDecodeError:
             raise Malformed("a string is not UTF-8") from None
     return end
@@ -129,6 +132,8 @@ def _counted(data: bytes, at: int, *, text: bool) -> int:
 
 def _integer(data: bytes, at: int, bits: int) -> tuple[int, int]:
     """Read a zig-zag varint that fits in `bits`; returns value and position."""
+    if at < len(data) and (byte := data[at]) < 0x80:  # as most are
+        return (byte >> 1) ^ -(byte & 1), at + 1
     value = 0
     for index in range(VARINT_BYTES):
         if at >= len(data):
@@ -153,3 +158,22 @@ def _room(data: bytes, at: int, length: int) -> int:
     if length > len(data) - at:
         raise Malformed(f"the record ends early: {length} bytes expected, {len(data) - at} left")
     return at + length
+
+
+_ENDS: dict[str, Callable[[Type, bytes, int], int]] = {
+    "null": lambda _, __, at: at,
+    "boolean": _boolean,
+    "int": lambda _, data, at: _integer(data, at, 32)[1],
+    "long": lambda _, data, at: _integer(data, at, 64)[1],
+    "float": lambda _, data, at: _room(data, at, 4),
+    "double": lambda _, data, at: _room(data, at, 8),
+    "bytes": lambda _, data, at: _counted(data, at, text=False),
+    "string": lambda _, data, at: _counted(data, at, text=True),
+    "enum": _enum,
+    "fixed": lambda node, data, at: _room(data, at, node.size),
+    "record": _record,
+    "array": _blocks,
+    "map": _blocks,
+    "union": _union,
+}
+"""How each kind of type ends: nothing takes as long as this when an event has a long list."""

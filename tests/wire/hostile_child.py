@@ -1,8 +1,8 @@
 """The process that is allowed to die: decodes whatever it is given, by every way there is, and compares.
 
-In: one job a line on stdin, {"schema", "seed", "rows"}. Out: one JSON line, {"failed": why or null, ...}; with "alone"
-before it a line "at HEX" for each payload, so that it is known when the process is dead. Law: a job that hangs ends it,
-with a traceback on stderr, where nothing else ever stands.
+In: one job a line on stdin, {"schema", "seed", "rows"} or {"schema", "parts", "copies"}. Out: one JSON line, {"failed":
+why or null, ...}; with "alone" a line "at HEX" before each payload, so that it is known when the process is dead.
+Law: a job that hangs ends it, with a traceback on stderr, where nothing else ever stands.
 """
 
 import copy
@@ -18,6 +18,7 @@ from muse_stream.errors import Reason, SchemaError
 from muse_stream.wire import Decoded, Decoder, Fields, Schema, decode_records, parse_schema
 from muse_stream.wire.codec import codec_for
 from muse_stream.wire.frames import confluent_prefix
+from muse_stream.wire.memory import Memory
 from muse_stream.wire.resolve import MILLISECONDS, column_type
 from muse_stream.wire.strict import Malformed
 from tests.wire.avro_data import column_paths, directory, listed, record_by_record
@@ -40,7 +41,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, MOST_ADDRESSES))
     for line in sys.stdin:
         faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True)
-        answer = run(**json.loads(line))
+        job = json.loads(line)
+        answer = inflate(**job) if "parts" in job else run(**job)
         faulthandler.cancel_dump_traceback_later()
         answer["rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         print(json.dumps(answer), flush=True)
@@ -66,11 +68,23 @@ def run(schema: Any, seed: int, rows: int, alone: bool = False) -> dict[str, Any
                     try_all(writer, reader, [], [other])
             else:
                 try_all(writer, reader, good, bad)
+    except SchemaError as error:  # the writer's own schema has no id, or its id is no column
+        return {"failed": None, "refused": str(error)}
     except Failed as error:
         return {"failed": str(error)}
     except Exception as error:  # noqa: BLE001 - the very thing that must not happen
         return {"failed": f"raised {type(error).__name__}: {error}"}
     return {"failed": None, "batched": codec_for(writer).batched}
+
+
+def inflate(schema: Any, parts: list[tuple[str, int]], copies: int, alone: bool = False) -> dict[str, Any]:
+    """Decode copies of one payload, given as (hex, how often) so that it can be large; says what became of them."""
+    writer = parse_schema(json.dumps(schema), file="writer.avsc")
+    value = FRAME + b"".join(bytes.fromhex(data) * times for data, times in parts)
+    decoder = Decoder(directory(writer, ids={1: writer}), writer, Fields("id", columns=column_paths(writer)))
+    decoded = decoder.decode([value] * (1 if alone else copies))
+    why = sorted({one.message for one in decoded.rejected})
+    return {"failed": None, "batched": codec_for(writer).batched, "read": len(decoded.rows), "why": why}
 
 
 def try_all(writer: Schema, reader: Schema, good: list[tuple[bytes, Any]], bad: list[bytes]) -> None:
@@ -80,7 +94,9 @@ def try_all(writer: Schema, reader: Schema, good: list[tuple[bytes, Any]], bad: 
     codec = codec_for(writer)
     for data in bad if codec.batched else ():
         with suppress(Malformed):  # in a batch most are left to the record decoder, unseen by this one
-            codec.batch([data])
+            taken = codec.batch([data])[0].nbytes
+            if taken > Memory.of(writer.type).needed(1, len(data)):
+                raise Failed(f"{taken} bytes of Arrow, beyond the bound")
     means = [expected(writer, paths, record) for _, record in good] if reader is writer else None
     payloads = [data for data, _ in good]
     for step, values in (
@@ -171,7 +187,7 @@ def another_reader(document: Any, rng: Rng) -> list[Schema]:
 
 def _records(schema: Any) -> list[Any]:
     inner = schema if isinstance(schema, list) else list(schema.values()) if isinstance(schema, dict) else []
-    found = [schema] if isinstance(schema, dict) and schema.get("type") == "record" else []
+    found = [schema] if isinstance(schema, dict) and schema.get("type") == "record" and "fields" in schema else []
     return found + [record for part in inner for record in _records(part)]
 
 

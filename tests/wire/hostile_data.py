@@ -108,6 +108,30 @@ def schema_documents(draw: st.DrawFn) -> Json:
     return document
 
 
+ODD: tuple[Json, ...] = (
+    *(None, True, -1, 0, 1.5, 2**31, 2**70, 1e400, "", "null", "int", "string", "record", "R1", "a b", "\ud800", "é\0"),
+    *([], {}, [[]], ["null"], ["null", "null"], ["int", "int"], ["null", ["int"]], {"type": "record"}),
+    *({"type": {"type": "int"}}, {"type": "array"}, {"type": "map", "values": "R1"}),
+    *({"type": "fixed", "name": "X", "size": -1}, {"type": "enum", "name": "X", "symbols": []}),
+)
+ATTRIBUTES = ("default", "aliases", "logicalType", "precision", "scale", "size", "namespace", "name", "doc")
+
+
+def spoil(document: Json, rng: Rng) -> Json:
+    """Return a schema with something odd where nobody expects it: a value replaced, added or gone, at any depth."""
+    if isinstance(document, dict) and document and rng.random() < 0.9:
+        key = rng.choice([*document])
+        if rng.random() < 0.15:
+            key = rng.choice(ATTRIBUTES)
+        return {**document, key: spoil(document.get(key), rng)}
+    if isinstance(document, list) and document and rng.random() < 0.9:
+        at = rng.randrange(len(document))
+        if rng.random() < 0.15:
+            return document[:at] + [document[at]] * rng.randrange(3) + document[at:]
+        return [*document[:at], spoil(document[at], rng), *document[at + 1 :]]
+    return rng.choice(ODD)
+
+
 def value_of(node: Type, rng: Rng, depth: int = 0) -> tuple[bytes, Any]:  # noqa: PLR0911 - one for each kind
     """Draw a value: its bytes and what they mean."""
     kind = node.kind

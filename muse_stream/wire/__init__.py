@@ -5,8 +5,9 @@ Law: pyruhvro, fastavro and pyarrow live in this package only; a record's fault 
 `SchemaError`, and no value of a batch is ever without an answer.
 
     frames                          the prefix that names the writer's schema
-    schemas, avro_types             where schemas are found; a schema as a tree
-    codec, strict                   pyruhvro for batches, fastavro for records; where a record ends
+    schemas, schema_json, avro_types   where schemas are found; reading one; a schema as a tree
+    codec, strict                   pyruhvro for batches; one record, byte by byte
+    samples, memory                 made-up records to try a decoder on; what a batch may take
     resolve                         a field of the reader's schema -> what to do with the writer's
     arrow_columns, record_columns   doing it: for a batch, for one record
     decode, decoded, selection      values -> Decoded; joining parts of a batch; keeping rows

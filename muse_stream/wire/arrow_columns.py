@@ -21,6 +21,9 @@ Mask = NDArray[np.bool_]
 NO_TIME = -1
 """Event time of a record that has none; Kafka's own mark for a missing timestamp."""
 
+NOTHING = pa.scalar(0, pa.int32())
+"""Given to Arrow as a plain 0, it looks for a package that is not installed, at every call."""
+
 ARROW: dict[Domain, pa.DataType] = {
     "integer": pa.int64(),
     "boolean": pa.bool_(),
@@ -34,14 +37,15 @@ def extract(route: Route, batch: pa.RecordBatch) -> tuple[pa.Array, Mask | None]
 
     Raises Malformed when some row's text is not UTF-8.
     """
-    rows = batch.num_rows
-    parent, refused = _walk(route.steps, batch)
-    if not route.name:
-        return _constant(route, rows, parent), refused
-    leaf = batch.column(route.name) if parent is None else _child(parent, route.name)
-    absent = parent.is_null() if parent is not None and parent.null_count else None
-    array, bad = _resolve(route, leaf, None if absent is None else _mask(absent))
-    return array, _either(refused, bad)
+    parent, absent, refused = _walk(route.steps, batch)
+    if route.name:
+        array, bad = _resolve(route, _child(parent, route.name), absent)
+        refused = _either(refused, bad)
+    else:
+        array = _constant(route, batch.num_rows)
+    if absent is not None:
+        array = pc.if_else(pa.array(absent), pa.scalar(None, array.type), array)
+    return array, refused
 
 
 def finish(array: pa.Array, domain: Domain, nullable: bool) -> Column:
@@ -74,38 +78,43 @@ def milliseconds(array: pa.Array) -> NDArray[np.int64]:
 def texts(array: pa.Array) -> pa.StringArray:
     """Return ids as text, null where null or empty; numbers in decimal digits."""
     text = array if array.type == pa.string() else array.cast(pa.string())
-    empty = pc.equal(pc.binary_length(text), 0)
+    empty = pc.equal(pc.binary_length(text), NOTHING)
     return pc.if_else(empty, pa.scalar(None, pa.string()), text) if pc.any(empty).as_py() else text
 
 
-def _walk(steps: tuple[Step, ...], batch: pa.RecordBatch) -> tuple[pa.Array | None, Mask | None]:
-    """Go down the writer's records; a null where the reader has none refuses the row."""
-    node: pa.Array | None = None
+def _walk(
+    steps: tuple[Step, ...], batch: pa.RecordBatch
+) -> tuple[pa.RecordBatch | pa.StructArray, Mask | None, Mask | None]:
+    """Go down the writer's records.
+
+    Returns the last one, the rows in which it or one above is null, and the rows refused: a null where the reader has
+    none. Arrow must not be asked for a field with the nulls of its record (`struct_field`, `flatten`): where the field
+    is a union, which has no place for them, it aborts the process.
+    """
+    node: pa.RecordBatch | pa.StructArray = batch
+    absent: Mask | None = None
     refused: Mask | None = None
     for step in steps:
-        above = node
-        node = batch.column(step.field) if above is None else _child(above, step.field)
+        node = _child(node, step.field)
         if pa.types.is_union(node.type):  # a union of the record alone
             node = node.field(0)
-        if step.required and step.nullable and node.null_count:
-            bad = _mask(node.is_null())
-            if above is not None and above.null_count:  # only a null of its own, not one inherited from above
-                bad &= ~_mask(above.is_null())
-            refused = _either(refused, bad)
-    return node, refused
+        if not node.null_count:
+            continue
+        null = _mask(node.is_null())
+        if step.required:  # a null of its own refuses the row, not one that was inherited
+            refused = _either(refused, null if absent is None else null & ~absent)
+        absent = _either(absent, null)
+    return node, absent, refused
 
 
-def _child(parent: pa.StructArray, name: str) -> pa.Array:
-    """Return a field of a record, null where the record is."""
-    return pc.struct_field(parent, name) if parent.null_count else parent.field(name)
+def _child(record: pa.RecordBatch | pa.StructArray, name: str) -> pa.Array:
+    """Return a field of a record; what stands in rows where the record is null means nothing."""
+    return record.column(name) if isinstance(record, pa.RecordBatch) else record.field(name)
 
 
-def _constant(route: Route, rows: int, parent: pa.Array | None) -> pa.Array:
+def _constant(route: Route, rows: int) -> pa.Array:
     kind = ARROW[route.domain]
-    array = pa.nulls(rows, kind) if route.constant is None else pa.repeat(pa.scalar(route.constant, kind), rows)
-    if parent is not None and parent.null_count:
-        array = pc.if_else(parent.is_null(), pa.scalar(None, kind), array)
-    return array
+    return pa.nulls(rows, kind) if route.constant is None else pa.repeat(pa.scalar(route.constant, kind), rows)
 
 
 def _resolve(route: Route, leaf: pa.Array, absent: Mask | None) -> tuple[pa.Array, Mask | None]:

@@ -1,10 +1,11 @@
-"""One writer schema's decoders: many records at once by pyruhvro, one record by fastavro.
+"""One writer schema's decoders: many records at once by pyruhvro, one record by hand or by fastavro.
 
 In: payloads (frames cut off). Out: an Arrow RecordBatch, or one dict; `Malformed` when the bytes are not such a record.
 Law: a payload is consumed to its last byte or refused. In a batch this costs one concatenation per record: a known
 8-byte tail is appended and decoded as one more field, which is itself again only if the record ended where the
-payload did. pyruhvro knows no bytes and fixed and may panic, so it is tried on made-up records before it is trusted;
-it does not look at the bytes of strings either, so whoever takes text from a batch checks that it is UTF-8.
+payload did. pyruhvro knows no bytes and fixed and may panic, so it is tried on made-up records before it is trusted,
+and never given more than `MOST_MEMORY` is known to be enough for: an allocation that fails there ends the process.
+It does not look at the bytes of strings either, so whoever takes text from a batch checks that it is UTF-8.
 """
 
 import io
@@ -18,12 +19,14 @@ import fastavro
 import numpy as np
 import pyarrow as pa
 import pyruhvro
-from fastavro.utils import generate_many
 from numpy.typing import NDArray
 
 from muse_stream.wire import avro_types
+from muse_stream.wire.avro_types import Type
+from muse_stream.wire.memory import Memory
+from muse_stream.wire.samples import samples
 from muse_stream.wire.schemas import Schema
-from muse_stream.wire.strict import Malformed, end_of
+from muse_stream.wire.strict import Malformed, Wanted, end_of, read
 
 TAIL = os.urandom(8)
 """Appended to each payload; random, so that no record can end in it on purpose."""
@@ -31,6 +34,10 @@ TAIL_FIELD = "muse_wire_tail_"
 PROBE_RECORDS = 20
 BATCH_LACKS = frozenset({"bytes", "fixed"})
 """Kinds that pyruhvro 0.4 panics on, so that it is not even asked."""
+MOST_BRANCHES = 100
+"""Of a union: Arrow counts them in 7 bits, and pyruhvro panics beyond."""
+MOST_MEMORY = 256 << 20
+"""Bytes that one call of the batch decoder may take."""
 
 
 class Codec:
@@ -43,23 +50,31 @@ class Codec:
         document = avro_types.physical(schema.type, widen=True)
         document["fields"].append({"name": TAIL_FIELD, "type": "double"})
         self._batch = json.dumps(document)
-        self.batched = bool(schema.type.fields) and not avro_types.mentions(schema.type, BATCH_LACKS) and self._probe()
+        self._memory = Memory.of(schema.type)
+        self.batched = suits_batches(schema.type) and self._probe()
 
     def batch(self, payloads: Sequence[bytes], skip: int = 0) -> tuple[pa.RecordBatch, NDArray[np.bool_] | None]:
         """Decode all payloads, without the first `skip` bytes of each; raises Malformed if one of them is not a record.
 
-        Returns the batch (int fields as int64) and the rows that have bytes left over, None if none has.
+        Returns the batch (int fields as int64) and the rows that have bytes left over, None if none has. Raises
+        Malformed too when all of them together might take more than `MOST_MEMORY`.
         """
+        if self._memory.needed(len(payloads), sum(map(len, payloads))) > MOST_MEMORY:
+            raise Malformed("too much to decode at once")
         decoded = guarded(pyruhvro.deserialize_array, [payload[skip:] + TAIL for payload in payloads], self._batch)
         tails = decoded.column(TAIL_FIELD).to_numpy().view(np.int64)
         wrong = tails != np.frombuffer(TAIL, np.int64)[0]
         return decoded, wrong if wrong.any() else None
 
+    def read(self, payload: bytes, wanted: Wanted) -> dict[str, Any]:
+        """Decode the wanted fields of one payload, as `strict.read`; raises Malformed, also for bytes left over."""
+        record, end = read(self._type, wanted, payload)
+        _ends(payload, end)
+        return record
+
     def record(self, payload: bytes) -> dict[str, Any]:
-        """Decode one payload; raises Malformed, also for bytes left over."""
-        end = end_of(self._type, payload)
-        if end != len(payload):
-            raise Malformed(f"{len(payload) - end} bytes left over after the record")
+        """Decode one payload whole, by fastavro; raises Malformed, also for bytes left over."""
+        _ends(payload, end_of(self._type, payload))
         try:
             record = fastavro.schemaless_reader(io.BytesIO(payload), self._record, None)
         except Exception as error:  # noqa: BLE001 - fastavro raises whatever its readers happen to
@@ -68,19 +83,23 @@ class Codec:
 
     def _probe(self) -> bool:
         """Whether pyruhvro reads made-up records as fastavro does; any doubt means no."""
-        records: list[Any] = list(generate_many(self._record, PROBE_RECORDS))
-        payloads = []
-        for record in records:
-            out = io.BytesIO()
-            fastavro.schemaless_writer(out, self._record, record)
-            payloads.append(out.getvalue())
+        payloads = samples(self._type, PROBE_RECORDS)
         try:
             decoded, wrong = self.batch(payloads)
-        except Malformed:
+            rows = decoded.drop_columns([TAIL_FIELD]).to_pylist()
+            return wrong is None and all(map(_alike, rows, map(self.record, payloads)))
+        except Exception:  # noqa: BLE001 - Malformed, or whatever Arrow says about an array it was handed
             return False
-        rows = decoded.drop_columns([TAIL_FIELD]).to_pylist()
-        expected = [self.record(payload) for payload in payloads]
-        return wrong is None and all(map(_alike, rows, expected))
+
+
+def suits_batches(node: Type) -> bool:
+    """Say whether pyruhvro can be asked about the schema at all: what it lacks makes it panic, and print so."""
+    return not avro_types.any_type(node, lambda one: one.kind in BATCH_LACKS or len(one.branches) > MOST_BRANCHES)
+
+
+def _ends(payload: bytes, end: int) -> None:
+    if end != len(payload):
+        raise Malformed(f"{len(payload) - end} bytes left over after the record")
 
 
 @lru_cache(maxsize=256)

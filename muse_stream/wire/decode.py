@@ -18,10 +18,10 @@ from muse_stream.wire import frames
 from muse_stream.wire.arrow_columns import ARROW, extract
 from muse_stream.wire.codec import Codec, codec_for
 from muse_stream.wire.decoded import Decoded, Fields, Piece, assemble
-from muse_stream.wire.record_columns import Unresolved, value
+from muse_stream.wire.record_columns import Unresolved, value, wanted
 from muse_stream.wire.resolve import Route, column_type, route
 from muse_stream.wire.schemas import Schema, SchemaDirectory
-from muse_stream.wire.strict import Malformed
+from muse_stream.wire.strict import Malformed, Wanted
 
 LEAF = 8
 """Below this a failed group is decoded record by record: a call costs as much as several single records."""
@@ -34,6 +34,7 @@ class _Writer:
 
     codec: Codec
     routes: tuple[Route, ...]
+    wanted: Wanted
 
 
 class Decoder:
@@ -67,7 +68,9 @@ class Decoder:
     def _writer(self, prefix: bytes) -> "_Writer | Rejected":
         found = self._writers.get(prefix)
         if found is None:
-            found = self._writers[prefix] = self._find(prefix)
+            found = self._find(prefix)
+            if not isinstance(found, Rejected) or found.reason != Reason.UNKNOWN_SCHEMA:
+                self._writers[prefix] = found  # but no prefix that anybody may invent: there is one for every value
         return found
 
     def _find(self, prefix: bytes) -> "_Writer | Rejected":
@@ -83,7 +86,7 @@ class Decoder:
 
     def _resolve(self, schema: Schema) -> "_Writer":
         routes = tuple(route(self._reader.type, schema.type, path) for path in self.domains)
-        return _Writer(codec_for(schema), routes)
+        return _Writer(codec_for(schema), routes, wanted(routes))
 
 
 class _Group:
@@ -127,6 +130,9 @@ class _Group:
             for index in np.flatnonzero(refused).tolist():
                 self._one_by_one(start + index, start + index + 1)
             rows = rows[~refused]
+        elif not whole:  # a part's array would keep all that was decoded with it, and parts may be many
+            every = pa.array(np.arange(len(rows)))
+            arrays = [array.take(every) for array in arrays]
         self._pieces.append(Piece(rows, arrays))
 
     def _one_by_one(self, start: int, stop: int) -> None:
@@ -136,7 +142,7 @@ class _Group:
         for index in range(start, stop):
             row = int(self._group.rows[index])
             try:
-                record = self._writer.codec.record(self._group.values[index][skip:])
+                record = self._writer.codec.read(self._group.values[index][skip:], self._writer.wanted)
                 found.append([value(path, record) for path in self._writer.routes])
                 rows.append(row)
             except (Malformed, Unresolved) as error:

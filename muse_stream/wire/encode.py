@@ -15,13 +15,13 @@ import fastavro
 import numpy as np
 import pyarrow as pa
 import pyruhvro
-from fastavro.utils import generate_many
 
 from muse_stream.errors import SchemaError
 from muse_stream.scoring.columns import Categorical
 from muse_stream.wire import avro_types, frames
 from muse_stream.wire.avro_types import Field, Type
-from muse_stream.wire.codec import BATCH_LACKS, PROBE_RECORDS, guarded
+from muse_stream.wire.codec import PROBE_RECORDS, guarded, suits_batches
+from muse_stream.wire.samples import samples
 from muse_stream.wire.schemas import Schema
 from muse_stream.wire.strict import Malformed
 
@@ -87,7 +87,7 @@ class Encoder:
             ]
         )
         self._text = json.dumps(avro_types.physical(schema.type))
-        self.batched = not avro_types.mentions(schema.type, BATCH_LACKS) and self._probe()
+        self.batched = suits_batches(schema.type) and self._probe()
 
     def encode(self, columns: Mapping[str, Any], rows: int) -> list[bytes]:
         """Return `rows` values.
@@ -135,15 +135,15 @@ class Encoder:
 
     def _probe(self) -> bool:
         """Whether pyruhvro writes made-up records byte for byte as fastavro does."""
-        records: list[Any] = list(generate_many(self._rows.document, PROBE_RECORDS))
+        payloads = map(io.BytesIO, samples(self.schema.type, PROBE_RECORDS))
         try:
+            records = [fastavro.schemaless_reader(payload, self._rows.document, None) for payload in payloads]
             batch = pa.RecordBatch.from_pylist(records, schema=self._arrow)
-            (payloads,) = guarded(pyruhvro.serialize_record_batch, batch, self._text, 1)
-        except (Malformed, pa.ArrowException):
+            (written,) = guarded(pyruhvro.serialize_record_batch, batch, self._text, 1)
+            expected = [self._rows.encode(record) for record in records]  # type: ignore[arg-type]
+        except (Malformed, SchemaError, pa.ArrowException):
             return False
-        return [self.prefix + payload for payload in payloads.to_pylist()] == [
-            self._rows.encode(record) for record in records
-        ]
+        return [self.prefix + payload for payload in written.to_pylist()] == expected
 
 
 def arrow_type(node: Type, where: str) -> pa.DataType:

@@ -1,35 +1,38 @@
-"""The same as `arrow_columns`, one record at a time: for what only fastavro can decode.
+"""The same as `arrow_columns`, one record at a time: for what the batch decoder cannot read, and for what it refuses.
 
-In: a record as fastavro read it with the *physical* writer schema, and a `Route`. Out: one Python value of the route's
+In: the wanted fields of a record as `strict.read` gives them, and a `Route`. Out: one Python value of the route's
 domain, or `Unresolved`.
 Law: gives exactly what `arrow_columns.extract` gives; property tests compare the two.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from muse_stream.wire.resolve import Case, Route, decimal_number
-
-KINDS: dict[type, frozenset[str]] = {
-    bool: frozenset({"boolean"}),
-    int: frozenset({"int", "long"}),
-    float: frozenset({"float", "double"}),
-    str: frozenset({"string", "enum"}),
-    bytes: frozenset({"bytes", "fixed"}),
-    dict: frozenset({"record", "map"}),
-    list: frozenset({"array"}),
-}
-"""What a Python value may have been on the wire."""
+from muse_stream.wire.strict import Wanted
 
 
 class Unresolved(ValueError):
     """This record's value cannot be read as the reader's type."""
 
 
+def wanted(routes: Iterable[Route]) -> Wanted:
+    """Return the writer's fields that the routes need."""
+    tree: dict[str, Any] = {}
+    for route in routes:
+        node = tree
+        for step in route.steps:
+            node = node.setdefault(step.field, {})
+        if route.name:
+            node.setdefault(route.name, {})
+    return tree
+
+
 def value(route: Route, record: dict[str, Any]) -> Any:
     """Return None, or an int, bool, float or str as the route's domain wants it; raises Unresolved."""
     node = record
     for step in route.steps:
-        inner = node[step.field]
+        _, inner = node[step.field]
         if inner is None:
             if step.required:
                 raise Unresolved(f"{route.path}: {step.field} is null, which the reader does not allow")
@@ -37,12 +40,11 @@ def value(route: Route, record: dict[str, Any]) -> Any:
         node = inner
     if not route.name:
         return _domain(route.constant, route)
-    found = node[route.name]
-    kinds = frozenset({"null"}) if found is None else KINDS[type(found)]
-    for case, wrote in zip(route.cases, route.wrote, strict=True):
-        if wrote in kinds and case is not None:
-            return None if found is None else _domain(_convert(case, found, route.path), route)
-    raise Unresolved(f"{route.path}: {'null' if found is None else type(found).__name__} cannot be read here")
+    branch, found = node[route.name]
+    case = route.cases[branch]
+    if case is None:
+        raise Unresolved(f"{route.path}: {route.wrote[branch]} cannot be read here")
+    return None if found is None else _domain(_convert(case, found, route.path), route)
 
 
 def _convert(case: Case, found: Any, path: str) -> Any:

@@ -57,8 +57,6 @@ class Step:
 
     field: str
     """Name in the writer's record."""
-    nullable: bool
-    """The writer may have written null here."""
     required: bool
     """The reader has no null here: null refuses the row."""
 
@@ -153,9 +151,9 @@ def route(reader: Type, writer: Type, path: str) -> Route:
             binary = any(option.kind in ("bytes", "fixed") for option in leaf.options)
             return Route(path, domain, nullable, tuple(steps), found.name, cases, wrote_kinds, binary)
         read, read_null = _record(expected.type, path)
-        wrote, wrote_null = _record(found.type, path)
+        wrote, _ = _record(found.type, path)
         _same_name(read, wrote)
-        steps.append(Step(found.name, wrote_null, not read_null))
+        steps.append(Step(found.name, not read_null))
     raise SchemaError(f"{path!r} names no field")
 
 
@@ -191,6 +189,8 @@ def _default(expected: Field, below: list[str], path: str, writer: Type) -> Any:
     option = next(option for option in node.options if option.kind != "null")
     if isinstance(value, str) and option.logical == "decimal":  # bytes in JSON: one character a byte
         return decimal_number(value.encode("latin-1"), option.scale)
+    if isinstance(value, str) and any(one.kind in ("float", "double") for one in node.options):  # "NaN"
+        return float(value)
     if isinstance(value, int) and option.logical in MILLISECONDS:
         times, over = MILLISECONDS[option.logical]
         return value * times // over
@@ -198,8 +198,8 @@ def _default(expected: Field, below: list[str], path: str, writer: Type) -> Any:
 
 
 def _case(reader: Type, wrote: Type) -> Case | None:
-    """Match one type of the writer with the reader's type, or the first of its branches that fits."""
-    for option in reader.options:
+    """Match one type of the writer with the reader's type, or with its branch of that kind, or the first that fits."""
+    for option in sorted(reader.options, key=lambda option: option.kind != wrote.kind):
         if _fits(option, wrote):
             limit = 2**31 if wrote.kind == "int" else None
             logical = wrote.logical or option.logical

@@ -15,7 +15,7 @@ from fastavro.schema import fingerprint as crc64
 from fastavro.schema import to_parsing_canonical_form
 
 from muse_stream.errors import SchemaError
-from muse_stream.wire import avro_types
+from muse_stream.wire import schema_json
 from muse_stream.wire.avro_types import Type
 
 IDS_FILE = "ids.json"
@@ -42,7 +42,7 @@ class Schema:
 
 def parse_schema(text: str, *, file: str = "", schema_id: int | None = None) -> Schema:
     """Make a Schema of JSON text; raises SchemaError naming `file` when it is not a record Avro knows."""
-    node = avro_types.parse(text, file or "schema")
+    node = schema_json.parse(text, file or "schema")
     document: dict[str, Any] = json.loads(text)
     canonical = to_parsing_canonical_form(document)
     name = json.loads(canonical)["name"]
@@ -124,7 +124,7 @@ def _read_ids(folder: Path) -> dict[int, str]:
     try:
         document = json.loads(_text(file))
         ids = {int(number): name for number, name in document.items()}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise SchemaError(f'{file}: expected an object of ids and files, like {{"1": "event.avsc"}}') from None
     if not all(isinstance(name, str) for name in ids.values()):
         raise SchemaError(f"{file}: every id must be given the name of a file in the folder")

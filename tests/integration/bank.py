@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from muse_stream.wire import Encoder, SchemaDirectory
 
-RAISES_AT, HANGS_AT = 777.25, 888.25
+RAISES_AT, HANGS_AT, KILLS_AT = 777.25, 888.25, 666.25
 SCHEMA = """{"type": "record", "name": "Payment", "fields": [
   {"name": "id", "type": "string"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
   {"name": "tenant", "type": "string"},
@@ -65,6 +65,31 @@ def raising() -> bytes:
             helper.make_node("Add", ["p", "add"], ["out"]),
         ],
         [*constants, *more, numpy_helper.from_array(np.zeros(1, dtype=np.float32), "nothing")],
+    )
+
+
+def killing() -> bytes:
+    """A model that ends its process (SIGFPE) when a row has the amount KILLS_AT: the lowest int64, divided by -1."""
+    nodes, constants = logistic(1.0)
+    hit, more = _hit(KILLS_AT)
+    numbers = {"lowest": -(2**63), "one": 1, "minus": -1}
+    more += [numpy_helper.from_array(np.array(number, dtype=np.int64), name) for name, number in numbers.items()]
+    more += [
+        numpy_helper.from_array(np.array(0.0, np.float32), "nought"),
+        numpy_helper.from_array(np.array([1]), "axis"),
+    ]
+    return _file(
+        [
+            *nodes,
+            *hit[:2],
+            helper.make_node("Where", ["equal", "lowest", "one"], ["numerator"]),
+            helper.make_node("Div", ["numerator", "minus"], ["quotient"]),
+            helper.make_node("Cast", ["quotient"], ["number"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["number", "nought"], ["nil"]),
+            helper.make_node("Unsqueeze", ["nil", "axis"], ["add"]),
+            helper.make_node("Add", ["p", "add"], ["out"]),
+        ],
+        [*constants, *more],
     )
 
 
@@ -117,6 +142,7 @@ MODELS = {
     "plain": plain(1.0),
     "retrained": plain(2.5),
     "raises": raising(),
+    "kills": killing(),
     "slow": looping(400_000, 0),
     "hangs": looping(1, 1 << 50),
 }

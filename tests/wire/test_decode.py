@@ -35,17 +35,17 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.records = self.batches = 0
-        record, batch = Codec.record, Codec.batch
+        read, batch = Codec.read, Codec.batch
 
-        def counted_record(codec: Codec, data: bytes) -> Any:
+        def counted_read(codec: Codec, *arguments: Any) -> Any:
             self.records += 1
-            return record(codec, data)
+            return read(codec, *arguments)
 
         def counted_batch(codec: Codec, *arguments: Any) -> Any:
             self.batches += 1
             return batch(codec, *arguments)
 
-        monkeypatch.setattr(Codec, "record", counted_record)
+        monkeypatch.setattr(Codec, "read", counted_read)
         monkeypatch.setattr(Codec, "batch", counted_batch)
 
 
@@ -323,3 +323,34 @@ def test_arrays_in_sized_blocks_are_read_by_both_paths() -> None:
     assert listed(decoder(schema, "count").decode([value]).columns["count"]) == [7]
     with record_by_record(schema):
         assert listed(decoder(schema, "count").decode([value]).columns["count"]) == [7]
+
+
+def test_a_union_is_read_by_the_branch_that_was_written() -> None:
+    day, stamp = {"type": "int", "logicalType": "date"}, {"type": "long", "logicalType": "timestamp-millis"}
+    schema = schema_of(("id", "string"), ("x", ["null", day, stamp]), ("n", ["null", "int", "long"]))
+    head = framed(schema, {"id": "a", "x": None, "n": None})[:12]
+    values = [head + rest for rest in (b"\x04\x50\x04\x80\x80\x80\x80\x20", b"\x02\x50\x02\x0e", b"\0\0")]
+    reader = decoder(schema, "x", "n")
+    with record_by_record(schema):
+        alone = reader.decode(values)
+    for found in (reader.decode(values), alone):
+        assert not found.rejected
+        assert listed(found.columns["x"]) == [40.0, 40 * 86_400_000.0, None]
+        assert listed(found.columns["n"]) == [2.0**32, 7.0, None]
+
+
+def test_unknown_prefixes_are_not_remembered() -> None:
+    """There is one for every value that somebody invents."""
+    reader = decoder(SIMPLE)
+    known = len(reader._writers)
+    invented = [confluent_prefix(number) + b"x" for number in range(500)]
+    assert {one.reason for one in reader.decode(invented).rejected} == {Reason.UNKNOWN_SCHEMA}
+    assert len(reader._writers) == known
+
+
+def test_a_default_that_is_not_finite_is_one() -> None:
+    writer = schema_of(("id", "string"), file="w.avsc")
+    reader = schema_of(("id", "string"), ("x", "double", "NaN"), ("y", "float", "-Infinity"), file="r.avsc")
+    folder = directory(writer, reader)
+    found = Decoder(folder, reader, Fields("id", columns=("x", "y"))).decode([framed(writer, {"id": "a"})])
+    assert listed(found.columns["x"]) == [None] and listed(found.columns["y"]) == [-np.inf]

@@ -67,6 +67,85 @@ def test_a_folder_is_refused_with_the_file_and_what_is_wrong(
     assert said in str(caught.value)
 
 
+def nested(levels: int) -> object:
+    """A record in a record in a record."""
+    inner = nested(levels - 1) if levels else "int"
+    return {"type": "record", "name": f"R{levels}", "fields": [{"name": "x", "type": inner}]}
+
+
+def doubled(names: int) -> object:
+    """Each record has two of the one before it: as many types as 2 to the power of its number."""
+    kinds: list[object] = [{"type": "record", "name": "D0", "fields": [{"name": "x", "type": "int"}]}]
+    for number in range(1, names):
+        fields = [{"name": "a", "type": f"D{number - 1}"}, {"name": "b", "type": f"D{number - 1}"}]
+        kinds.append({"type": "record", "name": f"D{number}", "fields": fields})
+    return {**EVENT, "fields": [{"name": f"f{index}", "type": kind} for index, kind in enumerate(kinds)]}
+
+
+BRACKETS = '{"type": "record", "name": "E", "fields": [{"name": "x", "type": "int", "doc": ' + "[" * 99_999
+FIXED = {"type": "fixed", "name": "F"}
+DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 2000}
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (nested(100), "nest more than 64 deep"),
+        (BRACKETS + "]" * 99_999 + "}]}", "nest more than 64 deep"),
+        (doubled(40), "more than 20,000 types"),
+        ({**FIXED, "size": -5}, "the size of F is -5; a number from 0"),
+        ({**FIXED, "size": "a"}, "the size of F is 'a'"),
+        ({**FIXED, "size": 2**50}, "the size of F is"),
+        ({**DECIMAL, "scale": 1999}, "a decimal's scale of 1999; 0 to 1000"),
+        ({"type": "enum", "name": "K", "symbols": []}, "the enum K has no symbols"),
+        ([], "a union has no types"),
+        (["null", ["int"]], "a union stands directly in a union"),
+        ({"type": "array", "items": {**FIXED, "size": 0}}, "its length has no bound"),
+        ('{"type": "record", "name": "E", "fields": [{"name": "\\ud800", "type": "int"}]}', "half a surrogate pair"),
+        ('{"type": "record", "name": "E", "fields": [{"name": "a\\"b", "type": "int"}]}', "is no name"),
+        ({**EVENT, "fields": [{"name": "x", "type": "int"}, {"name": "x", "type": "long"}]}, "two fields 'x'"),
+    ],
+)
+def test_what_no_decoder_can_be_given_is_refused_at_once(document: object, said: str) -> None:
+    record = isinstance(document, dict) and document["type"] == "record"
+    text = document if isinstance(document, str) else json.dumps(document)
+    if not record and not isinstance(document, str):
+        text = json.dumps({**EVENT, "fields": [{"name": "x", "type": document}]})
+    with pytest.raises(SchemaError) as caught:
+        parse_schema(text, file="a.avsc")
+    assert str(caught.value).startswith("a.avsc: ")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "default"),
+    [
+        ("long", 2**63),
+        ("int", 2**31),
+        ("int", True),
+        ("double", "1.5"),
+        ("boolean", 1),
+        ({"type": "bytes"}, "\u0100"),
+        ({**FIXED, "size": 2}, "a"),
+        ({"type": "array", "items": "int"}, ["a"]),
+        ({"type": "map", "values": "long"}, {"a": None}),
+        ({"type": "record", "name": "S", "fields": [{"name": "y", "type": "int"}]}, {}),
+        ({"type": "record", "name": "S", "fields": [{"name": "y", "type": "int"}]}, {"y": "z"}),
+        (["null", "int"], "a"),
+    ],
+)
+def test_a_default_of_another_type_is_refused_before_a_record_needs_it(kind: object, default: object) -> None:
+    with pytest.raises(SchemaError, match=r"[Dd]efault"):
+        parse_schema(json.dumps({**EVENT, "fields": [{"name": "x", "type": kind, "default": default}]}))
+
+
+def test_a_logical_type_that_fits_no_such_type_is_ignored_as_avro_wants_it() -> None:
+    odd = ({"type": "long", "logicalType": "date"}, {"type": "string", "logicalType": "decimal", "precision": 4})
+    for kind in (*odd, {"type": "int", "logicalType": ["date"]}):
+        (field,) = parse_schema(json.dumps({**EVENT, "fields": [{"name": "x", "type": kind}]})).type.fields
+        assert field.type.logical is None
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="no such folder"):
         SchemaDirectory.open(tmp_path / "gone")

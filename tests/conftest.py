@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from muse_stream.demo.broker import Broker, broker
+from muse_stream.observe.logs import package_loggers
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
@@ -52,7 +53,9 @@ def kafka(pytestconfig: pytest.Config) -> Iterator[Broker]:
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """Begin with the package's logger as it is made: what one test configures, no other meets."""
+    """Begin with the package's loggers as they are made: what one test configures, no other meets."""
+    for ours in package_loggers():
+        ours.__class__, ours.disabled = logging.Logger, False
     logger = logging.getLogger("muse_stream")
     logger.handlers[:], logger.propagate = [], True
     logger.setLevel(logging.NOTSET)

@@ -2,7 +2,7 @@
 # From a bare Debian 12 to a working .venv: called by the Makefile when a lock file, pyproject.toml or this script is newer than
 # its stamp. What is missing is installed when we are root and there is apt-get; otherwise it is named in one line with the command
 # that installs it.
-# pip installs uv and setuptools, which need nothing else, and uv the rest: pip's own resolver looks at the newest version of what
+# pip installs uv and setuptools, which need nothing else, and uv the rest: the resolver of pip 23 looks at the newest version of what
 # a locked package asks for with an extra, and refuses it as not pinned, so an install by pip fails as soon as one appears. Every
 # file is checked against the hash in the lock, none is built from source, and the index is whichever pip is configured for.
 set -eu
@@ -44,7 +44,7 @@ fi
 # The broker: anything of MUSE_KAFKA_BOOTSTRAP, a Docker engine, or java and mvn will do
 if [ -z "${MUSE_KAFKA_BOOTSTRAP:-}" ] && ! docker info >/dev/null 2>&1; then
     if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
-        need "a JDK with Maven (or a Docker engine)" openjdk-17-jdk-headless maven
+        need "a JDK with Maven (or a Docker engine)" default-jdk-headless maven
     fi
 fi
 

@@ -139,7 +139,7 @@ class TestRungs:
     ) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         said: list[str] = []
-        with pytest.raises(NoBroker, match=r"java and mvn not found: apt-get install -y openjdk-17") as refused:
+        with pytest.raises(NoBroker, match=r"java and mvn not found: apt-get install -y default-jdk") as refused:
             broker(said.append).__enter__()
         assert "apache/kafka:" in str(refused.value)
         assert said == ["kafka: no container: no Docker engine answers"]

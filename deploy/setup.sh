@@ -1,7 +1,10 @@
 #!/bin/sh
-# From a bare Debian 12 to a working .venv: called by the Makefile when the lock file, pyproject.toml or this script is newer than
+# From a bare Debian 12 to a working .venv: called by the Makefile when a lock file, pyproject.toml or this script is newer than
 # its stamp. What is missing is installed when we are root and there is apt-get; otherwise it is named in one line with the command
-# that installs it. pip uses whatever index this machine is configured for; every file is checked against the hash in the lock.
+# that installs it.
+# pip installs uv and setuptools, which need nothing else, and uv the rest: the resolver of pip 23 looks at the newest version of what
+# a locked package asks for with an extra, and refuses it as not pinned, so an install by pip fails as soon as one appears. Every
+# file is checked against the hash in the lock, none is built from source, and the index is whichever pip is configured for.
 set -eu
 cd "$(dirname "$0")/.."
 VENV=.venv
@@ -41,11 +44,13 @@ fi
 # The broker: anything of MUSE_KAFKA_BOOTSTRAP_SERVERS, a Docker engine, or java and mvn will do
 if [ -z "${MUSE_KAFKA_BOOTSTRAP_SERVERS:-}" ] && ! docker info >/dev/null 2>&1; then
     if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
-        need "a JDK with Maven (or a Docker engine)" openjdk-17-jdk-headless maven
+        need "a JDK with Maven (or a Docker engine)" default-jdk-headless maven
     fi
 fi
 
 echo "setup: installing the pinned dependencies"
-"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+python="$VENV/bin/python"
+"$python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r requirements-build.lock
+"$python" deploy/run_uv.py pip install --quiet --python "$python" --require-hashes --no-build -r requirements-dev.lock
+"$python" deploy/run_uv.py pip install --quiet --python "$python" --no-deps --no-build-isolation --offline --editable .
 echo "setup: done"

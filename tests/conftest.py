@@ -1,14 +1,20 @@
 """What tests of several rooms share: the one real broker of the session, and names nobody else uses.
 
+Where the tests run in several processes (`make test`) each is a session with a broker of its own; a module with a
+costly fixture asks to stay in one of them by `pytest.mark.xdist_group`.
+
 In: the ladder of muse_stream/demo/broker.py. Out: fixtures `kafka`, `unique`, `make_topic`, `eventually`.
 Law: the broker starts when the first test asks for it and never otherwise; tests keep apart by names of their own
 (topics, groups, transactional ids), so that they run in any order on one broker; who breaks the broker mends it again.
 """
 
 import logging
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,6 +22,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from muse_stream.demo.broker import Broker, broker
+from muse_stream.observe.logs import package_loggers
+from tests.patience import PATIENCE
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
@@ -29,6 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_SAID] = []
+    # the tests start hundreds of processes: let them find compiled modules, which halves what each start costs
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # brokers that live for minutes: the JVM's second compiler would take as much of the machine as all they do
+    os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+    # threads of the training libraries wait for each other by spinning, which a machine with other work pays for
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +51,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.broker)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist: the summary is another process's
+        session.config.workeroutput["said"] = session.config.stash[_SAID]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear what a worker of pytest-xdist had to say."""
+    node.config.stash[_SAID] += getattr(node, "workeroutput", {}).get("said", [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -52,7 +78,9 @@ def kafka(pytestconfig: pytest.Config) -> Iterator[Broker]:
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """Begin with the package's logger as it is made: what one test configures, no other meets."""
+    """Begin with the package's loggers as they are made: what one test configures, no other meets."""
+    for ours in package_loggers():
+        ours.__class__, ours.disabled = logging.Logger, False
     logger = logging.getLogger("muse_stream")
     logger.handlers[:], logger.propagate = [], True
     logger.setLevel(logging.NOTSET)
@@ -67,13 +95,13 @@ def unique() -> Unique:
 
 @pytest.fixture(scope="session")
 def eventually() -> Eventually:
-    """`eventually(condition, 10.0)` returns when `condition()` is true, and fails the test after 10 s."""
+    """`eventually(condition, 10.0)` returns when `condition()` is true, and fails the test after `PATIENCE` x 10 s."""
 
     def wait(condition: Callable[[], object], within_s: float = 10.0) -> None:
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + PATIENCE * within_s
         while not condition():
             if time.monotonic() > deadline:
-                pytest.fail(f"not true within {within_s} s")
+                pytest.fail(f"not true within {PATIENCE * within_s} s")
             time.sleep(0.02)
 
     return wait

@@ -32,7 +32,7 @@ def version(project: Path) -> str:
 
 def missing_tools() -> str:
     """What this rung lacks on this machine, as one line with the command that installs it; empty if nothing."""
-    command = "apt-get install -y openjdk-17-jdk-headless maven"
+    command = "apt-get install -y default-jdk-headless maven"
     if lacking := [name for name in ("java", "mvn") if not shutil.which(name)]:
         return f"{' and '.join(lacking)} not found: {command}"
     told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr

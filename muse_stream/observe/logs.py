@@ -3,7 +3,8 @@
 In: `log = logger("worker")`, then `log.info("batch committed", events=812)`. Out: one line on stderr, with UTC time,
 level, logger and whatever `configure` was told to stand on every line (role, lane, slot).
 Law: stdout is never touched (it belongs to the command's answer); secrets are masked last, after tracebacks have become
-text; importing this module changes no global state, so that the package can be used as a library.
+text; importing this module changes no global state, so that the package can be used as a library: until `configure` is
+called, the application that imports it decides about its loggers, and from then on nothing but their level.
 """
 
 import logging
@@ -33,12 +34,38 @@ with _without_rich():
     from structlog.stdlib import ProcessorFormatter
 
 ROOT = "muse_stream"
+PLAIN = ("kafka", "metrics")
+"""The loggers that rooms make by `logging.getLogger`; perhaps after `configure`, as rooms are imported when needed."""
+
+
+class AlwaysOn(logging.Logger):
+    """A logger that only its level turns off.
+
+    `logging.config.dictConfig` and `fileConfig` disable every logger they are not told of unless asked not to, and
+    `logging.disable` silences all: any library may call them, before or after us, and a worker would go on in silence.
+    """
+
+    @property
+    def disabled(self) -> bool:
+        """False, whatever the standard library sets it to."""
+        return False
+
+    @disabled.setter
+    def disabled(self, _value: bool) -> None:
+        pass
+
+    def isEnabledFor(self, level: int) -> bool:
+        """Whether records of this level are written."""
+        return level >= self.getEffectiveLevel()
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
     """Return the logger of a room or process; its methods take an event and named values."""
+    plain = logging.getLogger(f"{ROOT}.{name}")
+    if isinstance(logging.getLogger(ROOT), AlwaysOn):
+        plain.__class__ = AlwaysOn
     bound: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-        logging.getLogger(f"{ROOT}.{name}"),
+        plain,
         processors=[structlog.stdlib.filter_by_level, ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
     )
@@ -49,7 +76,8 @@ def configure(*, level: str = "INFO", stream: TextIO | None = None, human: bool 
     """Send this package's logs to `stream` (stderr); `always` stands on every line.
 
     `human` chooses coloured lines over JSON; by default it is whether the stream is a terminal. Calling again replaces
-    what the last call set. Raises ValueError for an unknown level.
+    what the last call set. From now on no other library's configuration of `logging` turns our loggers off. Raises
+    ValueError for an unknown level.
     """
     target = stream if stream is not None else sys.stderr
     readable = target.isatty() if human is None else human
@@ -83,7 +111,21 @@ def configure(*, level: str = "INFO", stream: TextIO | None = None, human: bool 
             ],
         )
     )
+    for name in PLAIN:
+        logging.getLogger(f"{ROOT}.{name}")
+    for ours in package_loggers():
+        ours.__class__ = AlwaysOn
     root = logging.getLogger(ROOT)
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     root.propagate = False
+
+
+def package_loggers() -> list[logging.Logger]:
+    """Return the loggers of this package that exist."""
+    known = logging.getLogger(ROOT).manager.loggerDict
+    return [
+        found
+        for name, found in known.items()
+        if isinstance(found, logging.Logger) and (name == ROOT or name.startswith(f"{ROOT}."))
+    ]

@@ -200,7 +200,7 @@ def test_interrupt_ends_a_follower_with_130(config: Path, settings: KafkaSetting
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["transaction_id"] == "acme-0"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=280)
     assert (process.returncode, err) == (130, "")
 
 

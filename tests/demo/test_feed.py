@@ -82,7 +82,7 @@ def test_the_pace_is_the_rates_and_nobody_elses(producers: Producers, eventually
         feed.go()
         eventually(lambda: feed.done)
         took = time.monotonic() - started
-    assert 0.4 < took < 5.0
+    assert 0.4 < took < 10.0
 
 
 def test_a_run_that_ends_early_has_sent_a_beginning_of_the_stream(producers: Producers, eventually: Eventually) -> None:

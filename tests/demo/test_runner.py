@@ -27,6 +27,7 @@ from muse_stream.demo.screen import Screen
 from muse_stream.demo.workers import running
 from muse_stream.errors import MuseError
 from tests.demo import handbook
+from tests.patience import PATIENCE
 
 INTERNAL = {"__consumer_offsets", "__transaction_state"}
 Eventually = Callable[[Callable[[], object], float], None]
@@ -55,7 +56,6 @@ def judged(findings: Findings) -> None:
         assert row.after == pytest.approx(row.control + row.promotion.by)
 
 
-@pytest.mark.timeout(180)
 def test_a_model_is_promoted_in_mid_stream_and_no_tenant_notices(
     kafka: Broker, tmp_path: Path, eventually: Eventually
 ) -> None:
@@ -72,7 +72,6 @@ def test_a_model_is_promoted_in_mid_stream_and_no_tenant_notices(
     eventually(lambda: topics(kafka) <= before | INTERNAL, 20.0)
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("source", [handbook.SOURCE])
 def test_somebodys_own_transactions_are_scored_live_and_in_shadow(source: str, kafka: Broker, tmp_path: Path) -> None:
     file = handbook.small(tmp_path / "transactions.parquet")
@@ -84,7 +83,6 @@ def test_somebodys_own_transactions_are_scored_live_and_in_shadow(source: str, k
     assert findings.totals.dead_letters == 0
 
 
-@pytest.mark.timeout(120)
 def test_ctrl_c_leaves_nothing_behind(kafka: Broker, tmp_path: Path, eventually: Eventually) -> None:
     before = topics(kafka)
     program = "import sys; from muse_stream.cli import main; sys.exit(main(['demo']))"
@@ -97,7 +95,7 @@ def test_ctrl_c_leaves_nothing_behind(kafka: Broker, tmp_path: Path, eventually:
         family = process.children(recursive=True)
         assert any(name.startswith("muse-demo-") for name in topics(kafka))
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(30) == 130, (tmp_path / "out").read_text()
+        assert demo.wait(30 * PATIENCE) == 130, (tmp_path / "out").read_text()
     finally:
         demo.kill()
         demo.wait()

@@ -26,6 +26,7 @@ from muse_stream.spec import load_document
 from muse_stream.stream import mortality
 from muse_stream.stream.records import Answer, RawBatch
 from tests.integration.witness import until
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTED = re.compile(r"failpoint ([a-z-]+): ")
@@ -43,16 +44,25 @@ def publish(document: Path, store: Path, *, spoil: str | None = None) -> int:
 
 
 class Fleet:
-    """A running `run --role ROLE --workers N`."""
+    """A running `run --role ROLE --workers N`; without a spare where no test needs one, as each is one more start."""
 
     def __init__(
-        self, bootstrap: str, store: Path, role: str, lane: str, log: Path, *, workers: int = 2, **options: Any
+        self,
+        bootstrap: str,
+        store: Path,
+        role: str,
+        lane: str,
+        log: Path,
+        *,
+        workers: int = 2,
+        spare: bool = False,
+        **options: Any,
     ) -> None:
         self.log = log
         self._read, self._entries = 0, defaultdict[str, list[dict[str, Any]]](list)
         failpoints = options.pop("failpoints", "")
         secured: dict[str, str] = options.pop("environment", {})
-        payload = {"store": str(store), "role": role, "lane": lane, "workers": workers, **options}
+        payload = {"store": str(store), "role": role, "lane": lane, "workers": workers, "spare": spare, **options}
         environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap, "MUSE_FAILPOINTS": failpoints} | secured
         with log.open("ab") as out:
             self.process = subprocess.Popen(
@@ -71,7 +81,7 @@ class Fleet:
             self.process.kill()
             self.process.wait(10)
 
-    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 15) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 15 * PATIENCE) -> int:
         """Signal the supervisor and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(timeout_s)
@@ -138,7 +148,7 @@ def main(payload: str) -> int:
     """Be the supervisor process."""
     mortality.die_with(os.getppid())  # a test run that is killed leaves no workers behind
     options = json.loads(payload)
-    workers = options.pop("workers")
+    workers, spare = options.pop("workers"), options.pop("spare")
     planted = {name: options.pop(name) for name in ("abort_at", "abort_compiling") if name in options}
     if planted:
         plant(**planted)
@@ -146,7 +156,7 @@ def main(payload: str) -> int:
     chosen = RunOptions(
         Path(options.pop("store")), host="test", settings=KafkaSettings.from_environment(), log_level="DEBUG", **options
     )
-    return run(chosen, workers)
+    return run(chosen, workers, spare=spare)
 
 
 if __name__ == "__main__":

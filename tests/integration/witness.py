@@ -18,6 +18,8 @@ from typing import Any
 import fastavro
 from confluent_kafka import Consumer, TopicPartition
 
+from tests.patience import PATIENCE
+
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 FRAME = 10  # bytes of the single-object frame
 
@@ -70,7 +72,7 @@ class Witness:
         self._consumer.close()
 
     def wait_for(self, count: int, timeout_s: float) -> None:
-        """Return when `count` answers have been seen; fails after `timeout_s`."""
+        """Return when `count` answers have been seen; fails when they do not come."""
         until(lambda: len(self.seen) >= count, timeout_s, lambda: f"{len(self.seen)} of {count} answers")
 
     def _read(self) -> None:
@@ -124,7 +126,7 @@ def _disorder(seen: Sequence[Seen]) -> list[str]:
 
 def until(holds: Callable[[], bool], timeout_s: float, what: Callable[[], str] = lambda: "condition") -> None:
     """Wait for a condition, looking every 50 ms; AssertionError with `what()` when it does not come."""
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + PATIENCE * timeout_s
     while not holds():
-        assert time.monotonic() < end, f"not within {timeout_s} s: {what()}"
+        assert time.monotonic() < end, f"not within {PATIENCE * timeout_s} s: {what()}"
         time.sleep(0.05)

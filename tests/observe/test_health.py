@@ -139,7 +139,7 @@ def test_silent_client_and_hanging_question_hold_nothing_up(monkeypatch: pytest.
     assert fetch(server, "/live")[0] == 200
     before = time.monotonic()
     server.stop()
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 10  # the question hangs for 30 s
     hang.set()
     silent.close()
     asking.close()

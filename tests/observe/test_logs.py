@@ -3,10 +3,18 @@
 import io
 import json
 import logging
+import logging.config
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
 
+import importlinter.cli
 import pytest
 
 from muse_stream import observe
+from muse_stream.observe.logs import PLAIN
 
 
 @pytest.fixture
@@ -70,3 +78,83 @@ def test_stdout_is_never_touched(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.out == ""
     assert json.loads(captured.err)["event"] == "trouble"
+
+
+def by_dict(**options: bool) -> None:
+    logging.config.dictConfig({"version": 1, **options})
+
+
+def by_file(path: Path) -> None:
+    path.write_text("[loggers]\nkeys=root\n[handlers]\nkeys=\n[formatters]\nkeys=\n[logger_root]\nhandlers=\n")
+    logging.config.fileConfig(path)
+
+
+@pytest.fixture(params=["dictConfig", "fileConfig", "import-linter", "disable"])
+def silence(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """What a library may do to every logger of its process; the other loggers get back what they had."""
+    manager = logging.getLogger().manager
+    root, others = logging.getLogger(), dict(manager.loggerDict)
+    before = root.handlers[:], root.level, {name: getattr(one, "disabled", None) for name, one in others.items()}
+    acts: dict[str, Callable[[], None]] = {
+        "dictConfig": by_dict,
+        "fileConfig": partial(by_file, tmp_path / "logging.ini"),
+        "import-linter": partial(importlinter.cli._configure_logging, verbose=False),
+        "disable": logging.disable,
+    }
+    yield acts[request.param]
+    logging.disable(logging.NOTSET)
+    root.handlers[:], level, disabled = before
+    root.setLevel(level)
+    for name, one in others.items():
+        if isinstance(one, logging.Logger):
+            one.disabled = bool(disabled[name])
+
+
+def say_all(names: tuple[str, ...], stream: io.StringIO) -> list[str]:
+    stream.truncate(0)
+    stream.seek(0)
+    for name in names:
+        # each another text: what Kafka's clients repeat is said once
+        logging.getLogger(f"muse_stream.{name}").warning("plain %s", uuid4())
+        observe.logger(name).warning(f"bound {uuid4()}")
+    return [f"{line['logger']} {line['event'].split()[0]}" for line in map(json.loads, stream.getvalue().splitlines())]
+
+
+def test_no_library_turns_our_loggers_off(silence: Callable[[], None], stream: io.StringIO) -> None:
+    """A worker must not go on in silence because something it loads configures `logging` for itself."""
+    early, late = ("kafka", "metrics", "worker"), ("kafka", "metrics", "worker", uuid4().hex)
+    expected = [f"muse_stream.{name} {event}" for name in late for event in ("plain", "bound")]
+    for name in early:
+        observe.logger(name)
+    silence()
+    observe.configure(stream=stream, human=False)
+    assert say_all(early, stream) == expected[:6], "before `configure`"
+    observe.logger(late[-1])
+    silence()
+    assert say_all(late, stream) == expected, "after `configure`"
+
+
+def test_a_level_turns_our_loggers_off(stream: io.StringIO) -> None:
+    observe.configure(stream=stream, human=False)
+    logging.getLogger("muse_stream.kafka").setLevel(logging.CRITICAL)
+    logging.getLogger("muse_stream.kafka").error("unwanted")
+    logging.getLogger("muse_stream.kafka").setLevel(logging.NOTSET)
+    assert stream.getvalue() == ""
+
+
+def test_until_configured_the_application_decides() -> None:
+    """The package as a library: whoever imports it may disable its loggers like any other's."""
+    bound = observe.logger("worker")
+    logging.getLogger("muse_stream.worker").disabled = True
+    assert not bound.isEnabledFor(logging.CRITICAL)
+
+
+def test_every_plain_logger_is_known() -> None:
+    """`configure` must find those that are made later."""
+    source = Path(observe.__file__).parents[1]
+    made = {
+        name
+        for module in source.rglob("*.py")
+        for name in re.findall(r'getLogger\("muse_stream\.([\w.]+)"\)', module.read_text())
+    }
+    assert made == set(PLAIN)

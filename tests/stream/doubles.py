@@ -17,6 +17,7 @@ from typing import Any
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.stream.backlog import Waiting
 from muse_stream.stream.records import Answer, DeadLetter, Limits, Outgoing, RawBatch, Scorer, Tally, Topology
+from tests.patience import PATIENCE
 
 
 @dataclass
@@ -166,7 +167,7 @@ def raw(
 
 def await_true(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> None:
     """Poll a condition that nothing announces."""
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + PATIENCE * timeout_s
     while not condition():
-        assert time.monotonic() < end, f"not within {timeout_s} s: {what}"
+        assert time.monotonic() < end, f"not within {PATIENCE * timeout_s} s: {what}"
         time.sleep(0.01)

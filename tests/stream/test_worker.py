@@ -108,7 +108,7 @@ def test_a_stopped_slot_drains_and_its_successor_goes_on(kafka: Broker, unique: 
         began = time.monotonic()
         with running(kafka.bootstrap, lane, Echo({events: route})) as second:
             found.until(3_000)
-            assert time.monotonic() - began < 3, "a successor in the slot waits for no session"
+            assert time.monotonic() - began < 8, "a successor in the slot waits for no session"
             second.stop()
         assert found.to_end().answers() == expected(events, 3_000, 2)
 

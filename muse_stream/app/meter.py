@@ -16,6 +16,8 @@ COMMITTED = "muse_events_committed"
 ABORTS = "muse_aborts"
 LAG = "muse_lag_events"
 GENERATION = "muse_generation"
+HANGING = "muse_transactions_hanging"
+HANGING_ENDED = "muse_hanging_records_ended"
 
 HELP = {
     EVENTS: "Events taken from Kafka and scored, before their transaction's outcome is known",
@@ -27,6 +29,8 @@ HELP = {
     ABORTS: "Transactions given up and done again",
     LAG: "Events known to wait in this worker's partitions",
     GENERATION: "Generation that answers now",
+    HANGING: "Output partitions whose last stable offset stands still behind a transaction that nobody ends",
+    HANGING_ENDED: "Records of hanging transactions that this worker has ended, by what became of them",
 }
 
 
@@ -63,3 +67,12 @@ class WorkerMeter:
     def generation(self, number: int) -> None:
         """Set the generation."""
         self._metrics.gauge(GENERATION, number)
+
+    def hanging(self, partitions: int) -> None:
+        """Set how many output partitions stand still."""
+        self._metrics.gauge(HANGING, partitions)
+
+    def hanging_ended(self, records: int, copied: int) -> None:
+        """Count the records of a hanging transaction: dropped, or written again because they were committed."""
+        self._metrics.count(HANGING_ENDED, records - copied, outcome="dropped")
+        self._metrics.count(HANGING_ENDED, copied, outcome="copied")

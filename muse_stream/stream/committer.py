@@ -108,6 +108,16 @@ class Committer:
         return self._failure
 
     @property
+    def producers(self) -> tuple[TransactionalProducer, ...]:
+        """Both producers; for others only while nothing is submitted."""
+        return tuple(self._producers)
+
+    @property
+    def half(self) -> int:
+        """Which producer the next batch will be given."""
+        return self._submitted % 2
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits to be committed."""
         with self._changed:

@@ -16,3 +16,5 @@ class Meter(Protocol):
     def aborted(self, code: str) -> None: ...  # noqa: D102
     def lag(self, records: int) -> None: ...  # noqa: D102
     def generation(self, number: int) -> None: ...  # noqa: D102
+    def hanging(self, partitions: int) -> None: ...  # noqa: D102
+    def hanging_ended(self, records: int, copied: int) -> None: ...  # noqa: D102

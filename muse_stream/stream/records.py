@@ -94,6 +94,21 @@ class Topology:
     """Event topic -> where a record goes that the worker itself has to give up (its tenant may be unknown)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which event a record answers, and in which attempt."""
+
+    topic: str
+    partition: int
+    offset: int
+    attempt: int
+
+    @property
+    def event(self) -> tuple[str, int, int]:
+        """The event's topic, partition and offset."""
+        return self.topic, self.partition, self.offset
+
+
 class Scorer(Protocol):
     """One compiled generation, ready to score. What `stream` needs from the composition root."""
 
@@ -107,3 +122,6 @@ class Scorer(Protocol):
 
     def score(self, batch: RawBatch, attempt: int) -> Answer:
         """Score a batch; `attempt` is written into every record, so that a torn transaction can be seen."""
+
+    def origins(self, values: Sequence[bytes | None]) -> Sequence[Origin | None]:
+        """Say of each answer that such a scorer has written what it answers; None for what is no such answer."""

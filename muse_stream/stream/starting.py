@@ -7,6 +7,8 @@ never joins the group: a member's own request would wait behind its JoinGroup, w
 other member has joined, and a dead static member is waited for until its session ends.
 """
 
+from collections.abc import Callable, Sequence
+
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from muse_stream.errors import Fatal
@@ -16,14 +18,20 @@ from muse_stream.stream.log import Log
 
 COMMITTED_S = 20.0
 """How long to ask: a dead worker's open transaction hides the offsets for its timeout plus the broker's scan."""
-ASK_S = 2.0
+FIRST_ASK_S, ASK_S = 0.7, 2.0
+"""Offsets that are hidden for longer than the first may be so for ever: by a transaction of ours that hangs."""
+
+Free = Callable[[Sequence[TopicPartition]], None]
 
 
 class StartingOffsets:
-    """Looks offsets up; `lookup` has the group's id and never subscribes."""
+    """Looks offsets up; `lookup` has the group's id and never subscribes.
 
-    def __init__(self, lookup: Consumer, log: Log) -> None:
-        self._lookup, self._log = lookup, log
+    `free` is called once when offsets stay hidden: it ends what may hide them.
+    """
+
+    def __init__(self, lookup: Consumer, log: Log, free: Free = lambda _partitions: None) -> None:
+        self._lookup, self._log, self._free = lookup, log, free
 
     def starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time."""
@@ -43,9 +51,10 @@ class StartingOffsets:
     def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         deadline = Deadline(COMMITTED_S)
         plain = [TopicPartition(p.topic, p.partition) for p in partitions]
+        patience_s = FIRST_ASK_S
         while True:
             try:
-                answers = self._lookup.committed(plain, timeout=min(ASK_S, max(deadline.left_s, 0.1)))
+                answers = self._lookup.committed(plain, timeout=min(patience_s, max(deadline.left_s, 0.1)))
             except KafkaException as error:
                 problem: object = client.typed(error)
             else:
@@ -54,6 +63,9 @@ class StartingOffsets:
                     return answers
             if deadline.over:
                 raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}")
+            if patience_s < ASK_S:
+                patience_s = ASK_S
+                self._free(plain)
 
     def _warn_when_old(self, partition: TopicPartition) -> None:
         try:

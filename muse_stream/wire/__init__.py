@@ -21,13 +21,14 @@ from muse_stream.wire.encode import Encoder
 from muse_stream.wire.files import EventFile, FileChunk
 from muse_stream.wire.frames import Frame
 from muse_stream.wire.nested import nullable, record_lists, string_maps
-from muse_stream.wire.records import decode_records, score_decoder
+from muse_stream.wire.records import PLACE, decode_records, origin_decoder, score_decoder
 from muse_stream.wire.resolve import column_type
 from muse_stream.wire.result_file import ResultFile
 from muse_stream.wire.schemas import Schema, SchemaDirectory, parse_schema
 from muse_stream.wire.selection import keep, missing
 
 __all__ = [
+    "PLACE",
     "Decoded",
     "Decoder",
     "Encoder",
@@ -45,6 +46,7 @@ __all__ = [
     "keep",
     "missing",
     "nullable",
+    "origin_decoder",
     "parse_schema",
     "record_lists",
     "score_decoder",

@@ -10,12 +10,12 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from muse_stream.errors import Reason, Rejected, Stage
-from muse_stream.stream.records import Answer, DeadLetter, Outgoing, RawBatch, Topology
+from muse_stream.stream.records import Answer, DeadLetter, Origin, Outgoing, RawBatch, Topology
 
 
 @dataclass
@@ -63,6 +63,8 @@ class CountingMeter:
         self.generations: list[int] = []
         self.lags: list[int] = []
         self.batches: list[int] = []
+        self.hangs: list[int] = []
+        self.ended: list[tuple[int, int]] = []
 
     def scored(self, events: int, answers: int, seconds: float) -> None:
         self.events += events
@@ -82,6 +84,12 @@ class CountingMeter:
 
     def generation(self, number: int) -> None:
         self.generations.append(number)
+
+    def hanging(self, partitions: int) -> None:
+        self.hangs.append(partitions)
+
+    def hanging_ended(self, records: int, copied: int) -> None:
+        self.ended.append((records, copied))
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,16 @@ class Echo:
             outgoing.topics.append(route.scores)
             outgoing.values.append(source.encode() + random.Random(row).randbytes(self._padding(value)))
         return Answer(outgoing, dead)
+
+    def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:
+        return [_origin(value) for value in values]
+
+
+def _origin(value: bytes | None) -> Origin | None:
+    parts = (value or b"").split(b"|")
+    if len(parts) < 5:
+        return None
+    return Origin(parts[0].decode(), int(parts[1]), int(parts[2]), int(parts[3]))
 
 
 @dataclass

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_STOP_WITHIN_S = 15
+_STOP_WITHIN_S = 20
 
 
 def _die_with_the_keeper() -> None:

@@ -7,6 +7,7 @@ ends. Everything has as many replicas as there are nodes (at most 3), and all bu
 `properties` say otherwise.
 """
 
+import secrets
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,12 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from muse_stream.demo.kafka_jars import Say
+from muse_stream.demo.kafka_jars import Say, jars
 from muse_stream.demo.local_kafka import READY_WITHIN_S, LocalKafka, free_ports
 from muse_stream.errors import MuseError
 
 REPLICAS = 3
+ARCHIVE = "classes.jsa"
 # made to start fast: the second compiler takes 3 of the 7 CPU-seconds that a start costs, and pays only after minutes
 _JVM = ("-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
 
@@ -42,7 +44,9 @@ class LocalCluster:
     ) -> None:
         self._controllers = nodes if controllers is None else controllers
         over = _replicated(min(nodes, REPLICAS)) | dict(properties or {})
-        self.nodes = [LocalKafka(project, say, release=release, properties=over, jvm=_JVM) for _ in range(nodes)]
+        archive = jars(project, say, release) / ARCHIVE
+        jvm = (*_JVM, f"-XX:SharedArchiveFile={archive}") if archive.exists() else _JVM
+        self.nodes = [LocalKafka(project, say, release=release, properties=over, jvm=jvm) for _ in range(nodes)]
         self.bootstrap = ""
 
     def start(self) -> None:
@@ -91,6 +95,21 @@ class LocalCluster:
         """Stop all nodes and remove their folders; may be called twice."""
         for node in self.nodes:
             node.close()
+
+
+def archive_classes(project: Path, say: Say = print, *, release: str | None = None) -> None:
+    """Make starts of this version cost less by a third: worth it for who restarts brokers all the time."""
+    home = jars(project, say, release)
+    if not (home / ARCHIVE).exists():
+        fresh = home / f"{ARCHIVE}.{secrets.token_hex(4)}"
+        broker = LocalKafka(project, say, release=release, jvm=(*_JVM, f"-XX:ArchiveClassesAtExit={fresh}"))
+        try:
+            broker.start()
+            broker.stop()
+        finally:
+            broker.close()
+        if fresh.exists():
+            fresh.rename(home / ARCHIVE)
 
 
 def registered(bootstrap: str) -> int:

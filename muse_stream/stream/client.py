@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from muse_stream.errors import Abortable, ConfigError, Fatal, Problem, Retriable, StreamError
 from muse_stream.settings import KafkaSettings
+from muse_stream.stream.release import Listening
 from muse_stream.stream.repeats import Repeats
 
 LOG = logging.getLogger("muse_stream.kafka")
@@ -99,14 +100,15 @@ def typed(error: KafkaError | KafkaException) -> StreamError:
 
 
 def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
-    """Return an admin client that a broker has answered.
+    """Return an admin client that a broker has answered; warns of a release with a fault that matters here.
 
     Raises `Retriable` when none does within `timeout_s`, and at once when a broker refuses who we say we are;
     `ConfigError` when the client library itself refuses the settings (a mechanism it lacks, a file that is no
     certificate).
     """
     heard: list[KafkaError] = []  # the request itself says only that it failed; why (refused, TLS, password) comes here
-    told: dict[str, Any] = {"logger": LOG, "error_cb": heard.append}
+    listening = Listening(LOG)
+    told: dict[str, Any] = {"logger": listening, "debug": "feature", "error_cb": heard.append}
     try:
         client = AdminClient(connection(settings) | told)
     except KafkaException as error:
@@ -117,6 +119,8 @@ def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
         left_s = end - time.monotonic()
         try:
             client.list_topics(timeout=max(0.01, min(patience_s, left_s)))
+            client.poll(0)  # what was said while connecting is handed over here
+            listening.report(settings.bootstrap)
             return client
         except KafkaException as error:
             client.poll(0)

@@ -64,9 +64,9 @@ class EndWatch:
         """Return the partitions whose last stable offset has not moved between two looks."""
         return {place: one.end for place, one in self._stuck.items() if one.looks > 1}
 
-    def hanging(self) -> int:
-        """Return for how many partitions it has been said that they hang."""
-        return len(self._said)
+    def hanging(self) -> dict[TopicPartitionKey, End]:
+        """Return the partitions of which it has been said that they hang."""
+        return {place: self._stuck[place].end for place in list(self._said) if place in self._stuck}
 
     def look(self) -> None:
         """Look once."""

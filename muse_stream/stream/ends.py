@@ -22,6 +22,8 @@ from muse_stream.stream.records import TopicPartitionKey
 
 LOOK_S = 2.0
 AGAIN_S = 0.1
+CALM_S, LOOK_EVERY_S = 0.05, 0.005
+"""How long others' open transactions are waited for before anybody looks whose they are: most end in milliseconds."""
 READ_S = 10.0
 SINGLY = 16
 """More topics than this are asked for all at once."""
@@ -81,6 +83,27 @@ class Ends:
             stable = _ends(self._committed, sorted(high), deadline)
         return {place: End(min(end, high[place]), high[place]) for place, end in stable.items()}
 
+    def settle(
+        self, places: Collection[TopicPartitionKey], patience_s: float = CALM_S, leader_s: float = 0.0
+    ) -> tuple[set[TopicPartitionKey], dict[TopicPartitionKey, End]]:
+        """Wait until everything that stands in these partitions now is decided.
+
+        Returns which partitions could be looked at, and those where it is not so in time. `leader_s` is how long they
+        may be without a leader.
+        """
+        deadline = Deadline(patience_s)
+        ends = self.look(places, leader_s)
+        waiting = {place: end for place, end in ends.items() if end.undecided}
+        while waiting and not deadline.over:
+            time.sleep(LOOK_EVERY_S)
+            now = self.look(waiting)
+            waiting = {
+                place: End(now[place].stable, end.high)
+                for place, end in waiting.items()
+                if place in now and now[place].stable < end.high
+            }
+        return set(ends), waiting
+
     def undecided(self, ends: Mapping[TopicPartitionKey, End]) -> Records:
         """Return the records of each partition between its last stable offset and its high watermark."""
         with self._lock:
@@ -115,6 +138,15 @@ class Ends:
         if any(answer.error is not None for answer in answers):
             return None
         return {(answer.topic, answer.partition): max(answer.offset, 0) for answer in answers}
+
+    def signatures(self, partitions: Iterable[TopicPartitionKey]) -> set[str]:
+        """Return who has committed the group's offsets of these partitions, as far as it is known."""
+        with self._lock:
+            try:
+                answers = self._all.committed([TopicPartition(*place) for place in partitions], timeout=LOOK_S)
+            except KafkaException:
+                return set()
+        return {answer.metadata for answer in answers if answer.metadata}
 
     def metadata(self) -> Any:
         """Return the group's metadata as of one who has not joined: the broker compares no generation with it."""

@@ -1,65 +1,41 @@
-"""Ends what a broker has left open: transactions whose coordinator is done with them, and whose marker never came.
+"""When to look for transactions that a broker has left open, and whose.
 
-In: a slot's freshly initialised producers, the output partitions of its lane. Out: no transaction of this slot hangs
-there any more, nor in the group's offsets; every answer that must appear does, once.
+In: a slot's producers whenever they have been initialised, the scorer whose outputs they write to, word of brokers that
+went away. Out: no transaction of this slot hangs when one of its producers is used; `Abortable` when one is found to.
 Why: Kafka 4.3 forgets the markers of partitions that have no leader at that moment (docs/exactly-once.md). The client
 is told that its transaction was committed or aborted; the partition keeps it open until the next marker of the same
 producer, which then decides over both: answers lost or doubled.
-Law:
-  - a hanging transaction is ended before its producer is used again: by an aborted transaction of the same producer
-    over the same partitions;
-  - what had been committed elsewhere must not be lost by that: such answers are first written again by a producer that
-    is used for nothing else. Until the abort nobody sees the copies, so a crash at any step leaves a state from which
-    the next run does the rest: an answer whose copy stands there is not copied again;
-  - the outcome is read from what readers see (answers of the same attempt, committed offsets), never guessed; where
-    nobody has seen anything of a transaction, it counts as aborted;
-  - where nothing hangs this costs two requests, and some milliseconds for others' transactions to end.
+Law: looking costs two requests. It is done after every initialisation; once a broker was away or a commit was slow,
+before a producer is used again; and every few seconds in the background. How a transaction is ended: `ending`.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
-
-from confluent_kafka import TopicPartition
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from muse_stream.errors import Abortable, Retriable, StreamError
 from muse_stream.stream import attempts
 from muse_stream.stream.committer import SLOW_COMMIT_S, Committed, Pending
-from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.end_watch import EndWatch
-from muse_stream.stream.ends import End, Ends, Records, Unreadable
-from muse_stream.stream.hanging import COPIED_BY, Answered, answered, hung, kept
+from muse_stream.stream.ending import RESOLVED_S, Counts, Ending, Tools, output_places, owner_name
+from muse_stream.stream.ends import End, Ends, Unreadable
+from muse_stream.stream.hanging import Answered, answered
 from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
 from muse_stream.stream.records import Scorer, TopicPartitionKey
 from muse_stream.stream.transaction import TransactionalProducer
 
-CALM_S = 0.05
-"""How long others' open transactions are waited for before anybody looks whose they are: most end in milliseconds."""
-LOOK_EVERY_S = 0.005
 HOLD_S = 1.0
+"""How long a producer waits, after a broker was away, for everything to be decided."""
 LEADER_S = 5.0
 """How long partitions may be without a leader before the others go on without them."""
 AGAIN_S = 2.0
-END_S = 6.0
-STABLE_S, RESOLVED_S = 0.5, 3.0
-"""How long the group's offsets may be hidden before they count as hanging, and how long they may take afterwards."""
-LATEST = 10_000
-"""How far back the last visible answers to an event partition are looked for."""
-EARLIER_MS = 60_000
-"""How much clocks of two workers may differ."""
-NEAR_MS = 10_000
-"""Longer than a transaction takes from its first record to its last."""
-COPIERS = (2, 3)
-"""Producers for copies only; the second writes those that the first left hanging."""
 KNOWN = 256
 UNREADABLE = "grant READ on the output topics, or transactions that a broker left open cannot be ended"
 
-Counts = Callable[[str], int]
-"""Topic -> partitions, 0 when unknown."""
-Tails = dict[TopicPartitionKey, list[Answered]]
+OpenProducer = Callable[[int, str], TransactionalProducer]
+"""Open a producer of a slot, named by its instance: 0 and 1 are the two it works with, the others are for copies."""
 
 
 class Recovery:
@@ -67,32 +43,45 @@ class Recovery:
 
     def __init__(
         self,
-        owner: str,
+        group: str,
+        instance: str,
         ends: Ends,
-        open_producer: Callable[[int], TransactionalProducer],
+        open_producer: OpenProducer,
         doubt: threading.Event,
         meter: Meter,
         log: Log,
     ) -> None:
-        self.attempts = attempts.Attempts(owner)
-        self.ends, self.open_producer, self.meter, self.log = ends, open_producer, meter, log
-        self.known: deque[Pending] = deque(maxlen=KNOWN)
+        self.attempts = attempts.Attempts(owner_name(group, instance))
+        self._group, self._instance, self._ends, self._open_producer = group, instance, ends, open_producer
+        self._doubt, self._meter, self._log = doubt, meter, log
+        self._watch = EndWatch(ends, lambda: self._places, meter, log)
+        self._known: deque[Pending] = deque(maxlen=KNOWN)
         """Transactions that this process was told are committed."""
-        self._doubt = doubt
-        self._hold_after = 0.0
+        self._predecessors: set[str] = set()
+        """Slots that have committed the partitions which are ours now: they may never come back to end their own."""
         self._places: list[TopicPartitionKey] = []
         self._scorer: Scorer | None = None
         self._counts: Counts = lambda _topic: 0
         self._over = 0
         """No attempt up to this one is under way."""
+        self._hold_after = 0.0
         self._examined: dict[TopicPartitionKey, int] = {}
         """Partition -> the last stable offset at which it was looked whose transaction stands there."""
         self._unreadable: set[str | None] = set()
-        self.watch = EndWatch(ends, lambda: self._places, meter, log)
+
+    def heard(self, committers: Mapping[TopicPartitionKey, str]) -> None:
+        """Take in who has committed event partitions that are ours from now on; end what they left open of these.
+
+        Whoever is alive has nothing open of a partition that it gave away.
+        """
+        others = {place: name for place, name in committers.items() if name != self._instance}
+        self._predecessors |= set(others.values())
+        if others:
+            self._end_others(lambda: self._ends.settle(self._places)[1], others)
 
     def landed(self, committed: Committed) -> None:
         """Remember a committed transaction: should its markers be lost, this process still knows the outcome."""
-        self.known.append(committed.pending)
+        self._known.append(committed.pending)
         self._over = max(self._over, committed.pending.attempt)
         if committed.cost_s > SLOW_COMMIT_S:
             self._doubt.set()
@@ -111,297 +100,128 @@ class Recovery:
         self.cover(scorer, counts)
         self._over = self.attempts.last
         self._doubt.clear()
-        seen, looking = self.settle(CALM_S, LEADER_S)
-        if looking:
-            try:
-                with _Ending(self, producers, scorer, counts) as ending:
-                    ending.run(looking)
-            except Unreadable as error:
-                self.unreadable(error)
-        if len(seen) < len(self._places):  # what has no leader now is looked at when it has one
-            self._doubt.set()
-            self._hold_after = time.monotonic() + AGAIN_S
-        self.watch.start()
+        seen, looking = self._ends.settle(self._places, leader_s=LEADER_S)
+        try:
+            with self._ending(self._instance, producers) as ending:
+                ending.run(looking)
+        except Unreadable as error:
+            self._tell_unreadable(error)
+        self._doubt_unseen(seen)
+        self._watch.start()
 
     def free_offsets(self, partitions: Iterable[TopicPartitionKey], producers: Sequence[TransactionalProducer]) -> None:
-        """End what this slot has left pending in the group's offsets of these partitions; see `begin`."""
-        if self._scorer is not None:
-            with _Ending(self, producers, self._scorer, self._counts) as ending:
-                ending.free_offsets(frozenset(partitions), ())
+        """End what hides the group's offsets of these partitions: left by this slot, or by one that had them before.
+
+        Who had them before and is alive has ended its own within the moment that is waited for.
+        """
+        wanted = frozenset(partitions)
+        with self._ending(self._instance, producers) as ending:
+            ending.free_offsets(wanted, ())
+        if self._ends.group_offsets(wanted, RESOLVED_S) is None:
+            for instance in sorted(self._ends.signatures(wanted) - {self._instance}):
+                self._adopt(instance, wanted)
 
     def check(self) -> None:
         """Raise `Abortable` when a transaction of this slot that is over still holds a partition up.
 
-        Once a broker was away, it is waited a moment until everything is decided, so that no producer is used again
-        while something of its own may hang.
+        Once a broker was away it is waited a moment until everything is decided.
         """
         if self._doubt.is_set() and time.monotonic() >= self._hold_after:
             self._doubt.clear()
             try:
-                seen, looking = self.settle(HOLD_S)
+                seen, looking = self._ends.settle(self._places, HOLD_S)
             except Retriable:
                 seen, looking = set(), {}
-            if len(seen) < len(self._places):
-                self._doubt.set()
-                self._hold_after = time.monotonic() + AGAIN_S
+            self._doubt_unseen(seen)
             self._examine(looking)
-        if standing := self.watch.standing():
+        if standing := self._watch.standing():
             self._examine(standing)
-
-    def settle(
-        self, patience_s: float, leader_s: float = 0.0
-    ) -> tuple[set[TopicPartitionKey], dict[TopicPartitionKey, End]]:
-        """Wait until everything that stands in the outputs now is decided.
-
-        Returns which partitions could be looked at, and where that is not so in time.
-        """
-        deadline = Deadline(patience_s)
-        ends = self.ends.look(self._places, leader_s)
-        waiting = {place: end for place, end in ends.items() if end.undecided}
-        while waiting and not deadline.over:
-            time.sleep(LOOK_EVERY_S)
-            now = self.ends.look(waiting)
-            waiting = {
-                place: End(now[place].stable, end.high)
-                for place, end in waiting.items()
-                if place in now and now[place].stable < end.high
-            }
-        return set(ends), waiting
+        if self._predecessors and (hanging := self._watch.hanging()):
+            self._end_others(lambda: hanging)
 
     def close(self) -> None:
         """Look no more."""
-        self.watch.stop()
-        self.ends.close()
+        self._watch.stop()
+        self._ends.close()
+
+    def _doubt_unseen(self, seen: set[TopicPartitionKey]) -> None:
+        """Look again soon when there are partitions without a leader."""
+        if len(seen) < len(self._places):
+            self._doubt.set()
+            self._hold_after = time.monotonic() + AGAIN_S
 
     def _examine(self, looking: Mapping[TopicPartitionKey, End]) -> None:
         """Look, once for each last stable offset, whether what stands there is ours and over."""
         fresh = {place: end for place, end in looking.items() if self._examined.get(place) != end.stable}
-        if not fresh or self._scorer is None:
+        if not fresh:
             return
         try:
-            still = {
-                p: end for p, end in self.ends.look(fresh).items() if end.undecided and end.stable == fresh[p].stable
-            }
-            heads = self.ends.undecided({place: End(end.stable, end.stable + 1) for place, end in still.items()})
+            heads = self._heads(fresh)
         except Retriable:
             return
         except Unreadable as error:
-            heads = {}
-            self.unreadable(error)
-        self._examined |= {place: end.stable for place, end in still.items()}
-        for place, messages in heads.items():
-            for head in answered(place, messages, self._scorer.origins):
-                if head.of(self.attempts.tag) and head.origin and head.origin.attempt <= self._over:
-                    raise Abortable(
-                        f"{place[0]}[{place[1]}]: a transaction of ours that is over holds readers up at offset "
-                        f"{still[place].stable}",
-                        code="HANGING",
-                    )
+            heads = []
+            self._tell_unreadable(error)
+        self._examined |= {place: end.stable for place, end in fresh.items()}
+        for head in heads:
+            if head.of(self.attempts.tag) and head.origin and head.origin.attempt <= self._over:
+                topic, partition = head.place
+                where = f"{topic}[{partition}] at offset {fresh[head.place].stable}"
+                raise Abortable(f"a transaction of ours that is over holds up readers of {where}", code="HANGING")
 
-    def unreadable(self, error: Unreadable) -> None:
-        """Say once that nobody can tell whose transaction holds a topic's readers up."""
+    def _heads(self, looking: Mapping[TopicPartitionKey, End]) -> list[Answered]:
+        """Return the records that hold readers up there, where they still do."""
+        now = self._ends.look(looking).items()
+        still = {place: End(end.stable, end.stable + 1) for place, end in now if end.undecided}
+        found = self._ends.undecided({p: end for p, end in still.items() if end.stable == looking[p].stable})
+        return [head for place, messages in found.items() for head in answered(place, messages, self._scored.origins)]
+
+    def _end_others(
+        self,
+        looking: Callable[[], Mapping[TopicPartitionKey, End]],
+        sources: Mapping[TopicPartitionKey, str] | None = None,
+    ) -> None:
+        """End transactions of slots that had our partitions before, where they hold readers up; each is tried once.
+
+        With `sources`, only those that hold answers to events of these partitions.
+        """
+        known = {attempts.owner_tag(owner_name(self._group, name)): name for name in self._predecessors}
+        try:
+            origins = [head.origin for head in self._heads(looking()) if head.origin]
+            if sources is not None:
+                origins = [one for one in origins if (one.topic, one.partition) in sources]
+            for owner in {attempts.owner_of(one.attempt) for one in origins} & known.keys():
+                self._predecessors.discard(known[owner])
+                self._adopt(known[owner], frozenset())
+        except StreamError as error:
+            self._log.warning("adoption_failed", error=str(error))
+
+    def _adopt(self, instance: str, partitions: frozenset[TopicPartitionKey]) -> None:
+        """End what a slot that is gone has left open; should it be alive, it is fenced and begins anew by itself."""
+        self._log.warning("slot_adopted", instance=instance)
+        producers: list[TransactionalProducer] = []
+        try:
+            producers += [self._open_producer(half, instance) for half in (0, 1)]
+            with self._ending(instance, producers) as ending:
+                ending.run(self._ends.settle(self._places)[1])
+                if partitions:
+                    ending.free_offsets(partitions, ())
+        finally:
+            for producer in producers:
+                producer.discard()
+
+    def _ending(self, instance: str, producers: Sequence[TransactionalProducer]) -> Ending:
+        tools = Tools(self._ends, self._scored, self._counts, self._meter, self._log)
+        owner = attempts.owner_tag(owner_name(self._group, instance))
+        return Ending(tools, owner, producers, lambda half: self._open_producer(half, instance), tuple(self._known))
+
+    @property
+    def _scored(self) -> Scorer:
+        assert self._scorer is not None  # noqa: S101  # `begin` comes first
+        return self._scorer
+
+    def _tell_unreadable(self, error: Unreadable) -> None:
+        """Say once a topic that nobody can tell whose transaction holds its readers up."""
         if error.topic not in self._unreadable:
             self._unreadable.add(error.topic)
-            self.log.error("outputs_unreadable", topic=error.topic, error=str(error), hint=UNREADABLE)
-
-
-class _Ending:
-    """One run. `self._owner` is the slot's tag in its attempts."""
-
-    def __init__(
-        self, recovery: Recovery, producers: Sequence[TransactionalProducer], scorer: Scorer, counts: Counts
-    ) -> None:
-        self._recovery, self._scorer, self._counts = recovery, scorer, counts
-        self._producers: dict[int, TransactionalProducer] = dict(enumerate(producers))
-        self._ends, self._log, self._meter = recovery.ends, recovery.log, recovery.meter
-        self._owner = recovery.attempts.tag
-
-    def __enter__(self) -> "_Ending":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for half in COPIERS:
-            if half in self._producers:
-                self._producers.pop(half).discard()
-
-    def run(self, looking: dict[TopicPartitionKey, End]) -> None:
-        """End one producer's transactions after the other's, as they come to stand at a last stable offset."""
-        deadline = Deadline(END_S)
-        ended: set[tuple[TopicPartitionKey, int]] = set()
-        while looking:
-            tails = self._tails(looking)
-            heads = {place: hung(tail, self._owner) for place, tail in tails.items()}
-            mine = {p: records for p, records in heads.items() if records and (p, looking[p].stable) not in ended}
-            if not mine and not any(one.of(self._owner) for tail in tails.values() for one in tail):
-                return  # others' transactions: theirs to end
-            if deadline.over:
-                raise Retriable(f"transactions of this slot still hang, e.g. at {next(iter(looking))}")
-            if mine:
-                half = next(iter(mine.values()))[0].half
-                if half in self._producers or half not in COPIERS:
-                    chosen = {place: records for place, records in mine.items() if records[0].half == half}
-                    self._end(half, chosen, tails)
-                    ended |= {(place, looking[place].stable) for place in chosen}
-                else:
-                    self._producer(half)  # now that it is initialised, what is still open hangs
-            looking = self._recovery.settle(CALM_S)[1]
-
-    def _tails(self, looking: Mapping[TopicPartitionKey, End]) -> Tails:
-        found = self._ends.undecided(looking)
-        return {place: answered(place, tail, self._scorer.origins) for place, tail in found.items()}
-
-    def _end(self, half: int, mine: Tails, tails: Tails) -> None:
-        ours = [one for tail in tails.values() for one in tail if one.of(self._owner)]
-        committed = self._committed({(o.topic, o.partition) for one in ours if (o := one.origin)}, ours)
-        keep: list[Answered] = []
-        for place, records in mine.items():
-            if candidates := kept(records, committed, ()):
-                since = {one.origin.event for one in tails[place] if one.origin and one not in records}
-                keep += kept(records, committed, since | self._answered_elsewhere(place, candidates))
-        if keep:
-            self._copy(next(copier for copier in COPIERS if copier != half), keep)
-        self._abort(half, [(place, records[0].message.key()) for place, records in mine.items()])
-        for (topic, partition), records in mine.items():
-            copied = sum(one.place == (topic, partition) for one in keep)
-            self._meter.hanging_ended(len(records), copied)
-            self._log.warning(
-                "transaction_ended",
-                topic=topic,
-                partition=partition,
-                offset=records[0].message.offset(),
-                records=len(records),
-                copied=copied,
-                producer=half,
-            )
-
-    def _answered_elsewhere(
-        self, place: TopicPartitionKey, candidates: Sequence[Answered]
-    ) -> set[tuple[str, int, int]]:
-        """Events whose answer is seen in another output topic: a dead letter, say, where this attempt had a score."""
-        topics = {one.origin.topic for one in candidates if one.origin}
-        siblings = {other for topic in topics for other in self._scorer.topology.outputs.get(topic, ())} - {place[0]}
-        ends = self._ends.look((topic, n) for topic in siblings for n in range(self._counts(topic)))
-        moment = min(one.message.timestamp()[1] for one in candidates) - EARLIER_MS
-        return {one.origin.event for one in self._answered(self._ends.since(ends, moment)) if one.origin}
-
-    def _committed(
-        self, sources: Collection[TopicPartitionKey], records: Sequence[Answered]
-    ) -> dict[TopicPartitionKey, int]:
-        found = self._ends.group_offsets(sources, STABLE_S)
-        if found is None:
-            self.free_offsets(frozenset(sources), records)
-            found = self._ends.group_offsets(sources, RESOLVED_S)
-        if found is None:
-            raise Retriable(f"the group's offsets stay hidden behind an open transaction: {next(iter(sources))}")
-        return found
-
-    def free_offsets(self, partitions: frozenset[TopicPartitionKey], records: Sequence[Answered]) -> None:
-        """Commit or abort the offsets that this slot's producers have left pending.
-
-        Committed are those of transactions that somebody has seen committed, and with the very offsets they had:
-        where two decide over one partition, the one with the later attempt comes last and holds.
-        """
-        last = self._ends.group_offsets(partitions, RESOLVED_S, stable=False)
-        if last is None:
-            raise Retriable("the group does not tell its offsets")
-        done = self._done(last, records)
-        latest = {half: max((a for a in done if attempts.half_of(a) == half), default=0) for half in (0, 1)}
-        for half in sorted(latest, key=lambda one: latest[one]):
-            offsets: dict[TopicPartitionKey, int] = {}
-            for attempt in sorted(done):
-                if attempts.half_of(attempt) == half:
-                    offsets |= done[attempt]
-            self._end_offsets(half, offsets or dict([next(iter(last.items()))]), commit=bool(offsets))
-        self._log.warning("offsets_ended", partitions=len(partitions), committed=sum(map(len, done.values())))
-
-    def _done(
-        self, last: Mapping[TopicPartitionKey, int], records: Sequence[Answered]
-    ) -> dict[int, dict[TopicPartitionKey, int]]:
-        """Return attempt -> following offsets of this slot's transactions that are committed, but for these offsets."""
-        done: dict[int, dict[TopicPartitionKey, int]] = {}
-        for pending in self._recovery.known:
-            ahead = {place: end for place, end in pending.following.items() if end > last.get(place, end)}
-            if ahead:
-                done[pending.attempt] = ahead
-        near = [one for one in self._visible(last) if _ahead(one, last) and one.of(self._owner)]
-        hanging = {one.origin.attempt for one in records if one.origin}
-        same = [one for one in self._visible_since(records) if one.origin and one.origin.attempt in hanging]
-        sure = {one.origin.attempt for one in [*near, *same] if one.origin} | done.keys()
-        for one in [*near, *same, *records]:
-            if (origin := one.origin) and origin.attempt in sure and _ahead(one, last):
-                ends = done.setdefault(origin.attempt, {})
-                place = origin.topic, origin.partition
-                ends[place] = max(origin.offset + 1, ends.get(place, 0))
-        return done
-
-    def _visible(self, sources: Iterable[TopicPartitionKey]) -> list[Answered]:
-        """Return the last visible answers on all partitions that may hold answers to events of these."""
-        places: set[TopicPartitionKey] = set()
-        for topic, partition in sources:
-            for output in self._scorer.topology.outputs.get(topic, ()):
-                count = self._counts(output)
-                places |= {(output, partition)} if count == self._counts(topic) else {(output, n) for n in range(count)}
-        return self._answered(self._ends.latest(self._ends.look(places), LATEST))
-
-    def _visible_since(self, records: Sequence[Answered]) -> list[Answered]:
-        """Return what is visible anywhere and was written at about the time of these records, or later."""
-        if not records:
-            return []
-        moment = min(one.message.timestamp()[1] for one in records) - NEAR_MS
-        return self._answered(self._ends.since(self._ends.look(output_places(self._scorer, self._counts)), moment))
-
-    def _answered(self, found: Records) -> list[Answered]:
-        return [one for at, messages in found.items() for one in answered(at, messages, self._scorer.origins)]
-
-    def _end_offsets(self, half: int, offsets: Mapping[TopicPartitionKey, int], *, commit: bool) -> None:
-        listed = [TopicPartition(*place, offset) for place, offset in offsets.items()]
-
-        def act(producer: TransactionalProducer, deadline: Deadline) -> None:
-            producer.send_offsets(listed, self._ends.metadata(), deadline)
-
-        self._transaction(half, act, commit=commit)
-
-    def _copy(self, half: int, records: Sequence[Answered]) -> None:
-        def act(producer: TransactionalProducer, deadline: Deadline) -> None:
-            for one in records:
-                headers: list[Any] = [*(one.message.headers() or []), (COPIED_BY, str(half).encode())]
-                topic, partition = one.place
-                producer.produce(topic, one.message.value(), one.message.key(), partition, headers=headers)
-            producer.flush(deadline)
-
-        self._transaction(half, act, commit=True)
-
-    def _abort(self, half: int, places: Sequence[tuple[TopicPartitionKey, Any]]) -> None:
-        def act(producer: TransactionalProducer, deadline: Deadline) -> None:
-            for (topic, partition), key in places:
-                producer.produce(topic, None, key, partition)  # a compacted topic refuses a record without a key
-            producer.flush(deadline)
-
-        self._transaction(half, act, commit=False)
-
-    def _transaction(self, half: int, act: Callable[[TransactionalProducer, Deadline], None], *, commit: bool) -> None:
-        producer, deadline = self._producer(half), Deadline(END_S)
-        try:
-            producer.begin()
-            act(producer, deadline)
-            (producer.commit if commit else producer.abort)(deadline)
-        except Retriable:
-            raise
-        except StreamError as error:
-            raise Retriable(f"a hanging transaction could not be ended: {error}", code=error.code) from error
-
-    def _producer(self, half: int) -> TransactionalProducer:
-        if half not in self._producers:
-            self._producers[half] = self._recovery.open_producer(half)
-        return self._producers[half]
-
-
-def output_places(scorer: Scorer, counts: Counts) -> list[TopicPartitionKey]:
-    """Return all partitions that a scorer's answers may go to."""
-    topics = {topic for outputs in scorer.topology.outputs.values() for topic in outputs}
-    return [(topic, partition) for topic in sorted(topics) for partition in range(counts(topic))]
-
-
-def _ahead(one: Answered, last: Mapping[TopicPartitionKey, int]) -> bool:
-    origin = one.origin
-    return origin is not None and origin.offset >= last.get((origin.topic, origin.partition), origin.offset + 1)
+            self._log.error("outputs_unreadable", topic=error.topic, error=str(error), hint=UNREADABLE)

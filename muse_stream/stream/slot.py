@@ -50,9 +50,9 @@ class SlotName:
         """The static member; also what a dead letter calls its worker."""
         return f"{self.host}-{self.number}"
 
-    def transactional_id(self, half: int) -> str:
-        """The id of one of the two producers, or of those that only recovery uses (2, 3)."""
-        return f"muse-{self.group}-{self.instance}-{'abcd'[half]}"
+    def transactional_id(self, half: int, instance: str | None = None) -> str:
+        """The id of one of the two producers, or of those that only recovery uses (2, 3); of this slot or another."""
+        return f"muse-{self.group}-{instance or self.instance}-{'abcd'[half]}"
 
 
 def open_worker(
@@ -71,9 +71,9 @@ def open_worker(
     ends = Ends(settings, name.group)
     ends.connect()
 
-    def producer(half: int) -> TransactionalProducer:
-        deadline = Deadline(OPEN_S)
-        return open_producer(settings, name.transactional_id(half), deadline, lambda _error: doubt.set())
+    def producer(half: int, instance: str = name.instance) -> TransactionalProducer:
+        identity = name.transactional_id(half, instance)
+        return open_producer(settings, identity, Deadline(OPEN_S), lambda _error: doubt.set())
 
     def intake(settle: Callable[[bool], None], free: Free) -> Intake:
         names = {"group.id": name.group, "group.instance.id": name.instance}
@@ -85,10 +85,12 @@ def open_worker(
             "topic.metadata.refresh.interval.ms": 5_000,
         }
         lookup = client.consumer(settings, **{"group.id": name.group})
-        return Intake(client.consumer(settings, **names, **group), StartingOffsets(lookup, log, free), settle, log)
+        return Intake(
+            client.consumer(settings, **names, **group), StartingOffsets(lookup, log, free, recovery.heard), settle, log
+        )
 
     def committer(landed: Callable[[Committed], None]) -> Committer:
-        return Committer(producer, failpoint, landed)
+        return Committer(producer, failpoint, landed, name.instance)
 
-    recovery = Recovery(f"{name.group}/{name.instance}", ends, producer, doubt, meter, log)
+    recovery = Recovery(name.group, name.instance, ends, producer, doubt, meter, log)
     return Worker(name.instance, intake, committer, next_scorer, recovery, meter, log, limits, failpoint)

@@ -7,7 +7,7 @@ never joins the group: a member's own request would wait behind its JoinGroup, w
 other member has joined, and a dead static member is waited for until its session ends.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
@@ -15,6 +15,7 @@ from muse_stream.errors import Fatal
 from muse_stream.stream import client
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.log import Log
+from muse_stream.stream.records import TopicPartitionKey
 
 COMMITTED_S = 20.0
 """How long to ask: a dead worker's open transaction hides the offsets for its timeout plus the broker's scan."""
@@ -22,21 +23,31 @@ FIRST_ASK_S, ASK_S = 0.7, 2.0
 """Offsets that are hidden for longer than the first may be so for ever: by a transaction of ours that hangs."""
 
 Free = Callable[[Sequence[TopicPartition]], None]
+Heard = Callable[[Mapping[TopicPartitionKey, str]], None]
 
 
 class StartingOffsets:
     """Looks offsets up; `lookup` has the group's id and never subscribes.
 
-    `free` is called once when offsets stay hidden: it ends what may hide them.
+    `free` is called once when offsets stay hidden: it ends what may hide them. `heard` is told who has committed them,
+    before anything is read.
     """
 
-    def __init__(self, lookup: Consumer, log: Log, free: Free = lambda _partitions: None) -> None:
-        self._lookup, self._log, self._free = lookup, log, free
+    def __init__(
+        self,
+        lookup: Consumer,
+        log: Log,
+        free: Free = lambda _partitions: None,
+        heard: Heard = lambda _committers: None,
+    ) -> None:
+        self._lookup, self._log, self._free, self._heard = lookup, log, free, heard
 
     def starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time."""
         starts = []
-        for answer in self._committed(partitions):
+        answers = self._committed(partitions)
+        self._heard({(answer.topic, answer.partition): answer.metadata for answer in answers if answer.metadata})
+        for answer in answers:
             offset = answer.offset
             if offset < 0:
                 offset = OFFSET_BEGINNING

@@ -119,7 +119,8 @@ class Predecessor:
             for row in rows:
                 self._produce(producer, partition, row, number, dead=dead)
         assert producer.flush(20) == 0
-        sent = [TopicPartition(self.events, partition, rows.stop) for partition, rows in answered.items()]
+        instance = self.name.instance
+        sent = [TopicPartition(self.events, partition, rows.stop, instance) for partition, rows in answered.items()]
         with consumer(self.kafka.bootstrap, self.name.group) as client:
             producer.send_offsets_to_transaction(sent, client.consumer_group_metadata(), 20)
         return number

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from muse_stream.demo.kafka_jars import missing_tools
-from muse_stream.stream import committer, transaction
+from muse_stream.stream import committer, end_watch, transaction
 from tests.stream.doubles import Echo, Route, await_true
 from tests.stream.forgetful import KEPT, LOST, Forgetful, Predecessor
 from tests.stream.rig import expected, ledger, produce, running
@@ -89,11 +89,21 @@ def dead_since(old: Predecessor) -> Ends:
     return [old.abort(0)]
 
 
+def by_a_slot_that_is_gone(old: Predecessor) -> Ends:
+    """The partitions have moved to another slot; nobody bears the name of the one that left this."""
+    gone = old.other(7)
+    gone.answer_and_commit({0: range(2), 1: range(2)})
+    gone.answer(0, {0: range(2, 5), 1: range(2, 6)})
+    return [gone.commit(0)]
+
+
 CASES: dict[str, tuple[Callable[[Predecessor], Ends], int]] = {
     **{one.__name__: (one, KEPT) for one in (aborted, committed, one_of_each, both_committed, answers_only)},
     **{one.__name__: (one, KEPT) for one in (dead_letters, copied, answered_since, dead_since)},
     **{f"{one.__name__}, offsets hidden": (one, LOST) for one in (aborted, committed, one_of_each, both_committed)},
     **{f"{one.__name__}, offsets hidden": (one, LOST) for one in (answers_only, visible, dead_letters)},
+    "by_a_slot_that_is_gone": (by_a_slot_that_is_gone, KEPT),
+    "by_a_slot_that_is_gone, offsets hidden": (by_a_slot_that_is_gone, LOST),
 }
 
 
@@ -126,7 +136,9 @@ def leave(brokers: Forgetful, unique: Unique, offsets_on: int = KEPT) -> Predece
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_successor_ends_what_hangs(left: dict[str, Predecessor], case: str) -> None:
+def test_a_successor_ends_what_hangs(left: dict[str, Predecessor], case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(end_watch, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(end_watch, "HANGING_S", 1.0)
     old = left[case]
     bootstrap, topics = old.kafka.bootstrap, {old.route.scores: 2, old.route.dlq: 2}
     with running(bootstrap, old.lane, Echo({old.events: old.route})) as ours, ledger(bootstrap, **topics) as found:

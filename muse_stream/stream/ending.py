@@ -37,6 +37,7 @@ EARLIER_MS = 60_000
 """How much clocks of two workers may differ."""
 NEAR_MS = 10_000
 """Longer than a transaction takes from its first record to its last."""
+SURE_S = 0.2
 COPIERS = (2, 3)
 """Producers for copies only; the second writes those that the first left hanging."""
 
@@ -80,40 +81,51 @@ class Ending:
                 self._producers.pop(half).discard()
 
     def run(self, looking: dict[TopicPartitionKey, End]) -> None:
-        """End one producer's transactions after the other's, as they come to stand at a last stable offset."""
+        """End one producer's transactions after the other's, as they come to stand at a last stable offset.
+
+        Behind another slot's transaction nobody can tell whether one of ours hangs: that is waited for a little.
+        """
         deadline = Deadline(END_S)
         ended: set[tuple[TopicPartitionKey, int]] = set()
         while looking:
             tails = self._tails(looking)
-            heads = {place: hung(tail, self._owner) for place, tail in tails.items()}
-            mine = {p: records for p, records in heads.items() if records and (p, looking[p].stable) not in ended}
-            if not mine and not any(one.of(self._owner) for tail in tails.values() for one in tail):
-                return  # others' transactions: theirs to end
+            mine = {place: records for place, tail in tails.items() if (records := hung(tail, self._owner))}
+            ours = {(one.place, one.half) for tail in tails.values() for one in tail if one.of(self._owner)}
+            if not mine and ours <= ended:
+                return
             if deadline.over:
-                raise Retriable(f"transactions of this slot still hang, e.g. at {next(iter(looking))}")
+                return self._give_up(mine, looking)
             if mine:
                 half = next(iter(mine.values()))[0].half
-                if half in self._producers or half not in COPIERS:
-                    chosen = {place: records for place, records in mine.items() if records[0].half == half}
-                    self._end(half, chosen, tails)
-                    ended |= {(place, looking[place].stable) for place in chosen}
-                else:
-                    self._producer(half)  # now that it is initialised, what is still open hangs
-            looking = self._ends.settle(looking)[1]
+                chosen = {place: records for place, records in mine.items() if records[0].half == half}
+                if half in COPIERS and half not in self._producers:
+                    self._producer(half)  # once it is initialised, what it still has open hangs
+                elif self._end(half, chosen, tails):
+                    ended |= {(place, half) for place in chosen}
+            looking = self._ends.settle(looking, SURE_S)[1]
+
+    def _give_up(self, mine: Tails, looking: Mapping[TopicPartitionKey, End]) -> None:
+        if mine:
+            raise Retriable(f"transactions of this slot still hang, e.g. at {next(iter(mine))}")
+        self._tools.log.warning("transactions_undecided", partitions=[f"{topic}[{n}]" for topic, n in looking])
 
     def _tails(self, looking: Mapping[TopicPartitionKey, End]) -> Tails:
         found = self._ends.undecided(looking)
         return {place: answered(place, tail, self._scorer.origins) for place, tail in found.items()}
 
-    def _end(self, half: int, mine: Tails, tails: Tails) -> None:
+    def _end(self, half: int, mine: Tails, tails: Tails) -> bool:
         ours = [one for tail in tails.values() for one in tail if one.of(self._owner)]
         committed = self._committed({(o.topic, o.partition) for one in ours if (o := one.origin)}, ours)
         keep: list[Answered] = []
         for place, records in mine.items():
             if candidates := kept(records, committed, ()):
-                since = {one.origin.event for one in tails[place] if one.origin and one not in records}
+                hanging = {one.message.offset() for one in records}
+                others = (one for one in tails[place] if one.message.offset() not in hanging)
+                since = {one.origin.event for one in others if one.origin}
                 keep += kept(records, committed, since | self._answered_elsewhere(place, candidates))
         if keep:
+            if not self._still(mine):
+                return False
             self._copy(next(copier for copier in COPIERS if copier != half), keep)
         self._abort(half, [(place, records[0].message.key()) for place, records in mine.items()])
         for (topic, partition), records in mine.items():
@@ -128,6 +140,12 @@ class Ending:
                 copied=copied,
                 producer=half,
             )
+        return True
+
+    def _still(self, mine: Tails) -> bool:
+        """Whether these still hang after a moment: to copy what becomes visible by itself would double it."""
+        looking = self._ends.settle(list(mine), SURE_S)[1]
+        return all(p in looking and looking[p].stable == records[0].message.offset() for p, records in mine.items())
 
     def _answered_elsewhere(
         self, place: TopicPartitionKey, candidates: Sequence[Answered]

@@ -20,7 +20,7 @@ from muse_stream.stream import client
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.records import TopicPartitionKey
 
-LOOK_S = 2.0
+LOOK_S = 1.0
 AGAIN_S = 0.1
 CALM_S, LOOK_EVERY_S = 0.05, 0.005
 """How long others' open transactions are waited for before anybody looks whose they are: most end in milliseconds."""

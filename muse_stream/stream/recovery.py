@@ -54,12 +54,11 @@ class Recovery:
         self.attempts = attempts.Attempts(owner_name(group, instance))
         self._group, self._instance, self._ends, self._open_producer = group, instance, ends, open_producer
         self._doubt, self._meter, self._log = doubt, meter, log
-        self._watch = EndWatch(ends, lambda: self._places, meter, log)
+        self._watch = EndWatch(ends, self._places, meter, log)
         self._known: deque[Pending] = deque(maxlen=KNOWN)
         """Transactions that this process was told are committed."""
         self._predecessors: set[str] = set()
         """Slots that have committed the partitions which are ours now: they may never come back to end their own."""
-        self._places: list[TopicPartitionKey] = []
         self._scorer: Scorer | None = None
         self._counts: Counts = lambda _topic: 0
         self._over = 0
@@ -77,7 +76,7 @@ class Recovery:
         others = {place: name for place, name in committers.items() if name != self._instance}
         self._predecessors |= set(others.values())
         if others:
-            self._end_others(lambda: self._ends.settle(self._places)[1], others)
+            self._end_others(lambda: self._ends.settle(self._places())[1], others)
 
     def landed(self, committed: Committed) -> None:
         """Remember a committed transaction: should its markers be lost, this process still knows the outcome."""
@@ -89,7 +88,6 @@ class Recovery:
     def cover(self, scorer: Scorer, counts: Counts) -> None:
         """Look after the outputs of this scorer from now on."""
         self._scorer, self._counts = scorer, counts
-        self._places = output_places(scorer, counts)
 
     def begin(self, producers: Sequence[TransactionalProducer], scorer: Scorer, counts: Counts) -> None:
         """End this slot's hanging transactions on the scorer's outputs, and look after them from now on.
@@ -100,13 +98,14 @@ class Recovery:
         self.cover(scorer, counts)
         self._over = self.attempts.last
         self._doubt.clear()
-        seen, looking = self._ends.settle(self._places, leader_s=LEADER_S)
+        places = self._places()
+        seen, looking = self._ends.settle(places, leader_s=LEADER_S)
         try:
             with self._ending(self._instance, producers) as ending:
                 ending.run(looking)
         except Unreadable as error:
             self._tell_unreadable(error)
-        self._doubt_unseen(seen)
+        self._doubt_unseen(len(places) - len(seen))
         self._watch.start()
 
     def free_offsets(self, partitions: Iterable[TopicPartitionKey], producers: Sequence[TransactionalProducer]) -> None:
@@ -128,11 +127,12 @@ class Recovery:
         """
         if self._doubt.is_set() and time.monotonic() >= self._hold_after:
             self._doubt.clear()
+            places = self._places()
             try:
-                seen, looking = self._ends.settle(self._places, HOLD_S)
+                seen, looking = self._ends.settle(places, HOLD_S)
             except Retriable:
                 seen, looking = set(), {}
-            self._doubt_unseen(seen)
+            self._doubt_unseen(len(places) - len(seen))
             self._examine(looking)
         if standing := self._watch.standing():
             self._examine(standing)
@@ -144,9 +144,12 @@ class Recovery:
         self._watch.stop()
         self._ends.close()
 
-    def _doubt_unseen(self, seen: set[TopicPartitionKey]) -> None:
+    def _places(self) -> list[TopicPartitionKey]:
+        return output_places(self._scorer, self._counts) if self._scorer else []
+
+    def _doubt_unseen(self, unseen: int) -> None:
         """Look again soon when there are partitions without a leader."""
-        if len(seen) < len(self._places):
+        if unseen:
             self._doubt.set()
             self._hold_after = time.monotonic() + AGAIN_S
 
@@ -203,7 +206,7 @@ class Recovery:
         try:
             producers += [self._open_producer(half, instance) for half in (0, 1)]
             with self._ending(instance, producers) as ending:
-                ending.run(self._ends.settle(self._places)[1])
+                ending.run(self._ends.settle(self._places())[1])
                 if partitions:
                     ending.free_offsets(partitions, ())
         finally:

@@ -22,6 +22,11 @@ COMMITTED_S = 20.0
 FIRST_ASK_S, ASK_S = 0.7, 2.0
 """Offsets that are hidden for longer than the first may be so for ever: by a transaction of ours that hangs."""
 
+HIDDEN = (
+    "if brokers answer, a transaction that nobody ends hides them: kafka-transactions.sh find-hanging --topic "
+    "__consumer_offsets, then abort"
+)
+
 Free = Callable[[Sequence[TopicPartition]], None]
 Heard = Callable[[Mapping[TopicPartitionKey, str]], None]
 
@@ -73,7 +78,7 @@ class StartingOffsets:
                 if problem is None:
                     return answers
             if deadline.over:
-                raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}")
+                raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}; {HIDDEN}")
             if patience_s < ASK_S:
                 patience_s = ASK_S
                 self._free(plain)

@@ -24,8 +24,8 @@ from muse_stream.stream.starting import StartingOffsets
 
 IDLE_POLL_S = 0.1
 FENCED_MEMBER = (
-    "this slot's place in the group was taken (Static consumer fenced). After a broker's restart that is an echo of its "
-    "own earlier request, and over with the next process; if no broker restarted, another run has this --name"
+    "this slot's place in the group was taken (Static consumer fenced). After a broker's restart that is an echo of its"
+    " own earlier request, and over with the next process; if no broker restarted, another run has this --name"
 )
 LOST_OFFSETS = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 

@@ -30,6 +30,8 @@ DEAD_LETTERS = "muse_dead_letters"
 PROMISED = "muse_promised_alert_ratio"
 SCORES: Mapping[Role, str] = {"live": "muse_scores", "shadow": "muse_shadow_scores"}
 REACHING: Mapping[Role, str] = {"live": "muse_scores_at_or_above", "shadow": "muse_shadow_scores_at_or_above"}
+HANGING = "muse_transactions_hanging"
+HANGING_ENDED = "muse_hanging_records_ended"
 
 HELP = {
     EVENTS: "Events decoded, scored and encoded, before their transaction's outcome is known",
@@ -49,6 +51,8 @@ HELP = {
     REACHING["live"]: "Live scores at or above a threshold of the predictor's reference, committed",
     SCORES["shadow"]: "Scores of shadow predictors, committed, by tenant and predictor",
     REACHING["shadow"]: "Scores of shadow predictors at or above a threshold of their reference, committed",
+    HANGING: "Output partitions whose last stable offset stands still behind a transaction that nobody ends",
+    HANGING_ENDED: "Records of hanging transactions that this worker has ended, by what became of them",
 }
 UNKNOWN = "(unknown)"
 """The tenant of a dead letter that nobody can tell the tenant of; no name has brackets."""
@@ -109,6 +113,15 @@ class WorkerMeter:
         """Take in what waits by event topic."""
         self._waiting = waiting
         self._metrics.gauge(LAG, sum(one.events for one in waiting.values()))
+
+    def hanging(self, partitions: int) -> None:
+        """Set how many output partitions stand still."""
+        self._metrics.gauge(HANGING, partitions)
+
+    def hanging_ended(self, records: int, copied: int) -> None:
+        """Count the records of a hanging transaction: dropped, or written again because they were committed."""
+        self._metrics.count(HANGING_ENDED, records - copied, outcome="dropped")
+        self._metrics.count(HANGING_ENDED, copied, outcome="copied")
 
     def paused(self, event_topics: frozenset[str]) -> None:
         """Take in which event topics are paused."""

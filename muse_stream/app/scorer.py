@@ -7,7 +7,7 @@ live worker refuses, it dead-letters, once. A fault nobody foresaw costs the rec
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from muse_stream import observe
@@ -19,9 +19,10 @@ from muse_stream.app.warmup import Candidate, warm_up
 from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, Stage
 from muse_stream.models import ModelCache
 from muse_stream.scoring.bisection import described
+from muse_stream.scoring.columns import Categorical
 from muse_stream.spec import Document
-from muse_stream.stream.records import Answer, DeadLetter, Limits, Outgoing, RawBatch, Role, Topology, joined
-from muse_stream.wire import Encoder, SchemaDirectory
+from muse_stream.stream.records import Answer, DeadLetter, Limits, Origin, Outgoing, RawBatch, Role, Topology, joined
+from muse_stream.wire import PLACE, Encoder, SchemaDirectory, origin_decoder
 
 INSTALLED_SCHEMAS = "share/muse-stream/schemas"  # [tool.setuptools.data-files] in pyproject.toml
 OUTPUT_SCHEMA = {"live": "score.avsc", "shadow": "audit.avsc"}
@@ -59,6 +60,17 @@ class GenerationScorer:
         except Exception as error:  # noqa: BLE001  # whatever it is, it must cost only the records that cause it
             observe.logger("scorer").error("batch failed", error=repr(error), events=len(batch))
             return self._piecewise(batch, attempt, error)
+
+    def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:
+        """Say of each answer of this role what it answers; None for what is no such answer."""
+        decoded = origin_decoder(output_schemas(), OUTPUT_SCHEMA[self._role]).decode(values)
+        topics = decoded.columns[PLACE[0]]
+        assert isinstance(topics, Categorical)  # noqa: S101  # a string in either schema
+        numbers = [decoded.columns[name].tolist() for name in (*PLACE[1:], "attempt")]  # type: ignore[union-attr]
+        found: list[Origin | None] = [None] * len(values)
+        for row, code, *place in zip(decoded.rows.tolist(), topics.codes.tolist(), *numbers, strict=True):
+            found[row] = Origin(topics.values[code] or "", *place)
+        return found
 
     def warm(self) -> None:
         """Take made-up events of every format the whole way, so that the first real batch finds everything loaded.

@@ -1,8 +1,9 @@
 """Kafka's own jars: which version, whether this machine can run them, and where they are.
 
 In: deploy/kafka/pom.xml; java and, the first time, Maven. Out: `.cache/kafka/<version>` with the jars in `lib`.
-Law: Maven runs once per pom (its hash is kept beside the jars), a half-done fetch is never taken for a whole one, and
-what a machine lacks is named in one line with the command that installs it.
+Law: Maven runs once per pom and version (the pom's hash is kept beside the jars), a half-done fetch is never taken for
+a whole one, and what a machine lacks is named in one line with the command that installs it. Other versions than the
+pinned one are for fault tests.
 """
 
 import hashlib
@@ -42,10 +43,13 @@ def missing_tools() -> str:
     return ""
 
 
-def jars(project: Path, say: Say = print) -> Path:
-    """Folder with Kafka's jars (in `lib`), fetched by Maven on first use. Raises MuseError with Maven's last words."""
+def jars(project: Path, say: Say = print, wanted: str | None = None) -> Path:
+    """Folder with Kafka's jars (in `lib`), fetched by Maven on first use. Raises MuseError with Maven's last words.
+
+    `wanted` is a version; the pinned one by default.
+    """
     pom = project / "deploy/kafka/pom.xml"
-    home = project / ".cache/kafka" / version(project)
+    home = project / ".cache/kafka" / (wanted or version(project))
     stamp = home / "pom.sha256"
     digest = hashlib.sha256(pom.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
@@ -54,7 +58,7 @@ def jars(project: Path, say: Say = print) -> Path:
     fresh = home.with_name(f"{home.name}.{secrets.token_hex(4)}")
     try:
         goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={fresh / 'lib'}"]
-        call(["mvn", "-q", "-B", "-f", str(pom), *goal])
+        call(["mvn", "-q", "-B", "-f", str(pom), f"-Dkafka.version={home.name}", *goal])
         (fresh / stamp.name).write_text(digest)
         if home.exists() and not (stamp.exists() and stamp.read_text() == digest):
             shutil.rmtree(home)

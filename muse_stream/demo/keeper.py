@@ -8,6 +8,7 @@ Runs as a script under `python -I -S`: it imports the standard library only, and
 preexec_fn safe here as it would not be in the parent.
 """
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -17,6 +18,7 @@ import sys
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_STOP_WITHIN_S = 20
 
 
 def _die_with_the_keeper() -> None:
@@ -41,11 +43,21 @@ def _kill(broker: subprocess.Popen[bytes] | None) -> None:
         broker.wait()
 
 
+def _stop(broker: subprocess.Popen[bytes] | None) -> None:
+    """Ask it to shut down as an operator would (SIGTERM); the last of a cluster waits in vain and is killed."""
+    if broker is not None:
+        broker.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            broker.wait(_STOP_WITHIN_S)
+
+
 def keep(run: Path, command: list[str]) -> None:
-    """Obey `start`, `kill` and `status` until stdin ends, then leave nothing behind."""
+    """Obey `start`, `stop`, `kill` and `status` until stdin ends, then leave nothing behind."""
     broker: subprocess.Popen[bytes] | None = None
     try:
         for order in iter(sys.stdin.readline, ""):
+            if order.strip() == "stop":
+                _stop(broker)
             if order.strip() != "status":
                 _kill(broker)
                 broker = _start(command, run / "broker.log") if order.strip() == "start" else None

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -28,8 +28,13 @@ from muse_stream.stream import probe
 
 CLUSTER_ID = "bXVzZS1zdHJlYW0tZGVtbw"  # 16 bytes, base64url: the cluster is formatted once and copied for each run
 READY_WITHIN_S = 180.0  # 5 s on an idle machine, more than 60 under a load of 18
-_HEAP = ("-Xms512m", "-Xmx512m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto")
-_LOGGING = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true")
+HEAP = ("-Xms512m", "-Xmx512m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto")
+_LOGGING = (
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    # says which transaction markers it dropped: a fault test must see that it met the fault
+    "-Dorg.slf4j.simpleLogger.log.kafka.coordinator.transaction.TransactionMarkerChannelManager=info",
+)
 
 
 class LocalKafka:
@@ -37,7 +42,7 @@ class LocalKafka:
 
     It listens on `port`, 0 for any that is free. `properties` are laid over those of the file (another listener, an
     authorizer); `connection` are librdkafka's settings for the broker that this makes, since it must be asked whether
-    it answers.
+    it answers. `release` is Kafka's version, the pinned one by default; `jvm` are java's options.
     """
 
     rung = "local JVM"
@@ -50,10 +55,13 @@ class LocalKafka:
         port: int = 0,
         properties: Mapping[str, str] | None = None,
         connection: Mapping[str, Any] | None = None,
+        release: str | None = None,
+        jvm: Sequence[str] = HEAP,
     ) -> None:
-        self._jars = jars(project, say)
+        self._jars = jars(project, say, release)
         self._port = port
-        self._over = "".join(f"{name}={value}\n" for name, value in (properties or {}).items())
+        self._over = dict(properties or {})
+        self._jvm = jvm
         self._connection = connection
         self._properties = Template((project / "deploy/kafka/server.properties").read_text())
         self._cache = project / ".cache/kafka"
@@ -65,9 +73,10 @@ class LocalKafka:
     def start(self) -> None:
         """Start the broker on free ports; returns when it answers; MuseError with the end of its log if never."""
         for attempts_left in (2, 1, 0):
-            ports = [self._port, *_free_ports(2)] if self._port else _free_ports(3)
+            ports = [self._port, *free_ports(2)] if self._port else free_ports(3)
             try:
-                self._start(ports)
+                self.prepare(ports)
+                self.restart()
                 return
             except MuseError as error:
                 self.close()
@@ -75,7 +84,11 @@ class LocalKafka:
                 if "Address already in use" not in str(error) or not attempts_left:
                     raise
 
-    def _start(self, ports: list[int]) -> None:
+    def prepare(self, ports: Sequence[int], node: int = 1, **over: str) -> None:
+        """Make the run folder and the keeper on these ports (client, internal, controller); `launch` comes next.
+
+        `over` is what only this node's place in a cluster decides.
+        """
         self.bootstrap = f"127.0.0.1:{ports[0]}"
         self._run, lock = claim_run(self._cache / "run")
         try:
@@ -89,10 +102,11 @@ class LocalKafka:
                     controller_port=ports[2],
                     data=self._run / "data",
                 )
-                + self._over  # of two lines with one name the later one holds
+                # of two lines with one name the later one holds
+                + "".join(f"{name}={value}\n" for name, value in {**over, **self._over, "node.id": node}.items())
             )
-            shutil.copytree(self._formatted(properties), self._run / "data")
-            command = java(self._jars, *_HEAP, *_LOGGING, "kafka.Kafka", str(properties))
+            shutil.copytree(self._formatted(properties, node), self._run / "data")
+            command = java(self._jars, *self._jvm, *_LOGGING, "kafka.Kafka", str(properties))
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, str(self._run), *command],
                 stdin=subprocess.PIPE,
@@ -102,11 +116,10 @@ class LocalKafka:
             )
         finally:
             os.close(lock)
-        self.restart()
 
-    def _formatted(self, properties: Path) -> Path:
+    def _formatted(self, properties: Path, node: int) -> Path:
         """A freshly formatted data folder, made once per set of jars: StorageTool is another JVM start of 1.2 s."""
-        formatted = self._jars / "formatted"
+        formatted = self._jars / ("formatted" if node == 1 else f"formatted-{node}")
         if not formatted.exists():
             fresh = self._run / "format"
             settings = properties.read_text().replace(str(self._run / "data"), str(fresh))
@@ -132,9 +145,21 @@ class LocalKafka:
         """Let a paused broker go on (SIGCONT)."""
         os.kill(self._alive(), signal.SIGCONT)
 
+    def stop(self) -> None:
+        """Shut the broker down in order (SIGTERM), as a restart for new software does; its data stay."""
+        self._pid = self._order("stop")
+
     def restart(self) -> None:
         """Start the broker on the same ports and data, killing it first if it runs; returns when it answers."""
+        self.launch()
+        self.await_answer()
+
+    def launch(self) -> None:
+        """Start the broker's process, killing it first if it runs; `await_answer` comes next."""
         self._pid = self._order("start")
+
+    def await_answer(self) -> None:
+        """Return when the broker answers; MuseError with the end of its log if never."""
         deadline = time.monotonic() + READY_WITHIN_S
         while not probe.answers(self.bootstrap, 1.0, self._connection):
             if not self.running():
@@ -150,6 +175,11 @@ class LocalKafka:
         running, self._keeper = self._keeper, None
         running.communicate()  # closes stdin, which is the keeper's order to clear up
         shutil.rmtree(self._run, ignore_errors=True)
+
+    def said(self, text: str) -> int:
+        """Count the lines of the broker's log that hold a text."""
+        log = self._run / "broker.log"
+        return sum(text in line for line in log.read_text(errors="replace").splitlines()) if log.exists() else 0
 
     def _alive(self) -> int:
         if not self._pid:
@@ -197,7 +227,7 @@ def _locked(path: Path) -> bool:
     return False
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports nobody listens on, below Linux's ephemeral range: no outgoing connection can take them meanwhile."""
     found: list[int] = []
     while len(found) < count:

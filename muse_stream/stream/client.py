@@ -22,6 +22,7 @@ from muse_stream.librdkafka import CLIENT, canonical
 from muse_stream.librdkafka import CONSUMER as CONSUMER_ONLY
 from muse_stream.librdkafka import PRODUCER as PRODUCER_ONLY
 from muse_stream.settings import KafkaSettings
+from muse_stream.stream.release import Listening
 from muse_stream.stream.repeats import Repeats
 
 LOG = logging.getLogger("muse_stream.kafka")
@@ -118,7 +119,7 @@ def typed(error: KafkaError | KafkaException) -> StreamError:
 
 
 def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
-    """Return an admin client that a broker has answered.
+    """Return an admin client that a broker has answered; warns of a release with a fault that matters here.
 
     Raises `Retriable` when none does within `timeout_s`, and at once when a broker, or the token endpoint, refuses who
     we say we are; `ConfigError` when the client library itself refuses the settings (a mechanism it lacks, a file that
@@ -127,12 +128,16 @@ def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
     heard: list[KafkaError] = []  # the request itself says only that it failed; why (refused, TLS, password) comes here
     if problems := list(_refused_lines(settings.properties)):
         raise ConfigError(problems)
-    client = _made(AdminClient, settings, connection(settings), error_cb=heard.append)
+    listening = Listening(LOG)
+    told = {"logger": listening, "debug": "feature", "error_cb": heard.append}
+    client = _made(AdminClient, settings, connection(settings), **told)
     end, patience_s = time.monotonic() + timeout_s, FIRST_ASK_S
     while True:
         left_s = end - time.monotonic()
         try:
             client.list_topics(timeout=max(0.01, min(patience_s, left_s)))
+            client.poll(0)  # what was said while connecting is handed over here
+            listening.report(settings.bootstrap)
             return client
         except KafkaException as error:
             client.poll(0)

@@ -66,9 +66,15 @@ class Committer:
     """Owns both producers and the committing thread. Disposable: after a failure make another."""
 
     def __init__(
-        self, open_producer: OpenProducer, failpoint: Failpoint, on_committed: Callable[[Committed], None]
+        self,
+        open_producer: OpenProducer,
+        failpoint: Failpoint,
+        on_committed: Callable[[Committed], None],
+        signature: str = "",
     ) -> None:
+        """`signature` is committed beside every offset: who comes after learns whose transactions may hang."""
         self._open_producer, self._failpoint, self._on_committed = open_producer, failpoint, on_committed
+        self._signature = signature
         with ThreadPoolExecutor(2) as pool:  # both before the first poll, in parallel (R5)
             self._producers = list(pool.map(open_producer, (0, 1)))
         self._changed = threading.Condition()
@@ -111,6 +117,16 @@ class Committer:
     def failure(self) -> tuple[StreamError, Pending] | None:
         """What the committing thread met and with which batch, if it failed."""
         return self._failure
+
+    @property
+    def producers(self) -> tuple[TransactionalProducer, ...]:
+        """Both producers; for others only while nothing is submitted."""
+        return tuple(self._producers)
+
+    @property
+    def half(self) -> int:
+        """Which producer the next batch will be given."""
+        return self._submitted % 2
 
     @property
     def idle(self) -> bool:
@@ -166,9 +182,8 @@ class Committer:
         with self._changed:
             self._flushed += 1
             self._changed.notify_all()
-        producer.send_offsets(
-            [TopicPartition(t, p, o) for (t, p), o in pending.following.items()], pending.metadata, deadline
-        )
+        offsets = [TopicPartition(t, p, o, self._signature) for (t, p), o in pending.following.items()]
+        producer.send_offsets(offsets, pending.metadata, deadline)
         self._failpoint("after-send-offsets")
         self._failpoint("before-commit")
         began = time.monotonic()

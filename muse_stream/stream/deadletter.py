@@ -7,8 +7,10 @@ what was wrong, at which stage, under which generation and in which transaction 
 A dead letter that is itself replayed and refused again keeps its first provenance: later `muse.*` headers are appended.
 """
 
+from collections.abc import Mapping
+
 from muse_stream.errors import Rejected
-from muse_stream.stream.records import Header, RawBatch
+from muse_stream.stream.records import Header, Origin, RawBatch
 
 MESSAGE_LIMIT = 500
 """Characters of the reason's text: enough for a person, too little to leak a payload."""
@@ -30,3 +32,13 @@ def headers(batch: RawBatch, rejected: Rejected, *, generation: int, attempt: in
         "muse.worker": worker,
     }
     return [*batch.headers()[row], *((name, str(value).encode()) for name, value in provenance.items())]
+
+
+def source_of(headers: Mapping[str, str | bytes | None]) -> Origin | None:
+    """Return which event a dead letter is about, from its headers (the last of each name); None for other records."""
+    parts = [headers.get(f"muse.{name}") for name in ("source.topic", "source.partition", "source.offset", "attempt")]
+    topic, *numbers = (part.decode() if isinstance(part, bytes) else part for part in parts)
+    if topic is None or not all(number is not None and number.isdecimal() for number in numbers):
+        return None
+    partition, offset, attempt = (int(number or 0) for number in numbers)
+    return Origin(topic, partition, offset, attempt)

@@ -24,6 +24,10 @@ from muse_stream.stream.records import TopicPartitionKey
 from muse_stream.stream.starting import StartingOffsets
 
 IDLE_POLL_S = 0.1
+FENCED_MEMBER = (
+    "this slot's place in the group was taken (Static consumer fenced). After a broker's restart that is an echo of its"
+    " own earlier request, and over with the next process; if no broker restarted, another run has this --name"
+)
 LOST_OFFSETS = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
@@ -165,7 +169,7 @@ class Intake:
                 self._log.error("offsets-lost", topic=topic, partition=message.partition(), error=error.str())
             elif error is not None and (error.fatal() or error.code() == KafkaError._FATAL):
                 # a message's error carries no flags: a fenced static member says `_FATAL` with `fatal()` false
-                raise Fatal(f"consumer: {error.str()}")
+                raise Fatal(FENCED_MEMBER if "fenced" in error.str() else f"consumer: {error.str()}")
             elif error is not None:
                 self._log.warning("consume-error", topic=topic, code=error.name(), error=error.str())
 

@@ -31,3 +31,9 @@ class Meter(Protocol):
 
     def paused(self, event_topics: frozenset[str]) -> None:
         """These event topics are not read, or only on trial."""
+
+    def hanging(self, partitions: int) -> None:
+        """So many output partitions stand still behind a transaction that nobody ends."""
+
+    def hanging_ended(self, records: int, copied: int) -> None:
+        """Hanging transactions were ended: of these records so many were written again, the rest dropped."""

@@ -17,6 +17,7 @@ from muse_stream.settings import KafkaSettings
 from muse_stream.stream.client import consumer, typed
 
 TIMEOUT_S = 15.0
+SINGLE_S = 1.0
 BATCH = 10_000
 READER: dict[str, Any] = {
     "group.id": "muse-stream-reader",  # librdkafka wants a name; with assign() and no commit it is never used
@@ -180,24 +181,46 @@ class Reading:
 
 
 def committed(
-    settings: KafkaSettings, group: str, topics: Mapping[str, Mapping[int, Bounds]]
-) -> dict[str, dict[int, int]]:
+    settings: KafkaSettings, group: str, topics: Mapping[str, Mapping[int, Bounds]], settle_s: float = TIMEOUT_S
+) -> tuple[dict[str, dict[int, int]], set[tuple[str, int]]]:
     """Return topic -> partition -> the next offset `group` will read; a partition without a commit stands at its low.
 
-    Waits for pending transactions of the group (offsets are asked for as stable), at most `TIMEOUT_S`.
+    Waits `settle_s` for pending transactions of the group. Partitions whose offset such a one still hides are returned
+    beside, and stand where they were committed before it.
     """
     client = consumer(settings, **{"group.id": group})  # never subscribes, so it never joins
+    regardless = consumer(settings, **{"group.id": group, "isolation.level": "read_uncommitted"})
+    parts = [TopicPartition(topic, partition) for topic, held in topics.items() for partition in held]
     try:
-        parts = [TopicPartition(topic, partition) for topic, held in topics.items() for partition in held]
-        answers = client.committed(parts, timeout=TIMEOUT_S) if parts else []
+        answers = client.committed(parts, timeout=max(settle_s, SINGLE_S)) if parts else []
+        hidden: set[tuple[str, int]] = set()
     except KafkaException as error:
-        raise told(error) from None
+        if error.args[0].code() != KafkaError._TIMED_OUT:
+            raise told(error) from None
+        answers = _regardless(regardless, parts)  # says in its own way when Kafka does not answer at all
+        hidden = {(part.topic, part.partition) for part in parts if _hidden(client, part)}
     finally:
         client.close()
+        regardless.close()
     found: dict[str, dict[int, int]] = {topic: {} for topic in topics}
     for answer in answers:
         if answer.error is not None:
             raise told(answer.error)
         low = topics[answer.topic][answer.partition].low
         found[answer.topic][answer.partition] = answer.offset if answer.offset >= 0 else low
-    return found
+    return found, hidden
+
+
+def _regardless(client: Consumer, parts: list[TopicPartition]) -> list[TopicPartition]:
+    try:
+        return client.committed(parts, timeout=TIMEOUT_S)
+    except KafkaException as error:
+        raise told(error) from None
+
+
+def _hidden(client: Consumer, part: TopicPartition) -> bool:
+    try:
+        client.committed([TopicPartition(part.topic, part.partition)], timeout=SINGLE_S)
+    except KafkaException:
+        return True
+    return False

@@ -171,6 +171,21 @@ class Limits:
     linger_s: float = 0.005
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which event a record answers, and in which attempt."""
+
+    topic: str
+    partition: int
+    offset: int
+    attempt: int
+
+    @property
+    def event(self) -> tuple[str, int, int]:
+        """The event's topic, partition and offset."""
+        return self.topic, self.partition, self.offset
+
+
 class Scorer(Protocol):
     """One compiled generation, ready to score. What `stream` needs from the composition root."""
 
@@ -192,3 +207,6 @@ class Scorer(Protocol):
 
     def score(self, batch: RawBatch, attempt: int) -> Answer:
         """Score a batch; `attempt` is written into every record, so that a torn transaction can be seen."""
+
+    def origins(self, values: Sequence[bytes | None]) -> Sequence[Origin | None]:
+        """Say of each answer that such a scorer has written what it answers; None for what is no such answer."""

@@ -6,6 +6,7 @@ which share the prefix `muse-<group>`, so that one prefixed ACL covers them. A s
 its predecessor left open.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,15 +17,17 @@ from muse_stream.stream import client
 from muse_stream.stream.backlog import Backlog
 from muse_stream.stream.committer import Committed, Committer
 from muse_stream.stream.deadline import Deadline
+from muse_stream.stream.ends import Ends
 from muse_stream.stream.failpoints import Failpoint
 from muse_stream.stream.intake import Intake
 from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
 from muse_stream.stream.poison import Guard
 from muse_stream.stream.records import Role, Scorer
+from muse_stream.stream.recovery import Recovery
 from muse_stream.stream.standing import READER, StandingPartitions
-from muse_stream.stream.starting import StartingOffsets
-from muse_stream.stream.transaction import open_producer
+from muse_stream.stream.starting import Free, StartingOffsets
+from muse_stream.stream.transaction import TransactionalProducer, open_producer
 from muse_stream.stream.worker import Worker
 
 SESSION_MS = 10_000
@@ -52,9 +55,9 @@ class SlotName:
         """The static member; also what a dead letter calls its worker."""
         return f"{self.host}-{self.number}"
 
-    def transactional_id(self, half: int) -> str:
-        """The id of one of the two producers."""
-        return f"muse-{self.group}-{self.instance}-{'ab'[half]}"
+    def transactional_id(self, half: int, instance: str | None = None) -> str:
+        """The id of one of the two producers, or of those that only recovery uses (2, 3); of this slot or another."""
+        return f"muse-{self.group}-{instance or self.instance}-{'abcd'[half]}"
 
 
 def open_worker(
@@ -69,7 +72,15 @@ def open_worker(
 ) -> Worker:
     """Build a slot's worker; both transactional ids are initialised before its first poll."""
 
-    def intake(settle: Callable[[bool], None]) -> Intake:
+    doubt = threading.Event()
+    ends = Ends(settings, name.group)
+    ends.connect()
+
+    def producer(half: int, instance: str = name.instance) -> TransactionalProducer:
+        identity = name.transactional_id(half, instance)
+        return open_producer(settings, identity, Deadline(OPEN_S), lambda _error: doubt.set())
+
+    def intake(settle: Callable[[bool], None], free: Free) -> Intake:
         names = {"group.id": name.group, "group.instance.id": name.instance}
         group = {
             "partition.assignment.strategy": "cooperative-sticky",
@@ -79,15 +90,16 @@ def open_worker(
             "topic.metadata.refresh.interval.ms": 5_000,
         }
         lookup = client.consumer(settings, **{"group.id": name.group})
-        return Intake(client.consumer(settings, **names, **group), StartingOffsets(lookup, log), settle, log)
+        return Intake(
+            client.consumer(settings, **names, **group), StartingOffsets(lookup, log, free, recovery.heard), settle, log
+        )
 
     def committer(landed: Callable[[Committed], None]) -> Committer:
-        return Committer(
-            lambda half: open_producer(settings, name.transactional_id(half), Deadline(OPEN_S)), failpoint, landed
-        )
+        return Committer(producer, failpoint, landed, name.instance)
 
     def reader() -> Consumer:
         return client.consumer(settings, **{"group.id": name.group, **READER})
 
+    recovery = Recovery(name.group, name.instance, ends, producer, doubt, meter, log)
     backlog = Backlog(StandingPartitions(reader, log))
-    return Worker(name.instance, intake, committer, next_scorer, meter, log, guard, backlog, failpoint)
+    return Worker(name.instance, intake, committer, next_scorer, recovery, meter, log, guard, backlog, failpoint)

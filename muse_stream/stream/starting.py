@@ -7,28 +7,52 @@ never joins the group: a member's own request would wait behind its JoinGroup, w
 other member has joined, and a dead static member is waited for until its session ends.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from muse_stream.errors import Fatal
 from muse_stream.stream import client
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.log import Log
+from muse_stream.stream.records import TopicPartitionKey
 
 COMMITTED_S = 20.0
 """How long to ask: a dead worker's open transaction hides the offsets for its timeout plus the broker's scan."""
-ASK_S = 2.0
+FIRST_ASK_S, ASK_S = 0.7, 2.0
+"""Offsets that are hidden for longer than the first may be so for ever: by a transaction of ours that hangs."""
+
+HIDDEN = (
+    "if brokers answer, a transaction that nobody ends hides them: kafka-transactions.sh find-hanging --topic "
+    "__consumer_offsets, then abort"
+)
+
+Free = Callable[[Sequence[TopicPartition]], None]
+Heard = Callable[[Mapping[TopicPartitionKey, str]], None]
 
 
 class StartingOffsets:
-    """Looks offsets up; `lookup` has the group's id and never subscribes."""
+    """Looks offsets up; `lookup` has the group's id and never subscribes.
 
-    def __init__(self, lookup: Consumer, log: Log) -> None:
-        self._lookup, self._log = lookup, log
+    `free` is called once when offsets stay hidden: it ends what may hide them. `heard` is told who has committed them,
+    before anything is read.
+    """
+
+    def __init__(
+        self,
+        lookup: Consumer,
+        log: Log,
+        free: Free = lambda _partitions: None,
+        heard: Heard = lambda _committers: None,
+    ) -> None:
+        self._lookup, self._log, self._free, self._heard = lookup, log, free, heard
 
     def starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time."""
         starts = []
-        for answer in self._committed(partitions):
+        answers = self._committed(partitions)
+        self._heard({(answer.topic, answer.partition): answer.metadata for answer in answers if answer.metadata})
+        for answer in answers:
             offset = answer.offset
             if offset < 0:
                 offset = OFFSET_BEGINNING
@@ -43,9 +67,10 @@ class StartingOffsets:
     def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         deadline = Deadline(COMMITTED_S)
         plain = [TopicPartition(p.topic, p.partition) for p in partitions]
+        patience_s = FIRST_ASK_S
         while True:
             try:
-                answers = self._lookup.committed(plain, timeout=min(ASK_S, max(deadline.left_s, 0.1)))
+                answers = self._lookup.committed(plain, timeout=min(patience_s, max(deadline.left_s, 0.1)))
             except KafkaException as error:
                 problem: object = client.typed(error)
             else:
@@ -53,7 +78,10 @@ class StartingOffsets:
                 if problem is None:
                     return answers
             if deadline.over:
-                raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}")
+                raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}; {HIDDEN}")
+            if patience_s < ASK_S:
+                patience_s = ASK_S
+                self._free(plain)
 
     def _warn_when_old(self, partition: TopicPartition) -> None:
         try:

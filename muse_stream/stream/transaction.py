@@ -74,6 +74,10 @@ class TransactionalProducer:
         self._call(self._producer.commit_transaction, deadline)
         self._faults.check()
 
+    def abort(self, deadline: Deadline) -> None:
+        """Abort; the producer may be used again."""
+        self._call(self._producer.abort_transaction, deadline)
+
     def partition_counts(self, timeout_s: float) -> dict[str, int]:
         """Return topic -> number of partitions, of every topic that can be seen."""
         try:
@@ -137,15 +141,21 @@ class DeliveryFaults:
             raise self._first
 
 
-def open_producer(settings: KafkaSettings, transactional_id: str, deadline: Deadline) -> TransactionalProducer:
+def open_producer(
+    settings: KafkaSettings,
+    transactional_id: str,
+    deadline: Deadline,
+    on_error: Callable[[KafkaError], Any] = lambda _error: None,
+) -> TransactionalProducer:
     """Return a producer ready for transactions; ends what an earlier holder of the id left open.
 
+    `on_error` is told when a broker goes away or refuses us, at the latest while records are being flushed.
     Raises `Fatal` when the broker refuses the id, `Retriable` when the deadline passes.
     """
     patience_s = FIRST_INIT_S
     while True:
         faults = DeliveryFaults()
-        producer = client.producer(settings, **_configuration(transactional_id), on_delivery=faults)
+        producer = client.producer(settings, **_configuration(transactional_id), on_delivery=faults, error_cb=on_error)
         try:
             # a connection first: without one librdkafka may look for the coordinator only every 0.5 s
             producer.list_topics(timeout=min(LONGEST_INIT_S, max(deadline.left_s, 0.05)))

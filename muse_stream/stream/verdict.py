@@ -14,6 +14,7 @@ compaction leave gaps), no assumption about the worker but its promise:
     foreign       a record of another tenant, or from another tenant's events, in a topic
     ahead         an answer that is visible although its event's offset is not committed
     absent        the event topic does not exist (`verify` adds it)
+    hanging       a partition, or the group's offset of one, stands still behind an open transaction (`verify` adds it)
     undecodable   a record in an output topic that cannot be read as what belongs there
 """
 

@@ -5,7 +5,8 @@ Out: one `Report` a target, with every broken promise counted (`verdict` says wh
 Law: it shares nothing with the workers but the topics. It reads all partitions from the first offset, without a group,
 and sees committed records only. Ends are fixed before reading: first what the group has committed (if asked), then the
 answers, so that every answer that must be there is looked for. An output partition whose end is not stable yet (a
-transaction is open) is waited for; if it stays so, the report says it.
+transaction is open) is waited for; if it stays so, that is a finding: nobody can read what stands behind it. So it is
+when an open transaction hides the group's offsets.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -104,6 +105,8 @@ class _Seen:
     events: dict[str, EventLog] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     """Topic -> what a person should know about the reading of it."""
+    hanging: dict[str, Tally] = field(default_factory=dict)
+    """Topic -> its partitions that stand still."""
 
 
 class Verification:
@@ -136,10 +139,12 @@ class Verification:
         client = reader(self._settings)
         try:
             held = {topic: bounds(client, topic) for topic in topics}
-            ends = self._committed(held)
+            ends, hidden = self._committed(held)
             codes = Codes()
             homes = {name: topic for target in wanted for name, topic in target.homes.items()}
             seen = _Seen(AnswerLog(topics, homes, codes), codes, held)
+            for topic, partition in sorted(hidden):
+                self._hang(seen, topic, f"group {self._group}, offset of {topic}[{partition}]")
             outputs = self._unstable_ends(wanted)
             for topic in topics:
                 self._events(client, topic, seen)
@@ -149,13 +154,22 @@ class Verification:
             for name, sources in _merged(target.dead for target in wanted).items():
                 for block in self._blocks(client, name, outputs[name], seen):
                     seen.answers.dead(block, sources)
-            after = self._committed(held)
+            after, hidden_after = self._committed(held)
         finally:
             client.close()
+        for topic, partition in hidden | hidden_after:  # how far it has come is not known: nothing lies beyond it
+            after.get(topic, {}).pop(partition, None)
         return [self._report(target, seen, ends, after) for target in wanted]
 
-    def _committed(self, held: Mapping[str, Mapping[int, Bounds]]) -> dict[str, dict[int, int]]:
-        return committed(self._settings, self._group, held) if self._group is not None else {}
+    def _committed(
+        self, held: Mapping[str, Mapping[int, Bounds]]
+    ) -> tuple[dict[str, dict[int, int]], set[tuple[str, int]]]:
+        if self._group is None:
+            return {}, set()
+        return committed(self._settings, self._group, held, self._settle_s)
+
+    def _hang(self, seen: _Seen, topic: str, place: str) -> None:
+        seen.hanging.setdefault(topic, Tally()).add("hanging", iter((place,)), 1)
 
     def _unstable_ends(self, wanted: Sequence[Target]) -> dict[str, dict[int, Bounds]]:
         # What was committed before we look stands below the unstable end, even behind another worker's transaction.
@@ -188,7 +202,12 @@ class Verification:
         self._progress(topic, total, total)
         for partition, offset in reading.unstable.items():
             high = ends[partition].high
-            notes.append(f"{topic}[{partition}]: offsets {offset} to {high} not readable, a transaction is still open")
+            self._hang(seen, topic, f"{topic}[{partition}]@{offset}")
+            notes.append(
+                f"{topic}[{partition}]: offsets {offset} to {high} cannot be read, a transaction is still open. If its "
+                f"worker does not run, start it: that ends it. If the worker is gone for good: kafka-transactions.sh "
+                f"--bootstrap-server ... abort --topic {topic} --partition {partition} --start-offset {offset}"
+            )
 
     def _report(
         self, target: Target, seen: _Seen, ends: Mapping[str, Mapping[int, int]], after: Mapping[str, Mapping[int, int]]
@@ -200,8 +219,9 @@ class Verification:
         if not seen.bounds[target.topic]:  # another cluster, or a mistyped template: nothing was verified
             tally.add("absent", iter((target.topic,)), 1)
         places = (*target.scores, *target.dead)
-        for place in places:
+        for place in (target.topic, *places):
             tally.merge(seen.answers.strays.get(place, Tally()))
+            tally.merge(seen.hanging.get(place, Tally()))
         return Report(
             topic=target.topic,
             tenants=target.tenants,

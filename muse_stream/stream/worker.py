@@ -9,13 +9,13 @@ follows the data is cornered by halving the batch until it stands alone; then it
            `- Abortable -> _recover                       Fatal -> out of the process; the supervisor starts another
 """
 
-import itertools
-import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+
+from confluent_kafka import TopicPartition
 
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
 from muse_stream.stream.accounts import Accounts
@@ -32,6 +32,8 @@ from muse_stream.stream.meter import Meter
 from muse_stream.stream.poison import Guard
 from muse_stream.stream.publish import publish
 from muse_stream.stream.records import RawBatch, Scorer, Tally
+from muse_stream.stream.recovery import Recovery
+from muse_stream.stream.starting import Free
 from muse_stream.stream.unpack import raw_batch
 
 DRAIN_S = 8.0
@@ -52,9 +54,10 @@ class Worker:
     def __init__(
         self,
         name: str,
-        open_intake: Callable[[Callable[[bool], None]], Intake],
+        open_intake: Callable[[Callable[[bool], None], Free], Intake],
         open_committer: Callable[[Callable[[Committed], None]], Committer],
         next_scorer: Callable[[], Scorer | None],
+        recovery: Recovery,
         meter: Meter,
         log: Log,
         guard: Guard,
@@ -64,17 +67,16 @@ class Worker:
         self.name = name
         self.busy_since: float | None = None
         self.ready = False
-        self._open_committer, self._next_scorer = open_committer, next_scorer
+        self._open_committer, self._next_scorer, self._recovery = open_committer, next_scorer, recovery
         self._meter, self._log, self._failpoint = meter, log, failpoint
         self._guard = guard
         self._fenced: list[float] = []
-        self._attempts = itertools.count(secrets.randbits(40) << 22)
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())
         self._linger = AdaptiveLinger(self._scorer.limits.linger_s)
         self._corner = Corner(self._scorer.limits.batch_events)
         # the group answers while the transactional ids are initialised; the first poll comes after both
-        self._intake = open_intake(self._settle)
+        self._intake = open_intake(self._settle, self._free_offsets)
         self._intake.subscribe(self._scorer.topology.outputs)
         self._committer = open_committer(self._on_committed)
         self._gate = TopicGate(lambda: self._committer.partition_counts(5.0), log)
@@ -92,6 +94,7 @@ class Worker:
     def run(self, *, leave: Callable[[], bool] = lambda: False) -> None:
         """Work until `stop`, then commit what is in flight; leave the group at once if `leave()` says so."""
         self._review(at_once=True)
+        self._recovery.begin(self._committer.producers, self._scorer, self._gate.partitions)
         self._meter.serving(self._scorer)
         self.ready = True
         while not self._stopping.is_set():
@@ -111,6 +114,7 @@ class Worker:
 
     def _turn(self) -> None:
         self._committer.raise_failure()
+        self._recovery.check()
         collected = self._intake.collect(self._corner.most, self._linger.seconds, self._stopping.is_set)
         if collected is None:
             return
@@ -135,6 +139,7 @@ class Worker:
         answer = self._corner.condemn(batch, answer, scorer.topology)
         self._meter.scored(len(batch), time.monotonic() - began)
         producer = self._committer.begin()
+        self._recovery.check()  # the last transaction of this producer may have been answered since
         publish(
             producer,
             batch,
@@ -157,7 +162,7 @@ class Worker:
             {place: offsets[row] for place, row in first.items()},
             {place: offsets[row] + 1 for place, row in last.items()},
             collected.metadata,
-            next(self._attempts),
+            self._recovery.attempts.next(self._committer.half),
             len(batch),
             {
                 place: (offsets[row], messages[row].timestamp()[1], messages[last[place]].timestamp()[1])
@@ -166,6 +171,7 @@ class Worker:
         )
 
     def _on_committed(self, committed: Committed) -> None:
+        self._recovery.landed(committed)
         self._landed.append(committed)  # from the committing thread; a deque may be filled and emptied by two
 
     def _account(self) -> None:
@@ -204,11 +210,22 @@ class Worker:
         while True:
             try:
                 self._committer = self._open_committer(self._on_committed)
+                self._recovery.begin(self._committer.producers, self._scorer, self._gate.partitions)
                 return
             except Retriable as error:
+                self._committer.close()
                 self._log.warning("reopening", why=str(error))
                 if deadline.over or self._stopping.is_set():
                     raise Fatal(f"no transactional producer within {REOPEN_S:g} s: {error}", code=error.code) from error
+
+    def _free_offsets(self, partitions: Sequence[TopicPartition]) -> None:
+        """End a transaction of ours that hides the group's offsets (inside a rebalance callback, and in a rewind)."""
+        places = [(partition.topic, partition.partition) for partition in partitions]
+        try:
+            if self._committer.drain(Deadline(SETTLE_S)):
+                self._recovery.free_offsets(places, self._committer.producers)
+        except StreamError as error:  # whoever asks for the offsets goes on asking
+            self._log.warning("offsets_hidden", error=str(error))
 
     def _blame(self, error: StreamError, failed: Pending) -> None:
         for event_topic in self._corner.blame(error, failed, self._scorer.topology):
@@ -219,7 +236,11 @@ class Worker:
         now = time.monotonic()
         self._fenced = [*(at for at in self._fenced if now - at < FENCED_WINDOW_S), now]
         if error.code == "_FENCED" and len(self._fenced) >= FENCED_LIMIT:
-            raise Fatal(f"fenced again and again; does another run have this --name? {error}", code=error.code)
+            raise Fatal(
+                f"fenced {FENCED_LIMIT} times within {FENCED_WINDOW_S:g} s: another run with this --name, if no broker "
+                f"was restarted meanwhile; {error}",
+                code=error.code,
+            )
         if error.code != "_FENCED":
             raise error
 
@@ -234,6 +255,7 @@ class Worker:
         self._corner.limit(scorer.limits.batch_events)
         if scorer.topology != before.topology:
             self._review(at_once=True)
+            self._recovery.cover(scorer, self._gate.partitions)
             self._intake.subscribe(scorer.topology.outputs)
 
     def _review(self, *, at_once: bool = False) -> None:
@@ -258,6 +280,7 @@ class Worker:
         self._log.info("stopped", drained=drained, leave=leave)
         if leave:
             self._intake.leave()
+        self._recovery.close()
         self._intake.close()
         self._committer.close()
         self._accounts.close()

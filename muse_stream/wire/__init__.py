@@ -23,7 +23,7 @@ from muse_stream.wire.encode import Encoder
 from muse_stream.wire.files import EventFile, FileChunk
 from muse_stream.wire.frames import Frame
 from muse_stream.wire.nested import nullable, record_lists, string_maps
-from muse_stream.wire.records import decode_records, score_decoder
+from muse_stream.wire.records import PLACE, decode_records, origin_decoder, score_decoder
 from muse_stream.wire.resolve import column_type
 from muse_stream.wire.result_file import ResultFile
 from muse_stream.wire.schemas import Schema, SchemaDirectory, parse_schema
@@ -31,6 +31,7 @@ from muse_stream.wire.selection import keep, missing
 from muse_stream.wire.synthetic import Demands, made_up
 
 __all__ = [
+    "PLACE",
     "Decoded",
     "Decoder",
     "Demands",
@@ -50,6 +51,7 @@ __all__ = [
     "made_up",
     "missing",
     "nullable",
+    "origin_decoder",
     "parse_schema",
     "record_lists",
     "score_decoder",

@@ -37,6 +37,11 @@ def score_decoder(schemas: SchemaDirectory) -> Decoder:
     return Decoder(schemas, schemas.by_file(SCORE_FILE), fields)
 
 
+def origin_decoder(schemas: SchemaDirectory, file: str) -> Decoder:
+    """Return the decoder of our own answers of either schema by what they answer: `PLACE` and the attempt."""
+    return Decoder(schemas, schemas.by_file(file), Fields("event_id", columns=(*PLACE, "attempt")))
+
+
 def _record(schemas: SchemaDirectory, row: int, value: bytes | None) -> dict[str, Any] | Rejected:
     prefix = frames.prefix_of(value) if value is not None else None
     if value is None or prefix is None:

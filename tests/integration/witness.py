@@ -44,8 +44,7 @@ class Witness:
     def __init__(
         self, bootstrap: str, answers: Sequence[str], dead: Sequence[str], partitions: int, schema: str, **secured: str
     ) -> None:
-        self._schema = fastavro.parse_schema(json.loads((SCHEMAS / schema).read_text(encoding="utf-8")))
-        self._dead = frozenset(dead)
+        self.decode = Decoding(dead, schema)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -53,6 +52,7 @@ class Witness:
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "error",
+                "log_level": 0,
                 "fetch.wait.max.ms": 50,
                 **secured,
             }
@@ -79,9 +79,17 @@ class Witness:
         while not self._stop.is_set():
             for message in self._consumer.consume(1000, 0.1):
                 assert message.error() is None, message.error()
-                self.seen.append(self._decode(message))
+                self.seen.append(self.decode(message))
 
-    def _decode(self, message: Any) -> Seen:
+
+class Decoding:
+    """Turns a message of an output topic into what it says; `dead` are the topics of dead letters."""
+
+    def __init__(self, dead: Sequence[str], schema: str) -> None:
+        self._schema = fastavro.parse_schema(json.loads((SCHEMAS / schema).read_text(encoding="utf-8")))
+        self._dead = frozenset(dead)
+
+    def __call__(self, message: Any) -> Seen:
         if message.topic() in self._dead:
             headers = {name: value.decode() for name, value in message.headers() if name.startswith("muse.")}
             source = (

@@ -10,13 +10,13 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.stream.backlog import Waiting
-from muse_stream.stream.records import Answer, DeadLetter, Limits, Outgoing, RawBatch, Scorer, Tally, Topology
+from muse_stream.stream.records import Answer, DeadLetter, Limits, Origin, Outgoing, RawBatch, Scorer, Tally, Topology
 from tests.patience import PATIENCE
 
 
@@ -67,6 +67,8 @@ class CountingMeter:
         self.batches: list[int] = []
         self.waits: Mapping[str, Waiting] = {}
         self.paused_topics: frozenset[str] = frozenset()
+        self.hangs: list[int] = []
+        self.ended: list[tuple[int, int]] = []
 
     def serving(self, scorer: Scorer) -> None:
         self.generations.append(scorer.number)
@@ -89,6 +91,12 @@ class CountingMeter:
 
     def paused(self, event_topics: frozenset[str]) -> None:
         self.paused_topics = event_topics
+
+    def hanging(self, partitions: int) -> None:
+        self.hangs.append(partitions)
+
+    def hanging_ended(self, records: int, copied: int) -> None:
+        self.ended.append((records, copied))
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,16 @@ class Echo:
             outgoing.topics.append(route.scores)
             outgoing.values.append(source.encode() + random.Random(row).randbytes(self._padding(value)))
         return Answer(outgoing, dead)
+
+    def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:
+        return [_origin(value) for value in values]
+
+
+def _origin(value: bytes | None) -> Origin | None:
+    parts = (value or b"").split(b"|")
+    if len(parts) < 5:
+        return None
+    return Origin(parts[0].decode(), int(parts[1]), int(parts[2]), int(parts[3]))
 
 
 @dataclass

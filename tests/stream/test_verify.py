@@ -273,10 +273,30 @@ def test_open_transaction_is_waited_for_and_then_said(world: World) -> None:
     transactional.produce(world.scores, f"late|acme|{world.events}|0|{last}".encode(), partition=0)
     assert transactional.flush(10) == 0
     report = world.verify(settle_s=0.3)
-    assert found(report) == {"missing": 1}
-    assert [note for note in report.notes if "a transaction is still open" in note and world.scores in note]
+    assert found(report) == {"missing": 1, "hanging": 1}
+    (note,) = [note for note in report.notes if "a transaction is still open" in note]
+    assert f"abort --topic {world.scores} --partition 0 --start-offset" in note
     transactional.commit_transaction(10)
     assert world.verify().ok
+
+
+def test_offsets_hidden_by_an_open_transaction_are_a_finding(world: World, unique: Callable[[str], str]) -> None:
+    """The rest is judged below the offset that was committed before; what lies beyond is no finding."""
+    group = unique("group")
+    world.answered(10)
+    member = client.consumer(world.settings, **{"group.id": group})
+    member.commit(offsets=[TopicPartition(world.events, 0, 6)], asynchronous=False)
+    transactional = world.make_transactional()
+    transactional.begin_transaction()
+    metadata = member.consumer_group_metadata()
+    transactional.send_offsets_to_transaction([TopicPartition(world.events, 0, 10)], metadata, 10)
+    report = world.verify(group=group, settle_s=0.3)
+    assert found(report) == {"hanging": 1}
+    assert report.findings[0].examples == (f"group {group}, offset of {world.events}[0]",)
+    assert report.events == 6
+    transactional.commit_transaction(10)
+    member.close()
+    assert world.verify(group=group).ok
 
 
 def test_only_committed_events_are_judged_while_workers_run(world: World, unique: Callable[[str], str]) -> None:

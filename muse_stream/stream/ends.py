@@ -1,0 +1,243 @@
+"""Where partitions end, for readers of committed records and for everyone: is anything undecided?
+
+In: partitions. Out: their last stable offset and their high watermark; the records between the two; committed ones
+near the end; the group's offsets, stable or as last known.
+Law: two consumers that never join a group, and no AdminClient (R7). Any thread may call; one at a time is served. A
+look costs two requests to each broker, whatever the number of partitions.
+"""
+
+import threading
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from muse_stream.errors import Retriable, StreamError
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream import client
+from muse_stream.stream.deadline import Deadline
+from muse_stream.stream.records import TopicPartitionKey
+
+LOOK_S = 1.0
+AGAIN_S = 0.1
+CALM_S, LOOK_EVERY_S = 0.05, 0.005
+"""How long others' open transactions are waited for before anybody looks whose they are: most end in milliseconds."""
+READ_S = 10.0
+SINGLY = 16
+"""More topics than this are asked for all at once."""
+READER: dict[str, Any] = {
+    "enable.partition.eof": True,
+    "fetch.wait.max.ms": 5,  # the end of a partition is told by an empty answer
+}
+
+Spans = Mapping[TopicPartitionKey, tuple[int, int]]
+"""Partition -> first offset wanted, and the one after the last."""
+Records = dict[TopicPartitionKey, list[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Records below `stable` are decided; between it and `high` stands at least one open transaction."""
+
+    stable: int
+    high: int
+
+    @property
+    def undecided(self) -> bool:
+        """Whether some transaction is open here."""
+        return self.stable < self.high
+
+
+class Unreadable(StreamError):
+    """These records may not be read: nobody can tell whose they are."""
+
+
+class Ends:
+    """Looks through one consumer that reads committed records and one that reads all; both bear the group's name."""
+
+    def __init__(self, settings: KafkaSettings, group: str) -> None:
+        own = {"group.id": group} | READER
+        self._committed = client.consumer(settings, **own)
+        self._all = client.consumer(settings, **own | {"isolation.level": "read_uncommitted"})
+        self._lock = threading.Lock()
+
+    def connect(self) -> None:
+        """Connect in the background: the first look is part of a takeover."""
+        for consumer in (self._committed, self._all):
+            threading.Thread(target=_connect, args=(consumer,), name="connect-ends", daemon=True).start()
+
+    def look(self, places: Iterable[TopicPartitionKey], patience_s: float = 0.0) -> dict[TopicPartitionKey, End]:
+        """Return the ends of these partitions; one that has no leader within `patience_s` is left out.
+
+        `stable` is asked after `high`: where it is not less, everything that stood there is decided. Raises `Retriable`
+        when a broker does not answer.
+        """
+        wanted = sorted(set(places))
+        if not wanted:
+            return {}
+        deadline = Deadline(patience_s)
+        with self._lock:
+            high = _ends(self._all, wanted, deadline)
+            stable = _ends(self._committed, sorted(high), deadline)
+        return {place: End(min(end, high[place]), high[place]) for place, end in stable.items()}
+
+    def settle(
+        self, places: Collection[TopicPartitionKey], patience_s: float = CALM_S, leader_s: float = 0.0
+    ) -> tuple[set[TopicPartitionKey], dict[TopicPartitionKey, End]]:
+        """Wait until everything that stands in these partitions now is decided.
+
+        Returns which partitions could be looked at, and those where it is not so in time. `leader_s` is how long they
+        may be without a leader.
+        """
+        deadline = Deadline(patience_s)
+        ends = self.look(places, leader_s)
+        waiting = {place: end for place, end in ends.items() if end.undecided}
+        while waiting and not deadline.over:
+            time.sleep(LOOK_EVERY_S)
+            now = self.look(waiting)
+            waiting = {
+                place: End(now[place].stable, end.high)
+                for place, end in waiting.items()
+                if place in now and now[place].stable < end.high
+            }
+        return set(ends), waiting
+
+    def undecided(self, ends: Mapping[TopicPartitionKey, End]) -> Records:
+        """Return the records of each partition between its last stable offset and its high watermark."""
+        with self._lock:
+            return _read(self._all, {place: (end.stable, end.high) for place, end in ends.items()})
+
+    def latest(self, ends: Mapping[TopicPartitionKey, End], most: int) -> Records:
+        """Return the committed records on the last `most` offsets below each partition's stable end."""
+        with self._lock:
+            return _read(self._committed, {p: (max(0, end.stable - most), end.stable) for p, end in ends.items()})
+
+    def since(self, ends: Mapping[TopicPartitionKey, End], moment_ms: int) -> Records:
+        """Return the committed records of each partition that were written at or after a moment."""
+        with self._lock:
+            found = _offsets(self._committed, sorted(ends), moment_ms)
+            return _read(self._committed, {p: (at, ends[p].stable) for p, at in found.items() if at >= 0})
+
+    def group_offsets(
+        self, partitions: Iterable[TopicPartitionKey], timeout_s: float, *, stable: bool = True
+    ) -> dict[TopicPartitionKey, int] | None:
+        """Return the group's committed offsets (0 where there are none); None while pending ones hide them.
+
+        With `stable=False` the offsets of open transactions are passed over.
+        """
+        asked = [TopicPartition(*place) for place in sorted(set(partitions))]
+        with self._lock:
+            try:
+                answers = (self._committed if stable else self._all).committed(asked, timeout=timeout_s)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError._TIMED_OUT:
+                    return None
+                raise Retriable(f"no committed offsets: {client.typed(error)}") from error
+        if any(answer.error is not None for answer in answers):
+            return None
+        return {(answer.topic, answer.partition): max(answer.offset, 0) for answer in answers}
+
+    def signatures(self, partitions: Iterable[TopicPartitionKey]) -> set[str]:
+        """Return who has committed the group's offsets of these partitions, as far as it is known."""
+        with self._lock:
+            try:
+                answers = self._all.committed([TopicPartition(*place) for place in partitions], timeout=LOOK_S)
+            except KafkaException:
+                return set()
+        return {answer.metadata for answer in answers if answer.metadata}
+
+    def metadata(self) -> Any:
+        """Return the group's metadata as of one who has not joined: the broker compares no generation with it."""
+        return self._committed.consumer_group_metadata()
+
+    def close(self) -> None:
+        """Let the consumers go."""
+        with self._lock:
+            self._committed.close()
+            self._all.close()
+
+
+def _connect(consumer: Consumer) -> None:
+    try:
+        consumer.list_topics(timeout=LOOK_S)
+    except (KafkaException, RuntimeError):  # whoever looks will hear of it
+        return
+
+
+def _ends(consumer: Consumer, places: list[TopicPartitionKey], deadline: Deadline) -> dict[TopicPartitionKey, int]:
+    """Return where partitions end for this consumer; asks again for those without a leader while there is time."""
+    found: dict[TopicPartitionKey, int] = {}
+    waiting = places
+    while waiting:
+        try:
+            found |= _offsets(consumer, waiting, OFFSET_END)
+        except Retriable:
+            if deadline.over:
+                raise
+        waiting = [place for place in waiting if place not in found]
+        if waiting:
+            _forget_leaders(consumer, {topic for topic, _ in waiting})
+            if deadline.over:
+                break
+            time.sleep(min(AGAIN_S, deadline.left_s))
+    return found
+
+
+def _offsets(consumer: Consumer, places: list[TopicPartitionKey], moment: int) -> dict[TopicPartitionKey, int]:
+    """Return the first offset at or after a moment (OFFSET_END: the end), -1 without any; none without a leader."""
+    try:
+        answers = consumer.offsets_for_times([TopicPartition(*place, moment) for place in places], timeout=LOOK_S)
+    except KafkaException as error:
+        raise Retriable(f"cannot look where partitions end: {client.typed(error)}") from error
+    return {(answer.topic, answer.partition): answer.offset for answer in answers if answer.error is None}
+
+
+def _forget_leaders(consumer: Consumer, topics: Collection[str]) -> None:
+    """Ask who leads these topics now: that a partition had no leader is believed for minutes otherwise."""
+    try:
+        if len(topics) > SINGLY:
+            consumer.list_topics(timeout=LOOK_S)
+        for topic in sorted(topics) if len(topics) <= SINGLY else ():
+            consumer.list_topics(topic, timeout=LOOK_S)
+    except KafkaException:  # whoever looks again will hear of it
+        return
+
+
+def _read(consumer: Consumer, spans: Spans) -> Records:
+    """Return the records in these spans, as the consumer's isolation has it; control records leave gaps."""
+    found: Records = {place: [] for place in spans}
+    waiting = {place for place, (first, end) in spans.items() if first < end}
+    if not waiting:
+        return found
+    consumer.assign([TopicPartition(*place, spans[place][0]) for place in sorted(waiting)])
+    try:
+        deadline = Deadline(READ_S)
+        while waiting:
+            message = consumer.poll(0.1)
+            if deadline.over:
+                raise Retriable(f"the end of {sorted(waiting)[0]} could not be read within {READ_S:g} s")
+            for one in [message, *consumer.consume(1_000, 0)] if message is not None else []:
+                _sort_in(one, spans, waiting, found)
+    except KafkaException as error:
+        raise Retriable(f"cannot read the end of a partition: {client.typed(error)}") from error
+    finally:
+        consumer.unassign()
+    return found
+
+
+def _sort_in(message: Message, spans: Spans, waiting: set[TopicPartitionKey], found: Records) -> None:
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    if topic is None or partition is None:
+        return  # a broker is away: the deadline decides
+    place, error = (topic, partition), message.error()
+    if error is None and offset is not None:
+        if offset < spans[place][1]:
+            found[place].append(message)
+        if offset >= spans[place][1] - 1:
+            waiting.discard(place)
+    elif error is not None and error.code() == KafkaError._PARTITION_EOF:
+        waiting.discard(place)
+    elif error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        raise Unreadable(f"no permission to READ {topic}", topic=topic)

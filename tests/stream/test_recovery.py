@@ -1,0 +1,193 @@
+"""Transactions that a broker left open (Kafka 4.3.1 forgets markers): ended, with every answer once.
+
+Each case leaves transactions as a worker's death and a broker's outage leave them; all of them meet the same outage.
+Then a worker takes the slot over. The reader is the ledger: read_committed, from the first offset.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from muse_stream.demo.kafka_jars import missing_tools
+from muse_stream.stream import committer, end_watch, transaction
+from tests.stream.doubles import Echo, Route, await_true
+from tests.stream.forgetful import KEPT, LOST, Forgetful, Predecessor
+from tests.stream.rig import expected, ledger, produce, running
+
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.skipif(bool(missing_tools()), reason=f"brokers of this version are run by the JVM: {missing_tools()}"),
+]
+Unique = Callable[[str], str]
+RELEASE = "4.3.1"
+EVENTS = 20
+"""Of each predecessor: ten on either partition. Answers to partition 0 go to the broker that will be away."""
+
+Ends = Sequence[Callable[[], None]]
+
+
+def aborted(old: Predecessor) -> Ends:
+    old.answer(0, {0: range(10), 1: range(10)})
+    return [old.abort(0)]
+
+
+def committed(old: Predecessor) -> Ends:
+    """An abort alone would lose six answers."""
+    old.answer(1, {0: range(6), 1: range(6)})
+    return [old.commit(1)]
+
+
+def one_of_each(old: Predecessor) -> Ends:
+    """Both producers hang on one partition, one was committed and one aborted."""
+    old.answer(0, {0: range(4), 1: range(4)})
+    old.answer(1, {0: range(4, 8), 1: range(4, 8)})
+    return [old.commit(0), old.abort(1)]
+
+
+def both_committed(old: Predecessor) -> Ends:
+    old.answer(1, {0: range(4), 1: range(4)})
+    old.answer(0, {0: range(4, 8), 1: range(4, 8)})
+    return [old.commit(1), old.commit(0)]
+
+
+def answers_only(old: Predecessor) -> Ends:
+    """Committed, and visible with its offsets: only the other partition's marker is missing."""
+    old.answer(0, {0: range(6)})
+    return [old.commit(0)]
+
+
+def visible(old: Predecessor) -> Ends:
+    """Everything is visible, only the offsets' marker is missing."""
+    old.answer(0, {1: range(6)})
+    return [old.commit(0)]
+
+
+def dead_letters(old: Predecessor) -> Ends:
+    old.answer(0, {0: range(3), 1: range(6)}, dead=True)
+    return [old.commit(0)]
+
+
+def copied(old: Predecessor) -> Ends:
+    """A recovery died between the copies and the abort."""
+    attempt = old.answer(0, {0: range(6), 1: range(6)})
+    old.after.append(lambda: old.copy(attempt, 0, range(6)))
+    return [old.commit(0)]
+
+
+def answered_since(old: Predecessor) -> Ends:
+    """Another slot has had the partitions since and answered: what hangs is out of date, though below the offset."""
+    old.answer(0, {0: range(6), 1: range(6)})
+    old.after.append(lambda: old.other(1).answer_and_commit({0: range(8), 1: range(8)}))
+    return [old.abort(0)]
+
+
+def dead_since(old: Predecessor) -> Ends:
+    """The same, but the other slot's answers were dead letters, on another topic."""
+    old.answer(0, {0: range(6), 1: range(6)})
+    old.after.append(lambda: old.other(1).answer_and_commit({0: range(8), 1: range(8)}, dead=True))
+    return [old.abort(0)]
+
+
+def by_a_slot_that_is_gone(old: Predecessor) -> Ends:
+    """The partitions have moved to another slot; nobody bears the name of the one that left this."""
+    gone = old.other(7)
+    gone.answer_and_commit({0: range(2), 1: range(2)})
+    gone.answer(0, {0: range(2, 5), 1: range(2, 6)})
+    return [gone.commit(0)]
+
+
+CASES: dict[str, tuple[Callable[[Predecessor], Ends], int]] = {
+    **{one.__name__: (one, KEPT) for one in (aborted, committed, one_of_each, both_committed, answers_only)},
+    **{one.__name__: (one, KEPT) for one in (dead_letters, copied, answered_since, dead_since)},
+    **{f"{one.__name__}, offsets hidden": (one, LOST) for one in (aborted, committed, one_of_each, both_committed)},
+    **{f"{one.__name__}, offsets hidden": (one, LOST) for one in (answers_only, visible, dead_letters)},
+    "by_a_slot_that_is_gone": (by_a_slot_that_is_gone, KEPT),
+    "by_a_slot_that_is_gone, offsets hidden": (by_a_slot_that_is_gone, LOST),
+}
+
+
+@pytest.fixture(scope="module")
+def brokers() -> Iterator[Forgetful]:
+    made = Forgetful(RELEASE)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def left(brokers: Forgetful, unique: Unique) -> dict[str, Predecessor]:
+    """The predecessors of all cases, after the outage."""
+    found = {name: leave(brokers, unique, offsets_on) for name, (_, offsets_on) in CASES.items()}
+    brokers.outage(*[end for name, old in found.items() for end in CASES[name][0](old)])
+    for old in found.values():
+        for act in old.after:
+            act()
+    return found
+
+
+def leave(brokers: Forgetful, unique: Unique, offsets_on: int = KEPT) -> Predecessor:
+    events = brokers.topic(unique("events"), [KEPT, KEPT])
+    route = Route(brokers.topic(unique("scores"), [LOST, KEPT]), brokers.topic(unique("dlq"), [LOST, KEPT]))
+    produce(brokers.bootstrap, events, [b"x"] * EVENTS, partitions=2)
+    return Predecessor(brokers, brokers.lane(offsets_on=offsets_on), events, route)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_successor_ends_what_hangs(left: dict[str, Predecessor], case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(end_watch, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(end_watch, "HANGING_S", 1.0)
+    old = left[case]
+    bootstrap, topics = old.kafka.bootstrap, {old.route.scores: 2, old.route.dlq: 2}
+    with running(bootstrap, old.lane, Echo({old.events: old.route})) as ours, ledger(bootstrap, **topics) as found:
+        found.until(EVENTS, 40)
+        produce(bootstrap, old.events, [b"x"] * 4, partitions=2)
+        found.until(EVENTS + 4, 40)
+        ours.stop()
+        assert found.to_end().answers() == expected(old.events, EVENTS + 4, 2)
+        assert found.disorder() == []
+
+
+class Gate:
+    """A fail point that holds the next commit until it is let go."""
+
+    def __init__(self) -> None:
+        self.armed, self.held, self.go = threading.Event(), threading.Event(), threading.Event()
+
+    def __call__(self, step: str) -> None:
+        if step == "before-commit" and self.armed.is_set():
+            self.armed.clear()
+            self.held.set()
+            assert self.go.wait(60)
+
+
+def test_a_running_worker_ends_its_own(brokers: Forgetful, unique: Unique, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker goes away between acknowledgement and commit; the worker is told that its batch is committed."""
+    monkeypatch.setattr(committer, "BUDGET_S", 60.0)
+    monkeypatch.setattr(committer, "BEGIN_S", 60.0)
+    monkeypatch.setattr(transaction, "TIMEOUT_MS", 60_000)
+    old, gate = leave(brokers, unique), Gate()
+    bootstrap, topics = brokers.bootstrap, {old.route.scores: 2, old.route.dlq: 2}
+    with (
+        running(bootstrap, old.lane, Echo({old.events: old.route}), failpoint=gate) as ours,
+        ledger(bootstrap, **topics) as found,
+    ):
+        found.until(EVENTS, 40)
+        gate.armed.set()
+        produce(bootstrap, old.events, [b"x"] * 20, partitions=2)
+        assert gate.held.wait(30)
+
+        def commit() -> None:
+            gate.go.set()
+            await_true(lambda: found.take(0.1) > EVENTS, "what is committed is visible where the marker was written")
+
+        brokers.outage(commit)
+        found.until(EVENTS + 20, 40)
+        produce(bootstrap, old.events, [b"x"] * 20, partitions=2)
+        found.until(EVENTS + 40, 40)
+        ours.stop()
+        assert found.to_end().answers() == expected(old.events, EVENTS + 40, 2)
+        assert found.disorder() == []
+        assert ours.meter.ended, "nothing hung: the case proves nothing"

@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install fmt lint type imports test test-unit coverage demo perf kafka lock up down ci clean
+.PHONY: help install fmt lint type imports test test-unit coverage demo faults perf kafka lock up down ci clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,6 +50,9 @@ coverage: $(READY) kafka ## all tests, and where no test goes: terminal and html
 
 demo: $(READY) kafka ## the guided demo on a real broker; ends by itself
 	@$(BIN)/muse-stream demo $(ARGS)
+
+faults: $(READY) ## brokers killed and restarted under load, on several versions: what is kept (about 30 minutes)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 perf: $(READY) kafka ## the benchmarks behind the README's table
 	@$(BIN)/python -m perf $(ARGS)

@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 # where it is set every process compiles every module anew: a worker's start costs 2.8 s of CPU instead of 1.5
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help install fmt lint type imports test test-all test-unit coverage demo perf kafka lock up down ci clean
+.PHONY: help install fmt lint type imports test test-all test-unit coverage demo faults perf kafka lock up down ci clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -60,6 +60,9 @@ coverage: $(READY) kafka ## the tests, and where no test goes: terminal and html
 
 demo: $(READY) kafka ## the guided demo on a real broker; ends by itself
 	@$(BIN)/muse-stream demo $(ARGS)
+
+faults: $(READY) ## brokers killed and restarted under load, on several versions: what is kept (about 30 minutes)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 perf: $(READY) kafka ## the benchmarks behind the README's table
 	@$(BIN)/python -m perf $(ARGS)

@@ -1,0 +1,39 @@
+"""Exactly once while brokers are killed and restarted: the short form; `make faults` is the long one.
+
+One broker of the pinned version, three of it with replication 3, and one of the version that forgets transaction
+markers. What a forgotten marker does, case by case and at a known moment: tests/stream/test_recovery.py.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from muse_stream.demo.broker import PROJECT
+from muse_stream.demo.kafka_jars import missing_tools, version
+from tests.faults.run import Scenario, run
+
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(bool(missing_tools()), reason=f"brokers of their own are run by the JVM: {missing_tools()}"),
+]
+SHORT = {"seconds": 0.0, "rate": 600, "tenants": 2, "partitions": 2, "workers": 1, "calm_s": (1.0, 3.0)}
+PINNED = version(PROJECT)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        Scenario(PINNED, 1, 1, ("kill-all", "clean-all"), **SHORT),  # type: ignore[arg-type]
+        Scenario(PINNED, 3, 3, ("kill-leader", "kill-all"), **SHORT),  # type: ignore[arg-type]
+        pytest.param(
+            Scenario("4.3.1", 1, 1, ("clean-all", "kill-all"), **SHORT),  # type: ignore[arg-type]
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=lambda one: one.name,
+)
+def test_nothing_is_lost_or_doubled(scenario: Scenario, tmp_path: Path) -> None:
+    result = run(scenario, tmp_path, lambda _line: None)
+    assert result.faults == list(scenario.faults)
+    assert result.ok, (result.examples, result)

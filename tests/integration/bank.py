@@ -117,7 +117,7 @@ MODELS = {
     "plain": plain(1.0),
     "retrained": plain(2.5),
     "raises": raising(),
-    "slow": looping(400_000, 0),
+    "slow": looping(100_000, 0),
     "hangs": looping(1, 1 << 50),
 }
 

@@ -16,7 +16,7 @@ COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --pyth
 COMPOSE := docker compose --file deploy/compose.yaml
 # a test that talks to a broker mostly waits: the tests run in several processes, each with a broker of its own
 JOBS ?= 3
-PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist loadgroup
+PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 # extra arguments: make test ARGS="-k ladder", make demo ARGS="--events FILE.parquet"
 ARGS ?=
 

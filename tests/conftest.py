@@ -1,7 +1,7 @@
 """What tests of several rooms share: the one real broker of the session, and names nobody else uses.
 
-Where the tests run in several processes (`make test`) each is a session with a broker of its own; a module with a
-costly fixture asks to stay in one of them by `pytest.mark.xdist_group`.
+Where the tests run in several processes (`make test`) each is a session with a broker of its own, and a module stays in
+one of them, with its fixtures; those that take longest begin, so that no process is left alone with one at the end.
 
 In: the ladder of muse_stream/demo/broker.py. Out: fixtures `kafka`, `unique`, `make_topic`, `eventually`.
 Law: the broker starts when the first test asks for it and never otherwise; tests keep apart by names of their own
@@ -32,6 +32,14 @@ Eventually = Callable[..., None]
 
 settings.register_profile("long", max_examples=30_000)
 """`--hypothesis-profile=long`: 300 times as many examples where a test has them by profile."""
+LONG = (
+    "tests/integration/",
+    "tests/demo/test_runner.py",
+    "tests/demo/test_broker.py",
+    "tests/deploy/",
+    "tests/stream/test_supervisor.py",
+    "tests/test_readme.py",
+)
 
 _SAID = pytest.StashKey[list[str]]()
 
@@ -50,8 +58,10 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs the broker, so that `make test-unit` can leave it out: nobody has to remember to."""
+    if hasattr(config, "workerinput"):  # a worker of pytest-xdist; the order is random otherwise
+        items.sort(key=lambda item: not item.nodeid.startswith(LONG))
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.broker)
@@ -85,9 +95,8 @@ def own_logging() -> Iterator[None]:
     """Begin with the package's loggers as they are made: what one test configures, no other meets."""
     for ours in package_loggers():
         ours.__class__, ours.disabled = logging.Logger, False
-    logger = logging.getLogger("muse_stream")
-    logger.handlers[:], logger.propagate = [], True
-    logger.setLevel(logging.NOTSET)
+        ours.handlers[:], ours.propagate = [], True
+        ours.setLevel(logging.NOTSET)
     yield
 
 

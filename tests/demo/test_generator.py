@@ -20,8 +20,6 @@ from muse_stream.demo.generator import (
 )
 from muse_stream.demo.windows import DAY_MS, DELAY_DAYS, WINDOW_DAYS, customer_windows, terminal_windows
 
-pytestmark = pytest.mark.xdist_group("generator")
-
 Columns = dict[str, NDArray[Any]]
 SETTLED = 70
 """A Monday after the drift."""

@@ -16,8 +16,6 @@ from muse_stream.errors import MuseError
 from muse_stream.models import OnnxModel, check_golden, load_model, read_golden
 from muse_stream.scoring import posterior_correction
 
-pytestmark = pytest.mark.xdist_group("training")
-
 LIMIT = 1 << 22
 KINDS: tuple[Kind, ...] = ("trees", "linear")
 

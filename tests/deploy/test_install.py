@@ -23,8 +23,6 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-pytestmark = pytest.mark.xdist_group("install")
-
 ROOT = Path(__file__).resolve().parents[2]
 RUN_UV = ROOT / "deploy" / "run_uv.py"
 NEWER = "9999.0"

@@ -143,7 +143,7 @@ MODELS = {
     "retrained": plain(2.5),
     "raises": raising(),
     "kills": killing(),
-    "slow": looping(400_000, 0),
+    "slow": looping(100_000, 0),
     "hangs": looping(1, 1 << 50),
 }
 

@@ -24,7 +24,6 @@ from tests.integration.secured import Secured, binding, bindings
 from tests.integration.witness import Seen, Witness, until
 
 pytestmark = [
-    pytest.mark.xdist_group("security"),
     pytest.mark.broker,
     pytest.mark.skipif(bool(missing_tools()), reason=f"a broker with passwords is run by the JVM: {missing_tools()}"),
 ]

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from tests.models.libraries import CASES, WIDTH, Case, transactions
 
-pytestmark = pytest.mark.xdist_group("libraries")
-
 TREES = ("lightgbm", "gradient-boosting", "hist-gradient-boosting")
 TOLERANCE = 1e-6
 

@@ -6,7 +6,7 @@ settings as the product's worker; only the work between consume and produce is l
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from typing import Any
 
@@ -32,6 +32,9 @@ class _Echo:
     def score(self, batch: RawBatch, attempt: int) -> Answer:
         count = len(batch)
         return Answer(Outgoing(list(range(count)), [self._out] * count, [PAYLOAD] * count))
+
+    def origins(self, values: Sequence[bytes | None]) -> list[None]:
+        return [None] * len(values)
 
 
 class _Meter:

@@ -80,7 +80,7 @@ def address(project: Path) -> Iterator[str]:
         yield named
         return
     _, command, _ = blocks("bash")
-    (port,) = local_kafka._free_ports(1)
+    (port,) = local_kafka.free_ports(1)
     script = "exec " + command.replace("9092", str(port))  # as it stands, but where somebody else's Kafka may be
     with subprocess.Popen(
         ["bash", "-ec", script], cwd=project, env=environment(project), stdout=subprocess.PIPE, text=True

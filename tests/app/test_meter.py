@@ -33,6 +33,8 @@ class Generation:
     def score(self, *_: object) -> Any:
         raise AssertionError("nobody scores here")
 
+    origins = score
+
 
 def generation(*args: Any, **options: Any) -> Scorer:
     return Generation(*args, **options)
@@ -57,6 +59,8 @@ def fed(role: Role) -> WorkerMeter:
     meter.scored(10, 0.01)
     meter.committed(10, Tally(groups, serving.book, Counter({("acme", "missing-id"): 1})), 0.02)
     meter.aborted("_TIMED_OUT")
+    meter.hanging(0)
+    meter.hanging_ended(3, 1)
     meter.waiting({"events.acme": Waiting(3, 1.0)})
     meter.paused(frozenset())
     return meter

@@ -49,7 +49,7 @@ def runs() -> set[str]:
 @pytest.mark.broker
 @pytest.mark.usefixtures("nothing_named")
 def test_it_answers_on_the_port_until_ctrl_c_and_leaves_nothing() -> None:
-    before, (port,) = runs(), local_kafka._free_ports(1)
+    before, (port,) = runs(), local_kafka.free_ports(1)
     with started("--port", str(port), "--json") as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())

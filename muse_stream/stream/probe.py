@@ -23,8 +23,11 @@ def answers(bootstrap: str, timeout_s: float, connection: Mapping[str, Any] | No
 
     `connection` are librdkafka's settings for a secured cluster; without them the connection is plaintext.
     """
-    if not listens(bootstrap, timeout_s):
-        return False
+    return listens(bootstrap, timeout_s) and brokers(bootstrap, timeout_s, connection) > 0
+
+
+def brokers(bootstrap: str, timeout_s: float, connection: Mapping[str, Any] | None = None) -> int:
+    """How many brokers the cluster says it has; 0 when nobody answers within `timeout_s`."""
     settings: dict[str, Any] = {
         **(connection or {}),
         "bootstrap.servers": bootstrap,
@@ -33,9 +36,9 @@ def answers(bootstrap: str, timeout_s: float, connection: Mapping[str, Any] | No
         "error_cb": lambda _error: None,
     }
     try:
-        return bool(AdminClient(settings).list_topics(timeout=timeout_s).brokers)
+        return len(AdminClient(settings).list_topics(timeout=timeout_s).brokers)
     except KafkaException:
-        return False
+        return 0
 
 
 def listens(bootstrap: str, timeout_s: float) -> bool:

@@ -18,7 +18,7 @@ from muse_stream.stream import failpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "deploy" / "config" / "muse.yaml"
-PLACES = ("muse_stream", "perf", "deploy", "docs", "tests/integration", "README.md", "Makefile")
+PLACES = ("muse_stream", "perf", "deploy", "docs", "tests/integration", "tests/deploy", "README.md", "Makefile")
 PACKAGE = sorted((ROOT / "muse_stream").rglob("*.py"))
 
 
@@ -201,7 +201,7 @@ def test_programs_beside_the_command_line_refuse_it(program: list[str]) -> None:
         env={**os.environ, "MUSE_KAFKA_BOOTSTRAP": "prod:9092"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=280,
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, ""), done.stderr

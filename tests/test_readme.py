@@ -89,7 +89,7 @@ def address(project: Path) -> Iterator[str]:
         assert process.stdout.readline().startswith("export MUSE_KAFKA_BOOTSTRAP_SERVERS=")
         yield f"127.0.0.1:{port}"
         process.terminate()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=280) == 0
     with socket.socket() as trying:
         assert trying.connect_ex(("127.0.0.1", port)) != 0
 

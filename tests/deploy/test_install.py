@@ -62,7 +62,8 @@ def tomorrow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for name in locked("requirements-dev.lock") | locked("requirements-build.lock"):
         wheel(folder, name, NEWER, extras=("toml",))
     places = f"{os.environ.get('PIP_FIND_LINKS', '')} {folder}".strip()
-    return without_uv(PIP_FIND_LINKS=places, MUSE_KAFKA_BOOTSTRAP="none.invalid:1", PYTHON=sys._base_executable)  # type: ignore[attr-defined]
+    python = sys._base_executable  # type: ignore[attr-defined]
+    return without_uv(PIP_FIND_LINKS=places, MUSE_KAFKA_BOOTSTRAP_SERVERS="none.invalid:1", PYTHON=python)
 
 
 @pytest.fixture(scope="module")

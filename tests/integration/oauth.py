@@ -131,7 +131,7 @@ class OAuth:
 
     def __enter__(self) -> "OAuth":
         before = os.environ.get("JDK_JAVA_OPTIONS")
-        os.environ["JDK_JAVA_OPTIONS"] = self._allowed
+        os.environ["JDK_JAVA_OPTIONS"] = f"{before or ''} {self._allowed}"
         try:
             self._kafka.start()
         finally:

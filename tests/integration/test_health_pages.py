@@ -12,6 +12,7 @@ from muse_stream.demo import local_kafka
 from muse_stream.demo.broker import Broker
 from tests.integration.fleet import ROOT
 from tests.integration.witness import until
+from tests.patience import PATIENCE
 
 ELSEWHERE = "127.0.0.2"
 """As good as any address of this machine that is not 127.0.0.1."""
@@ -45,7 +46,7 @@ def test_a_worker_is_set_up_by_variables_and_answers_from_outside(kafka: Broker,
             assert "muse_" in fetch(port, "/metrics")
         finally:
             worker.send_signal(signal.SIGINT)
-        assert worker.wait(30) == 0
+        assert worker.wait(30 * PATIENCE) == 0
     said = log.read_text(encoding="utf-8")
     assert "client.rack = a" in said  # librdkafka's own word
     assert "CONFWARN" not in said

@@ -22,6 +22,7 @@ from tests.integration.oauth import ROOT, OAuth, TokenEndpoint
 
 pytestmark = [
     pytest.mark.broker,
+    pytest.mark.xdist_group("oauth"),
     pytest.mark.skipif(
         bool(missing_tools()), reason=f"a broker that asks for tokens is run by the JVM: {missing_tools()}"
     ),
@@ -59,7 +60,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", **environment},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
 

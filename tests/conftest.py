@@ -20,6 +20,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from hypothesis import settings
 
 from muse_stream.demo.broker import Broker, broker
 from muse_stream.observe.logs import package_loggers
@@ -28,6 +29,9 @@ from tests.patience import PATIENCE
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
 Eventually = Callable[..., None]
+
+settings.register_profile("long", max_examples=30_000)
+"""`--hypothesis-profile=long`: 300 times as many examples where a test has them by profile."""
 
 _SAID = pytest.StashKey[list[str]]()
 

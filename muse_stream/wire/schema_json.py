@@ -47,8 +47,8 @@ MOST_TYPES = 20_000
 """Types in a schema, names followed: thirty records that name each other twice are a thousand million."""
 MOST_SCALE = 1000
 """Digits after a decimal's point; a float64 ends near 300."""
-MOST_BYTES = 1 << 30
-"""Of a fixed: no event may be larger (limits.max_event_bytes)."""
+MOST_BYTES = 1 << 20
+"""Of a fixed; `bytes` has no bound but limits.max_event_bytes."""
 
 
 def parse(text: str, where: str = "schema") -> Type:

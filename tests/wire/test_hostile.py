@@ -1,6 +1,7 @@
 """No bytes kill, hang or flood a process: random schemas, good records and damaged ones, decoded in a child process.
 
-A native crash, a panic or a hang is an assertion here that names schema, seed and payload, and not a dead pytest.
+A native crash, a panic or a hang is an assertion here that names schema, seed and payload, and not a dead pytest. For
+an hour of it: `pytest tests/wire/test_hostile.py --hypothesis-profile=long -o timeout=0`.
 """
 
 import json
@@ -109,39 +110,27 @@ def child() -> Iterator[Child]:
         one.close()
 
 
-LONG = pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])
-
-
 def often(examples: int) -> settings:
-    """Return settings for a test in which a failure costs a process: it is not shrunk."""
+    """Return settings for so many examples, more by profile; what fails is not shrunk: each try may cost a process."""
+    more = settings().max_examples // 100  # 100 is hypothesis' own default
+    phases = [Phase.reuse, Phase.generate]
     return settings(
-        max_examples=examples,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.reuse, Phase.generate],
+        max_examples=examples * max(more, 1), deadline=None, suppress_health_check=list(HealthCheck), phases=phases
     )
 
 
-@pytest.mark.parametrize("examples", [60, LONG])
-def test_no_bytes_kill_a_decoder(child: Child, examples: int) -> None:
-    @often(examples)
-    @given(schema_documents(), st.integers(0, 2**32))
-    def survives(document: Json, number: int) -> None:
-        assert child.run(schema=document, seed=number, rows=ROWS)["rss_mb"] < MOST_MB
-
-    survives()
+@given(document=schema_documents(), number=st.integers(0, 2**32))
+@often(60)
+def test_no_bytes_kill_a_decoder(child: Child, document: Json, number: int) -> None:
+    assert child.run(schema=document, seed=number, rows=ROWS)["rss_mb"] < MOST_MB
 
 
-@pytest.mark.parametrize("examples", [25, LONG])
-def test_a_spoilt_schema_is_read_or_refused(child: Child, examples: int) -> None:
-    @often(examples)
-    @given(schema_documents(), st.integers(0, 2**32))
-    def survives(document: Json, number: int) -> None:
-        rng = random.Random(number)
-        for _ in range(8):
-            child.run(schema=spoil(document, rng), seed=number, rows=2)
-
-    survives()
+@given(document=schema_documents(), number=st.integers(0, 2**32))
+@often(25)
+def test_a_spoilt_schema_is_read_or_refused(child: Child, document: Json, number: int) -> None:
+    rng = random.Random(number)
+    for _ in range(8):
+        child.run(schema=spoil(document, rng), seed=number, rows=2)
 
 
 NUMBERS = ["null", "float", "double"]

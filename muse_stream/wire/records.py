@@ -22,6 +22,8 @@ from muse_stream.wire.schemas import Schema, SchemaDirectory
 from muse_stream.wire.strict import Malformed
 
 SCORE_FILE = "score.avsc"
+LONG = 10_000
+"""Bytes in a value, beyond which a record is shown without logical types."""
 PLACE = ("source_topic", "source_partition", "source_offset")
 """Columns of a score that say which record it answers."""
 
@@ -56,10 +58,18 @@ def _record(schemas: SchemaDirectory, row: int, value: bytes | None) -> dict[str
         plain = codec_for(schema).record(payload)
     except Malformed as error:
         return Rejected(row, Reason.UNDECODABLE, Stage.DECODE, f"not a {schema.name}: {error}"[:MESSAGE_LENGTH])
+    if _long_bytes(plain):  # as a decimal, a million bytes take fastavro minutes
+        return plain
     try:
         return dict(fastavro.schemaless_reader(io.BytesIO(payload), _parsed(schema), None))  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001 - e.g. a timestamp past the year 9999: shown as the number it is
         return plain
+
+
+def _long_bytes(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_long_bytes, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, bytes) and len(value) > LONG
 
 
 @lru_cache(maxsize=256)

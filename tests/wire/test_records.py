@@ -6,7 +6,7 @@ import numpy as np
 
 from muse_stream.errors import Reason, Rejected
 from muse_stream.wire import Encoder, decode_records, score_decoder
-from muse_stream.wire.frames import confluent_prefix
+from muse_stream.wire.frames import confluent_prefix, single_object_prefix
 from tests.wire.avro_data import directory, framed, payload, schema_of
 from tests.wire.test_encode import FOLDER, SCORE, score_columns
 
@@ -32,6 +32,15 @@ def test_what_cannot_be_read_says_why_in_its_place() -> None:
 
 def test_a_time_beyond_the_calendar_is_shown_as_the_number_it_is() -> None:
     assert decode_records(directory(EVENT), [framed(EVENT, {"id": "a", "at": 2**62})]) == [{"id": "a", "at": 2**62}]
+
+
+def test_a_decimal_of_a_million_digits_is_shown_as_its_bytes_at_once() -> None:
+    """fastavro makes a number of it, and takes minutes."""
+    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 9}
+    schema, plain = (schema_of(("id", "string"), ("price", ["null", kind])) for kind in (decimal, "bytes"))
+    row = {"id": "a", "price": b"\x01" * 1_000_000}
+    value = single_object_prefix(schema.fingerprint) + payload(plain, row)
+    assert decode_records(directory(schema), [value]) == [row]
 
 
 def test_scores_by_columns() -> None:

@@ -13,12 +13,10 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
-
 from muse_stream.demo.kafka_jars import Say, jars
 from muse_stream.demo.local_kafka import READY_WITHIN_S, LocalKafka, free_ports
 from muse_stream.errors import MuseError
+from muse_stream.stream import probe
 
 REPLICAS = 3
 ARCHIVE = "classes.jsa"
@@ -82,7 +80,7 @@ class LocalCluster:
         for node in chosen:
             node.await_answer()
         end = time.monotonic() + READY_WITHIN_S
-        while registered(self.bootstrap) < len(self.nodes):
+        while probe.brokers(self.bootstrap, 2.0) < len(self.nodes):
             if time.monotonic() > end:
                 raise MuseError(f"not all of {len(self.nodes)} brokers are registered within {READY_WITHIN_S:.0f} s")
             time.sleep(0.05)
@@ -110,14 +108,6 @@ def archive_classes(project: Path, say: Say = print, *, release: str | None = No
             broker.close()
         if fresh.exists():
             fresh.rename(home / ARCHIVE)
-
-
-def registered(bootstrap: str) -> int:
-    """How many brokers the cluster says it has."""
-    try:
-        return len(AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=2).brokers)
-    except KafkaException:
-        return 0
 
 
 def _replicated(replicas: int) -> dict[str, str]:

@@ -23,8 +23,13 @@ def answers(bootstrap: str, timeout_s: float, connection: Mapping[str, Any] | No
 
     `connection` are librdkafka's settings for a secured cluster; without them the connection is plaintext.
     """
+    return brokers(bootstrap, timeout_s, connection) > 0
+
+
+def brokers(bootstrap: str, timeout_s: float, connection: Mapping[str, Any] | None = None) -> int:
+    """How many brokers the cluster has according to whichever answers within `timeout_s`; 0 when none does."""
     if not any(_listens(address.strip(), timeout_s) for address in bootstrap.split(",")):
-        return False
+        return 0
     settings: dict[str, Any] = {
         **(connection or {}),
         "bootstrap.servers": bootstrap,
@@ -33,9 +38,9 @@ def answers(bootstrap: str, timeout_s: float, connection: Mapping[str, Any] | No
         "error_cb": lambda _error: None,
     }
     try:
-        return bool(AdminClient(settings).list_topics(timeout=timeout_s).brokers)
+        return len(AdminClient(settings).list_topics(timeout=timeout_s).brokers)
     except KafkaException:
-        return False
+        return 0
 
 
 def _listens(address: str, timeout_s: float) -> bool:

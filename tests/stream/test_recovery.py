@@ -126,7 +126,7 @@ def copies_count_for_nothing(patch: pytest.MonkeyPatch) -> None:
 
 
 def others_answers_count_for_nothing(patch: pytest.MonkeyPatch) -> None:
-    right = ending.kept
+    right = hanging.kept
     patch.setattr(ending, "kept", lambda records, committed, _since: right(records, committed, ()))
 
 

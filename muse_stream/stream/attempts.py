@@ -16,9 +16,9 @@ OWNER_BITS, TIME_BITS = 22, 40
 EPOCH_MS = 1_767_225_600_000  # 2026-01-01
 
 
-def owner_tag(owner: str) -> int:
-    """Return the hash of an owner that its attempts carry."""
-    digest = hashlib.blake2b(owner.encode(), digest_size=4).digest()
+def owner_tag(group: str, instance: str) -> int:
+    """Return the hash of a slot, named by its group and its place in it, that its attempts carry."""
+    digest = hashlib.blake2b(f"{group}/{instance}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> (32 - OWNER_BITS)
 
 
@@ -35,8 +35,8 @@ def half_of(attempt: int) -> int:
 class Attempts:
     """The numbers of one owner."""
 
-    def __init__(self, owner: str, clock_ns: Callable[[], int] = time.time_ns) -> None:
-        self.tag = owner_tag(owner)
+    def __init__(self, group: str, instance: str, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self.tag = owner_tag(group, instance)
         self._clock_ns = clock_ns
         self._last = 0
 

@@ -269,11 +269,6 @@ class Ending:
         return self._producers[half]
 
 
-def owner_name(group: str, instance: str) -> str:
-    """Return the name that a slot's attempts are tagged with."""
-    return f"{group}/{instance}"
-
-
 def output_places(scorer: Scorer, counts: Counts) -> list[TopicPartitionKey]:
     """Return all partitions that a scorer's answers may go to."""
     topics = {topic for outputs in scorer.topology.outputs.values() for topic in outputs}

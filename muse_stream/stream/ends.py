@@ -27,6 +27,13 @@ CALM_S, LOOK_EVERY_S = 0.05, 0.005
 READ_S = 10.0
 SINGLY = 16
 """More topics than this are asked for all at once."""
+ABSENT = (
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._NOENT,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.LEADER_NOT_AVAILABLE,
+)
 READER: dict[str, Any] = {
     "enable.partition.eof": True,
     "fetch.wait.max.ms": 5,  # the end of a partition is told by an empty answer
@@ -190,6 +197,8 @@ def _offsets(consumer: Consumer, places: list[TopicPartitionKey], moment: int) -
     try:
         answers = consumer.offsets_for_times([TopicPartition(*place, moment) for place in places], timeout=LOOK_S)
     except KafkaException as error:
+        if error.args[0].code() in ABSENT:  # said of the whole request when it is so of every partition
+            return {}
         raise Retriable(f"cannot look where partitions end: {client.typed(error)}") from error
     return {(answer.topic, answer.partition): answer.offset for answer in answers if answer.error is None}
 

@@ -23,11 +23,13 @@ def answers(bootstrap: str, timeout_s: float, connection: Mapping[str, Any] | No
 
     `connection` are librdkafka's settings for a secured cluster; without them the connection is plaintext.
     """
-    return listens(bootstrap, timeout_s) and brokers(bootstrap, timeout_s, connection) > 0
+    return brokers(bootstrap, timeout_s, connection) > 0
 
 
 def brokers(bootstrap: str, timeout_s: float, connection: Mapping[str, Any] | None = None) -> int:
-    """How many brokers the cluster says it has; 0 when nobody answers within `timeout_s`."""
+    """How many brokers the cluster has according to whichever answers within `timeout_s`; 0 when none does."""
+    if not listens(bootstrap, timeout_s):
+        return 0
     settings: dict[str, Any] = {
         **(connection or {}),
         "bootstrap.servers": bootstrap,

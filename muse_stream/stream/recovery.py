@@ -18,7 +18,7 @@ from muse_stream.errors import Abortable, Retriable, StreamError
 from muse_stream.stream import attempts
 from muse_stream.stream.committer import SLOW_COMMIT_S, Committed, Pending
 from muse_stream.stream.end_watch import EndWatch
-from muse_stream.stream.ending import RESOLVED_S, Counts, Ending, Tools, output_places, owner_name
+from muse_stream.stream.ending import RESOLVED_S, Counts, Ending, Tools, output_places
 from muse_stream.stream.ends import End, Ends, Unreadable
 from muse_stream.stream.hanging import Answered, answered
 from muse_stream.stream.log import Log
@@ -51,7 +51,7 @@ class Recovery:
         meter: Meter,
         log: Log,
     ) -> None:
-        self.attempts = attempts.Attempts(owner_name(group, instance))
+        self.attempts = attempts.Attempts(group, instance)
         self._group, self._instance, self._ends, self._open_producer = group, instance, ends, open_producer
         self._doubt, self._meter, self._log = doubt, meter, log
         self._watch = EndWatch(ends, self._places, meter, log)
@@ -188,7 +188,7 @@ class Recovery:
 
         With `sources`, only those that hold answers to events of these partitions.
         """
-        known = {attempts.owner_tag(owner_name(self._group, name)): name for name in self._predecessors}
+        known = {attempts.owner_tag(self._group, name): name for name in self._predecessors}
         try:
             origins = [head.origin for head in self._heads(looking()) if head.origin]
             if sources is not None:
@@ -215,7 +215,7 @@ class Recovery:
 
     def _ending(self, instance: str, producers: Sequence[TransactionalProducer]) -> Ending:
         tools = Tools(self._ends, self._scored, self._counts, self._meter, self._log)
-        owner = attempts.owner_tag(owner_name(self._group, instance))
+        owner = attempts.owner_tag(self._group, instance)
         return Ending(tools, owner, producers, lambda half: self._open_producer(half, instance), tuple(self._known))
 
     @property

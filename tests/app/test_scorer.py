@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from muse_stream.app.scorer import GenerationScorer, build_scorer, output_schemas
 from muse_stream.errors import ConfigError, Reason
-from muse_stream.stream.records import Answer, Header, Limits, RawBatch, Role
+from muse_stream.stream.records import Answer, Header, Limits, Origin, RawBatch, Role
 from muse_stream.wire import Encoder, SchemaDirectory
 from tests.integration.bank import RAISES_AT, SCHEMA, Bank
 
@@ -141,6 +141,18 @@ def test_a_score_says_where_it_comes_from(bank: Bank) -> None:
     assert first["scored_at"].timestamp() * 1000 == NOW
     assert first["event_time"].timestamp() * 1000 == 5
     assert answer.outgoing.topics == [bank.topic("scores", "t0"), bank.topic("scores", "t1")]
+
+
+@pytest.mark.parametrize("role", ["live", "shadow"])
+def test_an_answer_is_traced_to_its_event_and_attempt(bank: Bank, role: Role) -> None:
+    """What no such answer is has no origin, and does not disturb its neighbours."""
+    scorer = scorer_of(bank, bank.document(), role)
+    topics = [bank.topic("events", "t0"), bank.topic("events", "t1")]
+    answer = scorer.score(batch(topics, [event(bank), event(bank, id="e2", tenant="t1")]), (1 << 62) + 5)
+    first, second = answer.outgoing.values
+    found = scorer.origins([first, None, b"", b"a stranger's", second, event(bank)])
+    wanted: list[Origin] = [Origin(topic, 0, offset, (1 << 62) + 5) for offset, topic in enumerate(topics)]
+    assert found == [wanted[0], None, None, None, wanted[1], None]
 
 
 def test_shadow_repeats_the_live_score_and_writes_no_dead_letter(bank: Bank) -> None:

@@ -105,6 +105,21 @@ class TestNothingIsLeftBehind:
             eventually(lambda: not alive(second), 5.0)
             assert alive(third)
 
+    def test_a_keeper_stops_in_order_and_kills_who_does_not_heed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heeding = subprocess.Popen(["sleep", "1000"])
+        keeper._stop(heeding)
+        assert heeding.returncode == -signal.SIGTERM
+        monkeypatch.setattr(keeper, "_STOP_WITHIN_S", 0.2)
+        deaf = subprocess.Popen(["sh", "-c", "trap '' TERM; echo up; sleep 1000"], stdout=subprocess.PIPE)
+        with deaf:
+            assert deaf.stdout is not None and deaf.stdout.readline()
+            keeper._stop(deaf)
+            assert deaf.poll() is None
+            keeper._kill(deaf)
+            assert deaf.returncode == -signal.SIGKILL
+
     def test_folders_of_dead_runs_are_swept_and_living_ones_stay(self, tmp_path: Path) -> None:
         dead, lock = local_kafka.claim_run(tmp_path)
         os.close(lock)  # as when its keeper was killed
@@ -173,6 +188,15 @@ class TestJars:
         pom.write_text(pom.read_text() + "<!-- another jar -->\n")
         kafka_jars.jars(project, said.append)
         assert (project / "calls").read_text() == "x\nx\n"
+
+    def test_another_version_is_fetched_beside_the_pinned_one(self, project: Path) -> None:
+        tool(project, "mvn", f'echo "$@" >>{project}/calls; for a; do mkdir -p "${{a#-DoutputDirectory=}}"; done')
+        home = kafka_jars.jars(project, lambda _line: None, "9.9.9")
+        assert home.name == "9.9.9" and (home / "lib").is_dir()
+        assert kafka_jars.jars(project, lambda _line: None).name == kafka_jars.version(PROJECT)
+        first, second = (project / "calls").read_text().splitlines()
+        assert "-Dkafka.version=9.9.9" in first
+        assert f"-Dkafka.version={kafka_jars.version(PROJECT)}" in second
 
     def test_a_failing_maven_is_quoted_and_leaves_nothing(self, project: Path) -> None:
         tool(project, "mvn", "echo 'Could not transfer artifact'; exit 1")

@@ -5,6 +5,7 @@ every test judges all that was sent so far.
 """
 
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -16,12 +17,14 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from muse_stream.demo.kafka_jars import missing_tools
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import ROOT, Fleet, publish
 from tests.integration.secured import Secured, binding, bindings
 from tests.integration.witness import Seen, Witness, until
+from tests.stream.test_release import Heard
 
 pytestmark = [
     pytest.mark.broker,
@@ -265,3 +268,14 @@ def test_no_password_stands_in_any_log(site: Site, workers: dict[str, Fleet]) ->
     logs = [fleet.log.read_text(encoding="utf-8") for fleet in workers.values()]
     assert all('"assigned"' in log for log in logs)
     assert not [name for name, password in site.kafka.passwords.items() for log in logs if password in log]
+
+
+def test_the_release_is_heard_through_a_password(site: Site) -> None:
+    """No permission is needed for it: whoever may connect learns which requests a broker knows."""
+    heard = Heard(logging.getLogger("muse_stream.kafka"))
+    settings: dict[str, Any] = site.kafka.connection("producer-t0") | {"debug": "feature", "logger": heard}
+    settings.pop("log_level")
+    admin = AdminClient(settings)
+    admin.list_topics(timeout=20)
+    admin.poll(0)
+    assert any("ApiKey DescribeLogDirs (35)" in line for line in heard.lines)

@@ -108,7 +108,7 @@ class Predecessor:
 
     def __post_init__(self) -> None:
         self.name = SlotName("live", self.lane, "test", self.number)
-        self._attempts = attempts.Attempts(f"{self.name.group}/{self.name.instance}")
+        self._attempts = attempts.Attempts(self.name.group, self.name.instance)
 
     def answer(self, half: int, answered: Mapping[int, range], *, dead: bool = False) -> int:
         """Answer the events of some partitions in an open transaction, offsets and all; returns the attempt."""

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from muse_stream.demo.kafka_jars import missing_tools
-from muse_stream.stream import committer, end_watch, transaction
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream import client, committer, end_watch, ending, hanging, transaction
+from muse_stream.stream.ending import Ending
 from tests.stream.doubles import Echo, Route, await_true
 from tests.stream.forgetful import KEPT, LOST, Forgetful, Predecessor
 from tests.stream.rig import expected, ledger, produce, running
@@ -107,6 +109,38 @@ CASES: dict[str, tuple[Callable[[Predecessor], Ends], int]] = {
 }
 
 
+def nothing_is_ended(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Ending, "run", lambda _self, _looking: None)
+
+
+def everything_is_aborted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ending, "kept", lambda _records, _committed, _since: [])
+
+
+def the_outcome_is_not_looked_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Ending, "_done", lambda _self, _last, _records: {})
+
+
+def copies_count_for_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(hanging, "COPIED_BY", "another-header")
+
+
+def others_answers_count_for_nothing(patch: pytest.MonkeyPatch) -> None:
+    right = hanging.kept
+    patch.setattr(ending, "kept", lambda records, committed, _since: right(records, committed, ()))
+
+
+PLANTED: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[Predecessor], Ends], int]] = {
+    "nothing is ended": (nothing_is_ended, aborted, KEPT),
+    "everything is aborted": (everything_is_aborted, committed, KEPT),
+    "the outcome is not looked for": (the_outcome_is_not_looked_for, committed, LOST),
+    "copies count for nothing": (copies_count_for_nothing, copied, KEPT),
+    "others' answers count for nothing": (others_answers_count_for_nothing, answered_since, KEPT),
+    "others' dead letters count for nothing": (others_answers_count_for_nothing, dead_since, KEPT),
+}
+LEFT = CASES | {f"planted: {name}": (leaves, on) for name, (_, leaves, on) in PLANTED.items()}
+
+
 @pytest.fixture(scope="module")
 def brokers() -> Iterator[Forgetful]:
     made = Forgetful(RELEASE)
@@ -120,8 +154,8 @@ def brokers() -> Iterator[Forgetful]:
 @pytest.fixture(scope="module")
 def left(brokers: Forgetful, unique: Unique) -> dict[str, Predecessor]:
     """The predecessors of all cases, after the outage."""
-    found = {name: leave(brokers, unique, offsets_on) for name, (_, offsets_on) in CASES.items()}
-    brokers.outage(*[end for name, old in found.items() for end in CASES[name][0](old)])
+    found = {name: leave(brokers, unique, offsets_on) for name, (_, offsets_on) in LEFT.items()}
+    brokers.outage(*[end for name, old in found.items() for end in LEFT[name][0](old)])
     for old in found.values():
         for act in old.after:
             act()
@@ -148,6 +182,28 @@ def test_a_successor_ends_what_hangs(left: dict[str, Predecessor], case: str, mo
         ours.stop()
         assert found.to_end().answers() == expected(old.events, EVENTS + 4, 2)
         assert found.disorder() == []
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_the_ledger_catches(left: dict[str, Predecessor], planted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of these tests, checked: without a rule of `ending` it finds answers lost or doubled."""
+    old = left[f"planted: {planted}"]
+    PLANTED[planted][0](monkeypatch)
+    bootstrap, topics = old.kafka.bootstrap, {old.route.scores: 2, old.route.dlq: 2}
+    with running(bootstrap, old.lane, Echo({old.events: old.route})) as ours, ledger(bootstrap, **topics) as found:
+        produce(bootstrap, old.events, [b"x"] * 4, partitions=2)
+        await_true(
+            lambda: {found.to_end().answers()[old.events, n, 11] for n in (0, 1)} == {1}, "the last are answered"
+        )
+        ours.stop()
+        assert found.to_end().answers() != expected(old.events, EVENTS + 4, 2)
+
+
+def test_a_start_warns_of_this_release(brokers: Forgetful, caplog: pytest.LogCaptureFixture) -> None:
+    client.reach(KafkaSettings(bootstrap=brokers.bootstrap))
+    (said,) = [record for record in caplog.records if record.getMessage() == "broker_forgets_markers"]
+    assert said.levelname == "WARNING"
+    assert "4.2" in said.__dict__["hint"]
 
 
 class Gate:

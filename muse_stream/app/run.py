@@ -8,13 +8,14 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from muse_stream import observe
 from muse_stream.errors import Fatal, MuseError
@@ -55,40 +56,55 @@ def prepare() -> None:
 
 
 @contextmanager
-def reaching(settings: KafkaSettings) -> Iterator[None]:
-    """See whether Kafka can be reached, in another process, while the block runs; raises what `client.reach` raises.
+def apart(work: Callable[..., Any], *arguments: Any) -> Iterator[Callable[[], Any]]:
+    """Run `work(*arguments)` in another process meanwhile; what is yielded waits for its result, or raises its error.
 
-    In another process, since this one must not have a Kafka client: workers are forked from it.
+    This process must not do itself what starts a thread (a Kafka client, decoding): workers are forked from it, and in a
+    forked process such threads are missing, so that it would wait for them for ever.
     """
     context = get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_reach, args=(settings, theirs), name="muse-reach")
+    child = context.Process(target=_apart, args=(theirs, work, arguments), name="muse-apart")
     child.start()
     theirs.close()
-    try:
-        yield
+
+    def result() -> Any:
         try:
-            error = ours.recv()
+            value, error = ours.recv()
         except EOFError:
-            raise Fatal("the process that looks for Kafka ended without an answer") from None
+            raise Fatal("a process that prepares this run ended without an answer") from None
         if error is not None:
             raise error
+        return value
+
+    try:
+        yield result
     finally:
         child.kill()
         child.join()
         ours.close()
 
 
-def _reach(settings: KafkaSettings, pipe: Connection) -> None:
-    from muse_stream.stream.client import reach  # noqa: PLC0415 - in this process only
-
+def _apart(pipe: Connection, work: Callable[..., Any], arguments: Sequence[Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both
     try:
-        reach(settings)
-    except MuseError as error:
-        pipe.send(error)
-    else:
-        pipe.send(None)
+        pipe.send((work(*arguments), None))
+    except (MuseError, OSError) as error:
+        pipe.send((None, error))
+
+
+@contextmanager
+def reaching(settings: KafkaSettings) -> Iterator[None]:
+    """See whether Kafka can be reached while the block runs; raises what `client.reach` raises."""
+    with apart(_reach, settings) as result:
+        yield
+        result()
+
+
+def _reach(settings: KafkaSettings) -> None:
+    from muse_stream.stream.client import reach  # noqa: PLC0415 - in a process of its own only
+
+    reach(settings)
 
 
 def run(options: RunOptions, workers: int, *, spare: bool = True) -> int:

@@ -121,8 +121,15 @@ def _store(store: Path | None, config: Path | None) -> Iterator[Path]:
     if store is not None:
         yield store
     elif config is not None:
-        from muse_stream.operations import releases  # noqa: PLC0415
+        from muse_stream.app.run import apart  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory(prefix="muse-stream-") as folder:
-            releases.publish(config, Path(folder))
+            with apart(_publish, config, Path(folder)) as published:
+                published()
             yield Path(folder)
+
+
+def _publish(config: Path, store: Path) -> None:
+    from muse_stream.operations import releases  # noqa: PLC0415 - in a process of its own: trying events starts threads
+
+    releases.publish(config, store)

@@ -34,7 +34,7 @@ with _without_rich():
     from structlog.stdlib import ProcessorFormatter
 
 ROOT = "muse_stream"
-PLAIN = ("kafka", "metrics")
+PLAIN = ("broker", "kafka", "metrics")
 """The loggers that rooms make by `logging.getLogger`; perhaps after `configure`, as rooms are imported when needed."""
 
 

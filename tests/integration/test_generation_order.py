@@ -107,7 +107,7 @@ def test_a_worker_that_dies_brings_no_old_generation_back(bank: Bank, kafka: Bro
 
     def start() -> Fleet:
         return runs.enter_context(
-            Fleet(kafka.bootstrap, store, "live", bank.name, tmp_path / "live.log", longest_backoff_s=0.5)
+            Fleet(kafka.bootstrap, store, "live", bank.name, tmp_path / "live.log", longest_backoff_s=0.5, spare=True)
         )
 
     with ExitStack() as runs, live_witness(bank, kafka.bootstrap) as witness:

@@ -44,6 +44,8 @@ def test_a_worker_is_set_up_by_variables_and_answers_from_outside(kafka: Broker,
         try:
             until(lambda: fetch(port, "/live") == "ok\n", 60, lambda: log.read_text(encoding="utf-8")[-2000:])
             assert "muse_" in fetch(port, "/metrics")
+            # a thread of the supervisor would be missing in every worker that is forked from it
+            assert len(list(Path(f"/proc/{worker.pid}/task").iterdir())) == 1
         finally:
             worker.send_signal(signal.SIGINT)
         assert worker.wait(30 * PATIENCE) == 0

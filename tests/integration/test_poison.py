@@ -40,7 +40,7 @@ def test_a_record_that_aborts_the_process_costs_itself_only(bank: Bank, kafka: B
     publish(bank.document(), tmp_path / "store")
     events = bank.events(3000)
     bank.produce(kafka.bootstrap, events)
-    planted: dict[str, Any] = {"abort_at": ["-517", "-2044"], "longest_backoff_s": 1.0, "workers": 1}
+    planted: dict[str, Any] = {"abort_at": ["-517", "-2044"], "longest_backoff_s": 1.0, "workers": 1, "spare": True}
     with (
         Fleet(kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", **planted) as live,
         Fleet(kafka.bootstrap, tmp_path / "store", "shadow", bank.name, tmp_path / "shadow.log", **planted) as shadow,
@@ -60,7 +60,7 @@ def test_a_record_that_aborts_the_process_costs_itself_only(bank: Bank, kafka: B
     assert len(audit.seen) == 3198
     assert len(live.lines("died_while_at_work")) <= 8, "batch, piece and record for each, at most one more"
     told = [line for line in live.lines("died_while_at_work") if line.get("dead_letter")]
-    assert [line["topic"] for line in told] == [bank.topic("events", "t1"), bank.topic("events", "t0")]
+    assert sorted(line["topic"] for line in told) == bank.topics(["events"])
 
 
 @pytest.mark.timeout(300)
@@ -71,7 +71,7 @@ def test_a_record_that_hangs_the_process_costs_itself_only(bank: Bank, kafka: Br
     bank.produce(kafka.bootstrap, events)
     with (
         Fleet(
-            kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", workers=1, stall_s=4.0
+            kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", workers=1, spare=True, stall_s=4.0
         ) as live,
         live_witness(bank, kafka.bootstrap) as scores,
     ):
@@ -87,7 +87,7 @@ def test_a_generation_whose_compilation_kills_the_process_is_refused(bank: Bank,
     """The workers that try it die once; then it is refused by its number and the one before serves."""
     store = tmp_path / "store"
     publish(bank.document(), store)
-    planted: dict[str, Any] = {"abort_compiling": 2, "longest_backoff_s": 1.0, "workers": 1}
+    planted: dict[str, Any] = {"abort_compiling": 2, "longest_backoff_s": 1.0, "workers": 1, "spare": True}
     with (
         Fleet(kafka.bootstrap, store, "live", bank.name, tmp_path / "live.log", **planted) as live,
         live_witness(bank, kafka.bootstrap) as scores,

@@ -59,8 +59,8 @@ def prepare() -> None:
 def apart(work: Callable[..., Any], *arguments: Any) -> Iterator[Callable[[], Any]]:
     """Run `work(*arguments)` in another process meanwhile; what is yielded waits for its result, or raises its error.
 
-    This process must not do itself what starts a thread (a Kafka client, decoding): workers are forked from it, and in a
-    forked process such threads are missing, so that it would wait for them for ever.
+    This process must not do itself what starts a thread (a Kafka client, decoding): workers are forked from it, and a
+    forked process lacks such threads and would wait for them for ever.
     """
     context = get_context("fork")
     ours, theirs = context.Pipe(duplex=False)

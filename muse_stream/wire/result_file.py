@@ -40,13 +40,20 @@ class ResultFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._aside.open("wb")
+            self._begin()
         except OSError as error:
+            self._aside.unlink(missing_ok=True)
             raise MuseError(f"{self.path}: cannot be written: {error.strerror}") from None
+        except BaseException:  # Ctrl-C: nobody calls `__exit__` when this did not return
+            self._aside.unlink(missing_ok=True)
+            raise
+        return self
+
+    def _begin(self) -> None:
         if self._kind in PARQUET:
             self._parquet = pq.ParquetWriter(self._file, pa.schema(list(self._kinds.items())))
         else:
             self._avro = Writer(self._file, json.loads(self._schema.text), codec="deflate")
-        return self
 
     def write(self, columns: Mapping[str, Any], rows: int) -> None:
         """Append rows; `columns` as `Encoder.encode` takes them."""

@@ -71,7 +71,14 @@ def test_a_record_that_hangs_the_process_costs_itself_only(bank: Bank, kafka: Br
     bank.produce(kafka.bootstrap, events)
     with (
         Fleet(
-            kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", workers=1, spare=True, stall_s=4.0
+            kafka.bootstrap,
+            tmp_path / "store",
+            "live",
+            bank.name,
+            tmp_path / "live.log",
+            workers=1,
+            spare=True,
+            stall_s=4.0,
         ) as live,
         live_witness(bank, kafka.bootstrap) as scores,
     ):

@@ -7,6 +7,7 @@ Law: the file grows beside its name and takes it at the end: what stood there st
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,11 +42,11 @@ class ResultFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._aside.open("wb")
             self._begin()
-        except OSError as error:
-            self._aside.unlink(missing_ok=True)
-            raise MuseError(f"{self.path}: cannot be written: {error.strerror}") from None
-        except BaseException:  # Ctrl-C: nobody calls `__exit__` when this did not return
-            self._aside.unlink(missing_ok=True)
+        except BaseException as error:  # Ctrl-C too: nobody calls `__exit__` when this did not return
+            with suppress(OSError):
+                self._aside.unlink()
+            if isinstance(error, OSError):
+                raise MuseError(f"{self.path}: cannot be written: {error.strerror}") from None
             raise
         return self
 

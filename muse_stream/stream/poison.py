@@ -37,6 +37,8 @@ HELD_AFTER = 10
 """An event topic with more poison records than this is paused between two trials: perhaps it is not the records."""
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
+Range = tuple[str, int, int, int, int]
+"""Topic, partition, first offset, offset after the last, how many records a piece of it may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,8 @@ def offsets(batch: RawBatch) -> tuple[dict[TopicPartitionKey, int], dict[TopicPa
 class Suspects:
     """What a worker must know of those that died before it."""
 
-    ranges: tuple[tuple[str, int, int, int], ...] = ()
-    """Topic, partition, first offset, offset after the last: to be scored in pieces of `piece`."""
-    piece: int = 1
+    ranges: tuple[Range, ...] = ()
+    """To be scored in pieces; where several hold a record, the smallest piece counts."""
     poison: frozenset[Place] = frozenset()
     """Records that must not be scored."""
     held: tuple[str, ...] = ()
@@ -112,36 +113,38 @@ class Suspects:
     def pieces(self, batch: RawBatch) -> list[tuple[int, int]]:
         """Return the parts `[start, stop)` to score one after the other.
 
-        Suspects stand in parts of at most `piece` records, a poison record in one of its own; what lies between them
+        Suspects stand in parts no larger than their piece, a poison record in one of its own; what lies between them
         is not cut.
         """
         parts: list[tuple[int, int]] = []
-        last: str | None = None
+        last = 0
         for row, place in enumerate(zip(batch.topics, batch.partitions, batch.offsets, strict=True)):
-            kind = "poison" if place in self.poison else "suspect" if self._suspect(place) else "free"
+            most = 1 if place in self.poison else self._piece(place) or len(batch)
             start, stop = parts[-1] if parts else (0, 0)
-            full = kind == "poison" or (kind == "suspect" and stop - start >= self.piece)
-            if kind != last or full:
+            if most != last or stop - start >= most:
                 parts.append((row, row + 1))
             else:
                 parts[-1] = (start, row + 1)
-            last = kind
+            last = most
         return parts
 
     def touch(self, first: Mapping[TopicPartitionKey, int], following: Mapping[TopicPartitionKey, int]) -> bool:
         """Whether a batch of these offsets may hold a suspect."""
         return any(
             (topic, partition) in first and first[topic, partition] < end and start < following[topic, partition]
-            for topic, partition, start, end in (*self.ranges, *((t, p, o, o + 1) for t, p, o in self.poison))
+            for topic, partition, start, end, _ in (*self.ranges, *((t, p, o, o + 1, 1) for t, p, o in self.poison))
         )
 
     def is_poison(self, part: RawBatch) -> bool:
         """Whether a part is one record that must not be scored."""
         return len(part) == 1 and (part.topics[0], part.partitions[0], part.offsets[0]) in self.poison
 
-    def _suspect(self, place: Place) -> bool:
+    def _piece(self, place: Place) -> int:
         topic, partition, offset = place
-        return any((topic, partition) == (t, p) and start <= offset < end for t, p, start, end in self.ranges)
+        found = [
+            piece for t, p, start, end, piece in self.ranges if (topic, partition) == (t, p) and start <= offset < end
+        ]
+        return min(found, default=0)
 
 
 class Guard:
@@ -186,8 +189,8 @@ class PoisonHunt:
     """The supervisor's memory of what its dead workers had in hand."""
 
     def __init__(self) -> None:
-        self._ranges: dict[TopicPartitionKey, tuple[int, int]] = {}
-        self._piece = 1
+        self._ranges: list[Range] = []
+        """Never narrowed: of two poison records one must not be forgotten while the other is found."""
         self._alone: Counter[Place] = Counter()
         self._poison: dict[Place, None] = {}
         self._compiling: Counter[int] = Counter()
@@ -197,10 +200,9 @@ class PoisonHunt:
     @property
     def suspects(self) -> Suspects:
         """What the next worker must know."""
-        ranges = tuple((topic, partition, *ends) for (topic, partition), ends in self._ranges.items())
         counts = Counter(topic for topic, _partition, _offset in self._poison)
         held = tuple(topic for topic, count in counts.items() if count > HELD_AFTER)
-        return Suspects(ranges, self._piece, frozenset(self._poison), held)
+        return Suspects(tuple(self._ranges), frozenset(self._poison), held)
 
     def died(self, note: Note, code: int | None) -> dict[str, Any] | None:
         """Take in what a process had in hand when it died; return what that says, as facts for the log.
@@ -216,17 +218,18 @@ class PoisonHunt:
         if not note.events:
             return None
         if note.events > 1:
-            self._ranges = {place: (start, note.following[place]) for place, start in note.first.items()}
-            self._piece = max(1, note.events // PIECES)
-            return {"events_in_hand": note.events, "next_in_pieces_of": self._piece}
+            piece = max(1, note.events // PIECES)
+            self._suspect([(*place, start, note.following[place], piece) for place, start in note.first.items()])
+            return {"events_in_hand": note.events, "next_in_pieces_of": piece}
         (((topic, partition), offset),) = note.first.items()
         place = (topic, partition, offset)
-        start, end = self._ranges.get((topic, partition), (0, 0))
-        suspected = start <= offset < end
-        if not suspected:
-            self._ranges[topic, partition] = (offset, offset + 1)
+        suspected = any((topic, partition) == (t, p) and start <= offset < end for t, p, start, end, _ in self._ranges)
+        self._suspect([(topic, partition, offset, offset + 1, 1)])
         self._alone[place] += 1
         proven = suspected and (not outside or self._alone[place] >= KILLS)
         if proven:
             self._poison = dict(list({**self._poison, place: None}.items())[-REMEMBERED:])
         return {"topic": topic, "partition": partition, "offset": offset, "dead_letter": proven}
+
+    def _suspect(self, ranges: list[Range]) -> None:
+        self._ranges = [*self._ranges, *(one for one in ranges if one not in self._ranges)][-REMEMBERED:]

@@ -7,7 +7,7 @@ of the order in which generations became current.
 import os
 import random
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,15 +22,6 @@ from tests.integration.test_faults import Feeder, live_witness
 from tests.integration.witness import Seen, Witness, broken_promises, until
 
 MODELS = ("plain", "retrained")
-
-
-@pytest.fixture
-def bank(kafka: Broker, tmp_path: Path, unique: Callable[[str], str], make_topic: Callable[..., str]) -> Bank:
-    """Two tenants with their topics."""
-    made = Bank(tmp_path / "bank", unique("bank"))
-    for topic in made.topics():
-        make_topic(name=topic, partitions=PARTITIONS)
-    return made
 
 
 class Releases:

@@ -1,6 +1,5 @@
 """A record that kills or hangs every process that scores it: it becomes a dead letter, and the lane goes on."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +7,10 @@ import pytest
 
 from muse_stream.control import DirectoryStore
 from muse_stream.demo.broker import Broker
-from tests.integration.bank import HANGS_AT, KILLS_AT, PARTITIONS, Bank
+from tests.integration.bank import HANGS_AT, KILLS_AT, Bank
 from tests.integration.fleet import Fleet, publish
 from tests.integration.test_faults import live_witness, shadow_witness
 from tests.integration.witness import Seen, broken_promises, until
-
-
-@pytest.fixture
-def bank(kafka: Broker, tmp_path: Path, unique: Callable[[str], str], make_topic: Callable[..., str]) -> Bank:
-    """Two tenants with their topics."""
-    made = Bank(tmp_path / "bank", unique("bank"))
-    for topic in made.topics():
-        make_topic(name=topic, partitions=PARTITIONS)
-    return made
 
 
 def inputs(bank: Bank, events: list[tuple[str, int, bytes]]) -> dict[tuple[str, int], int]:

@@ -45,8 +45,8 @@ class Intake:
     def __init__(self, consumer: Consumer, offsets: StartingOffsets, settle: Callable[[bool], None], log: Log) -> None:
         self._consumer, self._offsets, self._settle, self._log = consumer, offsets, settle, log
         self._floor: dict[TopicPartitionKey, int] = {}
-        self._answered: dict[TopicPartitionKey, int | None] = {}
-        """Assigned partition -> its committed offset; None before the first commit."""
+        self._answered: dict[TopicPartitionKey, int] = {}
+        """Assigned partition -> its committed offset; where it begins before the first commit."""
         self._blocked: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
         self._dropped: frozenset[str] = frozenset()
@@ -205,7 +205,7 @@ class Intake:
             floor = self._floor.get(key)
             if floor is not None and start.offset < floor:
                 raise Fatal(f"{key} would start at {start.offset}, below the committed {floor}")
-            self._answered[key] = start.offset if start.offset >= 0 else None
+            self._answered[key] = start.offset
         self._consumer.incremental_assign(starts)
         # a partition comes back as it went: paused, though its topic may have been freed in the meantime
         unread = self._blocked | self._dropped

@@ -2,14 +2,17 @@
 
 In: partitions. Out: the same with explicit offsets.
 Law: `committed()` is asked until it answers, for stable offsets only (librdkafka does so under
-`isolation.level=read_committed`); a partition without any starts at its beginning. It is asked through a consumer that
-never joins the group: a member's own request would wait behind its JoinGroup, which the broker answers only when every
-other member has joined, and a dead static member is waited for until its session ends.
+`isolation.level=read_committed`); a partition without any starts at the first offset it has, by its number:
+librdkafka looks OFFSET_BEGINNING up by itself, and when it drops an answer as outdated (any resume, pause or
+assignment in between makes it so) it asks again half a second later and goes back there, whatever was assigned since.
+Offsets are asked through a consumer that never joins the group: a member's own request would wait behind its JoinGroup,
+which the broker answers only when every other member has joined, and a dead static member is waited for until its
+session ends.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from muse_stream.errors import Fatal
 from muse_stream.stream import client
@@ -49,16 +52,14 @@ class StartingOffsets:
 
     def starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time."""
-        starts = []
         answers = self._committed(partitions)
         self._heard({(answer.topic, answer.partition): answer.metadata for answer in answers if answer.metadata})
-        for answer in answers:
-            offset = answer.offset
-            if offset < 0:
-                offset = OFFSET_BEGINNING
-                self._warn_when_old(answer)
-            starts.append(TopicPartition(answer.topic, answer.partition, offset))
-        return starts
+        deadline = Deadline(COMMITTED_S)
+        return [
+            TopicPartition(answer.topic, answer.partition, answer.offset if answer.offset >= 0 else low)
+            for answer in answers
+            for low in [0 if answer.offset >= 0 else self._beginning(answer, deadline)]
+        ]
 
     def close(self) -> None:
         """Let the consumer go."""
@@ -83,11 +84,19 @@ class StartingOffsets:
                 patience_s = ASK_S
                 self._free(plain)
 
-    def _warn_when_old(self, partition: TopicPartition) -> None:
-        try:
-            low, _high = self._lookup.get_watermark_offsets(partition, timeout=ASK_S)
-        except KafkaException:
-            return
+    def _beginning(self, partition: TopicPartition, deadline: Deadline) -> int:
+        """Return the first offset of a partition without a commit; warns when records before it are gone."""
+        topic, number = partition.topic, partition.partition
+        while True:
+            try:
+                patience_s = min(ASK_S, max(deadline.left_s, 0.1))
+                low, _high = self._lookup.get_watermark_offsets(partition, timeout=patience_s)
+                break
+            except KafkaException as error:
+                problem = client.typed(error)
+            if deadline.over:
+                raise Fatal(f"nobody tells where {topic} [{number}] begins within {COMMITTED_S:g} s: {problem}")
         if low > 0:
             # an expired commit looks like a new topic; records before `low` are gone either way
-            self._log.warning("starts-without-commit", topic=partition.topic, partition=partition.partition, low=low)
+            self._log.warning("starts-without-commit", topic=topic, partition=number, low=low)
+        return int(low)

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Abortable, Fatal
 from muse_stream.settings import KafkaSettings
+from muse_stream.stream.backlog import Position
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.intake import Intake, joined
 from muse_stream.stream.starting import StartingOffsets
@@ -72,7 +73,7 @@ class ScriptedConsumer:
         self.polls, self.generation, self.callbacks = polls, 1, dict[str, Any]()
         self.assigned: list[TopicPartition] = []
         self.paused: set[str] = set()
-        self.committed_offset = 0
+        self.committed_offset, self.low = 0, 0
 
     def subscribe(self, _topics: list[str], **callbacks: Any) -> None:
         self.callbacks = callbacks
@@ -95,6 +96,9 @@ class ScriptedConsumer:
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         return [TopicPartition(p.topic, p.partition, self.committed_offset) for p in partitions]
+
+    def get_watermark_offsets(self, _place: TopicPartition, **_how: Any) -> tuple[int, int]:
+        return self.low, 50
 
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
         self.assigned += partitions
@@ -172,6 +176,24 @@ def test_never_goes_below_what_it_saw_committed() -> None:
     consumer.committed_offset = 40
     intake.rewind()
     consumer.committed_offset = 39
+    with pytest.raises(Fatal, match="below the committed"):
+        intake.rewind()
+
+
+def test_a_partition_without_a_commit_starts_at_an_offset_by_its_number() -> None:
+    """Not at OFFSET_BEGINNING: librdkafka's own look-up of it may be answered late (test_rule_r1.py)."""
+    intake, consumer, _settled = scripted()
+    consumer.committed_offset, consumer.low = OFFSET_INVALID, 7
+    consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
+    assert [p.offset for p in consumer.assigned] == [7]
+    assert intake.positions() == {("t", 0): Position(7, 7, 50)}
+
+
+def test_an_expired_commit_is_no_reason_to_begin_again() -> None:
+    intake, consumer, _settled = scripted()
+    consumer.assigned = [TopicPartition("t", 0)]
+    intake.committed({("t", 0): 40})
+    consumer.committed_offset = OFFSET_INVALID
     with pytest.raises(Fatal, match="below the committed"):
         intake.rewind()
 

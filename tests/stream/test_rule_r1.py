@@ -6,20 +6,28 @@ does, and must be seen to read from the beginning again.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupState, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupState, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.demo.broker import Broker
+from muse_stream.settings import KafkaSettings
+from muse_stream.stream import client
 from muse_stream.stream.intake import Intake
+from muse_stream.stream.starting import StartingOffsets
 from tests.stream.doubles import ListLog, await_true
 from tests.stream.rig import open_intake, produce
 
 PARTITIONS, RECORDS, COMMITTED = 4, 25, 15
+LATE_S = 1.5
+"""Longer than librdkafka waits before it asks for a logical offset again (0.5 s)."""
+ROUNDS = 5
+"""The outdated answer has to come after the second assignment: nearly always in the first round."""
 
 
 class Naive(Intake):
@@ -112,3 +120,34 @@ def test_second_member_joins_while_first_waits_for_offsets(
     for member in members:
         member.end()
     assert (again != []) == planted
+
+
+@pytest.mark.parametrize("planted", [False, True], ids=["explicit-offsets", "planted"])
+def test_a_late_answer_about_the_beginning_moves_no_partition_back(
+    kafka: Broker, unique: Callable[[str], str], make_topic: Callable[..., str], planted: bool
+) -> None:
+    """A partition without a commit is assigned, and assigned again after one, while librdkafka still asks for its
+    beginning: with OFFSET_BEGINNING (`planted`) the outdated answer starts a timer that seeks back half a second later.
+    """
+    topic, group = make_topic("r1-late", partitions=1), unique("r1-late")
+    produce(kafka.bootstrap, topic, [b"x"] * RECORDS)
+    consumer = client.consumer(KafkaSettings(bootstrap=kafka.bootstrap), **{"group.id": group})
+    consumer.assign([])
+    consumer.list_topics(topic, timeout=20)
+    place = TopicPartition(topic, 0)
+    first = TopicPartition(topic, 0, OFFSET_BEGINNING)
+    if not planted:
+        (first,) = StartingOffsets(consumer, ListLog()).starts([place])
+    seen: list[int] = []
+    for _ in range(ROUNDS if planted else 1):
+        consumer.incremental_assign([first])
+        consumer.incremental_unassign([place])
+        consumer.incremental_assign([TopicPartition(topic, 0, COMMITTED)])
+        end = time.monotonic() + LATE_S
+        while time.monotonic() < end or not seen:
+            seen += [message.offset() or 0 for message in consumer.consume(100, 0.1) if message.error() is None]
+        consumer.incremental_unassign([place])
+        if min(seen) < COMMITTED:
+            break
+    consumer.close()
+    assert (min(seen) < COMMITTED) == planted

@@ -155,7 +155,7 @@ def test_topics_come_and_go_with_the_generation(kafka: Broker, unique: Unique, t
         produce(kafka.bootstrap, new, [b"x"] * 50, partitions=2)
         await_true(lambda: found.to_end().answers().keys() >= expected(new, 150, 2).keys() - {0}, "the new one's")
         ours.stop()
-        assert set(found.answers().values()) == {1}
+        assert [one for one, times in found.answers().items() if times > 1] == []
 
 
 def test_tombstones_null_keys_and_unlike_partition_counts(kafka: Broker, unique: Unique, tenant: Tenant) -> None:

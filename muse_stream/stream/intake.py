@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from muse_stream.errors import Fatal
+from muse_stream.stream import client
 from muse_stream.stream.backlog import Position
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.log import Log
@@ -27,6 +28,12 @@ IDLE_POLL_S = 0.1
 FENCED_MEMBER = (
     "this slot's place in the group was taken (Static consumer fenced). After a broker's restart that is an echo of its"
     " own earlier request, and over with the next process; if no broker restarted, another run has this --name"
+)
+OUTDATED_MEMBER = (
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.FENCED_INSTANCE_ID,
 )
 LOST_OFFSETS = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
@@ -42,8 +49,17 @@ class Collected:
 class Intake:
     """A consumer group member. `settle(lost)` must leave nothing in flight: committed, or given up when `lost`."""
 
-    def __init__(self, consumer: Consumer, offsets: StartingOffsets, settle: Callable[[bool], None], log: Log) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        offsets: StartingOffsets,
+        settle: Callable[[bool], None],
+        log: Log,
+        signature: str = "",
+    ) -> None:
+        """`signature` is committed beside the offsets of partitions that nobody has committed yet."""
         self._consumer, self._offsets, self._settle, self._log = consumer, offsets, settle, log
+        self._signature = signature
         self._floor: dict[TopicPartitionKey, int] = {}
         self._answered: dict[TopicPartitionKey, int] = {}
         """Assigned partition -> its committed offset; where it begins before the first commit."""
@@ -199,7 +215,10 @@ class Intake:
         self._consumer.incremental_unassign(partitions)
 
     def _assign(self, partitions: list[TopicPartition]) -> None:
-        starts = self._offsets.starts(partitions)
+        found = self._offsets.starts(partitions)
+        if found.new:
+            self._sign(found.new)
+        starts = found.offsets
         for start in starts:
             key = (start.topic, start.partition)
             floor = self._floor.get(key)
@@ -211,6 +230,21 @@ class Intake:
         unread = self._blocked | self._dropped
         self._consumer.resume([start for start in starts if start.topic not in unread])
         self._consumer.pause([start for start in starts if start.topic in unread])
+
+    def _sign(self, partitions: list[TopicPartition]) -> None:
+        """Commit where these partitions begin, with our signature, before the first transaction commits them.
+
+        Should that one hang and hide their offsets, whoever comes after us finds our name, and can end it.
+        """
+        signed = [TopicPartition(p.topic, p.partition, p.offset, self._signature) for p in partitions]
+        try:
+            self._consumer.commit(offsets=signed, asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() not in OUTDATED_MEMBER:
+                # it may still be carried out, and must not when a transaction has gone further: another process is
+                # another member, whose predecessor's requests are refused
+                raise Fatal(f"the first commit of {len(signed)} partitions failed: {client.typed(error)}") from error
+            self._rebalanced = True  # refused: the group has moved on, and assigns again
 
 
 def joined(metadata: Any) -> bool:

@@ -90,9 +90,8 @@ def open_worker(
             "topic.metadata.refresh.interval.ms": 5_000,
         }
         lookup = client.consumer(settings, **{"group.id": name.group})
-        return Intake(
-            client.consumer(settings, **names, **group), StartingOffsets(lookup, log, free, recovery.heard), settle, log
-        )
+        starting = StartingOffsets(lookup, log, free, recovery.heard)
+        return Intake(client.consumer(settings, **names, **group), starting, settle, log, name.instance)
 
     def committer(landed: Callable[[Committed], None]) -> Committer:
         return Committer(producer, failpoint, landed, name.instance)

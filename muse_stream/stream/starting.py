@@ -11,8 +11,9 @@ session ends.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from muse_stream.errors import Fatal
 from muse_stream.stream import client
@@ -26,12 +27,20 @@ FIRST_ASK_S, ASK_S = 0.7, 2.0
 """Offsets that are hidden for longer than the first may be so for ever: by a transaction of ours that hangs."""
 
 HIDDEN = (
-    "if brokers answer, a transaction that nobody ends hides them: kafka-transactions.sh find-hanging --topic "
+    "; if brokers answer, a transaction that nobody ends hides them: kafka-transactions.sh find-hanging --topic "
     "__consumer_offsets, then abort"
 )
 
 Free = Callable[[Sequence[TopicPartition]], None]
 Heard = Callable[[Mapping[TopicPartitionKey, str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Where to start, and which of these partitions nobody has committed yet."""
+
+    offsets: list[TopicPartition]
+    new: list[TopicPartition]
 
 
 class StartingOffsets:
@@ -50,28 +59,42 @@ class StartingOffsets:
     ) -> None:
         self._lookup, self._log, self._free, self._heard = lookup, log, free, heard
 
-    def starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    def starts(self, partitions: list[TopicPartition]) -> Starts:
         """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time."""
-        answers = self._committed(partitions)
+        plain = [TopicPartition(p.topic, p.partition) for p in partitions]
+        answers = self._ask(lambda timeout: self._lookup.committed(plain, timeout=timeout), "committed offsets", plain)
         self._heard({(answer.topic, answer.partition): answer.metadata for answer in answers if answer.metadata})
-        deadline = Deadline(COMMITTED_S)
-        return [
-            TopicPartition(answer.topic, answer.partition, answer.offset if answer.offset >= 0 else low)
-            for answer in answers
-            for low in [0 if answer.offset >= 0 else self._beginning(answer, deadline)]
-        ]
+        known = [TopicPartition(one.topic, one.partition, one.offset) for one in answers if one.offset >= 0]
+        new = self._beginnings(
+            [TopicPartition(a.topic, a.partition, OFFSET_BEGINNING) for a in answers if a.offset < 0]
+        )
+        return Starts([*known, *new], new)
 
     def close(self) -> None:
         """Let the consumer go."""
         self._lookup.close()
 
-    def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    def _beginnings(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Return the first offsets of these partitions; warns where records before it are gone."""
+        if not partitions:
+            return []
+        answers = self._ask(lambda timeout: self._lookup.offsets_for_times(partitions, timeout=timeout), "beginnings")
+        for answer in answers:
+            if answer.offset > 0:
+                # an expired commit looks like a new topic; records before this offset are gone either way
+                place = {"topic": answer.topic, "partition": answer.partition}
+                self._log.warning("starts-without-commit", **place, low=answer.offset)
+        return [TopicPartition(answer.topic, answer.partition, answer.offset) for answer in answers]
+
+    def _ask(
+        self, ask: Callable[[float], list[TopicPartition]], what: str, hidden: Sequence[TopicPartition] = ()
+    ) -> list[TopicPartition]:
+        """Ask until all partitions are answered; after the first patience what may hide `hidden` is ended."""
         deadline = Deadline(COMMITTED_S)
-        plain = [TopicPartition(p.topic, p.partition) for p in partitions]
         patience_s = FIRST_ASK_S
         while True:
             try:
-                answers = self._lookup.committed(plain, timeout=min(patience_s, max(deadline.left_s, 0.1)))
+                answers = ask(min(patience_s, max(deadline.left_s, 0.1)))
             except KafkaException as error:
                 problem: object = client.typed(error)
             else:
@@ -79,24 +102,8 @@ class StartingOffsets:
                 if problem is None:
                     return answers
             if deadline.over:
-                raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}; {HIDDEN}")
+                raise Fatal(f"no {what} within {COMMITTED_S:g} s: {problem}{HIDDEN if hidden else ''}")
             if patience_s < ASK_S:
                 patience_s = ASK_S
-                self._free(plain)
-
-    def _beginning(self, partition: TopicPartition, deadline: Deadline) -> int:
-        """Return the first offset of a partition without a commit; warns when records before it are gone."""
-        topic, number = partition.topic, partition.partition
-        while True:
-            try:
-                patience_s = min(ASK_S, max(deadline.left_s, 0.1))
-                low, _high = self._lookup.get_watermark_offsets(partition, timeout=patience_s)
-                break
-            except KafkaException as error:
-                problem = client.typed(error)
-            if deadline.over:
-                raise Fatal(f"nobody tells where {topic} [{number}] begins within {COMMITTED_S:g} s: {problem}")
-        if low > 0:
-            # an expired commit looks like a new topic; records before `low` are gone either way
-            self._log.warning("starts-without-commit", topic=topic, partition=number, low=low)
-        return int(low)
+                if hidden:
+                    self._free(hidden)

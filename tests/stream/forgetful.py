@@ -125,6 +125,12 @@ class Predecessor:
             producer.send_offsets_to_transaction(sent, client.consumer_group_metadata(), 20)
         return number
 
+    def sign(self, partitions: list[int]) -> None:
+        """Commit where partitions begin, as a worker does before its first transaction."""
+        signed = [TopicPartition(self.events, n, 0, self.name.instance) for n in partitions]
+        with consumer(self.kafka.bootstrap, self.name.group) as client:
+            client.commit(offsets=signed, asynchronous=False)
+
     def copy(self, attempt: int, partition: int, rows: range) -> None:
         """Write answers again and commit, as a recovery does that dies before it aborts the old ones."""
         producer = self.producer(2)

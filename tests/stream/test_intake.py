@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.demo.broker import Broker
@@ -14,7 +14,7 @@ from muse_stream.errors import Abortable, Fatal
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream.backlog import Position
 from muse_stream.stream.deadline import Deadline
-from muse_stream.stream.intake import Intake, joined
+from muse_stream.stream.intake import OUTDATED_MEMBER, Intake, joined
 from muse_stream.stream.starting import StartingOffsets
 from muse_stream.stream.transaction import open_producer
 from tests.stream.doubles import ListLog, await_true
@@ -74,6 +74,8 @@ class ScriptedConsumer:
         self.assigned: list[TopicPartition] = []
         self.paused: set[str] = set()
         self.committed_offset, self.low = 0, 0
+        self.signed: list[Any] = []
+        self.refusal: int | None = None
 
     def subscribe(self, _topics: list[str], **callbacks: Any) -> None:
         self.callbacks = callbacks
@@ -100,6 +102,16 @@ class ScriptedConsumer:
     def get_watermark_offsets(self, _place: TopicPartition, **_how: Any) -> tuple[int, int]:
         return self.low, 50
 
+    def offsets_for_times(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        assert {p.offset for p in partitions} == {OFFSET_BEGINNING}
+        return [TopicPartition(p.topic, p.partition, self.low) for p in partitions]
+
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        assert not asynchronous
+        if self.refusal is not None:
+            raise KafkaException(KafkaError(self.refusal))
+        self.signed += [(p.topic, p.partition, p.offset, p.metadata) for p in offsets]
+
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
         self.assigned += partitions
 
@@ -118,7 +130,7 @@ def scripted(*polls: Any) -> tuple[Intake, ScriptedConsumer, list[bool]]:
     settled: list[bool] = []
     consumer = ScriptedConsumer(list(polls))
     log = ListLog()
-    intake = Intake(consumer, StartingOffsets(consumer, log), settled.append, log)  # type: ignore[arg-type]
+    intake = Intake(consumer, StartingOffsets(consumer, log), settled.append, log, "me")  # type: ignore[arg-type]
     intake.subscribe(["t"])
     return intake, consumer, settled
 
@@ -187,6 +199,28 @@ def test_a_partition_without_a_commit_starts_at_an_offset_by_its_number() -> Non
     consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
     assert [p.offset for p in consumer.assigned] == [7]
     assert intake.positions() == {("t", 0): Position(7, 7, 50)}
+    assert consumer.signed == [("t", 0, 7, "me")], "who comes after us must find our name"
+    intake.committed({("t", 0): 9})
+    consumer.committed_offset = 9
+    intake.rewind()
+    assert len(consumer.signed) == 1, "only before the first commit"
+
+
+@pytest.mark.parametrize("refusal", OUTDATED_MEMBER)
+def test_a_first_commit_that_the_group_refuses_is_made_by_whom_it_assigns_to_next(refusal: int) -> None:
+    intake, consumer, settled = scripted()
+    consumer.committed_offset, consumer.refusal = OFFSET_INVALID, refusal
+    consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
+    assert intake.collect(10, 0) is None
+    assert settled == [False], "read again from the committed offsets"
+
+
+def test_a_first_commit_whose_outcome_is_unknown_ends_the_process() -> None:
+    """It could be carried out later, and take the offset back."""
+    _intake, consumer, _settled = scripted()
+    consumer.committed_offset, consumer.refusal = OFFSET_INVALID, KafkaError._TIMED_OUT
+    with pytest.raises(Fatal, match="first commit"):
+        consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
 
 
 def test_an_expired_commit_is_no_reason_to_begin_again() -> None:

@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from muse_stream.demo.kafka_jars import missing_tools
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client, committer, end_watch, ending, hanging, transaction
 from muse_stream.stream.ending import Ending
 from tests.stream.doubles import Echo, Route, await_true
-from tests.stream.forgetful import KEPT, LOST, Forgetful, Predecessor
+from tests.stream.forgetful import KEPT, LOST, Forgetful, Predecessor, consumer
 from tests.stream.rig import expected, ledger, produce, running
 
 pytestmark = [
@@ -99,6 +100,14 @@ def by_a_slot_that_is_gone(old: Predecessor) -> Ends:
     return [gone.commit(0)]
 
 
+def by_a_slot_gone_before_its_first_commit(old: Predecessor) -> Ends:
+    """Its first transaction hides the offsets of partitions that nobody had committed: only its signature names it."""
+    gone = old.other(7)
+    gone.sign([0, 1])
+    gone.answer(0, {0: range(5), 1: range(6)})
+    return [gone.commit(0)]
+
+
 CASES: dict[str, tuple[Callable[[Predecessor], Ends], int]] = {
     **{one.__name__: (one, KEPT) for one in (aborted, committed, one_of_each, both_committed, answers_only)},
     **{one.__name__: (one, KEPT) for one in (dead_letters, copied, answered_since, dead_since)},
@@ -106,6 +115,7 @@ CASES: dict[str, tuple[Callable[[Predecessor], Ends], int]] = {
     **{f"{one.__name__}, offsets hidden": (one, LOST) for one in (answers_only, visible, dead_letters)},
     "by_a_slot_that_is_gone": (by_a_slot_that_is_gone, KEPT),
     "by_a_slot_that_is_gone, offsets hidden": (by_a_slot_that_is_gone, LOST),
+    "by_a_slot_gone_before_its_first_commit": (by_a_slot_gone_before_its_first_commit, LOST),
 }
 
 
@@ -197,6 +207,26 @@ def test_the_ledger_catches(left: dict[str, Predecessor], planted: str, monkeypa
         )
         ours.stop()
         assert found.to_end().answers() != expected(old.events, EVENTS + 4, 2)
+
+
+def test_a_new_partition_is_signed_before_its_first_transaction(brokers: Forgetful, unique: Unique) -> None:
+    """As `Predecessor.sign` does it."""
+    old = leave(brokers, unique)
+    with consumer(brokers.bootstrap, old.name.group) as client_of_group:
+
+        def signatures(_batch: object) -> None:
+            answers = client_of_group.committed([TopicPartition(old.events, n) for n in (0, 1)], timeout=20)
+            seen.append([(answer.offset, answer.metadata) for answer in answers])
+
+        seen: list[list[tuple[int, str | None]]] = []
+        echo = Echo({old.events: old.route}, before=signatures)
+        with (
+            running(brokers.bootstrap, old.lane, echo) as ours,
+            ledger(brokers.bootstrap, **{old.route.scores: 2}) as found,
+        ):
+            found.until(EVENTS, 40)
+            ours.stop()
+    assert seen[0] == [(0, old.name.instance)] * 2
 
 
 def test_a_start_warns_of_this_release(brokers: Forgetful, caplog: pytest.LogCaptureFixture) -> None:

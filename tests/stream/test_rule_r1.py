@@ -137,7 +137,7 @@ def test_a_late_answer_about_the_beginning_moves_no_partition_back(
     place = TopicPartition(topic, 0)
     first = TopicPartition(topic, 0, OFFSET_BEGINNING)
     if not planted:
-        (first,) = StartingOffsets(consumer, ListLog()).starts([place])
+        (first,) = StartingOffsets(consumer, ListLog()).starts([place]).offsets
     seen: list[int] = []
     for _ in range(ROUNDS if planted else 1):
         consumer.incremental_assign([first])

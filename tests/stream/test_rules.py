@@ -41,7 +41,7 @@ def test_r6_unstable_offsets_are_never_taken_for_an_answer(
             ender.start()
             starts = StartingOffsets(lookup, ListLog()).starts([TopicPartition(topic, p) for p in range(PARTITIONS)])
             assert ender.finished.is_set(), "answered before the transaction had ended"
-            assert [start.offset for start in starts] == [COMMITTED] * PARTITIONS
+            assert [start.offset for start in starts.offsets] == [COMMITTED] * PARTITIONS
             ender.join()
     lookup.close()
 

@@ -43,7 +43,10 @@ class EndWatch:
         meter: Meter,
         log: Log,
         clock: Callable[[], float] = time.monotonic,
+        also: Callable[[], None] = lambda: None,
     ) -> None:
+        """`also` is called after each look, by the same thread."""
+        self._also = also
         self._ends, self._places, self._meter, self._log, self._clock = ends, places, meter, log, clock
         self._stuck: dict[TopicPartitionKey, Stuck] = {}
         self._said: dict[TopicPartitionKey, int] = {}
@@ -87,6 +90,7 @@ class EndWatch:
     def _run(self) -> None:
         while not self._ended.wait(LOOK_EVERY_S):
             self.look()
+            self._also()
 
     def _report(self, now: float) -> None:
         for (topic, partition), one in self._stuck.items():

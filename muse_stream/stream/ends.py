@@ -146,14 +146,17 @@ class Ends:
             return None
         return {(answer.topic, answer.partition): max(answer.offset, 0) for answer in answers}
 
-    def signatures(self, partitions: Iterable[TopicPartitionKey]) -> set[str]:
-        """Return who has committed the group's offsets of these partitions, as far as it is known."""
+    def signatures(self, partitions: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, str]:
+        """Return who has committed the group's offsets of these partitions last, as far as it is known."""
+        asked = [TopicPartition(*place) for place in partitions]
+        if not asked:
+            return {}
         with self._lock:
             try:
-                answers = self._all.committed([TopicPartition(*place) for place in partitions], timeout=LOOK_S)
+                answers = self._all.committed(asked, timeout=LOOK_S)
             except KafkaException:
-                return set()
-        return {answer.metadata for answer in answers if answer.metadata}
+                return {}
+        return {(answer.topic, answer.partition): answer.metadata for answer in answers if answer.metadata}
 
     def metadata(self) -> Any:
         """Return the group's metadata as of one who has not joined: the broker compares no generation with it."""

@@ -29,12 +29,16 @@ FENCED_MEMBER = (
     "this slot's place in the group was taken (Static consumer fenced). After a broker's restart that is an echo of its"
     " own earlier request, and over with the next process; if no broker restarted, another run has this --name"
 )
-OUTDATED_MEMBER = (
+NOT_COMMITTED = (
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
 )
+"""A commit that is answered so was not carried out, and never will be."""
 LOST_OFFSETS = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
@@ -57,7 +61,7 @@ class Intake:
         log: Log,
         signature: str = "",
     ) -> None:
-        """`signature` is committed beside the offsets of partitions that nobody has committed yet."""
+        """`signature` is committed beside the offsets of partitions that others have had; none without one."""
         self._consumer, self._offsets, self._settle, self._log = consumer, offsets, settle, log
         self._signature = signature
         self._floor: dict[TopicPartitionKey, int] = {}
@@ -69,6 +73,8 @@ class Intake:
         """Topics that were subscribed once and are not now: paused until the group has taken them."""
         self._rebalanced = False
         self._adrift: set[str] = set()
+        self.held: frozenset[TopicPartitionKey] | None = None
+        """What the group has assigned; None before that, and after a revocation until it assigns again."""
         self.lost_offsets: set[str] = set()
         """Topics whose committed offset no longer exists: somebody has to decide, the worker must not."""
 
@@ -145,6 +151,12 @@ class Intake:
         while not deadline.over and self._consumer.poll(0.05) is not None:
             pass
 
+    def rejoin(self) -> None:
+        """Leave the group and join it anew: there is no other way to have it assign again."""
+        wanted = self._subscribed
+        self.leave()
+        self.subscribe(wanted)
+
     def close(self) -> None:
         """Close the consumer; a static member keeps its place for its session."""
         self._consumer.close()
@@ -194,6 +206,7 @@ class Intake:
         self._log.info("assigned", partitions=len(partitions))
         if partitions:
             self._assign(partitions)
+        self.held = frozenset((p.topic, p.partition) for p in self._consumer.assignment())
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True
@@ -208,6 +221,7 @@ class Intake:
         self._give_up(partitions)
 
     def _give_up(self, partitions: list[TopicPartition]) -> None:
+        self.held = None
         for partition in partitions:
             # others may go on from here, and an operator may set offsets back: the floor holds while we own it
             self._floor.pop((partition.topic, partition.partition), None)
@@ -216,9 +230,10 @@ class Intake:
 
     def _assign(self, partitions: list[TopicPartition]) -> None:
         found = self._offsets.starts(partitions)
-        if found.new:
-            self._sign(found.new)
         starts = found.offsets
+        others = [s for s in starts if found.signatures.get((s.topic, s.partition)) != self._signature]
+        if self._signature and others:
+            self._sign(others)
         for start in starts:
             key = (start.topic, start.partition)
             floor = self._floor.get(key)
@@ -232,19 +247,20 @@ class Intake:
         self._consumer.pause([start for start in starts if start.topic in unread])
 
     def _sign(self, partitions: list[TopicPartition]) -> None:
-        """Commit where these partitions begin, with our signature, before the first transaction commits them.
+        """Commit where these partitions start once more, with our name, before anything of them is read.
 
-        Should that one hang and hide their offsets, whoever comes after us finds our name, and can end it.
+        Should our first transaction hang and hide their offsets, whoever comes after us learns whose it is; and a
+        partition that bears our name without being ours is with nobody (`ownership`).
         """
         signed = [TopicPartition(p.topic, p.partition, p.offset, self._signature) for p in partitions]
         try:
             self._consumer.commit(offsets=signed, asynchronous=False)
         except KafkaException as error:
-            if error.args[0].code() not in OUTDATED_MEMBER:
+            if error.args[0].code() not in NOT_COMMITTED:
                 # it may still be carried out, and must not when a transaction has gone further: another process is
                 # another member, whose predecessor's requests are refused
-                raise Fatal(f"the first commit of {len(signed)} partitions failed: {client.typed(error)}") from error
-            self._rebalanced = True  # refused: the group has moved on, and assigns again
+                raise Fatal(f"{len(signed)} partitions could not be signed: {client.typed(error)}") from error
+            self._rebalanced = True  # refused for certain: the group assigns again, or the coordinator moves
 
 
 def joined(metadata: Any) -> bool:

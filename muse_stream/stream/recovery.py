@@ -23,6 +23,7 @@ from muse_stream.stream.ends import End, Ends, Unreadable
 from muse_stream.stream.hanging import Answered, answered
 from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
+from muse_stream.stream.ownership import Ownership
 from muse_stream.stream.records import Scorer, TopicPartitionKey
 from muse_stream.stream.transaction import TransactionalProducer
 
@@ -54,7 +55,8 @@ class Recovery:
         self.attempts = attempts.Attempts(group, instance)
         self._group, self._instance, self._ends, self._open_producer = group, instance, ends, open_producer
         self._doubt, self._meter, self._log = doubt, meter, log
-        self._watch = EndWatch(ends, self._places, meter, log)
+        self.ownership = Ownership(ends, instance, self._event_places)
+        self._watch = EndWatch(ends, self._places, meter, log, also=self.ownership.look)
         self._known: deque[Pending] = deque(maxlen=KNOWN)
         """Transactions that this process was told are committed."""
         self._predecessors: set[str] = set()
@@ -117,7 +119,7 @@ class Recovery:
         with self._ending(self._instance, producers) as ending:
             ending.free_offsets(wanted, ())
         if self._ends.group_offsets(wanted, RESOLVED_S) is None:
-            for instance in sorted(self._ends.signatures(wanted) - {self._instance}):
+            for instance in sorted({*self._ends.signatures(wanted).values()} - {self._instance}):
                 self._adopt(instance, wanted)
 
     def check(self) -> None:
@@ -146,6 +148,10 @@ class Recovery:
 
     def _places(self) -> list[TopicPartitionKey]:
         return output_places(self._scorer, self._counts) if self._scorer else []
+
+    def _event_places(self) -> list[TopicPartitionKey]:
+        topics = self._scorer.topology.outputs if self._scorer else ()
+        return [(topic, partition) for topic in topics for partition in range(self._counts(topic))]
 
     def _doubt_unseen(self, unseen: int) -> None:
         """Look again soon when there are partitions without a leader."""

@@ -37,10 +37,10 @@ Heard = Callable[[Mapping[TopicPartitionKey, str]], None]
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """Where to start, and which of these partitions nobody has committed yet."""
+    """Where to start, and who has signed these partitions (those that were never committed: nobody)."""
 
     offsets: list[TopicPartition]
-    new: list[TopicPartition]
+    signatures: dict[TopicPartitionKey, str]
 
 
 class StartingOffsets:
@@ -63,12 +63,13 @@ class StartingOffsets:
         """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time."""
         plain = [TopicPartition(p.topic, p.partition) for p in partitions]
         answers = self._ask(lambda timeout: self._lookup.committed(plain, timeout=timeout), "committed offsets", plain)
-        self._heard({(answer.topic, answer.partition): answer.metadata for answer in answers if answer.metadata})
+        signatures = {(answer.topic, answer.partition): answer.metadata for answer in answers if answer.metadata}
+        self._heard(signatures)
         known = [TopicPartition(one.topic, one.partition, one.offset) for one in answers if one.offset >= 0]
         new = self._beginnings(
             [TopicPartition(a.topic, a.partition, OFFSET_BEGINNING) for a in answers if a.offset < 0]
         )
-        return Starts([*known, *new], new)
+        return Starts([*known, *new], signatures)
 
     def close(self) -> None:
         """Let the consumer go."""

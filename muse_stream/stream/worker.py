@@ -100,6 +100,7 @@ class Worker:
         while not self._stopping.is_set():
             self._swap()
             self._review()
+            self._claim()
             self._account()
             self._accounts.settle(self._intake)
             self._accounts.measure(self._intake)
@@ -268,6 +269,15 @@ class Worker:
         at_once, self._moved = at_once or self._moved, False
         if self._gate.review(self._scorer.topology, at_once=at_once):
             self._block()
+
+    def _claim(self) -> None:
+        """Have the group assign again when partitions are with nobody."""
+        unowned = self._recovery.ownership.unowned(self._intake.held)
+        if unowned:
+            names = [f"{topic}[{partition}]" for topic, partition in sorted(unowned)]
+            self._log.warning("partitions_unowned", partitions=names, hint="joins the group anew")
+            self._settle(False)
+            self._intake.rejoin()
 
     def _block(self) -> None:
         self._intake.block(self._gate.blocked)

@@ -14,7 +14,7 @@ from muse_stream.errors import Abortable, Fatal
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream.backlog import Position
 from muse_stream.stream.deadline import Deadline
-from muse_stream.stream.intake import OUTDATED_MEMBER, Intake, joined
+from muse_stream.stream.intake import NOT_COMMITTED, Intake, joined
 from muse_stream.stream.starting import StartingOffsets
 from muse_stream.stream.transaction import open_producer
 from tests.stream.doubles import ListLog, await_true
@@ -75,6 +75,7 @@ class ScriptedConsumer:
         self.paused: set[str] = set()
         self.committed_offset, self.low = 0, 0
         self.signed: list[Any] = []
+        self.signature = ""
         self.refusal: int | None = None
 
     def subscribe(self, _topics: list[str], **callbacks: Any) -> None:
@@ -97,7 +98,7 @@ class ScriptedConsumer:
         return list(self.assigned)
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
-        return [TopicPartition(p.topic, p.partition, self.committed_offset) for p in partitions]
+        return [TopicPartition(p.topic, p.partition, self.committed_offset, self.signature) for p in partitions]
 
     def get_watermark_offsets(self, _place: TopicPartition, **_how: Any) -> tuple[int, int]:
         return self.low, 50
@@ -201,13 +202,16 @@ def test_a_partition_without_a_commit_starts_at_an_offset_by_its_number() -> Non
     assert intake.positions() == {("t", 0): Position(7, 7, 50)}
     assert consumer.signed == [("t", 0, 7, "me")], "who comes after us must find our name"
     intake.committed({("t", 0): 9})
-    consumer.committed_offset = 9
+    consumer.committed_offset, consumer.signature = 9, "me"
     intake.rewind()
-    assert len(consumer.signed) == 1, "only before the first commit"
+    assert len(consumer.signed) == 1, "it bears our name already"
+    consumer.signature = "other"
+    intake.rewind()
+    assert consumer.signed[1:] == [("t", 0, 9, "me")]
 
 
-@pytest.mark.parametrize("refusal", OUTDATED_MEMBER)
-def test_a_first_commit_that_the_group_refuses_is_made_by_whom_it_assigns_to_next(refusal: int) -> None:
+@pytest.mark.parametrize("refusal", NOT_COMMITTED)
+def test_a_signature_that_the_group_refuses_is_written_at_the_next_assignment(refusal: int) -> None:
     intake, consumer, settled = scripted()
     consumer.committed_offset, consumer.refusal = OFFSET_INVALID, refusal
     consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
@@ -215,11 +219,11 @@ def test_a_first_commit_that_the_group_refuses_is_made_by_whom_it_assigns_to_nex
     assert settled == [False], "read again from the committed offsets"
 
 
-def test_a_first_commit_whose_outcome_is_unknown_ends_the_process() -> None:
+def test_a_signature_whose_outcome_is_unknown_ends_the_process() -> None:
     """It could be carried out later, and take the offset back."""
     _intake, consumer, _settled = scripted()
     consumer.committed_offset, consumer.refusal = OFFSET_INVALID, KafkaError._TIMED_OUT
-    with pytest.raises(Fatal, match="first commit"):
+    with pytest.raises(Fatal, match="could not be signed"):
         consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
 
 

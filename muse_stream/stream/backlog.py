@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from muse_stream.stream.records import TopicPartitionKey
+from muse_stream.stream.partition import Position, Standing, TopicPartitionKey
 
 Stamps = Mapping[TopicPartitionKey, tuple[int, int, int]]
 """Partition -> offset and timestamp of the first record of a batch, timestamp of the last; milliseconds."""
@@ -29,30 +29,6 @@ class Waiting:
     events: int = 0
     since_s: float | None = None
     """When the oldest was written, in seconds since 1970; None when none waits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a partition stands."""
-
-    answered: int | None
-    """Every record below this offset has its answer; None: not known, since nothing was ever committed."""
-    low: int
-    """Below 0: not known yet."""
-    high: int
-    """Offset after the last record, as last heard; below 0: not known yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What was found by looking at a partition that does not move."""
-
-    answered: int
-    high: int
-    since_ms: int | None
-    """Timestamp of the first record from there on; None: none could be read."""
-    empty: bool = False
-    """Whether nothing but transaction markers stands there."""
 
 
 class Looker(Protocol):

@@ -23,7 +23,8 @@ from muse_stream.errors import Abortable, Fatal, StreamError
 from muse_stream.stream.backlog import Stamps
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.failpoints import Failpoint
-from muse_stream.stream.records import Tally, TopicPartitionKey
+from muse_stream.stream.partition import TopicPartitionKey
+from muse_stream.stream.records import Tally
 from muse_stream.stream.transaction import TransactionalProducer
 
 BUDGET_S = 4.5

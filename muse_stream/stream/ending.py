@@ -25,7 +25,8 @@ from muse_stream.stream.ends import End, Ends, Records
 from muse_stream.stream.hanging import COPIED_BY, Answered, answered, hung, kept
 from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
-from muse_stream.stream.records import Scorer, TopicPartitionKey
+from muse_stream.stream.partition import TopicPartitionKey
+from muse_stream.stream.records import Scorer
 from muse_stream.stream.transaction import TransactionalProducer
 
 END_S = 6.0

@@ -18,7 +18,7 @@ from muse_stream.errors import Retriable, StreamError
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
 from muse_stream.stream.deadline import Deadline
-from muse_stream.stream.records import TopicPartitionKey
+from muse_stream.stream.partition import TopicPartitionKey
 
 LOOK_S = 1.0
 AGAIN_S = 0.1

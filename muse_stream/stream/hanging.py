@@ -19,7 +19,8 @@ from confluent_kafka import Message
 
 from muse_stream.stream import attempts
 from muse_stream.stream.deadletter import source_of
-from muse_stream.stream.records import Origin, TopicPartitionKey
+from muse_stream.stream.partition import TopicPartitionKey
+from muse_stream.stream.records import Origin
 
 COPIED_BY = "muse.copied-by"
 """Header of an answer that had to be written again: which producer (0, 1, 2) wrote the copy."""

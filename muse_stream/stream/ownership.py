@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from muse_stream.stream.ends import Ends
-from muse_stream.stream.records import TopicPartitionKey
+from muse_stream.stream.partition import TopicPartitionKey
 
 LOOKS = 2
 """In so many looks in a row, under the same assignment: a new owner signs within milliseconds."""

@@ -25,7 +25,8 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 from muse_stream.errors import Reason
-from muse_stream.stream.records import Answer, Outgoing, RawBatch, Scorer, TopicPartitionKey, given_up, joined
+from muse_stream.stream.partition import TopicPartitionKey
+from muse_stream.stream.records import Answer, Outgoing, RawBatch, Scorer, given_up, joined
 
 SIZE = 1 << 18
 """Bytes of a note; a batch over more partitions than fit (some thousands) leaves none."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
 from muse_stream.errors import Reason, Rejected, Stage
+from muse_stream.stream.partition import TopicPartitionKey
 
 Role = Literal["live", "shadow"]
 Header = tuple[str, bytes | str | None]
-TopicPartitionKey = tuple[str, int]
 Groups: TypeAlias = "array[int]"
 """32-bit numbers, one a record. Not a numpy array: this room starts without numpy, but numpy reads and writes these."""
 

@@ -24,7 +24,8 @@ from muse_stream.stream.hanging import Answered, answered
 from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
 from muse_stream.stream.ownership import Ownership
-from muse_stream.stream.records import Scorer, TopicPartitionKey
+from muse_stream.stream.partition import TopicPartitionKey
+from muse_stream.stream.records import Scorer
 from muse_stream.stream.transaction import TransactionalProducer
 
 HOLD_S = 1.0

@@ -13,10 +13,9 @@ from itertools import islice
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from muse_stream.stream.backlog import Standing
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.log import Log
-from muse_stream.stream.records import TopicPartitionKey
+from muse_stream.stream.partition import Places, Standing, TopicPartitionKey
 
 AGAIN_S = 5.0
 LOOK_S = 3.0
@@ -25,8 +24,6 @@ AT_ONCE = 100
 """Partitions of one look: each costs a fetch."""
 READER = {"enable.partition.eof": True, "queued.min.messages": 1, "queued.max.messages.kbytes": 1_024}
 """Settings of the consumer that looks."""
-
-Places = Mapping[TopicPartitionKey, int | None]
 
 
 class StandingPartitions:

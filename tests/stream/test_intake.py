@@ -12,9 +12,9 @@ from confluent_kafka.admin import AdminClient
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Abortable, Fatal
 from muse_stream.settings import KafkaSettings
-from muse_stream.stream.backlog import Position
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.intake import NOT_COMMITTED, Intake, joined
+from muse_stream.stream.partition import Position
 from muse_stream.stream.starting import StartingOffsets
 from muse_stream.stream.transaction import open_producer
 from tests.stream.doubles import ListLog, await_true

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, Producer
 from muse_stream.demo.broker import Broker
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
-from muse_stream.stream.backlog import Standing
+from muse_stream.stream.partition import Standing
 from muse_stream.stream.standing import READER, StandingPartitions, look
 from tests.stream.doubles import ListLog, await_true
 

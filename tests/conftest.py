@@ -23,7 +23,7 @@ from confluent_kafka.cimpl import NewTopic
 from hypothesis import settings
 
 from muse_stream.demo.broker import Broker, broker
-from muse_stream.observe.logs import package_loggers
+from muse_stream.telemetry.logs import package_loggers
 from tests.patience import PATIENCE
 
 Unique = Callable[[str], str]

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from muse_stream.app.score_counts import Label, ScoreCounters, ScoreGroups
-from muse_stream.observe import Family, Metrics
 from muse_stream.stream.backlog import Waiting
 from muse_stream.stream.records import Role, Scorer, Tally, Topology
+from muse_stream.telemetry import Family, Metrics
 
 EVENTS = "muse_events"
 SCORING_SECONDS = "muse_scoring_seconds"

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from muse_stream import observe
+from muse_stream import telemetry
 from muse_stream.errors import Fatal, MuseError
 from muse_stream.settings import KafkaSettings
 from muse_stream.stream import mortality
@@ -113,7 +113,7 @@ def run(options: RunOptions, workers: int, *, spare: bool = True) -> int:
     This process must not have a Kafka client.
     """
     prepare()
-    log = observe.logger("supervisor")
+    log = telemetry.logger("supervisor")
     return Supervisor(_serve, options, workers, log, spare=spare, longest_backoff_s=options.longest_backoff_s).run()
 
 

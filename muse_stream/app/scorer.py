@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from muse_stream import observe
+from muse_stream import telemetry
 from muse_stream.app.answers import Writer
 from muse_stream.app.events import EventReader
 from muse_stream.app.generation import Compiled, compile_generation
@@ -58,7 +58,7 @@ class GenerationScorer:
         try:
             return self._score(batch, attempt)
         except Exception as error:  # noqa: BLE001  # whatever it is, it must cost only the records that cause it
-            observe.logger("scorer").error("batch failed", error=repr(error), events=len(batch))
+            telemetry.logger("scorer").error("batch failed", error=repr(error), events=len(batch))
             return self._piecewise(batch, attempt, error)
 
     def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from muse_stream import observe
+from muse_stream import telemetry
 from muse_stream.app.meter import WorkerMeter
 from muse_stream.app.run import RunOptions
 from muse_stream.app.scorer import GenerationScorer, build_scorer
@@ -23,12 +23,12 @@ from muse_stream.control import DirectoryStore, Generation, Watcher
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 from muse_stream.models import ModelCache
 from muse_stream.stream import failpoints, mortality
-from muse_stream.stream.log import Log
 from muse_stream.stream.poison import Guard, InHand
 from muse_stream.stream.records import Scorer
 from muse_stream.stream.slot import SlotName, open_worker
 from muse_stream.stream.supervisor import LEAVE
 from muse_stream.stream.worker import Worker
+from muse_stream.telemetry.log import Log
 
 POLL_STORE_S = 0.5
 SWITCH_S = 0.0005
@@ -40,8 +40,8 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
     parent = multiprocessing.parent_process()
     mortality.die_with(parent.pid if parent and parent.pid else os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the supervisor decides what it means
-    observe.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid())
-    log = observe.logger("worker")
+    telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid())
+    log = telemetry.logger("worker")
     store = DirectoryStore(options.store)
     compile = _compiler(options, in_hand, refused)
     first = first_good(store, compile, log)
@@ -101,7 +101,7 @@ def _work(
     options: RunOptions, number: int, next_scorer: Callable[[], GenerationScorer | None], guard: Guard, log: Log
 ) -> None:
     name = SlotName(options.role, options.lane, options.host, number)
-    observe.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid(), slot=number)
+    telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid(), slot=number)
     first = next_scorer()
     assert first is not None  # noqa: S101  # the process compiled one before it said "ready"
     waiting: list[Scorer] = [first]
@@ -153,7 +153,7 @@ class _Asked:
             worker.stop()
 
 
-def _health(options: RunOptions, number: int, worker: Worker, meter: WorkerMeter) -> observe.HealthServer | None:
+def _health(options: RunOptions, number: int, worker: Worker, meter: WorkerMeter) -> telemetry.HealthServer | None:
     if options.health_port is None:
         return None
 
@@ -164,7 +164,7 @@ def _health(options: RunOptions, number: int, worker: Worker, meter: WorkerMeter
 
     port = options.health_port + number
     try:
-        server = observe.HealthServer(port, lambda: True, ready, meter.text, host=options.health_host)
+        server = telemetry.HealthServer(port, lambda: True, ready, meter.text, host=options.health_host)
     except (OSError, OverflowError) as error:
         raise MuseError(f"health pages: cannot listen on {options.health_host}, port {port}: {error}") from None
     server.start()

@@ -31,10 +31,10 @@ class Session:
 
     def start_log(self) -> None:
         """Send log lines to stderr; raises a usage error for an unknown level."""
-        from muse_stream import observe  # noqa: PLC0415 - not before a command runs
+        from muse_stream import telemetry  # noqa: PLC0415 - not before a command runs
 
         try:
-            observe.configure(level=self.log_level)
+            telemetry.configure(level=self.log_level)
         except ValueError:
             raise typer.BadParameter(f"'{self.log_level}' is no level: debug, info, warning or error") from None
         if self.log_level.lower() != "debug":

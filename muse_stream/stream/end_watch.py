@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from muse_stream.errors import StreamError
 from muse_stream.stream.ends import End, Ends
-from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
 from muse_stream.stream.partition import TopicPartitionKey
+from muse_stream.telemetry.log import Log
 
 LOOK_EVERY_S = 2.0
 HANGING_S = 16.0

@@ -23,11 +23,11 @@ from muse_stream.stream.committer import Pending
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.ends import End, Ends, Records
 from muse_stream.stream.hanging import COPIED_BY, Answered, answered, hung, kept
-from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
 from muse_stream.stream.partition import TopicPartitionKey
 from muse_stream.stream.records import Scorer
 from muse_stream.stream.transaction import TransactionalProducer
+from muse_stream.telemetry.log import Log
 
 END_S = 6.0
 STABLE_S, RESOLVED_S = 0.5, 3.0

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from muse_stream.errors import Retriable
-from muse_stream.stream.log import Log
 from muse_stream.stream.records import Topology
+from muse_stream.telemetry.log import Log
 
 RETRY_S = 5.0
 REFRESH_S = 30.0

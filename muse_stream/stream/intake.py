@@ -19,9 +19,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from muse_stream.errors import Fatal
 from muse_stream.stream import client
 from muse_stream.stream.deadline import Deadline
-from muse_stream.stream.log import Log
 from muse_stream.stream.partition import Position, TopicPartitionKey
 from muse_stream.stream.starting import StartingOffsets
+from muse_stream.telemetry.log import Log
 
 IDLE_POLL_S = 0.1
 FENCED_MEMBER = (

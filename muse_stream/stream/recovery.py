@@ -21,12 +21,12 @@ from muse_stream.stream.end_watch import EndWatch
 from muse_stream.stream.ending import RESOLVED_S, Counts, Ending, Tools, output_places
 from muse_stream.stream.ends import End, Ends, Unreadable
 from muse_stream.stream.hanging import Answered, answered
-from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
 from muse_stream.stream.ownership import Ownership
 from muse_stream.stream.partition import TopicPartitionKey
 from muse_stream.stream.records import Scorer
 from muse_stream.stream.transaction import TransactionalProducer
+from muse_stream.telemetry.log import Log
 
 HOLD_S = 1.0
 """How long a producer waits, after a broker was away, for everything to be decided."""

@@ -20,7 +20,6 @@ from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.ends import Ends
 from muse_stream.stream.failpoints import Failpoint
 from muse_stream.stream.intake import Intake
-from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
 from muse_stream.stream.poison import Guard
 from muse_stream.stream.records import Role, Scorer
@@ -29,6 +28,7 @@ from muse_stream.stream.standing import READER, StandingPartitions
 from muse_stream.stream.starting import Free, StartingOffsets
 from muse_stream.stream.transaction import TransactionalProducer, open_producer
 from muse_stream.stream.worker import Worker
+from muse_stream.telemetry.log import Log
 
 SESSION_MS = 10_000
 """Safe with transactions that end after 5 s: a dead member's records are readable before its partitions move."""

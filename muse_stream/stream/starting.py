@@ -18,8 +18,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from muse_stream.errors import Fatal
 from muse_stream.stream import client
 from muse_stream.stream.deadline import Deadline
-from muse_stream.stream.log import Log
 from muse_stream.stream.partition import TopicPartitionKey
+from muse_stream.telemetry.log import Log
 
 COMMITTED_S = 20.0
 """How long to ask: a dead worker's open transaction hides the offsets for its timeout plus the broker's scan."""

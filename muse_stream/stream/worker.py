@@ -27,7 +27,6 @@ from muse_stream.stream.failpoints import Failpoint, nothing
 from muse_stream.stream.gate import RETRY_S, TopicGate
 from muse_stream.stream.intake import Collected, Intake
 from muse_stream.stream.linger import AdaptiveLinger
-from muse_stream.stream.log import Log
 from muse_stream.stream.meter import Meter
 from muse_stream.stream.poison import Guard
 from muse_stream.stream.publish import publish
@@ -35,6 +34,7 @@ from muse_stream.stream.records import RawBatch, Scorer, Tally
 from muse_stream.stream.recovery import Recovery
 from muse_stream.stream.starting import Free
 from muse_stream.stream.unpack import raw_batch
+from muse_stream.telemetry.log import Log
 
 DRAIN_S = 8.0
 SETTLE_S = 6.0

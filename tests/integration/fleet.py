@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from muse_stream import observe
+from muse_stream import telemetry
 from muse_stream.app.run import RunOptions, run
 from muse_stream.app.scorer import GenerationScorer
 from muse_stream.control import DirectoryStore
@@ -152,7 +152,7 @@ def main(payload: str) -> int:
     planted = {name: options.pop(name) for name in ("abort_at", "abort_compiling") if name in options}
     if planted:
         plant(**planted)
-    observe.configure(level="DEBUG", human=False)
+    telemetry.configure(level="DEBUG", human=False)
     chosen = RunOptions(
         Path(options.pop("store")), host="test", settings=KafkaSettings.from_environment(), log_level="DEBUG", **options
     )

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-from muse_stream.observe.metrics import CONTENT_TYPE
+from muse_stream.telemetry.metrics import CONTENT_TYPE
 
 Question = Callable[[], bool | str]
 """True is yes; False, or a text that says why not, is no."""

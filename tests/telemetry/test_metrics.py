@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from muse_stream.observe import Family, Metrics
+from muse_stream.telemetry import Family, Metrics
 
 
 def test_counter_gauge_and_histogram_by_the_method_that_is_called() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from muse_stream.observe.masking import mask
+from muse_stream.telemetry.masking import mask
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from muse_stream.observe.logs import configure, logger
-from muse_stream.observe.masking import MASK, mask, text
+from muse_stream.telemetry.logs import configure, logger
+from muse_stream.telemetry.masking import MASK, mask, text
 
 SECRET = "hunter2-Xq9"
 

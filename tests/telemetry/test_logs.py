@@ -13,8 +13,8 @@ from uuid import uuid4
 import importlinter.cli
 import pytest
 
-from muse_stream import observe
-from muse_stream.observe.logs import PLAIN
+from muse_stream import telemetry
+from muse_stream.telemetry.logs import PLAIN
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def stream() -> io.StringIO:
 
 
 def test_json_line_has_what_a_machine_needs(stream: io.StringIO) -> None:
-    observe.configure(stream=stream, human=False, role="live", slot=2)
-    observe.logger("worker").info("batch committed", events=812)
+    telemetry.configure(stream=stream, human=False, role="live", slot=2)
+    telemetry.logger("worker").info("batch committed", events=812)
     line = json.loads(stream.getvalue())
     assert line.pop("timestamp").endswith("Z")
     assert line == {
@@ -38,15 +38,15 @@ def test_json_line_has_what_a_machine_needs(stream: io.StringIO) -> None:
 
 
 def test_bound_values_and_odd_types_survive(stream: io.StringIO) -> None:
-    observe.configure(stream=stream, human=False)
-    observe.logger("worker").bind(generation=3).warning("odd", what={1, 2}.__class__, data=b"x")
+    telemetry.configure(stream=stream, human=False)
+    telemetry.logger("worker").bind(generation=3).warning("odd", what={1, 2}.__class__, data=b"x")
     line = json.loads(stream.getvalue())
     assert line["generation"] == 3
     assert line["level"] == "warning"
 
 
 def test_lines_of_the_client_library_come_out_alike(stream: io.StringIO) -> None:
-    observe.configure(stream=stream, human=False, role="live")
+    telemetry.configure(stream=stream, human=False, role="live")
     logging.getLogger("muse_stream.kafka").warning("FAIL [%s] connection refused", "broker-1")
     line = json.loads(stream.getvalue())
     assert line["event"] == "FAIL [broker-1] connection refused"
@@ -54,27 +54,27 @@ def test_lines_of_the_client_library_come_out_alike(stream: io.StringIO) -> None
 
 
 def test_level_and_reconfiguration(stream: io.StringIO) -> None:
-    observe.configure(stream=io.StringIO(), human=False)
-    observe.configure(stream=stream, human=False, level="warning")
-    log = observe.logger("worker")
+    telemetry.configure(stream=io.StringIO(), human=False)
+    telemetry.configure(stream=stream, human=False, level="warning")
+    log = telemetry.logger("worker")
     log.info("too low")
     log.error("high enough")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["high enough"]
     with pytest.raises(ValueError, match="Unknown level"):
-        observe.configure(level="loud")
+        telemetry.configure(level="loud")
 
 
 def test_person_gets_text_without_colours_in_a_file(stream: io.StringIO) -> None:
-    observe.configure(stream=stream, human=True)
-    observe.logger("worker").info("batch committed", events=812)
+    telemetry.configure(stream=stream, human=True)
+    telemetry.logger("worker").info("batch committed", events=812)
     assert "batch committed" in stream.getvalue()
     assert "events=812" in stream.getvalue()
     assert "\x1b[" not in stream.getvalue()
 
 
 def test_stdout_is_never_touched(capsys: pytest.CaptureFixture[str]) -> None:
-    observe.configure(human=False)
-    observe.logger("worker").error("trouble")
+    telemetry.configure(human=False)
+    telemetry.logger("worker").error("trouble")
     captured = capsys.readouterr()
     assert captured.out == ""
     assert json.loads(captured.err)["event"] == "trouble"
@@ -116,7 +116,7 @@ def say_all(names: tuple[str, ...], stream: io.StringIO) -> list[str]:
     for name in names:
         # each another text: what Kafka's clients repeat is said once
         logging.getLogger(f"muse_stream.{name}").warning("plain %s", uuid4())
-        observe.logger(name).warning(f"bound {uuid4()}")
+        telemetry.logger(name).warning(f"bound {uuid4()}")
     return [f"{line['logger']} {line['event'].split()[0]}" for line in map(json.loads, stream.getvalue().splitlines())]
 
 
@@ -125,17 +125,17 @@ def test_no_library_turns_our_loggers_off(silence: Callable[[], None], stream: i
     early, late = ("kafka", "metrics", "worker"), ("kafka", "metrics", "worker", uuid4().hex)
     expected = [f"muse_stream.{name} {event}" for name in late for event in ("plain", "bound")]
     for name in early:
-        observe.logger(name)
+        telemetry.logger(name)
     silence()
-    observe.configure(stream=stream, human=False)
+    telemetry.configure(stream=stream, human=False)
     assert say_all(early, stream) == expected[:6], "before `configure`"
-    observe.logger(late[-1])
+    telemetry.logger(late[-1])
     silence()
     assert say_all(late, stream) == expected, "after `configure`"
 
 
 def test_a_level_turns_our_loggers_off(stream: io.StringIO) -> None:
-    observe.configure(stream=stream, human=False)
+    telemetry.configure(stream=stream, human=False)
     logging.getLogger("muse_stream.kafka").setLevel(logging.CRITICAL)
     logging.getLogger("muse_stream.kafka").error("unwanted")
     logging.getLogger("muse_stream.kafka").setLevel(logging.NOTSET)
@@ -144,14 +144,14 @@ def test_a_level_turns_our_loggers_off(stream: io.StringIO) -> None:
 
 def test_until_configured_the_application_decides() -> None:
     """The package as a library: whoever imports it may disable its loggers like any other's."""
-    bound = observe.logger("worker")
+    bound = telemetry.logger("worker")
     logging.getLogger("muse_stream.worker").disabled = True
     assert not bound.isEnabledFor(logging.CRITICAL)
 
 
 def test_every_plain_logger_is_known() -> None:
     """`configure` must find those that are made later."""
-    source = Path(observe.__file__).parents[1]
+    source = Path(telemetry.__file__).parents[1]
     made = {
         name
         for module in source.rglob("*.py")

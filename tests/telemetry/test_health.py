@@ -8,8 +8,8 @@ from http.client import HTTPConnection
 
 import pytest
 
-from muse_stream.observe import HealthServer, Metrics
-from muse_stream.observe.health import Question, check_host
+from muse_stream.telemetry import HealthServer, Metrics
+from muse_stream.telemetry.health import Question, check_host
 
 
 def fetch(server: HealthServer, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from typing import Any
 
-from muse_stream.settings import KafkaSettings
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.stream import failpoints
 from muse_stream.stream.poison import Guard, InHand, Suspects
 from muse_stream.stream.records import Answer, Limits, Outgoing, RawBatch, Scorer, Topology

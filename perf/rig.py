@@ -17,8 +17,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from muse_stream.config import load_document
 from muse_stream.control import DirectoryStore
-from muse_stream.spec import load_document
 
 
 def create(bootstrap: str, partitions: dict[str, int]) -> None:

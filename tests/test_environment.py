@@ -11,9 +11,9 @@ import pytest
 from muse_stream import environment
 from muse_stream.cli import main
 from muse_stream.cli.start import program
+from muse_stream.config.kafka_settings import VARIABLES, KafkaSettings
 from muse_stream.demo import broker
 from muse_stream.errors import ConfigError
-from muse_stream.settings import VARIABLES, KafkaSettings
 from muse_stream.stream import failpoints
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,8 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from muse_stream.spec import Document, pre_map_hash
-from muse_stream.spec.source import parse
+from muse_stream.config import Document, pre_map_hash
+from muse_stream.config.source import parse
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE / "muse.yaml"

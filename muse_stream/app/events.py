@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.config import AttributeSource, Document, EventSpec
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.scoring.columns import Categorical, Column
 from muse_stream.scoring.table import EventTable
-from muse_stream.spec import AttributeSource, Document, EventSpec
 from muse_stream.stream.records import Header, RawBatch
 from muse_stream.wire import Decoded, Decoder, Fields, Schema, SchemaDirectory, concat, fixed_width, keep, missing
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from muse_stream import telemetry
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Fatal, MuseError
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import mortality
 from muse_stream.stream.poison import InHand
 from muse_stream.stream.records import Role

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.config import Document
 from muse_stream.scoring.columns import Categorical
 from muse_stream.scoring.needs import predictors_of
 from muse_stream.scoring.promised import promised_rates
 from muse_stream.scoring.scored import PredictorScores
-from muse_stream.spec import Document
 from muse_stream.stream.records import Groups, Role
 
 GroupNumbers = NDArray[np.int32]

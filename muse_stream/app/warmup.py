@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from muse_stream.app.answers import Writer
 from muse_stream.app.events import EventReader, Events, Format
+from muse_stream.config import Document
 from muse_stream.errors import ConfigError, Problem, Reason, SchemaError
 from muse_stream.scoring.bisection import MESSAGE_LENGTH, described
 from muse_stream.scoring.execute import without
@@ -27,7 +28,6 @@ from muse_stream.scoring.needs import predictors_of
 from muse_stream.scoring.rehearsal import Rehearsed
 from muse_stream.scoring.scored import PredictorScores
 from muse_stream.scoring.snapshot import Snapshot
-from muse_stream.spec import Document
 from muse_stream.stream.records import Header, RawBatch, Role
 from muse_stream.wire import Demands, SchemaDirectory, made_up
 

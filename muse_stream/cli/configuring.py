@@ -79,7 +79,7 @@ def schema(
     # yaml-language-server: $schema=muse.schema.json
     ```
     """
-    from muse_stream.spec import json_schema  # noqa: PLC0415
+    from muse_stream.config import json_schema  # noqa: PLC0415
 
     if output is None:
         show_json(json_schema())

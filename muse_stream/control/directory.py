@@ -23,10 +23,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from muse_stream.config import Loaded, referenced_files
 from muse_stream.control import store
 from muse_stream.control.store import Entry, Generation
 from muse_stream.errors import StoreError
-from muse_stream.spec import Loaded, referenced_files
 
 MANIFEST = "manifest.json"
 CONTENT = "content"

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from muse_stream.config import Loaded
 from muse_stream.errors import StoreError
-from muse_stream.spec import Loaded
 
 
 @dataclass(frozen=True, slots=True)

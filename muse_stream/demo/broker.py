@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Protocol
 
 from muse_stream import environment
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.container_kafka import ContainerKafka, unavailable
 from muse_stream.demo.kafka_jars import missing_tools, version
 from muse_stream.demo.local_kafka import LocalKafka
 from muse_stream.errors import MuseError, Retriable
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client, probe
 
 PROJECT = Path(__file__).resolve().parents[2]

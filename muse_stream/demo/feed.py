@@ -15,9 +15,9 @@ from typing import Self
 
 import numpy as np
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.scenario import Slice
 from muse_stream.errors import MuseError
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream.ingest import Chunk, Ingest
 
 TICK_S = 0.05

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from muse_stream.config.source import Source, Step, parse
 from muse_stream.errors import ConfigError, Problem
-from muse_stream.spec.source import Source, Step, parse
 
 HANDBOOK = Path(__file__).parent / "mappings" / "handbook.yaml"
 MOST_ENTITIES = 2

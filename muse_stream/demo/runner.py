@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from muse_stream.config import Document
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.control import DirectoryStore
 from muse_stream.demo import comparison, configuration, own, periods, synthetic, table
 from muse_stream.demo.broker import Broker, Cluster, broker
@@ -34,8 +36,6 @@ from muse_stream.operations import releases
 from muse_stream.operations.proving import verify
 from muse_stream.operations.sources import Configuration, open_configuration
 from muse_stream.operations.topics import prepare_topics
-from muse_stream.settings import KafkaSettings
-from muse_stream.spec import Document
 from muse_stream.stream import client
 from muse_stream.stream.topics import Options, needed
 from muse_stream.stream.verify import Report

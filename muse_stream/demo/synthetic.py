@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.config import load_document
 from muse_stream.demo.generator import EVENTS_PER_DAY, FEATURES, TENANTS, generate
 from muse_stream.demo.past import aggregates
 from muse_stream.demo.population import CHANNELS
@@ -21,7 +22,6 @@ from muse_stream.demo.scenario import Events, Plan, Scenario, Slice
 from muse_stream.demo.training import ASSETS, RECIPES
 from muse_stream.scoring.columns import Categorical
 from muse_stream.scoring.table import EventTable
-from muse_stream.spec import load_document
 from muse_stream.wire import Encoder, SchemaDirectory
 
 THRESHOLDS = {"acme": 0.8, "globex": 0.6, "initech": 0.8, "umbrella": 0.6, "hooli": 0.5}

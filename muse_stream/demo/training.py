@@ -19,10 +19,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.config import ModelSpec
 from muse_stream.demo.generator import EVENTS_PER_DAY, FEATURES, feature_table, generate
 from muse_stream.errors import MuseError
 from muse_stream.models import load_model
-from muse_stream.spec import ModelSpec
 
 ASSETS = Path(__file__).parent / "assets"
 INPUT, OUTPUT = "features", "probabilities"

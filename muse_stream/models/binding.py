@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from muse_stream.config import ModelSpec
 from muse_stream.errors import ModelError
 from muse_stream.models.artefact import Artefact, Port
 from muse_stream.scoring.model import ModelInput
-from muse_stream.spec import ModelSpec
 
 DTYPES = {"float": np.float32, "double": np.float64, "int64": np.int64, "bool": np.bool_}
 HINTS = {

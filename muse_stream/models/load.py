@@ -11,13 +11,13 @@ import threading
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from muse_stream.config import ModelSpec
 from muse_stream.errors import ModelError
 from muse_stream.models.artefact import describe
 from muse_stream.models.binding import Binding, bind
 from muse_stream.models.probe import warm
 from muse_stream.models.session import OnnxModel, open_session
 from muse_stream.models.verified import read_verified
-from muse_stream.spec import ModelSpec
 
 
 def load_model(data: bytes | Path, spec: ModelSpec, *, max_bytes: int) -> OnnxModel:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from muse_stream.app.scorer import build_scorer
+from muse_stream.config import Document, Loaded, load_document, prove_total
+from muse_stream.config.files import NotAllowed, locate
+from muse_stream.config.source import Source, YamlPath, parse, written
+from muse_stream.config.structure import Draft, read_structure
 from muse_stream.errors import ConfigError, ModelError, Problem
 from muse_stream.models import ModelCache, OnnxModel, check_golden, read_golden
 from muse_stream.operations.features import schema_problems
 from muse_stream.operations.intents import domains
-from muse_stream.spec import Document, Loaded, load_document, prove_total
-from muse_stream.spec.files import NotAllowed, locate
-from muse_stream.spec.source import Source, YamlPath, parse, written
-from muse_stream.spec.structure import Draft, read_structure
 from muse_stream.stream.records import Role
 
 MANY_OUTPUTS = 16

@@ -8,11 +8,11 @@ Law: each use is checked by itself, so that all are reported; only predictors th
 from collections.abc import Iterator
 from pathlib import Path
 
+from muse_stream.config import EventSpec, FeatureSpec
+from muse_stream.config.source import YamlPath
+from muse_stream.config.structure import Draft
 from muse_stream.errors import Problem, SchemaError
 from muse_stream.scoring.needs import reachable
-from muse_stream.spec import EventSpec, FeatureSpec
-from muse_stream.spec.source import YamlPath
-from muse_stream.spec.structure import Draft
 from muse_stream.wire import Decoder, Fields, Schema, SchemaDirectory, column_type
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from muse_stream.config import EventSpec
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import StreamError
 from muse_stream.operations.sources import Configuration
-from muse_stream.settings import KafkaSettings
-from muse_stream.spec import EventSpec
 from muse_stream.stream import client, cluster
 from muse_stream.stream.ingest import Chunk, Ingest, Sent
 from muse_stream.wire import EventFile, Frame, SchemaDirectory

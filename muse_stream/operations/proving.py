@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from muse_stream.app.scorer import output_schemas
+from muse_stream.config import EventSpec
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.operations.sources import Configuration
 from muse_stream.scoring.columns import Categorical
-from muse_stream.settings import KafkaSettings
-from muse_stream.spec import EventSpec
 from muse_stream.stream import client, cluster
 from muse_stream.stream.collecting import EventDecoder, EventKeys, ScoreDecoder, ScoreKeys
 from muse_stream.stream.reading import Block

@@ -7,9 +7,9 @@ Law: a store's folder means its current generation, verified against its hashes.
 from dataclasses import dataclass
 from pathlib import Path
 
+from muse_stream.config import Loaded, load_document
 from muse_stream.control import DirectoryStore
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
-from muse_stream.spec import Loaded, load_document
 
 
 @dataclass(frozen=True, slots=True)

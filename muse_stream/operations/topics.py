@@ -7,8 +7,8 @@ Law: the plan is made before anything is touched, and a dry run stops there.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.operations.sources import Configuration
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client, cluster
 from muse_stream.stream.topics import Change, Existing, Needed, Options, needed, plan
 

@@ -8,8 +8,8 @@ attribute contradicts it, it asks for an attribute the format does not have, or 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from muse_stream.config import Document, EventSpec, RouteSpec
 from muse_stream.scoring.planning import Role
-from muse_stream.spec import Document, EventSpec, RouteSpec
 
 
 @dataclass(frozen=True, slots=True)

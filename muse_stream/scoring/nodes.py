@@ -12,15 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from muse_stream.errors import Problem
-from muse_stream.scoring.aggregation import combiner
-from muse_stream.scoring.features import Binding, Feature, Tensor
-from muse_stream.scoring.model import Model
-from muse_stream.scoring.piecewise import Segments
-from muse_stream.scoring.quantile_map import FittedMap, QuantileMap
-from muse_stream.scoring.reference import Reference
-from muse_stream.scoring.steps import AggregateStep, ClipStep, CorrectionStep, MapStep, MetaStep, ModelStep, Step
-from muse_stream.spec import (
+from muse_stream.config import (
     AggregateNode,
     ClipNode,
     CorrectionNode,
@@ -32,6 +24,14 @@ from muse_stream.spec import (
     ReferenceSpec,
     pre_map_hash,
 )
+from muse_stream.errors import Problem
+from muse_stream.scoring.aggregation import combiner
+from muse_stream.scoring.features import Binding, Feature, Tensor
+from muse_stream.scoring.model import Model
+from muse_stream.scoring.piecewise import Segments
+from muse_stream.scoring.quantile_map import FittedMap, QuantileMap
+from muse_stream.scoring.reference import Reference
+from muse_stream.scoring.steps import AggregateStep, ClipStep, CorrectionStep, MapStep, MetaStep, ModelStep, Step
 
 Compiled = tuple[Hashable, Callable[[], Step]]
 

@@ -12,13 +12,13 @@ from typing import Literal
 
 import numpy as np
 
+from muse_stream.config import AggregateNode, CorrectionNode, Document, ModelNode, PredictorGraph
 from muse_stream.errors import ConfigError
 from muse_stream.scoring.intents import Router
 from muse_stream.scoring.model import Model
 from muse_stream.scoring.nodes import NodeCompiler, StoredMap
 from muse_stream.scoring.program import PlannedExpert, PlannedPredictor, PlannedStep, Program
 from muse_stream.scoring.steps import Step
-from muse_stream.spec import AggregateNode, CorrectionNode, Document, ModelNode, PredictorGraph
 
 Role = Literal["live", "shadow"]
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from muse_stream.config import ReferenceSpec
 from muse_stream.scoring.nodes import reference_from
-from muse_stream.spec import ReferenceSpec
 
 RATES = (0.1, 0.05, 0.01, 0.005, 0.001)
 MOST_DECLARED = 16

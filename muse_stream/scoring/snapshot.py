@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from muse_stream.config import Document
 from muse_stream.scoring.execute import execute
 from muse_stream.scoring.model import Model
 from muse_stream.scoring.needs import Needs, needs_of
@@ -20,7 +21,6 @@ from muse_stream.scoring.program import Program
 from muse_stream.scoring.rehearsal import Rehearsed, rehearse
 from muse_stream.scoring.scored import Scored
 from muse_stream.scoring.table import EventTable
-from muse_stream.spec import Document
 
 __all__ = ["Role", "Snapshot", "compile_snapshot", "models_needed", "predictors_needed"]
 

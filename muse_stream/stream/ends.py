@@ -14,8 +14,8 @@ from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Retriable, StreamError
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.partition import TopicPartitionKey

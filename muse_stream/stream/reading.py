@@ -12,8 +12,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Fatal, Retriable, StreamError
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream.client import consumer, typed
 
 TIMEOUT_S = 15.0

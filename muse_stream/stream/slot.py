@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer
 
-from muse_stream.settings import KafkaSettings
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.stream import client
 from muse_stream.stream.backlog import Backlog
 from muse_stream.stream.committer import Committed, Committer

@@ -12,8 +12,8 @@ from typing import Literal
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Fatal
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream.reading import UNUSED_GROUP, Bounds, bounds, headers, reader, told
 
 Start = Literal["beginning", "end"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from muse_stream.spec import Document
+from muse_stream.config import Document
 
 Kind = Literal["events", "scores", "audit", "dlq", "unknown"]
 Action = Literal["create", "set", "warn"]

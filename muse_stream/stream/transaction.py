@@ -15,8 +15,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
 from muse_stream.stream.deadline import Deadline
 

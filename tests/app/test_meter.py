@@ -10,8 +10,8 @@ import pytest
 
 from muse_stream.app.meter import WorkerMeter
 from muse_stream.app.score_counts import ScoreGroups
+from muse_stream.config import load_document
 from muse_stream.errors import Reason
-from muse_stream.spec import load_document
 from muse_stream.stream.backlog import Waiting
 from muse_stream.stream.records import Limits, Role, Scorer, Tally, Topology
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from muse_stream.cli import main
+from muse_stream.config import load_document
 from muse_stream.errors import Problem
 from muse_stream.operations.checking import Checked, check
 from muse_stream.operations.intents import domains
-from muse_stream.spec import load_document
 
 ELSE = "  - live: cards                                          # no `when`"
 """The example's last route, which takes everything else."""

@@ -18,10 +18,10 @@ import pytest
 
 from muse_stream.app.scorer import build_scorer
 from muse_stream.cli import main
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
 from muse_stream.operations.sources import open_configuration
 from muse_stream.operations.watching import tail
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
 from muse_stream.stream.deadletter import headers
 from muse_stream.stream.reading import Bounds, Reading, bounds, reader

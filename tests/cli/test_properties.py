@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from muse_stream import librdkafka
 from muse_stream.cli import main
+from muse_stream.config import librdkafka
+from muse_stream.config.kafka_properties import JAVA, REFUSED
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import ConfigError
-from muse_stream.kafka_properties import JAVA, REFUSED
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client, slot, transaction
 
 ROOT = Path(__file__).resolve().parents[2]

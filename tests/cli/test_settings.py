@@ -8,8 +8,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from pydantic import SecretStr
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, ConfigError, Fatal, Retriable
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
 
 SECRET = "hunter2-Xq9"

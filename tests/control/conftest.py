@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from muse_stream.spec import Loaded, load_document
+from muse_stream.config import Loaded, load_document
 
 Edited = Callable[[Loaded, str], Loaded]
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from muse_stream.config import Loaded, load_document
 from muse_stream.control import DirectoryStore, Generation, directory
 from muse_stream.errors import ConfigError, StoreError
-from muse_stream.spec import Loaded, load_document
 
 Edited = Callable[[Loaded, str], Loaded]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from muse_stream.config import Loaded
 from muse_stream.control import Entry, Generation, Watcher
 from muse_stream.errors import ConfigError, Problem, StoreError
-from muse_stream.spec import Loaded
 
 
 class Scripted:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import pytest
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo import feed as module
 from muse_stream.demo.feed import Feed
 from muse_stream.demo.scenario import Slice
 from muse_stream.errors import MuseError
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream.ingest import Chunk
 
 Eventually = Callable[..., None]

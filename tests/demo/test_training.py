@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from muse_stream import spec
+from muse_stream import config
 from muse_stream.demo import training
 from muse_stream.demo.generator import EVENTS_PER_DAY, FEATURES, feature_table, generate
 from muse_stream.demo.training import ASSETS, RECIPES, Expert, Kind, kept_rows, read_manifest, train_experts
@@ -42,7 +42,7 @@ def _load(expert: Expert) -> OnnxModel:
         "inputs": {training.INPUT: list(expert.features)},
         "output": {"name": training.OUTPUT},
     }
-    return load_model(expert.onnx, spec.ModelSpec.model_validate(document), max_bytes=LIMIT)
+    return load_model(expert.onnx, config.ModelSpec.model_validate(document), max_bytes=LIMIT)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_without_the_train_extra_the_way_to_it_is_named(monkeypatch: pytest.Monk
 @pytest.fixture(scope="module")
 def shipped() -> dict[str, OnnxModel]:
     """The models of assets/muse.yaml, as a worker would load them."""
-    loaded = spec.load_document(ASSETS / "muse.yaml")
+    loaded = config.load_document(ASSETS / "muse.yaml")
     return {
         name: load_model(loaded.root / entry.uri, entry, max_bytes=LIMIT)
         for name, entry in loaded.document.models.items()
@@ -138,13 +138,13 @@ def recent() -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
 
 def test_manifest_and_configuration_name_the_same_files(shipped: dict[str, OnnxModel]) -> None:
     manifest = read_manifest()
-    document = spec.load_document(ASSETS / "muse.yaml").document
+    document = config.load_document(ASSETS / "muse.yaml").document
     assert manifest["models"].keys() == shipped.keys()
     assert tuple(manifest["features"]) == FEATURES
     betas = {
         expert.model: expert.beta
         for predictor in document.predictors.values()
-        if isinstance(predictor, spec.ShortPredictor)
+        if isinstance(predictor, config.ShortPredictor)
         for expert in predictor.experts
     }
     for name, entry in manifest["models"].items():

@@ -20,9 +20,9 @@ import psutil
 from muse_stream import telemetry
 from muse_stream.app.run import RunOptions, run
 from muse_stream.app.scorer import GenerationScorer
+from muse_stream.config import load_document
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.control import DirectoryStore
-from muse_stream.settings import KafkaSettings
-from muse_stream.spec import load_document
 from muse_stream.stream import mortality
 from muse_stream.stream.records import Answer, RawBatch
 from tests.integration.witness import until

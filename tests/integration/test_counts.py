@@ -20,10 +20,10 @@ from confluent_kafka.admin import AdminClient
 
 from muse_stream.app.meter import WorkerMeter
 from muse_stream.app.scorer import build_scorer, output_schemas
+from muse_stream.config import load_document, pre_map_hash
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Abortable
-from muse_stream.settings import KafkaSettings
-from muse_stream.spec import load_document, pre_map_hash
 from muse_stream.stream import failpoints, gate
 from muse_stream.stream.failpoints import Failpoint
 from muse_stream.stream.poison import Guard, InHand, Suspects

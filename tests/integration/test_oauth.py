@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from muse_stream import kafka_properties
+from muse_stream.config import kafka_properties
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.kafka_jars import missing_tools
 from muse_stream.errors import ConfigError
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
 from tests.integration.oauth import ROOT, OAuth, TokenEndpoint
 

@@ -13,8 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from muse_stream.config import ModelSpec
 from muse_stream.models import OnnxModel, load_model
-from muse_stream.spec import ModelSpec
 
 LIMIT = 1 << 24
 

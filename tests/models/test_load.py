@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from muse_stream.config import ModelSpec
 from muse_stream.errors import ModelError
 from muse_stream.models import ModelCache, OnnxModel, load, load_model
 from muse_stream.scoring.model import Model
-from muse_stream.spec import ModelSpec
 from tests.models.onnx_factory import LIMIT, linear, rows, spec_of
 
 

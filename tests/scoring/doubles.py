@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from muse_stream.config import Document, pre_map_hash
 from muse_stream.scoring import Categorical, Column, EventTable, ModelInput
 from muse_stream.scoring.planning import Role
 from muse_stream.scoring.snapshot import Snapshot, compile_snapshot
-from muse_stream.spec import Document, pre_map_hash
 
 Floats = NDArray[np.float64]
 POISON = -77.0

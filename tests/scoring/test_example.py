@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from muse_stream.config import load_document, load_maps
 from muse_stream.models import load_model
 from muse_stream.scoring import Categorical, EventTable, Model
 from muse_stream.scoring.planning import Role
 from muse_stream.scoring.snapshot import Snapshot, compile_snapshot, models_needed
-from muse_stream.spec import load_document, load_maps
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 ROWS = 257

@@ -2,8 +2,8 @@
 
 import pytest
 
+from muse_stream.config import Document
 from muse_stream.scoring.needs import Needs, needs_of, reachable
-from muse_stream.spec import Document
 from tests.scoring.doubles import document, snapshot
 
 A_FIELDS = ("amount", "channel", "risk")

@@ -15,7 +15,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
-from muse_stream.settings import KafkaSettings
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.stream import client, failpoints
 from muse_stream.stream.intake import Intake
 from muse_stream.stream.poison import Guard, InHand, Suspects

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from muse_stream.settings import KafkaSettings
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.stream import failpoints, mortality
 from muse_stream.stream.poison import Guard, InHand, Suspects
 from muse_stream.stream.records import Limits

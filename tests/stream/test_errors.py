@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
 from muse_stream.stream.committer import Committer, Pending
 from muse_stream.stream.deadline import Deadline

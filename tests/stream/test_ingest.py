@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Fatal
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream.ingest import Chunk, Ingest
 from muse_stream.stream.tail import Record, follow
 

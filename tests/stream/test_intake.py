@@ -9,9 +9,9 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Abortable, Fatal
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.intake import NOT_COMMITTED, Intake, joined
 from muse_stream.stream.partition import Position

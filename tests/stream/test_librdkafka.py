@@ -7,7 +7,7 @@ from pathlib import Path
 import confluent_kafka
 import pytest
 
-from muse_stream import librdkafka
+from muse_stream.config import librdkafka
 
 ROW = re.compile(r"^(?P<name>\S+) +\| +(?P<scope>[CP*]) +\|(?P<rest>.*)$", re.MULTILINE)
 

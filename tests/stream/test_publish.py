@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Abortable, Fatal, Reason, Rejected, Stage, StreamError
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.publish import BY_KEY, publish
 from muse_stream.stream.records import Answer, DeadLetter, Outgoing, RawBatch

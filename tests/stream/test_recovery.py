@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 from confluent_kafka import TopicPartition
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.kafka_jars import missing_tools
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client, committer, end_watch, ending, hanging, transaction
 from muse_stream.stream.ending import Ending
 from tests.stream.doubles import Echo, Route, await_true

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import PROJECT, Broker, Cluster
 from muse_stream.demo.kafka_jars import version
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
 from muse_stream.stream.release import FORGETFUL_SINCE, Listening
 

@@ -15,8 +15,8 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupState, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
 from muse_stream.stream.intake import Intake
 from muse_stream.stream.starting import StartingOffsets

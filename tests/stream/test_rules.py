@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka import KafkaException, TopicPartition
 
 import muse_stream.stream
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client, mortality, slot, transaction, worker
 from muse_stream.stream.slot import SlotName
 from muse_stream.stream.starting import StartingOffsets

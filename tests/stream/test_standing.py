@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka import Consumer, Producer
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
 from muse_stream.stream.partition import Standing
 from muse_stream.stream.standing import READER, StandingPartitions, look

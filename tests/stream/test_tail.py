@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.cimpl import NewPartitions
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Fatal
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client, tail
 from muse_stream.stream.tail import Record, Start, follow
 

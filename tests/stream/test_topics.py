@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from muse_stream.config import Document, TenantSpec, Topics, load_document
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Fatal
-from muse_stream.settings import KafkaSettings
-from muse_stream.spec import Document, TenantSpec, Topics, load_document
 from muse_stream.stream import client, cluster
 from muse_stream.stream.topics import BROKER_MAX_MESSAGE, HEADROOM, Change, Existing, Options, needed, plan
 

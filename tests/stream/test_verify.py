@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
+from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Retriable
 from muse_stream.scoring.columns import Categorical
-from muse_stream.settings import KafkaSettings
 from muse_stream.stream import client
 from muse_stream.stream.collecting import EventKeys, ScoreKeys
 from muse_stream.stream.reading import Block, bounds, reader

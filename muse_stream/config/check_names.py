@@ -1,0 +1,85 @@
+"""Every name that is used is declared.
+
+In: a `Draft`. Out: a problem for every unknown model, category table, reference, map, predictor, event format, tenant
+and intent attribute, with the nearest name that exists.
+Law: this reads the file itself, not the document, so a name is checked even where something else beside it is broken;
+a name that is declared but broken counts as declared. `PLACES` is the whole list of places where names are used.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from muse_stream.config.expected import nearest
+from muse_stream.config.source import Step, YamlPath
+from muse_stream.config.structure import Draft
+from muse_stream.errors import Problem
+
+PLACES: tuple[tuple[str, str, str], ...] = (
+    ("models.*.inputs.*.categories", "categories", "category table"),
+    ("models.*.inputs.*.*.categories", "categories", "category table"),
+    ("predictors.*.experts.*.model", "models", "model"),
+    ("predictors.*.aggregate.model", "models", "model"),
+    ("predictors.*.quantile_map.reference", "references", "reference"),
+    ("predictors.*.quantile_map.default", "maps", "map"),
+    ("predictors.*.quantile_map.tenants.*", "maps", "map"),
+    ("predictors.*.nodes.*.model", "models", "model"),
+    ("predictors.*.nodes.*.aggregate.model", "models", "model"),
+    ("predictors.*.nodes.*.quantile_map.reference", "references", "reference"),
+    ("predictors.*.nodes.*.quantile_map.default", "maps", "map"),
+    ("predictors.*.nodes.*.quantile_map.tenants.*", "maps", "map"),
+    ("routes.*.live", "predictors", "predictor"),
+    ("routes.*.shadow.*", "predictors", "predictor"),
+    ("routes.*.shadow.*.predictor", "predictors", "predictor"),
+    ("routes.*.when.tenant", "tenants", "tenant"),
+    ("routes.*.when.tenant.*", "tenants", "tenant"),
+    ("tenants.*.event", "events", "event format"),
+)
+"""Where a value is a name: path (`*` is any key or position), the section that declares it, what to call it."""
+
+KEYS: tuple[str, ...] = ("predictors.*.quantile_map.tenants", "predictors.*.nodes.*.quantile_map.tenants")
+"""Where a key is the name of a tenant."""
+
+
+def name_problems(draft: Draft) -> Iterator[Problem]:
+    """Yield a problem for every unknown name."""
+    tree = draft.source.tree
+    for place, section, noun in PLACES:
+        for path, value in _found(tree, place.split("."), ()):
+            if isinstance(value, str):
+                yield from _unknown(draft, path, section, value, noun)
+    for place in KEYS:
+        for path, value in _found(tree, place.split("."), ()):
+            for tenant in value if isinstance(value, dict) else ():
+                yield from _unknown(draft, (*path, str(tenant)), "tenants", str(tenant), "tenant")
+    yield from _attributes(draft, tree)
+
+
+def _found(node: Any, place: list[str], path: YamlPath) -> Iterator[tuple[YamlPath, Any]]:
+    """Yield every path of the file that fits `place`, and what stands there."""
+    if not place:
+        yield path, node
+        return
+    items: list[tuple[Step, Any]] = []
+    if isinstance(node, dict):
+        items = [(str(key), below) for key, below in node.items() if place[0] in {"*", key}]
+    elif isinstance(node, list) and place[0] == "*":
+        items = list(enumerate(node))
+    for step, below in items:
+        yield from _found(below, place[1:], (*path, step))
+
+
+def _unknown(draft: Draft, path: YamlPath, section: str, name: str, noun: str) -> Iterator[Problem]:
+    if name not in draft.declared[section]:
+        hint = nearest(name, draft.declared[section]) or f"declare it under `{section}`"
+        yield draft.source.problem(path, f"unknown {noun} '{name}'", hint)
+
+
+def _attributes(draft: Draft, tree: Any) -> Iterator[Problem]:
+    declared = {"tenant"}
+    for _, intent in _found(tree, ["events", "*", "intent"], ()):
+        declared |= {str(name) for name in intent} if isinstance(intent, dict) else set()
+    for path, _ in _found(tree, ["routes", "*", "when", "*"], ()):
+        attribute = str(path[-1])
+        if attribute not in declared:
+            message = f"no event format has the intent attribute '{attribute}'"
+            yield draft.source.problem(path, message, nearest(attribute, declared))

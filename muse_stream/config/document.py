@@ -1,0 +1,116 @@
+"""The whole document that an operator writes.
+
+In: plain data (from YAML). Out: `Document`, frozen, with the few look-ups that every reader of it needs.
+Law: this class says what a single field may be; what fields mean to each other is checked in `crosscheck`, so a
+`Document` that did not come from `load_document` may still name things that do not exist.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from muse_stream.config.event import EventSpec
+from muse_stream.config.fields import AttributeName, Integer, Name, Number, SpecModel, Text
+from muse_stream.config.graph import PredictorGraph
+from muse_stream.config.model import ModelSpec
+from muse_stream.config.predictor import PredictorSpec
+from muse_stream.config.reference import MapSpec, ReferenceSpec
+from muse_stream.config.route import RouteSpec
+from muse_stream.config.tenant import TenantSpec, TenantTopics, Topics
+
+ANY_OTHER = "*"
+"""In a category table: every string that is not listed."""
+
+
+class Limits(SpecModel):
+    """Bounds that protect the workers."""
+
+    max_event_bytes: Annotated[Integer, Field(ge=1, le=1 << 30)] = 1 << 20
+    """Largest event that is decoded; a larger one becomes a dead letter."""
+    max_batch: Annotated[Integer, Field(ge=1, le=1_000_000)] = 10_000
+    """Most events in one batch, hence in one transaction."""
+    linger_ms: Annotated[Number, Field(ge=0, le=10_000)] = 5.0
+    """How long a batch may wait for company, in milliseconds; grows with the measured cost of a transaction."""
+    model_bytes: Annotated[Integer, Field(ge=1, le=1 << 34)] = 1 << 28
+    """Largest model file that is loaded."""
+
+
+class Document(SpecModel):
+    """A muse_stream configuration."""
+
+    version: Literal[1]
+    """Version of this format: 1."""
+    schemas: Text = "schemas"
+    """Folder with the Avro schemas (.avsc) and `ids.json` (Confluent id to file), relative to this document."""
+    categories: dict[Name, Annotated[dict[str, Number], Field(min_length=1)]] = Field(default_factory=dict)
+    """Tables that turn strings into numbers. `"*"` is any other string; without it, an unknown string is missing."""
+    models: Annotated[dict[Name, ModelSpec], Field(min_length=1)]
+    """ONNX models by name."""
+    references: dict[Name, ReferenceSpec] = Field(default_factory=dict)
+    """Reference distributions by name."""
+    maps: dict[Name, MapSpec] = Field(default_factory=dict)
+    """Fitted quantile maps by name."""
+    predictors: Annotated[dict[Name, PredictorSpec], Field(min_length=1)]
+    """Predictors by name, each in the short or the general form."""
+    events: Annotated[dict[Name, EventSpec], Field(min_length=1)]
+    """Event formats by name."""
+    routes: Annotated[tuple[RouteSpec, ...], Field(min_length=1)]
+    """Rules from intent to predictors; the first that matches decides."""
+    tenants: Annotated[dict[Name, TenantSpec], Field(min_length=1)]
+    """Tenants by name."""
+    topics: Topics = Topics()
+    """Templates of topic names."""
+    limits: Limits = Limits()
+    """Largest event, batch and model, and how long a batch waits."""
+
+    def tenant_topics(self, name: str) -> TenantTopics:
+        """Return the topic names of tenant `name`, templates resolved. Raises KeyError for an unknown tenant."""
+        tenant = self.tenants[name]
+
+        def resolved(own: str | None, common: str) -> str:
+            return _fill(own if own is not None else common, name, tenant.lane)
+
+        own = tenant.topics
+        return TenantTopics(
+            events=resolved(own.events, self.topics.events),
+            scores=resolved(own.scores, self.topics.scores),
+            audit=resolved(own.audit, self.topics.audit),
+            dlq=resolved(own.dlq, self.topics.dlq),
+        )
+
+    def unknown_topic(self, lane: str) -> str:
+        """Return the dead-letter topic of `lane` for events whose tenant is unknown."""
+        return _fill(self.topics.unknown, "", lane)
+
+    def lanes(self) -> dict[str, tuple[str, ...]]:
+        """Return lane to its tenants, in the order of the document."""
+        lanes: dict[str, tuple[str, ...]] = {}
+        for name, tenant in self.tenants.items():
+            lanes[tenant.lane] = (*lanes.get(tenant.lane, ()), name)
+        return lanes
+
+    def graphs(self) -> Mapping[str, PredictorGraph]:
+        """Return every predictor as a graph, by name."""
+        return {name: predictor.graph() for name, predictor in self.predictors.items()}
+
+    def meta_models(self) -> frozenset[str]:
+        """Return the names of models that aggregate scores: their features are no event fields."""
+        return frozenset(name for graph in self.graphs().values() for name in graph.meta_models())
+
+    def attributes(self, tenant: str) -> frozenset[str]:
+        """Return the intent attributes that events of `tenant` have, `tenant` included."""
+        return frozenset(self.events[self.tenants[tenant].event].intent) | {"tenant"}
+
+
+def _fill(template: str, tenant: str, lane: str) -> str:
+    return template.replace("{tenant}", tenant).replace("{lane}", lane)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the document, for editors; every field carries its description."""
+    schema = Document.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "muse_stream configuration"}
+
+
+__all__ = ["ANY_OTHER", "AttributeName", "Document", "Limits", "json_schema"]

@@ -1,0 +1,58 @@
+"""Event formats: where in an Avro event, its headers or its topic the id, time, tenant and intent are found.
+
+In: the YAML under `events.<name>`. Out: `EventSpec`, shared by any number of tenants.
+Law: an intent attribute comes from exactly one place; the attribute `tenant` is always there and never declared.
+"""
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from muse_stream.config.fields import AttributeName, FieldPath, SpecModel, Text, fault
+
+
+class AttributeSource(SpecModel):
+    """Where an attribute's value is found: exactly one of the three."""
+
+    field: FieldPath | None = None
+    """Dotted path of a string or enum field of the event."""
+    header: Text | None = None
+    """Name of a Kafka header, read as UTF-8."""
+    value: str | None = None
+    """A constant."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise fault(
+                f"{' and '.join(given) if given else 'nothing'} given", "give exactly one of field, header, value"
+            )
+        return self
+
+
+def _not_constant(source: AttributeSource) -> AttributeSource:
+    if source.value is not None:
+        raise fault("a tenant cannot be a constant", "use {field: NAME} or {header: NAME}, or leave `tenant` out")
+    return source
+
+
+def _no_tenant(intent: dict[str, AttributeSource]) -> dict[str, AttributeSource]:
+    if "tenant" in intent:
+        raise fault("`tenant` is always an attribute", "remove it here; give its place beside `intent` as `tenant:`")
+    return intent
+
+
+class EventSpec(SpecModel):
+    """One event format."""
+
+    schema_file: Text = Field(alias="schema")
+    """Reader schema: an .avsc file in the `schemas` folder."""
+    id: FieldPath
+    """Field with the event's id; an event without one becomes a dead letter."""
+    time: FieldPath | None = None
+    """Field with the event time; without it, the Kafka timestamp counts."""
+    tenant: Annotated[AttributeSource, AfterValidator(_not_constant)] | None = None
+    """Where the tenant stands. On a tenant's own topic it must agree with the topic; on a shared topic it decides."""
+    intent: Annotated[dict[AttributeName, AttributeSource], AfterValidator(_no_tenant)] = Field(default_factory=dict)
+    """The attributes that routes may ask for, and where each is found."""

@@ -1,0 +1,87 @@
+"""Content hashes: what a document, or a part of a predictor, *is*, independent of names and layout.
+
+In: documents or plain data. Out: SHA-256 in hexadecimal over canonical JSON.
+Law: keys sorted, no spaces, floats as their shortest round-trip text, NaN refused. `pre_map_hash` changes exactly
+when the value that reaches the quantile map can change: models by their bytes, bindings, category tables, betas,
+aggregation. Names of models, nodes and predictors, version numbers and file names do not count.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from muse_stream.config.document import Document
+from muse_stream.config.graph import AggregateNode, ClipNode, CorrectionNode, MapNode, ModelNode, PredictorGraph
+from muse_stream.config.model import FeatureSpec
+
+
+def content_hash(content: object) -> str:
+    """Return the SHA-256 of `content` (a document class, or plain data) as canonical JSON. ValueError on NaN."""
+    plain = content.model_dump(mode="json", by_alias=True) if isinstance(content, BaseModel) else content
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def pre_map_hash(document: Document, predictor_name: str, node: str | None = None) -> str:
+    """Return what `fitted_for` of a map must equal: the content hash of everything up to the map's input.
+
+    `node` names a quantile_map node of the predictor's graph (`quantile_map` in the short form); without it, the map
+    nearest the output is meant, or the output itself of a predictor that has no map yet.
+    KeyError when the predictor, the node, or anything they name does not exist.
+    """
+    graph = document.predictors[predictor_name].graph()
+    if node is None:
+        return _node_hash(document, graph, graph.pre_map_node())
+    chosen = graph.nodes[node]
+    if not isinstance(chosen, MapNode):
+        raise KeyError(f"{node} is not a quantile_map")
+    return _node_hash(document, graph, chosen.input)
+
+
+def _node_hash(document: Document, graph: PredictorGraph, top: str) -> str:
+    hashes: dict[str, str] = {}
+    for name in graph.order():
+        if name in graph.upstream(top):
+            hashes[name] = content_hash(_node_content(document, graph, name, hashes))
+    return hashes[top]
+
+
+def _node_content(document: Document, graph: PredictorGraph, name: str, hashes: dict[str, str]) -> dict[str, Any]:
+    match graph.nodes[name]:
+        case ModelNode(model=model):
+            return {"model": _model_content(document, model)}
+        case CorrectionNode(input=source, beta=beta):
+            return {"posterior_correction": {"input": hashes[source], "beta": beta}}
+        case AggregateNode() as node:
+            rule = node.how if node.model is None else _model_content(document, node.model)
+            return {"aggregate": rule, "inputs": [hashes[source] for source in node.inputs], "weights": node.weights}
+        case ClipNode(input=source, low=low, high=high):
+            return {"clip": {"input": hashes[source], "low": low, "high": high}}
+        case MapNode(input=source) as node:
+            chosen = {"*": node.default, **node.tenants}
+            maps = {
+                tenant: content_hash(document.maps[name].model_dump(exclude={"file"}))
+                for tenant, name in chosen.items()
+                if name is not None
+            }
+            reference = document.references[node.reference].model_dump(mode="json")
+            return {"quantile_map": {"input": hashes[source], "reference": reference, "maps": maps}}
+
+
+def _model_content(document: Document, name: str) -> dict[str, Any]:
+    model = document.models[name]
+    return {
+        "sha256": model.sha256,
+        # A list keeps the order of features; the order of named inputs means nothing, so a mapping is right for them.
+        "inputs": {
+            key: [_binding(document, feature) for feature in features] for key, features in model.inputs.items()
+        },
+        "output": model.output.model_dump(),
+    }
+
+
+def _binding(document: Document, feature: FeatureSpec) -> dict[str, Any]:
+    table = None if feature.categories is None else document.categories[feature.categories]
+    return {**feature.model_dump(), "categories": table}

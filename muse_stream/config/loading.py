@@ -1,0 +1,65 @@
+"""From a file to a document that can be trusted.
+
+In: the path of a YAML file; the files it names stand in the same folder. Out: `Loaded`, or ConfigError with all
+problems.
+Law: the same function loads what an operator wrote and what a generation keeps; nothing outside the folder is read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from muse_stream.config.crosscheck import errors_in, warnings_in
+from muse_stream.config.document import Document
+from muse_stream.config.files import file_problems
+from muse_stream.config.maps import map_problems
+from muse_stream.config.secret_keys import secret_problems
+from muse_stream.config.source import Source, parse
+from muse_stream.config.structure import read_structure
+from muse_stream.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checked document, the folder its files stand in, and where everything was written."""
+
+    document: Document
+    root: Path
+    """The folder of the YAML file; all files of the document are relative to it."""
+    source: Source
+    warnings: tuple[Problem, ...] = ()
+    """What is allowed but probably not meant."""
+
+
+def load_document(path: Path) -> Loaded:
+    """Return the document in the YAML file `path`. Raises ConfigError with all problems, in the order of the file."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            [
+                Problem(
+                    "(document)", f"cannot be read: {error.strerror}", "give the path of a YAML file", None, str(path)
+                )
+            ]
+        ) from error
+    return build(parse(Path(path), data), Path(path).parent)
+
+
+def build(source: Source, root: Path) -> Loaded:
+    """Return the document of a parsed file. Raises ConfigError."""
+    draft, broken = read_structure(source)
+    first = [*source.problems, *secret_problems(source)]
+    # What was refused for what it is needs no second finding about its form, which might repeat a secret.
+    said = {problem.path for problem in first}
+    later = [*broken, *errors_in(draft), *file_problems(draft, root), *map_problems(draft, root)]
+    problems = [*first, *(problem for problem in later if problem.path not in said)]
+    if problems:
+        raise ConfigError(_in_order(problems))
+    return Loaded(draft.document, root, source, tuple(_in_order(warnings_in(draft))))
+
+
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """Sort by line; of problems with the same path and text, keep one."""
+    kept = {(problem.path, problem.message): problem for problem in problems}
+    return sorted(kept.values(), key=lambda problem: (problem.line or 0, problem.path, problem.message))

@@ -1,0 +1,127 @@
+"""Fitted quantile maps: read, verified, and matched with the predictors that use them.
+
+In: the maps of a document, inline or in JSON files. Out: `FittedMap` values, or problems.
+Law: a file is used only when its bytes have the pinned sha256; a map is used only where its `fitted_for` equals the
+content hash of the predictor before the map: a map fitted for another version is refused, never misapplied.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import CycleError
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from muse_stream.config.files import NotAllowed, locate
+from muse_stream.config.hashing import pre_map_hash
+from muse_stream.config.reference import FileMap, InlineMap
+from muse_stream.config.source import YamlPath
+from muse_stream.config.structure import Draft
+from muse_stream.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from muse_stream.config.loading import Loaded
+
+MAX_MAP_BYTES = 16 << 20
+"""Largest map file; a map of a million knots would still fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedMap:
+    """The distribution of a pre-mapping aggregate: `values[i]` at cumulative probability `levels[i]`."""
+
+    fitted_for: str
+    levels: tuple[float, ...]
+    values: tuple[float, ...]
+    samples: int
+
+
+class Unusable(ValueError):
+    """A map file that cannot be used; `hint` says what would be right."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def read_map(root: Path, spec: FileMap | InlineMap) -> FittedMap:
+    """Return the fitted map that `spec` describes. Raises Unusable, and NotAllowed for a path that leads out."""
+    inline = spec if isinstance(spec, InlineMap) else _from_file(root, spec)
+    return FittedMap(inline.fitted_for, inline.levels, inline.values, inline.samples)
+
+
+def _from_file(root: Path, spec: FileMap) -> InlineMap:
+    path = locate(root, spec.file)
+    if not path.is_file():
+        raise NotAllowed(f"'{spec.file}' is not a file", "give the path of a JSON file")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Unusable(f"'{spec.file}' cannot be read: {error.strerror}", "give a JSON file") from error
+    if len(data) > MAX_MAP_BYTES:
+        raise Unusable(f"'{spec.file}' has {len(data)} bytes", f"at most {MAX_MAP_BYTES}")
+    found = hashlib.sha256(data).hexdigest()
+    if found != spec.sha256:
+        raise Unusable(f"'{spec.file}' has another sha256", f"its bytes hash to {found}")
+    try:
+        return InlineMap.model_validate(json.loads(data))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(step) for step in first["loc"]) or "the file"
+        hint = first.get("ctx", {}).get("hint", "a map has fitted_for, levels, values, samples")
+        raise Unusable(f"'{spec.file}': {place}: {first['msg']}", str(hint)) from error
+    except (ValueError, RecursionError) as error:
+        raise Unusable(f"'{spec.file}' is not JSON", '{"fitted_for": ..., "levels": [...], "values": [...]}') from error
+
+
+def map_problems(draft: Draft, root: Path) -> list[Problem]:
+    """Return a problem for every map that cannot be used, and for every use of a map fitted for something else."""
+    problems: list[Problem] = []
+    maps: dict[str, FittedMap] = {}
+    for name, spec in draft.document.maps.items():
+        try:
+            maps[name] = read_map(root, spec)
+        except Unusable as unusable:
+            step = "sha256" if "sha256" in str(unusable) else "file"
+            problems.append(draft.problem(("maps", name, step), str(unusable), unusable.hint))
+        except NotAllowed:
+            continue  # `files` has said so
+    return [*problems, *_misfits(draft, maps)]
+
+
+def _misfits(draft: Draft, maps: dict[str, FittedMap]) -> Iterator[Problem]:
+    for name, predictor in draft.document.predictors.items():
+        for node, refs in predictor.graph().map_nodes().items():
+            try:
+                expected = pre_map_hash(draft.document, name, node)
+            except (KeyError, CycleError):
+                continue  # the graph or a name in it is wrong, and has been reported
+            where: YamlPath = ("predictors", name, *predictor.where(node))
+            uses: dict[YamlPath, str] = {("tenants", tenant): chosen for tenant, chosen in refs.tenants.items()}
+            if refs.default is not None:
+                uses[("default",)] = refs.default
+            for step, chosen in uses.items():
+                fitted = maps.get(chosen)
+                if fitted is not None and fitted.fitted_for != expected:
+                    yield draft.problem(
+                        (*where, *step),
+                        f"map '{chosen}' was fitted for {fitted.fitted_for[:12]}..., another content of the predictor",
+                        f"fit it again for this version: fitted_for must be {expected}",
+                    )
+
+
+def load_maps(loaded: "Loaded") -> dict[str, FittedMap]:
+    """Return all maps of the document by name. Raises ConfigError when a file is missing or not what was pinned."""
+    maps: dict[str, FittedMap] = {}
+    problems: list[Problem] = []
+    for name, spec in loaded.document.maps.items():
+        try:
+            maps[name] = read_map(loaded.root, spec)
+        except (Unusable, NotAllowed) as error:
+            problems.append(loaded.source.problem(("maps", name), str(error), error.hint))
+    if problems:
+        raise ConfigError(problems)
+    return maps

@@ -25,19 +25,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from muse_stream.app.generation import load
-    from muse_stream.scoring.posterior import posterior_correction
-    from muse_stream.scoring.quantile_map import QuantileMap
-    from muse_stream.scoring.reference import Reference
+    from muse_stream.calibration.posterior_correction import posterior_correction
+    from muse_stream.calibration.quantile_map import QuantileMap
+    from muse_stream.calibration.reference import Reference
     from muse_stream.scoring.snapshot import Snapshot
 
 __all__ = ["QuantileMap", "Reference", "Snapshot", "load", "posterior_correction"]
 
 _HOMES = {
-    "QuantileMap": "muse_stream.scoring.quantile_map",
-    "Reference": "muse_stream.scoring.reference",
+    "QuantileMap": "muse_stream.calibration.quantile_map",
+    "Reference": "muse_stream.calibration.reference",
     "Snapshot": "muse_stream.scoring.snapshot",
     "load": "muse_stream.app.generation",
-    "posterior_correction": "muse_stream.scoring.posterior",
+    "posterior_correction": "muse_stream.calibration.posterior_correction",
 }
 
 

@@ -1,1 +1,8 @@
-"""."""
+"""Pure statistics of scores: the two transformations, reference distributions, and whether an alert rate moved.
+
+posterior_correction   level 1: undoes the undersampling that a model was trained on
+reference              the score distribution promised to a tenant
+quantile_map           level 2: a model's scores onto the reference
+piecewise_linear       monotone functions, the form of both
+alert_rates            did an alert rate move by more than its sampling error?
+"""

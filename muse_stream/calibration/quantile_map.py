@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from muse_stream.scoring.piecewise import Floats, Segments, interpolate, strictly_rising, tail_levels
-from muse_stream.scoring.reference import Reference
+from muse_stream.calibration.piecewise_linear import Floats, Segments, interpolate, strictly_rising, tail_levels
+from muse_stream.calibration.reference import Reference
 
 KEEP_ALL = 512
 """Up to so many distinct sample values all become knots."""

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from muse_stream.scoring.piecewise import Floats, interpolate, strictly_rising, tail_levels
+from muse_stream.calibration.piecewise_linear import Floats, interpolate, strictly_rising, tail_levels
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,13 +25,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.calibration.alert_rates import Move, Term, move
+from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
+from muse_stream.calibration.reference import Reference
 from muse_stream.demo import periods
 from muse_stream.demo.ledger import Ledger
-from muse_stream.demo.promise import Move, Term, move
 from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD, Events
 from muse_stream.errors import MuseError
-from muse_stream.scoring.quantile_map import FittedMap, QuantileMap
-from muse_stream.scoring.reference import Reference
 
 Verdict = Literal["kept", "drifted", "MOVED"]
 Values = NDArray[np.float64]

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from muse_stream.calibration.alert_rates import Move
 from muse_stream.demo.comparison import Row
 from muse_stream.demo.ledger import Ledger
-from muse_stream.demo.promise import Move
 from muse_stream.stream.verify import Report
 
 AROUND_MS = 2_000

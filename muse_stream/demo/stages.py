@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from muse_stream.calibration.quantile_map import FittedMap
 from muse_stream.control import DirectoryStore
 from muse_stream.demo import configuration, periods
 from muse_stream.demo.configuration import Tree
@@ -21,7 +22,6 @@ from muse_stream.demo.screen import Look, Screen
 from muse_stream.demo.workers import Crews
 from muse_stream.errors import MuseError
 from muse_stream.operations import releases
-from muse_stream.scoring.quantile_map import FittedMap
 
 LOOK_S = 0.1
 STALL_S = 60.0

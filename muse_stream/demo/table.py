@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
+from muse_stream.calibration.alert_rates import LIMIT, Move
 from muse_stream.demo.comparison import Row
 from muse_stream.demo.findings import Findings
-from muse_stream.demo.promise import LIMIT, Move
 from muse_stream.demo.screen import Screen
 
 KINDS = {"duplicated": "doubled", "both": "doubled", "out_of_order": "out of order", "missing": "missing"}

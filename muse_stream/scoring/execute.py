@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.calibration.piecewise_linear import Floats
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.scoring.intents import NO_ROUTE
-from muse_stream.scoring.piecewise import Floats
 from muse_stream.scoring.program import PlannedPredictor, Program
 from muse_stream.scoring.rowsets import RowSet, RowSets
 from muse_stream.scoring.sampling import position

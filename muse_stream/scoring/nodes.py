@@ -12,6 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from muse_stream.calibration.piecewise_linear import Segments
+from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
+from muse_stream.calibration.reference import Reference
 from muse_stream.config import (
     AggregateNode,
     ClipNode,
@@ -28,9 +31,6 @@ from muse_stream.errors import Problem
 from muse_stream.scoring.aggregation import combiner
 from muse_stream.scoring.features import Binding, Feature, Tensor
 from muse_stream.scoring.model import Model
-from muse_stream.scoring.piecewise import Segments
-from muse_stream.scoring.quantile_map import FittedMap, QuantileMap
-from muse_stream.scoring.reference import Reference
 from muse_stream.scoring.steps import AggregateStep, ClipStep, CorrectionStep, MapStep, MetaStep, ModelStep, Step
 
 Compiled = tuple[Hashable, Callable[[], Step]]

@@ -7,8 +7,8 @@ Law: a step stands here once, however many predictors, tenants and roles share i
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from muse_stream.calibration.piecewise_linear import Floats
 from muse_stream.scoring.intents import Router
-from muse_stream.scoring.piecewise import Floats
 from muse_stream.scoring.steps import Step
 
 

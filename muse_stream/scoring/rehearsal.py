@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from muse_stream.calibration.piecewise_linear import Floats
 from muse_stream.scoring.execute import collected, run
 from muse_stream.scoring.intents import Router
-from muse_stream.scoring.piecewise import Floats
 from muse_stream.scoring.program import PlannedPredictor, Program
 from muse_stream.scoring.rowsets import RowSets
 from muse_stream.scoring.scored import PredictorScores

@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.calibration.piecewise_linear import Floats
 from muse_stream.scoring.columns import Categorical, Column
 from muse_stream.scoring.intents import Routes
-from muse_stream.scoring.piecewise import Floats
 
 Rows = NDArray[np.int64]
 Selection = Mapping[int, float]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.calibration.piecewise_linear import Floats
 from muse_stream.errors import Rejected
-from muse_stream.scoring.piecewise import Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.calibration.piecewise_linear import Floats, Segments
+from muse_stream.calibration.posterior_correction import corrected
 from muse_stream.errors import Reason
 from muse_stream.scoring.aggregation import Combine
 from muse_stream.scoring.bisection import Positions, bisect, described
 from muse_stream.scoring.features import Binding, Bound
 from muse_stream.scoring.model import Model
-from muse_stream.scoring.piecewise import Floats, Segments
-from muse_stream.scoring.posterior import corrected
 from muse_stream.scoring.rowsets import RowSet
 from muse_stream.scoring.table import EventTable
 

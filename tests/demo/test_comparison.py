@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
+from muse_stream.calibration.reference import Reference
 from muse_stream.demo import comparison, periods
 from muse_stream.demo.comparison import Promise, raw_threshold
 from muse_stream.demo.ledger import Ledger
 from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD, Events
 from muse_stream.errors import MuseError
-from muse_stream.scoring.quantile_map import FittedMap, QuantileMap
-from muse_stream.scoring.reference import Reference
 from tests.demo.streams import HOUR_MS, audit_records, events, score_records
 
 STANDARD = Reference.from_alert_rates({0.2: 0.70, 0.5: 0.35, 0.6: 0.10, 0.8: 0.05})

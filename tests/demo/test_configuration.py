@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from muse_stream.calibration.quantile_map import FittedMap
 from muse_stream.config import load_document, pre_map_hash
 from muse_stream.demo import configuration as made
 from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD
 from muse_stream.demo.training import ASSETS
 from muse_stream.operations.checking import check
-from muse_stream.scoring.quantile_map import FittedMap
 
 
 @pytest.fixture

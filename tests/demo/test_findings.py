@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from muse_stream.calibration.alert_rates import Move
 from muse_stream.demo import table
 from muse_stream.demo.comparison import Row
 from muse_stream.demo.findings import Findings, Promotion, Totals
-from muse_stream.demo.promise import Move
 from muse_stream.demo.screen import Look, Screen
 from muse_stream.stream.verdict import Finding
 from muse_stream.stream.verify import Report

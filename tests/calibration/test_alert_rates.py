@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muse_stream.demo.promise import LIMIT, Move, Term, move
+from muse_stream.calibration.alert_rates import LIMIT, Move, Term, move
 
 SIZE = 20_000
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from muse_stream import QuantileMap, Reference
-from muse_stream.scoring.quantile_map import KEEP_ALL, FittedMap
+from muse_stream.calibration.quantile_map import KEEP_ALL, FittedMap
 
 Floats = NDArray[np.float64]
 STUDY = {0.2: 0.70, 0.5: 0.35, 0.6: 0.10, 0.8: 0.05}

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muse_stream.scoring.piecewise import Segments, interpolate, tail_levels
+from muse_stream.calibration.piecewise_linear import Segments, interpolate, tail_levels
 
 units = st.floats(0.0, 1.0)
 curves = st.lists(st.tuples(units, units), min_size=1, max_size=20, unique_by=lambda knot: knot[0]).map(

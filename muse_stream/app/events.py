@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from muse_stream.config import AttributeSource, Document, EventSpec
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.scoring.columns import Categorical, Column
-from muse_stream.scoring.table import EventTable
+from muse_stream.scoring.event_table import EventTable
 from muse_stream.stream.records import Header, RawBatch
 from muse_stream.wire import Decoded, Decoder, Fields, Schema, SchemaDirectory, concat, fixed_width, keep, missing
 

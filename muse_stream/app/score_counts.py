@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from muse_stream.config import Document
 from muse_stream.scoring.columns import Categorical
-from muse_stream.scoring.needs import predictors_of
-from muse_stream.scoring.promised import promised_rates
-from muse_stream.scoring.scored import PredictorScores
+from muse_stream.scoring.promised_rates import promised_rates
+from muse_stream.scoring.required_fields import predictors_of
+from muse_stream.scoring.scores import PredictorScores
 from muse_stream.stream.records import Groups, Role
 
 GroupNumbers = NDArray[np.int32]

@@ -24,9 +24,9 @@ from muse_stream.config import Document
 from muse_stream.errors import ConfigError, Problem, Reason, SchemaError
 from muse_stream.scoring.bisection import MESSAGE_LENGTH, described
 from muse_stream.scoring.execute import without
-from muse_stream.scoring.needs import predictors_of
 from muse_stream.scoring.rehearsal import Rehearsed
-from muse_stream.scoring.scored import PredictorScores
+from muse_stream.scoring.required_fields import predictors_of
+from muse_stream.scoring.scores import PredictorScores
 from muse_stream.scoring.snapshot import Snapshot
 from muse_stream.stream.records import Header, RawBatch, Role
 from muse_stream.wire import Demands, SchemaDirectory, made_up

@@ -12,7 +12,7 @@ from muse_stream.config import EventSpec, FeatureSpec
 from muse_stream.config.source import YamlPath
 from muse_stream.config.structure import Draft
 from muse_stream.errors import Problem, SchemaError
-from muse_stream.scoring.needs import reachable
+from muse_stream.scoring.required_fields import reachable
 from muse_stream.wire import Decoder, Fields, Schema, SchemaDirectory, column_type
 
 

@@ -11,8 +11,8 @@ from muse_stream.calibration.posterior_correction import posterior_correction
 from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
 from muse_stream.calibration.reference import Reference
 from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.model import Model, ModelInput
-from muse_stream.scoring.table import EventTable
 
 __all__ = [
     "Categorical",

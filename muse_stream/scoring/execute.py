@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from muse_stream.calibration.piecewise_linear import Floats
 from muse_stream.errors import Reason, Rejected, Stage
-from muse_stream.scoring.intents import NO_ROUTE
-from muse_stream.scoring.program import PlannedPredictor, Program
-from muse_stream.scoring.rowsets import RowSet, RowSets
+from muse_stream.scoring.event_table import EventTable
+from muse_stream.scoring.operators import Batch, Fault, Values
+from muse_stream.scoring.plan import PlannedPredictor, Program
+from muse_stream.scoring.routing import NO_ROUTE
 from muse_stream.scoring.sampling import position
-from muse_stream.scoring.scored import ExpertScores, PredictorScores, Scored
-from muse_stream.scoring.steps import Batch, Fault, Values
-from muse_stream.scoring.table import EventTable
+from muse_stream.scoring.scores import ExpertScores, PredictorScores, Scored
+from muse_stream.scoring.selection import RowSet, RowSets
 
 STAGE_OF: Mapping[Reason, Stage] = {Reason.MISSING_FEATURE: Stage.VALIDATE}
 """Faults of scoring that are not met in stage `score`."""

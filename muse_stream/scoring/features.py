@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.scoring.columns import Categorical, Column
-from muse_stream.scoring.rowsets import RowSet
+from muse_stream.scoring.selection import RowSet
 
 ANY_OTHER = "*"
 """In a category table: every string that is not listed."""

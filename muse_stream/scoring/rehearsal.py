@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from muse_stream.calibration.piecewise_linear import Floats
+from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import collected, run
-from muse_stream.scoring.intents import Router
-from muse_stream.scoring.program import PlannedPredictor, Program
-from muse_stream.scoring.rowsets import RowSets
-from muse_stream.scoring.scored import PredictorScores
-from muse_stream.scoring.steps import Batch, Fault
-from muse_stream.scoring.table import EventTable
+from muse_stream.scoring.operators import Batch, Fault
+from muse_stream.scoring.plan import PlannedPredictor, Program
+from muse_stream.scoring.routing import Router
+from muse_stream.scoring.scores import PredictorScores
+from muse_stream.scoring.selection import RowSets
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,16 +11,16 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from muse_stream.config import Document
+from muse_stream.scoring.dataframe import Wanted, answers, event_table
+from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import execute
 from muse_stream.scoring.model import Model
-from muse_stream.scoring.needs import Needs, needs_of
-from muse_stream.scoring.nodes import StoredMap
-from muse_stream.scoring.notebook import Wanted, answers, event_table
-from muse_stream.scoring.planning import Role, models_needed, plan, predictors_needed
-from muse_stream.scoring.program import Program
+from muse_stream.scoring.node_compiler import StoredMap
+from muse_stream.scoring.plan import Program
+from muse_stream.scoring.planner import Role, models_needed, plan, predictors_needed
 from muse_stream.scoring.rehearsal import Rehearsed, rehearse
-from muse_stream.scoring.scored import Scored
-from muse_stream.scoring.table import EventTable
+from muse_stream.scoring.required_fields import Needs, needs_of
+from muse_stream.scoring.scores import Scored
 
 __all__ = ["Role", "Snapshot", "compile_snapshot", "models_needed", "predictors_needed"]
 

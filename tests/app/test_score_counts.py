@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 from muse_stream.app.score_counts import Label, ScoreCounters, ScoreGroups
 from muse_stream.config import Document, ReferenceSpec, load_document
 from muse_stream.scoring.columns import Categorical
-from muse_stream.scoring.promised import MOST_DECLARED, promised_rates
-from muse_stream.scoring.scored import PredictorScores
+from muse_stream.scoring.promised_rates import MOST_DECLARED, promised_rates
+from muse_stream.scoring.scores import PredictorScores
 from muse_stream.stream.records import Role
 from tests.app.test_scorer import changed
 

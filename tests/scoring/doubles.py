@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from muse_stream.config import Document, pre_map_hash
 from muse_stream.scoring import Categorical, Column, EventTable, ModelInput
-from muse_stream.scoring.planning import Role
+from muse_stream.scoring.planner import Role
 from muse_stream.scoring.snapshot import Snapshot, compile_snapshot
 
 Floats = NDArray[np.float64]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from muse_stream.scoring.scored import Scored
+from muse_stream.scoring.scores import Scored
 from muse_stream.scoring.snapshot import Snapshot
 from tests.scoring.doubles import POISON, Poisoned, document, loaded, part, snapshot, table
 

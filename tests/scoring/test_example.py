@@ -8,7 +8,7 @@ import pytest
 from muse_stream.config import load_document, load_maps
 from muse_stream.models import load_model
 from muse_stream.scoring import Categorical, EventTable, Model
-from muse_stream.scoring.planning import Role
+from muse_stream.scoring.planner import Role
 from muse_stream.scoring.snapshot import Snapshot, compile_snapshot, models_needed
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"

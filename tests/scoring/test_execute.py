@@ -6,7 +6,7 @@ import pytest
 from muse_stream.errors import Reason, Stage
 from muse_stream.scoring import Categorical, EventTable
 from muse_stream.scoring.sampling import sampled
-from muse_stream.scoring.scored import PredictorScores, Scored
+from muse_stream.scoring.scores import PredictorScores, Scored
 from tests.scoring.doubles import (
     POISON,
     PREDICTORS,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from muse_stream.scoring import Categorical, Column
 from muse_stream.scoring.features import Binding, Bound, Feature, Tensor
-from muse_stream.scoring.rowsets import RowSet
+from muse_stream.scoring.selection import RowSet
 
 FLOAT32 = np.dtype(np.float32)
 CHANNELS = (("ecom", 1.0), ("pos", 0.0))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from muse_stream.calibration.piecewise_linear import Floats
 from muse_stream.scoring.columns import Categorical, Column
-from muse_stream.scoring.intents import Routes
+from muse_stream.scoring.routing import Routes
 
 Rows = NDArray[np.int64]
 Selection = Mapping[int, float]

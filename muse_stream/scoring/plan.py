@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from muse_stream.calibration.piecewise_linear import Floats
-from muse_stream.scoring.intents import Router
-from muse_stream.scoring.steps import Step
+from muse_stream.scoring.operators import Step
+from muse_stream.scoring.routing import Router
 
 
 @dataclass(frozen=True, slots=True)

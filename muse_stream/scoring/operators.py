@@ -17,10 +17,10 @@ from muse_stream.calibration.posterior_correction import corrected
 from muse_stream.errors import Reason
 from muse_stream.scoring.aggregation import Combine
 from muse_stream.scoring.bisection import Positions, bisect, described
+from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.features import Binding, Bound
 from muse_stream.scoring.model import Model
-from muse_stream.scoring.rowsets import RowSet
-from muse_stream.scoring.table import EventTable
+from muse_stream.scoring.selection import RowSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from muse_stream.config import Document, EventSpec, RouteSpec
-from muse_stream.scoring.planning import Role
+from muse_stream.scoring.planner import Role
 
 
 @dataclass(frozen=True, slots=True)

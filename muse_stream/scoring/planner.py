@@ -14,11 +14,11 @@ import numpy as np
 
 from muse_stream.config import AggregateNode, CorrectionNode, Document, ModelNode, PredictorGraph
 from muse_stream.errors import ConfigError
-from muse_stream.scoring.intents import Router
 from muse_stream.scoring.model import Model
-from muse_stream.scoring.nodes import NodeCompiler, StoredMap
-from muse_stream.scoring.program import PlannedExpert, PlannedPredictor, PlannedStep, Program
-from muse_stream.scoring.steps import Step
+from muse_stream.scoring.node_compiler import NodeCompiler, StoredMap
+from muse_stream.scoring.operators import Step
+from muse_stream.scoring.plan import PlannedExpert, PlannedPredictor, PlannedStep, Program
+from muse_stream.scoring.routing import Router
 
 Role = Literal["live", "shadow"]
 

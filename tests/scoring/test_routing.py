@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muse_stream.scoring import Categorical
-from muse_stream.scoring.intents import NO_ROUTE, Router, Rule
+from muse_stream.scoring.routing import NO_ROUTE, Router, Rule
 
 ATTRIBUTES = ("tenant", "channel", "region", "use_case")
 VALUES = ("a", "b", "c", "d")

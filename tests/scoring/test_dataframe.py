@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from muse_stream.scoring.columns import Categorical
-from muse_stream.scoring.table import EventTable
+from muse_stream.scoring.event_table import EventTable
 from muse_stream.wire import fixed_width
 from tests.scoring.doubles import document, snapshot, table
 

@@ -9,8 +9,8 @@ from scipy.special import expit, logit
 from muse_stream import QuantileMap, Reference, posterior_correction
 from muse_stream.errors import ConfigError
 from muse_stream.scoring import Categorical, EventTable
-from muse_stream.scoring.nodes import reference_from
-from muse_stream.scoring.planning import models_needed
+from muse_stream.scoring.node_compiler import reference_from
+from muse_stream.scoring.planner import models_needed
 from muse_stream.scoring.snapshot import compile_snapshot
 from tests.scoring.doubles import (
     MODELS,

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.sampling import ID_BYTES
-from muse_stream.scoring.scored import Scored
-from muse_stream.scoring.table import EventTable
+from muse_stream.scoring.scores import Scored
 
 
 @dataclass(frozen=True, slots=True)

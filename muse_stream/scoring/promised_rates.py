@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from muse_stream.config import ReferenceSpec
-from muse_stream.scoring.nodes import reference_from
+from muse_stream.scoring.node_compiler import reference_from
 
 RATES = (0.1, 0.05, 0.01, 0.005, 0.001)
 MOST_DECLARED = 16

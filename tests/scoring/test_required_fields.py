@@ -3,7 +3,7 @@
 import pytest
 
 from muse_stream.config import Document
-from muse_stream.scoring.needs import Needs, needs_of, reachable
+from muse_stream.scoring.required_fields import Needs, needs_of, reachable
 from tests.scoring.doubles import document, snapshot
 
 A_FIELDS = ("amount", "channel", "risk")

@@ -31,7 +31,7 @@ from muse_stream.errors import Problem
 from muse_stream.scoring.aggregation import combiner
 from muse_stream.scoring.features import Binding, Feature, Tensor
 from muse_stream.scoring.model import Model
-from muse_stream.scoring.steps import AggregateStep, ClipStep, CorrectionStep, MapStep, MetaStep, ModelStep, Step
+from muse_stream.scoring.operators import AggregateStep, ClipStep, CorrectionStep, MapStep, MetaStep, ModelStep, Step
 
 Compiled = tuple[Hashable, Callable[[], Step]]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from muse_stream.wire import Encoder, SchemaDirectory
+from muse_stream.avro import Encoder, SchemaDirectory
 from perf import rig, workload
 from perf.drain import Figures
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from muse_stream import Reference, environment, load
+from muse_stream.avro import Encoder, SchemaDirectory
 from muse_stream.calibration.quantile_map import FittedMap
 from muse_stream.config import load_document, pre_map_hash
 from muse_stream.demo.generator import FEATURES, feature_table, generate
 from muse_stream.demo.training import train_experts
-from muse_stream.wire import Encoder, SchemaDirectory
 
 PROJECT = Path(__file__).resolve().parents[1]
 HANDBOOK = PROJECT.parent / "shared" / "data" / "handbook_transactions.parquet"

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from muse_stream.app.events import Events
 from muse_stream.app.score_counts import GroupNumbers, ScoreGroups
+from muse_stream.avro import Encoder, nullable, record_lists, string_maps
+from muse_stream.avro.selection import take
 from muse_stream.scoring.columns import Categorical
 from muse_stream.scoring.scores import PredictorScores
 from muse_stream.stream.records import Outgoing, RawBatch, gathered
-from muse_stream.wire import Encoder, nullable, record_lists, string_maps
-from muse_stream.wire.selection import take
 
 Rows = NDArray[np.int64]
 NO_ERROR = -1

@@ -7,12 +7,12 @@ Law: a generation is compiled whole or refused whole; models are shared through 
 from dataclasses import dataclass
 from pathlib import Path
 
+from muse_stream.avro import SchemaDirectory
 from muse_stream.config import Document, Loaded, load_document, load_maps
 from muse_stream.config.files import locate
 from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
 from muse_stream.models import ModelCache, OnnxModel
 from muse_stream.scoring.snapshot import Role, Snapshot, compile_snapshot, models_needed
-from muse_stream.wire import SchemaDirectory
 
 WHOLE: Role = "shadow"
 """The role that has every predictor, live and shadow."""

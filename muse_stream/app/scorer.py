@@ -16,13 +16,13 @@ from muse_stream.app.events import EventReader
 from muse_stream.app.generation import Compiled, compile_generation
 from muse_stream.app.score_counts import ScoreGroups
 from muse_stream.app.warmup import Candidate, warm_up
+from muse_stream.avro import PLACE, Encoder, SchemaDirectory, origin_decoder
 from muse_stream.config import Document
 from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, Stage
 from muse_stream.models import ModelCache
 from muse_stream.scoring.bisection import described
 from muse_stream.scoring.columns import Categorical
 from muse_stream.stream.records import Answer, DeadLetter, Limits, Origin, Outgoing, RawBatch, Role, Topology, joined
-from muse_stream.wire import PLACE, Encoder, SchemaDirectory, origin_decoder
 
 INSTALLED_SCHEMAS = "share/muse-stream/schemas"  # [tool.setuptools.data-files] in pyproject.toml
 OUTPUT_SCHEMA = {"live": "score.avsc", "shadow": "audit.avsc"}

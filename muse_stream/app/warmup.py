@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from muse_stream.app.answers import Writer
 from muse_stream.app.events import EventReader, Events, Format
+from muse_stream.avro import Demands, SchemaDirectory, made_up
 from muse_stream.config import Document
 from muse_stream.errors import ConfigError, Problem, Reason, SchemaError
 from muse_stream.scoring.bisection import MESSAGE_LENGTH, described
@@ -29,7 +30,6 @@ from muse_stream.scoring.required_fields import predictors_of
 from muse_stream.scoring.scores import PredictorScores
 from muse_stream.scoring.snapshot import Snapshot
 from muse_stream.stream.records import Header, RawBatch, Role
-from muse_stream.wire import Demands, SchemaDirectory, made_up
 
 ENCODED = 3
 """Answers of each predictor that are encoded: what can go wrong there does so with the first."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.avro import Decoded, fixed_width
 from muse_stream.demo.scenario import Events
-from muse_stream.wire import Decoded, fixed_width
 
 NONE = 0
 """Generation of an event that was not answered yet."""

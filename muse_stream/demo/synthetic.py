@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.avro import Encoder, SchemaDirectory
 from muse_stream.config import load_document
 from muse_stream.demo.generator import EVENTS_PER_DAY, FEATURES, TENANTS, generate
 from muse_stream.demo.past import aggregates
@@ -22,7 +23,6 @@ from muse_stream.demo.scenario import Events, Plan, Scenario, Slice
 from muse_stream.demo.training import ASSETS, RECIPES
 from muse_stream.scoring.columns import Categorical
 from muse_stream.scoring.event_table import EventTable
-from muse_stream.wire import Encoder, SchemaDirectory
 
 THRESHOLDS = {"acme": 0.8, "globex": 0.6, "initech": 0.8, "umbrella": 0.6, "hooli": 0.5}
 """What each tenant has written into its own systems, once."""

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.avro import Decoded, Decoder, Fields, Schema, SchemaDirectory, fixed_width, parse_schema
 from muse_stream.demo.mapping import FileMapping
 from muse_stream.errors import MuseError
+from muse_stream.files import EventFile
 from muse_stream.scoring.columns import Categorical
-from muse_stream.wire import Decoded, Decoder, EventFile, Fields, Schema, SchemaDirectory, fixed_width, parse_schema
 
 CHUNK = 20_000
 DAY_MS = 86_400_000

@@ -5,9 +5,9 @@ schema gives one (an enum, with null if it may be); anything else is open and le
 Law: a set is only called closed when no event of the format can carry another value.
 """
 
+from muse_stream.avro import SchemaDirectory, column_type
 from muse_stream.config import Loaded
 from muse_stream.errors import SchemaError
-from muse_stream.wire import SchemaDirectory, column_type
 
 Domain = frozenset[str | None]
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from muse_stream.avro import Frame, SchemaDirectory
 from muse_stream.config import EventSpec
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import StreamError
+from muse_stream.files import EventFile
 from muse_stream.operations.sources import Configuration
 from muse_stream.stream import client, cluster
 from muse_stream.stream.ingest import Chunk, Ingest, Sent
-from muse_stream.wire import EventFile, Frame, SchemaDirectory
 
 CHUNK = 5_000
 

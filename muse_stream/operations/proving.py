@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from muse_stream.app.scorer import output_schemas
+from muse_stream.avro import Decoder, Fields, SchemaDirectory, fixed_width, score_decoder
 from muse_stream.config import EventSpec
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.operations.sources import Configuration
@@ -18,7 +19,6 @@ from muse_stream.stream.collecting import EventDecoder, EventKeys, ScoreDecoder,
 from muse_stream.stream.reading import Block
 from muse_stream.stream.slot import SlotName
 from muse_stream.stream.verify import SETTLE_S, Decoders, Progress, Report, Target, Verification, targets
-from muse_stream.wire import Decoder, Fields, SchemaDirectory, fixed_width, score_decoder
 
 UpTo = Literal["end", "committed"]
 

@@ -12,9 +12,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from muse_stream.app.scorer import GenerationScorer, build_scorer, output_schemas
+from muse_stream.avro import Encoder, SchemaDirectory
 from muse_stream.errors import ConfigError, Reason
 from muse_stream.stream.records import Answer, Header, Limits, Origin, RawBatch, Role
-from muse_stream.wire import Encoder, SchemaDirectory
 from tests.integration.bank import RAISES_AT, SCHEMA, Bank
 
 NOW = 1_700_000_000_000

@@ -13,11 +13,11 @@ import pytest
 from muse_stream.app import scorer
 from muse_stream.app.events import EventReader, Events
 from muse_stream.app.scorer import GenerationScorer, build_scorer, output_schemas
+from muse_stream.avro import Decoder, Encoder, SchemaDirectory
 from muse_stream.control import DirectoryStore, Watcher
 from muse_stream.errors import ConfigError
 from muse_stream.operations.checking import check
 from muse_stream.stream.records import RawBatch, Role
-from muse_stream.wire import Decoder, Encoder, SchemaDirectory
 from tests.app.test_scorer import changed, shared
 from tests.integration.bank import RAISES_AT, SCHEMA, Bank
 from tests.integration.fleet import publish

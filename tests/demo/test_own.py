@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from muse_stream.avro import Decoder, Fields, SchemaDirectory
 from muse_stream.demo import own, run, transactions
 from muse_stream.demo.configuration import first_maps, named, served, write
 from muse_stream.demo.mapping import HANDBOOK, read_mapping
 from muse_stream.demo.screen import Screen
 from muse_stream.errors import ConfigError, MuseError, SchemaError
 from muse_stream.operations.checking import check
-from muse_stream.wire import Decoder, Fields, SchemaDirectory
 from tests.demo import handbook
 
 DAY_MS = 86_400_000

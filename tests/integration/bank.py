@@ -18,7 +18,7 @@ from confluent_kafka import Producer
 from onnx import TensorProto, helper, numpy_helper
 from ruamel.yaml import YAML
 
-from muse_stream.wire import Encoder, SchemaDirectory
+from muse_stream.avro import Encoder, SchemaDirectory
 
 RAISES_AT, HANGS_AT, KILLS_AT = 777.25, 888.25, 666.25
 SCHEMA = """{"type": "record", "name": "Payment", "fields": [

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from muse_stream.avro import fixed_width
 from muse_stream.scoring.columns import Categorical
 from muse_stream.scoring.event_table import EventTable
-from muse_stream.wire import fixed_width
 from tests.scoring.doubles import document, snapshot, table
 
 ROUTES: list[dict[str, object]] = [

@@ -1,0 +1,53 @@
+"""Bytes to columns and back: Avro on Kafka.
+
+In: Kafka values. Out: `Decoded` columns, framed records, typed errors.
+Invariant: a record's fault is a `Rejected`, a schema's fault is a
+`SchemaError`, and no value of a batch is ever without an answer.
+
+    framing                         the prefix that names the writer's schema
+    schemas, schema_json, types     where schemas are found; reading one; a schema as a tree
+    codec, strict                   pyruhvro for batches; one record, byte by byte
+    samples, memory                 made-up records to try a decoder on; what a batch may take
+    resolution                      a field of the reader's schema -> what to do with the writer's
+    arrow_columns, record_columns   doing it: for a batch, for one record
+    decoder, decoded, selection     values -> Decoded; joining parts of a batch; keeping rows
+    encoder, nested                 columns -> values; columns of lists and maps
+    records                         values -> dicts, for people to read; scores as columns, for verify
+    synthetic                       made-up events of a schema, to try a generation with
+"""
+
+from muse_stream.avro.decoded import Decoded, Fields, concat, fixed_width
+from muse_stream.avro.decoder import Decoder
+from muse_stream.avro.encoder import Encoder
+from muse_stream.avro.framing import Frame
+from muse_stream.avro.nested import nullable, record_lists, string_maps
+from muse_stream.avro.records import PLACE, decode_records, origin_decoder, score_decoder
+from muse_stream.avro.resolution import column_type
+from muse_stream.avro.schemas import Schema, SchemaDirectory, parse_schema
+from muse_stream.avro.selection import keep, missing
+from muse_stream.avro.synthetic import Demands, made_up
+
+__all__ = [
+    "PLACE",
+    "Decoded",
+    "Decoder",
+    "Demands",
+    "Encoder",
+    "Fields",
+    "Frame",
+    "Schema",
+    "SchemaDirectory",
+    "column_type",
+    "concat",
+    "decode_records",
+    "fixed_width",
+    "keep",
+    "made_up",
+    "missing",
+    "nullable",
+    "origin_decoder",
+    "parse_schema",
+    "record_lists",
+    "score_decoder",
+    "string_maps",
+]

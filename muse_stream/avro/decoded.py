@@ -1,0 +1,169 @@
+"""A decoded batch, and how parts of one are put together.
+
+In: pieces, each the rows of one writer schema as Arrow arrays in the order of the reader's paths. Out: `Decoded`.
+Law: rows ascend whatever the pieces were; nothing is done per event.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from muse_stream.avro.arrow_columns import ARROW, NO_TIME, categorical, finish, milliseconds, texts
+from muse_stream.avro.resolution import Domain
+from muse_stream.errors import Rejected, SchemaError
+from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring.sampling import ID_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What to take from an event, as dotted paths in the reader's schema."""
+
+    id: str
+    time: str | None = None
+    tenant: str | None = None
+    columns: tuple[str, ...] = ()
+
+    def paths(self) -> tuple[str, ...]:
+        """All paths, each once, the id first."""
+        return tuple(dict.fromkeys(path for path in (self.id, self.time, self.tenant, *self.columns) if path))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Some rows of a batch."""
+
+    rows: NDArray[np.int64]
+    arrays: list[pa.Array]
+    """One for each path, each of `ARROW[domain]`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """What was read from a batch of values; `rows` and `rejected` together name each value once."""
+
+    rows: NDArray[np.int64]
+    """Index into the values, ascending."""
+    ids: pa.StringArray
+    """Null where the event has none, or an empty one."""
+    times: NDArray[np.int64] | None
+    """Milliseconds since 1970; -1 where the event has none; None if no time field was asked for."""
+    columns: dict[str, Column]
+    rejected: tuple[Rejected, ...]
+    """`row` is an index into the values; ascending."""
+    tenants: Categorical | None = None
+    """None if no tenant field was asked for."""
+
+    def renumbered(self, index: NDArray[np.int64]) -> "Decoded":
+        """Return the same with every row number `r` replaced by `index[r]`: from a part of a batch to the batch."""
+        rejected = tuple(replace(one, row=int(index[one.row])) for one in self.rejected)
+        return replace(self, rows=index[self.rows], rejected=rejected)
+
+
+def assemble(
+    pieces: Sequence[Piece],
+    rejected: list[Rejected],
+    fields: Fields,
+    domains: Mapping[str, tuple[Domain, bool]],
+) -> Decoded:
+    """Join pieces of one reader into its `Decoded`; `domains` has domain and nullability by path, in piece order."""
+    rows, arrays = _join(pieces, [ARROW[domain] for domain, _ in domains.values()])
+    by_path = dict(zip(domains, arrays, strict=True))
+    return Decoded(
+        rows=rows,
+        ids=texts(by_path[fields.id]),
+        times=milliseconds(by_path[fields.time]) if fields.time else None,
+        columns={path: finish(by_path[path], *domains[path]) for path in fields.columns},
+        rejected=tuple(sorted(rejected, key=lambda one: one.row)),
+        tenants=categorical(by_path[fields.tenant]) if fields.tenant else None,
+    )
+
+
+def _join(pieces: Sequence[Piece], kinds: list[pa.DataType]) -> tuple[NDArray[np.int64], list[pa.Array]]:
+    if not pieces:
+        return np.zeros(0, dtype=np.int64), [pa.array([], kind) for kind in kinds]
+    if len(pieces) == 1:
+        return pieces[0].rows, pieces[0].arrays
+    rows = np.concatenate([piece.rows for piece in pieces])
+    arrays = [pa.concat_arrays(parts) for parts in zip(*(piece.arrays for piece in pieces), strict=True)]
+    if (np.diff(rows) < 0).any():
+        order = np.argsort(rows, kind="stable")
+        rows, taken = rows[order], pa.array(order)
+        arrays = [array.take(taken) for array in arrays]
+    return rows, arrays
+
+
+def concat(pieces: Sequence[Decoded]) -> Decoded:
+    """Join decoded parts of one batch whose rows are already numbered alike (see `Decoded.renumbered`).
+
+    Columns need not agree: a part without a column has nulls there. Raises SchemaError when a column is text in one
+    part and a number in another.
+    """
+    if len(pieces) == 1:
+        return pieces[0]
+    rows = np.concatenate([piece.rows for piece in pieces]) if pieces else np.zeros(0, dtype=np.int64)
+    order = np.argsort(rows, kind="stable")
+    lengths = [len(piece.rows) for piece in pieces]
+    names = list(dict.fromkeys(name for piece in pieces for name in piece.columns))
+    columns = {name: _stack(name, [piece.columns.get(name) for piece in pieces], lengths, order) for name in names}
+    ids = pa.concat_arrays([piece.ids for piece in pieces]) if pieces else pa.array([], pa.string())
+    times = [
+        np.full(n, NO_TIME) if piece.times is None else piece.times for piece, n in zip(pieces, lengths, strict=True)
+    ]
+    timed, named = (any(part is not None for part in found) for found in _optional(pieces))
+    tenants = _stack("tenant", [piece.tenants for piece in pieces], lengths, order) if named else None
+    return Decoded(
+        rows=rows[order],
+        ids=ids.take(pa.array(order)),
+        times=np.concatenate(times)[order] if timed else None,
+        columns=columns,
+        rejected=tuple(sorted((one for piece in pieces for one in piece.rejected), key=lambda one: one.row)),
+        tenants=tenants if isinstance(tenants, Categorical) else None,
+    )
+
+
+def _optional(pieces: Sequence[Decoded]) -> tuple[list[object], list[object]]:
+    return [piece.times for piece in pieces], [piece.tenants for piece in pieces]
+
+
+def _stack(name: str, parts: list[Column | None], lengths: list[int], order: NDArray[np.int64]) -> Column:
+    present = [part for part in parts if part is not None]
+    if any(isinstance(part, Categorical) for part in present):
+        if not all(isinstance(part, Categorical) for part in present):
+            raise SchemaError(f"{name}: text in one event format, a number in another; give one of them another name")
+        return _stack_text(parts, lengths, order)
+    filled = [np.full(n, np.nan) if part is None else part for part, n in zip(parts, lengths, strict=True)]
+    stacked: NDArray[np.float64] = np.concatenate([part for part in filled if not isinstance(part, Categorical)])
+    return stacked[order]
+
+
+def _stack_text(parts: list[Column | None], lengths: list[int], order: NDArray[np.int64]) -> Categorical:
+    values: dict[str | None, int] = {}
+    codes = []
+    for part, length in zip(parts, lengths, strict=True):
+        if not isinstance(part, Categorical):
+            codes.append(np.full(length, -1, dtype=np.int32))
+            continue
+        places = [-1 if text is None else values.setdefault(text, len(values)) for text in part.values]
+        codes.append(np.array([*places, -1], dtype=np.int32)[part.codes])  # code -1 finds the last place
+    return Categorical(tuple(values), np.concatenate(codes)[order])
+
+
+def fixed_width(ids: pa.StringArray) -> NDArray[np.bytes_]:
+    """Return ids as one 'S' array (UTF-8, cut at 256 bytes; null is empty), without a step per id."""
+    ids = pc.fill_null(ids, "") if ids.null_count else ids
+    if not len(ids):
+        return np.zeros(0, dtype="S1")
+    _, offset_bytes, data_bytes = ids.buffers()
+    offsets = np.frombuffer(offset_bytes, np.int32)[ids.offset : ids.offset + len(ids) + 1].astype(np.int64)
+    data = np.frombuffer(data_bytes, np.uint8) if data_bytes is not None else np.zeros(0, np.uint8)
+    lengths = np.minimum(np.diff(offsets), ID_BYTES)
+    width = max(int(lengths.max()), 1)
+    inside = np.arange(width) < lengths[:, None]
+    padded = np.zeros((len(ids), width), np.uint8)
+    padded[inside] = data[(offsets[:-1, None] + np.arange(width))[inside]]
+    return padded.view(f"S{width}").ravel()

@@ -1,0 +1,206 @@
+"""Columns to Kafka values.
+
+In: columns by field name (Arrow, numpy, lists, or one value for all rows) and a schema. Out: one framed Avro record a
+row, as bytes.
+Law: a record is complete or an error: every field of the schema is given, or has a default; a null or a number that
+the field cannot hold is a SchemaError naming the field, never a record cut to fit.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+import pyruhvro
+
+from muse_stream.avro import framing, types
+from muse_stream.avro.codec import PROBE_RECORDS, guarded, suits_batches
+from muse_stream.avro.samples import samples
+from muse_stream.avro.schemas import Schema
+from muse_stream.avro.strict import Malformed
+from muse_stream.avro.types import Field, Type
+from muse_stream.errors import SchemaError
+from muse_stream.scoring.columns import Categorical
+
+PRIMITIVE: dict[str, pa.DataType] = {
+    "null": pa.null(),
+    "boolean": pa.bool_(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "bytes": pa.binary(),
+    "enum": pa.string(),
+}
+UNITS: dict[str | None, str] = {"timestamp-micros": "us", "local-timestamp-micros": "us", "timestamp-nanos": "ns"}
+"""Arrow's unit of the timestamps that are not milliseconds."""
+
+
+class RowEncoder:
+    """Encodes one record at a time with fastavro: for schemas that have no columns, and as the reference."""
+
+    def __init__(self, schema: Schema, frame: framing.Frame = "single-object") -> None:
+        """Raises SchemaError when a Confluent frame is asked for a schema without id."""
+        self.schema = schema
+        self.prefix = prefix_for(schema, frame)
+        self.document: Any = fastavro.parse_schema(types.physical(schema.type))
+
+    def encode(self, record: Mapping[str, Any]) -> bytes:
+        """Encode a record of physical values (no datetime, no Decimal); raises SchemaError when it does not fit."""
+        out = io.BytesIO(self.prefix)
+        out.seek(len(self.prefix))
+        try:
+            fastavro.schemaless_writer(out, self.document, record)
+        except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
+            raise SchemaError(f"{self.schema}: cannot be encoded: {error}") from None
+        return out.getvalue()
+
+
+def prefix_for(schema: Schema, frame: framing.Frame) -> bytes:
+    """Return what stands before each record; raises SchemaError for a Confluent frame without an id."""
+    if frame == "single-object":
+        return framing.single_object_prefix(schema.fingerprint)
+    if schema.id is None:
+        raise SchemaError(f"{schema}: has no Confluent id; give it one in ids.json")
+    return framing.confluent_prefix(schema.id)
+
+
+class Encoder:
+    """Encodes rows with one schema behind one frame."""
+
+    def __init__(self, schema: Schema, frame: framing.Frame = "single-object") -> None:
+        """Raises SchemaError when a Confluent frame is asked for a schema without id, or a field takes no column."""
+        self.schema = schema
+        self.prefix = prefix_for(schema, frame)
+        self._rows = RowEncoder(schema, frame)
+        self._fields = schema.type.fields
+        self._types = [arrow_type(field.type, field.name) for field in self._fields]
+        nullable = [is_nullable(field.type) for field in self._fields]
+        self._arrow = pa.schema(
+            [
+                pa.field(field.name, kind, maybe)
+                for field, kind, maybe in zip(self._fields, self._types, nullable, strict=True)
+            ]
+        )
+        self._text = json.dumps(types.physical(schema.type))
+        self.batched = suits_batches(schema.type) and self._probe()
+
+    def encode(self, columns: Mapping[str, Any], rows: int) -> list[bytes]:
+        """Return `rows` values.
+
+        A column is a pyarrow Array, a numpy array, a Categorical, a list, or a scalar that holds for every row; a
+        missing column takes the field's default. Times are milliseconds (int64) or Arrow timestamps.
+        """
+        return self.encode_batch(self.table(columns, rows)) if rows else []
+
+    def table(self, columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+        """Return the columns as a RecordBatch in the types of the schema; what `encode` takes, and its errors."""
+        strangers = set(columns) - {field.name for field in self._fields}
+        if strangers:
+            raise SchemaError(f"{self.schema}: has no field {sorted(strangers)[0]!r}")
+        arrays = [
+            self._column(columns, field, kind, rows) for field, kind in zip(self._fields, self._types, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)
+
+    def encode_batch(self, batch: pa.RecordBatch) -> list[bytes]:
+        """Encode a RecordBatch that has the schema's fields in the types of `arrow_type`."""
+        prefix = self.prefix
+        if self.batched:
+            try:
+                (payloads,) = guarded(pyruhvro.serialize_record_batch, batch, self._text, 1)
+            except Malformed as error:
+                raise SchemaError(f"{self.schema}: cannot be encoded: {error}") from None
+            return [prefix + payload for payload in payloads.to_pylist()]
+        return [self._rows.encode(record) for record in batch.to_pylist(maps_as_pydicts="strict")]
+
+    def _column(self, columns: Mapping[str, Any], field: Field, kind: pa.DataType, rows: int) -> pa.Array:
+        if field.name in columns:
+            given = columns[field.name]
+        elif field.has_default:
+            given = pa.scalar(field.default, kind)
+        else:
+            raise SchemaError(f"{self.schema}: no column {field.name!r}, which has no default")
+        array = column_array(given, field.type, kind, rows, f"{self.schema}: {field.name}")
+        if array.null_count and not self._arrow.field(field.name).nullable:
+            row = array.is_null().index(True).as_py()
+            raise SchemaError(f"{self.schema}: {field.name} is null in row {row}, which the schema does not allow")
+        if len(array) != rows:
+            raise SchemaError(f"{self.schema}: {field.name} has {len(array)} values for {rows} rows")
+        return array
+
+    def _probe(self) -> bool:
+        """Whether pyruhvro writes made-up records byte for byte as fastavro does."""
+        payloads = map(io.BytesIO, samples(self.schema.type, PROBE_RECORDS))
+        try:
+            records = [fastavro.schemaless_reader(payload, self._rows.document, None) for payload in payloads]
+            batch = pa.RecordBatch.from_pylist(records, schema=self._arrow)
+            (written,) = guarded(pyruhvro.serialize_record_batch, batch, self._text, 1)
+            expected = [self._rows.encode(record) for record in records]  # type: ignore[arg-type]
+        except (Malformed, SchemaError, pa.ArrowException):
+            return False
+        return [self.prefix + payload for payload in written.to_pylist()] == expected
+
+
+def arrow_type(node: Type, where: str) -> pa.DataType:
+    """Return the Arrow type that holds a schema's type; raises SchemaError for a union of several types."""
+    options = [option for option in node.options if option.kind != "null"]
+    if len(options) > 1:
+        kinds = "|".join(option.kind for option in options)
+        raise SchemaError(f"{where}: a union of {kinds} cannot be written from columns")
+    if not options:
+        return pa.null()
+    only = options[0]
+    if only.kind == "record":
+        return pa.struct(
+            [
+                pa.field(field.name, arrow_type(field.type, f"{where}.{field.name}"), is_nullable(field.type))
+                for field in only.fields
+            ]
+        )
+    if only.kind == "array":
+        items = only.items or Type("null")
+        return pa.list_(pa.field("item", arrow_type(items, f"{where}[]"), is_nullable(items)))
+    if only.kind == "map":
+        items = only.items or Type("null")
+        return pa.map_(pa.string(), pa.field("value", arrow_type(items, f"{where}{{}}"), is_nullable(items)))
+    return pa.binary(only.size) if only.kind == "fixed" else PRIMITIVE[only.kind]
+
+
+def is_nullable(node: Type) -> bool:
+    """Say whether the type has a null."""
+    return any(option.kind == "null" for option in node.options)
+
+
+def column_array(given: Any, node: Type, kind: pa.DataType, rows: int, where: str) -> pa.Array:
+    """Make a column of whatever was given; raises SchemaError for a value the type cannot hold."""
+    unit = next((UNITS[option.logical] for option in node.options if option.logical in UNITS), "ms")
+    try:
+        if isinstance(given, Categorical):
+            codes = pa.array(given.codes, mask=given.codes < 0)
+            given = pa.DictionaryArray.from_arrays(codes, pa.array(given.values, pa.string()))
+        if isinstance(given, pa.ChunkedArray):
+            given = given.combine_chunks()
+        if isinstance(given, pa.Array):
+            return _cast(given, kind, unit)
+        if isinstance(given, np.ndarray):
+            array = pa.array(given)
+            return array if array.type == kind else _cast(array, kind, unit)
+        if isinstance(given, list | tuple):
+            return pa.array(given, kind)
+        scalar = given if isinstance(given, pa.Scalar) else pa.scalar(given, kind)
+        return pa.repeat(scalar, rows)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise SchemaError(f"{where}: {str(error).splitlines()[0]} (the schema wants {kind})") from None
+
+
+def _cast(array: pa.Array, kind: pa.DataType, unit: str) -> pa.Array:
+    if array.type == kind:
+        return array
+    if pa.types.is_timestamp(array.type) and kind == pa.int64():
+        array = array.cast(pa.timestamp(unit, array.type.tz), safe=False)
+    return array.cast(kind)

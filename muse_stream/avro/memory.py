@@ -1,0 +1,51 @@
+"""What a batch of records may become in memory.
+
+In: a `Type`. Out: `Memory`: a bound on what the batch decoder allocates for so many records of so many bytes.
+Law: never too low. A null in a list of nullable records is one byte on the wire and a whole row in Arrow; a union makes
+a row in each of its branches. An event within limits.max_event_bytes must not take gigabytes.
+"""
+
+from dataclasses import dataclass
+
+from muse_stream.avro.types import Type, least_bytes
+
+SPARE = 2
+"""Buffers that grow double."""
+VALUE, LIST = 9, 5
+"""Arrow's bytes for a number and for where a text or a list ends, each with its bit for null."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Arrow's bytes for a schema."""
+
+    by_row: float
+    by_byte: float
+
+    @classmethod
+    def of(cls, node: Type) -> "Memory":
+        """Return the bound of one schema."""
+        return cls(SPARE * _width(node), SPARE * _growth(node))
+
+    def needed(self, rows: int, size: int) -> float:
+        """Return the bound for `rows` records that are `size` bytes together."""
+        return rows * self.by_row + size * self.by_byte
+
+
+def _width(node: Type) -> int:
+    """Bytes for one value, without the text or the entries that its own bytes pay for."""
+    if node.kind == "record":
+        return 1 + sum(_width(field.type) for field in node.fields)
+    if node.kind == "union":
+        return 1 + sum(map(_width, node.branches))
+    if node.kind == "enum":  # its symbol is written out
+        return LIST + max(map(len, node.symbols))
+    return LIST if node.kind in ("array", "map", "string") else VALUE
+
+
+def _growth(node: Type) -> float:
+    """Bytes for a byte on the wire: each stands in one entry of every list around it."""
+    if node.items is None:
+        return max((_growth(part) for part in (*(field.type for field in node.fields), *node.branches)), default=1.0)
+    key = LIST if node.kind == "map" else 0
+    return (key + _width(node.items)) / (min(key, 1) + least_bytes(node.items)) + _growth(node.items)

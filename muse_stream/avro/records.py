@@ -1,0 +1,77 @@
+"""Kafka values as people read them, and scores as `verify` reads them.
+
+In: framed values of any schema of a directory. Out: one dict a value with logical types applied (datetime, Decimal,
+UUID), or the `Rejected` that says why there is none; or a `Decoder` for score records.
+Law: slow and complete, for looking at records; what counts or scores records uses `Decoder`.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import fastavro
+
+from muse_stream.avro import framing
+from muse_stream.avro.codec import codec_for
+from muse_stream.avro.decoded import Fields
+from muse_stream.avro.decoder import MESSAGE_LENGTH, Decoder
+from muse_stream.avro.schemas import Schema, SchemaDirectory
+from muse_stream.avro.strict import Malformed
+from muse_stream.errors import Reason, Rejected, SchemaError, Stage
+
+SCORE_FILE = "score.avsc"
+LONG = 10_000
+"""Bytes in a value, beyond which a record is shown without logical types."""
+PLACE = ("source_topic", "source_partition", "source_offset")
+"""Columns of a score that say which record it answers."""
+
+
+def decode_records(schemas: SchemaDirectory, values: Sequence[bytes | None]) -> list[dict[str, Any] | Rejected]:
+    """Decode each value with its writer's schema; in its place stands a Rejected (row = index) where that fails."""
+    return [_record(schemas, row, value) for row, value in enumerate(values)]
+
+
+def score_decoder(schemas: SchemaDirectory) -> Decoder:
+    """Return the decoder of score records by columns: ids, tenants, event times and `PLACE`."""
+    fields = Fields("event_id", "event_time", "tenant", PLACE)
+    return Decoder(schemas, schemas.by_file(SCORE_FILE), fields)
+
+
+def origin_decoder(schemas: SchemaDirectory, file: str) -> Decoder:
+    """Return the decoder of our own answers of either schema by what they answer: `PLACE` and the attempt."""
+    return Decoder(schemas, schemas.by_file(file), Fields("event_id", columns=(*PLACE, "attempt")))
+
+
+def _record(schemas: SchemaDirectory, row: int, value: bytes | None) -> dict[str, Any] | Rejected:
+    prefix = framing.prefix_of(value) if value is not None else None
+    if value is None or prefix is None:
+        return framing.unframed(row, value)
+    number = framing.schema_id(prefix)
+    try:
+        schema = schemas.by_id(number) if number is not None else schemas.by_fingerprint(prefix[2:])
+    except SchemaError as error:
+        return Rejected(row, Reason.UNKNOWN_SCHEMA, Stage.DECODE, str(error)[:MESSAGE_LENGTH])
+    payload = value[len(prefix) :]
+    try:
+        plain = codec_for(schema).record(payload)
+    except Malformed as error:
+        return Rejected(row, Reason.UNDECODABLE, Stage.DECODE, f"not a {schema.name}: {error}"[:MESSAGE_LENGTH])
+    if _long_bytes(plain):  # as a decimal, a million bytes take fastavro minutes
+        return plain
+    try:
+        return dict(fastavro.schemaless_reader(io.BytesIO(payload), _parsed(schema), None))  # type: ignore[arg-type]
+    except Exception:  # noqa: BLE001 - e.g. a timestamp past the year 9999: shown as the number it is
+        return plain
+
+
+def _long_bytes(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_long_bytes, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, bytes) and len(value) > LONG
+
+
+@lru_cache(maxsize=256)
+def _parsed(schema: Schema) -> Any:
+    return fastavro.parse_schema(json.loads(schema.text))

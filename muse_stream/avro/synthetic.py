@@ -1,0 +1,160 @@
+"""Made-up events of a schema: small, valid, and together in every shape that the schema allows at first sight.
+
+In: the writer's schema, the reader's, and what some fields must hold. Out: framed values, as a producer sends them.
+Law: whatever is made is a record of the writer's schema. Over all of them every branch of every union is taken, every
+number is 0 and 1, and every part that may be left out (a null, an empty array or map) is left out once while what
+stands above it is there.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from muse_stream.avro.encoder import prefix_for
+from muse_stream.avro.resolution import route
+from muse_stream.avro.schemas import Schema
+from muse_stream.avro.types import Type
+
+MOST = 64
+"""Of complete records, and as many of others; a union of more branches is not tried to its end."""
+
+Texts = Mapping[str, Sequence[Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What some fields of the reader's schema must hold, by dotted path."""
+
+    present: frozenset[str] = frozenset()
+    """Fields that a second record of each shape has where the first leaves them out."""
+    texts: Texts = field(default_factory=dict)
+    """Text fields and the sets of strings they take one of, set after set."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    number: int
+    """Chooses among branches, symbols and texts; its last bit is what numbers are."""
+    missing: int = -1
+    """Parts that may be left out are, at this depth of such parts; -1: none is."""
+    whole: bool = False
+    """Whether fields that must be present are, all the same."""
+
+
+def made_up(reader: Schema, writer: Schema, paths: Iterable[str], demands: Demands) -> list[bytes]:
+    """Return records of `writer`, the complete ones first; raises SchemaError if it cannot be read as `reader`."""
+    routes = {path: route(reader.type, writer.type, path) for path in paths}
+    written = {
+        path: ".".join([*(step.field for step in one.steps), one.name]) for path, one in routes.items() if one.name
+    }
+    texts = {written[path]: sets for path, sets in demands.texts.items() if path in written}
+    present = {place for path in demands.present if path in written for place in _above(written[path])}
+    prefix = prefix_for(writer, "single-object" if writer.id is None else "confluent")
+    maker = _Maker(present, texts)
+    shapes = _shapes(writer.type, max((len(sets) for sets in texts.values()), default=1))
+    return list(dict.fromkeys(prefix + maker.value(writer.type, "", shape, 0) for shape in shapes))
+
+
+def _above(path: str) -> list[str]:
+    names = path.split(".")
+    return [".".join(names[: depth + 1]) for depth in range(len(names))]
+
+
+def _shapes(node: Type, sets: int) -> Iterator[_Shape]:
+    branches = max(1, _widest(node))
+    yield from map(_Shape, range(min(max(2, branches, sets), MOST)))
+    left_out = (
+        _Shape(number, depth, whole)
+        for depth in range(_depth(node))
+        for number in range(branches)
+        for whole in (False, True)
+    )
+    yield from islice(left_out, MOST)
+
+
+def _parts(node: Type) -> list[Type]:
+    return [*(one.type for one in node.fields), *node.branches, *([node.items] if node.items else [])]
+
+
+def _widest(node: Type) -> int:
+    """Return the most branches that any union has, null aside."""
+    own = sum(branch.kind != "null" for branch in node.branches)
+    return max([own, *map(_widest, _parts(node))])
+
+
+def _optional(node: Type) -> bool:
+    return node.kind in ("array", "map") or any(branch.kind == "null" for branch in node.branches)
+
+
+def _depth(node: Type) -> int:
+    """Return how many parts that may be left out stand inside each other at most."""
+    return int(_optional(node)) + max(map(_depth, _parts(node)), default=0)
+
+
+class _Maker:
+    """Writes values in Avro's binary form: a library would choose a union's branch by the look of the value."""
+
+    def __init__(self, present: set[str], texts: Texts) -> None:
+        self._present, self._texts = present, texts
+
+    def value(self, node: Type, path: str, shape: _Shape, depth: int) -> bytes:
+        """Return one value; `depth` counts the parts above it that may be left out."""
+        below = depth + _optional(node)
+        if node.kind == "record":
+            parts = ((one.type, f"{path}.{one.name}" if path else one.name) for one in node.fields)
+            return b"".join(self.value(part, name, shape, depth) for part, name in parts)
+        if node.kind == "union":
+            index = self._branch(node, path, shape, depth)
+            return _long(index) + self.value(node.branches[index], path, shape, below)
+        if node.kind in ("array", "map"):
+            if depth == shape.missing or node.items is None:
+                return _long(0)
+            key = _counted(b"k") if node.kind == "map" else b""
+            return _long(1) + key + self.value(node.items, f"{path}[]", shape, below) + _long(0)
+        return self._leaf(node, path, shape)
+
+    def _branch(self, node: Type, path: str, shape: _Shape, depth: int) -> int:
+        others = [index for index, branch in enumerate(node.branches) if branch.kind != "null"]
+        nulls = [index for index, branch in enumerate(node.branches) if branch.kind == "null"]
+        left_out = depth == shape.missing and not (shape.whole and path in self._present)
+        if nulls and (left_out or not others):
+            return nulls[0]
+        return others[shape.number % len(others)]
+
+    def _leaf(self, node: Type, path: str, shape: _Shape) -> bytes:
+        number = 1 - shape.number % 2
+        sets = self._texts.get(path)
+        chosen = sets[shape.number % len(sets)] if sets else ()
+        if node.kind in ("string", "bytes"):
+            return _counted((chosen[0] if chosen else str(number)).encode())
+        if node.kind == "enum":
+            known = [index for index, symbol in enumerate(node.symbols) if symbol in chosen]
+            return _long(known[0] if known else shape.number % len(node.symbols))
+        if node.kind == "fixed":
+            return number.to_bytes(node.size, "big") if node.size else b""
+        return NUMBERS[node.kind](number)
+
+
+def _long(number: int) -> bytes:
+    """Return a number that is not negative as a zig-zag varint."""
+    rest, out = number << 1, bytearray()
+    while rest > 0x7F:
+        out.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes([*out, rest])
+
+
+def _counted(data: bytes) -> bytes:
+    return _long(len(data)) + data
+
+
+NUMBERS: dict[str, Callable[[int], bytes]] = {
+    "null": lambda _number: b"",
+    "boolean": lambda number: bytes([number]),
+    "int": _long,
+    "long": _long,
+    "float": struct.Struct("<f").pack,
+    "double": struct.Struct("<d").pack,
+}
+"""How a number is written, by the type that holds it."""

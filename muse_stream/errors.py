@@ -6,7 +6,7 @@ Law: a record's fault is a value and never stops its batch; a system's fault is 
 
     MuseError                  shown as one line, exit code 1
     |- ConfigError             the document is refused whole; carries every Problem found           exit code 2
-    |- ModelError              an ONNX artefact is refused
+    |- ModelError              an ONNX artifact is refused
     |- SchemaError             an Avro schema is unknown or cannot be used
     |- StoreError              the generation store cannot be read or written
     `- StreamError             Kafka
@@ -57,7 +57,7 @@ class ConfigError(MuseError):
 
 
 class ModelError(MuseError):
-    """An ONNX artefact was refused: wrong hash, external data, custom operators, not a probability."""
+    """An ONNX artifact was refused: wrong hash, external data, custom operators, not a probability."""
 
 
 class SchemaError(MuseError):

@@ -1,22 +1,22 @@
-"""ONNX artefacts: verify, check, load, warm, answer (`onnx` and `onnxruntime` are imported nowhere else).
+"""ONNX artifacts: verify, check, load, warm, answer (`onnx` and `onnxruntime` are imported nowhere else).
 
 In: files pinned by sha256 and what the configuration says of their inputs and output. Out: objects that satisfy
 `scoring.Model`. Law: what runs is what was hashed and checked, and the same row always gets the same bits.
 
-    verified  bytes of a pinned file        artefact  what the file says of itself; what is refused unseen
+    verified  bytes of a pinned file        artifact  what the file says of itself; what is refused unseen
     binding   names, widths, types          session   the runtime: batches in, probabilities out
     probe     warm up, judge the answers    golden    the author's rows            load  all of it, and the cache
 """
 
-from muse_stream.models.artefact import Artefact, Port, describe
-from muse_stream.models.binding import Binding
+from muse_stream.models.artifact import Artifact, Port, describe
 from muse_stream.models.golden import Golden, check_golden, read_golden
 from muse_stream.models.load import ModelCache, load_model
 from muse_stream.models.session import OnnxModel
+from muse_stream.models.signature import Binding
 from muse_stream.models.verified import read_verified
 
 __all__ = [
-    "Artefact",
+    "Artifact",
     "Binding",
     "Golden",
     "ModelCache",

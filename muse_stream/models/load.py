@@ -13,11 +13,11 @@ from weakref import WeakValueDictionary
 
 from muse_stream.config import ModelSpec
 from muse_stream.errors import ModelError
-from muse_stream.models.artefact import describe
-from muse_stream.models.binding import Binding, bind
-from muse_stream.models.probe import warm
+from muse_stream.models.artifact import describe
 from muse_stream.models.session import OnnxModel, open_session
+from muse_stream.models.signature import Binding, bind
 from muse_stream.models.verified import read_verified
+from muse_stream.models.warmup import warm
 
 
 def load_model(data: bytes | Path, spec: ModelSpec, *, max_bytes: int) -> OnnxModel:
@@ -26,9 +26,9 @@ def load_model(data: bytes | Path, spec: ModelSpec, *, max_bytes: int) -> OnnxMo
     _check_size(len(content), max_bytes)
     if not isinstance(data, Path) and hashlib.sha256(content).hexdigest() != spec.sha256.lower():
         raise ModelError(f"the model's sha256 is not the pinned {spec.sha256}: these are other bytes")
-    artefact = describe(content)
+    artifact = describe(content)
     binding = Binding.of(spec)
-    model = open_session(content, artefact, bind(artefact, binding), binding)
+    model = open_session(content, artifact, bind(artifact, binding), binding)
     warm(model)
     return model
 

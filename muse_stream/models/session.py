@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.errors import ModelError
-from muse_stream.models.artefact import Artefact
-from muse_stream.models.binding import Binding, check_columns
+from muse_stream.models.artifact import Artifact
+from muse_stream.models.signature import Binding, check_columns
 from muse_stream.scoring.model import ModelInput
 
 # Before the import: since 1.32 it starts a thread that looks for a telemetry host, and workers are forked after it.
@@ -33,9 +33,9 @@ BLOCK_ROWS = 16
 class OnnxModel:
     """One ONNX file under one binding, loaded and ready; implements `scoring.Model`. Safe to share between threads."""
 
-    def __init__(self, artefact: Artefact, inputs: tuple[ModelInput, ...], binding: Binding, session: Any) -> None:
-        self.sha256 = artefact.sha256
-        self.size = artefact.size
+    def __init__(self, artifact: Artifact, inputs: tuple[ModelInput, ...], binding: Binding, session: Any) -> None:
+        self.sha256 = artifact.sha256
+        self.size = artifact.size
         self.inputs = inputs
         self.binding = binding
         self._session = session
@@ -77,13 +77,13 @@ class OnnxModel:
             raise RuntimeError(short_message(error)) from error
 
 
-def open_session(data: bytes, artefact: Artefact, inputs: tuple[ModelInput, ...], binding: Binding) -> OnnxModel:
+def open_session(data: bytes, artifact: Artifact, inputs: tuple[ModelInput, ...], binding: Binding) -> OnnxModel:
     """Load checked bytes into the runtime; raises ModelError when it refuses them."""
     try:
         session = onnxruntime.InferenceSession(data, sess_options=_options(), providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
         raise ModelError(f"onnxruntime refuses the model: {short_message(error)}") from error
-    return OnnxModel(artefact, inputs, binding, session)
+    return OnnxModel(artifact, inputs, binding, session)
 
 
 def check_answer(model: OnnxModel, inputs: Sequence[NDArray[Any]]) -> None:

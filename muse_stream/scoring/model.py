@@ -26,7 +26,7 @@ class Model(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Hash of the artefact: two models of one hash and one binding are the same model."""
+        """Hash of the artifact: two models of one hash and one binding are the same model."""
         ...
 
     @property

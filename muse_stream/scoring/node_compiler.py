@@ -144,9 +144,9 @@ class NodeCompiler:
         if model is None or tensors is None:
             return None
         binding = self._bindings.setdefault(tensors, Binding(tensors))
-        return ("model", self._artefact(name), tensors), lambda: ModelStep(name, model, binding)
+        return ("model", self._artifact(name), tensors), lambda: ModelStep(name, model, binding)
 
-    def _artefact(self, name: str) -> Hashable:
+    def _artifact(self, name: str) -> Hashable:
         spec = self._document.models[name]
         return self._models[name].sha256, spec.output.name, spec.output.positive
 
@@ -168,7 +168,7 @@ class NodeCompiler:
             return None
         starts = self._experts_of(name, model)
         return (
-            None if starts is None else (("meta", self._artefact(name), starts), lambda: MetaStep(name, model, starts))
+            None if starts is None else (("meta", self._artifact(name), starts), lambda: MetaStep(name, model, starts))
         )
 
     def _experts_of(self, name: str, model: Model) -> tuple[int, ...] | None:

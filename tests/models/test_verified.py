@@ -14,33 +14,33 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture
-def artefact(tmp_path: Path) -> Path:
+def artifact(tmp_path: Path) -> Path:
     path = tmp_path / "model.onnx"
     path.write_bytes(CONTENT)
     return path
 
 
-def test_returns_the_bytes_of_the_pinned_file(artefact: Path) -> None:
-    assert read_verified(artefact, SHA256, len(CONTENT)) == CONTENT
-    assert read_verified(artefact, SHA256.upper(), len(CONTENT)) == CONTENT
+def test_returns_the_bytes_of_the_pinned_file(artifact: Path) -> None:
+    assert read_verified(artifact, SHA256, len(CONTENT)) == CONTENT
+    assert read_verified(artifact, SHA256.upper(), len(CONTENT)) == CONTENT
 
 
-def test_another_file_is_refused_with_both_hashes(artefact: Path) -> None:
-    artefact.write_bytes(CONTENT + b"!")
+def test_another_file_is_refused_with_both_hashes(artifact: Path) -> None:
+    artifact.write_bytes(CONTENT + b"!")
     with pytest.raises(ModelError, match="this is another file") as caught:
-        read_verified(artefact, SHA256, 1 << 20)
+        read_verified(artifact, SHA256, 1 << 20)
     assert SHA256 in str(caught.value)
     assert hashlib.sha256(CONTENT + b"!").hexdigest() in str(caught.value)
 
 
-def test_a_pin_that_is_no_hash_is_refused(artefact: Path) -> None:
+def test_a_pin_that_is_no_hash_is_refused(artifact: Path) -> None:
     with pytest.raises(ModelError, match="64 hex digits"):
-        read_verified(artefact, "latest", 1 << 20)
+        read_verified(artifact, "latest", 1 << 20)
 
 
-def test_oversize_is_refused_before_reading(artefact: Path) -> None:
+def test_oversize_is_refused_before_reading(artifact: Path) -> None:
     with pytest.raises(ModelError, match=r"9,000 bytes, the limit is 8,999 \(limits.model_bytes\)"):
-        read_verified(artefact, SHA256, len(CONTENT) - 1)
+        read_verified(artifact, SHA256, len(CONTENT) - 1)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
@@ -55,42 +55,42 @@ def test_folder_and_pipe_are_no_models(tmp_path: Path) -> None:
             read_verified(path, SHA256, 1 << 20)
 
 
-def test_symbolic_link_is_refused_even_to_the_right_bytes(artefact: Path, tmp_path: Path) -> None:
+def test_symbolic_link_is_refused_even_to_the_right_bytes(artifact: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.onnx"
-    link.symlink_to(artefact)
+    link.symlink_to(artifact)
     with pytest.raises(ModelError, match="symbolic link"):
         read_verified(link, SHA256, 1 << 20)
 
 
-def test_linked_parent_folder_is_allowed(artefact: Path, tmp_path: Path) -> None:
+def test_linked_parent_folder_is_allowed(artifact: Path, tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to(tmp_path, target_is_directory=True)
-    assert read_verified(tmp_path / "current" / artefact.name, SHA256, 1 << 20) == CONTENT
+    assert read_verified(tmp_path / "current" / artifact.name, SHA256, 1 << 20) == CONTENT
 
 
-def test_file_exchanged_after_opening_changes_nothing(artefact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_exchanged_after_opening_changes_nothing(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.fstat
 
     def exchange(descriptor: int) -> os.stat_result:
-        other = artefact.with_suffix(".new")
+        other = artifact.with_suffix(".new")
         other.write_bytes(b"evil")
-        other.replace(artefact)
+        other.replace(artifact)
         return real(descriptor)
 
     monkeypatch.setattr(os, "fstat", exchange)
-    assert read_verified(artefact, SHA256, 1 << 20) == CONTENT
+    assert read_verified(artifact, SHA256, 1 << 20) == CONTENT
     monkeypatch.undo()
-    assert artefact.read_bytes() == b"evil"
+    assert artifact.read_bytes() == b"evil"
 
 
-def test_file_growing_while_it_is_read_is_refused(artefact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_growing_while_it_is_read_is_refused(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.fstat
 
     def grow(descriptor: int) -> os.stat_result:
         before = real(descriptor)
-        with artefact.open("ab") as file:
+        with artifact.open("ab") as file:
             file.write(b"more")
         return before
 
     monkeypatch.setattr(os, "fstat", grow)
     with pytest.raises(ModelError, match="grew over the limit"):
-        read_verified(artefact, SHA256, len(CONTENT))
+        read_verified(artifact, SHA256, len(CONTENT))

@@ -75,7 +75,7 @@ def test_a_model_runs_on_the_rows_that_need_it_and_no_other() -> None:
     assert models["c"].rows == models["b"].rows == acme
 
 
-def test_one_artefact_under_two_names_is_one_step_and_another_binding_is_not() -> None:
+def test_one_artifact_under_two_names_is_one_step_and_another_binding_is_not() -> None:
     twin = {**MODELS["a"], "uri": "elsewhere.onnx"}
     other = model_spec(
         "a", {"x": ["amount", {"field": "risk", "default": 0.75}, {"field": "channel", "categories": "channels"}]}
@@ -151,7 +151,7 @@ def test_a_meta_model_reads_the_experts_in_their_order() -> None:
 def test_inputs_of_a_meta_model_are_bound_by_name() -> None:
     meta = model_spec("meta", {"left": ["first"], "right": ["second"]})
     spec = document([{"live": "meta"}], predictors={"meta": PREDICTORS["meta"]}, models={**MODELS, "meta": meta})
-    models = loaded(spec, meta=Linear("meta", {"right": 1, "left": 1}))  # the artefact has them the other way round
+    models = loaded(spec, meta=Linear("meta", {"right": 1, "left": 1}))  # the artifact has them the other way round
     batch = whole()
     snapshot(spec, models).execute(batch)
     right, left = models["meta"].seen[0]

@@ -137,12 +137,12 @@ def test_bytes_that_are_no_model_are_refused(data: bytes, reason: str) -> None:
 
 
 def test_describe_tells_names_types_and_shapes() -> None:
-    artefact = describe(linear(4))
-    assert [str(entry) for entry in artefact.inputs] == ["features (float [?, 4])"]
-    assert [str(entry) for entry in artefact.outputs] == ["probabilities (float [?, 1])"]
-    assert artefact.operators == ("Identity", "MatMul", "Sigmoid")
-    assert dict(artefact.opsets) == {"ai.onnx": 20, "ai.onnx.ml": 3}
-    assert artefact.size == len(linear(4))
+    artifact = describe(linear(4))
+    assert [str(entry) for entry in artifact.inputs] == ["features (float [?, 4])"]
+    assert [str(entry) for entry in artifact.outputs] == ["probabilities (float [?, 1])"]
+    assert artifact.operators == ("Identity", "MatMul", "Sigmoid")
+    assert dict(artifact.opsets) == {"ai.onnx": 20, "ai.onnx.ml": 3}
+    assert artifact.size == len(linear(4))
 
 
 def test_initializers_listed_as_inputs_are_no_inputs() -> None:

@@ -1,6 +1,6 @@
 """Join what the configuration asks of a model with what its file offers.
 
-In: a `Binding` (input names with their widths, output name, positive column) and an `Artefact`. Out: the inputs in the
+In: a `Binding` (input names with their widths, output name, positive column) and an `Artifact`. Out: the inputs in the
 configuration's order with the element type each wants, or ModelError naming every input that does not fit.
 Law: inputs meet by name, never by position, and only shapes and types that a table of numbers can feed are bound:
 `[N, width]` of float, double, int64 or bool, N free; the output is a float `[N]`, `[N, 1]` or `[N, 2]`.
@@ -12,7 +12,7 @@ import numpy as np
 
 from muse_stream.config import ModelSpec
 from muse_stream.errors import ModelError
-from muse_stream.models.artefact import Artefact, Port
+from muse_stream.models.artifact import Artifact, Port
 from muse_stream.scoring.model import ModelInput
 
 DTYPES = {"float": np.float32, "double": np.float64, "int64": np.int64, "bool": np.bool_}
@@ -44,17 +44,17 @@ class Binding:
         return cls(inputs, spec.output.name, spec.output.positive)
 
 
-def bind(artefact: Artefact, binding: Binding) -> tuple[ModelInput, ...]:
+def bind(artifact: Artifact, binding: Binding) -> tuple[ModelInput, ...]:
     """Check inputs and output; return the inputs in the configuration's order. Raises ModelError."""
-    _check_names(artefact, binding)
-    ports = {port.name: port for port in artefact.inputs}
+    _check_names(artifact, binding)
+    ports = {port.name: port for port in artifact.inputs}
     bound = tuple(_input(ports[name], width) for name, width in binding.inputs)
-    _check_output(artefact, binding)
+    _check_output(artifact, binding)
     return bound
 
 
-def _check_names(artefact: Artefact, binding: Binding) -> None:
-    offered = {port.name for port in artefact.inputs}
+def _check_names(artifact: Artifact, binding: Binding) -> None:
+    offered = {port.name for port in artifact.inputs}
     asked = {name for name, _ in binding.inputs}
     faults = [
         f"the configuration {verb} {', '.join(map(repr, sorted(names)))}"
@@ -62,7 +62,7 @@ def _check_names(artefact: Artefact, binding: Binding) -> None:
         if names
     ]
     if faults:
-        raise ModelError(f"inputs: {'; '.join(faults)}; the model takes {_list(artefact.inputs)}")
+        raise ModelError(f"inputs: {'; '.join(faults)}; the model takes {_list(artifact.inputs)}")
 
 
 def _input(port: Port, width: int) -> ModelInput:
@@ -79,15 +79,15 @@ def _input(port: Port, width: int) -> ModelInput:
     return ModelInput(port.name, width, np.dtype(DTYPES[port.kind]))
 
 
-def _check_output(artefact: Artefact, binding: Binding) -> None:
-    port = next((port for port in artefact.outputs if port.name == binding.output), None)
+def _check_output(artifact: Artifact, binding: Binding) -> None:
+    port = next((port for port in artifact.outputs if port.name == binding.output), None)
     if port is None:
-        raise ModelError(f"output: the model has no {binding.output!r}; it offers {_list(artefact.outputs)}")
-    if port.name in artefact.zipmaps or port.kind in ("sequence", "map"):
+        raise ModelError(f"output: the model has no {binding.output!r}; it offers {_list(artifact.outputs)}")
+    if port.name in artifact.zipmaps or port.kind in ("sequence", "map"):
         raise ModelError(f"output {port.name!r} is a ZipMap (a dictionary for every row); {ZIPMAP_HINT}")
     if port.kind not in ("float", "double"):
         raise ModelError(
-            f"output {port} is no float probability; the model offers {_list(artefact.outputs)}"
+            f"output {port} is no float probability; the model offers {_list(artifact.outputs)}"
             + (" (a class label? name the probabilities)" if port.kind in ("int64", "string", "bool") else "")
         )
     if port.shape is None:

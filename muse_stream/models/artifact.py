@@ -1,7 +1,7 @@
 """What an ONNX file says about itself, read without running it (the one module that imports `onnx`).
 
-In: the file's bytes. Out: an `Artefact`: typed inputs and outputs, operator domains, producer; or ModelError.
-Law: an artefact is one self-contained file of standard operators. Refused wherever they stand in the file (subgraphs,
+In: the file's bytes. Out: an `Artifact`: typed inputs and outputs, operator domains, producer; or ModelError.
+Law: an artifact is one self-contained file of standard operators. Refused wherever they stand in the file (subgraphs,
 sparse tensors, functions): tensors kept in other files (path tricks, and bytes that no hash covers), operators from
 other domains (they need native libraries, or change meaning with the runtime's version), and random operators (the
 same event must get the same bits).
@@ -69,7 +69,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Artefact:
+class Artifact:
     """The face of a model file: what `describe` prints and what a binding is checked against."""
 
     sha256: str
@@ -83,7 +83,7 @@ class Artefact:
     """Outputs written by a ZipMap operator (a list of dictionaries, one Python object per row)."""
 
 
-def describe(data: bytes) -> Artefact:
+def describe(data: bytes) -> Artifact:
     """Parse and check an ONNX file; raises ModelError with the first reason to refuse it."""
     model = _parse(data)
     nodes = list(_messages(model, onnx.NodeProto))
@@ -91,7 +91,7 @@ def describe(data: bytes) -> Artefact:
     _refuse_foreign_operators(model, nodes)
     weights = {tensor.name for tensor in model.graph.initializer}
     weights |= {tensor.values.name for tensor in model.graph.sparse_initializer}
-    return Artefact(
+    return Artifact(
         sha256=hashlib.sha256(data).hexdigest(),
         size=len(data),
         inputs=tuple(_port(value) for value in model.graph.input if value.name not in weights),

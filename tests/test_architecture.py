@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Where a vendor may be imported: a room, or one module or folder of it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "confluent_kafka": ("stream",),
+    "confluent_kafka": ("kafka", "stream"),
     "docker": ("demo/container_kafka.py",),
     "fastavro": ("avro", "files"),
     "google": ("models",),  # protobuf, which comes with onnx
@@ -66,6 +66,7 @@ LOADS: dict[str, set[str]] = {
     },
     "muse_stream.calibration": set(),
     "muse_stream.scoring": {"pydantic", "pydantic_core", "ruamel"},
+    "muse_stream.kafka": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka"},
     "muse_stream.stream": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka"},
     "muse_stream.control": {"pydantic", "pydantic_core", "ruamel"},
 }

@@ -102,7 +102,7 @@ def reaching(settings: KafkaSettings) -> Iterator[None]:
 
 
 def _reach(settings: KafkaSettings) -> None:
-    from muse_stream.stream.client import reach  # noqa: PLC0415 - in a process of its own only
+    from muse_stream.kafka.client import reach  # noqa: PLC0415 - in a process of its own only
 
     reach(settings)
 

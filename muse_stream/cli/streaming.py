@@ -67,9 +67,9 @@ def topics(
     muse-stream topics muse.yaml --dry-run
     ```
     """
+    from muse_stream.kafka.topic_plan import Options  # noqa: PLC0415
     from muse_stream.operations.sources import open_configuration  # noqa: PLC0415
     from muse_stream.operations.topics import prepare_topics  # noqa: PLC0415
-    from muse_stream.stream.topics import Options  # noqa: PLC0415
 
     session: Session = context.obj
     hours = retention_hours

@@ -24,7 +24,8 @@ from muse_stream.demo.container_kafka import ContainerKafka, unavailable
 from muse_stream.demo.kafka_jars import missing_tools, version
 from muse_stream.demo.local_kafka import LocalKafka
 from muse_stream.errors import MuseError, Retriable
-from muse_stream.stream import client, probe
+from muse_stream.kafka import client
+from muse_stream.stream import probe
 
 PROJECT = Path(__file__).resolve().parents[2]
 ADDRESS = "MUSE_KAFKA_BOOTSTRAP_SERVERS"

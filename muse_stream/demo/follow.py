@@ -16,7 +16,7 @@ from muse_stream.config import Document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.ledger import AUDIT_COLUMNS, LIVE_COLUMNS, Ledger
 from muse_stream.errors import MuseError
-from muse_stream.stream import client
+from muse_stream.kafka import client
 
 BATCH = 10_000
 

@@ -32,12 +32,12 @@ from muse_stream.demo.screen import Screen
 from muse_stream.demo.stages import Machinery, Tour, Toured
 from muse_stream.demo.workers import running
 from muse_stream.errors import MuseError
+from muse_stream.kafka import client
+from muse_stream.kafka.topic_plan import Options, needed
 from muse_stream.operations import releases
 from muse_stream.operations.proving import verify
 from muse_stream.operations.sources import Configuration, open_configuration
 from muse_stream.operations.topics import prepare_topics
-from muse_stream.stream import client
-from muse_stream.stream.topics import Options, needed
 from muse_stream.stream.verify import Report
 
 WORKERS = {"live": 2, "shadow": 1}

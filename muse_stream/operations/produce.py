@@ -14,9 +14,10 @@ from muse_stream.config import EventSpec
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import StreamError
 from muse_stream.files import EventFile
+from muse_stream.kafka import client
+from muse_stream.kafka.admin import survey
+from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
 from muse_stream.operations.sources import Configuration
-from muse_stream.stream import client, cluster
-from muse_stream.stream.ingest import Chunk, Ingest, Sent
 
 CHUNK = 5_000
 
@@ -59,7 +60,7 @@ def produce(
     sending = sending or Sending()
     file = event_file(configuration, tenant, path, sending)
     topic = configuration.loaded.document.tenant_topics(tenant).events
-    if topic not in cluster.survey(client.reach(settings), [topic]):
+    if topic not in survey(client.reach(settings), [topic]):
         raise StreamError(f"there is no topic {topic}; `muse-stream topics` makes what a configuration needs")
     key = sending.key or _spec(configuration, tenant).id
     ingest = Ingest(settings, topic, rate=sending.rate, headers=sending.headers, progress=progress)

@@ -12,11 +12,12 @@ from muse_stream.app.scorer import output_schemas
 from muse_stream.avro import Decoder, Fields, SchemaDirectory, fixed_width, score_decoder
 from muse_stream.config import EventSpec
 from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.kafka import client
+from muse_stream.kafka.admin import survey
+from muse_stream.kafka.reader import Block
 from muse_stream.operations.sources import Configuration
 from muse_stream.scoring.columns import Categorical
-from muse_stream.stream import client, cluster
 from muse_stream.stream.collecting import EventDecoder, EventKeys, ScoreDecoder, ScoreKeys
-from muse_stream.stream.reading import Block
 from muse_stream.stream.slot import SlotName
 from muse_stream.stream.verify import SETTLE_S, Decoders, Progress, Report, Target, Verification, targets
 
@@ -47,7 +48,7 @@ def verify(
     document = configuration.loaded.document
     chosen = targets(document, [configuration.tenant(name) for name in tenants] if tenants else None)
     admin = client.reach(settings)
-    existing = cluster.survey(admin, [target.topic for target in chosen])
+    existing = survey(admin, [target.topic for target in chosen])
     compacted = frozenset(name for name, one in existing.items() if "compact" in one.config.get("cleanup.policy", ""))
     decoders = _decoders(configuration, chosen)
     lanes: dict[str, list[Target]] = {}

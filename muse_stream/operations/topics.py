@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.kafka import client
+from muse_stream.kafka.admin import carry_out, survey
+from muse_stream.kafka.topic_plan import Change, Existing, Needed, Options, needed, plan
 from muse_stream.operations.sources import Configuration
-from muse_stream.stream import client, cluster
-from muse_stream.stream.topics import Change, Existing, Needed, Options, needed, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def prepare_topics(
     document = configuration.loaded.document
     admin = client.reach(settings)
     needs = needed(document)
-    existing = cluster.survey(admin, [need.name for need in needs])
+    existing = survey(admin, [need.name for need in needs])
     changes = plan(document, existing, options)
-    done: Sequence[Change] = () if dry_run else cluster.carry_out(admin, changes, options)
+    done: Sequence[Change] = () if dry_run else carry_out(admin, changes, options)
     return Prepared(needs, existing, tuple(changes), tuple(done))

@@ -8,11 +8,11 @@ in an unknown way counts if the committed offsets, which are read anyway before 
 import time
 from typing import Protocol
 
+from muse_stream.kafka.partition import Position, TopicPartitionKey
 from muse_stream.stream.backlog import Backlog, Waiting
 from muse_stream.stream.committer import Committed, Pending
 from muse_stream.stream.gate import TopicGate
 from muse_stream.stream.meter import Meter
-from muse_stream.stream.partition import Position, TopicPartitionKey
 
 MEASURE_S = 1.0
 

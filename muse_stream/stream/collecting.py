@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.kafka.reader import Block, Bounds
 from muse_stream.scoring.columns import Categorical
-from muse_stream.stream.reading import Block, Bounds
 from muse_stream.stream.verdict import Answers, Events, Tally
 
 

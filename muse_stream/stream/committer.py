@@ -20,12 +20,12 @@ from typing import Any
 from confluent_kafka import TopicPartition
 
 from muse_stream.errors import Abortable, Fatal, StreamError
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka.transactional_producer import TransactionalProducer
 from muse_stream.stream.backlog import Stamps
-from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.failpoints import Failpoint
-from muse_stream.stream.partition import TopicPartitionKey
 from muse_stream.stream.records import Tally
-from muse_stream.stream.transaction import TransactionalProducer
 
 BUDGET_S = 4.5
 """For flush, offsets and commit together: below the broker's transaction timeout."""

@@ -8,8 +8,8 @@ is refused too, its topic waits, and nobody else: it costs the others neither a 
 """
 
 from muse_stream.errors import Reason, StreamError
+from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.stream.committer import Pending
-from muse_stream.stream.partition import TopicPartitionKey
 from muse_stream.stream.records import Answer, RawBatch, Topology, given_up
 
 TOPIC_FAULTS = frozenset(

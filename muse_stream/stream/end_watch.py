@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from muse_stream.errors import StreamError
-from muse_stream.stream.ends import End, Ends
+from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka.partition_ends import End, Ends
 from muse_stream.stream.meter import Meter
-from muse_stream.stream.partition import TopicPartitionKey
 from muse_stream.telemetry.log import Log
 
 LOOK_EVERY_S = 2.0

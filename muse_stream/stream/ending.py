@@ -18,15 +18,15 @@ from typing import Any
 from confluent_kafka import TopicPartition
 
 from muse_stream.errors import Retriable, StreamError
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka.partition_ends import End, Ends, Records
+from muse_stream.kafka.transactional_producer import TransactionalProducer
 from muse_stream.stream import attempts
 from muse_stream.stream.committer import Pending
-from muse_stream.stream.deadline import Deadline
-from muse_stream.stream.ends import End, Ends, Records
 from muse_stream.stream.hanging import COPIED_BY, Answered, answered, hung, kept
 from muse_stream.stream.meter import Meter
-from muse_stream.stream.partition import TopicPartitionKey
 from muse_stream.stream.records import Scorer
-from muse_stream.stream.transaction import TransactionalProducer
 from muse_stream.telemetry.log import Log
 
 END_S = 6.0

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from confluent_kafka import Message
 
+from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.stream import attempts
 from muse_stream.stream.deadletter import source_of
-from muse_stream.stream.partition import TopicPartitionKey
 from muse_stream.stream.records import Origin
 
 COPIED_BY = "muse.copied-by"

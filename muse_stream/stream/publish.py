@@ -10,9 +10,10 @@ from collections.abc import Callable
 from confluent_kafka import KafkaException
 
 from muse_stream.errors import Abortable
-from muse_stream.stream import client, deadletter
+from muse_stream.kafka import client
+from muse_stream.kafka.transactional_producer import TransactionalProducer
+from muse_stream.stream import deadletter
 from muse_stream.stream.records import Answer, DeadLetter, Header, RawBatch
-from muse_stream.stream.transaction import TransactionalProducer
 
 BY_KEY = -1
 ROOM_S = 0.05

@@ -15,17 +15,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from muse_stream.errors import Abortable, Retriable, StreamError
+from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka.partition_ends import End, Ends, Unreadable
+from muse_stream.kafka.transactional_producer import TransactionalProducer
 from muse_stream.stream import attempts
 from muse_stream.stream.committer import SLOW_COMMIT_S, Committed, Pending
 from muse_stream.stream.end_watch import EndWatch
 from muse_stream.stream.ending import RESOLVED_S, Counts, Ending, Tools, output_places
-from muse_stream.stream.ends import End, Ends, Unreadable
 from muse_stream.stream.hanging import Answered, answered
 from muse_stream.stream.meter import Meter
 from muse_stream.stream.ownership import Ownership
-from muse_stream.stream.partition import TopicPartitionKey
 from muse_stream.stream.records import Scorer
-from muse_stream.stream.transaction import TransactionalProducer
 from muse_stream.telemetry.log import Log
 
 HOLD_S = 1.0

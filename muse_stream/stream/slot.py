@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.stream import client
+from muse_stream.kafka import client
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.group_consumer import Intake
+from muse_stream.kafka.lag_reader import READER, StandingPartitions
+from muse_stream.kafka.partition_ends import Ends
+from muse_stream.kafka.starting_offsets import Free, StartingOffsets
+from muse_stream.kafka.transactional_producer import TransactionalProducer, open_producer
 from muse_stream.stream.backlog import Backlog
 from muse_stream.stream.committer import Committed, Committer
-from muse_stream.stream.deadline import Deadline
-from muse_stream.stream.ends import Ends
 from muse_stream.stream.failpoints import Failpoint
-from muse_stream.stream.intake import Intake
 from muse_stream.stream.meter import Meter
 from muse_stream.stream.poison import Guard
 from muse_stream.stream.records import Role, Scorer
 from muse_stream.stream.recovery import Recovery
-from muse_stream.stream.standing import READER, StandingPartitions
-from muse_stream.stream.starting import Free, StartingOffsets
-from muse_stream.stream.transaction import TransactionalProducer, open_producer
 from muse_stream.stream.worker import Worker
 from muse_stream.telemetry.log import Log
 

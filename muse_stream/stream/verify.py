@@ -16,8 +16,8 @@ from confluent_kafka import Consumer
 
 from muse_stream.config import Document
 from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.kafka.reader import Block, Bounds, Reading, bounds, committed, reader
 from muse_stream.stream.collecting import AnswerLog, Codes, EventDecoder, EventLog, ScoreDecoder
-from muse_stream.stream.reading import Block, Bounds, Reading, bounds, committed, reader
 from muse_stream.stream.verdict import Answers, Finding, Tally, judge
 
 SETTLE_S = 20.0

@@ -18,21 +18,21 @@ from dataclasses import replace
 from confluent_kafka import TopicPartition
 
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.group_consumer import Collected, Intake
+from muse_stream.kafka.starting_offsets import Free
 from muse_stream.stream.accounts import Accounts
 from muse_stream.stream.backlog import Backlog
 from muse_stream.stream.committer import Committed, Committer, Pending
 from muse_stream.stream.corner import TOPIC_FAULTS, Corner
-from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.failpoints import Failpoint, nothing
 from muse_stream.stream.gate import RETRY_S, TopicGate
-from muse_stream.stream.intake import Collected, Intake
 from muse_stream.stream.linger import AdaptiveLinger
 from muse_stream.stream.meter import Meter
 from muse_stream.stream.poison import Guard
 from muse_stream.stream.publish import publish
 from muse_stream.stream.records import RawBatch, Scorer, Tally
 from muse_stream.stream.recovery import Recovery
-from muse_stream.stream.starting import Free
 from muse_stream.stream.unpack import raw_batch
 from muse_stream.telemetry.log import Log
 

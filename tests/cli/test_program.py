@@ -138,7 +138,7 @@ def test_errors_are_one_line_unless_debugged(
 
 def test_unreachable_kafka_is_code_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", "localhost:1")
-    monkeypatch.setattr("muse_stream.stream.client.reach.__defaults__", (0.3,))
+    monkeypatch.setattr("muse_stream.kafka.client.reach.__defaults__", (0.3,))
     for command in (["verify", str(EXAMPLE)], ["topics", str(EXAMPLE)], ["tail", str(EXAMPLE), "acme"]):
         assert main(command) == 3
         assert "Kafka cannot be reached at localhost:1" in capsys.readouterr().err

@@ -14,7 +14,8 @@ from muse_stream.config import librdkafka
 from muse_stream.config.kafka_properties import JAVA, REFUSED
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import ConfigError
-from muse_stream.stream import client, slot, transaction
+from muse_stream.kafka import client, transactional_producer
+from muse_stream.stream import slot
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "hunter2-Xq9"
@@ -88,12 +89,12 @@ def test_the_file_goes_before_what_the_package_chose(
     given(
         "queue.buffering.max.ms=25", "compression.codec=zstd", "fetch.queue.backoff.ms=1000", "message.max.bytes=2000"
     )
-    producing = configured(client.producer, **transaction._configuration("id"))
+    producing = configured(client.producer, **transactional_producer._configuration("id"))
     assert {"linger.ms", "compression.type"} & producing.keys() == set()
     assert producing["queue.buffering.max.ms"] == "25"
     assert producing["compression.codec"] == "zstd"
     assert producing["message.max.bytes"] == "2000"
-    assert producing["transaction.timeout.ms"] == transaction.TIMEOUT_MS < slot.SESSION_MS
+    assert producing["transaction.timeout.ms"] == transactional_producer.TIMEOUT_MS < slot.SESSION_MS
     consuming = configured(client.consumer, **{"group.id": "g"})
     assert consuming["fetch.queue.backoff.ms"] == "1000"
     assert consuming["isolation.level"] == "read_committed"
@@ -158,7 +159,7 @@ def test_every_setting_that_a_worker_depends_on_is_refused() -> None:
         "queued.max.messages.kbytes",
         "queue.buffering.max.messages",
     }
-    chosen = client.CONSUMER.keys() | client.PRODUCER.keys() | transaction._configuration("id").keys()
+    chosen = client.CONSUMER.keys() | client.PRODUCER.keys() | transactional_producer._configuration("id").keys()
     chosen |= set(re.findall(r'"([a-z]+(?:\.[a-z]+)+)"', Path(slot.__file__).read_text(encoding="utf-8")))
     assert chosen - REFUSED.keys() == for_speed
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, ConfigError, Fatal, Retriable
-from muse_stream.stream import client
+from muse_stream.kafka import client
 
 SECRET = "hunter2-Xq9"
 

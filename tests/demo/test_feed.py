@@ -12,7 +12,7 @@ from muse_stream.demo import feed as module
 from muse_stream.demo.feed import Feed
 from muse_stream.demo.scenario import Slice
 from muse_stream.errors import MuseError
-from muse_stream.stream.ingest import Chunk
+from muse_stream.kafka.bulk_producer import Chunk
 
 Eventually = Callable[..., None]
 TOPICS = {"acme": "events.acme", "globex": "events.globex"}

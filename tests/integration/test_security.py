@@ -24,7 +24,7 @@ from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import ROOT, Fleet, publish
 from tests.integration.secured import Secured, binding, bindings
 from tests.integration.witness import Seen, Witness, until
-from tests.stream.test_release import Heard
+from tests.kafka.test_broker_release import Heard
 
 pytestmark = [
     pytest.mark.broker,

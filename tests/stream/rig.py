@@ -16,12 +16,13 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.stream import client, failpoints
-from muse_stream.stream.intake import Intake
+from muse_stream.kafka import client
+from muse_stream.kafka.group_consumer import Intake
+from muse_stream.kafka.starting_offsets import StartingOffsets
+from muse_stream.stream import failpoints
 from muse_stream.stream.poison import Guard, InHand, Suspects
 from muse_stream.stream.records import Limits, Scorer
 from muse_stream.stream.slot import SlotName, open_worker
-from muse_stream.stream.starting import StartingOffsets
 from muse_stream.stream.worker import Worker
 from tests.stream.doubles import CountingMeter, Echo, ListLog, await_true
 

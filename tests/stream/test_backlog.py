@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
 from muse_stream.stream.backlog import Backlog, Waiting
-from muse_stream.stream.partition import Position, Standing, TopicPartitionKey
 from tests.stream.doubles import Clock
 
 A, B = ("events.a", 0), ("events.b", 0)

@@ -11,9 +11,9 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
+from muse_stream.kafka.deadline import Deadline
 from muse_stream.stream import committer as module
 from muse_stream.stream.committer import Committed, Committer, Pending
-from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.failpoints import nothing
 from tests.stream.doubles import await_true
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from muse_stream.errors import Retriable
+from muse_stream.kafka.partition_ends import End
 from muse_stream.stream.end_watch import HANGING_S, EndWatch
-from muse_stream.stream.ends import End
 from tests.stream.doubles import Clock, CountingMeter, ListLog
 
 PLACE = ("scores", 0)

@@ -8,11 +8,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
-from muse_stream.stream import client
+from muse_stream.kafka import client
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.transactional_producer import open_producer
 from muse_stream.stream.committer import Committer, Pending
-from muse_stream.stream.deadline import Deadline
 from muse_stream.stream.failpoints import nothing
-from muse_stream.stream.transaction import open_producer
 from tests.stream.mock_cluster import END_TXN, PRODUCE, TXN_OFFSET_COMMIT, MockCluster, mock_cluster
 
 TOPIC = "scores"

@@ -10,10 +10,10 @@ from confluent_kafka import KafkaError, KafkaException
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Abortable, Fatal, Reason, Rejected, Stage, StreamError
-from muse_stream.stream.deadline import Deadline
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.transactional_producer import open_producer
 from muse_stream.stream.publish import BY_KEY, publish
 from muse_stream.stream.records import Answer, DeadLetter, Outgoing, RawBatch
-from muse_stream.stream.transaction import open_producer
 from tests.stream.doubles import raw
 
 Unique = Callable[[str], str]

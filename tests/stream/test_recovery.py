@@ -12,7 +12,8 @@ from confluent_kafka import TopicPartition
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.kafka_jars import missing_tools
-from muse_stream.stream import client, committer, end_watch, ending, hanging, transaction
+from muse_stream.kafka import client, transactional_producer
+from muse_stream.stream import committer, end_watch, ending, hanging
 from muse_stream.stream.ending import Ending
 from tests.stream.doubles import Echo, Route, await_true
 from tests.stream.forgetful import KEPT, LOST, Forgetful, Predecessor, consumer
@@ -253,7 +254,7 @@ def test_a_running_worker_ends_its_own(brokers: Forgetful, unique: Unique, monke
     """The broker goes away between acknowledgement and commit; the worker is told that its batch is committed."""
     monkeypatch.setattr(committer, "BUDGET_S", 60.0)
     monkeypatch.setattr(committer, "BEGIN_S", 60.0)
-    monkeypatch.setattr(transaction, "TIMEOUT_MS", 60_000)
+    monkeypatch.setattr(transactional_producer, "TIMEOUT_MS", 60_000)
     old, gate = leave(brokers, unique), Gate()
     bootstrap, topics = brokers.bootstrap, {old.route.scores: 2, old.route.dlq: 2}
     with (

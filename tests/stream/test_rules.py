@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaException, TopicPartition
 
-import muse_stream.stream
+import muse_stream
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
-from muse_stream.stream import client, mortality, slot, transaction, worker
+from muse_stream.kafka import client, transactional_producer
+from muse_stream.kafka.starting_offsets import StartingOffsets
+from muse_stream.stream import mortality, slot, worker
 from muse_stream.stream.slot import SlotName
-from muse_stream.stream.starting import StartingOffsets
+from tests.kafka.test_starting_offsets import COMMITTED, PARTITIONS, commit, open_transaction
 from tests.stream.doubles import ListLog
-from tests.stream.test_rule_r1 import COMMITTED, PARTITIONS, commit, open_transaction
 
-STREAM = Path(muse_stream.stream.__file__).parent
+PACKAGE = Path(muse_stream.__file__).parent
+CLIENT = "muse_stream.kafka.client"
 
 
 @pytest.mark.parametrize("planted", [False, True], ids=["stable", "planted"])
@@ -47,9 +49,11 @@ def test_r6_unstable_offsets_are_never_taken_for_an_answer(
 
 
 def test_r6_transactions_end_before_sessions_do() -> None:
-    assert transaction.TIMEOUT_MS < slot.SESSION_MS < slot.MAX_POLL_MS
+    assert transactional_producer.TIMEOUT_MS < slot.SESSION_MS < slot.MAX_POLL_MS
     assert mortality.STALL_S * 1000 < slot.MAX_POLL_MS
-    assert worker.SETTLE_S * 1000 > transaction.TIMEOUT_MS, "a rebalance waits longer than a transaction can last"
+    assert worker.SETTLE_S * 1000 > transactional_producer.TIMEOUT_MS, (
+        "a rebalance waits longer than a transaction can last"
+    )
     assert client.CONSUMER["isolation.level"] == "read_committed"
 
 
@@ -82,27 +86,27 @@ def uses_admin(source: str) -> set[str]:
     return found
 
 
-def worker_modules() -> set[str]:
-    """The modules of this room that `slot` needs, itself included."""
-    found, waiting = set[str](), ["slot"]
+def worker_modules() -> dict[str, Path]:
+    """The modules about Kafka that a worker is made of: what `slot` needs, itself included."""
+    found, waiting = dict[str, Path](), ["muse_stream.stream.slot"]
     while waiting:
         name = waiting.pop()
-        if name in found or not (STREAM / f"{name}.py").exists():
+        path = PACKAGE.parent / (name.replace(".", "/") + ".py")
+        if name in found or not path.exists() or not name.startswith(("muse_stream.stream.", "muse_stream.kafka.")):
             continue
-        found.add(name)
-        for node in ast.walk(ast.parse((STREAM / f"{name}.py").read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module == "muse_stream.stream":
-                waiting += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("muse_stream.stream."):
-                waiting.append((node.module or "").rpartition(".")[2])
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return found
 
 
 def test_r7_no_worker_module_uses_an_admin_client() -> None:
     modules = worker_modules()
-    assert {"slot", "worker", "intake", "starting", "committer", "transaction", "publish", "client"} <= modules
+    wanted = {"slot", "worker", "group_consumer", "starting_offsets", "committer", "transactional_producer", "client"}
+    assert wanted <= {name.rpartition(".")[2] for name in modules}
     # client.py defines `admin` for the tools; what counts is that no worker module asks for it
-    offenders = {name: uses_admin((STREAM / f"{name}.py").read_text()) for name in modules - {"client"}}
+    offenders = {name: uses_admin(path.read_text()) for name, path in modules.items() if name != CLIENT}
     assert {name for name, ways in offenders.items() if ways} == set()
 
 
@@ -111,7 +115,7 @@ def test_r7_no_worker_module_uses_an_admin_client() -> None:
     [
         "from confluent_kafka.admin import AdminClient",
         "import confluent_kafka.admin",
-        "from muse_stream.stream.client import reach",
+        "from muse_stream.kafka.client import reach",
         "from muse_stream.stream import client\nclient.admin(settings)",
     ],
 )

@@ -8,8 +8,8 @@ import pytest
 
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Abortable, Fatal
+from muse_stream.kafka.group_consumer import Collected, Intake
 from muse_stream.stream.committer import Pending
-from muse_stream.stream.intake import Collected, Intake
 from muse_stream.stream.records import Limits, RawBatch
 from muse_stream.stream.worker import Worker
 from tests.stream.doubles import Echo, Route, await_true

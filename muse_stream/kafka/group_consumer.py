@@ -17,10 +17,10 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from muse_stream.errors import Fatal
-from muse_stream.stream import client
-from muse_stream.stream.deadline import Deadline
-from muse_stream.stream.partition import Position, TopicPartitionKey
-from muse_stream.stream.starting import StartingOffsets
+from muse_stream.kafka import client
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.partition import Position, TopicPartitionKey
+from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.telemetry.log import Log
 
 IDLE_POLL_S = 0.1

@@ -1,6 +1,6 @@
 """A deadline: what is left shrinks with the clock, never below nothing."""
 
-from muse_stream.stream.deadline import Deadline
+from muse_stream.kafka.deadline import Deadline
 from tests.stream.doubles import Clock
 
 

@@ -17,8 +17,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
-from muse_stream.stream import client
-from muse_stream.stream.deadline import Deadline
+from muse_stream.kafka import client
+from muse_stream.kafka.deadline import Deadline
 
 FIRST_INIT_S, PATIENCE_GROWTH, LONGEST_INIT_S = 0.1, 1.5, 5.0
 """After a crash `init_transactions` meets CONCURRENT_TRANSACTIONS and sleeps 0.5-1 s inside librdkafka; a fresh

@@ -11,8 +11,9 @@ from muse_stream.config import Document, TenantSpec, Topics, load_document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Fatal
-from muse_stream.stream import client, cluster
-from muse_stream.stream.topics import BROKER_MAX_MESSAGE, HEADROOM, Change, Existing, Options, needed, plan
+from muse_stream.kafka import client
+from muse_stream.kafka.admin import carry_out, survey
+from muse_stream.kafka.topic_plan import BROKER_MAX_MESSAGE, HEADROOM, Change, Existing, Options, needed, plan
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 
@@ -149,18 +150,18 @@ def test_real_cluster_becomes_what_was_planned(document: Document, kafka: Broker
     admin = client.reach(KafkaSettings(bootstrap=kafka.bootstrap))
     names = [need.name for need in needed(document)]
     options = Options(partitions=3, replication=1, min_isr=1, retention_ms=3_600_000)
-    assert cluster.survey(admin, names) == {}
+    assert survey(admin, names) == {}
     changes = plan(document, {}, options)
-    assert cluster.carry_out(admin, changes, options) == changes
-    existing = cluster.survey(admin, names)
+    assert carry_out(admin, changes, options) == changes
+    existing = survey(admin, names)
     assert existing.keys() == set(names)
     assert {one.partitions for one in existing.values()} == {3}
     assert {one.config["retention.ms"] for one in existing.values()} == {"3600000"}
     assert plan(document, existing, options) == []
     changes = plan(document, existing, Options(retention_ms=-1))
-    cluster.carry_out(admin, changes, Options())
+    carry_out(admin, changes, Options())
     deadline = time.monotonic() + 20  # brokers learn of a setting a moment after it was accepted
-    while {one.config["retention.ms"] for one in cluster.survey(admin, names).values()} != {"-1"}:
+    while {one.config["retention.ms"] for one in survey(admin, names).values()} != {"-1"}:
         assert time.monotonic() < deadline
 
 
@@ -169,8 +170,8 @@ def test_second_creator_is_no_error_and_every_refusal_is_named(kafka: Broker, un
     name = unique("twice")
     change = Change("create", name, "events", "does not exist", 1)
     for _ in range(2):
-        assert cluster.carry_out(admin, [change], Options(replication=1)) == [change]
+        assert carry_out(admin, [change], Options(replication=1)) == [change]
     impossible = [Change("create", unique("wide"), "events", "", 1), Change("create", unique("wider"), "events", "", 1)]
     with pytest.raises(Fatal) as refused:
-        cluster.carry_out(admin, impossible, Options(replication=7))
+        carry_out(admin, impossible, Options(replication=7))
     assert all(change.topic in str(refused.value) for change in impossible)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from muse_stream.errors import Fatal
-from muse_stream.stream import client
-from muse_stream.stream.deadline import Deadline
-from muse_stream.stream.partition import TopicPartitionKey
+from muse_stream.kafka import client
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.telemetry.log import Log
 
 COMMITTED_S = 20.0

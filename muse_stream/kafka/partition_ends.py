@@ -16,9 +16,9 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Retriable, StreamError
-from muse_stream.stream import client
-from muse_stream.stream.deadline import Deadline
-from muse_stream.stream.partition import TopicPartitionKey
+from muse_stream.kafka import client
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.partition import TopicPartitionKey
 
 LOOK_S = 1.0
 AGAIN_S = 0.1

@@ -2,8 +2,8 @@
 
 import logging
 
-from muse_stream.stream import client
-from muse_stream.stream.repeats import KEPT, Repeats
+from muse_stream.kafka import client
+from muse_stream.kafka.repeated_logs import KEPT, Repeats
 from tests.stream.doubles import Clock
 
 REFUSED = (

@@ -12,11 +12,11 @@ from confluent_kafka.admin import AdminClient
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Abortable, Fatal
-from muse_stream.stream.deadline import Deadline
-from muse_stream.stream.intake import NOT_COMMITTED, Intake, joined
-from muse_stream.stream.partition import Position
-from muse_stream.stream.starting import StartingOffsets
-from muse_stream.stream.transaction import open_producer
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.group_consumer import NOT_COMMITTED, Intake, joined
+from muse_stream.kafka.partition import Position
+from muse_stream.kafka.starting_offsets import StartingOffsets
+from muse_stream.kafka.transactional_producer import open_producer
 from tests.stream.doubles import ListLog, await_true
 from tests.stream.rig import open_intake, produce
 
@@ -194,7 +194,7 @@ def test_never_goes_below_what_it_saw_committed() -> None:
 
 
 def test_a_partition_without_a_commit_starts_at_an_offset_by_its_number() -> None:
-    """Not at OFFSET_BEGINNING: librdkafka's own look-up of it may be answered late (test_rule_r1.py)."""
+    """Not at OFFSET_BEGINNING: librdkafka's own look-up of it may be answered late (test_starting_offsets.py)."""
     intake, consumer, _settled = scripted()
     consumer.committed_offset, consumer.low = OFFSET_INVALID, 7
     consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])

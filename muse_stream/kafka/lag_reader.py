@@ -13,8 +13,8 @@ from itertools import islice
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from muse_stream.stream.deadline import Deadline
-from muse_stream.stream.partition import Places, Standing, TopicPartitionKey
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.partition import Places, Standing, TopicPartitionKey
 from muse_stream.telemetry.log import Log
 
 AGAIN_S = 5.0

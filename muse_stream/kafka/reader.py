@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Fatal, Retriable, StreamError
-from muse_stream.stream.client import consumer, typed
+from muse_stream.kafka.client import consumer, typed
 
 TIMEOUT_S = 15.0
 SINGLE_S = 1.0

@@ -11,8 +11,8 @@ import pytest
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
 from muse_stream.errors import Fatal
-from muse_stream.stream.ingest import Chunk, Ingest
-from muse_stream.stream.tail import Record, follow
+from muse_stream.kafka.bulk_producer import Chunk, Ingest
+from muse_stream.kafka.tail import Record, follow
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from confluent_kafka import Consumer, Producer
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.broker import Broker
-from muse_stream.stream import client
-from muse_stream.stream.partition import Standing
-from muse_stream.stream.standing import READER, StandingPartitions, look
+from muse_stream.kafka import client
+from muse_stream.kafka.lag_reader import READER, StandingPartitions, look
+from muse_stream.kafka.partition import Standing
 from tests.stream.doubles import ListLog, await_true
 
 Unique = Callable[[str], str]

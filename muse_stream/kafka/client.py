@@ -22,8 +22,8 @@ from muse_stream.config.librdkafka import CLIENT, canonical
 from muse_stream.config.librdkafka import CONSUMER as CONSUMER_ONLY
 from muse_stream.config.librdkafka import PRODUCER as PRODUCER_ONLY
 from muse_stream.errors import Abortable, ConfigError, Fatal, Problem, Retriable, StreamError
-from muse_stream.stream.release import Listening
-from muse_stream.stream.repeats import Repeats
+from muse_stream.kafka.broker_release import Listening
+from muse_stream.kafka.repeated_logs import Repeats
 
 LOG = logging.getLogger("muse_stream.kafka")
 """librdkafka's own messages go here, not to stderr past the structured log."""

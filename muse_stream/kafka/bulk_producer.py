@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Fatal
-from muse_stream.stream.client import producer, typed
+from muse_stream.kafka.client import producer, typed
 
 SERVE_EVERY = 500  # records between two looks at delivery reports
 FLUSH_S = 60.0

@@ -19,8 +19,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Where a vendor may be imported: a room, or one module or folder of it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "confluent_kafka": ("kafka", "stream"),
-    "docker": ("demo/container_kafka.py",),
+    "confluent_kafka": ("kafka", "stream", "testing", "verify"),
+    "docker": ("testing/container_kafka.py",),
     "fastavro": ("avro", "files"),
     "google": ("models",),  # protobuf, which comes with onnx
     "lightgbm": ("demo",),
@@ -32,14 +32,14 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pydantic": ("config", "telemetry/masking.py"),
     "pydantic_core": ("config",),
     "pyruhvro": ("avro",),
-    "requests": ("demo/container_kafka.py",),
+    "requests": ("testing/container_kafka.py",),
     "rich": ("cli", "demo"),
     "ruamel": ("config",),
     "scipy": ("calibration", "scoring"),
     "skl2onnx": ("demo",),
     "sklearn": ("demo",),
     "structlog": ("telemetry",),
-    "testcontainers": ("demo/container_kafka.py",),
+    "testcontainers": ("testing/container_kafka.py",),
     "threadpoolctl": ("demo",),  # comes with scikit-learn
     "typer": ("cli",),
 }

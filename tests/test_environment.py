@@ -12,9 +12,9 @@ from muse_stream import environment
 from muse_stream.cli import main
 from muse_stream.cli.start import program
 from muse_stream.config.kafka_settings import VARIABLES, KafkaSettings
-from muse_stream.demo import broker
 from muse_stream.errors import ConfigError
 from muse_stream.stream import failpoints
+from muse_stream.testing import broker
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "deploy" / "config" / "muse.yaml"
@@ -192,7 +192,7 @@ def test_whoever_else_reads_the_environment_refuses_it(monkeypatch: pytest.Monke
             read()
 
 
-@pytest.mark.parametrize("program", [["-m", "perf", "stages"], ["-m", "muse_stream.demo.broker"]])
+@pytest.mark.parametrize("program", [["-m", "perf", "stages"], ["-m", "muse_stream.testing.broker"]])
 def test_programs_beside_the_command_line_refuse_it(program: list[str]) -> None:
     """In one line on stderr, and with the exit code of a refusal."""
     done = subprocess.run(

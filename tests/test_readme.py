@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from muse_stream.demo import local_kafka
+from muse_stream.testing import local_kafka
 
 ROOT = Path(__file__).resolve().parents[1]
 TOUR_S = 240.0  # it took 146 under a load of 20

@@ -18,7 +18,7 @@ from muse_stream.cli.screen import note, say, show_line
 from muse_stream.errors import MuseError
 
 if TYPE_CHECKING:
-    from muse_stream.demo.broker import Broker
+    from muse_stream.testing.broker import Broker
 
 PORT = 9092
 """Where every command looks when nothing says where Kafka is."""
@@ -58,8 +58,8 @@ def broker(
     muse-stream topics muse.yaml
     ```
     """
-    from muse_stream.demo.broker import Cluster  # noqa: PLC0415 - loads Kafka's client and Docker's
-    from muse_stream.demo.broker import broker as started  # noqa: PLC0415
+    from muse_stream.testing.broker import Cluster  # noqa: PLC0415 - loads Kafka's client and Docker's
+    from muse_stream.testing.broker import broker as started  # noqa: PLC0415
 
     with _told(signal.default_int_handler), started(_aside, port=PORT if port is None else port) as kafka:
         own = isinstance(kafka, Cluster)

@@ -21,7 +21,6 @@ from muse_stream.config import Document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.control import DirectoryStore
 from muse_stream.demo import comparison, configuration, own, periods, synthetic, table
-from muse_stream.demo.broker import Broker, Cluster, broker
 from muse_stream.demo.configuration import Tree
 from muse_stream.demo.feed import Feed
 from muse_stream.demo.findings import Findings, Totals, promotion
@@ -38,7 +37,8 @@ from muse_stream.operations import releases
 from muse_stream.operations.proving import verify
 from muse_stream.operations.sources import Configuration, open_configuration
 from muse_stream.operations.topics import prepare_topics
-from muse_stream.stream.verify import Report
+from muse_stream.testing.broker import Broker, Cluster, broker
+from muse_stream.verify.verification import Report
 
 WORKERS = {"live": 2, "shadow": 1}
 PARTITIONS = 2

@@ -17,9 +17,9 @@ from muse_stream.kafka.admin import survey
 from muse_stream.kafka.reader import Block
 from muse_stream.operations.sources import Configuration
 from muse_stream.scoring.columns import Categorical
-from muse_stream.stream.collecting import EventDecoder, EventKeys, ScoreDecoder, ScoreKeys
 from muse_stream.stream.slot import SlotName
-from muse_stream.stream.verify import SETTLE_S, Decoders, Progress, Report, Target, Verification, targets
+from muse_stream.verify.collect import EventDecoder, EventKeys, ScoreDecoder, ScoreKeys
+from muse_stream.verify.verification import SETTLE_S, Decoders, Progress, Report, Target, Verification, targets
 
 UpTo = Literal["end", "committed"]
 

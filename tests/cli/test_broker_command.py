@@ -14,10 +14,9 @@ import pytest
 
 from muse_stream.cli import broker as command
 from muse_stream.cli import main
-from muse_stream.demo import local_kafka
-from muse_stream.demo.broker import PROJECT, Broker, Cluster
 from muse_stream.errors import MuseError
-from muse_stream.stream import probe
+from muse_stream.testing import local_kafka, probe
+from muse_stream.testing.broker import PROJECT, Broker, Cluster
 
 Eventually = Callable[[Callable[[], object], float], None]
 Output = pytest.CaptureFixture[str]

@@ -11,8 +11,8 @@ from muse_stream.demo import table
 from muse_stream.demo.comparison import Row
 from muse_stream.demo.findings import Findings, Promotion, Totals
 from muse_stream.demo.screen import Look, Screen
-from muse_stream.stream.verdict import Finding
-from muse_stream.stream.verify import Report
+from muse_stream.verify.compare import Finding
+from muse_stream.verify.verification import Report
 
 ROW = Row(
     tenant="acme",

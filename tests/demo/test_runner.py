@@ -19,13 +19,13 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.demo import own, runner, synthetic
-from muse_stream.demo.broker import Broker, Cluster
 from muse_stream.demo.findings import Findings
 from muse_stream.demo.runner import Run
 from muse_stream.demo.scenario import Scenario
 from muse_stream.demo.screen import Screen
 from muse_stream.demo.workers import running
 from muse_stream.errors import MuseError
+from muse_stream.testing.broker import Broker, Cluster
 from tests.demo import handbook
 from tests.patience import PATIENCE
 
@@ -116,7 +116,7 @@ def test_workers_that_end_too_soon_are_told_with_their_last_words(tmp_path: Path
 def test_a_run_that_broke_a_promise_exits_with_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from muse_stream.stream.verdict import Finding  # noqa: PLC0415
+    from muse_stream.verify.compare import Finding  # noqa: PLC0415
     from tests.demo.test_findings import REPORT, findings  # noqa: PLC0415 - pytest must not collect it twice
 
     monkeypatch.setattr(runner, "guided", lambda _make, _screen: findings())

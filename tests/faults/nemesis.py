@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from confluent_kafka.admin import AdminClient
 
-from muse_stream.demo.local_cluster import LocalCluster
+from muse_stream.testing.local_cluster import LocalCluster
 
 TRANSACTIONS, OFFSETS = "__transaction_state", "__consumer_offsets"
 

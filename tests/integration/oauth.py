@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from muse_stream.demo.local_kafka import LocalKafka
+from muse_stream.testing.local_kafka import LocalKafka
 
 ROOT = Path(__file__).resolve().parents[2]
 AUDIENCE = "kafka"

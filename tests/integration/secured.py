@@ -21,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
     ResourceType,
 )
 
-from muse_stream.demo.local_kafka import LocalKafka
+from muse_stream.testing.local_kafka import LocalKafka
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "deploy" / "README.md"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from muse_stream.demo.broker import PROJECT
-from muse_stream.demo.kafka_jars import missing_tools, version
+from muse_stream.testing.broker import PROJECT
+from muse_stream.testing.kafka_jars import missing_tools, version
 from tests.faults.run import Scenario, run
 
 pytestmark = [

@@ -22,13 +22,13 @@ from muse_stream.app.meter import WorkerMeter
 from muse_stream.app.scorer import build_scorer, output_schemas
 from muse_stream.config import load_document, pre_map_hash
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.demo.broker import Broker
 from muse_stream.errors import Abortable
 from muse_stream.stream import failpoints, gate
 from muse_stream.stream.failpoints import Failpoint
 from muse_stream.stream.poison import Guard, InHand, Suspects
 from muse_stream.stream.records import Role, Scorer
 from muse_stream.stream.slot import SlotName, open_worker
+from muse_stream.testing.broker import Broker
 from tests.app.test_meter import shown
 from tests.app.test_scorer import changed
 from tests.integration.bank import PARTITIONS, Bank

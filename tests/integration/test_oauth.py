@@ -15,9 +15,9 @@ from pydantic import SecretStr
 
 from muse_stream.config import kafka_properties
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.demo.kafka_jars import missing_tools
 from muse_stream.errors import ConfigError
 from muse_stream.kafka import client
+from muse_stream.testing.kafka_jars import missing_tools
 from tests.integration.oauth import ROOT, OAuth, TokenEndpoint
 
 pytestmark = [

@@ -10,13 +10,13 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, Consumer, KafkaErr
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.demo.broker import Broker
 from muse_stream.errors import Abortable, Fatal
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.group_consumer import NOT_COMMITTED, Intake, joined
 from muse_stream.kafka.partition import Position
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.kafka.transactional_producer import open_producer
+from muse_stream.testing.broker import Broker
 from tests.stream.doubles import ListLog, await_true
 from tests.stream.rig import open_intake, produce
 

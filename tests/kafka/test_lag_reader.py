@@ -6,10 +6,10 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.demo.broker import Broker
 from muse_stream.kafka import client
 from muse_stream.kafka.lag_reader import READER, StandingPartitions, look
 from muse_stream.kafka.partition import Standing
+from muse_stream.testing.broker import Broker
 from tests.stream.doubles import ListLog, await_true
 
 Unique = Callable[[str], str]

@@ -16,10 +16,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupState, Prod
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.demo.broker import Broker
 from muse_stream.kafka import client
 from muse_stream.kafka.group_consumer import Intake
 from muse_stream.kafka.starting_offsets import StartingOffsets
+from muse_stream.testing.broker import Broker
 from tests.stream.doubles import ListLog, await_true
 from tests.stream.rig import open_intake, produce
 

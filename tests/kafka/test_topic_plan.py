@@ -9,11 +9,11 @@ import pytest
 
 from muse_stream.config import Document, TenantSpec, Topics, load_document
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.demo.broker import Broker
 from muse_stream.errors import Fatal
 from muse_stream.kafka import client
 from muse_stream.kafka.admin import carry_out, survey
 from muse_stream.kafka.topic_plan import BROKER_MAX_MESSAGE, HEADROOM, Change, Existing, Options, needed, plan
+from muse_stream.testing.broker import Broker
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 

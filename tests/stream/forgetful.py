@@ -17,11 +17,11 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from muse_stream.demo.broker import PROJECT
-from muse_stream.demo.local_cluster import LocalCluster
 from muse_stream.stream import attempts
 from muse_stream.stream.hanging import COPIED_BY
 from muse_stream.stream.slot import SlotName
+from muse_stream.testing.broker import PROJECT
+from muse_stream.testing.local_cluster import LocalCluster
 from tests.stream.doubles import Route, await_true
 
 DROPPED = "likely deleted already"

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from muse_stream.demo.broker import Broker
 from muse_stream.errors import Fatal
 from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.stream import end_watch
 from muse_stream.stream.ownership import AGAIN_S, Ownership
+from muse_stream.testing.broker import Broker
 from tests.stream.doubles import Clock, Echo, Route
 from tests.stream.rig import expected, ledger, open_echo, produce, running
 

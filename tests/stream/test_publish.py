@@ -8,12 +8,12 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.demo.broker import Broker
 from muse_stream.errors import Abortable, Fatal, Reason, Rejected, Stage, StreamError
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.transactional_producer import open_producer
 from muse_stream.stream.publish import BY_KEY, publish
 from muse_stream.stream.records import Answer, DeadLetter, Outgoing, RawBatch
+from muse_stream.testing.broker import Broker
 from tests.stream.doubles import raw
 
 Unique = Callable[[str], str]

@@ -11,10 +11,10 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.demo.kafka_jars import missing_tools
 from muse_stream.kafka import client, transactional_producer
 from muse_stream.stream import committer, end_watch, ending, hanging
 from muse_stream.stream.ending import Ending
+from muse_stream.testing.kafka_jars import missing_tools
 from tests.stream.doubles import Echo, Route, await_true
 from tests.stream.forgetful import KEPT, LOST, Forgetful, Predecessor, consumer
 from tests.stream.rig import expected, ledger, produce, running

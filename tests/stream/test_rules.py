@@ -10,11 +10,11 @@ from confluent_kafka import KafkaException, TopicPartition
 
 import muse_stream
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.demo.broker import Broker
 from muse_stream.kafka import client, transactional_producer
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.stream import mortality, slot, worker
 from muse_stream.stream.slot import SlotName
+from muse_stream.testing.broker import Broker
 from tests.kafka.test_starting_offsets import COMMITTED, PARTITIONS, commit, open_transaction
 from tests.stream.doubles import ListLog
 

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from muse_stream.demo.broker import Broker
 from muse_stream.stream.supervisor import DRAIN_S, Supervisor
+from muse_stream.testing.broker import Broker
 from tests.patience import PATIENCE
 from tests.stream import serving
 from tests.stream.doubles import ListLog, await_true

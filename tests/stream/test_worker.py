@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from confluent_kafka import Producer
 
-from muse_stream.demo.broker import Broker
 from muse_stream.stream.records import Limits
+from muse_stream.testing.broker import Broker
 from tests.stream.doubles import Echo, Route, await_true
 from tests.stream.rig import expected, headers_of, ledger, open_echo, produce, running, source
 

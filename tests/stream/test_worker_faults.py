@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from muse_stream.demo.broker import Broker
 from muse_stream.errors import Abortable, Fatal
 from muse_stream.kafka.group_consumer import Collected, Intake
 from muse_stream.stream.committer import Pending
 from muse_stream.stream.records import Limits, RawBatch
 from muse_stream.stream.worker import Worker
+from muse_stream.testing.broker import Broker
 from tests.stream.doubles import Echo, Route, await_true
 from tests.stream.rig import expected, ledger, open_echo, produce, running
 

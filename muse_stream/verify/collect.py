@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from muse_stream.kafka.reader import Block, Bounds
 from muse_stream.scoring.columns import Categorical
-from muse_stream.stream.verdict import Answers, Events, Tally
+from muse_stream.verify.compare import Answers, Events, Tally
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,8 +17,8 @@ from confluent_kafka import Consumer
 from muse_stream.config import Document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka.reader import Block, Bounds, Reading, bounds, committed, reader
-from muse_stream.stream.collecting import AnswerLog, Codes, EventDecoder, EventLog, ScoreDecoder
-from muse_stream.stream.verdict import Answers, Finding, Tally, judge
+from muse_stream.verify.collect import AnswerLog, Codes, EventDecoder, EventLog, ScoreDecoder
+from muse_stream.verify.compare import Answers, Finding, Tally, judge
 
 SETTLE_S = 20.0
 """How long a partition may stay unstable: a worker's transaction timeout, and the broker's next look at it."""

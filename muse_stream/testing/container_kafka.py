@@ -24,9 +24,9 @@ import requests
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from muse_stream.demo.local_kafka import CLUSTER_ID, READY_WITHIN_S
 from muse_stream.errors import MuseError
-from muse_stream.stream import probe
+from muse_stream.testing import probe
+from muse_stream.testing.local_kafka import CLUSTER_ID, READY_WITHIN_S
 
 ENGINE_WITHIN_S = 3
 SILENT_S = 15
@@ -213,7 +213,7 @@ def _short(error: object) -> str:
 def _reaper(container: str) -> subprocess.Popen[bytes]:
     """The process that removes the container at the end of its stdin; out of reach of our terminal's Ctrl-C."""
     return subprocess.Popen(
-        [sys.executable, "-m", "muse_stream.demo.container_kafka", container],
+        [sys.executable, "-m", "muse_stream.testing.container_kafka", container],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )

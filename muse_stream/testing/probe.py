@@ -15,7 +15,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-_SILENT = logging.Logger("muse_stream.stream.probe", level=logging.CRITICAL + 1)
+_SILENT = logging.Logger("muse_stream.testing.probe", level=logging.CRITICAL + 1)
 
 
 def answers(bootstrap: str, timeout_s: float, connection: Mapping[str, Any] | None = None) -> bool:

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from muse_stream.demo.kafka_jars import Say, jars
-from muse_stream.demo.local_kafka import READY_WITHIN_S, LocalKafka, free_ports
 from muse_stream.errors import MuseError
-from muse_stream.stream import probe
+from muse_stream.testing import probe
+from muse_stream.testing.kafka_jars import Say, jars
+from muse_stream.testing.local_kafka import READY_WITHIN_S, LocalKafka, free_ports
 
 REPLICAS = 3
 ARCHIVE = "classes.jsa"

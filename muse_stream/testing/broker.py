@@ -20,12 +20,12 @@ from typing import Protocol
 
 from muse_stream import environment
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.demo.container_kafka import ContainerKafka, unavailable
-from muse_stream.demo.kafka_jars import missing_tools, version
-from muse_stream.demo.local_kafka import LocalKafka
 from muse_stream.errors import MuseError, Retriable
 from muse_stream.kafka import client
-from muse_stream.stream import probe
+from muse_stream.testing import probe
+from muse_stream.testing.container_kafka import ContainerKafka, unavailable
+from muse_stream.testing.kafka_jars import missing_tools, version
+from muse_stream.testing.local_kafka import LocalKafka
 
 PROJECT = Path(__file__).resolve().parents[2]
 ADDRESS = "MUSE_KAFKA_BOOTSTRAP_SERVERS"

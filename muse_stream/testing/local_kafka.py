@@ -21,10 +21,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from muse_stream.demo import keeper
-from muse_stream.demo.kafka_jars import Say, call, jars, java, publish
 from muse_stream.errors import MuseError
-from muse_stream.stream import probe
+from muse_stream.testing import keeper, probe
+from muse_stream.testing.kafka_jars import Say, call, jars, java, publish
 
 CLUSTER_ID = "bXVzZS1zdHJlYW0tZGVtbw"  # 16 bytes, base64url: the cluster is formatted once and copied for each run
 READY_WITHIN_S = 180.0  # 5 s on an idle machine, more than 60 under a load of 18

@@ -24,10 +24,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muse_stream.app.generation import load
     from muse_stream.calibration.posterior_correction import posterior_correction
     from muse_stream.calibration.quantile_map import QuantileMap
     from muse_stream.calibration.reference import Reference
+    from muse_stream.runtime.compile import load
     from muse_stream.scoring.snapshot import Snapshot
 
 __all__ = ["QuantileMap", "Reference", "Snapshot", "load", "posterior_correction"]
@@ -36,7 +36,7 @@ _HOMES = {
     "QuantileMap": "muse_stream.calibration.quantile_map",
     "Reference": "muse_stream.calibration.reference",
     "Snapshot": "muse_stream.scoring.snapshot",
-    "load": "muse_stream.app.generation",
+    "load": "muse_stream.runtime.compile",
     "posterior_correction": "muse_stream.calibration.posterior_correction",
 }
 

@@ -11,10 +11,10 @@ from multiprocessing import get_context
 from typing import Any
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.stream import failpoints
-from muse_stream.stream.poison import Guard, InHand, Suspects
-from muse_stream.stream.records import Answer, Limits, Outgoing, RawBatch, Scorer, Topology
-from muse_stream.stream.slot import SlotName, open_worker
+from muse_stream.worker import failpoints
+from muse_stream.worker.batch import Answer, Limits, Outgoing, RawBatch, Scorer, Topology
+from muse_stream.worker.open_worker import SlotName, open_worker
+from muse_stream.worker.poison import Guard, InHand, Suspects
 from perf import rig
 
 PAYLOAD = b"x" * 60

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from muse_stream.app.generation import compile_generation
-from muse_stream.app.scorer import GenerationScorer
-from muse_stream.stream.records import RawBatch
+from muse_stream.runtime.batch_scorer import GenerationScorer
+from muse_stream.runtime.compile import compile_generation
+from muse_stream.worker.batch import RawBatch
 from perf import workload
 from perf.drain import Figures
 

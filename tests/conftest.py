@@ -37,7 +37,7 @@ LONG = (
     "tests/demo/test_runner.py",
     "tests/testing/test_broker.py",
     "tests/deploy/",
-    "tests/stream/test_supervisor.py",
+    "tests/runtime/test_supervisor.py",
     "tests/test_readme.py",
 )
 

@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Where a vendor may be imported: a room, or one module or folder of it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "confluent_kafka": ("kafka", "stream", "testing", "verify"),
+    "confluent_kafka": ("kafka", "testing", "verify", "worker"),
     "docker": ("testing/container_kafka.py",),
     "fastavro": ("avro", "files"),
     "google": ("models",),  # protobuf, which comes with onnx
@@ -53,21 +53,21 @@ LOADS: dict[str, set[str]] = {
     "muse_stream.environment": set(),
     "muse_stream.config": {"pydantic", "pydantic_core", "ruamel"},
     # what workers are forked from: scipy, onnx (but for its messages), rich and typer would cost every start a second
-    "muse_stream.app.run": {
+    "muse_stream.runtime.run": {
         "pydantic",
         "pydantic_core",
         "ruamel",
         "prometheus_client",
         "structlog",
     },
-    "muse_stream.app.serve": {
+    "muse_stream.runtime.worker_process": {
         *("confluent_kafka", "fastavro", "google", "onnx", "onnxruntime", "prometheus_client", "pyarrow", "pydantic"),
         *("pydantic_core", "pyruhvro", "ruamel", "structlog"),
     },
     "muse_stream.calibration": set(),
     "muse_stream.scoring": {"pydantic", "pydantic_core", "ruamel"},
     "muse_stream.kafka": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka"},
-    "muse_stream.stream": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka"},
+    "muse_stream.worker": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka"},
     "muse_stream.control": {"pydantic", "pydantic_core", "ruamel"},
 }
 
@@ -131,7 +131,8 @@ def test_importing_a_room_loads_no_other_vendor(room: str) -> None:
 
 
 def test_of_onnx_a_worker_loads_the_messages_alone() -> None:
-    code = "import sys, muse_stream.app.serve; print(*(m for m in sys.modules if m.partition('.')[0] == 'onnx'))"
+    shown = "*(m for m in sys.modules if m.partition('.')[0] == 'onnx')"
+    code = f"import sys, muse_stream.runtime.worker_process; print({shown})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == ["onnx.onnx_ml_pb2"]
 

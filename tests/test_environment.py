@@ -13,8 +13,8 @@ from muse_stream.cli import main
 from muse_stream.cli.start import program
 from muse_stream.config.kafka_settings import VARIABLES, KafkaSettings
 from muse_stream.errors import ConfigError
-from muse_stream.stream import failpoints
 from muse_stream.testing import broker
+from muse_stream.worker import failpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "deploy" / "config" / "muse.yaml"

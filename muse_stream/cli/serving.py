@@ -76,9 +76,9 @@ def run(
         raise typer.BadParameter("give one of --store and --config", param_hint="'--store' / '--config'")
     if health_port is not None:
         _check_health(health_host, health_port, workers)
-    from muse_stream.app.run import RunOptions, prepare, reaching  # noqa: PLC0415 - loads most vendors
-    from muse_stream.app.run import run as serve  # noqa: PLC0415
     from muse_stream.operations.sources import check_lane  # noqa: PLC0415
+    from muse_stream.runtime.run import RunOptions, prepare, reaching  # noqa: PLC0415 - loads most vendors
+    from muse_stream.runtime.run import run as serve  # noqa: PLC0415
 
     session: Session = context.obj
     settings = session.kafka
@@ -121,7 +121,7 @@ def _store(store: Path | None, config: Path | None) -> Iterator[Path]:
     if store is not None:
         yield store
     elif config is not None:
-        from muse_stream.app.run import apart  # noqa: PLC0415
+        from muse_stream.runtime.run import apart  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory(prefix="muse-stream-") as folder:
             with apart(_publish, config, Path(folder)) as published:

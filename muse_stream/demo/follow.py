@@ -10,13 +10,13 @@ import time
 from types import TracebackType
 from typing import Self
 
-from muse_stream.app.scorer import output_schemas
 from muse_stream.avro import Decoder, Fields
 from muse_stream.config import Document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.demo.ledger import AUDIT_COLUMNS, LIVE_COLUMNS, Ledger
 from muse_stream.errors import MuseError
 from muse_stream.kafka import client
+from muse_stream.runtime.batch_scorer import output_schemas
 
 BATCH = 10_000
 

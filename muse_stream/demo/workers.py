@@ -18,7 +18,7 @@ from muse_stream.errors import MuseError
 
 PROGRAM = """
 import sys
-from muse_stream.stream.mortality import die_with
+from muse_stream.runtime.watchdog import die_with
 die_with(int(sys.argv.pop(1)))
 from muse_stream.cli import main
 sys.exit(main())

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from muse_stream.app.scorer import build_scorer
 from muse_stream.config import Document, Loaded, load_document, prove_total
 from muse_stream.config.files import NotAllowed, locate
 from muse_stream.config.source import Source, YamlPath, parse, written
@@ -19,7 +18,8 @@ from muse_stream.errors import ConfigError, ModelError, Problem
 from muse_stream.models import ModelCache, OnnxModel, check_golden, read_golden
 from muse_stream.operations.features import schema_problems
 from muse_stream.operations.intents import domains
-from muse_stream.stream.records import Role
+from muse_stream.runtime.batch_scorer import build_scorer
+from muse_stream.worker.batch import Role
 
 MANY_OUTPUTS = 16
 """Score topics of one lane beyond which its transactions get dear (kafka.md: p99 102 ms at 20 topics, 287 at 100)."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from muse_stream.app.scorer import output_schemas
 from muse_stream.avro import Decoder, Fields, SchemaDirectory, fixed_width, score_decoder
 from muse_stream.config import EventSpec
 from muse_stream.config.kafka_settings import KafkaSettings
@@ -16,10 +15,11 @@ from muse_stream.kafka import client
 from muse_stream.kafka.admin import survey
 from muse_stream.kafka.reader import Block
 from muse_stream.operations.sources import Configuration
+from muse_stream.runtime.batch_scorer import output_schemas
 from muse_stream.scoring.columns import Categorical
-from muse_stream.stream.slot import SlotName
 from muse_stream.verify.collect import EventDecoder, EventKeys, ScoreDecoder, ScoreKeys
 from muse_stream.verify.verification import SETTLE_S, Decoders, Progress, Report, Target, Verification, targets
+from muse_stream.worker.open_worker import SlotName
 
 UpTo = Literal["end", "committed"]
 

@@ -16,16 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from muse_stream.app.scorer import build_scorer
 from muse_stream.cli import main
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
 from muse_stream.kafka.reader import Bounds, Reading, bounds, reader
 from muse_stream.operations.sources import open_configuration
 from muse_stream.operations.watching import tail
-from muse_stream.stream.deadletter import headers
-from muse_stream.stream.records import Header, RawBatch
+from muse_stream.runtime.batch_scorer import build_scorer
 from muse_stream.testing.broker import Broker
+from muse_stream.worker.batch import Header, RawBatch
+from muse_stream.worker.dead_letter import headers
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
 Output = pytest.CaptureFixture[str]

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from muse_stream.app.scorer import output_schemas
 from muse_stream.avro import Decoded, Decoder, Encoder, Fields, nullable, record_lists, string_maps
 from muse_stream.demo.ledger import AUDIT_COLUMNS, LIVE_COLUMNS
 from muse_stream.demo.scenario import Events
+from muse_stream.runtime.batch_scorer import output_schemas
 from muse_stream.scoring.columns import Categorical
 
 HOUR_MS = 3_600_000

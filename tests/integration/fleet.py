@@ -18,13 +18,13 @@ from typing import Any
 import psutil
 
 from muse_stream import telemetry
-from muse_stream.app.run import RunOptions, run
-from muse_stream.app.scorer import GenerationScorer
 from muse_stream.config import load_document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.control import DirectoryStore
-from muse_stream.stream import mortality
-from muse_stream.stream.records import Answer, RawBatch
+from muse_stream.runtime import watchdog
+from muse_stream.runtime.batch_scorer import GenerationScorer
+from muse_stream.runtime.run import RunOptions, run
+from muse_stream.worker.batch import Answer, RawBatch
 from tests.integration.witness import until
 from tests.patience import PATIENCE
 
@@ -146,7 +146,7 @@ def plant(abort_at: Sequence[str] = (), abort_compiling: int = 0) -> None:
 
 def main(payload: str) -> int:
     """Be the supervisor process."""
-    mortality.die_with(os.getppid())  # a test run that is killed leaves no workers behind
+    watchdog.die_with(os.getppid())  # a test run that is killed leaves no workers behind
     options = json.loads(payload)
     workers, spare = options.pop("workers"), options.pop("spare")
     planted = {name: options.pop(name) for name in ("abort_at", "abort_compiling") if name in options}

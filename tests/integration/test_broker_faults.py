@@ -1,7 +1,7 @@
 """Exactly once while brokers are killed and restarted: the short form; `make faults` is the long one.
 
 One broker of the pinned version, three of it with replication 3, and one of the version that forgets transaction
-markers. What a forgotten marker does, case by case and at a known moment: tests/stream/test_recovery.py.
+markers. What a forgotten marker does, case by case and at a known moment: tests/worker/test_recovery.py.
 """
 
 from pathlib import Path

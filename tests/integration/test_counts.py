@@ -18,22 +18,22 @@ import pytest
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
-from muse_stream.app.meter import WorkerMeter
-from muse_stream.app.scorer import build_scorer, output_schemas
 from muse_stream.config import load_document, pre_map_hash
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable
-from muse_stream.stream import failpoints, gate
-from muse_stream.stream.failpoints import Failpoint
-from muse_stream.stream.poison import Guard, InHand, Suspects
-from muse_stream.stream.records import Role, Scorer
-from muse_stream.stream.slot import SlotName, open_worker
+from muse_stream.runtime.batch_scorer import build_scorer, output_schemas
+from muse_stream.runtime.worker_metrics import WorkerMeter
 from muse_stream.testing.broker import Broker
-from tests.app.test_meter import shown
-from tests.app.test_scorer import changed
+from muse_stream.worker import failpoints, paused_topics
+from muse_stream.worker.batch import Role, Scorer
+from muse_stream.worker.failpoints import Failpoint
+from muse_stream.worker.open_worker import SlotName, open_worker
+from muse_stream.worker.poison import Guard, InHand, Suspects
 from tests.integration.bank import PARTITIONS, Bank
-from tests.stream.doubles import ListLog, await_true
-from tests.stream.rig import ledger
+from tests.runtime.test_batch_scorer import changed
+from tests.runtime.test_worker_metrics import shown
+from tests.worker.doubles import ListLog, await_true
+from tests.worker.rig import ledger
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
@@ -210,7 +210,7 @@ def test_a_paused_tenant_shows_and_its_age_and_lag_go_on(
     kafka: Broker, bank: Bank, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its output is missing: what waits there is known without being read, and grows old by its own timestamp."""
-    monkeypatch.setattr(gate, "RETRY_S", 0.3)
+    monkeypatch.setattr(paused_topics, "RETRY_S", 0.3)
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     missing = bank.topic("scores", "t1")
     admin.delete_topics([missing])[missing].result(10)

@@ -1,7 +1,7 @@
 """A deadline: what is left shrinks with the clock, never below nothing."""
 
 from muse_stream.kafka.deadline import Deadline
-from tests.stream.doubles import Clock
+from tests.worker.doubles import Clock
 
 
 def test_shares_one_budget() -> None:

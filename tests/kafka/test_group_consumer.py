@@ -17,8 +17,8 @@ from muse_stream.kafka.partition import Position
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.kafka.transactional_producer import open_producer
 from muse_stream.testing.broker import Broker
-from tests.stream.doubles import ListLog, await_true
-from tests.stream.rig import open_intake, produce
+from tests.worker.doubles import ListLog, await_true
+from tests.worker.rig import open_intake, produce
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]

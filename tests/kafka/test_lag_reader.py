@@ -10,7 +10,7 @@ from muse_stream.kafka import client
 from muse_stream.kafka.lag_reader import READER, StandingPartitions, look
 from muse_stream.kafka.partition import Standing
 from muse_stream.testing.broker import Broker
-from tests.stream.doubles import ListLog, await_true
+from tests.worker.doubles import ListLog, await_true
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]

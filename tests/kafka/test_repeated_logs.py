@@ -4,7 +4,7 @@ import logging
 
 from muse_stream.kafka import client
 from muse_stream.kafka.repeated_logs import KEPT, Repeats
-from tests.stream.doubles import Clock
+from tests.worker.doubles import Clock
 
 REFUSED = (
     "FAIL [muse-stream#consumer-{}] [thrd:b:9092/1]: b:{}/1: Connect failed: refused (after {}ms in state CONNECT)"

@@ -20,8 +20,8 @@ from muse_stream.kafka import client
 from muse_stream.kafka.group_consumer import Intake
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.testing.broker import Broker
-from tests.stream.doubles import ListLog, await_true
-from tests.stream.rig import open_intake, produce
+from tests.worker.doubles import ListLog, await_true
+from tests.worker.rig import open_intake, produce
 
 PARTITIONS, RECORDS, COMMITTED = 4, 25, 15
 LATE_S = 1.5

@@ -1,0 +1,148 @@
+"""Raw batches in, records to publish out: one generation, one role, one lane.
+
+In: a `RawBatch`. Out: an `Answer`. This is what the worker loop calls `Scorer`, and what `replay` drives without Kafka.
+Law: every live row becomes exactly one score or one dead letter. A shadow scorer writes audit records only: what the
+live worker refuses, it dead-letters, once. A fault nobody foresaw costs the records that cause it, found by halving.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from muse_stream import telemetry
+from muse_stream.avro import PLACE, Encoder, SchemaDirectory, origin_decoder
+from muse_stream.config import Document
+from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, Stage
+from muse_stream.models import ModelCache
+from muse_stream.runtime.compile import Compiled, compile_generation
+from muse_stream.runtime.event_reader import EventReader
+from muse_stream.runtime.record_writer import Writer
+from muse_stream.runtime.score_counts import ScoreGroups
+from muse_stream.runtime.warmup import Candidate, warm_up
+from muse_stream.scoring.bisection import described
+from muse_stream.scoring.columns import Categorical
+from muse_stream.worker.batch import Answer, DeadLetter, Limits, Origin, Outgoing, RawBatch, Role, Topology, joined
+
+INSTALLED_SCHEMAS = "share/muse-stream/schemas"  # [tool.setuptools.data-files] in pyproject.toml
+OUTPUT_SCHEMA = {"live": "score.avsc", "shadow": "audit.avsc"}
+
+
+def now_ms() -> int:
+    """Return the wall clock in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class GenerationScorer:
+    """A compiled generation that keeps the protocol `stream.records.Scorer`."""
+
+    def __init__(self, compiled: Compiled, role: Role, lane: str, clock: Callable[[], int] = now_ms) -> None:
+        document, snapshot = compiled.document, compiled.snapshot
+        self.number = snapshot.number
+        self.cache = compiled.cache
+        self.limits = Limits(document.limits.max_batch, document.limits.linger_ms / 1000)
+        self._role, self._clock, self._snapshot = role, clock, snapshot
+        needed = {name: snapshot.needs(name).fields for name in document.events}
+        self._reader = EventReader(document, lane, compiled.schemas, needed)
+        topics = {name: document.tenant_topics(name) for name in self._reader.tenants}
+        outputs = {name: one.scores if role == "live" else one.audit for name, one in topics.items()}
+        encoder = Encoder(output_schemas().by_file(OUTPUT_SCHEMA[role]))
+        self.book = ScoreGroups(document, lane, role)
+        self._writer = Writer(encoder, outputs, self.number, self.book)
+        self._candidate = Candidate(document, role, compiled.schemas, snapshot, self._reader, self._writer)
+        self._dead_letters = {name: one.dlq for name, one in topics.items()}
+        self.topology = _topology(document, lane, role)
+
+    def score(self, batch: RawBatch, attempt: int) -> Answer:
+        """Answer a batch; never raises for what a record contains."""
+        try:
+            return self._score(batch, attempt)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must cost only the records that cause it
+            telemetry.logger("scorer").error("batch failed", error=repr(error), events=len(batch))
+            return self._piecewise(batch, attempt, error)
+
+    def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:
+        """Say of each answer of this role what it answers; None for what is no such answer."""
+        decoded = origin_decoder(output_schemas(), OUTPUT_SCHEMA[self._role]).decode(values)
+        topics = decoded.columns[PLACE[0]]
+        assert isinstance(topics, Categorical)  # noqa: S101  # a string in either schema
+        numbers = [decoded.columns[name].tolist() for name in (*PLACE[1:], "attempt")]  # type: ignore[union-attr]
+        found: list[Origin | None] = [None] * len(values)
+        for row, code, *place in zip(decoded.rows.tolist(), topics.codes.tolist(), *numbers, strict=True):
+            found[row] = Origin(topics.values[code] or "", *place)
+        return found
+
+    def warm(self) -> None:
+        """Take made-up events of every format the whole way, so that the first real batch finds everything loaded.
+
+        Raises ConfigError naming each event format or predictor that fails; leaves no trace in log or metrics.
+        """
+        warm_up(self._candidate, lambda batch: self._score(batch, 0))
+
+    def _score(self, batch: RawBatch, attempt: int) -> Answer:
+        events = self._reader.read(batch, ids=self._snapshot.needs_ids)
+        scored = self._snapshot.execute(events.table)
+        if self._role == "shadow":
+            return Answer(self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt))
+        outgoing = self._writer.scores(batch, events, scored.live, self._clock(), attempt)
+        of_table = events.table.tenant
+        dead = [self._letter(one, batch.topics[one.row]) for one in events.rejected]
+        for one in scored.rejected:
+            tenant = of_table.values[of_table.codes[one.row]] or ""
+            moved = Rejected(int(events.rows[one.row]), one.reason, one.stage, one.message)
+            dead.append(DeadLetter(moved, self._dead_letters[tenant], tenant))
+        return Answer(outgoing, sorted(dead, key=lambda letter: letter.rejected.row))
+
+    def _piecewise(self, batch: RawBatch, attempt: int, error: Exception) -> Answer:
+        """Score the halves of a batch that raised; a single record that raises is given up."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            halves = (batch.part(0, middle), batch.part(middle, len(batch)))
+            return joined([self.score(half, attempt) for half in halves], [0, middle])
+        if self._role == "shadow":
+            return Answer(Outgoing([], [], []))
+        rejected = Rejected(0, Reason.SCORING_ERROR, Stage.SCORE, described(error))
+        return Answer(Outgoing([], [], []), [self._letter(rejected, batch.topics[0])])
+
+    def _letter(self, rejected: Rejected, event_topic: str) -> DeadLetter:
+        """Return the dead letter of a record whose event topic is all that is known of its tenant."""
+        return DeadLetter(rejected, self.topology.dead_letters[event_topic], self.topology.owner(event_topic))
+
+
+def build_scorer(
+    path: Path, number: int, role: Role, lane: str, cache: ModelCache | None = None, clock: Callable[[], int] = now_ms
+) -> GenerationScorer:
+    """Compile the document at `path` and make it ready to score a lane. Raises ConfigError with every problem."""
+    compiled = compile_generation(path, number, role, cache)
+    if lane not in compiled.document.lanes():
+        known = ", ".join(compiled.document.lanes())
+        raise ConfigError(
+            [Problem("tenants", f"no tenant belongs to lane '{lane}'", f"lanes: {known}", file=str(path))]
+        )
+    try:
+        return GenerationScorer(compiled, role, lane, clock)
+    except SchemaError as error:
+        raise ConfigError([Problem("events", str(error), "check the field paths", file=str(path))]) from error
+
+
+def output_schemas() -> SchemaDirectory:
+    """Return the schemas of our own records: `schemas/` of the project, or where the wheel puts that folder."""
+    checkout = Path(__file__).resolve().parents[2] / "schemas"
+    return SchemaDirectory.open(checkout if checkout.is_dir() else Path(sys.prefix) / INSTALLED_SCHEMAS)
+
+
+def _topology(document: Document, lane: str, role: Role) -> Topology:
+    outputs: dict[str, set[str]] = {}
+    dead_letters: dict[str, str] = {}
+    tenants: dict[str, tuple[str, ...]] = {}
+    for name in document.lanes().get(lane, ()):
+        topics = document.tenant_topics(name)
+        written = {topics.scores, topics.dlq} if role == "live" else {topics.audit}
+        shared = topics.events in outputs
+        outputs.setdefault(topics.events, set()).update(written)
+        tenants[topics.events] = (*tenants.get(topics.events, ()), name)
+        # on a shared topic nobody can say whose a broken record is
+        dead_letters[topics.events] = document.unknown_topic(lane) if shared else topics.dlq
+        if shared and role == "live":
+            outputs[topics.events].add(document.unknown_topic(lane))
+    return Topology({topic: frozenset(names) for topic, names in outputs.items()}, dead_letters, tenants)

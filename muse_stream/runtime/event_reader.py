@@ -1,0 +1,221 @@
+"""A batch of raw records becomes a table that can be scored.
+
+In: a `RawBatch` of any mix of tenants, formats and writer schemas. Out: `Events`: one table for all of them, and a
+`Rejected` for every record that is not an event of a tenant of this lane.
+Law: every row of the batch is in the table once or rejected once. Formats are decoded in one call each, not tenants; a
+topic's tenant is believed only as far as the event agrees with it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_stream.avro import Decoded, Decoder, Fields, Schema, SchemaDirectory, concat, fixed_width, keep, missing
+from muse_stream.config import AttributeSource, Document, EventSpec
+from muse_stream.errors import Reason, Rejected, Stage
+from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring.event_table import EventTable
+from muse_stream.worker.batch import Header, RawBatch
+
+Headers = list[list[Header]]
+Codes = NDArray[np.int32]
+_ATTRIBUTE = "intent:"
+"""Before an intent attribute's name among the columns; no Avro field has a colon."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Events:
+    """The events of a batch that can be scored."""
+
+    rows: NDArray[np.int64]
+    """Row in the batch, ascending."""
+    decoded: Decoded
+    times: NDArray[np.int64]
+    table: EventTable
+    topics: Categorical
+    """Event topic of each row of the table."""
+    rejected: list[Rejected]
+    """Rows of the batch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Format:
+    """One event format, ready to decode."""
+
+    spec: EventSpec
+    schema: Schema
+    """What its events are read as."""
+    decoder: Decoder
+    reads_headers: bool
+
+
+class EventReader:
+    """Reads the events of one lane under one generation."""
+
+    def __init__(
+        self, document: Document, lane: str, schemas: SchemaDirectory, needed: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        """`needed`: event format -> the feature fields to decode, which its schema must have. Raises SchemaError."""
+        self.tenants = document.lanes().get(lane, ())
+        self._codes = {name: code for code, name in enumerate(self.tenants)}
+        self._limit = document.limits.max_event_bytes
+        self._topic_of = [document.tenant_topics(name).events for name in self.tenants]
+        self._topic_codes = {topic: code for code, topic in enumerate(dict.fromkeys(self._topic_of))}
+        sharing = Counter(self._topic_of)
+        owner = {topic: -1 if sharing[topic] > 1 else code for code, topic in enumerate(self._topic_of)}
+        self._owner_of_code = np.array([owner[topic] for topic in self._topic_codes], dtype=np.int32)
+        self._homes = np.array([*(self._topic_codes[topic] for topic in self._topic_of), -1])
+        """Tenant -> its topic; the last entry is nobody's."""
+        self._format_of = {
+            topic: document.tenants[name].event for name, topic in zip(self.tenants, self._topic_of, strict=True)
+        }
+        self._formats = {
+            name: _format(document.events[name], schemas, needed.get(name, ()))
+            for name in dict.fromkeys(self._format_of.values())
+        }
+        self._attributes = sorted({name for kind in self._formats.values() for name in kind.spec.intent})
+
+    @property
+    def formats(self) -> Mapping[str, Format]:
+        """The event formats of this lane, by name."""
+        return self._formats
+
+    def senders(self, name: str) -> list[tuple[str, str]]:
+        """Return the tenants of this lane whose events have a format, each with its event topic."""
+        named = zip(self.tenants, self._topic_of, strict=True)
+        return [(tenant, topic) for tenant, topic in named if self._format_of[topic] == name]
+
+    def read(self, batch: RawBatch, *, ids: bool) -> Events:
+        """Decode and check a batch; `ids` asks for the event ids as fixed-width bytes too."""
+        values, rejected = self._within_limit(batch)
+        topics = np.fromiter(map(self._topic_codes.__getitem__, batch.topics), np.int32, len(batch))
+        parts = [
+            self._part(batch, values, topics, self._formats[name], rows) for name, rows in self._groups(batch, topics)
+        ]
+        decoded = concat(parts)
+        too_large = {one.row for one in rejected}
+        rejected += [one for one in decoded.rejected if one.row not in too_large]
+        assert decoded.tenants is not None  # noqa: S101  # every part was given its tenants
+        rows = len(decoded.rows)
+        nobody = Categorical((), np.full(rows, -1, dtype=np.int32))
+        table = EventTable(
+            rows,
+            decoded.tenants,
+            {name: _text(decoded.columns.get(_ATTRIBUTE + name, nobody)) for name in self._attributes},
+            decoded.columns,
+            fixed_width(decoded.ids) if ids else None,
+        )
+        of_table = Categorical(tuple(self._topic_codes), topics[decoded.rows])
+        return Events(decoded.rows, decoded, _times(decoded, batch), table, of_table, rejected)
+
+    def _within_limit(self, batch: RawBatch) -> tuple[list[bytes | None], list[Rejected]]:
+        if max(map(len, filter(None, batch.values)), default=0) <= self._limit:
+            return batch.values, []
+        large = [row for row, value in enumerate(batch.values) if value is not None and len(value) > self._limit]
+        message = f"larger than limits.max_event_bytes, {self._limit:,} bytes"
+        hidden = set(large)
+        values = [None if row in hidden else value for row, value in enumerate(batch.values)]
+        return values, [Rejected(row, Reason.OVERSIZE, Stage.DECODE, message) for row in large]
+
+    def _groups(self, batch: RawBatch, topics: Codes) -> list[tuple[str, NDArray[np.int64]]]:
+        """Return the rows of each event format; most batches have one format."""
+        formats = [self._format_of[topic] for topic in self._topic_codes]
+        names = {formats[code] for code in np.unique(topics).tolist()}
+        if len(names) == 1:
+            return [(names.pop(), np.arange(len(batch)))]
+        return [
+            (name, np.nonzero(np.isin(topics, [c for c, f in enumerate(formats) if f == name]))[0])
+            for name in sorted(names)
+        ]
+
+    def _part(
+        self, batch: RawBatch, values: list[bytes | None], topics: Codes, kind: Format, rows: NDArray[np.int64]
+    ) -> Decoded:
+        whole = len(rows) == len(values)
+        decoded = kind.decoder.decode(values if whole else [values[row] for row in rows.tolist()])
+        if not whole:
+            decoded = decoded.renumbered(rows)
+        headers = batch.headers() if kind.reads_headers else []
+        columns = dict(decoded.columns)
+        for name, source in kind.spec.intent.items():
+            columns[_ATTRIBUTE + name] = _attribute(source, decoded, headers)
+        tenants, faults = self._tenants(topics[decoded.rows], decoded, kind.spec.tenant, headers)
+        decoded = replace(decoded, columns=columns, tenants=Categorical(self.tenants, tenants))
+        faults |= {
+            row: Rejected(row, Reason.MISSING_ID, Stage.VALIDATE, f"no event id in {kind.spec.id}")
+            for row in decoded.rows[missing(decoded.ids)].tolist()
+        }
+        if faults:
+            good = ~np.isin(decoded.rows, list(faults))
+            decoded = keep(replace(decoded, rejected=(*decoded.rejected, *faults.values())), good)
+        return decoded
+
+    def _tenants(
+        self, topics: Codes, decoded: Decoded, source: AttributeSource | None, headers: Headers
+    ) -> tuple[Codes, dict[int, Rejected]]:
+        """Return each row's tenant, and the rows whose topic and event do not agree on one."""
+        owners = self._owner_of_code[topics]
+        if source is None:
+            return owners, {}
+        stated = decoded.tenants if source.field is not None else _attribute(source, decoded, headers)
+        assert stated is not None  # noqa: S101  # the decoder was asked for the tenant field
+        known = np.array([*(self._codes.get(value or "", -1) for value in stated.values), -1], dtype=np.int32)
+        said = known[stated.codes]
+        shared = owners < 0
+        elsewhere = shared & (self._homes[said] != topics)
+        wrong = ~shared & (said != owners)
+        faults = {
+            row: Rejected(row, Reason.UNKNOWN_TENANT, Stage.VALIDATE, "the event names no tenant of its topic")
+            for row in decoded.rows[elsewhere].tolist()
+        }
+        faults |= {
+            row: Rejected(row, Reason.WRONG_TENANT, Stage.VALIDATE, "the event names another tenant than its topic's")
+            for row in decoded.rows[wrong].tolist()
+        }
+        return np.where(shared, said, owners), faults
+
+
+def _attribute(source: AttributeSource, decoded: Decoded, headers: Headers) -> Categorical:
+    rows = len(decoded.rows)
+    if source.value is not None:
+        return Categorical.constant(source.value, rows)
+    if source.field is not None:
+        return _text(decoded.columns[source.field])
+    wanted = source.header
+    return Categorical.from_strings(_header(headers[row], wanted) for row in decoded.rows.tolist())
+
+
+def _header(headers: list[Header], wanted: str | None) -> str | None:
+    # the last one wins: a proxy that adds a header of its own appends it
+    for name, value in reversed(headers):
+        if name == wanted and value is not None:
+            return value if isinstance(value, str) else value.decode("utf-8", "replace")
+    return None
+
+
+def _text(column: Column) -> Categorical:
+    """Return an attribute as strings; numbers and booleans are written as Python writes them."""
+    if isinstance(column, Categorical):
+        return column
+    distinct, codes = np.unique(column, return_inverse=True)
+    return Categorical(tuple(str(value) for value in distinct.tolist()), codes.astype(np.int32))
+
+
+def _times(decoded: Decoded, batch: RawBatch) -> NDArray[np.int64]:
+    """Return event times in milliseconds; Kafka's timestamp where the event has none."""
+    if decoded.times is not None and (decoded.times >= 0).all():
+        return decoded.times
+    stamps = np.array(batch.timestamps(), dtype=np.int64)[decoded.rows]
+    return stamps if decoded.times is None else np.where(decoded.times >= 0, decoded.times, stamps)
+
+
+def _format(spec: EventSpec, schemas: SchemaDirectory, features: tuple[str, ...]) -> Format:
+    intent = [source.field for source in spec.intent.values() if source.field is not None]
+    tenant = spec.tenant.field if spec.tenant else None
+    fields = Fields(spec.id, spec.time, tenant, tuple(dict.fromkeys([*features, *intent])))
+    sources = [*spec.intent.values(), *([spec.tenant] if spec.tenant else [])]
+    schema = schemas.by_file(spec.schema_file)
+    return Format(spec, schema, Decoder(schemas, schema, fields), any(source.header is not None for source in sources))

@@ -1,0 +1,145 @@
+"""Scores become records to publish.
+
+In: `Events` and what the snapshot `Scored` of them. Out: `Outgoing` score records (live) or audit records (shadow).
+Law: one encoding call a batch and schema, whatever the tenants. Live: one score record for every row that has a live
+score, in the order of the batch. Shadow: one audit record for every such row and shadow predictor, with the live score
+beside it; a shadow predictor's failure is its record's `error`.
+"""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_stream.avro import Encoder, nullable, record_lists, string_maps
+from muse_stream.avro.selection import take
+from muse_stream.runtime.event_reader import Events
+from muse_stream.runtime.score_counts import GroupNumbers, ScoreGroups
+from muse_stream.scoring.columns import Categorical
+from muse_stream.scoring.scores import PredictorScores
+from muse_stream.worker.batch import Outgoing, RawBatch, gathered
+
+Rows = NDArray[np.int64]
+NO_ERROR = -1
+
+
+class LiveColumns:
+    """All live answers of a batch as columns over the table's rows that have one."""
+
+    def __init__(self, live: Sequence[PredictorScores], groups: Sequence[GroupNumbers] = ()) -> None:
+        """`groups`: what the scores of each count as."""
+        order = np.argsort(np.concatenate([one.rows for one in live]), kind="stable") if len(live) > 1 else slice(None)
+
+        def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+            return np.concatenate(parts)[order] if len(parts) > 1 else parts[0]
+
+        self.rows: Rows = joined([one.rows for one in live])
+        self.score = joined([one.score for one in live])
+        self.aggregate = joined([one.aggregate for one in live])
+        which = joined([np.full(len(one.rows), code, dtype=np.int32) for code, one in enumerate(live)])
+        self.predictor = Categorical(tuple(one.predictor for one in live), which)
+        self.groups = joined(list(groups)) if groups else np.zeros(0, dtype=np.int32)
+        self.version = np.array([one.version for one in live], dtype=np.int32)[which]
+
+    def at(self, rows: Rows) -> Rows:
+        """Return the positions of these table rows, all of which have a live answer."""
+        return np.searchsorted(self.rows, rows)
+
+
+class Writer:
+    """Encodes the answers of one generation for one role."""
+
+    def __init__(self, encoder: Encoder, topics: Mapping[str, str], generation: int, groups: ScoreGroups) -> None:
+        """`topics`: tenant -> output topic."""
+        self._encoder, self._topics, self._generation, self._groups = encoder, topics, generation, groups
+
+    def scores(
+        self, batch: RawBatch, events: Events, live: Sequence[PredictorScores], now_ms: int, attempt: int
+    ) -> Outgoing:
+        """Return one score record for every live answer."""
+        if not any(len(one.rows) for one in live):
+            return Outgoing([], [], [])
+        answering = [one for one in live if len(one.rows)]
+        answers = LiveColumns(answering, [self._groups.of(one, events.table.tenant) for one in answering])
+        columns = self._source(batch, events, answers.rows, now_ms, attempt) | {
+            "predictor": answers.predictor,
+            "predictor_version": answers.version,
+            "score": answers.score,
+            "aggregate": answers.aggregate,
+        }
+        return self._outgoing(events, answers.rows, columns, answers.groups)
+
+    def audit(
+        self,
+        batch: RawBatch,
+        events: Events,
+        live: Sequence[PredictorScores],
+        shadow: Sequence[PredictorScores],
+        now_ms: int,
+        attempt: int,
+    ) -> Outgoing:
+        """Return one audit record for every answer or failure of a shadow predictor."""
+        parts = [one for one in shadow if len(one.rows)]
+        if not parts:
+            return Outgoing([], [], [])
+        answers = LiveColumns([one for one in live if len(one.rows)])
+        outgoing = []
+        for one in parts:
+            columns = self._source(batch, events, one.rows, now_ms, attempt) | _shadow_columns(events, one)
+            groups = self._groups.of(one, events.table.tenant)
+            outgoing.append(self._outgoing(events, one.rows, columns | _live_columns(answers, one.rows), groups))
+        return gathered(outgoing, [0] * len(outgoing))
+
+    def _source(self, batch: RawBatch, events: Events, rows: Rows, now_ms: int, attempt: int) -> dict[str, Any]:
+        """Return what every record says of its event; `rows` are rows of the table."""
+        of_batch = events.rows[rows]
+        tenant = events.table.tenant
+        return {
+            "event_id": take(events.decoded.ids, rows),
+            "tenant": Categorical(tenant.values, tenant.codes[rows]),
+            "generation": self._generation,
+            "event_time": events.times[rows],
+            "scored_at": now_ms,
+            "source_topic": Categorical(events.topics.values, events.topics.codes[rows]),
+            "source_partition": np.array(batch.partitions, dtype=np.int32)[of_batch],
+            "source_offset": np.array(batch.offsets, dtype=np.int64)[of_batch],
+            "attempt": attempt,
+        }
+
+    def _outgoing(self, events: Events, rows: Rows, columns: dict[str, Any], groups: GroupNumbers) -> Outgoing:
+        tenant = events.table.tenant
+        topics = [self._topics[name or ""] for name in tenant.values]
+        codes = tenant.codes[rows].tolist()
+        values = self._encoder.encode(columns, len(rows))
+        return Outgoing(
+            events.rows[rows].tolist(), [topics[code] for code in codes], values, array("i", groups.tobytes())
+        )
+
+
+def _shadow_columns(events: Events, one: PredictorScores) -> dict[str, Any]:
+    codes = np.full(len(one.rows), NO_ERROR, dtype=np.int32)
+    codes[np.searchsorted(one.rows, list(one.errors))] = np.arange(len(one.errors), dtype=np.int32)
+    names = [expert.name for expert in one.experts]
+    experts = {"raw": [expert.raw for expert in one.experts], "corrected": [expert.corrected for expert in one.experts]}
+    intent = {name: Categorical(column.values, column.codes[one.rows]) for name, column in events.table.intent.items()}
+    return {
+        "intent": string_maps(intent, len(one.rows)),
+        "predictor": one.predictor,
+        "predictor_version": one.version,
+        "score": nullable(one.score),
+        "aggregate": nullable(one.aggregate),
+        "error": Categorical(tuple(one.errors.values()), codes),
+        "experts": record_lists(names, experts, len(one.rows)),
+    }
+
+
+def _live_columns(answers: LiveColumns, rows: Rows) -> dict[str, Any]:
+    at = answers.at(rows)
+    return {
+        "live_predictor": Categorical(answers.predictor.values, answers.predictor.codes[at]),
+        "live_predictor_version": answers.version[at],
+        "live_score": answers.score[at],
+        "live_aggregate": answers.aggregate[at],
+    }

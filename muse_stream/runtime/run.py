@@ -1,0 +1,123 @@
+"""`run`: a supervisor and its worker processes, for one role and lane.
+
+Importing this loads little, so that a command that is refused answers at once. `prepare` loads what workers need, once
+for all of them.
+"""
+
+import gc
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from muse_stream import telemetry
+from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.errors import Fatal, MuseError
+from muse_stream.runtime import watchdog
+from muse_stream.runtime.supervisor import LONGEST_BACKOFF_S, Supervisor
+from muse_stream.worker.batch import Role
+from muse_stream.worker.poison import InHand
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What every worker of a run shares."""
+
+    store: Path
+    role: Role
+    lane: str = "main"
+    host: str = field(default_factory=socket.gethostname)
+    """Names this run's slots within their group; must be stable across restarts and unique among machines."""
+    settings: KafkaSettings = field(default_factory=KafkaSettings.from_environment)
+    log_level: str = "INFO"
+    health_port: int | None = None
+    """Slot n answers /live, /ready and /metrics on this port plus n."""
+    health_host: str = "0.0.0.0"  # noqa: S104  # probes come from outside the pod
+    stall_s: float = watchdog.STALL_S
+    longest_backoff_s: float = LONGEST_BACKOFF_S
+
+
+def prepare() -> None:
+    """Import what workers need; they are forked from this process, which must not start a thread by it.
+
+    The libraries start threads for work that a worker never gives them: linear algebra, and an allocator's cleaning.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+    import_module("muse_stream.runtime.worker_process")
+    gc.freeze()  # what is shared with the workers stays shared: no collection of theirs writes to it
+
+
+@contextmanager
+def apart(work: Callable[..., Any], *arguments: Any) -> Iterator[Callable[[], Any]]:
+    """Run `work(*arguments)` in another process meanwhile; what is yielded waits for its result, or raises its error.
+
+    This process must not do itself what starts a thread (a Kafka client, decoding): workers are forked from it, and a
+    forked process lacks such threads and would wait for them for ever.
+    """
+    context = get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_apart, args=(theirs, work, arguments), name="muse-apart")
+    child.start()
+    theirs.close()
+
+    def result() -> Any:
+        try:
+            value, error = ours.recv()
+        except EOFError:
+            raise Fatal("a process that prepares this run ended without an answer") from None
+        if error is not None:
+            raise error
+        return value
+
+    try:
+        yield result
+    finally:
+        child.kill()
+        child.join()
+        ours.close()
+
+
+def _apart(pipe: Connection, work: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both
+    try:
+        pipe.send((work(*arguments), None))
+    except (MuseError, OSError) as error:
+        pipe.send((None, error))
+
+
+@contextmanager
+def reaching(settings: KafkaSettings) -> Iterator[None]:
+    """See whether Kafka can be reached while the block runs; raises what `client.reach` raises."""
+    with apart(_reach, settings) as result:
+        yield
+        result()
+
+
+def _reach(settings: KafkaSettings) -> None:
+    from muse_stream.kafka.client import reach  # noqa: PLC0415 - in a process of its own only
+
+    reach(settings)
+
+
+def run(options: RunOptions, workers: int, *, spare: bool = True) -> int:
+    """Keep `workers` slots of a role and lane served; returns the exit code. Blocks until SIGTERM or SIGINT.
+
+    This process must not have a Kafka client.
+    """
+    prepare()
+    log = telemetry.logger("supervisor")
+    return Supervisor(_serve, options, workers, log, spare=spare, longest_backoff_s=options.longest_backoff_s).run()
+
+
+def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused: frozenset[int]) -> None:
+    from muse_stream.runtime.worker_process import serve  # noqa: PLC0415 - `prepare` has imported it
+
+    serve(options, connection, in_hand, refused)

@@ -1,0 +1,152 @@
+"""How many scores each tenant got from each predictor, and how many of them at or above each promised threshold.
+
+In: scores by batch (columns). Out: one small number a score, its *group*: a tenant, a predictor and the count of
+thresholds that the score reaches; and counters over groups, once the scores are committed.
+Law: nothing is done per score in Python. A pair of tenant and predictor has groups only where routes can lead the one
+to the other, so a worker's series are bounded by its document. Counters never go down; those of a tenant that has left
+are dropped with it, those of a predictor that no route names any more with the generation after.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_stream.config import Document
+from muse_stream.scoring.columns import Categorical
+from muse_stream.scoring.promised_rates import promised_rates
+from muse_stream.scoring.required_fields import predictors_of
+from muse_stream.scoring.scores import PredictorScores
+from muse_stream.worker.batch import Groups, Role
+
+GroupNumbers = NDArray[np.int32]
+Label = tuple[str, str, float | None]
+"""Tenant, predictor, and a threshold; None stands for all scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A tenant and a predictor that can answer it."""
+
+    tenant: str
+    predictor: str
+    thresholds: tuple[float, ...]
+    first: int
+    """Group of scores below every threshold; those that reach `n` of them have the group `first + n`."""
+
+
+class ScoreGroups:
+    """The groups of one generation in one lane and role."""
+
+    def __init__(self, document: Document, lane: str, role: Role) -> None:
+        self.tenants = document.lanes().get(lane, ())
+        self.pairs: list[Pair] = []
+        self.size = 0
+        reached = {tenant: predictors_of(document, tenant, role) for tenant in self.tenants}
+        names = dict.fromkeys(name for found in reached.values() for name in found)
+        self.promised = _promised(document, names)
+        """Predictor -> threshold -> promised share at or above it; predictors without a promise are left out."""
+        room = max((len(self.promised.get(name, ())) for name in names), default=0) + 1
+        for tenant, found in reached.items():
+            for name in found:
+                thresholds = tuple(self.promised.get(name, ()))
+                self.pairs.append(Pair(tenant, name, thresholds, self.size))
+                self.size += len(thresholds) + 1
+        self.length = self.size + room
+        """Groups from `size` on are of nobody: records without a score."""
+        number = {tenant: place for place, tenant in enumerate(self.tenants)}
+        self._first = {name: np.full(len(self.tenants) + 1, self.size, dtype=np.int32) for name in names}
+        for pair in self.pairs:
+            self._first[pair.predictor][number[pair.tenant]] = pair.first
+
+    def of(self, one: PredictorScores, tenant: Categorical) -> GroupNumbers:
+        """Return the group of each of a predictor's scores; `tenant` is the column of the whole table."""
+        first = self._first.get(one.predictor)
+        if first is None:
+            return np.full(len(one.rows), self.size, dtype=np.int32)
+        if tenant.values != self.tenants:  # parts of several formats may be numbered otherwise
+            number = {name: place for place, name in enumerate(self.tenants)}
+            first = first[[*(number.get(name or "", -1) for name in tenant.values), -1]]
+        groups = first[tenant.codes[one.rows]]
+        for threshold in self.promised.get(one.predictor, ()):
+            groups += one.score >= threshold
+        if one.errors:
+            groups[np.isnan(one.score)] = self.size
+        return groups
+
+
+def _promised(document: Document, names: Iterable[str]) -> dict[str, Mapping[float, float]]:
+    references = {name: document.predictors[name].graph().promise() for name in names}
+    used = {reference for reference in references.values() if reference is not None}
+    rates = {reference: promised_rates(document.references[reference]) for reference in used}
+    return {name: rates[reference] for name, reference in references.items() if reference is not None}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """What another thread may read at any moment: replaced whole, but for `totals`, whose entries only grow."""
+
+    groups: ScoreGroups
+    totals: NDArray[np.int64]
+    """Scores of each group under this generation."""
+    before: Mapping[Label, int]
+    """What was counted under earlier ones."""
+
+
+class ScoreCounters:
+    """The counters, over changes of generation. One thread counts, another may read."""
+
+    def __init__(self) -> None:
+        self._state: _State | None = None
+
+    def serve(self, groups: ScoreGroups) -> None:
+        """Go over to another generation's groups; what no series is left for is dropped."""
+        known, before = {_key(pair) for pair in groups.pairs}, Counter[Label]()
+        if self._state is not None:
+            known |= {_key(pair) for pair in self._state.groups.pairs}
+            before.update(self.series())
+        kept = {label: n for label, n in before.items() if label[:2] in known and label[0] in groups.tenants}
+        self._state = _State(groups, np.zeros(groups.length, dtype=np.int64), kept)
+
+    def add(self, groups: ScoreGroups, scores: Groups) -> None:
+        """Count committed scores; `groups` gave them their numbers, and may be those of the generation before."""
+        state = self._state
+        if state is None or not scores:
+            return
+        numbers = np.frombuffer(scores, dtype=np.int32)
+        if groups is state.groups:
+            np.add.at(state.totals, numbers, 1)
+            return
+        late = Counter(state.before)
+        for label, count in _labelled(groups, np.bincount(numbers, minlength=groups.length)):
+            if label[0] in state.groups.tenants:
+                late[label] += count
+        self._state = replace(state, before=late)
+
+    def series(self) -> Mapping[Label, int]:
+        """Return every counter of a pair that has ever scored."""
+        state = self._state
+        if state is None:
+            return {}
+        counted = Counter(state.before)
+        counted.update(dict(_labelled(state.groups, state.totals)))
+        return counted
+
+
+def _key(pair: Pair) -> tuple[str, str]:
+    return pair.tenant, pair.predictor
+
+
+def _labelled(groups: ScoreGroups, totals: NDArray[np.int64]) -> Iterator[tuple[Label, int]]:
+    """Yield the counters of pairs that have scored; a score that reaches a threshold reaches all below it."""
+    if not groups.pairs:
+        return
+    of_pair = np.add.reduceat(totals[: groups.size], [pair.first for pair in groups.pairs])
+    for place in np.flatnonzero(of_pair).tolist():
+        pair = groups.pairs[place]
+        counts = totals[pair.first : pair.first + len(pair.thresholds) + 1]
+        reaching = counts[::-1].cumsum()[::-1].tolist()
+        for threshold, count in zip((None, *pair.thresholds), reaching, strict=True):
+            yield (pair.tenant, pair.predictor, threshold), count

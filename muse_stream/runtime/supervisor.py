@@ -1,0 +1,252 @@
+"""N worker processes and a warm spare.
+
+In: a function that serves one slot. Out: that many running slots, until a signal. Law: a slot keeps its number, and so
+its group membership and its transactional ids, whichever process serves it. A crashed worker is replaced at once by the
+spare, which has everything imported, compiled and warmed; back-off only when the same slot crashes again soon. Workers
+die with their supervisor (PR_SET_PDEATHSIG), so that no orphan fences its successor (R8). Workers are forked
+from this process, which has imported what they need: a worker, its spare and every successor cost the imports once. So
+this process must never have a Kafka client, which would not survive a fork, nor a thread.
+
+    SIGTERM  drain; slots keep their membership for their session (a restart or a rolling upgrade takes over unnoticed)
+    SIGINT   drain and leave the group, so that others take the partitions at once; a second one kills
+    SIGTTIN  one worker more            SIGTTOU  one worker less, which leaves the group
+
+A worker process: `serve(payload, connection, in_hand, refused)` sends "ready" when it could serve any slot, then waits
+for its slot number and the suspects (`poison`). `in_hand` is where it notes what it does; `refused` are generations it
+must not compile. It drains on SIGTERM, and drains and leaves the group on SIGUSR1.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from muse_stream.telemetry.log import Log
+from muse_stream.worker.poison import InHand, PoisonHunt, Suspects
+
+DRAIN_S = 10.0
+QUIET_S = 10.0
+"""A slot that served longer than this before it crashed is replaced at once."""
+LONGEST_BACKOFF_S = 30.0
+LEAVE = signal.SIGUSR1
+WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGTTIN, signal.SIGTTOU)
+
+
+Serve = Callable[[Any, Connection, InHand, frozenset[int]], None]
+Assignment = tuple[int, Suspects]
+"""What a worker process waits for: its slot, and what is known of those that died before it."""
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """A worker process and our end of its pipe; `slot` is None while it is a spare."""
+
+    process: BaseProcess
+    pipe: Connection
+    in_hand: InHand
+    slot: int | None = None
+    ready: bool = False
+    leaving: bool = False
+    """Whether it was told to leave: its end is no crash, even when its slot exists again by then."""
+    talks: bool = True
+    """Whether its end of the pipe is open; a closed one would always be ready to be read."""
+    since: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True)
+class Slot:
+    """How often a slot (or the spare) has crashed in a row, and when it may be served again."""
+
+    crashes: int = 0
+    due: float = 0.0
+
+
+class Supervisor:
+    """Keeps `workers` slots served by processes that run `serve`."""
+
+    def __init__(
+        self,
+        serve: Serve,
+        payload: Any,
+        workers: int,
+        log: Log,
+        *,
+        spare: bool = True,
+        longest_backoff_s: float = LONGEST_BACKOFF_S,
+    ) -> None:
+        self._serve, self._payload, self._log, self._spare = serve, payload, log, spare
+        self._longest_backoff_s = longest_backoff_s
+        self._slots = {number: Slot() for number in range(workers)}
+        self._bench = Slot()
+        self._children: list[Child] = []
+        self._context = multiprocessing.get_context("fork")
+        self._hunt = PoisonHunt()
+        self._signals: list[int] = []
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; returns 0 when every worker drained, 1 when one had to be killed."""
+        with self._listening() as wakeup:
+            while not self._stop_signal():
+                self._fill()
+                wait(
+                    [
+                        *(c.process.sentinel for c in self._children),
+                        *(c.pipe for c in self._children if c.talks),
+                        wakeup,
+                    ],
+                    self._patience(),
+                )
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wakeup, 64)
+                self._scale()
+                self._hear()
+                self._reap()
+            return self._drain(leave=self._stop_signal() == signal.SIGINT)
+
+    def _fill(self) -> None:
+        now = time.monotonic()
+        served = {child.slot for child in self._children}
+        for number, slot in self._slots.items():
+            if number not in served and slot.due <= now:
+                self._give(number)
+        everyone_ready = all(child.ready for child in self._children)
+        wanted = self._spare and self._bench.due <= now and not any(child.slot is None for child in self._children)
+        if wanted and everyone_ready:
+            self._start()
+
+    def _give(self, number: int) -> None:
+        child = next((c for c in self._children if c.slot is None and c.ready), None) or self._start()
+        child.slot, child.since = number, time.monotonic()
+        with contextlib.suppress(OSError):  # it has died since we looked; `_reap` finds out
+            child.pipe.send((number, self._hunt.suspects))
+        self._log.info("slot", number=number, pid=child.process.pid, from_spare=child.ready)
+
+    def _start(self) -> Child:
+        ours, theirs = self._context.Pipe()
+        in_hand = InHand(self._context)
+        arguments = (self._serve, self._payload, theirs, in_hand, self._hunt.refused)
+        process = self._context.Process(target=_child, args=arguments, name="muse-worker")
+        process.start()
+        theirs.close()
+        child = Child(process, ours, in_hand)
+        self._children.append(child)
+        return child
+
+    def _hear(self) -> None:
+        for child in self._children:
+            try:
+                while child.talks and child.pipe.poll() and child.pipe.recv() == "ready":
+                    child.ready = True
+                    if child.slot is None:
+                        self._log.info("spare-ready", pid=child.process.pid)
+            except (EOFError, ConnectionError):
+                child.talks = False
+
+    def _reap(self) -> None:
+        for child in [c for c in self._children if not c.process.is_alive()]:
+            self._children.remove(child)
+            child.pipe.close()
+            if child.leaving:
+                continue
+            pid, code = child.process.pid, child.process.exitcode
+            found = self._hunt.died(child.in_hand.read(), code) if code else None
+            if found:
+                self._log.error("died_while_at_work", pid=pid, code=code, **found)
+            if child.slot is None:
+                facts = self._schedule(self._bench, child, at_once=bool(found))
+                self._log.warning("spare-ended", pid=pid, code=code, **facts)
+            elif child.slot in self._slots:
+                facts = self._schedule(self._slots[child.slot], child, at_once=bool(found))
+                self._log.error("worker-ended", slot=child.slot, pid=pid, code=code, **facts)
+
+    def _schedule(self, slot: Slot, child: Child, *, at_once: bool) -> dict[str, Any]:
+        """Say when a slot is served again; return that as facts for the log.
+
+        `at_once`: what the process had in hand brings the search for a poison record forward, so there is no back-off.
+        """
+        now = time.monotonic()
+        if at_once:
+            slot.due = now
+            return {"again_in_s": 0.0}
+        slot.crashes = 1 if now - child.since > QUIET_S else slot.crashes + 1
+        delay_s = 0.0 if slot.crashes <= 1 else min(0.5 * 2 ** (slot.crashes - 2), self._longest_backoff_s)
+        slot.due = now + delay_s
+        if not delay_s:
+            return {"again_in_s": delay_s}
+        return {"again_in_s": delay_s, "backing_off": f"crash {slot.crashes} in a row within {QUIET_S:g} s of a start"}
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        served = {child.slot for child in self._children}
+        waits = [slot.due - now for number, slot in self._slots.items() if number not in served]
+        return max(0.0, min([1.0, *waits]))
+
+    def _scale(self) -> None:
+        for number in [s for s in self._signals if s in (signal.SIGTTIN, signal.SIGTTOU)]:
+            self._signals.remove(number)
+            if number == signal.SIGTTIN:
+                self._slots[len(self._slots)] = Slot()
+            elif len(self._slots) > 1:
+                last = len(self._slots) - 1
+                del self._slots[last]
+                leaving = [child for child in self._children if child.slot == last]
+                for child in leaving:
+                    child.leaving = True
+                self._signal(leaving, LEAVE)
+
+    def _drain(self, *, leave: bool) -> int:
+        self._signals.clear()
+        working = [child for child in self._children if child.slot is not None and child.ready]
+        for child in self._children:
+            if child not in working:
+                child.process.kill()
+        self._signal(working, LEAVE if leave else signal.SIGTERM)
+        end = time.monotonic() + DRAIN_S
+        while time.monotonic() < end and not self._stop_signal() and any(c.process.is_alive() for c in working):
+            wait([c.process.sentinel for c in working if c.process.is_alive()], 0.2)
+        late = [child for child in working if child.process.is_alive()]
+        for child in late:
+            self._log.error("killed", slot=child.slot, pid=child.process.pid, why=f"not drained within {DRAIN_S:g} s")
+            child.process.kill()
+        for child in self._children:
+            child.process.join()
+        return 1 if late or any(child.process.exitcode for child in working) else 0
+
+    def _signal(self, children: list[Child], number: int) -> None:
+        for child in children:
+            if child.process.is_alive() and child.process.pid:
+                os.kill(child.process.pid, number)
+
+    def _stop_signal(self) -> int | None:
+        return next((s for s in self._signals if s in (signal.SIGTERM, signal.SIGINT)), None)
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[int]:
+        """Note signals and wake `wait` up; the handlers of before are put back."""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        before = {number: signal.signal(number, lambda got, _frame: self._signals.append(got)) for number in WATCHED}
+        wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        try:
+            yield reader
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(reader)
+            os.close(writer)
+
+
+def _child(serve: Serve, payload: Any, pipe: Connection, in_hand: InHand, refused: frozenset[int]) -> None:
+    """Run `serve` in a forked process, without the supervisor's signal handlers."""
+    signal.set_wakeup_fd(-1)
+    for number in WATCHED:
+        signal.signal(number, signal.SIG_DFL)
+    serve(payload, pipe, in_hand, refused)

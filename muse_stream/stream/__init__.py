@@ -1,1 +1,0 @@
-"""Kafka: consume, transaction, worker loop, dead letters, topics, supervisor. confluent_kafka lives here only."""

@@ -1,0 +1,16 @@
+"""The exactly-once loop: poll a batch, have it scored, publish and commit it in one transaction.
+
+loop            collect, score, publish, hand over for committing; what is done when Kafka refuses
+batch           raw records in columns; records to publish; what scores them (`Scorer`)
+unpack          Kafka's messages as a batch
+publish         the one loop over records: bytes to Kafka           dead_letter   what a dead letter looks like
+commit          two producers used alternately, and the thread that commits
+isolate         which record is refused by Kafka: halve the batch   poison        which one kills the process
+paused_topics   event topics that must not be read now              linger        when to commit
+ownership       partitions that the group has given to nobody
+recovery, end_transactions, hanging_transactions, open_transactions, attempts
+                transactions that a broker has left open (docs/exactly-once.md)
+progress, backlog, meter   what is counted, what waits, and whom it is told
+failpoints      places where a test can end this process
+open_worker     all of it for one slot
+"""

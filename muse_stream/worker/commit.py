@@ -1,0 +1,211 @@
+"""Two producers used alternately, and the one thread that commits.
+
+In: a batch's published records, its offsets and group metadata. Out: committed transactions, in the order of the
+batches; the next batch is scored and published while the last one commits.
+Law (kafka.md, R3, R9 and the five laws of alternating ids):
+  - offsets are sent and transactions committed by one thread, one batch after the other;
+  - no record of batch k+1 is produced before every record of batch k is acknowledged, or output order could differ;
+  - when batch k fails, nothing after it is sent or committed: a failed `Committer` is abandoned whole, and its
+    successor, with new producers under the same ids, ends what it left open;
+  - one condition over three counters (submitted >= flushed >= committed) says who waits for what.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import TopicPartition
+
+from muse_stream.errors import Abortable, Fatal, StreamError
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka.transactional_producer import TransactionalProducer
+from muse_stream.worker.backlog import Stamps
+from muse_stream.worker.batch import Tally
+from muse_stream.worker.failpoints import Failpoint
+
+BUDGET_S = 4.5
+"""For flush, offsets and commit together: below the broker's transaction timeout."""
+SLOW_COMMIT_S = 1.0
+"""After a slower commit librdkafka may have retried EndTxn: the producer is replaced before its next use."""
+BEGIN_S = 15.0
+
+OpenProducer = Callable[[int], TransactionalProducer]
+"""Open the producer of slot 0 or 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """A published batch that waits to be committed."""
+
+    first: dict[TopicPartitionKey, int]
+    """Partition -> the batch's first offset."""
+    following: dict[TopicPartitionKey, int]
+    """Partition -> the offset after the batch's last."""
+    metadata: Any
+    """The group as it was when the batch was polled; the broker compares it (R2)."""
+    attempt: int
+    events: int
+    stamps: Stamps = field(default_factory=dict)
+    """Partition -> offset and timestamp of its first record, timestamp of its last."""
+    tally: Tally | None = None
+    """What is counted once it is committed; None before it is scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one commit cost."""
+
+    pending: Pending
+    cost_s: float
+
+
+class Committer:
+    """Owns both producers and the committing thread. Disposable: after a failure make another."""
+
+    def __init__(
+        self,
+        open_producer: OpenProducer,
+        failpoint: Failpoint,
+        on_committed: Callable[[Committed], None],
+        signature: str = "",
+    ) -> None:
+        """`signature` is committed beside every offset: who comes after learns whose transactions may hang."""
+        self._open_producer, self._failpoint, self._on_committed = open_producer, failpoint, on_committed
+        self._signature = signature
+        with ThreadPoolExecutor(2) as pool:  # both before the first poll, in parallel (R5)
+            self._producers = list(pool.map(open_producer, (0, 1)))
+        self._changed = threading.Condition()
+        self._queue: list[Pending] = []
+        self._submitted = self._flushed = self._committed = 0
+        self._closing = False
+        self._failure: tuple[StreamError, Pending] | None = None
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._thread.start()
+
+    def begin(self) -> TransactionalProducer:
+        """Return a producer with an open transaction, once the last batch is acknowledged; raises its failure."""
+        with self._changed:
+            ready = self._changed.wait_for(self._may_begin, BEGIN_S)
+            self.raise_failure()
+            if not ready:
+                raise Abortable(f"the last transaction did not end within {BEGIN_S:g} s", code="_TIMED_OUT")
+            producer = self._producers[self._submitted % 2]
+        producer.begin()
+        return producer
+
+    def submit(self, pending: Pending) -> None:
+        """Hand a published batch over for committing."""
+        with self._changed:
+            self._queue.append(pending)
+            self._submitted += 1
+            self._changed.notify_all()
+
+    def drain(self, deadline: Deadline) -> bool:
+        """Wait until everything submitted is committed; False when it failed or the deadline passed."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._failure or self._idle(), deadline.left_s) and not self._failure
+
+    def raise_failure(self) -> None:
+        """Raise what the committing thread met, if anything."""
+        if self._failure is not None:
+            raise self._failure[0]
+
+    @property
+    def failure(self) -> tuple[StreamError, Pending] | None:
+        """What the committing thread met and with which batch, if it failed."""
+        return self._failure
+
+    @property
+    def producers(self) -> tuple[TransactionalProducer, ...]:
+        """Both producers; for others only while nothing is submitted."""
+        return tuple(self._producers)
+
+    @property
+    def half(self) -> int:
+        """Which producer the next batch will be given."""
+        return self._submitted % 2
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be committed."""
+        with self._changed:
+            return self._idle()
+
+    def partition_counts(self, timeout_s: float) -> dict[str, int]:
+        """Return topic -> partitions, asked through a producer (no AdminClient in a worker: R7)."""
+        return self._producers[0].partition_counts(timeout_s)
+
+    def close(self) -> None:
+        """Abandon what is not committed and let both producers go. Does not wait for the committing thread's call."""
+        with self._changed:
+            self._closing = True
+            self._queue.clear()
+            self._changed.notify_all()
+            for producer in self._producers:
+                producer.discard()
+
+    def _may_begin(self) -> bool:
+        return self._failure is not None or (
+            self._flushed == self._submitted and self._committed >= self._submitted - 1
+        )
+
+    def _idle(self) -> bool:
+        return self._committed == self._submitted
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closing)
+                if self._closing:
+                    return
+                pending = self._queue.pop(0)
+                slot = self._committed % 2
+            try:
+                cost_s = self._finish(self._producers[slot], pending, slot)
+            except StreamError as error:
+                return self._fail(error, pending)
+            except Exception as error:  # noqa: BLE001  # a thread that dies silently would stop the worker for ever
+                return self._fail(Fatal(f"committing thread: {error!r}"), pending)
+            self._on_committed(Committed(pending, cost_s))
+            with self._changed:
+                self._committed += 1
+                self._changed.notify_all()
+
+    def _finish(self, producer: TransactionalProducer, pending: Pending, slot: int) -> float:
+        started = time.monotonic()
+        deadline = Deadline(BUDGET_S)
+        producer.flush(deadline)
+        self._failpoint("after-flush")
+        with self._changed:
+            self._flushed += 1
+            self._changed.notify_all()
+        offsets = [TopicPartition(t, p, o, self._signature) for (t, p), o in pending.following.items()]
+        producer.send_offsets(offsets, pending.metadata, deadline)
+        self._failpoint("after-send-offsets")
+        self._failpoint("before-commit")
+        began = time.monotonic()
+        producer.commit(deadline)
+        self._failpoint("after-commit")
+        done = time.monotonic()
+        if done - began > SLOW_COMMIT_S:
+            self._renew(slot)
+        return done - started
+
+    def _renew(self, slot: int) -> None:
+        self._producers[slot].discard()
+        if self._closing:
+            return
+        fresh = self._open_producer(slot)
+        with self._changed:
+            self._producers[slot] = fresh
+            if self._closing:  # `close` has passed by while it was opened
+                fresh.discard()
+
+    def _fail(self, error: StreamError, pending: Pending) -> None:
+        with self._changed:
+            self._failure = (error, pending)
+            self._changed.notify_all()

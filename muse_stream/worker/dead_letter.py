@@ -1,0 +1,44 @@
+"""What a dead letter looks like on its topic.
+
+In: a record that cannot be scored and why. Out: the headers it is published with; key and value stay as they came.
+Law: the original bytes, key and headers are untouched and come first; the `muse.*` headers say where the record was,
+what was wrong, at which stage, under which generation and in which transaction attempt. No payload in the message.
+
+A dead letter that is itself replayed and refused again keeps its first provenance: later `muse.*` headers are appended.
+"""
+
+from collections.abc import Mapping
+
+from muse_stream.errors import Rejected
+from muse_stream.worker.batch import Header, Origin, RawBatch
+
+MESSAGE_LIMIT = 500
+"""Characters of the reason's text: enough for a person, too little to leak a payload."""
+
+
+def headers(batch: RawBatch, rejected: Rejected, *, generation: int, attempt: int, worker: str) -> list[Header]:
+    """Return the headers of one dead letter: the record's own, then ours."""
+    row = rejected.row
+    provenance = {
+        "muse.source.topic": batch.topics[row],
+        "muse.source.partition": batch.partitions[row],
+        "muse.source.offset": batch.offsets[row],
+        "muse.source.timestamp": batch.timestamps()[row],
+        "muse.reason": rejected.reason,
+        "muse.stage": rejected.stage,
+        "muse.message": rejected.message[:MESSAGE_LIMIT],
+        "muse.generation": generation,
+        "muse.attempt": attempt,
+        "muse.worker": worker,
+    }
+    return [*batch.headers()[row], *((name, str(value).encode()) for name, value in provenance.items())]
+
+
+def source_of(headers: Mapping[str, str | bytes | None]) -> Origin | None:
+    """Return which event a dead letter is about, from its headers (the last of each name); None for other records."""
+    parts = [headers.get(f"muse.{name}") for name in ("source.topic", "source.partition", "source.offset", "attempt")]
+    topic, *numbers = (part.decode() if isinstance(part, bytes) else part for part in parts)
+    if topic is None or not all(number is not None and number.isdecimal() for number in numbers):
+        return None
+    partition, offset, attempt = (int(number or 0) for number in numbers)
+    return Origin(topic, partition, offset, attempt)

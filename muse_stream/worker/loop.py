@@ -1,0 +1,302 @@
+"""The worker loop: collect, score, publish, hand over for committing.
+
+In: an `Intake`, a `Committer`, compiled generations. Out: answers and dead letters, exactly once.
+Law: a batch's answers, dead letters and offsets are one transaction. Whatever goes wrong with Kafka ends in one place,
+`_recover`: new producers (which end what the old ones left open), then back to the committed offsets. A fault that
+follows the data is cornered by halving the batch until it stands alone; then it is a dead letter, or its topic waits.
+
+    run: _turn ... _turn          collect -> score -> begin -> publish -> submit      (the last batch commits meanwhile)
+           `- Abortable -> _recover                       Fatal -> out of the process; the supervisor starts another
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from confluent_kafka import TopicPartition
+
+from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.group_consumer import Collected, Intake
+from muse_stream.kafka.starting_offsets import Free
+from muse_stream.telemetry.log import Log
+from muse_stream.worker.backlog import Backlog
+from muse_stream.worker.batch import RawBatch, Scorer, Tally
+from muse_stream.worker.commit import Committed, Committer, Pending
+from muse_stream.worker.failpoints import Failpoint, nothing
+from muse_stream.worker.isolate import TOPIC_FAULTS, Corner
+from muse_stream.worker.linger import AdaptiveLinger
+from muse_stream.worker.meter import Meter
+from muse_stream.worker.paused_topics import RETRY_S, TopicGate
+from muse_stream.worker.poison import Guard
+from muse_stream.worker.progress import Accounts
+from muse_stream.worker.publish import publish
+from muse_stream.worker.recovery import Recovery
+from muse_stream.worker.unpack import raw_batch
+
+DRAIN_S = 8.0
+SETTLE_S = 6.0
+REOPEN_S = 30.0
+REFUSED_RETRY_S = 30.0
+"""A record whose dead letter is refused too: every retry aborts a batch of all tenants."""
+HELD_RETRY_S = 60.0
+LOST_RETRY_S = 60.0
+"""Nobody can set a running group's offsets: to try again often would only disturb the other tenants."""
+FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
+"""An orphan and its restarted twin would fence each other for ever (R8): after so many in a minute, one leaves."""
+
+
+class Worker:
+    """One worker slot. `run` returns after `stop`; `busy_since` tells a watchdog since when a batch is in hand."""
+
+    def __init__(
+        self,
+        name: str,
+        open_intake: Callable[[Callable[[bool], None], Free], Intake],
+        open_committer: Callable[[Callable[[Committed], None]], Committer],
+        next_scorer: Callable[[], Scorer | None],
+        recovery: Recovery,
+        meter: Meter,
+        log: Log,
+        guard: Guard,
+        backlog: Backlog,
+        failpoint: Failpoint = nothing,
+    ) -> None:
+        self.name = name
+        self.busy_since: float | None = None
+        self.ready = False
+        self._open_committer, self._next_scorer, self._recovery = open_committer, next_scorer, recovery
+        self._meter, self._log, self._failpoint = meter, log, failpoint
+        self._guard = guard
+        self._fenced: list[float] = []
+        self._stopping = threading.Event()
+        self._scorer = _wanted(next_scorer())
+        self._linger = AdaptiveLinger(self._scorer.limits.linger_s)
+        self._corner = Corner(self._scorer.limits.batch_events)
+        # the group answers while the transactional ids are initialised; the first poll comes after both
+        self._intake = open_intake(self._settle, self._free_offsets)
+        self._intake.subscribe(self._scorer.topology.outputs)
+        self._committer = open_committer(self._on_committed)
+        self._gate = TopicGate(lambda: self._committer.partition_counts(5.0), log)
+        for topic in guard.held:
+            self._gate.complain(topic, "worker processes died of many of its records; tried again later", HELD_RETRY_S)
+        self._accounts = Accounts(meter, backlog, self._gate)
+        self._landed: deque[Committed] = deque()
+        self._moved = False
+        """Whether partitions came or went: an event topic may have more of them than were counted."""
+
+    def stop(self) -> None:
+        """Ask the loop to end after the batch in hand; safe in a signal handler."""
+        self._stopping.set()
+
+    def run(self, *, leave: Callable[[], bool] = lambda: False) -> None:
+        """Work until `stop`, then commit what is in flight; leave the group at once if `leave()` says so."""
+        self._review(at_once=True)
+        self._recovery.begin(self._committer.producers, self._scorer, self._gate.partitions)
+        self._meter.serving(self._scorer)
+        self.ready = True
+        while not self._stopping.is_set():
+            self._swap()
+            self._review()
+            self._claim()
+            self._account()
+            self._accounts.settle(self._intake)
+            self._accounts.measure(self._intake)
+            try:
+                self._turn()
+            except (Abortable, Retriable) as error:
+                self._recover(error)
+            except Fatal as error:
+                self._tolerate(error)
+                self._recover(error)
+        self._close(leave())
+
+    def _turn(self) -> None:
+        self._committer.raise_failure()
+        self._recovery.check()
+        collected = self._intake.collect(self._corner.most, self._linger.seconds, self._stopping.is_set)
+        if collected is None:
+            return
+        self.busy_since = time.monotonic()
+        batch = raw_batch(collected.messages)
+        pending = self._pending(collected, batch)
+        self._accounts.took(pending)
+        self._failpoint("after-poll")
+        try:
+            self._answer(batch, pending)
+        except (Abortable, Retriable) as error:
+            if self._committer.failure is None:
+                self._blame(error, pending)
+            raise
+        finally:
+            self.busy_since = None
+
+    def _answer(self, batch: RawBatch, pending: Pending) -> None:
+        scorer, began = self._scorer, time.monotonic()
+        first, following = pending.first, pending.following
+        answer = self._guard.score(scorer, batch, first, following, pending.attempt, self._progress)
+        answer = self._corner.condemn(batch, answer, scorer.topology)
+        self._meter.scored(len(batch), time.monotonic() - began)
+        producer = self._committer.begin()
+        self._recovery.check()  # the last transaction of this producer may have been answered since
+        publish(
+            producer,
+            batch,
+            answer,
+            self._gate.partitions,
+            generation=scorer.number,
+            attempt=pending.attempt,
+            worker=self.name,
+        )
+        self._failpoint("after-produce")
+        self._committer.submit(self._accounts.submitted(replace(pending, tally=Tally.of(answer, scorer.book))))
+
+    def _progress(self) -> None:
+        self.busy_since = time.monotonic()
+
+    def _pending(self, collected: Collected, batch: RawBatch) -> Pending:
+        first, last = batch.edges()
+        offsets, messages = batch.offsets, collected.messages
+        return Pending(
+            {place: offsets[row] for place, row in first.items()},
+            {place: offsets[row] + 1 for place, row in last.items()},
+            collected.metadata,
+            self._recovery.attempts.next(self._committer.half),
+            len(batch),
+            {
+                place: (offsets[row], messages[row].timestamp()[1], messages[last[place]].timestamp()[1])
+                for place, row in first.items()
+            },
+        )
+
+    def _on_committed(self, committed: Committed) -> None:
+        self._recovery.landed(committed)
+        self._landed.append(committed)  # from the committing thread; a deque may be filled and emptied by two
+
+    def _account(self) -> None:
+        """Take in what the committing thread has done since the last turn."""
+        while self._landed:
+            committed = self._landed.popleft()
+            self._intake.committed(committed.pending.following)
+            self._linger.observe(committed.cost_s)
+            self._corner.landed(committed.pending)
+            self._accounts.committed(committed)
+            self._log.debug("committed", attempt=committed.pending.attempt, events=committed.pending.events)
+
+    def _settle(self, lost: bool) -> None:
+        """Leave nothing in flight (inside a rebalance callback, and before a rewind)."""
+        if lost or not self._committer.drain(Deadline(SETTLE_S)):
+            self._replace_committer("lost" if lost else "rebalance")
+        self._account()
+        self._corner.release()
+        self._moved = True
+
+    def _recover(self, error: StreamError) -> None:
+        failure = self._committer.failure
+        self._log.warning("aborted", why=str(error), code=error.code, attempt=failure[1].attempt if failure else None)
+        if failure is not None:
+            self._blame(*failure)  # not `error`: that may be a later batch's
+        self._replace_committer(error.code or "unknown")
+        self._account()
+        self._gate.review(self._scorer.topology, at_once=error.code in TOPIC_FAULTS)
+        self._intake.rewind()
+        self._block()
+
+    def _replace_committer(self, code: str) -> None:
+        self._accounts.given_up(code)
+        self._committer.close()
+        deadline = Deadline(REOPEN_S)
+        while True:
+            try:
+                self._committer = self._open_committer(self._on_committed)
+                self._recovery.begin(self._committer.producers, self._scorer, self._gate.partitions)
+                return
+            except Retriable as error:
+                self._committer.close()
+                self._log.warning("reopening", why=str(error))
+                if deadline.over or self._stopping.is_set():
+                    raise Fatal(f"no transactional producer within {REOPEN_S:g} s: {error}", code=error.code) from error
+
+    def _free_offsets(self, partitions: Sequence[TopicPartition]) -> None:
+        """End a transaction of ours that hides the group's offsets (inside a rebalance callback, and in a rewind)."""
+        places = [(partition.topic, partition.partition) for partition in partitions]
+        try:
+            if self._committer.drain(Deadline(SETTLE_S)):
+                self._recovery.free_offsets(places, self._committer.producers)
+        except StreamError as error:  # whoever asks for the offsets goes on asking
+            self._log.warning("offsets_hidden", error=str(error))
+
+    def _blame(self, error: StreamError, failed: Pending) -> None:
+        for event_topic in self._corner.blame(error, failed, self._scorer.topology):
+            self._gate.complain(event_topic, str(error), RETRY_S if error.code in TOPIC_FAULTS else REFUSED_RETRY_S)
+
+    def _tolerate(self, error: Fatal) -> None:
+        """Being fenced is survived a few times (a transaction that timed out looks the same); all else is not."""
+        now = time.monotonic()
+        self._fenced = [*(at for at in self._fenced if now - at < FENCED_WINDOW_S), now]
+        if error.code == "_FENCED" and len(self._fenced) >= FENCED_LIMIT:
+            raise Fatal(
+                f"fenced {FENCED_LIMIT} times within {FENCED_WINDOW_S:g} s: another run with this --name, if no broker "
+                f"was restarted meanwhile; {error}",
+                code=error.code,
+            )
+        if error.code != "_FENCED":
+            raise error
+
+    def _swap(self) -> None:
+        scorer = self._next_scorer()
+        if scorer is None:
+            return
+        before, self._scorer = self._scorer, scorer
+        self._log.info("generation", number=scorer.number, before=before.number)
+        self._meter.serving(scorer)
+        self._linger.floor(scorer.limits.linger_s)
+        self._corner.limit(scorer.limits.batch_events)
+        if scorer.topology != before.topology:
+            self._review(at_once=True)
+            self._recovery.cover(scorer, self._gate.partitions)
+            self._intake.subscribe(scorer.topology.outputs)
+
+    def _review(self, *, at_once: bool = False) -> None:
+        for topic in self._intake.lost_offsets:
+            self._gate.complain(
+                topic, "the committed offset is no longer in the topic; set it with your Kafka tools", LOST_RETRY_S
+            )
+            at_once = True
+        self._intake.lost_offsets.clear()
+        at_once, self._moved = at_once or self._moved, False
+        if self._gate.review(self._scorer.topology, at_once=at_once):
+            self._block()
+
+    def _claim(self) -> None:
+        """Have the group assign again when partitions are with nobody."""
+        unowned = self._recovery.ownership.unowned(self._intake.held)
+        if unowned:
+            names = [f"{topic}[{partition}]" for topic, partition in sorted(unowned)]
+            self._log.warning("partitions_unowned", partitions=names, hint="joins the group anew")
+            self._settle(False)
+            self._intake.rejoin()
+
+    def _block(self) -> None:
+        self._intake.block(self._gate.blocked)
+        self._corner.excuse(self._gate.blocked)
+
+    def _close(self, leave: bool) -> None:
+        self.ready = False
+        drained = self._committer.drain(Deadline(DRAIN_S))
+        self._account()
+        self._log.info("stopped", drained=drained, leave=leave)
+        if leave:
+            self._intake.leave()
+        self._recovery.close()
+        self._intake.close()
+        self._committer.close()
+        self._accounts.close()
+
+
+def _wanted(scorer: Scorer | None) -> Scorer:
+    if scorer is None:
+        raise Fatal("no generation to serve")
+    return scorer

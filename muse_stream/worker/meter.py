@@ -1,0 +1,39 @@
+"""What this package tells whoever measures it.
+
+In: counts and seconds. Out: nothing.
+Law: the room counts what happened; the composition root decides under which names it is shown.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from muse_stream.worker.backlog import Waiting
+from muse_stream.worker.batch import Scorer, Tally
+
+
+class Meter(Protocol):
+    """What the worker tells whoever measures it."""
+
+    def serving(self, scorer: Scorer) -> None:
+        """Another generation answers now."""
+
+    def scored(self, events: int, seconds: float) -> None:
+        """A batch was decoded, scored and encoded; whether it counts is decided later."""
+
+    def committed(self, events: int, tally: Tally | None, seconds: float | None) -> None:
+        """A batch is committed; `seconds` from its first flush on, None where its fate was only found out later."""
+
+    def aborted(self, code: str) -> None:
+        """A transaction was given up, for Kafka's reason."""
+
+    def waiting(self, waiting: Mapping[str, Waiting]) -> None:
+        """What waits by event topic, as far as this worker has its partitions."""
+
+    def paused(self, event_topics: frozenset[str]) -> None:
+        """These event topics are not read, or only on trial."""
+
+    def hanging(self, partitions: int) -> None:
+        """So many output partitions stand still behind a transaction that nobody ends."""
+
+    def hanging_ended(self, records: int, copied: int) -> None:
+        """Hanging transactions were ended: of these records so many were written again, the rest dropped."""

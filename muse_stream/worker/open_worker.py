@@ -1,0 +1,104 @@
+"""One slot's Kafka clients, joined to a worker.
+
+In: where Kafka is, who this slot is, and a source of compiled generations. Out: a `Worker` ready to run.
+Law: a slot's names are stable across restarts: the group instance (a static member) and the two transactional ids,
+which share the prefix `muse-<group>`, so that one prefixed ACL covers them. A successor that bears the names ends what
+its predecessor left open.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer
+
+from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.kafka import client
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.group_consumer import Intake
+from muse_stream.kafka.lag_reader import READER, StandingPartitions
+from muse_stream.kafka.partition_ends import Ends
+from muse_stream.kafka.starting_offsets import Free, StartingOffsets
+from muse_stream.kafka.transactional_producer import TransactionalProducer, open_producer
+from muse_stream.telemetry.log import Log
+from muse_stream.worker.backlog import Backlog
+from muse_stream.worker.batch import Role, Scorer
+from muse_stream.worker.commit import Committed, Committer
+from muse_stream.worker.failpoints import Failpoint
+from muse_stream.worker.loop import Worker
+from muse_stream.worker.meter import Meter
+from muse_stream.worker.poison import Guard
+from muse_stream.worker.recovery import Recovery
+
+SESSION_MS = 10_000
+"""Safe with transactions that end after 5 s: a dead member's records are readable before its partitions move."""
+MAX_POLL_MS = 60_000
+OPEN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SlotName:
+    """Who a worker is: its role and lane make the consumer group, its host name and number its place in it."""
+
+    role: Role
+    lane: str
+    host: str
+    number: int
+
+    @property
+    def group(self) -> str:
+        """The consumer group: live and shadow workers of a lane have offsets of their own."""
+        return f"muse.{self.lane}.{self.role}"
+
+    @property
+    def instance(self) -> str:
+        """The static member; also what a dead letter calls its worker."""
+        return f"{self.host}-{self.number}"
+
+    def transactional_id(self, half: int, instance: str | None = None) -> str:
+        """The id of one of the two producers, or of those that only recovery uses (2, 3); of this slot or another."""
+        return f"muse-{self.group}-{instance or self.instance}-{'abcd'[half]}"
+
+
+def open_worker(
+    settings: KafkaSettings,
+    name: SlotName,
+    next_scorer: Callable[[], Scorer | None],
+    *,
+    meter: Meter,
+    log: Log,
+    failpoint: Failpoint,
+    guard: Guard,
+) -> Worker:
+    """Build a slot's worker; both transactional ids are initialised before its first poll."""
+
+    doubt = threading.Event()
+    ends = Ends(settings, name.group)
+    ends.connect()
+
+    def producer(half: int, instance: str = name.instance) -> TransactionalProducer:
+        identity = name.transactional_id(half, instance)
+        return open_producer(settings, identity, Deadline(OPEN_S), lambda _error: doubt.set())
+
+    def intake(settle: Callable[[bool], None], free: Free) -> Intake:
+        names = {"group.id": name.group, "group.instance.id": name.instance}
+        group = {
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": SESSION_MS,
+            "heartbeat.interval.ms": 1_000,
+            "max.poll.interval.ms": MAX_POLL_MS,
+            "topic.metadata.refresh.interval.ms": 5_000,
+        }
+        lookup = client.consumer(settings, **{"group.id": name.group})
+        starting = StartingOffsets(lookup, log, free, recovery.heard)
+        return Intake(client.consumer(settings, **names, **group), starting, settle, log, name.instance)
+
+    def committer(landed: Callable[[Committed], None]) -> Committer:
+        return Committer(producer, failpoint, landed, name.instance)
+
+    def reader() -> Consumer:
+        return client.consumer(settings, **{"group.id": name.group, **READER})
+
+    recovery = Recovery(name.group, name.instance, ends, producer, doubt, meter, log)
+    backlog = Backlog(StandingPartitions(reader, log))
+    return Worker(name.instance, intake, committer, next_scorer, recovery, meter, log, guard, backlog, failpoint)

@@ -1,0 +1,110 @@
+"""Which event topics may be read: those that can be seen and whose answers have somewhere to go.
+
+In: the topology, the cluster's topics, and complaints about single topics. Out: the set of blocked event topics.
+Law: one tenant's missing topic, lost permission or vanished offset stops that tenant, never the others; it is said
+once, tried again every few seconds, and goes on by itself when the cause is gone. Nothing is read that could not be
+answered, so nothing is lost. A topic that is only tried again is paused still, until something of it is committed or
+nothing waits: or it would look well in every other moment.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from muse_stream.errors import Retriable
+from muse_stream.telemetry.log import Log
+from muse_stream.worker.batch import Topology
+
+RETRY_S = 5.0
+REFRESH_S = 30.0
+
+
+class TopicGate:
+    """Holds the cluster's topics as last seen, and the event topics somebody complained about."""
+
+    def __init__(
+        self, topics: Callable[[], Mapping[str, int]], log: Log, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._topics, self._log, self._clock = topics, log, clock
+        self._partitions: Mapping[str, int] = {}
+        self._complaints: dict[str, float] = {}
+        self._said: dict[str, str] = {}
+        """Paused topic -> why, as it was said last."""
+        self._trial: frozenset[str] = frozenset()
+        self._blocked: frozenset[str] = frozenset()
+        self._next = 0.0
+
+    @property
+    def blocked(self) -> frozenset[str]:
+        """Event topics that must not be read now."""
+        return self._blocked
+
+    @property
+    def trial(self) -> frozenset[str]:
+        """Event topics that are read again after a complaint, and have not proved well yet."""
+        return self._trial
+
+    @property
+    def paused(self) -> frozenset[str]:
+        """Event topics that are not read, or only on trial."""
+        return self._blocked | self._trial
+
+    def proved(self, event_topics: Iterable[str]) -> None:
+        """Take in that something of these topics was committed, or that nothing waits in them: a trial is over."""
+        for topic in self._trial.intersection(event_topics):
+            self._resume(topic)
+        self._trial -= frozenset(event_topics)
+
+    def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has, 0 when it is unknown."""
+        return self._partitions.get(topic, 0)
+
+    def complain(self, event_topic: str, why: str, retry_s: float = RETRY_S) -> None:
+        """Block an event topic until its next trial."""
+        self._pause(event_topic, why)
+        self._complaints[event_topic] = self._clock() + retry_s
+        self._trial -= {event_topic}
+        self._next = 0.0
+
+    def review(self, topology: Topology, *, at_once: bool = False) -> bool:
+        """Look again when it is time (or `at_once`); True when the set of blocked topics changed."""
+        now = self._clock()
+        if not at_once and now < self._next:
+            return False
+        try:
+            self._partitions = self._topics()
+        except Retriable as error:
+            self._log.warning("topics-unknown", why=str(error))
+            self._next = now + RETRY_S
+            if self._partitions:
+                return False
+            # never seen: nothing may be read, since nobody knows whether and where it could be answered
+            changed, self._blocked = self._blocked != topology.outputs.keys(), frozenset(topology.outputs)
+            return changed
+        over = {topic for topic, until in self._complaints.items() if until <= now}
+        self._complaints = {topic: until for topic, until in self._complaints.items() if until > now}
+        blocked = self._missing(topology) | self._complaints.keys()
+        self._trial = frozenset((self._trial | over) & topology.outputs.keys()) - blocked
+        for topic in self._said.keys() - blocked - self._trial:
+            self._resume(topic)
+        changed, self._blocked = blocked != self._blocked, frozenset(blocked)
+        self._next = now + (RETRY_S if blocked else REFRESH_S)
+        return changed
+
+    def _missing(self, topology: Topology) -> set[str]:
+        blocked = set()
+        for event_topic, outputs in topology.outputs.items():
+            absent = sorted(topic for topic in {event_topic, *outputs} if topic not in self._partitions)
+            if absent:
+                blocked.add(event_topic)
+                # brokers do not say which
+                self._pause(event_topic, f"no topic {', '.join(absent)}, or no permission to see it")
+        return blocked
+
+    def _pause(self, event_topic: str, why: str) -> None:
+        if self._said.get(event_topic) != why:
+            self._said[event_topic] = why
+            self._log.error("tenant-paused", topic=event_topic, why=why)
+
+    def _resume(self, event_topic: str) -> None:
+        if self._said.pop(event_topic, None) is not None:
+            self._log.info("tenant-resumed", topic=event_topic)

@@ -1,0 +1,85 @@
+"""What a worker tells its meter: what was committed, what waits, who is paused.
+
+In: batches as they are taken, submitted and committed; once a second, where the partitions stand. Out: calls of
+`Meter`. Law: what is counted is committed, and all that is committed is counted, once. A batch whose transaction failed
+in an unknown way counts if the committed offsets, which are read anyway before the worker goes on, say that it stands.
+"""
+
+import time
+from typing import Protocol
+
+from muse_stream.kafka.partition import Position, TopicPartitionKey
+from muse_stream.worker.backlog import Backlog, Waiting
+from muse_stream.worker.commit import Committed, Pending
+from muse_stream.worker.meter import Meter
+from muse_stream.worker.paused_topics import TopicGate
+
+MEASURE_S = 1.0
+
+
+class Standings(Protocol):
+    """What is asked of the intake."""
+
+    def answered(self, following: dict[TopicPartitionKey, int]) -> bool:
+        """Whether a batch that ends at these offsets is committed."""
+
+    def positions(self) -> dict[TopicPartitionKey, Position]:
+        """Return where the assigned partitions stand."""
+
+
+class Accounts:
+    """The books of one worker; for its own thread alone."""
+
+    def __init__(self, meter: Meter, backlog: Backlog, gate: TopicGate) -> None:
+        self._meter, self._backlog, self._gate = meter, backlog, gate
+        self._open: list[Pending] = []
+        """Batches that were submitted and are not known to be committed."""
+        self._doubtful = False
+        """Whether a committer was given up meanwhile."""
+        self._due = 0.0
+
+    def took(self, pending: Pending) -> None:
+        """Note a batch that is about to be scored."""
+        self._backlog.took(pending.stamps)
+
+    def submitted(self, pending: Pending) -> Pending:
+        """Note a batch that is handed over for committing; returns it."""
+        self._open.append(pending)
+        return pending
+
+    def committed(self, committed: Committed) -> None:
+        """Count a batch."""
+        if committed.pending in self._open:  # else it was in doubt, and has been counted
+            self._open.remove(committed.pending)
+            self._count(committed.pending, committed.cost_s)
+
+    def given_up(self, code: str) -> None:
+        """Note that a committer was given up: of its batches, none or the first may be committed."""
+        self._meter.aborted(code)
+        self._doubtful = True
+
+    def settle(self, intake: Standings) -> None:
+        """Once the committed offsets have been read again: count what stands of the batches that were given up."""
+        if self._doubtful:
+            self._doubtful, unknown, self._open = False, self._open, []
+            for pending in unknown:
+                if intake.answered(pending.following):
+                    self._count(pending, None)
+
+    def measure(self, intake: Standings) -> None:
+        """Tell what waits and who is paused, once a second."""
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + MEASURE_S
+            waiting = self._backlog.measure(intake.positions(), self._gate.paused)
+            self._gate.proved(topic for topic in self._gate.trial if not waiting.get(topic, Waiting()).events)
+            self._meter.waiting(waiting)
+            self._meter.paused(self._gate.paused)
+
+    def close(self) -> None:
+        """Stop looking at what waits."""
+        self._backlog.close()
+
+    def _count(self, pending: Pending, seconds: float | None) -> None:
+        self._meter.committed(pending.events, pending.tally, seconds)
+        if self._gate.trial:
+            self._gate.proved(topic for topic, _ in pending.following)

@@ -1,0 +1,237 @@
+"""When to look for transactions that a broker has left open, and whose.
+
+In: a slot's producers whenever they have been initialised, the scorer whose outputs they write to, word of brokers that
+went away. Out: no transaction of this slot hangs when one of its producers is used; `Abortable` when one is found to.
+Why: Kafka 4.3 forgets the markers of partitions that have no leader at that moment (docs/exactly-once.md). The client
+is told that its transaction was committed or aborted; the partition keeps it open until the next marker of the same
+producer, which then decides over both: answers lost or doubled.
+Law: looking costs two requests. It is done after every initialisation; once a broker was away or a commit was slow,
+before a producer is used again; and every few seconds in the background. How a transaction is ended: `ending`.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from muse_stream.errors import Abortable, Retriable, StreamError
+from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka.partition_ends import End, Ends, Unreadable
+from muse_stream.kafka.transactional_producer import TransactionalProducer
+from muse_stream.telemetry.log import Log
+from muse_stream.worker import attempts
+from muse_stream.worker.batch import Scorer
+from muse_stream.worker.commit import SLOW_COMMIT_S, Committed, Pending
+from muse_stream.worker.end_transactions import RESOLVED_S, Counts, Ending, Tools, output_places
+from muse_stream.worker.hanging_transactions import Answered, answered
+from muse_stream.worker.meter import Meter
+from muse_stream.worker.open_transactions import EndWatch
+from muse_stream.worker.ownership import Ownership
+
+HOLD_S = 1.0
+"""How long a producer waits, after a broker was away, for everything to be decided."""
+LEADER_S = 5.0
+"""How long partitions may be without a leader before the others go on without them."""
+AGAIN_S = 2.0
+KNOWN = 256
+UNREADABLE = "grant READ on the output topics, or transactions that a broker left open cannot be ended"
+
+OpenProducer = Callable[[int, str], TransactionalProducer]
+"""Open a producer of a slot, named by its instance: 0 and 1 are the two it works with, the others are for copies."""
+
+
+class Recovery:
+    """One slot's, for the worker's thread, but for `landed`; `doubt` is set by whoever hears that a broker is away."""
+
+    def __init__(
+        self,
+        group: str,
+        instance: str,
+        ends: Ends,
+        open_producer: OpenProducer,
+        doubt: threading.Event,
+        meter: Meter,
+        log: Log,
+    ) -> None:
+        self.attempts = attempts.Attempts(group, instance)
+        self._group, self._instance, self._ends, self._open_producer = group, instance, ends, open_producer
+        self._doubt, self._meter, self._log = doubt, meter, log
+        self.ownership = Ownership(ends, instance, self._event_places)
+        self._watch = EndWatch(ends, self._places, meter, log, also=self.ownership.look)
+        self._known: deque[Pending] = deque(maxlen=KNOWN)
+        """Transactions that this process was told are committed."""
+        self._predecessors: set[str] = set()
+        """Slots that have committed the partitions which are ours now: they may never come back to end their own."""
+        self._scorer: Scorer | None = None
+        self._counts: Counts = lambda _topic: 0
+        self._over = 0
+        """No attempt up to this one is under way."""
+        self._hold_after = 0.0
+        self._examined: dict[TopicPartitionKey, int] = {}
+        """Partition -> the last stable offset at which it was looked whose transaction stands there."""
+        self._unreadable: set[str | None] = set()
+
+    def heard(self, committers: Mapping[TopicPartitionKey, str]) -> None:
+        """Take in who has committed event partitions that are ours from now on; end what they left open of these.
+
+        Whoever is alive has nothing open of a partition that it gave away.
+        """
+        others = {place: name for place, name in committers.items() if name != self._instance}
+        self._predecessors |= set(others.values())
+        if others:
+            self._end_others(lambda: self._ends.settle(self._places())[1], others)
+
+    def landed(self, committed: Committed) -> None:
+        """Remember a committed transaction: should its markers be lost, this process still knows the outcome."""
+        self._known.append(committed.pending)
+        self._over = max(self._over, committed.pending.attempt)
+        if committed.cost_s > SLOW_COMMIT_S:
+            self._doubt.set()
+
+    def cover(self, scorer: Scorer, counts: Counts) -> None:
+        """Look after the outputs of this scorer from now on."""
+        self._scorer, self._counts = scorer, counts
+
+    def begin(self, producers: Sequence[TransactionalProducer], scorer: Scorer, counts: Counts) -> None:
+        """End this slot's hanging transactions on the scorer's outputs, and look after them from now on.
+
+        The two producers must have been initialised and not used since: what they have open then hangs for certain.
+        Raises `Retriable` when it cannot be done now.
+        """
+        self.cover(scorer, counts)
+        self._over = self.attempts.last
+        self._doubt.clear()
+        places = self._places()
+        seen, looking = self._ends.settle(places, leader_s=LEADER_S)
+        try:
+            with self._ending(self._instance, producers) as ending:
+                ending.run(looking)
+        except Unreadable as error:
+            self._tell_unreadable(error)
+        self._doubt_unseen(len(places) - len(seen))
+        self._watch.start()
+
+    def free_offsets(self, partitions: Iterable[TopicPartitionKey], producers: Sequence[TransactionalProducer]) -> None:
+        """End what hides the group's offsets of these partitions: left by this slot, or by one that had them before.
+
+        Who had them before and is alive has ended its own within the moment that is waited for.
+        """
+        wanted = frozenset(partitions)
+        with self._ending(self._instance, producers) as ending:
+            ending.free_offsets(wanted, ())
+        if self._ends.group_offsets(wanted, RESOLVED_S) is None:
+            for instance in sorted({*self._ends.signatures(wanted).values()} - {self._instance}):
+                self._adopt(instance, wanted)
+
+    def check(self) -> None:
+        """Raise `Abortable` when a transaction of this slot that is over still holds a partition up.
+
+        Once a broker was away it is waited a moment until everything is decided.
+        """
+        if self._doubt.is_set() and time.monotonic() >= self._hold_after:
+            self._doubt.clear()
+            places = self._places()
+            try:
+                seen, looking = self._ends.settle(places, HOLD_S)
+            except Retriable:
+                seen, looking = set(), {}
+            self._doubt_unseen(len(places) - len(seen))
+            self._examine(looking)
+        if standing := self._watch.standing():
+            self._examine(standing)
+        if self._predecessors and (hanging := self._watch.hanging()):
+            self._end_others(lambda: hanging)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._watch.stop()
+        self._ends.close()
+
+    def _places(self) -> list[TopicPartitionKey]:
+        return output_places(self._scorer, self._counts) if self._scorer else []
+
+    def _event_places(self) -> list[TopicPartitionKey]:
+        topics = self._scorer.topology.outputs if self._scorer else ()
+        return [(topic, partition) for topic in topics for partition in range(self._counts(topic))]
+
+    def _doubt_unseen(self, unseen: int) -> None:
+        """Look again soon when there are partitions without a leader."""
+        if unseen:
+            self._doubt.set()
+            self._hold_after = time.monotonic() + AGAIN_S
+
+    def _examine(self, looking: Mapping[TopicPartitionKey, End]) -> None:
+        """Look, once for each last stable offset, whether what stands there is ours and over."""
+        fresh = {place: end for place, end in looking.items() if self._examined.get(place) != end.stable}
+        if not fresh:
+            return
+        try:
+            heads = self._heads(fresh)
+        except Retriable:
+            return
+        except Unreadable as error:
+            heads = []
+            self._tell_unreadable(error)
+        self._examined |= {place: end.stable for place, end in fresh.items()}
+        for head in heads:
+            if head.of(self.attempts.tag) and head.origin and head.origin.attempt <= self._over:
+                topic, partition = head.place
+                where = f"{topic}[{partition}] at offset {fresh[head.place].stable}"
+                raise Abortable(f"a transaction of ours that is over holds up readers of {where}", code="HANGING")
+
+    def _heads(self, looking: Mapping[TopicPartitionKey, End]) -> list[Answered]:
+        """Return the records that hold readers up there, where they still do."""
+        now = self._ends.look(looking).items()
+        still = {place: End(end.stable, end.stable + 1) for place, end in now if end.undecided}
+        found = self._ends.undecided({p: end for p, end in still.items() if end.stable == looking[p].stable})
+        return [head for place, messages in found.items() for head in answered(place, messages, self._scored.origins)]
+
+    def _end_others(
+        self,
+        looking: Callable[[], Mapping[TopicPartitionKey, End]],
+        sources: Mapping[TopicPartitionKey, str] | None = None,
+    ) -> None:
+        """End transactions of slots that had our partitions before, where they hold readers up; each is tried once.
+
+        With `sources`, only those that hold answers to events of these partitions.
+        """
+        known = {attempts.owner_tag(self._group, name): name for name in self._predecessors}
+        try:
+            origins = [head.origin for head in self._heads(looking()) if head.origin]
+            if sources is not None:
+                origins = [one for one in origins if (one.topic, one.partition) in sources]
+            for owner in {attempts.owner_of(one.attempt) for one in origins} & known.keys():
+                self._predecessors.discard(known[owner])
+                self._adopt(known[owner], frozenset())
+        except StreamError as error:
+            self._log.warning("adoption_failed", error=str(error))
+
+    def _adopt(self, instance: str, partitions: frozenset[TopicPartitionKey]) -> None:
+        """End what a slot that is gone has left open; should it be alive, it is fenced and begins anew by itself."""
+        self._log.warning("slot_adopted", instance=instance)
+        producers: list[TransactionalProducer] = []
+        try:
+            producers += [self._open_producer(half, instance) for half in (0, 1)]
+            with self._ending(instance, producers) as ending:
+                ending.run(self._ends.settle(self._places())[1])
+                if partitions:
+                    ending.free_offsets(partitions, ())
+        finally:
+            for producer in producers:
+                producer.discard()
+
+    def _ending(self, instance: str, producers: Sequence[TransactionalProducer]) -> Ending:
+        tools = Tools(self._ends, self._scored, self._counts, self._meter, self._log)
+        owner = attempts.owner_tag(self._group, instance)
+        return Ending(tools, owner, producers, lambda half: self._open_producer(half, instance), tuple(self._known))
+
+    @property
+    def _scored(self) -> Scorer:
+        assert self._scorer is not None  # noqa: S101  # `begin` comes first
+        return self._scorer
+
+    def _tell_unreadable(self, error: Unreadable) -> None:
+        """Say once a topic that nobody can tell whose transaction holds its readers up."""
+        if error.topic not in self._unreadable:
+            self._unreadable.add(error.topic)
+            self._log.error("outputs_unreadable", topic=error.topic, error=str(error), hint=UNREADABLE)

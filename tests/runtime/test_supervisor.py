@@ -1,0 +1,274 @@
+"""The supervisor as a program of its own, with tiny workers: crash, back-off, signals, death, nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from muse_stream.runtime.supervisor import DRAIN_S, Supervisor
+from muse_stream.testing.broker import Broker
+from tests.patience import PATIENCE
+from tests.worker import serving
+from tests.worker.doubles import ListLog, await_true
+from tests.worker.rig import expected, ledger, produce
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class Program:
+    """A supervisor in a process; `events` are its log."""
+
+    def __init__(self, serve: str, folder: Path, workers: int) -> None:
+        self.folder, self.events = folder, list[dict[str, Any]]()
+        program = "import sys; from tests.worker import serving; sys.exit(serving.main(*sys.argv[1:]))"
+        command = [sys.executable, "-c", program, serve, str(folder), str(workers)]
+        self.process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self.events.extend(json.loads(line) for line in self.process.stdout)
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        return [one for one in list(self.events) if one["event"] == event]
+
+    def notes(self, what: str) -> list[tuple[int, int]]:
+        """(slot, pid) of the workers that noted `what`."""
+        found = [path.name.split("-") for path in self.folder.glob(f"{what}-*")]
+        return sorted((int(slot), int(pid)) for _what, slot, pid in found)
+
+    def serving(self, *slots: int) -> dict[int, int]:
+        """Wait until living processes serve exactly these slots; slot -> pid."""
+
+        def living() -> dict[int, int]:
+            return {slot: pid for slot, pid in self.notes("serves") if alive(pid)}
+
+        await_true(lambda: sorted(living()) == sorted(slots), f"slots {slots} are served")
+        return living()
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    def with_spare(self, workers: int, times: int = 1) -> None:
+        """Wait until the spare (the `times`-th of its kind) is ready."""
+        ready = lambda: len(self.said("spare-ready")) >= times and len(self.workers()) == workers + 1  # noqa: E731
+        await_true(ready, "a spare is ready")
+
+    def tell(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self, timeout_s: float = 15.0 * PATIENCE) -> int:
+        code = self.process.wait(timeout_s)
+        self._reader.join(5)
+        return code
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+Start = Callable[..., Program]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Program] = []
+
+    def run(serve: str, workers: int = 1) -> Program:
+        started.append(Program(serve, tmp_path, workers))
+        return started[-1]
+
+    yield run
+    for program in started:
+        if program.process.poll() is None:
+            program.process.kill()
+            program.process.wait()
+        assert program.process.stdout is not None
+        program._reader.join(5)
+        program.process.stdout.close()
+
+
+def gone(*pids: int) -> None:
+    await_true(lambda: not any(alive(pid) for pid in pids), "the processes are gone")
+
+
+@pytest.mark.parametrize(("number", "how"), [(signal.SIGTERM, "drained"), (signal.SIGINT, "left")])
+def test_a_signal_drains_all_and_leaves_nothing(start: Start, number: int, how: str) -> None:
+    program = start("obedient", 2)
+    served = program.serving(0, 1)
+    program.with_spare(2)
+    everyone = [one.pid for one in psutil.Process(program.process.pid).children(recursive=True)]
+    program.tell(number)
+    assert program.end() == 0
+    assert program.notes(how) == sorted(served.items())
+    gone(*everyone)
+
+
+def test_a_crashed_worker_is_replaced_at_once_by_the_spare(start: Start) -> None:
+    program = start("obedient", 2)
+    before = program.serving(0, 1)
+    program.with_spare(2)
+    spare = {one.pid for one in program.workers()} - set(before.values())
+    os.kill(before[1], signal.SIGKILL)
+    gone(before[1])
+    after = program.serving(0, 1)
+    assert (after[0], {after[1]}) == (before[0], spare)
+    (ended,) = program.said("worker-ended")
+    assert (ended["slot"], ended["code"], ended["again_in_s"]) == (1, -signal.SIGKILL, 0.0)
+    await_true(lambda: bool(program.said("slot")[-1]["from_spare"]), "the log says that it was the spare")
+    assert not any(one.status() == psutil.STATUS_ZOMBIE for one in program.workers())
+
+
+def test_repeated_crashes_are_backed_off(start: Start) -> None:
+    program = start("crashing")
+    await_true(lambda: len(program.said("worker-ended")) >= 4, "four crashes")
+    assert [ended["again_in_s"] for ended in program.said("worker-ended")[:4]] == [0.0, 0.5, 1.0, 2.0]
+    program.tell(signal.SIGTERM)
+    program.end()
+
+
+def test_a_massacre_is_survived(start: Start) -> None:
+    program = start("obedient", 2)
+    program.serving(0, 1)
+    program.with_spare(2)
+    killed = [one.pid for one in program.workers()]
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    gone(*killed)
+    after = program.serving(0, 1)
+    assert not set(after.values()) & set(killed)
+    await_true(lambda: len(program.workers()) == 3, "there is a spare again")
+    program.tell(signal.SIGTERM)
+    assert program.end() == 0
+
+
+def test_scaling_by_signals(start: Start) -> None:
+    program = start("obedient")
+    program.serving(0)
+    program.tell(signal.SIGTTIN)
+    two = program.serving(0, 1)
+    program.tell(signal.SIGTTOU)
+    program.serving(0)
+    await_true(lambda: program.notes("left") == [(1, two[1])], "the last slot left the group")
+    program.tell(signal.SIGTTIN)
+    program.serving(0, 1)
+    assert alive(two[0])
+    assert program.said("worker-ended") == [], "leaving is no crash"
+    program.tell(signal.SIGTERM)
+    assert program.end() == 0
+
+
+def test_never_scales_below_one() -> None:
+    ours = Supervisor(serving.obedient, "", 1, ListLog())
+    ours._signals += [signal.SIGTTOU, signal.SIGTTOU]
+    ours._scale()
+    assert list(ours._slots) == [0]
+    assert ours._signals == []
+
+
+def test_workers_die_with_their_supervisor(start: Start) -> None:
+    program = start("stubborn", 2)
+    program.serving(0, 1)
+    everyone = [one.pid for one in program.workers()]
+    program.process.kill()
+    program.process.wait()
+    gone(*everyone)
+
+
+def test_a_second_interrupt_kills_who_does_not_drain(start: Start) -> None:
+    program = start("stubborn", 1)
+    served = program.serving(0)
+    program.tell(signal.SIGINT)
+    time.sleep(0.3)  # nothing announces that the drain has begun, and two signals at once are one
+    assert alive(served[0])
+    program.tell(signal.SIGINT)
+    assert program.end(DRAIN_S - 1) == 1
+    gone(served[0])
+    assert program.said("killed")
+
+
+def test_a_worker_that_closes_its_pipe_costs_nothing(start: Start) -> None:
+    program = start("mute")
+    program.serving(0)
+    program.with_spare(1)
+    us = psutil.Process(program.process.pid)
+    before = us.cpu_times().user
+    time.sleep(1.0)  # the span that is measured
+    assert us.cpu_times().user - before < 0.3
+
+
+def test_crashes_leave_no_descriptors_and_no_zombies(start: Start) -> None:
+    program = start("obedient")
+    counts = []
+    for times in range(1, 4):
+        (pid,) = program.serving(0).values()
+        program.with_spare(1, times)
+        counts.append(psutil.Process(program.process.pid).num_fds())
+        os.kill(pid, signal.SIGKILL)
+        gone(pid)
+    assert len(set(counts)) == 1, counts
+
+
+def test_a_spare_that_cannot_start_is_tried_again_with_patience(start: Start) -> None:
+    program = start("stillborn", 0)
+    await_true(lambda: len(program.said("spare-ended")) >= 3, "three spares")
+    first = program.said("spare-ended")[:3]
+    assert [ended["again_in_s"] for ended in first] == [0.0, 0.5, 1.0]
+    assert "backing_off" not in first[0]
+    assert first[1]["backing_off"] == "crash 2 in a row within 10 s of a start"
+    program.tell(signal.SIGTERM)
+    program.end()
+
+
+def test_a_worker_and_a_spare_that_die_at_once_are_both_replaced(start: Start) -> None:
+    """The spare may be given the slot before its death is known."""
+    program = start("obedient")
+    before = program.serving(0)
+    program.with_spare(1)
+    killed = program.workers()
+    for one in killed:
+        one.kill()
+    gone(*(one.pid for one in killed))
+    after = program.serving(0)
+    assert set(after.values()).isdisjoint(before.values())
+    assert all(ended["again_in_s"] == 0.0 for ended in program.said("worker-ended")[:1])
+    program.tell(signal.SIGTERM)
+    assert program.end() == 0
+
+
+def test_r4_a_killed_workers_partitions_do_not_wait_for_its_session(
+    kafka: Broker, unique: Callable[[str], str], make_topic: Callable[..., str], start: Start, tmp_path: Path
+) -> None:
+    names = {name: make_topic(name, partitions=4) for name in ("events", "scores", "dlq")}
+    told = {"bootstrap": kafka.bootstrap, "lane": unique("lane"), **names}
+    (tmp_path / "echo.json").write_text(json.dumps(told))
+    program = start("echo", 2)
+    total, took = 0, list[float]()
+    with ledger(kafka.bootstrap, **{names["scores"]: 4}) as found:
+        for times, victim in enumerate((None, 0, 1), start=1):
+            served = program.serving(0, 1)
+            program.with_spare(2, max(1, times - 1))
+            if victim is not None:
+                os.kill(served[victim], signal.SIGKILL)
+            began, total = time.monotonic(), total + 400
+            produce(kafka.bootstrap, names["events"], [b"x"] * 400, partitions=4)
+            found.until(total)  # the killed one's partitions too
+            took.append(time.monotonic() - began)
+        assert min(took[1:]) < 8, took  # the session lasts 10 s
+        program.tell(signal.SIGTERM)
+        assert program.end() == 0
+        assert found.to_end().answers() == expected(names["events"], total, 4)
+        assert found.disorder() == []

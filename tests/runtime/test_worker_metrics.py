@@ -1,0 +1,152 @@
+"""What a worker shows: every metric that docs/metrics.md names and no other, of the tenants it serves and no other."""
+
+import re
+from array import array
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muse_stream.config import load_document
+from muse_stream.errors import Reason
+from muse_stream.runtime.score_counts import ScoreGroups
+from muse_stream.runtime.worker_metrics import WorkerMeter
+from muse_stream.worker.backlog import Waiting
+from muse_stream.worker.batch import Limits, Role, Scorer, Tally, Topology
+
+ROOT = Path(__file__).parents[2]
+DOCS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+DOCUMENT = load_document(ROOT / "deploy" / "config" / "muse.yaml").document
+OTHERS = {"muse_build_info": ("gauge", frozenset({"version"}))}
+"""Of every process of ours."""
+
+
+class Generation:
+    """The part of a scorer that a meter looks at."""
+
+    def __init__(self, tenants: dict[str, tuple[str, ...]], role: Role = "live", number: int = 1) -> None:
+        self.number, self.limits = number, Limits()
+        self.topology = Topology({topic: frozenset() for topic in tenants}, {}, tenants)
+        self.book = ScoreGroups(DOCUMENT, "main", role)
+
+    def score(self, *_: object) -> Any:
+        raise AssertionError("nobody scores here")
+
+    origins = score
+
+
+def generation(*args: Any, **options: Any) -> Scorer:
+    return Generation(*args, **options)
+
+
+def shown(meter: WorkerMeter) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """Metric -> labels -> value, of our own metrics."""
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for name, labels, value in re.findall(r"^(muse_\w+)(?:\{(.*)\})? (\S+)$", meter.text().decode(), re.MULTILINE):
+        pairs = tuple(sorted(re.findall(r'(\w+)="([^"]*)"', labels)))
+        found.setdefault(name, {})[pairs] = float(value)
+    return found
+
+
+def fed(role: Role) -> WorkerMeter:
+    """A meter that has been told everything there is to tell."""
+    meter = WorkerMeter(role, "main", 3)
+    serving = generation({"events.acme": ("acme",)}, role)
+    meter.serving(serving)
+    assert isinstance(serving.book, ScoreGroups)
+    groups = array("i", [serving.book.pairs[0].first])
+    meter.scored(10, 0.01)
+    meter.committed(10, Tally(groups, serving.book, Counter({("acme", "missing-id"): 1})), 0.02)
+    meter.aborted("_TIMED_OUT")
+    meter.hanging(0)
+    meter.hanging_ended(3, 1)
+    meter.waiting({"events.acme": Waiting(3, 1.0)})
+    meter.paused(frozenset())
+    return meter
+
+
+def documented() -> dict[str, tuple[str, frozenset[str]]]:
+    """Metric -> type and labels, of the table in docs/metrics.md."""
+    rows = re.findall(r"^\| `(muse_\w+)` \| (\w+) \|([^|]*)\|", DOCS, re.MULTILINE)
+    return {name: (kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+
+def test_the_page_names_every_metric_and_every_metric_is_on_the_page() -> None:
+    found: dict[str, tuple[str, frozenset[str]]] = dict(OTHERS)
+    for role in ("live", "shadow"):
+        meter = fed(role)
+        kinds = dict(re.findall(r"^# TYPE (muse_\w+) (\w+)$", meter.text().decode(), re.MULTILINE))
+        for name, series in shown(meter).items():
+            family = re.sub(r"_(bucket|count|sum)$", "", name) if name not in kinds else name
+            labels = {label for pairs in series for label, _ in pairs} - {"le"}
+            found[family] = (kinds[family], frozenset(labels))
+    assert documented() == found
+
+
+def test_every_metric_in_the_queries_of_the_page_exists() -> None:
+    named = {re.sub(r"_(bucket|count|sum)$", "", name) for name in re.findall(r"\bmuse_\w+", DOCS)}
+    assert named <= documented().keys()
+
+
+def test_a_paused_tenant_is_one_and_the_others_are_zero() -> None:
+    meter = WorkerMeter("live", "main", 0)
+    assert shown(meter).get("muse_tenant_paused", {}) == {}
+    meter.serving(generation({"events.acme": ("acme",), "shared": ("globex", "initech")}))
+    assert set(shown(meter)["muse_tenant_paused"].values()) == {0.0}
+    meter.paused(frozenset({"shared", "events.gone"}))
+    paused = {pairs[0][1]: value for pairs, value in shown(meter)["muse_tenant_paused"].items()}
+    assert paused == {"acme": 0.0, "globex": 1.0, "initech": 1.0}
+    meter.paused(frozenset())
+    assert set(shown(meter)["muse_tenant_paused"].values()) == {0.0}
+
+
+def test_age_grows_by_itself_until_it_is_told_that_nothing_waits() -> None:
+    now = [1_000.0]
+    meter = WorkerMeter("live", "main", 0, lambda: now[0])
+    meter.serving(generation({"events.acme": ("acme",), "events.globex": ("globex",)}))
+
+    def age() -> float:
+        return shown(meter)["muse_tenant_oldest_unscored_age_seconds"][("tenant", "acme"),]
+
+    assert age() == 0.0
+    meter.waiting({"events.acme": Waiting(7, 990.0)})
+    assert age() == 10.0
+    assert shown(meter)["muse_tenant_lag_events"] == {(("tenant", "acme"),): 7.0, (("tenant", "globex"),): 0.0}
+    now[0] += 60
+    assert age() == 70.0, "a worker that hangs tells nothing more"
+    meter.waiting({"events.acme": Waiting(7, now[0] + 5)})
+    assert age() == 0.0, "a producer's clock may be ahead"
+    meter.waiting({"events.acme": Waiting()})
+    assert age() == 0.0
+
+
+def test_a_tenant_that_leaves_takes_its_series_with_it() -> None:
+    meter = WorkerMeter("live", "main", 0)
+    both = generation({"events.acme": ("acme",), "events.globex": ("globex",)})
+    meter.serving(both)
+    letters = Counter({("acme", str(Reason.NO_ROUTE)): 2, ("globex", "oversize"): 1, (None, "unknown-tenant"): 4})
+    meter.committed(7, Tally(array("i"), None, letters), None)
+    meter.paused(frozenset({"events.globex"}))
+    meter.waiting({"events.globex": Waiting(5, 1.0)})
+    assert 'tenant="globex"' in meter.text().decode()
+    meter.serving(generation({"events.acme": ("acme",)}, number=2))
+    assert "globex" not in meter.text().decode()
+    assert shown(meter)["muse_dead_letters_total"] == {
+        (("reason", "no-route"), ("tenant", "acme")): 2.0,
+        (("reason", "unknown-tenant"), ("tenant", "(unknown)")): 4.0,
+    }
+
+
+@pytest.mark.parametrize("role", ["live", "shadow"])
+def test_the_promise_stands_beside_the_scores(role: Role) -> None:
+    promised = shown(fed(role))["muse_promised_alert_ratio"]
+    name = "cards" if role == "live" else "cards-next"
+    assert promised[("predictor", name), ("threshold", "0.8")] == 0.05
+    assert not any(pairs[0][1] == "unmapped" for pairs in promised)
+
+
+def test_live_and_shadow_scores_cannot_be_mixed_up() -> None:
+    """Summed over all workers, answers would count twice."""
+    assert not {"muse_shadow_scores_total", "muse_shadow_scores_at_or_above_total"} & shown(fed("live")).keys()
+    assert not {"muse_scores_total", "muse_scores_at_or_above_total"} & shown(fed("shadow")).keys()

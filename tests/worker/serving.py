@@ -1,0 +1,130 @@
+"""Worker processes for the supervisor's tests: tiny `serve` functions, and a supervisor to be run as a program.
+
+In: `main(SERVE, FOLDER, WORKERS)` in a program of its own. Out: one JSON line per log event on stdout; the exit code of
+`Supervisor.run`. Each worker leaves files in FOLDER: what became of which slot under which process id.
+Law: importable by name, as `spawn` needs; only `echo` touches Kafka.
+"""
+
+import json
+import os
+import signal
+import threading
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.runtime import watchdog
+from muse_stream.runtime.supervisor import LEAVE, Supervisor
+from muse_stream.worker import failpoints
+from muse_stream.worker.batch import Limits
+from muse_stream.worker.open_worker import SlotName, open_worker
+from muse_stream.worker.poison import Guard, InHand, Suspects
+from tests.worker.doubles import CountingMeter, Echo, ListLog, Route
+
+
+class PrintedLog:
+    """Implements `Log`: one JSON line an event, at once."""
+
+    def _say(self, event: str, **facts: Any) -> None:
+        print(json.dumps({"event": event, **facts}, default=str), flush=True)
+
+    debug = info = warning = error = _say
+
+
+def _begin(connection: Connection) -> int:
+    parent = parent_process()
+    assert parent is not None
+    assert parent.pid is not None
+    watchdog.die_with(parent.pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection.send("ready")
+    slot, _suspects = connection.recv()
+    return int(slot)
+
+
+def obedient(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
+    """Serve until told to end; say how."""
+    ending = threading.Event()
+    how: list[str] = []
+
+    def end(number: int, _frame: object) -> None:
+        how.append("left" if number == LEAVE else "drained")
+        ending.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(LEAVE, end)
+    slot = _begin(connection)
+    _note(folder, slot, "serves")
+    while not ending.wait(1):
+        pass
+    _note(folder, slot, how[0])
+
+
+def mute(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
+    """Close the pipe once the number is known, and serve on."""
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: os._exit(0))
+    slot = _begin(connection)
+    connection.close()
+    _note(folder, slot, "serves")
+    threading.Event().wait()
+
+
+def crashing(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
+    """End at once, every time."""
+    slot = _begin(connection)
+    _note(folder, slot, "serves")
+    os._exit(3)
+
+
+def stubborn(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
+    """Heed no signal that can be ignored."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(LEAVE, signal.SIG_IGN)
+    slot = _begin(connection)
+    _note(folder, slot, "serves")
+    threading.Event().wait()
+
+
+def stillborn(_folder: str, _connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
+    """Die before being ready."""
+    os._exit(4)
+
+
+def echo(folder: str, connection: Connection, in_hand: InHand, _refused: frozenset[int]) -> None:
+    """A real worker with an echo scorer; Kafka and topics are told by a file."""
+    told = json.loads((Path(folder) / "echo.json").read_text())
+    scorer = [Echo({told["events"]: Route(told["scores"], told["dlq"])}, limits=Limits(batch_events=200))]
+    slot = _begin(connection)
+    worker = open_worker(
+        KafkaSettings(bootstrap=told["bootstrap"]),
+        SlotName("live", told["lane"], "test", slot),
+        lambda: scorer.pop() if scorer else None,
+        meter=CountingMeter(),
+        log=ListLog(),
+        failpoint=failpoints.from_environment(),
+        guard=Guard(in_hand, Suspects()),
+    )
+    leaving = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: worker.stop())
+
+    def leave(_signal: int, _frame: object) -> None:
+        leaving.set()
+        worker.stop()
+
+    signal.signal(LEAVE, leave)
+    _note(folder, slot, "serves")
+    worker.run(leave=leaving.is_set)
+
+
+def _note(folder: str, slot: int, what: str) -> None:
+    (Path(folder) / f"{what}-{slot}-{os.getpid()}").touch()
+
+
+SERVES = {serve.__name__: serve for serve in (obedient, mute, crashing, stubborn, stillborn, echo)}
+
+
+def main(serve: str, folder: str, workers: str) -> int:
+    """Run a supervisor until a signal ends it."""
+    return Supervisor(SERVES[serve], folder, int(workers), PrintedLog()).run()

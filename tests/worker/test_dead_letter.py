@@ -1,0 +1,40 @@
+"""A dead letter's headers: the record's own first and untouched, then where it was and why it is here."""
+
+from muse_stream.errors import Reason, Rejected, Stage
+from muse_stream.worker import dead_letter
+from muse_stream.worker.batch import Header
+from tests.worker.doubles import raw
+
+
+def test_own_headers_first_then_provenance() -> None:
+    own: list[Header] = [("trace", b"\x00\xff"), ("trace", b"again"), ("empty", None)]
+    batch = raw([b"one", b"two"], partitions=[3, 4], headers=[[], own])
+    rejected = Rejected(1, Reason.MISSING_ID, Stage.VALIDATE, "no id")
+    found = dead_letter.headers(batch, rejected, generation=7, attempt=42, worker="host-0")
+    assert found[:3] == own
+    assert dict(found[3:]) == {
+        "muse.source.topic": b"events",
+        "muse.source.partition": b"4",
+        "muse.source.offset": b"101",
+        "muse.source.timestamp": b"1700000000001",
+        "muse.reason": b"missing-id",
+        "muse.stage": b"validate",
+        "muse.message": b"no id",
+        "muse.generation": b"7",
+        "muse.attempt": b"42",
+        "muse.worker": b"host-0",
+    }
+    assert batch.headers()[1] == own, "the batch's own list is not grown"
+
+
+def test_the_message_is_bounded() -> None:
+    rejected = Rejected(0, Reason.SCORING_ERROR, Stage.SCORE, "é" * 10_000)
+    found = dict(dead_letter.headers(raw([b""]), rejected, generation=1, attempt=1, worker="w"))
+    assert found["muse.message"] == ("é" * dead_letter.MESSAGE_LIMIT).encode()
+
+
+def test_a_replayed_dead_letter_keeps_its_first_provenance() -> None:
+    batch = raw([b"x"], headers=[[("muse.source.offset", b"5")]])
+    rejected = Rejected(0, Reason.UNDECODABLE, Stage.DECODE, "")
+    found = dead_letter.headers(batch, rejected, generation=1, attempt=1, worker="w")
+    assert [value for name, value in found if name == "muse.source.offset"] == [b"5", b"100"]

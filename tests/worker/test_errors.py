@@ -1,0 +1,112 @@
+"""What each of Kafka's errors makes of a transaction (kafka.md 2.4), by injection into librdkafka's mock cluster."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException
+
+from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
+from muse_stream.kafka import client
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.transactional_producer import open_producer
+from muse_stream.worker.commit import Committer, Pending
+from muse_stream.worker.failpoints import nothing
+from tests.worker.mock_cluster import END_TXN, PRODUCE, TXN_OFFSET_COMMIT, MockCluster, mock_cluster
+
+TOPIC = "scores"
+
+
+@pytest.fixture(scope="module")
+def mock() -> Iterator[MockCluster]:
+    with mock_cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def metadata(mock: MockCluster) -> Any:
+    consumer = Consumer({"bootstrap.servers": mock.bootstrap, "group.id": "g"})
+    found = consumer.consumer_group_metadata()
+    consumer.close()
+    return found
+
+
+def outcome(mock: MockCluster, metadata: Any, name: str) -> tuple[type[StreamError] | None, str | None, str | None]:
+    """Run one batch through a committer; returns the failure's type, code and topic."""
+    settings = KafkaSettings(bootstrap=mock.bootstrap)
+    committer = Committer(
+        lambda half: open_producer(settings, f"{name}-{half}", Deadline(10)), nothing, lambda _committed: None
+    )
+    producer = committer.begin()
+    producer.produce(TOPIC, b"x", None, 0)
+    committer.submit(Pending({(TOPIC, 0): 0}, {(TOPIC, 0): 1}, metadata, 1, 1))
+    committer.drain(Deadline(10))
+    failure = committer.failure
+    committer.close()
+    return (type(failure[0]), failure[0].code, failure[0].topic) if failure else (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("api", "error", "kind", "code"),
+    [
+        (TXN_OFFSET_COMMIT, KafkaError.ILLEGAL_GENERATION, Abortable, "ILLEGAL_GENERATION"),
+        (TXN_OFFSET_COMMIT, KafkaError.UNKNOWN_MEMBER_ID, Abortable, "UNKNOWN_MEMBER_ID"),
+        (TXN_OFFSET_COMMIT, KafkaError.FENCED_INSTANCE_ID, Abortable, "FENCED_INSTANCE_ID"),
+        (TXN_OFFSET_COMMIT, KafkaError.REBALANCE_IN_PROGRESS, Abortable, "REBALANCE_IN_PROGRESS"),
+        (TXN_OFFSET_COMMIT, KafkaError.GROUP_AUTHORIZATION_FAILED, Abortable, "GROUP_AUTHORIZATION_FAILED"),
+        (TXN_OFFSET_COMMIT, KafkaError.NOT_COORDINATOR, None, None),
+        (END_TXN, KafkaError.PRODUCER_FENCED, Fatal, "_FENCED"),
+        (END_TXN, KafkaError.INVALID_PRODUCER_EPOCH, Fatal, "_FENCED"),
+        (END_TXN, KafkaError.INVALID_TXN_STATE, Fatal, "INVALID_TXN_STATE"),
+        (END_TXN, KafkaError.COORDINATOR_NOT_AVAILABLE, None, None),
+        (PRODUCE, KafkaError.MSG_SIZE_TOO_LARGE, Abortable, "MSG_SIZE_TOO_LARGE"),
+        (PRODUCE, KafkaError.TOPIC_AUTHORIZATION_FAILED, Abortable, "TOPIC_AUTHORIZATION_FAILED"),
+        (PRODUCE, KafkaError.UNKNOWN_PRODUCER_ID, Abortable, "UNKNOWN_PRODUCER_ID"),
+        (PRODUCE, KafkaError.NOT_ENOUGH_REPLICAS, None, None),
+        (PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH, Fatal, "_FENCED"),
+    ],
+)
+def test_the_table(
+    mock: MockCluster, metadata: Any, api: int, error: int, kind: type[StreamError] | None, code: str | None
+) -> None:
+    mock.fail(api, error)
+    found = outcome(mock, metadata, f"table-{api}-{error}")
+    assert found[:2] == (kind, code)
+    assert found[2] == (TOPIC if api == PRODUCE and kind is Abortable else None)
+
+
+def test_a_producer_that_failed_is_followed_by_one_that_works(mock: MockCluster, metadata: Any) -> None:
+    mock.fail(END_TXN, KafkaError.INVALID_TXN_STATE)
+    assert outcome(mock, metadata, "again")[0] is Fatal
+    assert outcome(mock, metadata, "again") == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (KafkaError(KafkaError._FENCED, "x", fatal=True), Fatal),
+        (KafkaError(KafkaError.ILLEGAL_GENERATION, "x", txn_requires_abort=True), Abortable),
+        (KafkaError(KafkaError._TIMED_OUT, "x", retriable=True), Retriable),
+        (KafkaError(KafkaError._STATE, "no flag at all"), Fatal),
+        # fatal outranks the others, whatever else is said
+        (KafkaError(KafkaError._FENCED, "x", fatal=True, retriable=True, txn_requires_abort=True), Fatal),
+        (KafkaError(KafkaError._TIMED_OUT, "x", retriable=True, txn_requires_abort=True), Abortable),
+    ],
+)
+def test_flags_alone_decide(error: KafkaError, kind: type[StreamError]) -> None:
+    for given in (error, KafkaException(error)):
+        typed = client.typed(given)
+        assert type(typed) is kind
+        assert typed.code == error.name()
+
+
+def test_an_exception_that_carries_no_error_is_fatal() -> None:
+    assert type(client.typed(KafkaException("odd"))) is Fatal
+
+
+def test_nobody_there_is_retriable_within_the_deadline() -> None:
+    deadline = Deadline(1.0)
+    with pytest.raises(Retriable, match="not initialised in time"):
+        open_producer(KafkaSettings(bootstrap="127.0.0.1:1"), "nobody", deadline)
+    assert deadline.over

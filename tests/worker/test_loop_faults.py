@@ -1,0 +1,140 @@
+"""A worker whose transactions fail at any step, or whose names a twin holds; and planted bugs that must be seen."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from muse_stream.errors import Abortable, Fatal
+from muse_stream.kafka.group_consumer import Collected, Intake
+from muse_stream.testing.broker import Broker
+from muse_stream.worker.batch import Limits, RawBatch
+from muse_stream.worker.commit import Pending
+from muse_stream.worker.loop import Worker
+from tests.worker.doubles import Echo, Route, await_true
+from tests.worker.rig import expected, ledger, open_echo, produce, running
+
+Unique = Callable[[str], str]
+MakeTopic = Callable[..., str]
+Tenant = Callable[..., tuple[str, Route]]
+
+
+@pytest.mark.parametrize("step", ["after-flush", "after-send-offsets", "before-commit", "after-commit"])
+def test_a_transaction_that_fails_at_any_step_is_done_again_or_was_done(
+    kafka: Broker, unique: Unique, tenant: Tenant, step: str
+) -> None:
+    events, route = tenant(2)
+    produce(kafka.bootstrap, events, [b"bad" if i % 7 == 0 else b"x" for i in range(600)], partitions=2)
+    strike = fails_at(step, {2, 5, 6})
+    echo = Echo({events: route}, refuse=lambda value: value == b"bad")
+    with (
+        running(kafka.bootstrap, unique("lane"), echo, limits=Limits(batch_events=50), failpoint=strike) as ours,
+        ledger(kafka.bootstrap, **{route.scores: 2, route.dlq: 2}) as found,
+    ):
+        found.until(600)
+        ours.stop()
+        assert found.to_end().answers() == expected(events, 600, 2)
+        assert found.disorder() == []
+        assert len(ours.meter.aborts) == 3
+        await_true(lambda: ours.meter.committed_events == 600, "each is counted once, whatever its commit's answer")
+
+
+def fails_at(step: str, times: set[int]) -> Callable[[str], None]:
+    """A fail point that loses the connection, so to speak, at some of the passes through a step."""
+    passes = itertools.count(1)
+
+    def strike(name: str) -> None:
+        if name == step and next(passes) in times:
+            raise Abortable("struck by the test", code="_TIMED_OUT")
+
+    return strike
+
+
+def no_rewind(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Intake, "rewind", lambda self: setattr(self, "_rebalanced", False))
+
+
+def off_by_one(patch: pytest.MonkeyPatch) -> None:
+    right = Worker._pending
+
+    def wrong(self: Worker, collected: Collected, batch: RawBatch) -> Pending:
+        pending = right(self, collected, batch)
+        return replace(pending, following={place: offset - 1 for place, offset in pending.following.items()})
+
+    patch.setattr(Worker, "_pending", wrong)
+
+
+@pytest.mark.parametrize("planted", [no_rewind, off_by_one])
+def test_the_ledger_catches(
+    kafka: Broker,
+    unique: Unique,
+    tenant: Tenant,
+    planted: Callable[[pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The checks of this file, checked: planted bugs must not pass them."""
+    planted(monkeypatch)
+    events, route = tenant(1)
+    produce(kafka.bootstrap, events, [b"x"] * 300)
+    strike = fails_at("after-send-offsets", {3})
+    with (
+        running(kafka.bootstrap, unique("lane"), Echo({events: route}), limits=Limits(50), failpoint=strike) as ours,
+        ledger(kafka.bootstrap, **{route.scores: 1}) as found,
+    ):
+        ours.log.await_said("aborted")
+        produce(kafka.bootstrap, events, [b"x"])
+        await_true(lambda: found.to_end().answers()[events, 0, 300], "the last record is answered")
+        ours.stop()
+        assert found.to_end().answers() != expected(events, 301)
+
+
+@pytest.mark.parametrize(("times", "survives"), [(2, True), (3, False)])
+def test_r8_being_fenced_again_and_again_ends_the_worker(
+    kafka: Broker, unique: Unique, tenant: Tenant, times: int, survives: bool
+) -> None:
+    events, route = tenant(1)
+    produce(kafka.bootstrap, events, [b"x"] * 50)
+    passes = itertools.count(1)
+
+    def fenced(name: str) -> None:
+        if name == "before-commit" and next(passes) <= times:
+            raise Fatal("a twin has the id", code="_FENCED")
+
+    ours = open_echo(kafka.bootstrap, unique("lane"), Echo({events: route}), failpoint=fenced).start()
+    if survives:
+        with ledger(kafka.bootstrap, **{route.scores: 1}) as found:
+            found.until(50)
+            ours.stop()
+            assert found.answers() == expected(events, 50)
+    else:
+        ours.join()
+        assert isinstance(ours.failure, Fatal)
+        ours.abandon()
+
+
+def test_r8_two_in_one_slot_do_not_fence_each_other_for_ever(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
+    events, route = tenant(2)
+    lane, echo = unique("lane"), Echo({events: route})
+    orphan = open_echo(kafka.bootstrap, lane, echo).start()
+    with ledger(kafka.bootstrap, **{route.scores: 2}) as found:
+        produce(kafka.bootstrap, events, [b"x"] * 100, partitions=2)
+        found.until(100)
+        twins = [open_echo(kafka.bootstrap, lane, echo).start()]
+
+        def answered(count: int) -> bool:
+            if not twins[-1].alive:  # the supervisor's part: a twin that left is started again
+                twins.append(open_echo(kafka.bootstrap, lane, echo).start())
+            return found.take(0.05) >= count
+
+        for round_ in range(2, 6):
+            produce(kafka.bootstrap, events, [b"x"] * 100, partitions=2)
+            await_true(lambda n=round_: answered(100 * n), "the slot answers")  # type: ignore[misc]
+        orphan.join()
+        assert isinstance(orphan.failure, Fatal)
+        assert sum(one.meter.aborts.count("_FENCED") for one in [orphan, *twins]) <= 6
+        twins[-1].stop()
+        assert found.to_end().answers() == expected(events, 500, 2)
+        assert len(twins) <= 2
+    for one in [orphan, *twins[:-1]]:
+        one.abandon()

@@ -1,0 +1,160 @@
+"""One tenant's trouble is its own: missing and deleted topics, lost offsets, records that Kafka refuses."""
+
+from collections.abc import Callable
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+
+from muse_stream.testing.broker import Broker
+from tests.worker.doubles import Echo, Route, await_true
+from tests.worker.rig import expected, headers_of, ledger, produce, running
+
+Unique = Callable[[str], str]
+MakeTopic = Callable[..., str]
+Tenant = Callable[..., tuple[str, Route]]
+
+
+def test_oversize_answer_is_cornered_to_one_dead_letter(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
+    events, route = tenant(1, **{"max.message.bytes": "200000"})
+    values = [b"huge" if i == 777 else b"fine" for i in range(2000)]
+    produce(kafka.bootstrap, events, values)
+    echo = Echo({events: route}, padding=lambda value: 300_000 if value == b"huge" else 0)
+    with (
+        running(kafka.bootstrap, unique("lane"), echo) as ours,
+        ledger(kafka.bootstrap, **{route.scores: 1, route.dlq: 1}) as found,
+    ):
+        found.until(2000)
+        ours.stop()
+        assert found.answers() == expected(events, 2000)
+        assert found.disorder() == []
+        (letter,) = found.on(route.dlq)
+        headers = headers_of(letter)
+        assert (letter.value(), letter.key(), headers["n"]) == (b"huge", b"k777", b"777")
+        assert (headers["muse.reason"], headers["muse.stage"]) == (b"oversize", b"publish")
+        assert len(ours.meter.aborts) <= 14, "log2(2000) and a little"
+
+
+def test_a_dead_letter_that_is_too_large_makes_its_topic_wait_and_no_other(
+    kafka: Broker, unique: Unique, tenant: Tenant, make_topic: MakeTopic
+) -> None:
+    (events, _route), (others, other) = tenant(1), tenant(1)
+    tight = Route(
+        make_topic("scores", **{"max.message.bytes": "1000"}), make_topic("dlq", **{"max.message.bytes": "300"})
+    )
+    produce(kafka.bootstrap, events, [b"ok", b"x" * 400, b"ok"])
+    echo = Echo({events: tight, others: other}, padding=lambda value: 5_000 if value and len(value) > 99 else 0)
+    with running(kafka.bootstrap, unique("lane"), echo) as ours, ledger(kafka.bootstrap, **{other.scores: 1}) as found:
+        assert ours.log.await_said("tenant-paused")[0]["topic"] == events
+        produce(kafka.bootstrap, others, [b"ok"] * 50)
+        found.until(50)
+        ours.stop()
+        assert found.answers() == expected(others, 50)
+
+
+def test_a_missing_output_topic_makes_its_tenant_wait_and_no_other(
+    kafka: Broker, unique: Unique, tenant: Tenant, make_topic: MakeTopic, quick_gate: None
+) -> None:
+    (events, route), (others, other) = tenant(1), tenant(1)
+    absent = Route(unique("scores"), route.dlq)
+    produce(kafka.bootstrap, events, [b"x"] * 30)
+    produce(kafka.bootstrap, others, [b"x"] * 30)
+    with (
+        running(kafka.bootstrap, unique("lane"), Echo({events: absent, others: other})) as ours,
+        ledger(kafka.bootstrap, **{other.scores: 1}) as found,
+    ):
+        found.until(30)
+        (said,) = ours.log.said("tenant-paused")
+        assert (said["topic"], absent.scores in said["why"]) == (events, True)
+        make_topic(name=absent.scores)
+        with ledger(kafka.bootstrap, **{absent.scores: 1}) as late:
+            late.until(30)
+            ours.stop()
+            assert late.answers() == expected(events, 30)
+        assert ours.log.said("tenant-resumed") == [{"topic": events}]
+        assert ours.meter.aborts == []
+
+
+def test_an_output_topic_deleted_in_mid_run_makes_its_tenant_wait(
+    kafka: Broker, unique: Unique, tenant: Tenant, quick_gate: None
+) -> None:
+    (events, route), (others, other) = tenant(1), tenant(1)
+    with (
+        running(kafka.bootstrap, unique("lane"), Echo({events: route, others: other})) as ours,
+        ledger(kafka.bootstrap, **{other.scores: 1}) as found,
+    ):
+        produce(kafka.bootstrap, events, [b"x"] * 10)
+        produce(kafka.bootstrap, others, [b"x"] * 10)
+        await_true(lambda: ours.meter.committed_events == 20, "all are answered")
+        delete(kafka, route.scores)
+        produce(kafka.bootstrap, events, [b"x"] * 10)
+        assert ours.log.await_said("tenant-paused")[0]["topic"] == events
+        produce(kafka.bootstrap, others, [b"x"] * 40)
+        found.until(50)
+        ours.stop()
+        assert found.to_end().answers() == expected(others, 50)
+
+
+def test_more_partitions_of_an_event_topic_than_of_its_output_hold_nobody_up(
+    kafka: Broker, unique: Unique, tenant: Tenant
+) -> None:
+    """The partitions were counted before the topic grew: an answer must not go to a partition that is not there."""
+    events, route = tenant(1)
+    produce(kafka.bootstrap, events, [b"x"] * 20)
+    with (
+        running(kafka.bootstrap, unique("lane"), Echo({events: route})) as ours,
+        ledger(kafka.bootstrap, **{route.scores: 1}) as found,
+    ):
+        found.until(20)
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+        admin.create_partitions([NewPartitions(events, 2)])[events].result(10)
+        await_true(lambda: sum(one["partitions"] for one in ours.log.said("assigned")) == 2, "the new partition")
+        produce(kafka.bootstrap, events, [b"x"] * 20, partitions=2)
+        found.until(40)
+        ours.stop()
+        assert (ours.log.said("tenant-paused"), ours.meter.aborts) == ([], [])
+
+
+def test_an_event_topic_deleted_in_mid_run_disturbs_no_other(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
+    (events, route), (others, other) = tenant(1), tenant(1)
+    with (
+        running(kafka.bootstrap, unique("lane"), Echo({events: route, others: other})) as ours,
+        ledger(kafka.bootstrap, **{other.scores: 1}) as found,
+    ):
+        produce(kafka.bootstrap, events, [b"x"] * 10)
+        produce(kafka.bootstrap, others, [b"x"] * 10)
+        await_true(lambda: ours.meter.committed_events == 20, "all are answered")
+        delete(kafka, events)
+        for round_ in range(1, 5):
+            produce(kafka.bootstrap, others, [b"x"] * 10)
+            found.until(10 + 10 * round_)
+        ours.stop()
+        assert found.to_end().answers() == expected(others, 50)
+
+
+def test_lost_offsets_pause_that_topic_alone_and_say_so(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
+    (events, route), (others, other) = tenant(1), tenant(1)
+    lane = unique("lane")
+    produce(kafka.bootstrap, events, [b"x"] * 30)
+    produce(kafka.bootstrap, others, [b"x"] * 30)
+    helper = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"muse.{lane}.live"})
+    helper.commit(offsets=[TopicPartition(events, 0, 3)], asynchronous=False)
+    helper.close()
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    [future.result(10) for future in admin.delete_records([TopicPartition(events, 0, 20)]).values()]
+    with (
+        running(kafka.bootstrap, lane, Echo({events: route, others: other})) as ours,
+        ledger(kafka.bootstrap, **{other.scores: 1, route.scores: 1}) as found,
+    ):
+        assert ours.log.await_said("offsets-lost")[0]["topic"] == events
+        assert ours.log.await_said("tenant-paused")[0]["topic"] == events
+        found.until(30)
+        produce(kafka.bootstrap, others, [b"x"] * 30)
+        found.until(60)
+        ours.stop()
+        assert found.to_end().answers() == expected(others, 60), "nothing of the lost one is skipped or replayed"
+
+
+def delete(kafka: Broker, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.delete_topics([topic])[topic].result(10)

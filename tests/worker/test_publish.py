@@ -1,0 +1,174 @@
+"""Publishing: keys and partitions of the source, and who is blamed when Kafka refuses."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.errors import Abortable, Fatal, Reason, Rejected, Stage, StreamError
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.transactional_producer import open_producer
+from muse_stream.testing.broker import Broker
+from muse_stream.worker.batch import Answer, DeadLetter, Outgoing, RawBatch
+from muse_stream.worker.publish import BY_KEY, publish
+from tests.worker.doubles import raw
+
+Unique = Callable[[str], str]
+MakeTopic = Callable[..., str]
+
+
+class Recording:
+    """A producer that keeps what it is given; may be full, or refuse."""
+
+    def __init__(self, refuse: list[Exception] | None = None, fault: StreamError | None = None) -> None:
+        self.sent: list[tuple[str, bytes | None, bytes | None, int]] = []
+        self.headers: list[Any] = []
+        self._refuse, self._fault, self.waited = refuse or [], fault, 0
+
+    def produce(self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Any = None) -> None:
+        if self._refuse:
+            raise self._refuse.pop(0)
+        self.sent.append((topic, value, key, partition))
+        self.headers.append(headers)
+
+    def make_room(self, _timeout_s: float) -> None:
+        self.waited += 1
+
+    def fault(self) -> StreamError | None:
+        return self._fault
+
+
+def send(producer: Recording, batch: RawBatch, answer: Answer, counts: dict[str, int]) -> None:
+    publish(
+        producer,  # type: ignore[arg-type]
+        batch,
+        answer,
+        lambda topic: counts.get(topic, 0),
+        generation=1,
+        attempt=9,
+        worker="w",
+    )
+
+
+def answers(batch: RawBatch, topic: str = "scores") -> Answer:
+    rows = list(range(len(batch)))
+    return Answer(Outgoing(rows, [topic] * len(rows), [b"%d" % row for row in rows]))
+
+
+@pytest.mark.parametrize(
+    ("events", "scores", "keys", "partitions"),
+    [
+        pytest.param(4, 4, [b"k", None], [3, 1], id="equal counts keep the partition, key or not"),
+        pytest.param(4, 3, [b"k", None], [BY_KEY, 1], id="else by key, and without one by partition modulo count"),
+        pytest.param(4, 1, [None, None], [0, 0], id="all into one"),
+        pytest.param(2, 8, [b"k", None], [BY_KEY, 1], id="more outputs than sources"),
+        pytest.param(4, 0, [b"k", None], [BY_KEY, BY_KEY], id="an unknown topic is left to the broker"),
+    ],
+)
+def test_partitions(events: int, scores: int, keys: list[bytes | None], partitions: list[int]) -> None:
+    batch, producer = raw([b"a", b"b"], partitions=[3, 1], keys=keys), Recording()
+    send(producer, batch, answers(batch), {"events": events, "scores": scores})
+    assert [partition for *_rest, partition in producer.sent] == partitions
+    assert [key for _topic, _value, key, _partition in producer.sent] == keys
+
+
+def test_several_outputs_of_unlike_counts_each_go_their_way() -> None:
+    batch, producer = raw([b"a"], partitions=[3], keys=[b"k"]), Recording()
+    answer = Answer(Outgoing([0, 0], ["same", "other"], [b"1", b"2"]))
+    send(producer, batch, answer, {"events": 4, "same": 4, "other": 5})
+    assert [(topic, partition) for topic, _v, _k, partition in producer.sent] == [("same", 3), ("other", BY_KEY)]
+
+
+def test_dead_letter_keeps_bytes_key_and_null_value() -> None:
+    batch, producer = raw([b"\x00raw", None], keys=[b"k", None], headers=[[("h", b"1")], []]), Recording()
+    letters = [DeadLetter(Rejected(row, Reason.UNDECODABLE, Stage.DECODE, ""), "dlq") for row in (0, 1)]
+    send(producer, batch, Answer(Outgoing([], [], []), letters), {"events": 1, "dlq": 1})
+    assert producer.sent == [("dlq", b"\x00raw", b"k", 0), ("dlq", None, None, 0)]
+    assert producer.headers[0][0] == ("h", b"1")
+    assert dict(producer.headers[1])["muse.attempt"] == b"9"
+
+
+def test_waits_for_room_and_loses_nothing() -> None:
+    batch, producer = raw([b"a", b"b"]), Recording([BufferError("full"), BufferError("full")])
+    send(producer, batch, answers(batch), {"events": 1, "scores": 1})
+    assert [value for _topic, value, *_rest in producer.sent] == [b"0", b"1"]
+    assert producer.waited == 2
+
+
+def test_names_the_topic_that_refused() -> None:
+    batch = raw([b"a"])
+    producer = Recording([KafkaException(KafkaError(KafkaError._UNKNOWN_PARTITION))])
+    with pytest.raises(Abortable) as raised:
+        send(producer, batch, answers(batch), {"events": 1, "scores": 1})
+    assert (raised.value.topic, raised.value.code) == ("scores", "_UNKNOWN_PARTITION")
+
+
+def test_blames_the_record_that_was_refused_first() -> None:
+    batch = raw([b"a"])
+    first = Abortable("audit: too large", topic="audit", code="MSG_SIZE_TOO_LARGE")
+    producer = Recording([KafkaException(KafkaError(KafkaError._STATE))], fault=first)
+    with pytest.raises(Abortable) as raised:
+        send(producer, batch, answers(batch), {"events": 1, "scores": 1})
+    assert raised.value is first
+
+
+# ---- TransactionalProducer on the real broker
+
+
+def test_a_refused_record_is_told_at_once_with_its_topic(kafka: Broker, unique: Unique, make_topic: MakeTopic) -> None:
+    small = make_topic("small", **{"max.message.bytes": "1000"})
+    fine = make_topic("fine")
+    producer = open_producer(KafkaSettings(bootstrap=kafka.bootstrap), unique("refused"), Deadline(10))
+    producer.begin()
+    producer.produce(small, random.Random(1).randbytes(10_000), None, 0)
+    deadline = Deadline(4.5)
+    batch = raw([b""] * 2_000)
+    with pytest.raises(Abortable) as raised:  # the later records are what used to hold the flush up
+        publish(producer, batch, answers(batch, fine), lambda _t: 1, generation=1, attempt=1, worker="w")
+        producer.flush(deadline)
+    assert (raised.value.topic, raised.value.code) == (small, "MSG_SIZE_TOO_LARGE")
+    assert deadline.left_s > 3
+    producer.discard()
+    producer.discard()
+
+
+def test_r5_a_predecessors_open_transaction_is_ended_quickly(
+    kafka: Broker, unique: Unique, make_topic: MakeTopic
+) -> None:
+    settings, topic, name = KafkaSettings(bootstrap=kafka.bootstrap), make_topic("r5"), unique("r5")
+    taken = []
+    held = []
+    for _ in range(4):
+        deadline = Deadline(10)
+        producer = open_producer(settings, name, deadline)
+        taken.append(10 - deadline.left_s)
+        producer.begin()
+        producer.produce(topic, b"x", None, 0)
+        producer.flush(Deadline(4))
+        held.append(producer)  # as after a crash: nobody aborts it
+    assert min(taken[1:]) < 0.45, taken  # librdkafka alone sleeps 0.5 s at the least
+    for producer in held:
+        producer.discard()
+
+
+def test_r8_being_fenced_is_fatal_and_has_one_name(kafka: Broker, unique: Unique, make_topic: MakeTopic) -> None:
+    settings, topic, name = KafkaSettings(bootstrap=kafka.bootstrap), make_topic("r8"), unique("r8")
+    for late in ("commit", "produce"):
+        orphan = open_producer(settings, name, Deadline(10))
+        orphan.begin()
+        if late == "commit":
+            orphan.produce(topic, b"x", None, 0)
+            orphan.flush(Deadline(4))
+        twin = open_producer(settings, name, Deadline(10))
+        batch = raw([b"y"])
+        with pytest.raises(Fatal) as raised:  # whichever call is the first to learn of it
+            for _ in range(3):
+                publish(orphan, batch, answers(batch, topic), lambda _t: 1, generation=1, attempt=1, worker="w")
+                orphan.flush(Deadline(4))
+            orphan.commit(Deadline(4))
+        assert raised.value.code == "_FENCED", late
+        orphan.discard()
+        twin.discard()

@@ -1,0 +1,280 @@
+"""Transactions that a broker left open (Kafka 4.3.1 forgets markers): ended, with every answer once.
+
+Each case leaves transactions as a worker's death and a broker's outage leave them; all of them meet the same outage.
+Then a worker takes the slot over. The reader is the ledger: read_committed, from the first offset.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.kafka import client, transactional_producer
+from muse_stream.testing.kafka_jars import missing_tools
+from muse_stream.worker import commit, end_transactions, hanging_transactions, open_transactions
+from muse_stream.worker.end_transactions import Ending
+from tests.worker.doubles import Echo, Route, await_true
+from tests.worker.forgetful import KEPT, LOST, Forgetful, Predecessor, consumer
+from tests.worker.rig import expected, ledger, produce, running
+
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.skipif(bool(missing_tools()), reason=f"brokers of this version are run by the JVM: {missing_tools()}"),
+]
+Unique = Callable[[str], str]
+RELEASE = "4.3.1"
+EVENTS = 20
+"""Of each predecessor: ten on either partition. Answers to partition 0 go to the broker that will be away."""
+
+Ends = Sequence[Callable[[], None]]
+
+
+def aborted(old: Predecessor) -> Ends:
+    old.answer(0, {0: range(10), 1: range(10)})
+    return [old.abort(0)]
+
+
+def committed(old: Predecessor) -> Ends:
+    """An abort alone would lose six answers."""
+    old.answer(1, {0: range(6), 1: range(6)})
+    return [old.commit(1)]
+
+
+def one_of_each(old: Predecessor) -> Ends:
+    """Both producers hang on one partition, one was committed and one aborted."""
+    old.answer(0, {0: range(4), 1: range(4)})
+    old.answer(1, {0: range(4, 8), 1: range(4, 8)})
+    return [old.commit(0), old.abort(1)]
+
+
+def both_committed(old: Predecessor) -> Ends:
+    old.answer(1, {0: range(4), 1: range(4)})
+    old.answer(0, {0: range(4, 8), 1: range(4, 8)})
+    return [old.commit(1), old.commit(0)]
+
+
+def answers_only(old: Predecessor) -> Ends:
+    """Committed, and visible with its offsets: only the other partition's marker is missing."""
+    old.answer(0, {0: range(6)})
+    return [old.commit(0)]
+
+
+def visible(old: Predecessor) -> Ends:
+    """Everything is visible, only the offsets' marker is missing."""
+    old.answer(0, {1: range(6)})
+    return [old.commit(0)]
+
+
+def dead_letters(old: Predecessor) -> Ends:
+    old.answer(0, {0: range(3), 1: range(6)}, dead=True)
+    return [old.commit(0)]
+
+
+def copied(old: Predecessor) -> Ends:
+    """A recovery died between the copies and the abort."""
+    attempt = old.answer(0, {0: range(6), 1: range(6)})
+    old.after.append(lambda: old.copy(attempt, 0, range(6)))
+    return [old.commit(0)]
+
+
+def answered_since(old: Predecessor) -> Ends:
+    """Another slot has had the partitions since and answered: what hangs is out of date, though below the offset."""
+    old.answer(0, {0: range(6), 1: range(6)})
+    old.after.append(lambda: old.other(1).answer_and_commit({0: range(8), 1: range(8)}))
+    return [old.abort(0)]
+
+
+def dead_since(old: Predecessor) -> Ends:
+    """The same, but the other slot's answers were dead letters, on another topic."""
+    old.answer(0, {0: range(6), 1: range(6)})
+    old.after.append(lambda: old.other(1).answer_and_commit({0: range(8), 1: range(8)}, dead=True))
+    return [old.abort(0)]
+
+
+def by_a_slot_that_is_gone(old: Predecessor) -> Ends:
+    """The partitions have moved to another slot; nobody bears the name of the one that left this."""
+    gone = old.other(7)
+    gone.answer_and_commit({0: range(2), 1: range(2)})
+    gone.answer(0, {0: range(2, 5), 1: range(2, 6)})
+    return [gone.commit(0)]
+
+
+def by_a_slot_gone_before_its_first_commit(old: Predecessor) -> Ends:
+    """Its first transaction hides the offsets of partitions that nobody had committed: only its signature names it."""
+    gone = old.other(7)
+    gone.sign([0, 1])
+    gone.answer(0, {0: range(5), 1: range(6)})
+    return [gone.commit(0)]
+
+
+CASES: dict[str, tuple[Callable[[Predecessor], Ends], int]] = {
+    **{one.__name__: (one, KEPT) for one in (aborted, committed, one_of_each, both_committed, answers_only)},
+    **{one.__name__: (one, KEPT) for one in (dead_letters, copied, answered_since, dead_since)},
+    **{f"{one.__name__}, offsets hidden": (one, LOST) for one in (aborted, committed, one_of_each, both_committed)},
+    **{f"{one.__name__}, offsets hidden": (one, LOST) for one in (answers_only, visible, dead_letters)},
+    "by_a_slot_that_is_gone": (by_a_slot_that_is_gone, KEPT),
+    "by_a_slot_that_is_gone, offsets hidden": (by_a_slot_that_is_gone, LOST),
+    "by_a_slot_gone_before_its_first_commit": (by_a_slot_gone_before_its_first_commit, LOST),
+}
+
+
+def nothing_is_ended(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Ending, "run", lambda _self, _looking: None)
+
+
+def everything_is_aborted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(end_transactions, "kept", lambda _records, _committed, _since: [])
+
+
+def the_outcome_is_not_looked_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Ending, "_done", lambda _self, _last, _records: {})
+
+
+def copies_count_for_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(hanging_transactions, "COPIED_BY", "another-header")
+
+
+def others_answers_count_for_nothing(patch: pytest.MonkeyPatch) -> None:
+    right = hanging_transactions.kept
+    patch.setattr(end_transactions, "kept", lambda records, committed, _since: right(records, committed, ()))
+
+
+PLANTED: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[Predecessor], Ends], int]] = {
+    "nothing is ended": (nothing_is_ended, aborted, KEPT),
+    "everything is aborted": (everything_is_aborted, committed, KEPT),
+    "the outcome is not looked for": (the_outcome_is_not_looked_for, committed, LOST),
+    "copies count for nothing": (copies_count_for_nothing, copied, KEPT),
+    "others' answers count for nothing": (others_answers_count_for_nothing, answered_since, KEPT),
+    "others' dead letters count for nothing": (others_answers_count_for_nothing, dead_since, KEPT),
+}
+LEFT = CASES | {f"planted: {name}": (leaves, on) for name, (_, leaves, on) in PLANTED.items()}
+
+
+@pytest.fixture(scope="module")
+def brokers() -> Iterator[Forgetful]:
+    made = Forgetful(RELEASE)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def left(brokers: Forgetful, unique: Unique) -> dict[str, Predecessor]:
+    """The predecessors of all cases, after the outage."""
+    found = {name: leave(brokers, unique, offsets_on) for name, (_, offsets_on) in LEFT.items()}
+    brokers.outage(*[end for name, old in found.items() for end in LEFT[name][0](old)])
+    for old in found.values():
+        for act in old.after:
+            act()
+    return found
+
+
+def leave(brokers: Forgetful, unique: Unique, offsets_on: int = KEPT) -> Predecessor:
+    events = brokers.topic(unique("events"), [KEPT, KEPT])
+    route = Route(brokers.topic(unique("scores"), [LOST, KEPT]), brokers.topic(unique("dlq"), [LOST, KEPT]))
+    produce(brokers.bootstrap, events, [b"x"] * EVENTS, partitions=2)
+    return Predecessor(brokers, brokers.lane(offsets_on=offsets_on), events, route)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_successor_ends_what_hangs(left: dict[str, Predecessor], case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_transactions, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(open_transactions, "HANGING_S", 1.0)
+    old = left[case]
+    bootstrap, topics = old.kafka.bootstrap, {old.route.scores: 2, old.route.dlq: 2}
+    with running(bootstrap, old.lane, Echo({old.events: old.route})) as ours, ledger(bootstrap, **topics) as found:
+        found.until(EVENTS, 40)
+        produce(bootstrap, old.events, [b"x"] * 4, partitions=2)
+        found.until(EVENTS + 4, 40)
+        ours.stop()
+        assert found.to_end().answers() == expected(old.events, EVENTS + 4, 2)
+        assert found.disorder() == []
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_the_ledger_catches(left: dict[str, Predecessor], planted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of these tests, checked: without a rule of `ending` it finds answers lost or doubled."""
+    old = left[f"planted: {planted}"]
+    PLANTED[planted][0](monkeypatch)
+    bootstrap, topics = old.kafka.bootstrap, {old.route.scores: 2, old.route.dlq: 2}
+    with running(bootstrap, old.lane, Echo({old.events: old.route})) as ours, ledger(bootstrap, **topics) as found:
+        produce(bootstrap, old.events, [b"x"] * 4, partitions=2)
+        await_true(
+            lambda: {found.to_end().answers()[old.events, n, 11] for n in (0, 1)} == {1}, "the last are answered"
+        )
+        ours.stop()
+        assert found.to_end().answers() != expected(old.events, EVENTS + 4, 2)
+
+
+def test_a_new_partition_is_signed_before_its_first_transaction(brokers: Forgetful, unique: Unique) -> None:
+    """As `Predecessor.sign` does it."""
+    old = leave(brokers, unique)
+    with consumer(brokers.bootstrap, old.name.group) as client_of_group:
+
+        def signatures(_batch: object) -> None:
+            answers = client_of_group.committed([TopicPartition(old.events, n) for n in (0, 1)], timeout=20)
+            seen.append([(answer.offset, answer.metadata) for answer in answers])
+
+        seen: list[list[tuple[int, str | None]]] = []
+        echo = Echo({old.events: old.route}, before=signatures)
+        with (
+            running(brokers.bootstrap, old.lane, echo) as ours,
+            ledger(brokers.bootstrap, **{old.route.scores: 2}) as found,
+        ):
+            found.until(EVENTS, 40)
+            ours.stop()
+    assert seen[0] == [(0, old.name.instance)] * 2
+
+
+def test_a_start_warns_of_this_release(brokers: Forgetful, caplog: pytest.LogCaptureFixture) -> None:
+    client.reach(KafkaSettings(bootstrap=brokers.bootstrap))
+    (said,) = [record for record in caplog.records if record.getMessage() == "broker_forgets_markers"]
+    assert said.levelname == "WARNING"
+    assert "4.2" in said.__dict__["hint"]
+
+
+class Gate:
+    """A fail point that holds the next commit until it is let go."""
+
+    def __init__(self) -> None:
+        self.armed, self.held, self.go = threading.Event(), threading.Event(), threading.Event()
+
+    def __call__(self, step: str) -> None:
+        if step == "before-commit" and self.armed.is_set():
+            self.armed.clear()
+            self.held.set()
+            assert self.go.wait(60)
+
+
+def test_a_running_worker_ends_its_own(brokers: Forgetful, unique: Unique, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker goes away between acknowledgement and commit; the worker is told that its batch is committed."""
+    monkeypatch.setattr(commit, "BUDGET_S", 60.0)
+    monkeypatch.setattr(commit, "BEGIN_S", 60.0)
+    monkeypatch.setattr(transactional_producer, "TIMEOUT_MS", 60_000)
+    old, gate = leave(brokers, unique), Gate()
+    bootstrap, topics = brokers.bootstrap, {old.route.scores: 2, old.route.dlq: 2}
+    with (
+        running(bootstrap, old.lane, Echo({old.events: old.route}), failpoint=gate) as ours,
+        ledger(bootstrap, **topics) as found,
+    ):
+        found.until(EVENTS, 40)
+        gate.armed.set()
+        produce(bootstrap, old.events, [b"x"] * 20, partitions=2)
+        assert gate.held.wait(30)
+
+        def let_it_commit() -> None:
+            gate.go.set()
+            await_true(lambda: found.take(0.1) > EVENTS, "what is committed is visible where the marker was written")
+
+        brokers.outage(let_it_commit)
+        found.until(EVENTS + 20, 40)
+        produce(bootstrap, old.events, [b"x"] * 20, partitions=2)
+        found.until(EVENTS + 40, 40)
+        ours.stop()
+        assert found.to_end().answers() == expected(old.events, EVENTS + 40, 2)
+        assert found.disorder() == []
+        assert ours.meter.ended, "nothing hung: the case proves nothing"

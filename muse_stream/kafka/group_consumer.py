@@ -230,7 +230,8 @@ class Intake:
     def _assign(self, partitions: list[TopicPartition]) -> None:
         found = self._offsets.starts(partitions)
         starts = found.offsets
-        others = [s for s in starts if found.signatures.get((s.topic, s.partition)) != self._signature]
+        ours = {place for place, name in found.signatures.items() if name == self._signature} | found.guessed
+        others = [start for start in starts if (start.topic, start.partition) not in ours]
         if self._signature and others:
             self._sign(others)
         for start in starts:

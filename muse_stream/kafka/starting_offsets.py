@@ -10,7 +10,9 @@ which the broker answers only when every other member has joined, and a dead sta
 session ends.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
@@ -23,11 +25,13 @@ from muse_stream.telemetry.log import Log
 
 COMMITTED_S = 20.0
 """How long to ask: a dead worker's open transaction hides the offsets for its timeout plus the broker's scan."""
+BEGINNING_S, AGAIN_S = 3.0, 0.1
+"""How long to ask where partitions begin that were never committed."""
 FIRST_ASK_S, ASK_S = 0.7, 2.0
 """Offsets that are hidden for longer than the first may be so for ever: by a transaction of ours that hangs."""
 
 HIDDEN = (
-    "; if brokers answer, a transaction that nobody ends hides them: kafka-transactions.sh find-hanging --topic "
+    "if brokers answer, a transaction that nobody ends hides them: kafka-transactions.sh find-hanging --topic "
     "__consumer_offsets, then abort"
 )
 
@@ -41,6 +45,8 @@ class Starts:
 
     offsets: list[TopicPartition]
     signatures: dict[TopicPartitionKey, str]
+    guessed: frozenset[TopicPartitionKey]
+    """Those of which nobody told where they begin."""
 
 
 class StartingOffsets:
@@ -61,41 +67,23 @@ class StartingOffsets:
 
     def starts(self, partitions: list[TopicPartition]) -> Starts:
         """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time."""
-        plain = [TopicPartition(p.topic, p.partition) for p in partitions]
-        answers = self._ask(lambda timeout: self._lookup.committed(plain, timeout=timeout), "committed offsets", plain)
+        answers = self._committed([TopicPartition(p.topic, p.partition) for p in partitions])
         signatures = {(answer.topic, answer.partition): answer.metadata for answer in answers if answer.metadata}
         self._heard(signatures)
         known = [TopicPartition(one.topic, one.partition, one.offset) for one in answers if one.offset >= 0]
-        new = self._beginnings(
-            [TopicPartition(a.topic, a.partition, OFFSET_BEGINNING) for a in answers if a.offset < 0]
-        )
-        return Starts([*known, *new], signatures)
+        new, guessed = self._beginnings([(answer.topic, answer.partition) for answer in answers if answer.offset < 0])
+        return Starts([*known, *new, *guessed], signatures, frozenset((one.topic, one.partition) for one in guessed))
 
     def close(self) -> None:
         """Let the consumer go."""
         self._lookup.close()
 
-    def _beginnings(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """Return the first offsets of these partitions; warns where records before it are gone."""
-        if not partitions:
-            return []
-        answers = self._ask(lambda timeout: self._lookup.offsets_for_times(partitions, timeout=timeout), "beginnings")
-        for answer in answers:
-            if answer.offset > 0:
-                # an expired commit looks like a new topic; records before this offset are gone either way
-                place = {"topic": answer.topic, "partition": answer.partition}
-                self._log.warning("starts-without-commit", **place, low=answer.offset)
-        return [TopicPartition(answer.topic, answer.partition, answer.offset) for answer in answers]
-
-    def _ask(
-        self, ask: Callable[[float], list[TopicPartition]], what: str, hidden: Sequence[TopicPartition] = ()
-    ) -> list[TopicPartition]:
-        """Ask until all partitions are answered; after the first patience what may hide `hidden` is ended."""
+    def _committed(self, plain: list[TopicPartition]) -> list[TopicPartition]:
         deadline = Deadline(COMMITTED_S)
         patience_s = FIRST_ASK_S
         while True:
             try:
-                answers = ask(min(patience_s, max(deadline.left_s, 0.1)))
+                answers = self._lookup.committed(plain, timeout=min(patience_s, max(deadline.left_s, 0.1)))
             except KafkaException as error:
                 problem: object = client.typed(error)
             else:
@@ -103,8 +91,45 @@ class StartingOffsets:
                 if problem is None:
                     return answers
             if deadline.over:
-                raise Fatal(f"no {what} within {COMMITTED_S:g} s: {problem}{HIDDEN if hidden else ''}")
+                raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}; {HIDDEN}")
             if patience_s < ASK_S:
                 patience_s = ASK_S
-                if hidden:
-                    self._free(hidden)
+                self._free(plain)
+
+    def _beginnings(self, places: list[TopicPartitionKey]) -> tuple[list[TopicPartition], list[TopicPartition]]:
+        """Return the first offsets of these partitions, and offset 0 for those that nobody tells in time.
+
+        Where that is too low, the broker says so, and the topic is paused and looked up again: nothing is passed over,
+        and a partition without a leader does not hold up the others.
+        """
+        found: dict[TopicPartitionKey, int] = {}
+        waiting, deadline = places, Deadline(BEGINNING_S)
+        while waiting:
+            found |= self._first_offsets(waiting)
+            waiting = [place for place in waiting if place not in found]
+            if not waiting or deadline.over:
+                break
+            self._refresh({topic for topic, _ in waiting})
+            time.sleep(min(AGAIN_S, deadline.left_s))
+        for topic, partition in waiting:
+            self._log.warning("beginning_unknown", topic=topic, partition=partition)
+        for (topic, partition), low in found.items():
+            if low > 0:
+                # an expired commit looks like a new topic; records before this offset are gone either way
+                self._log.warning("starts-without-commit", topic=topic, partition=partition, low=low)
+        guessed = [TopicPartition(*place, 0) for place in waiting]
+        return [TopicPartition(*place, low) for place, low in found.items()], guessed
+
+    def _first_offsets(self, places: list[TopicPartitionKey]) -> dict[TopicPartitionKey, int]:
+        asked = [TopicPartition(*place, OFFSET_BEGINNING) for place in places]
+        try:
+            answers = self._lookup.offsets_for_times(asked, timeout=ASK_S)
+        except KafkaException:
+            return {}
+        return {(one.topic, one.partition): one.offset for one in answers if one.error is None and one.offset >= 0}
+
+    def _refresh(self, topics: set[str]) -> None:
+        """Ask for the partitions and leaders of these topics: what is known of a topic may be minutes old."""
+        with suppress(KafkaException):
+            for topic in topics:
+                self._lookup.list_topics(topic, timeout=ASK_S)

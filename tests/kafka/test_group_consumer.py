@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal
+from muse_stream.kafka import starting_offsets
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.group_consumer import NOT_COMMITTED, Intake, joined
 from muse_stream.kafka.partition import Position
@@ -73,7 +74,8 @@ class ScriptedConsumer:
         self.polls, self.generation, self.callbacks = polls, 1, dict[str, Any]()
         self.assigned: list[TopicPartition] = []
         self.paused: set[str] = set()
-        self.committed_offset, self.low = 0, 0
+        self.committed_offset, self.refreshed = 0, 0
+        self.low: int | None = 0
         self.signed: list[Any] = []
         self.signature = ""
         self.refusal: int | None = None
@@ -101,11 +103,16 @@ class ScriptedConsumer:
         return [TopicPartition(p.topic, p.partition, self.committed_offset, self.signature) for p in partitions]
 
     def get_watermark_offsets(self, _place: TopicPartition, **_how: Any) -> tuple[int, int]:
-        return self.low, 50
+        return self.low or 0, 50
 
     def offsets_for_times(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         assert {p.offset for p in partitions} == {OFFSET_BEGINNING}
+        if self.low is None:
+            raise KafkaException(KafkaError(KafkaError._UNKNOWN_PARTITION))
         return [TopicPartition(p.topic, p.partition, self.low) for p in partitions]
+
+    def list_topics(self, _topic: str, timeout: float) -> None:
+        self.refreshed += 1
 
     def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> None:
         assert not asynchronous
@@ -225,6 +232,19 @@ def test_a_signature_whose_outcome_is_unknown_ends_the_process() -> None:
     consumer.committed_offset, consumer.refusal = OFFSET_INVALID, KafkaError._TIMED_OUT
     with pytest.raises(Fatal, match="could not be signed"):
         consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
+
+
+def test_a_partition_whose_beginning_nobody_tells_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting_offsets, "BEGINNING_S", 0.3)
+    intake, consumer, _settled = scripted()
+    consumer.committed_offset, consumer.low = OFFSET_INVALID, None
+    consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
+    assert [p.offset for p in consumer.assigned] == [0], "where it is too low the broker says so"
+    assert consumer.signed == [], "what was guessed must not become what is committed"
+    assert consumer.refreshed > 0
+    consumer.low = 7
+    intake.rewind()
+    assert [p.offset for p in consumer.assigned] == [7]
 
 
 def test_an_expired_commit_is_no_reason_to_begin_again() -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from muse_stream import environment
-from muse_stream.cli import main
-from muse_stream.cli.start import program
+from muse_stream.cli.main import main, program
 from muse_stream.config.kafka_settings import VARIABLES, KafkaSettings
 from muse_stream.errors import ConfigError
 from muse_stream.testing import broker

@@ -1,7 +1,6 @@
 """`broker`: a Kafka broker to try things out on, for as long as the command runs.
 
 In: a port. Out: the broker's address; nothing is left when the command ends.
-Law: see `muse_stream.cli`.
 """
 
 import signal
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from muse_stream.cli.screen import note, say, show_line
+from muse_stream.cli.output import note, say, show_line
 from muse_stream.errors import MuseError
 
 if TYPE_CHECKING:
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 PORT = 9092
 """Where every command looks when nothing says where Kafka is."""
 LOOK_S, TURN_S = 2.0, 0.1
-
-
-def register(program: typer.Typer) -> None:
-    """Add the commands of this group."""
-    program.command()(broker)
 
 
 def broker(

@@ -1,24 +1,12 @@
-"""`check` and `schema`: is what was written right?
+"""`check`: is what was written right?"""
 
-In: a configuration file. Out: all problems and warnings, or a short picture of what it says.
-Law: see `muse_stream.cli`.
-"""
-
-import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from muse_stream.cli.screen import complain, say, show_json, show_table
-from muse_stream.cli.session import File, Json
-
-
-def register(program: typer.Typer) -> None:
-    """Add the commands of this group."""
-    program.command()(check)
-    program.command()(schema)
+from muse_stream.cli.options import File, Json
+from muse_stream.cli.output import complain, say, show_json, show_table
 
 
 def check(
@@ -41,7 +29,7 @@ def check(
 
     Exit code 2 when anything is wrong.
     """
-    from muse_stream.operations.checking import check as run_check  # noqa: PLC0415 - loads every vendor
+    from muse_stream.commands.check import check as run_check  # noqa: PLC0415 - loads every vendor
 
     checked = run_check(file)
     refused = bool(checked.problems or (strict and checked.warnings))
@@ -64,28 +52,6 @@ def check(
             say(", ".join(_counted(count, noun) for count, noun in counts))
     if refused:
         raise typer.Exit(2)
-
-
-def schema(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file instead of stdout.")] = None,
-) -> None:
-    """Print the JSON Schema of the configuration, for completion and checks in an editor.
-
-    Examples:
-
-    ```
-    muse-stream schema > muse.schema.json
-    # first line of a configuration, for editors that use yaml-language-server:
-    # yaml-language-server: $schema=muse.schema.json
-    ```
-    """
-    from muse_stream.config import json_schema  # noqa: PLC0415
-
-    if output is None:
-        show_json(json_schema())
-    else:
-        output.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
-        say(f"{output} written")
 
 
 def _tenant(document: Any, name: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """`demo`: what this is for, on a real Kafka, in a minute.
 
 In: nothing, or somebody's own transactions. Out: a guided tour in the terminal; exit code 1 if a promise was broken.
-Law: see `muse_stream.cli`.
 """
 
 from pathlib import Path
@@ -9,12 +8,7 @@ from typing import Annotated
 
 import typer
 
-from muse_stream.cli.session import Json
-
-
-def register(program: typer.Typer) -> None:
-    """Add the commands of this group."""
-    program.command()(demo)
+from muse_stream.cli.options import Json
 
 
 def demo(

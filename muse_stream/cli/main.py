@@ -13,9 +13,21 @@ from typing import Annotated
 import typer
 
 from muse_stream import environment
-from muse_stream.cli import broker, configuring, proving, releasing, serving, showing, streaming
-from muse_stream.cli.screen import complain, console, note
-from muse_stream.cli.session import Session
+from muse_stream.cli.broker import broker
+from muse_stream.cli.check import check
+from muse_stream.cli.demo import demo
+from muse_stream.cli.generations import generations
+from muse_stream.cli.options import Session
+from muse_stream.cli.output import complain, console, note
+from muse_stream.cli.produce import produce
+from muse_stream.cli.publish import publish
+from muse_stream.cli.replay import replay
+from muse_stream.cli.rollback import rollback
+from muse_stream.cli.run import run
+from muse_stream.cli.schema import schema
+from muse_stream.cli.tail import tail
+from muse_stream.cli.topics import topics
+from muse_stream.cli.verify import verify
 from muse_stream.errors import ConfigError, MuseError, Retriable
 
 FAILED, REFUSED, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
@@ -52,8 +64,10 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (configuring, releasing, streaming, serving, proving, showing, broker):
-    group.register(program)
+for command in (
+    *(check, schema, publish, generations, rollback, topics, produce, tail, run, verify, replay, demo, broker),
+):
+    program.command()(command)
 
 
 def _version(wanted: bool) -> None:

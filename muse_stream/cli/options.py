@@ -5,6 +5,7 @@ Law: settings are read when a command needs them, so that `check` works where no
 """
 
 import logging
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,13 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="Configuration file (
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of the generation store.")]
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Name of a tenant in the configuration.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+class Role(StrEnum):
+    """What a worker writes: scores, or audit records of shadow predictors."""
+
+    LIVE = "live"
+    SHADOW = "shadow"
 
 
 class Session:

@@ -1,28 +1,15 @@
-"""`run`: workers of one role and lane.
-
-In: a store or a configuration, a role, a lane, how many workers. Out: events scored until it is told to stop.
-Law: see `muse_stream.cli`.
-"""
+"""`run`: workers of one role and lane."""
 
 import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from muse_stream.cli.session import Session
-
-
-class Role(StrEnum):
-    """What a worker writes: scores, or audit records of shadow predictors."""
-
-    LIVE = "live"
-    SHADOW = "shadow"
-
+from muse_stream.cli.options import Role, Session
 
 HealthPort = Annotated[
     int | None,
@@ -33,14 +20,11 @@ HealthPort = Annotated[
         help="Worker n answers /live, /ready and /metrics on this port + n.",
     ),
 ]
+
+
 HealthHost = Annotated[
     str, typer.Option(envvar="MUSE_HEALTH_HOST", help="Address of these pages; :: is every address, IPv6 as well.")
 ]
-
-
-def register(program: typer.Typer) -> None:
-    """Add the commands of this group."""
-    program.command()(run)
 
 
 def run(
@@ -76,7 +60,7 @@ def run(
         raise typer.BadParameter("give one of --store and --config", param_hint="'--store' / '--config'")
     if health_port is not None:
         _check_health(health_host, health_port, workers)
-    from muse_stream.operations.sources import check_lane  # noqa: PLC0415
+    from muse_stream.commands.configuration import check_lane  # noqa: PLC0415
     from muse_stream.runtime.run import RunOptions, prepare, reaching  # noqa: PLC0415 - loads most vendors
     from muse_stream.runtime.run import run as serve  # noqa: PLC0415
 
@@ -130,6 +114,6 @@ def _store(store: Path | None, config: Path | None) -> Iterator[Path]:
 
 
 def _publish(config: Path, store: Path) -> None:
-    from muse_stream.operations import releases  # noqa: PLC0415 - in a process of its own: trying events starts threads
+    from muse_stream.commands import publish  # noqa: PLC0415 - in a process of its own: trying events starts threads
 
-    releases.publish(config, store)
+    publish.publish(config, store)

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from muse_stream.commands.check_fields import schema_problems
+from muse_stream.commands.check_intents import domains
 from muse_stream.config import Document, Loaded, load_document, prove_total
 from muse_stream.config.files import NotAllowed, locate
 from muse_stream.config.source import Source, YamlPath, parse, written
 from muse_stream.config.structure import Draft, read_structure
 from muse_stream.errors import ConfigError, ModelError, Problem
 from muse_stream.models import ModelCache, OnnxModel, check_golden, read_golden
-from muse_stream.operations.features import schema_problems
-from muse_stream.operations.intents import domains
 from muse_stream.runtime.batch_scorer import build_scorer
 from muse_stream.worker.batch import Role
 

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from muse_stream.avro import Frame, SchemaDirectory
+from muse_stream.commands.configuration import Configuration
 from muse_stream.config import EventSpec
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import StreamError
@@ -17,7 +18,6 @@ from muse_stream.files import EventFile
 from muse_stream.kafka import client
 from muse_stream.kafka.admin import survey
 from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
-from muse_stream.operations.sources import Configuration
 
 CHUNK = 5_000
 

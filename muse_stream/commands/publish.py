@@ -8,9 +8,9 @@ who publish at once one is told.
 from dataclasses import dataclass
 from pathlib import Path
 
+from muse_stream.commands.check import check
 from muse_stream.control import DirectoryStore
 from muse_stream.errors import ConfigError
-from muse_stream.operations.checking import check
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from muse_stream.avro import Decoder, Fields, decode_records
+from muse_stream.commands.configuration import Configuration
+from muse_stream.commands.produce import Sending, event_file
 from muse_stream.errors import MuseError, Rejected
 from muse_stream.files import ResultFile
-from muse_stream.operations.produce import Sending, event_file
-from muse_stream.operations.sources import Configuration
 from muse_stream.runtime.batch_scorer import OUTPUT_SCHEMA, build_scorer, output_schemas
 from muse_stream.worker.batch import DeadLetter, Header, RawBatch, Role
 

@@ -7,11 +7,11 @@ Law: the plan is made before anything is touched, and a dry run stops there.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from muse_stream.commands.configuration import Configuration
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
 from muse_stream.kafka.admin import carry_out, survey
 from muse_stream.kafka.topic_plan import Change, Existing, Needed, Options, needed, plan
-from muse_stream.operations.sources import Configuration
 
 
 @dataclass(frozen=True, slots=True)

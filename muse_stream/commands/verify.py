@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from muse_stream.avro import Decoder, Fields, SchemaDirectory, fixed_width, score_decoder
+from muse_stream.commands.configuration import Configuration
 from muse_stream.config import EventSpec
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
 from muse_stream.kafka.admin import survey
 from muse_stream.kafka.reader import Block
-from muse_stream.operations.sources import Configuration
 from muse_stream.runtime.batch_scorer import output_schemas
 from muse_stream.scoring.columns import Categorical
 from muse_stream.verify.collect import EventDecoder, EventKeys, ScoreDecoder, ScoreKeys

@@ -17,10 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from muse_stream.commands import publish
+from muse_stream.commands.configuration import Configuration, open_configuration
+from muse_stream.commands.topics import prepare_topics
+from muse_stream.commands.verify import verify
 from muse_stream.config import Document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.control import DirectoryStore
-from muse_stream.demo import comparison, configuration, own, periods, synthetic, table
+from muse_stream.demo import comparison, configuration, periods, synthetic_scenario, table, transactions_scenario
 from muse_stream.demo.configuration import Tree
 from muse_stream.demo.feed import Feed
 from muse_stream.demo.findings import Findings, Totals, promotion
@@ -33,10 +37,6 @@ from muse_stream.demo.workers import running
 from muse_stream.errors import MuseError
 from muse_stream.kafka import client
 from muse_stream.kafka.topic_plan import Options, needed
-from muse_stream.operations import releases
-from muse_stream.operations.proving import verify
-from muse_stream.operations.sources import Configuration, open_configuration
-from muse_stream.operations.topics import prepare_topics
 from muse_stream.testing.broker import Broker, Cluster, broker
 from muse_stream.verify.verification import Report
 
@@ -135,7 +135,7 @@ class Run:
         maps = configuration.first_maps(base, scenario.first_aggregates)
         self._first = configuration.served(base, scenario.folder, maps)
         path = configuration.write(self._first, scenario.folder / "generation-1.yaml")
-        releases.publish(path, self._store.path)
+        publish.publish(path, self._store.path)
         current: Configuration = open_configuration(self._store.path)
         prepare_topics(current, self._settings, Options(partitions=PARTITIONS))
         self._introduce()
@@ -191,10 +191,10 @@ class Run:
 
 def _maker(events: Path | None, mapping: Path | None) -> MakeScenario:
     if events is not None:
-        return lambda folder, screen: own.scenario(events, mapping, folder, screen)
+        return lambda folder, screen: transactions_scenario.scenario(events, mapping, folder, screen)
     if mapping is not None:
         raise MuseError("a mapping describes a file of events: give --events as well")
-    return lambda folder, _screen: synthetic.scenario(folder)
+    return lambda folder, _screen: synthetic_scenario.scenario(folder)
 
 
 @contextmanager

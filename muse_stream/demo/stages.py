@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from muse_stream.calibration.quantile_map import FittedMap
+from muse_stream.commands import publish
 from muse_stream.control import DirectoryStore
 from muse_stream.demo import configuration, periods
 from muse_stream.demo.configuration import Tree
@@ -21,7 +22,6 @@ from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD, Scenario
 from muse_stream.demo.screen import Look, Screen
 from muse_stream.demo.workers import Crews
 from muse_stream.errors import MuseError
-from muse_stream.operations import releases
 
 LOOK_S = 0.1
 STALL_S = 60.0
@@ -103,7 +103,7 @@ class Tour:
         before = store.current()
         number = (before or 0) + 1
         path = configuration.write(tree, folder / f"generation-{number}.yaml")
-        number = releases.publish(path, store.path, activate=False).number
+        number = publish.publish(path, store.path, activate=False).number
         self._published[number] = time.time_ns() // 1_000_000
         store.move_current(before, number)
         self._tree = tree

@@ -20,7 +20,7 @@ PROGRAM = """
 import sys
 from muse_stream.runtime.watchdog import die_with
 die_with(int(sys.argv.pop(1)))
-from muse_stream.cli import main
+from muse_stream.cli.main import main
 sys.exit(main())
 """
 """`muse-stream`, but no longer than its parent lives: whatever ends the demo, nothing of it is left behind."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from muse_stream.cli import broker as command
-from muse_stream.cli import main
+from muse_stream.cli.main import main
 from muse_stream.errors import MuseError
 from muse_stream.testing import local_kafka, probe
 from muse_stream.testing.broker import PROJECT, Broker, Cluster
@@ -133,9 +133,9 @@ def test_a_start_that_is_interrupted_is_cleared_away(
     program = f"""
 import sys
 from pathlib import Path
-from muse_stream.demo import broker, kafka_jars
+from muse_stream.testing import broker, kafka_jars
 broker.PROJECT = Path({str(tmp_path)!r})
-from muse_stream.cli import main
+from muse_stream.cli.main import main
 sys.exit(main(["broker", "--port", "0"]))
 """
     tools: dict[str, Any] = {"java": "echo 'version \"17\"' >&2", "mvn": f"echo $$ >{tmp_path}/mvn.pid; exec sleep 60"}

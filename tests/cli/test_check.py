@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from muse_stream.cli import main
+from muse_stream.cli.main import main
+from muse_stream.commands.check import Checked, check
+from muse_stream.commands.check_intents import domains
 from muse_stream.config import load_document
 from muse_stream.errors import Problem
-from muse_stream.operations.checking import Checked, check
-from muse_stream.operations.intents import domains
 
 ELSE = "  - live: cards                                          # no `when`"
 """The example's last route, which takes everything else."""

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from muse_stream.cli import main
+from muse_stream.cli.main import main
+from muse_stream.commands.configuration import open_configuration
+from muse_stream.commands.tail import tail
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
 from muse_stream.kafka.reader import Bounds, Reading, bounds, reader
-from muse_stream.operations.sources import open_configuration
-from muse_stream.operations.watching import tail
 from muse_stream.runtime.batch_scorer import build_scorer
 from muse_stream.testing.broker import Broker
 from muse_stream.worker.batch import Header, RawBatch
@@ -183,7 +183,7 @@ def test_tenants_that_share_topics(config: Path, settings: KafkaSettings, tmp_pa
 def test_interrupt_ends_a_follower_with_130(config: Path, settings: KafkaSettings, tmp_path: Path) -> None:
     assert main(["topics", str(config), "--partitions", "1"]) == 0
     assert main(["produce", str(config), "acme", str(write(tmp_path / "e.jsonl", events(3)))]) == 0
-    code = "import sys; from muse_stream.cli import main; sys.exit(main())"
+    code = "import sys; from muse_stream.cli.main import main; sys.exit(main())"
     command = [
         sys.executable,
         "-c",

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from muse_stream.cli import main
-from muse_stream.cli.screen import show_json, show_line
-from muse_stream.cli.start import program
+from muse_stream.cli.main import main, program
+from muse_stream.cli.output import show_json, show_line
+from muse_stream.commands import check
+from muse_stream.commands.configuration import check_lane
 from muse_stream.errors import Fatal, MuseError, Retriable, StoreError
-from muse_stream.operations import checking
-from muse_stream.operations.sources import check_lane
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 COMMANDS = [
@@ -127,7 +126,7 @@ def test_errors_are_one_line_unless_debugged(
     def fail(_path: Path) -> None:
         raise error
 
-    monkeypatch.setattr(checking, "check", fail)
+    monkeypatch.setattr(check, "check", fail)
     assert main(["check", "x.yaml"]) == code
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -179,7 +178,7 @@ def test_refused_configuration_is_not_published(tmp_path: Path, capsys: pytest.C
 
 def run_in_shell(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", "import sys; from muse_stream.cli import main; sys.exit(main())", *arguments],
+        [sys.executable, "-c", "import sys; from muse_stream.cli.main import main; sys.exit(main())", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -190,7 +189,7 @@ def run_in_shell(*arguments: str, **environment: str) -> subprocess.Popen[str]:
 def test_help_needs_none_of_the_vendors() -> None:
     """Help and completion must answer at once: nothing heavy is imported for them."""
     code = (
-        "import sys; from muse_stream.cli import main; main(['--help']);"
+        "import sys; from muse_stream.cli.main import main; main(['--help']);"
         "heavy = ('confluent_kafka', 'onnxruntime', 'pyarrow', 'scipy', 'numpy');"
         "print([name for name in heavy if name in sys.modules])"
     )

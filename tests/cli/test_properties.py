@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from muse_stream.cli import main
+from muse_stream.cli.main import main
 from muse_stream.config import librdkafka
 from muse_stream.config.kafka_properties import JAVA, REFUSED
 from muse_stream.config.kafka_settings import KafkaSettings

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from muse_stream.calibration.quantile_map import FittedMap
+from muse_stream.commands.check import check
 from muse_stream.config import load_document, pre_map_hash
 from muse_stream.demo import configuration as made
 from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD
 from muse_stream.demo.training import ASSETS
-from muse_stream.operations.checking import check
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from muse_stream.demo import own, runner, synthetic
+from muse_stream.demo import runner, synthetic_scenario, transactions_scenario
 from muse_stream.demo.findings import Findings
 from muse_stream.demo.runner import Run
 from muse_stream.demo.scenario import Scenario
@@ -60,7 +60,7 @@ def test_a_model_is_promoted_in_mid_stream_and_no_tenant_notices(
     kafka: Broker, tmp_path: Path, eventually: Eventually
 ) -> None:
     before = topics(kafka)
-    made = synthetic.scenario(tmp_path, window_days=2.0, rate=4_000.0)
+    made = synthetic_scenario.scenario(tmp_path, window_days=2.0, rate=4_000.0)
     findings = found(replace(made, drifts=True), kafka, tmp_path)
     judged(findings)
     assert [row.tenant for row in findings.rows] == ["acme", "globex", "initech", "umbrella", "hooli"]
@@ -76,7 +76,7 @@ def test_a_model_is_promoted_in_mid_stream_and_no_tenant_notices(
 def test_somebodys_own_transactions_are_scored_live_and_in_shadow(source: str, kafka: Broker, tmp_path: Path) -> None:
     file = handbook.small(tmp_path / "transactions.parquet")
     mapping = handbook.mapping(tmp_path / "mapping.yaml")
-    made = own.scenario(file, mapping, tmp_path / "run", Screen(error=True))
+    made = transactions_scenario.scenario(file, mapping, tmp_path / "run", Screen(error=True))
     findings = found(made, kafka, tmp_path / "run")
     judged(findings)
     assert findings.totals.sent == findings.totals.scored == len(made.events)
@@ -85,7 +85,7 @@ def test_somebodys_own_transactions_are_scored_live_and_in_shadow(source: str, k
 
 def test_ctrl_c_leaves_nothing_behind(kafka: Broker, tmp_path: Path, eventually: Eventually) -> None:
     before = topics(kafka)
-    program = "import sys; from muse_stream.cli import main; sys.exit(main(['demo']))"
+    program = "import sys; from muse_stream.cli.main import main; sys.exit(main(['demo']))"
     environment = {**os.environ, "MUSE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "TMPDIR": str(tmp_path)}
     with (tmp_path / "out").open("w") as out:
         demo = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=out, stderr=out)

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from muse_stream.avro import Decoder, Fields, SchemaDirectory
-from muse_stream.demo import own, run, transactions
+from muse_stream.commands.check import check
+from muse_stream.demo import run, transactions, transactions_scenario
 from muse_stream.demo.configuration import first_maps, named, served, write
 from muse_stream.demo.mapping import HANDBOOK, read_mapping
 from muse_stream.demo.screen import Screen
 from muse_stream.errors import ConfigError, MuseError, SchemaError
-from muse_stream.operations.checking import check
 from tests.demo import handbook
 
 DAY_MS = 86_400_000
@@ -73,7 +73,7 @@ def test_a_part_of_the_file_is_streamed(file: Path) -> None:
 
 
 def test_the_scenario_can_be_served(file: Path, mapping_file: Path, tmp_path: Path) -> None:
-    made = own.scenario(file, mapping_file, tmp_path, Screen(error=True))
+    made = transactions_scenario.scenario(file, mapping_file, tmp_path, Screen(error=True))
     assert made.events.tenants == ("alpha", "beta")
     assert made.thresholds == {"alpha": 0.8, "beta": 0.6}
     assert set(made.first_aggregates) == {"alpha", "beta"}
@@ -87,7 +87,9 @@ def test_the_scenario_can_be_served(file: Path, mapping_file: Path, tmp_path: Pa
 
 def test_a_terminal_is_always_the_same_tenants(file: Path) -> None:
     mapping = read_mapping(HANDBOOK)
-    names, tenant = own._tenants(mapping, transactions.Strings(("17", "4", "17"), np.array([0, 1, 2], dtype=np.int32)))
+    names, tenant = transactions_scenario._tenants(
+        mapping, transactions.Strings(("17", "4", "17"), np.array([0, 1, 2], dtype=np.int32))
+    )
     assert names == mapping.names
     assert tenant[0] == tenant[2]
 
@@ -132,7 +134,9 @@ def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_day_outside_the_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "mapping.yaml").write_text(TINY, encoding="utf-8")
     with pytest.raises(MuseError, match="day 2, the first to be streamed, is not inside"):
-        own.scenario(written(tmp_path / "t.parquet"), tmp_path / "mapping.yaml", tmp_path / "run", Screen(error=True))
+        transactions_scenario.scenario(
+            written(tmp_path / "t.parquet"), tmp_path / "mapping.yaml", tmp_path / "run", Screen(error=True)
+        )
 
 
 def test_columns_that_would_share_a_field_are_refused(tmp_path: Path) -> None:

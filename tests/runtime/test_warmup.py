@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from muse_stream.avro import Decoder, Encoder, SchemaDirectory
+from muse_stream.commands.check import check
 from muse_stream.control import DirectoryStore, Watcher
 from muse_stream.errors import ConfigError
-from muse_stream.operations.checking import check
 from muse_stream.runtime import batch_scorer
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, output_schemas
 from muse_stream.runtime.event_reader import EventReader, Events

@@ -1,0 +1,35 @@
+"""`rollback`: make an older generation current again."""
+
+from typing import Annotated
+
+import typer
+
+from muse_stream.cli.options import Json, StorePath
+from muse_stream.cli.output import say, show_json
+
+
+def rollback(
+    store: StorePath,
+    to: Annotated[
+        int | None, typer.Option("--to", help="Generation to go back to; default: the current one's parent.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make an older generation current again; workers swap within a second.
+
+    Examples:
+
+    ```
+    muse-stream rollback /var/lib/muse/store
+    muse-stream rollback /var/lib/muse/store --to 7
+    ```
+    """
+    from muse_stream.control import DirectoryStore  # noqa: PLC0415
+
+    directory = DirectoryStore(store)
+    before = directory.current()
+    now = directory.rollback(to)
+    if as_json:
+        show_json({"before": before, "current": now})
+    else:
+        say(f"generation {now} is current (was {before})")

@@ -44,7 +44,7 @@ imports: $(READY) ## the import contracts of pyproject.toml
 	@$(BIN)/lint-imports
 
 kafka: $(READY) ## fetch what the real broker needs (image or jars) and say which one it will be
-	@$(BIN)/python -m muse_stream.testing.broker
+	@$(BIN)/python -m muse_stream.testing.kafka_broker
 
 test: $(READY) kafka ## the tests, the real broker included
 	@$(PYTEST) -m "not slow" $(ARGS)

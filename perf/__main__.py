@@ -12,7 +12,7 @@ from pathlib import Path
 
 from muse_stream import environment
 from muse_stream.errors import MuseError
-from muse_stream.testing.broker import broker
+from muse_stream.testing.kafka_broker import broker
 from perf import drain, latency, stages, takeover
 from perf.drain import Figures
 

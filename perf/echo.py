@@ -13,8 +13,8 @@ from typing import Any
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.worker import failpoints
 from muse_stream.worker.batch import Answer, Limits, Outgoing, RawBatch, Scorer, Topology
-from muse_stream.worker.open_worker import SlotName, open_worker
 from muse_stream.worker.poison import Guard, InHand, Suspects
+from muse_stream.worker.slot import SlotName, open_worker
 from perf import rig
 
 PAYLOAD = b"x" * 60

@@ -12,7 +12,7 @@ from muse_stream import environment
 from muse_stream.cli.main import main, program
 from muse_stream.config.kafka_settings import VARIABLES, KafkaSettings
 from muse_stream.errors import ConfigError
-from muse_stream.testing import broker
+from muse_stream.testing import kafka_broker
 from muse_stream.worker import failpoints
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -184,14 +184,14 @@ def test_whoever_else_reads_the_environment_refuses_it(monkeypatch: pytest.Monke
     for read in (
         KafkaSettings.from_environment,
         failpoints.from_environment,
-        lambda: broker.prepare(lambda _line: None),
-        lambda: broker.broker(lambda _line: None).__enter__(),
+        lambda: kafka_broker.prepare(lambda _line: None),
+        lambda: kafka_broker.broker(lambda _line: None).__enter__(),
     ):
         with pytest.raises(ConfigError, match="MUSE_KAFKA_BOOTSTRAP: is called MUSE_KAFKA_BOOTSTRAP_SERVERS now"):
             read()
 
 
-@pytest.mark.parametrize("program", [["-m", "perf", "stages"], ["-m", "muse_stream.testing.broker"]])
+@pytest.mark.parametrize("program", [["-m", "perf", "stages"], ["-m", "muse_stream.testing.kafka_broker"]])
 def test_programs_beside_the_command_line_refuse_it(program: list[str]) -> None:
     """In one line on stderr, and with the exit code of a refusal."""
     done = subprocess.run(

@@ -1,6 +1,6 @@
 #!/bin/sh
 # A Kafka image for a machine that has a Docker engine and can pull none: Debian by debootstrap, a JRE, and the jars that Maven copied.
-# It has what the container rung of muse_stream/testing/broker.py needs of apache/kafka, and no more: a non-root user, sh, and
+# It has what the container rung of muse_stream/testing/kafka_broker.py needs of apache/kafka, and no more: a non-root user, sh, and
 # /opt/kafka/bin/{kafka-storage.sh,kafka-server-start.sh}, the latter replacing itself by java.
 #   sudo sh deploy/kafka/local_image.sh && MUSE_KAFKA_IMAGE=muse/kafka:local make test
 # Needs: root, dockerd, debootstrap (apt-get install -y --no-install-recommends docker.io debootstrap iptables), and the jars (make kafka).

@@ -14,12 +14,12 @@ from muse_stream.config import EventSpec
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
 from muse_stream.kafka.admin import survey
-from muse_stream.kafka.reader import Block
+from muse_stream.kafka.topic_reader import Block
 from muse_stream.runtime.batch_scorer import output_schemas
 from muse_stream.scoring.columns import Categorical
 from muse_stream.verify.collect import EventDecoder, EventKeys, ScoreDecoder, ScoreKeys
 from muse_stream.verify.verification import SETTLE_S, Decoders, Progress, Report, Target, Verification, targets
-from muse_stream.worker.open_worker import SlotName
+from muse_stream.worker.slot import SlotName
 
 UpTo = Literal["end", "committed"]
 

@@ -37,7 +37,7 @@ from muse_stream.demo.workers import running
 from muse_stream.errors import MuseError
 from muse_stream.kafka import client
 from muse_stream.kafka.topic_plan import Options, needed
-from muse_stream.testing.broker import Broker, Cluster, broker
+from muse_stream.testing.kafka_broker import Broker, Cluster, broker
 from muse_stream.verify.verification import Report
 
 WORKERS = {"live": 2, "shadow": 1}

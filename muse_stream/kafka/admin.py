@@ -19,8 +19,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
 )
 
 from muse_stream.errors import Fatal
-from muse_stream.kafka.reader import told
 from muse_stream.kafka.topic_plan import Change, Existing, Options
+from muse_stream.kafka.topic_reader import told
 
 SETTINGS = ("max.message.bytes", "min.insync.replicas", "retention.ms", "cleanup.policy")
 

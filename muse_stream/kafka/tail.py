@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Fatal
-from muse_stream.kafka.reader import UNUSED_GROUP, Bounds, bounds, headers, reader, told
+from muse_stream.kafka.topic_reader import UNUSED_GROUP, Bounds, bounds, headers, reader, told
 
 Start = Literal["beginning", "end"]
 WAIT_S = 0.2

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from muse_stream.config import Document
 from muse_stream.scoring.columns import Categorical
-from muse_stream.scoring.promised_rates import promised_rates
+from muse_stream.scoring.reference_rates import promised_rates
 from muse_stream.scoring.required_fields import predictors_of
 from muse_stream.scoring.scores import PredictorScores
 from muse_stream.worker.batch import Groups, Role

@@ -28,8 +28,8 @@ from muse_stream.telemetry.log import Log
 from muse_stream.worker import failpoints
 from muse_stream.worker.batch import Scorer
 from muse_stream.worker.loop import Worker
-from muse_stream.worker.open_worker import SlotName, open_worker
 from muse_stream.worker.poison import Guard, InHand
+from muse_stream.worker.slot import SlotName, open_worker
 
 POLL_STORE_S = 0.5
 SWITCH_S = 0.0005

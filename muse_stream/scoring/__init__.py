@@ -7,9 +7,6 @@ In: a validated document, models that keep the `Model` protocol, fitted maps. Ou
 Law: the same event under the same generation gives the same bits, in any batch and in either role.
 """
 
-from muse_stream.calibration.posterior_correction import posterior_correction
-from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
-from muse_stream.calibration.reference import Reference
 from muse_stream.scoring.columns import Categorical, Column
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.model import Model, ModelInput
@@ -18,10 +15,6 @@ __all__ = [
     "Categorical",
     "Column",
     "EventTable",
-    "FittedMap",
     "Model",
     "ModelInput",
-    "QuantileMap",
-    "Reference",
-    "posterior_correction",
 ]

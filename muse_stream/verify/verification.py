@@ -16,7 +16,7 @@ from confluent_kafka import Consumer
 
 from muse_stream.config import Document
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.kafka.reader import Block, Bounds, Reading, bounds, committed, reader
+from muse_stream.kafka.topic_reader import Block, Bounds, Reading, bounds, committed, reader
 from muse_stream.verify.collect import AnswerLog, Codes, EventDecoder, EventLog, ScoreDecoder
 from muse_stream.verify.compare import Answers, Finding, Tally, judge
 

@@ -16,7 +16,7 @@ from muse_stream.cli import broker as command
 from muse_stream.cli.main import main
 from muse_stream.errors import MuseError
 from muse_stream.testing import local_kafka, probe
-from muse_stream.testing.broker import PROJECT, Broker, Cluster
+from muse_stream.testing.kafka_broker import PROJECT, Broker, Cluster
 
 Eventually = Callable[[Callable[[], object], float], None]
 Output = pytest.CaptureFixture[str]

@@ -21,9 +21,9 @@ from muse_stream.commands.configuration import open_configuration
 from muse_stream.commands.tail import tail
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
-from muse_stream.kafka.reader import Bounds, Reading, bounds, reader
+from muse_stream.kafka.topic_reader import Bounds, Reading, bounds, reader
 from muse_stream.runtime.batch_scorer import build_scorer
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker.batch import Header, RawBatch
 from muse_stream.worker.dead_letter import headers
 

@@ -25,7 +25,7 @@ from muse_stream.demo.scenario import Scenario
 from muse_stream.demo.screen import Screen
 from muse_stream.demo.workers import running
 from muse_stream.errors import MuseError
-from muse_stream.testing.broker import Broker, Cluster
+from muse_stream.testing.kafka_broker import Broker, Cluster
 from tests.demo import handbook
 from tests.patience import PATIENCE
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from muse_stream.testing.broker import PROJECT
+from muse_stream.testing.kafka_broker import PROJECT
 from muse_stream.testing.kafka_jars import version
 from muse_stream.testing.local_cluster import archive_classes
 from tests.faults.nemesis import FAULTS

@@ -20,9 +20,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from muse_stream.testing.broker import PROJECT
+from muse_stream.testing.kafka_broker import PROJECT
 from muse_stream.testing.local_cluster import LocalCluster
-from muse_stream.worker.open_worker import SlotName
+from muse_stream.worker.slot import SlotName
 from tests.faults.nemesis import FAULTS, Victims
 from tests.integration.bank import Bank
 from tests.integration.fleet import Fleet, publish

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from tests.integration.bank import PARTITIONS, Bank
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from muse_stream.testing.broker import PROJECT
+from muse_stream.testing.kafka_broker import PROJECT
 from muse_stream.testing.kafka_jars import missing_tools, version
 from tests.faults.run import Scenario, run
 

@@ -23,12 +23,12 @@ from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable
 from muse_stream.runtime.batch_scorer import build_scorer, output_schemas
 from muse_stream.runtime.worker_metrics import WorkerMeter
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker import failpoints, paused_topics
 from muse_stream.worker.batch import Role, Scorer
 from muse_stream.worker.failpoints import Failpoint
-from muse_stream.worker.open_worker import SlotName, open_worker
 from muse_stream.worker.poison import Guard, InHand, Suspects
+from muse_stream.worker.slot import SlotName, open_worker
 from tests.integration.bank import PARTITIONS, Bank
 from tests.runtime.test_batch_scorer import changed
 from tests.runtime.test_worker_metrics import shown

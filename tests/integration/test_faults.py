@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import Fleet, publish
 from tests.integration.witness import Witness, broken_promises, until

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from muse_stream.control import DirectoryStore
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import Fleet, publish
 from tests.integration.test_faults import Feeder, live_witness

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from tests.integration.bank import HANGS_AT, PARTITIONS, RAISES_AT, Bank
 from tests.integration.fleet import Fleet, publish
 from tests.integration.test_faults import Feeder, live_witness, shadow_witness

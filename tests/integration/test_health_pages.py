@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from muse_stream.testing import local_kafka
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from tests.integration.fleet import ROOT
 from tests.integration.witness import until
 from tests.patience import PATIENCE

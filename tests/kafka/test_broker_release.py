@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
 from muse_stream.kafka.broker_release import FORGETFUL_SINCE, Listening
-from muse_stream.testing.broker import PROJECT, Broker, Cluster
+from muse_stream.testing.kafka_broker import PROJECT, Broker, Cluster
 from muse_stream.testing.kafka_jars import version
 
 LINE = "[thrd:127.0.0.1:9092/bootstrap]: 127.0.0.1:9092/bootstrap:   ApiKey DescribeLogDirs (35) Versions 1..{}"

@@ -12,7 +12,7 @@ from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Fatal
 from muse_stream.kafka.bulk_producer import Chunk, Ingest
 from muse_stream.kafka.tail import Record, follow
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from muse_stream.kafka.group_consumer import NOT_COMMITTED, Intake, joined
 from muse_stream.kafka.partition import Position
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.kafka.transactional_producer import open_producer
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from tests.worker.doubles import ListLog, await_true
 from tests.worker.rig import open_intake, produce
 

@@ -9,7 +9,7 @@ from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
 from muse_stream.kafka.lag_reader import READER, StandingPartitions, look
 from muse_stream.kafka.partition import Standing
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from tests.worker.doubles import ListLog, await_true
 
 Unique = Callable[[str], str]

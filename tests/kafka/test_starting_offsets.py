@@ -19,7 +19,7 @@ from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
 from muse_stream.kafka.group_consumer import Intake
 from muse_stream.kafka.starting_offsets import StartingOffsets
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from tests.worker.doubles import ListLog, await_true
 from tests.worker.rig import open_intake, produce
 

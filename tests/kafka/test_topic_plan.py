@@ -13,7 +13,7 @@ from muse_stream.errors import Fatal
 from muse_stream.kafka import client
 from muse_stream.kafka.admin import carry_out, survey
 from muse_stream.kafka.topic_plan import BROKER_MAX_MESSAGE, HEADROOM, Change, Existing, Options, needed, plan
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from muse_stream.runtime.supervisor import DRAIN_S, Supervisor
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from tests.patience import PATIENCE
 from tests.worker import serving
 from tests.worker.doubles import ListLog, await_true

@@ -12,9 +12,9 @@ from confluent_kafka import Producer, TopicPartition
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Retriable
 from muse_stream.kafka import client
-from muse_stream.kafka.reader import Block, bounds, reader
+from muse_stream.kafka.topic_reader import Block, bounds, reader
 from muse_stream.scoring.columns import Categorical
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from muse_stream.verify.collect import EventKeys, ScoreKeys
 from muse_stream.verify.compare import Answers, Events, judge
 from muse_stream.verify.verification import Decoders, Report, Target, Verification

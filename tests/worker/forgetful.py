@@ -17,11 +17,11 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from muse_stream.testing.broker import PROJECT
+from muse_stream.testing.kafka_broker import PROJECT
 from muse_stream.testing.local_cluster import LocalCluster
 from muse_stream.worker import attempts
 from muse_stream.worker.hanging_transactions import COPIED_BY
-from muse_stream.worker.open_worker import SlotName
+from muse_stream.worker.slot import SlotName
 from tests.worker.doubles import Route, await_true
 
 DROPPED = "likely deleted already"

@@ -22,8 +22,8 @@ from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.worker import failpoints
 from muse_stream.worker.batch import Limits, Scorer
 from muse_stream.worker.loop import Worker
-from muse_stream.worker.open_worker import SlotName, open_worker
 from muse_stream.worker.poison import Guard, InHand, Suspects
+from muse_stream.worker.slot import SlotName, open_worker
 from tests.worker.doubles import CountingMeter, Echo, ListLog, await_true
 
 Source = tuple[str, int, int]

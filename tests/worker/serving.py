@@ -19,8 +19,8 @@ from muse_stream.runtime import watchdog
 from muse_stream.runtime.supervisor import LEAVE, Supervisor
 from muse_stream.worker import failpoints
 from muse_stream.worker.batch import Limits
-from muse_stream.worker.open_worker import SlotName, open_worker
 from muse_stream.worker.poison import Guard, InHand, Suspects
+from muse_stream.worker.slot import SlotName, open_worker
 from tests.worker.doubles import CountingMeter, Echo, ListLog, Route
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from confluent_kafka import Producer
 
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker.batch import Limits
 from tests.worker.doubles import Echo, Route, await_true
 from tests.worker.rig import expected, headers_of, ledger, open_echo, produce, running, source

@@ -8,7 +8,7 @@ import pytest
 
 from muse_stream.errors import Abortable, Fatal
 from muse_stream.kafka.group_consumer import Collected, Intake
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker.batch import Limits, RawBatch
 from muse_stream.worker.commit import Pending
 from muse_stream.worker.loop import Worker

@@ -6,7 +6,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from tests.worker.doubles import Echo, Route, await_true
 from tests.worker.rig import expected, headers_of, ledger, produce, running
 

@@ -8,7 +8,7 @@ import pytest
 
 from muse_stream.errors import Fatal
 from muse_stream.kafka.partition import TopicPartitionKey
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker import open_transactions
 from muse_stream.worker.ownership import AGAIN_S, Ownership
 from tests.worker.doubles import Clock, Echo, Route

@@ -11,7 +11,7 @@ from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Reason, Rejected, Stage, StreamError
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.transactional_producer import open_producer
-from muse_stream.testing.broker import Broker
+from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker.batch import Answer, DeadLetter, Outgoing, RawBatch
 from muse_stream.worker.publish import BY_KEY, publish
 from tests.worker.doubles import raw

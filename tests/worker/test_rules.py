@@ -13,9 +13,9 @@ from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client, transactional_producer
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.runtime import watchdog
-from muse_stream.testing.broker import Broker
-from muse_stream.worker import loop, open_worker
-from muse_stream.worker.open_worker import SlotName
+from muse_stream.testing.kafka_broker import Broker
+from muse_stream.worker import loop, slot
+from muse_stream.worker.slot import SlotName
 from tests.kafka.test_starting_offsets import COMMITTED, PARTITIONS, commit, open_transaction
 from tests.worker.doubles import ListLog
 
@@ -50,8 +50,8 @@ def test_r6_unstable_offsets_are_never_taken_for_an_answer(
 
 
 def test_r6_transactions_end_before_sessions_do() -> None:
-    assert transactional_producer.TIMEOUT_MS < open_worker.SESSION_MS < open_worker.MAX_POLL_MS
-    assert watchdog.STALL_S * 1000 < open_worker.MAX_POLL_MS
+    assert transactional_producer.TIMEOUT_MS < slot.SESSION_MS < slot.MAX_POLL_MS
+    assert watchdog.STALL_S * 1000 < slot.MAX_POLL_MS
     assert loop.SETTLE_S * 1000 > transactional_producer.TIMEOUT_MS, (
         "a rebalance waits longer than a transaction can last"
     )
@@ -89,7 +89,7 @@ def uses_admin(source: str) -> set[str]:
 
 def worker_modules() -> dict[str, Path]:
     """The modules about Kafka that a worker is made of: what `slot` needs, itself included."""
-    found, waiting = dict[str, Path](), ["muse_stream.worker.open_worker"]
+    found, waiting = dict[str, Path](), ["muse_stream.worker.slot"]
     while waiting:
         name = waiting.pop()
         path = PACKAGE.parent / (name.replace(".", "/") + ".py")

@@ -18,7 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from muse_stream.errors import MuseError
 from muse_stream.testing import kafka_jars, keeper, local_kafka, probe
-from muse_stream.testing.broker import PROJECT, Broker, NoBroker, broker
+from muse_stream.testing.kafka_broker import PROJECT, Broker, NoBroker, broker
 
 Eventually = Callable[[Callable[[], object], float], None]
 MakeTopic = Callable[..., str]
@@ -26,7 +26,7 @@ MakeTopic = Callable[..., str]
 SLOW = pytest.mark.slow  # each is a broker of its own, and the ways that differ most stay
 HOLD = """
 import sys
-from muse_stream.testing.broker import broker
+from muse_stream.testing.kafka_broker import broker
 with broker(say=lambda line: print(line, file=sys.stderr)) as kafka:
     print(kafka.bootstrap, flush=True)
     sys.stdin.readline()

@@ -24,11 +24,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muse_stream.calibration.posterior_correction import posterior_correction
-    from muse_stream.calibration.quantile_map import QuantileMap
-    from muse_stream.calibration.reference import Reference
+    from muse_stream.calibration import QuantileMap, Reference, posterior_correction
     from muse_stream.runtime.compile import load
-    from muse_stream.scoring.snapshot import Snapshot
+    from muse_stream.scoring import Snapshot
 
 __all__ = ["QuantileMap", "Reference", "Snapshot", "load", "posterior_correction"]
 

@@ -45,6 +45,8 @@ HOMES: dict[str, tuple[str, ...]] = {
 }
 EVERYWHERE = {"muse_stream", "numpy"}
 AT_MOST_FUNCTION_LINES = 45
+ENTRANCES = {"cli", "commands", "demo", "runtime"}
+"""Rooms whose modules are entered one by one: what one command needs must not load what all of them do."""
 
 # What importing a room may load of the vendors, over nothing at all.
 LOADS: dict[str, set[str]] = {
@@ -54,6 +56,7 @@ LOADS: dict[str, set[str]] = {
     "muse_stream.config": {"pydantic", "pydantic_core", "ruamel"},
     # what workers are forked from: scipy, onnx (but for its messages), rich and typer would cost every start a second
     "muse_stream.runtime.run": {
+        "confluent_kafka",
         "pydantic",
         "pydantic_core",
         "ruamel",
@@ -66,8 +69,8 @@ LOADS: dict[str, set[str]] = {
     },
     "muse_stream.calibration": set(),
     "muse_stream.scoring": {"pydantic", "pydantic_core", "ruamel"},
-    "muse_stream.kafka": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka"},
-    "muse_stream.worker": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka"},
+    "muse_stream.kafka": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka", "prometheus_client", "structlog"},
+    "muse_stream.worker": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka", "prometheus_client", "structlog"},
     "muse_stream.control": {"pydantic", "pydantic_core", "ruamel"},
 }
 
@@ -92,6 +95,19 @@ def at_home(module: str, homes: tuple[str, ...]) -> bool:
 def test_imports_go_one_way(capsys: pytest.CaptureFixture[str]) -> None:
     code = lint_imports(config_filename=str(PACKAGE.parent / "pyproject.toml"), no_cache=True)
     assert code == 0, capsys.readouterr().out
+
+
+def test_rooms_meet_at_their_faces() -> None:
+    """`from muse_stream.kafka import client`, never a module inside another room; ENTRANCES name their modules."""
+    astray = []
+    for module in MODULES:
+        own = name(module).partition("/")[0]
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("muse_stream."):
+                room, *inside = (node.module or "").split(".")[1:]
+                if inside and room not in {own, *ENTRANCES}:
+                    astray.append(f"{name(module)}:{node.lineno} imports {node.module}")
+    assert astray == []
 
 
 def test_one_vendor_one_room() -> None:

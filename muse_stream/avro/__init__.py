@@ -18,14 +18,15 @@ Invariant: a record's fault is a `Rejected`, a schema's fault is a
 
 from muse_stream.avro.decoded import Decoded, Fields, concat, fixed_width
 from muse_stream.avro.decoder import Decoder
-from muse_stream.avro.encoder import Encoder
+from muse_stream.avro.encoder import Encoder, RowEncoder, arrow_type, column_array, is_nullable
 from muse_stream.avro.framing import Frame
 from muse_stream.avro.nested import nullable, record_lists, string_maps
 from muse_stream.avro.records import PLACE, decode_records, origin_decoder, score_decoder
 from muse_stream.avro.resolution import column_type
 from muse_stream.avro.schemas import Schema, SchemaDirectory, parse_schema
-from muse_stream.avro.selection import keep, missing
+from muse_stream.avro.selection import keep, missing, take
 from muse_stream.avro.synthetic import Demands, made_up
+from muse_stream.avro.types import Field, Type
 
 __all__ = [
     "PLACE",
@@ -33,14 +34,20 @@ __all__ = [
     "Decoder",
     "Demands",
     "Encoder",
+    "Field",
     "Fields",
     "Frame",
+    "RowEncoder",
     "Schema",
     "SchemaDirectory",
+    "Type",
+    "arrow_type",
+    "column_array",
     "column_type",
     "concat",
     "decode_records",
     "fixed_width",
+    "is_nullable",
     "keep",
     "made_up",
     "missing",
@@ -50,4 +57,5 @@ __all__ = [
     "record_lists",
     "score_decoder",
     "string_maps",
+    "take",
 ]

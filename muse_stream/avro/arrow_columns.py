@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from muse_stream.avro.resolution import Case, Domain, Route, Step
 from muse_stream.avro.strict import Malformed
-from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring import Categorical, Column
 
 Mask = NDArray[np.bool_]
 

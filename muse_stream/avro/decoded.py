@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from muse_stream.avro.arrow_columns import ARROW, NO_TIME, categorical, finish, milliseconds, texts
 from muse_stream.avro.resolution import Domain
 from muse_stream.errors import Rejected, SchemaError
-from muse_stream.scoring.columns import Categorical, Column
-from muse_stream.scoring.sampling import ID_BYTES
+from muse_stream.scoring import ID_BYTES, Categorical, Column
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from muse_stream.avro.schemas import Schema
 from muse_stream.avro.strict import Malformed
 from muse_stream.avro.types import Field, Type
 from muse_stream.errors import SchemaError
-from muse_stream.scoring.columns import Categorical
+from muse_stream.scoring import Categorical
 
 PRIMITIVE: dict[str, pa.DataType] = {
     "null": pa.null(),

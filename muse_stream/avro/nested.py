@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from muse_stream.scoring.columns import Categorical
+from muse_stream.scoring import Categorical
 
 
 def record_lists(names: Sequence[str], columns: Mapping[str, Sequence[NDArray[np.float64]]], rows: int) -> pa.ListArray:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from muse_stream.avro.decoded import Decoded
-from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring import Categorical, Column
 
 
 def missing(ids: pa.Array) -> NDArray[np.bool_]:

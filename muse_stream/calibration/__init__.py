@@ -6,3 +6,23 @@ quantile_map           level 2: a model's scores onto the reference
 piecewise_linear       monotone functions, the form of both
 alert_rates            did an alert rate move by more than its sampling error?
 """
+
+from muse_stream.calibration.alert_rates import LIMIT, Move, Term, move
+from muse_stream.calibration.piecewise_linear import Floats, Segments
+from muse_stream.calibration.posterior_correction import corrected, posterior_correction
+from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
+from muse_stream.calibration.reference import Reference
+
+__all__ = [
+    "LIMIT",
+    "FittedMap",
+    "Floats",
+    "Move",
+    "QuantileMap",
+    "Reference",
+    "Segments",
+    "Term",
+    "corrected",
+    "move",
+    "posterior_correction",
+]

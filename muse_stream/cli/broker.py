@@ -17,7 +17,7 @@ from muse_stream.cli.output import note, say, show_line
 from muse_stream.errors import MuseError
 
 if TYPE_CHECKING:
-    from muse_stream.testing.kafka_broker import Broker
+    from muse_stream.testing import Broker
 
 PORT = 9092
 """Where every command looks when nothing says where Kafka is."""
@@ -52,8 +52,8 @@ def broker(
     muse-stream topics muse.yaml
     ```
     """
-    from muse_stream.testing.kafka_broker import Cluster  # noqa: PLC0415 - loads Kafka's client and Docker's
-    from muse_stream.testing.kafka_broker import broker as started  # noqa: PLC0415
+    from muse_stream.testing import Cluster  # noqa: PLC0415 - loads Kafka's client and Docker's
+    from muse_stream.testing import broker as started  # noqa: PLC0415
 
     with _told(signal.default_int_handler), started(_aside, port=PORT if port is None else port) as kafka:
         own = isinstance(kafka, Cluster)

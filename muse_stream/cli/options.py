@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from muse_stream.config.kafka_settings import KafkaSettings
+    from muse_stream.config import KafkaSettings
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration file, or folder of a generation store.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Configuration file (YAML).")]
@@ -52,7 +52,7 @@ class Session:
     @property
     def kafka(self) -> "KafkaSettings":
         """Kafka settings of the environment; raises ConfigError naming each wrong variable."""
-        from muse_stream.config.kafka_settings import KafkaSettings  # noqa: PLC0415
+        from muse_stream.config import KafkaSettings  # noqa: PLC0415
 
         return KafkaSettings.from_environment()
 

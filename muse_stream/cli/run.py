@@ -90,7 +90,7 @@ def _check_health(host: str, port: int, workers: int) -> None:
             f"worker {workers - 1} would be on port {port + workers - 1}, and the last port is 65535",
             param_hint="--health-port",
         )
-    from muse_stream.telemetry.health import check_host  # noqa: PLC0415
+    from muse_stream.telemetry import check_host  # noqa: PLC0415
 
     try:
         check_host(host)

@@ -39,7 +39,7 @@ def topics(
     """
     from muse_stream.commands.configuration import open_configuration  # noqa: PLC0415
     from muse_stream.commands.topics import prepare_topics  # noqa: PLC0415
-    from muse_stream.kafka.topic_plan import Options  # noqa: PLC0415
+    from muse_stream.kafka import Options  # noqa: PLC0415
 
     session: Session = context.obj
     hours = retention_hours

@@ -12,14 +12,24 @@ from pathlib import Path
 
 from muse_stream.commands.check_fields import schema_problems
 from muse_stream.commands.check_intents import domains
-from muse_stream.config import Document, Loaded, load_document, prove_total
-from muse_stream.config.files import NotAllowed, locate
-from muse_stream.config.source import Source, YamlPath, parse, written
-from muse_stream.config.structure import Draft, read_structure
+from muse_stream.config import (
+    Document,
+    Draft,
+    Loaded,
+    NotAllowed,
+    Source,
+    YamlPath,
+    load_document,
+    locate,
+    parse,
+    prove_total,
+    read_structure,
+    written,
+)
 from muse_stream.errors import ConfigError, ModelError, Problem
 from muse_stream.models import ModelCache, OnnxModel, check_golden, read_golden
 from muse_stream.runtime.batch_scorer import build_scorer
-from muse_stream.worker.batch import Role
+from muse_stream.worker import Role
 
 MANY_OUTPUTS = 16
 """Score topics of one lane beyond which its transactions get dear (kafka.md: p99 102 ms at 20 topics, 287 at 100)."""

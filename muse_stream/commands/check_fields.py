@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from muse_stream.avro import Decoder, Fields, Schema, SchemaDirectory, column_type
-from muse_stream.config import EventSpec, FeatureSpec
-from muse_stream.config.source import YamlPath
-from muse_stream.config.structure import Draft
+from muse_stream.config import Draft, EventSpec, FeatureSpec, YamlPath
 from muse_stream.errors import Problem, SchemaError
-from muse_stream.scoring.required_fields import reachable
+from muse_stream.scoring import reachable
 
 
 def schema_problems(draft: Draft, root: Path) -> list[Problem]:

@@ -11,13 +11,10 @@ from pathlib import Path
 
 from muse_stream.avro import Frame, SchemaDirectory
 from muse_stream.commands.configuration import Configuration
-from muse_stream.config import EventSpec
-from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.config import EventSpec, KafkaSettings
 from muse_stream.errors import StreamError
 from muse_stream.files import EventFile
-from muse_stream.kafka import client
-from muse_stream.kafka.admin import survey
-from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
+from muse_stream.kafka import Chunk, Ingest, Sent, client, survey
 
 CHUNK = 5_000
 

@@ -20,7 +20,7 @@ from muse_stream.commands.produce import Sending, event_file
 from muse_stream.errors import MuseError, Rejected
 from muse_stream.files import ResultFile
 from muse_stream.runtime.batch_scorer import OUTPUT_SCHEMA, build_scorer, output_schemas
-from muse_stream.worker.batch import DeadLetter, Header, RawBatch, Role
+from muse_stream.worker import DeadLetter, Header, RawBatch, Role
 
 BATCH = 10_000
 FIRST_DEAD = 100

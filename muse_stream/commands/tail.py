@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 from muse_stream.avro import SchemaDirectory, decode_records
 from muse_stream.commands.configuration import Configuration
-from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.config import KafkaSettings
 from muse_stream.errors import Rejected
-from muse_stream.kafka import client
-from muse_stream.kafka.tail import Record, Start, follow
+from muse_stream.kafka import Record, Start, client, follow
 from muse_stream.runtime.batch_scorer import output_schemas
 
 Kind = Literal["scores", "audit", "dlq", "unknown", "events"]

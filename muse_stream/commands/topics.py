@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muse_stream.commands.configuration import Configuration
-from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.kafka import client
-from muse_stream.kafka.admin import carry_out, survey
-from muse_stream.kafka.topic_plan import Change, Existing, Needed, Options, needed, plan
+from muse_stream.config import KafkaSettings
+from muse_stream.kafka import Change, Existing, Needed, Options, carry_out, client, needed, plan, survey
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,24 @@ from typing import Literal
 
 from muse_stream.avro import Decoder, Fields, SchemaDirectory, fixed_width, score_decoder
 from muse_stream.commands.configuration import Configuration
-from muse_stream.config import EventSpec
-from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.kafka import client
-from muse_stream.kafka.admin import survey
-from muse_stream.kafka.topic_reader import Block
+from muse_stream.config import EventSpec, KafkaSettings
+from muse_stream.kafka import Block, client, survey
 from muse_stream.runtime.batch_scorer import output_schemas
-from muse_stream.scoring.columns import Categorical
-from muse_stream.verify.collect import EventDecoder, EventKeys, ScoreDecoder, ScoreKeys
-from muse_stream.verify.verification import SETTLE_S, Decoders, Progress, Report, Target, Verification, targets
-from muse_stream.worker.slot import SlotName
+from muse_stream.scoring import Categorical
+from muse_stream.verify import (
+    SETTLE_S,
+    Decoders,
+    EventDecoder,
+    EventKeys,
+    Progress,
+    Report,
+    ScoreDecoder,
+    ScoreKeys,
+    Target,
+    Verification,
+    targets,
+)
+from muse_stream.worker import SlotName
 
 UpTo = Literal["end", "committed"]
 

@@ -11,7 +11,7 @@ secret is accepted, no file outside the document's folder is named, ruamel.yaml 
 
 from muse_stream.config.document import ANY_OTHER, Document, Limits, json_schema
 from muse_stream.config.event import AttributeSource, EventSpec
-from muse_stream.config.files import referenced_files
+from muse_stream.config.files import NotAllowed, locate, referenced_files
 from muse_stream.config.graph import (
     WEIGHTED,
     AggregateNode,
@@ -25,18 +25,25 @@ from muse_stream.config.graph import (
     PredictorGraph,
 )
 from muse_stream.config.hashing import content_hash, pre_map_hash
+from muse_stream.config.kafka_properties import Property
+from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.config.librdkafka import CLIENT, CONSUMER, PRODUCER, canonical
 from muse_stream.config.loading import Loaded, load_document
 from muse_stream.config.maps import FittedMap, load_maps
 from muse_stream.config.model import FeatureSpec, GoldenSpec, ModelSpec, OutputSpec
 from muse_stream.config.predictor import ExpertSpec, GraphPredictor, MetaModel, PredictorSpec, ShortPredictor
 from muse_stream.config.reference import BetaComponent, FileMap, InlineMap, MapSpec, Quantiles, ReferenceSpec
 from muse_stream.config.route import RouteSpec, ShadowSpec
-from muse_stream.config.source import Source
+from muse_stream.config.source import Source, Step, YamlPath, parse, written
+from muse_stream.config.structure import Draft, read_structure
 from muse_stream.config.tenant import TOPIC_KINDS, TenantSpec, TenantTopics, TopicOverrides, Topics
 from muse_stream.config.totality import Counterexample, Totality, prove_total
 
 __all__ = [
     "ANY_OTHER",
+    "CLIENT",
+    "CONSUMER",
+    "PRODUCER",
     "TOPIC_KINDS",
     "WEIGHTED",
     "AggregateNode",
@@ -46,6 +53,7 @@ __all__ = [
     "CorrectionNode",
     "Counterexample",
     "Document",
+    "Draft",
     "EventSpec",
     "ExpertSpec",
     "FeatureSpec",
@@ -55,6 +63,7 @@ __all__ = [
     "GraphPredictor",
     "How",
     "InlineMap",
+    "KafkaSettings",
     "Limits",
     "Loaded",
     "MapNode",
@@ -64,25 +73,34 @@ __all__ = [
     "ModelNode",
     "ModelSpec",
     "NodeSpec",
+    "NotAllowed",
     "OutputSpec",
     "PredictorGraph",
     "PredictorSpec",
+    "Property",
     "Quantiles",
     "ReferenceSpec",
     "RouteSpec",
     "ShadowSpec",
     "ShortPredictor",
     "Source",
+    "Step",
     "TenantSpec",
     "TenantTopics",
     "TopicOverrides",
     "Topics",
     "Totality",
+    "YamlPath",
+    "canonical",
     "content_hash",
     "json_schema",
     "load_document",
     "load_maps",
+    "locate",
+    "parse",
     "pre_map_hash",
     "prove_total",
+    "read_structure",
     "referenced_files",
+    "written",
 ]

@@ -10,4 +10,12 @@ from muse_stream.control.directory import DirectoryStore
 from muse_stream.control.store import Entry, Generation, Log, Store, rollback
 from muse_stream.control.watch import Watcher
 
-__all__ = ["DirectoryStore", "Entry", "Generation", "Log", "Store", "Watcher", "rollback"]
+__all__ = [
+    "DirectoryStore",
+    "Entry",
+    "Generation",
+    "Log",
+    "Store",
+    "Watcher",
+    "rollback",
+]

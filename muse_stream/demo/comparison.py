@@ -25,9 +25,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.calibration.alert_rates import Move, Term, move
-from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
-from muse_stream.calibration.reference import Reference
+from muse_stream.calibration import FittedMap, Move, QuantileMap, Reference, Term, move
 from muse_stream.demo import periods
 from muse_stream.demo.ledger import Ledger
 from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD, Events

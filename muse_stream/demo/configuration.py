@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.calibration.quantile_map import FittedMap
-from muse_stream.calibration.reference import Reference
+from muse_stream.calibration import FittedMap, Reference
 from muse_stream.config import Document, pre_map_hash
 from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD
 

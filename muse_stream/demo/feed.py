@@ -15,10 +15,10 @@ from typing import Self
 
 import numpy as np
 
-from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.config import KafkaSettings
 from muse_stream.demo.scenario import Slice
 from muse_stream.errors import MuseError
-from muse_stream.kafka.bulk_producer import Chunk, Ingest
+from muse_stream.kafka import Chunk, Ingest
 
 TICK_S = 0.05
 """A slice is what is due within so long."""

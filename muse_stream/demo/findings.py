@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from muse_stream.calibration.alert_rates import Move
+from muse_stream.calibration import Move
 from muse_stream.demo.comparison import Row
 from muse_stream.demo.ledger import Ledger
-from muse_stream.verify.verification import Report
+from muse_stream.verify import Report
 
 AROUND_MS = 2_000
 """How far around a promotion the longest pause between two batches of scores is looked for."""

@@ -11,8 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from muse_stream.avro import Decoder, Fields
-from muse_stream.config import Document
-from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.config import Document, KafkaSettings
 from muse_stream.demo.ledger import AUDIT_COLUMNS, LIVE_COLUMNS, Ledger
 from muse_stream.errors import MuseError
 from muse_stream.kafka import client

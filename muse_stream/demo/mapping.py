@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muse_stream.config.source import Source, Step, parse
+from muse_stream.config import Source, Step, parse
 from muse_stream.errors import ConfigError, Problem
 
 HANDBOOK = Path(__file__).parent / "mappings" / "handbook.yaml"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from muse_stream.demo import configuration
 from muse_stream.demo.scenario import OLD
 from muse_stream.runtime.compile import load
-from muse_stream.scoring.event_table import EventTable
+from muse_stream.scoring import EventTable
 
 
 def aggregates(base: Mapping[str, Any], folder: Path, table: EventTable) -> dict[str, NDArray[np.float64]]:

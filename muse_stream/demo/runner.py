@@ -21,8 +21,7 @@ from muse_stream.commands import publish
 from muse_stream.commands.configuration import Configuration, open_configuration
 from muse_stream.commands.topics import prepare_topics
 from muse_stream.commands.verify import verify
-from muse_stream.config import Document
-from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.config import Document, KafkaSettings
 from muse_stream.control import DirectoryStore
 from muse_stream.demo import comparison, configuration, periods, synthetic_scenario, table, transactions_scenario
 from muse_stream.demo.configuration import Tree
@@ -35,10 +34,9 @@ from muse_stream.demo.screen import Screen
 from muse_stream.demo.stages import Machinery, Tour, Toured
 from muse_stream.demo.workers import running
 from muse_stream.errors import MuseError
-from muse_stream.kafka import client
-from muse_stream.kafka.topic_plan import Options, needed
-from muse_stream.testing.kafka_broker import Broker, Cluster, broker
-from muse_stream.verify.verification import Report
+from muse_stream.kafka import Options, client, needed
+from muse_stream.testing import Broker, Cluster, broker
+from muse_stream.verify import Report
 
 WORKERS = {"live": 2, "shadow": 1}
 PARTITIONS = 2

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from muse_stream.calibration.quantile_map import FittedMap
+from muse_stream.calibration import FittedMap
 from muse_stream.commands import publish
 from muse_stream.control import DirectoryStore
 from muse_stream.demo import configuration, periods

@@ -21,8 +21,7 @@ from muse_stream.demo.past import aggregates
 from muse_stream.demo.population import CHANNELS
 from muse_stream.demo.scenario import Events, Plan, Scenario, Slice
 from muse_stream.demo.training import ASSETS, RECIPES
-from muse_stream.scoring.columns import Categorical
-from muse_stream.scoring.event_table import EventTable
+from muse_stream.scoring import Categorical, EventTable
 
 THRESHOLDS = {"acme": 0.8, "globex": 0.6, "initech": 0.8, "umbrella": 0.6, "hooli": 0.5}
 """What each tenant has written into its own systems, once."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
-from muse_stream.calibration.alert_rates import LIMIT, Move
+from muse_stream.calibration import LIMIT, Move
 from muse_stream.demo.comparison import Row
 from muse_stream.demo.findings import Findings
 from muse_stream.demo.screen import Screen

@@ -20,7 +20,7 @@ from muse_stream.avro import Decoded, Decoder, Fields, Schema, SchemaDirectory, 
 from muse_stream.demo.mapping import FileMapping
 from muse_stream.errors import MuseError
 from muse_stream.files import EventFile
-from muse_stream.scoring.columns import Categorical
+from muse_stream.scoring import Categorical
 
 CHUNK = 20_000
 DAY_MS = 86_400_000

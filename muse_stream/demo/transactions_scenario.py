@@ -23,8 +23,7 @@ from muse_stream.demo.screen import Screen
 from muse_stream.demo.training import INPUT, OUTPUT, Expert, train_experts
 from muse_stream.demo.transactions import CHANNEL, EVENT_FILE, ID, TIME, Strings, Transactions
 from muse_stream.errors import MuseError
-from muse_stream.scoring.columns import Categorical
-from muse_stream.scoring.event_table import EventTable
+from muse_stream.scoring import Categorical, EventTable
 
 PLACES = {"first": 0.08, "audited": 0.38, "before": 0.68}
 """Where in the stream the next generation is published, as shares of all events."""

@@ -8,4 +8,8 @@ result_file  records -> a file that appears whole or not at all
 from muse_stream.files.event_file import EventFile, FileChunk
 from muse_stream.files.result_file import ResultFile
 
-__all__ = ["EventFile", "FileChunk", "ResultFile"]
+__all__ = [
+    "EventFile",
+    "FileChunk",
+    "ResultFile",
+]

@@ -19,12 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from muse_stream.avro.decoded import Fields
-from muse_stream.avro.decoder import Decoder
-from muse_stream.avro.encoder import Encoder, RowEncoder
-from muse_stream.avro.framing import Frame
-from muse_stream.avro.schemas import Schema, SchemaDirectory
-from muse_stream.avro.types import Type
+from muse_stream.avro import Decoder, Encoder, Fields, Frame, RowEncoder, Schema, SchemaDirectory, Type
 from muse_stream.errors import MuseError, SchemaError
 from muse_stream.files.rows import physical_value
 from muse_stream.files.table import records_table

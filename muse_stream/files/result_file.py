@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fastavro.write import Writer
 
-from muse_stream.avro.encoder import Encoder, arrow_type
-from muse_stream.avro.schemas import Schema
+from muse_stream.avro import Encoder, Schema, arrow_type
 from muse_stream.errors import MuseError
 from muse_stream.files.event_file import AVRO, PARQUET, kind_of
 

@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
-from muse_stream.avro.types import Type
+from muse_stream.avro import Type
 from muse_stream.errors import SchemaError
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

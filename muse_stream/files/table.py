@@ -11,8 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from muse_stream.avro.encoder import arrow_type, column_array, is_nullable
-from muse_stream.avro.types import Field, Type
+from muse_stream.avro import Field, Type, arrow_type, column_array, is_nullable
 from muse_stream.errors import SchemaError
 from muse_stream.files.rows import default_value
 

@@ -12,3 +12,59 @@ admin, topic_plan       the topics of a cluster; which ones a configuration need
 broker_release          which release answers, and what is known to be wrong with it
 partition, deadline     a partition and where it stands; one time budget for several calls
 """
+
+from muse_stream.kafka import client
+from muse_stream.kafka.admin import carry_out, survey
+from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
+from muse_stream.kafka.client import reach
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.group_consumer import Collected, Intake
+from muse_stream.kafka.lag_reader import READER, StandingPartitions
+from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
+from muse_stream.kafka.partition_ends import End, Ends, Records, Unreadable
+from muse_stream.kafka.starting_offsets import Free, StartingOffsets
+from muse_stream.kafka.tail import Record, Start, follow
+from muse_stream.kafka.topic_plan import Change, Existing, Needed, Options, needed, plan
+from muse_stream.kafka.topic_reader import Block, Bounds, Reading, bounds, committed, reader
+from muse_stream.kafka.transactional_producer import TransactionalProducer, open_producer
+
+__all__ = [
+    "READER",
+    "Block",
+    "Bounds",
+    "Change",
+    "Chunk",
+    "Collected",
+    "Deadline",
+    "End",
+    "Ends",
+    "Existing",
+    "Free",
+    "Ingest",
+    "Intake",
+    "Needed",
+    "Options",
+    "Position",
+    "Reading",
+    "Record",
+    "Records",
+    "Sent",
+    "Standing",
+    "StandingPartitions",
+    "Start",
+    "StartingOffsets",
+    "TopicPartitionKey",
+    "TransactionalProducer",
+    "Unreadable",
+    "bounds",
+    "carry_out",
+    "client",
+    "committed",
+    "follow",
+    "needed",
+    "open_producer",
+    "plan",
+    "reach",
+    "reader",
+    "survey",
+]

@@ -16,11 +16,9 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from muse_stream.config.kafka_properties import Property
-from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.config.librdkafka import CLIENT, canonical
-from muse_stream.config.librdkafka import CONSUMER as CONSUMER_ONLY
-from muse_stream.config.librdkafka import PRODUCER as PRODUCER_ONLY
+from muse_stream.config import CLIENT, KafkaSettings, Property, canonical
+from muse_stream.config import CONSUMER as CONSUMER_ONLY
+from muse_stream.config import PRODUCER as PRODUCER_ONLY
 from muse_stream.errors import Abortable, ConfigError, Fatal, Problem, Retriable, StreamError
 from muse_stream.kafka.broker_release import Listening
 from muse_stream.kafka.repeated_logs import Repeats

@@ -21,7 +21,7 @@ from muse_stream.kafka import client
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.partition import Position, TopicPartitionKey
 from muse_stream.kafka.starting_offsets import StartingOffsets
-from muse_stream.telemetry.log import Log
+from muse_stream.telemetry import Log
 
 IDLE_POLL_S = 0.1
 FENCED_MEMBER = (

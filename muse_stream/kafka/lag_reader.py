@@ -15,7 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.partition import Places, Standing, TopicPartitionKey
-from muse_stream.telemetry.log import Log
+from muse_stream.telemetry import Log
 
 AGAIN_S = 5.0
 LOOK_S = 3.0

@@ -21,7 +21,7 @@ from muse_stream.errors import Fatal
 from muse_stream.kafka import client
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.partition import TopicPartitionKey
-from muse_stream.telemetry.log import Log
+from muse_stream.telemetry import Log
 
 COMMITTED_S = 20.0
 """How long to ask: a dead worker's open transaction hides the offsets for its timeout plus the broker's scan."""

@@ -12,7 +12,7 @@ from typing import Literal
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal
 from muse_stream.kafka.topic_reader import UNUSED_GROUP, Bounds, bounds, headers, reader, told
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.config import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
 from muse_stream.kafka import client
 from muse_stream.kafka.deadline import Deadline

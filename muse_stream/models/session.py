@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from muse_stream.errors import ModelError
 from muse_stream.models.artifact import Artifact
 from muse_stream.models.signature import Binding, check_columns
-from muse_stream.scoring.model import ModelInput
+from muse_stream.scoring import ModelInput
 
 # Before the import: since 1.32 it starts a thread that looks for a telemetry host, and workers are forked after it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

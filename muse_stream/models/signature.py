@@ -13,7 +13,7 @@ import numpy as np
 from muse_stream.config import ModelSpec
 from muse_stream.errors import ModelError
 from muse_stream.models.artifact import Artifact, Port
-from muse_stream.scoring.model import ModelInput
+from muse_stream.scoring import ModelInput
 
 DTYPES = {"float": np.float32, "double": np.float64, "int64": np.int64, "bool": np.bool_}
 HINTS = {

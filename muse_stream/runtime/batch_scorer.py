@@ -20,9 +20,8 @@ from muse_stream.runtime.event_reader import EventReader
 from muse_stream.runtime.record_writer import Writer
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.runtime.warmup import Candidate, warm_up
-from muse_stream.scoring.bisection import described
-from muse_stream.scoring.columns import Categorical
-from muse_stream.worker.batch import Answer, DeadLetter, Limits, Origin, Outgoing, RawBatch, Role, Topology, joined
+from muse_stream.scoring import Categorical, described
+from muse_stream.worker import Answer, DeadLetter, Limits, Origin, Outgoing, RawBatch, Role, Topology, joined
 
 INSTALLED_SCHEMAS = "share/muse-stream/schemas"  # [tool.setuptools.data-files] in pyproject.toml
 OUTPUT_SCHEMA = {"live": "score.avsc", "shadow": "audit.avsc"}

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from muse_stream.avro import Decoded, Decoder, Fields, Schema, SchemaDirectory, concat, fixed_width, keep, missing
 from muse_stream.config import AttributeSource, Document, EventSpec
 from muse_stream.errors import Reason, Rejected, Stage
-from muse_stream.scoring.columns import Categorical, Column
-from muse_stream.scoring.event_table import EventTable
-from muse_stream.worker.batch import Header, RawBatch
+from muse_stream.scoring import Categorical, Column, EventTable
+from muse_stream.worker import Header, RawBatch
 
 Headers = list[list[Header]]
 Codes = NDArray[np.int32]

@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.avro import Encoder, nullable, record_lists, string_maps
-from muse_stream.avro.selection import take
+from muse_stream.avro import Encoder, nullable, record_lists, string_maps, take
 from muse_stream.runtime.event_reader import Events
 from muse_stream.runtime.score_counts import GroupNumbers, ScoreGroups
-from muse_stream.scoring.columns import Categorical
-from muse_stream.scoring.scores import PredictorScores
-from muse_stream.worker.batch import Outgoing, RawBatch, gathered
+from muse_stream.scoring import Categorical, PredictorScores
+from muse_stream.worker import Outgoing, RawBatch, gathered
 
 Rows = NDArray[np.int64]
 NO_ERROR = -1

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from muse_stream import telemetry
-from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal, MuseError
 from muse_stream.runtime import watchdog
 from muse_stream.runtime.supervisor import LONGEST_BACKOFF_S, Supervisor
-from muse_stream.worker.batch import Role
-from muse_stream.worker.poison import InHand
+from muse_stream.worker import InHand, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def reaching(settings: KafkaSettings) -> Iterator[None]:
 
 
 def _reach(settings: KafkaSettings) -> None:
-    from muse_stream.kafka.client import reach  # noqa: PLC0415 - in a process of its own only
+    from muse_stream.kafka import reach  # noqa: PLC0415 - in a process of its own only
 
     reach(settings)
 

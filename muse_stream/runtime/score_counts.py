@@ -15,11 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.config import Document
-from muse_stream.scoring.columns import Categorical
-from muse_stream.scoring.reference_rates import promised_rates
-from muse_stream.scoring.required_fields import predictors_of
-from muse_stream.scoring.scores import PredictorScores
-from muse_stream.worker.batch import Groups, Role
+from muse_stream.scoring import Categorical, PredictorScores, predictors_of, promised_rates
+from muse_stream.worker import Groups, Role
 
 GroupNumbers = NDArray[np.int32]
 Label = tuple[str, str, float | None]

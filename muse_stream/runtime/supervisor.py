@@ -27,8 +27,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from muse_stream.telemetry.log import Log
-from muse_stream.worker.poison import InHand, PoisonHunt, Suspects
+from muse_stream.telemetry import Log
+from muse_stream.worker import InHand, PoisonHunt, Suspects
 
 DRAIN_S = 10.0
 QUIET_S = 10.0

@@ -23,13 +23,8 @@ from muse_stream.config import Document
 from muse_stream.errors import ConfigError, Problem, Reason, SchemaError
 from muse_stream.runtime.event_reader import EventReader, Events, Format
 from muse_stream.runtime.record_writer import Writer
-from muse_stream.scoring.bisection import MESSAGE_LENGTH, described
-from muse_stream.scoring.execute import without
-from muse_stream.scoring.rehearsal import Rehearsed
-from muse_stream.scoring.required_fields import predictors_of
-from muse_stream.scoring.scores import PredictorScores
-from muse_stream.scoring.snapshot import Snapshot
-from muse_stream.worker.batch import Header, RawBatch, Role
+from muse_stream.scoring import MESSAGE_LENGTH, PredictorScores, Rehearsed, Snapshot, described, predictors_of, without
+from muse_stream.worker import Header, RawBatch, Role
 
 ENCODED = 3
 """Answers of each predictor that are encoded: what can go wrong there does so with the first."""

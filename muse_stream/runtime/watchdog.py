@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from muse_stream.telemetry.log import Log
+from muse_stream.telemetry import Log
 
 PR_SET_PDEATHSIG = 1
 STALLED = 70

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from muse_stream.runtime.score_counts import Label, ScoreCounters, ScoreGroups
 from muse_stream.telemetry import Family, Metrics
-from muse_stream.worker.backlog import Waiting
-from muse_stream.worker.batch import Role, Scorer, Tally, Topology
+from muse_stream.worker import Role, Scorer, Tally, Topology, Waiting
 
 EVENTS = "muse_events"
 SCORING_SECONDS = "muse_scoring_seconds"

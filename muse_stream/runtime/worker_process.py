@@ -24,12 +24,8 @@ from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer
 from muse_stream.runtime.run import RunOptions
 from muse_stream.runtime.supervisor import LEAVE
 from muse_stream.runtime.worker_metrics import WorkerMeter
-from muse_stream.telemetry.log import Log
-from muse_stream.worker import failpoints
-from muse_stream.worker.batch import Scorer
-from muse_stream.worker.loop import Worker
-from muse_stream.worker.poison import Guard, InHand
-from muse_stream.worker.slot import SlotName, open_worker
+from muse_stream.telemetry import Log
+from muse_stream.worker import Guard, InHand, Scorer, SlotName, Worker, failpoints, open_worker
 
 POLL_STORE_S = 0.5
 SWITCH_S = 0.0005

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from muse_stream.calibration.piecewise_linear import Floats
+from muse_stream.calibration import Floats
 
 EDGE: Final = 2.0**-53
 """logit_mean keeps probabilities this far from 0 and 1: one expert's certainty is strong evidence, not a veto."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.calibration.piecewise_linear import Floats
+from muse_stream.calibration import Floats
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.operators import Batch, Fault, Values

@@ -12,9 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from muse_stream.calibration.piecewise_linear import Segments
-from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
-from muse_stream.calibration.reference import Reference
+from muse_stream.calibration import FittedMap, QuantileMap, Reference, Segments
 from muse_stream.config import (
     AggregateNode,
     ClipNode,

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.calibration.piecewise_linear import Floats, Segments
-from muse_stream.calibration.posterior_correction import corrected
+from muse_stream.calibration import Floats, Segments, corrected
 from muse_stream.errors import Reason
 from muse_stream.scoring.aggregation import Combine
 from muse_stream.scoring.bisection import Positions, bisect, described

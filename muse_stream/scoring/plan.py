@@ -7,7 +7,7 @@ Law: a step stands here once, however many predictors, tenants and roles share i
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from muse_stream.calibration.piecewise_linear import Floats
+from muse_stream.calibration import Floats
 from muse_stream.scoring.operators import Step
 from muse_stream.scoring.routing import Router
 

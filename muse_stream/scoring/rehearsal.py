@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from muse_stream.calibration.piecewise_linear import Floats
+from muse_stream.calibration import Floats
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import collected, run
 from muse_stream.scoring.operators import Batch, Fault

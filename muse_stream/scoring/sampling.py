@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.calibration.piecewise_linear import Floats
+from muse_stream.calibration import Floats
 
 ID_BYTES: Final = 256
 """Whoever makes the ids cuts them here, the same everywhere, so that one giant id cannot widen a whole batch."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.calibration.piecewise_linear import Floats
+from muse_stream.calibration import Floats
 from muse_stream.errors import Rejected
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.calibration.piecewise_linear import Floats
+from muse_stream.calibration import Floats
 from muse_stream.scoring.columns import Categorical, Column
 from muse_stream.scoring.routing import Routes
 

@@ -5,8 +5,17 @@ Law: no secret gets out. The rooms that have something to say do not import this
 they need (`Log`, `Metrics`), and `app.py` hands them what stands here.
 """
 
-from muse_stream.telemetry.health import HealthServer
+from muse_stream.telemetry.health import HealthServer, check_host
+from muse_stream.telemetry.log import Log
 from muse_stream.telemetry.logs import configure, logger
 from muse_stream.telemetry.metrics import Family, Metrics
 
-__all__ = ["Family", "HealthServer", "Metrics", "configure", "logger"]
+__all__ = [
+    "Family",
+    "HealthServer",
+    "Log",
+    "Metrics",
+    "check_host",
+    "configure",
+    "logger",
+]

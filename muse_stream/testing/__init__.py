@@ -6,3 +6,11 @@ local_cluster    several brokers of one cluster           kafka_jars    which ve
 keeper           ends a broker when whoever asked for it has ended
 probe            does a broker answer?
 """
+
+from muse_stream.testing.kafka_broker import Broker, Cluster, broker
+
+__all__ = [
+    "Broker",
+    "Cluster",
+    "broker",
+]

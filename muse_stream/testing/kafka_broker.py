@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from muse_stream import environment
-from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.config import KafkaSettings
 from muse_stream.errors import MuseError, Retriable
 from muse_stream.kafka import client
 from muse_stream.testing import probe

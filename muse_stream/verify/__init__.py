@@ -6,3 +6,20 @@ It shares no state with the workers: it reads the topics from the beginning, wit
     collect        what is kept of the records that were seen: numbers, never payloads
     compare        events against answers, pure counting
 """
+
+from muse_stream.verify.collect import EventDecoder, EventKeys, ScoreDecoder, ScoreKeys
+from muse_stream.verify.verification import SETTLE_S, Decoders, Progress, Report, Target, Verification, targets
+
+__all__ = [
+    "SETTLE_S",
+    "Decoders",
+    "EventDecoder",
+    "EventKeys",
+    "Progress",
+    "Report",
+    "ScoreDecoder",
+    "ScoreKeys",
+    "Target",
+    "Verification",
+    "targets",
+]

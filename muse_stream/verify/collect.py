@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.kafka.topic_reader import Block, Bounds
-from muse_stream.scoring.columns import Categorical
+from muse_stream.kafka import Block, Bounds
+from muse_stream.scoring import Categorical
 from muse_stream.verify.compare import Answers, Events, Tally
 
 

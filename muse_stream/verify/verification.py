@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer
 
-from muse_stream.config import Document
-from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.kafka.topic_reader import Block, Bounds, Reading, bounds, committed, reader
+from muse_stream.config import Document, KafkaSettings
+from muse_stream.kafka import Block, Bounds, Reading, bounds, committed, reader
 from muse_stream.verify.collect import AnswerLog, Codes, EventDecoder, EventLog, ScoreDecoder
 from muse_stream.verify.compare import Answers, Finding, Tally, judge
 

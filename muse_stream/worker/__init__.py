@@ -14,3 +14,51 @@ progress, backlog, meter   what is counted, what waits, and whom it is told
 failpoints      places where a test can end this process
 open_worker     all of it for one slot
 """
+
+from muse_stream.worker import failpoints
+from muse_stream.worker.backlog import Waiting
+from muse_stream.worker.batch import (
+    Answer,
+    DeadLetter,
+    Groups,
+    Header,
+    Limits,
+    Origin,
+    Outgoing,
+    RawBatch,
+    Role,
+    Scorer,
+    Tally,
+    Topology,
+    gathered,
+    joined,
+)
+from muse_stream.worker.loop import Worker
+from muse_stream.worker.poison import Guard, InHand, PoisonHunt, Suspects
+from muse_stream.worker.slot import SlotName, open_worker
+
+__all__ = [
+    "Answer",
+    "DeadLetter",
+    "Groups",
+    "Guard",
+    "Header",
+    "InHand",
+    "Limits",
+    "Origin",
+    "Outgoing",
+    "PoisonHunt",
+    "RawBatch",
+    "Role",
+    "Scorer",
+    "SlotName",
+    "Suspects",
+    "Tally",
+    "Topology",
+    "Waiting",
+    "Worker",
+    "failpoints",
+    "gathered",
+    "joined",
+    "open_worker",
+]

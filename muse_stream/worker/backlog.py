@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
+from muse_stream.kafka import Position, Standing, TopicPartitionKey
 
 Stamps = Mapping[TopicPartitionKey, tuple[int, int, int]]
 """Partition -> offset and timestamp of the first record of a batch, timestamp of the last; milliseconds."""

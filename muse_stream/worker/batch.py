@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
 from muse_stream.errors import Reason, Rejected, Stage
-from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka import TopicPartitionKey
 
 Role = Literal["live", "shadow"]
 Header = tuple[str, bytes | str | None]

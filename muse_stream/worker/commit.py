@@ -20,9 +20,7 @@ from typing import Any
 from confluent_kafka import TopicPartition
 
 from muse_stream.errors import Abortable, Fatal, StreamError
-from muse_stream.kafka.deadline import Deadline
-from muse_stream.kafka.partition import TopicPartitionKey
-from muse_stream.kafka.transactional_producer import TransactionalProducer
+from muse_stream.kafka import Deadline, TopicPartitionKey, TransactionalProducer
 from muse_stream.worker.backlog import Stamps
 from muse_stream.worker.batch import Tally
 from muse_stream.worker.failpoints import Failpoint

@@ -18,11 +18,8 @@ from typing import Any
 from confluent_kafka import TopicPartition
 
 from muse_stream.errors import Retriable, StreamError
-from muse_stream.kafka.deadline import Deadline
-from muse_stream.kafka.partition import TopicPartitionKey
-from muse_stream.kafka.partition_ends import End, Ends, Records
-from muse_stream.kafka.transactional_producer import TransactionalProducer
-from muse_stream.telemetry.log import Log
+from muse_stream.kafka import Deadline, End, Ends, Records, TopicPartitionKey, TransactionalProducer
+from muse_stream.telemetry import Log
 from muse_stream.worker import attempts
 from muse_stream.worker.batch import Scorer
 from muse_stream.worker.commit import Pending

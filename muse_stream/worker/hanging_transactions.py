@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Message
 
-from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka import TopicPartitionKey
 from muse_stream.worker import attempts
 from muse_stream.worker.batch import Origin
 from muse_stream.worker.dead_letter import source_of

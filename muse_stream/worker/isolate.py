@@ -8,7 +8,7 @@ is refused too, its topic waits, and nobody else: it costs the others neither a 
 """
 
 from muse_stream.errors import Reason, StreamError
-from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka import TopicPartitionKey
 from muse_stream.worker.batch import Answer, RawBatch, Topology, given_up
 from muse_stream.worker.commit import Pending
 

@@ -18,10 +18,8 @@ from dataclasses import replace
 from confluent_kafka import TopicPartition
 
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
-from muse_stream.kafka.deadline import Deadline
-from muse_stream.kafka.group_consumer import Collected, Intake
-from muse_stream.kafka.starting_offsets import Free
-from muse_stream.telemetry.log import Log
+from muse_stream.kafka import Collected, Deadline, Free, Intake
+from muse_stream.telemetry import Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import RawBatch, Scorer, Tally
 from muse_stream.worker.commit import Committed, Committer, Pending

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from muse_stream.errors import StreamError
-from muse_stream.kafka.partition import TopicPartitionKey
-from muse_stream.kafka.partition_ends import End, Ends
-from muse_stream.telemetry.log import Log
+from muse_stream.kafka import End, Ends, TopicPartitionKey
+from muse_stream.telemetry import Log
 from muse_stream.worker.meter import Meter
 
 LOOK_EVERY_S = 2.0

@@ -12,8 +12,7 @@ slot's, although the group has not taken anything from it since it last assigned
 import time
 from collections.abc import Callable, Iterable
 
-from muse_stream.kafka.partition import TopicPartitionKey
-from muse_stream.kafka.partition_ends import Ends
+from muse_stream.kafka import Ends, TopicPartitionKey
 
 LOOKS = 2
 """In so many looks in a row, under the same assignment: a new owner signs within milliseconds."""

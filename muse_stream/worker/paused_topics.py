@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from muse_stream.errors import Retriable
-from muse_stream.telemetry.log import Log
+from muse_stream.telemetry import Log
 from muse_stream.worker.batch import Topology
 
 RETRY_S = 5.0

@@ -25,7 +25,7 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 from muse_stream.errors import Reason
-from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka import TopicPartitionKey
 from muse_stream.worker.batch import Answer, Outgoing, RawBatch, Scorer, given_up, joined
 
 SIZE = 1 << 18

@@ -8,7 +8,7 @@ in an unknown way counts if the committed offsets, which are read anyway before 
 import time
 from typing import Protocol
 
-from muse_stream.kafka.partition import Position, TopicPartitionKey
+from muse_stream.kafka import Position, TopicPartitionKey
 from muse_stream.worker.backlog import Backlog, Waiting
 from muse_stream.worker.commit import Committed, Pending
 from muse_stream.worker.meter import Meter

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from confluent_kafka import KafkaException
 
 from muse_stream.errors import Abortable
-from muse_stream.kafka import client
-from muse_stream.kafka.transactional_producer import TransactionalProducer
+from muse_stream.kafka import TransactionalProducer, client
 from muse_stream.worker import dead_letter
 from muse_stream.worker.batch import Answer, DeadLetter, Header, RawBatch
 

@@ -15,10 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from muse_stream.errors import Abortable, Retriable, StreamError
-from muse_stream.kafka.partition import TopicPartitionKey
-from muse_stream.kafka.partition_ends import End, Ends, Unreadable
-from muse_stream.kafka.transactional_producer import TransactionalProducer
-from muse_stream.telemetry.log import Log
+from muse_stream.kafka import End, Ends, TopicPartitionKey, TransactionalProducer, Unreadable
+from muse_stream.telemetry import Log
 from muse_stream.worker import attempts
 from muse_stream.worker.batch import Scorer
 from muse_stream.worker.commit import SLOW_COMMIT_S, Committed, Pending

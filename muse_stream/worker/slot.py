@@ -12,15 +12,20 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer
 
-from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.kafka import client
-from muse_stream.kafka.deadline import Deadline
-from muse_stream.kafka.group_consumer import Intake
-from muse_stream.kafka.lag_reader import READER, StandingPartitions
-from muse_stream.kafka.partition_ends import Ends
-from muse_stream.kafka.starting_offsets import Free, StartingOffsets
-from muse_stream.kafka.transactional_producer import TransactionalProducer, open_producer
-from muse_stream.telemetry.log import Log
+from muse_stream.config import KafkaSettings
+from muse_stream.kafka import (
+    READER,
+    Deadline,
+    Ends,
+    Free,
+    Intake,
+    StandingPartitions,
+    StartingOffsets,
+    TransactionalProducer,
+    client,
+    open_producer,
+)
+from muse_stream.telemetry import Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Role, Scorer
 from muse_stream.worker.commit import Committed, Committer

@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from muse_stream import config
+from muse_stream.calibration import posterior_correction
 from muse_stream.demo import training
 from muse_stream.demo.generator import EVENTS_PER_DAY, FEATURES, feature_table, generate
 from muse_stream.demo.training import ASSETS, RECIPES, Expert, Kind, kept_rows, read_manifest, train_experts
 from muse_stream.errors import MuseError
 from muse_stream.models import OnnxModel, check_golden, load_model, read_golden
-from muse_stream.calibration import posterior_correction
 
 LIMIT = 1 << 22
 KINDS: tuple[Kind, ...] = ("trees", "linear")

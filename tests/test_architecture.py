@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Where a vendor may be imported: a room, or one module or folder of it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "confluent_kafka": ("kafka", "testing", "verify", "worker"),
+    "confluent_kafka": ("kafka", "testing"),
     "docker": ("testing/container_kafka.py",),
     "fastavro": ("avro", "files"),
     "google": ("models",),  # protobuf, which comes with onnx

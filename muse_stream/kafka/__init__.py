@@ -13,11 +13,14 @@ broker_release          which release answers, and what is known to be wrong wit
 partition, deadline     a partition and where it stands; one time budget for several calls
 """
 
+from confluent_kafka import Consumer, Message
+
 from muse_stream.kafka import client
 from muse_stream.kafka.admin import carry_out, survey
 from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
 from muse_stream.kafka.client import reach
 from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.errors import About, names, typed
 from muse_stream.kafka.group_consumer import Collected, Intake
 from muse_stream.kafka.lag_reader import READER, StandingPartitions
 from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
@@ -26,15 +29,18 @@ from muse_stream.kafka.starting_offsets import Free, StartingOffsets
 from muse_stream.kafka.tail import Record, Start, follow
 from muse_stream.kafka.topic_plan import Change, Existing, Needed, Options, needed, plan
 from muse_stream.kafka.topic_reader import Block, Bounds, Reading, bounds, committed, reader
-from muse_stream.kafka.transactional_producer import TransactionalProducer, open_producer
+from muse_stream.kafka.transactional_producer import NOT_QUEUED, TransactionalProducer, open_producer
 
 __all__ = [
+    "NOT_QUEUED",
     "READER",
+    "About",
     "Block",
     "Bounds",
     "Change",
     "Chunk",
     "Collected",
+    "Consumer",
     "Deadline",
     "End",
     "Ends",
@@ -42,6 +48,7 @@ __all__ = [
     "Free",
     "Ingest",
     "Intake",
+    "Message",
     "Needed",
     "Options",
     "Position",
@@ -61,10 +68,12 @@ __all__ = [
     "client",
     "committed",
     "follow",
+    "names",
     "needed",
     "open_producer",
     "plan",
     "reach",
     "reader",
     "survey",
+    "typed",
 ]

@@ -19,8 +19,9 @@ from confluent_kafka.admin import AdminClient
 from muse_stream.config import CLIENT, KafkaSettings, Property, canonical
 from muse_stream.config import CONSUMER as CONSUMER_ONLY
 from muse_stream.config import PRODUCER as PRODUCER_ONLY
-from muse_stream.errors import Abortable, ConfigError, Fatal, Problem, Retriable, StreamError
+from muse_stream.errors import ConfigError, Problem, Retriable
 from muse_stream.kafka.broker_release import Listening
+from muse_stream.kafka.errors import typed
 from muse_stream.kafka.repeated_logs import Repeats
 
 LOG = logging.getLogger("muse_stream.kafka")
@@ -97,23 +98,6 @@ def _made(kind: type[Client], settings: KafkaSettings, configuration: dict[str, 
         return kind(given)
     except KafkaException as error:
         raise ConfigError(list(_refusals(settings, error))) from None
-
-
-def typed(error: KafkaError | KafkaException) -> StreamError:
-    """Say what to do about a Kafka error, by its flags (kafka.md 2.4): Fatal, Abortable or Retriable."""
-    if isinstance(error, KafkaException):
-        inner = error.args[0] if error.args else None
-        if not isinstance(inner, KafkaError):
-            return Fatal(str(error))
-        error = inner
-    message = f"{error.name()}: {error.str()}"
-    if error.fatal():
-        return Fatal(message, code=error.name())
-    if error.txn_requires_abort():
-        return Abortable(message, code=error.name())
-    if error.retriable():
-        return Retriable(message, code=error.name())
-    return Fatal(message, code=error.name())
 
 
 def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:

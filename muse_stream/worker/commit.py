@@ -17,8 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import TopicPartition
-
 from muse_stream.errors import Abortable, Fatal, StreamError
 from muse_stream.kafka import Deadline, TopicPartitionKey, TransactionalProducer
 from muse_stream.worker.backlog import Stamps
@@ -181,8 +179,7 @@ class Committer:
         with self._changed:
             self._flushed += 1
             self._changed.notify_all()
-        offsets = [TopicPartition(t, p, o, self._signature) for (t, p), o in pending.following.items()]
-        producer.send_offsets(offsets, pending.metadata, deadline)
+        producer.send_offsets(pending.following, pending.metadata, deadline, self._signature)
         self._failpoint("after-send-offsets")
         self._failpoint("before-commit")
         began = time.monotonic()

@@ -15,10 +15,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from confluent_kafka import TopicPartition
-
-from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
-from muse_stream.kafka import Collected, Deadline, Free, Intake
+from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
+from muse_stream.kafka import Collected, Deadline, Free, Intake, TopicPartitionKey
 from muse_stream.telemetry import Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import RawBatch, Scorer, Tally
@@ -106,7 +104,7 @@ class Worker:
                 self._turn()
             except (Abortable, Retriable) as error:
                 self._recover(error)
-            except Fatal as error:
+            except Fenced as error:
                 self._tolerate(error)
                 self._recover(error)
         self._close(leave())
@@ -217,9 +215,8 @@ class Worker:
                 if deadline.over or self._stopping.is_set():
                     raise Fatal(f"no transactional producer within {REOPEN_S:g} s: {error}", code=error.code) from error
 
-    def _free_offsets(self, partitions: Sequence[TopicPartition]) -> None:
+    def _free_offsets(self, places: Sequence[TopicPartitionKey]) -> None:
         """End a transaction of ours that hides the group's offsets (inside a rebalance callback, and in a rewind)."""
-        places = [(partition.topic, partition.partition) for partition in partitions]
         try:
             if self._committer.drain(Deadline(SETTLE_S)):
                 self._recovery.free_offsets(places, self._committer.producers)
@@ -230,18 +227,16 @@ class Worker:
         for event_topic in self._corner.blame(error, failed, self._scorer.topology):
             self._gate.complain(event_topic, str(error), RETRY_S if error.code in TOPIC_FAULTS else REFUSED_RETRY_S)
 
-    def _tolerate(self, error: Fatal) -> None:
-        """Being fenced is survived a few times (a transaction that timed out looks the same); all else is not."""
+    def _tolerate(self, error: Fenced) -> None:
+        """Being fenced is survived a few times: a transaction that timed out looks the same."""
         now = time.monotonic()
         self._fenced = [*(at for at in self._fenced if now - at < FENCED_WINDOW_S), now]
-        if error.code == "_FENCED" and len(self._fenced) >= FENCED_LIMIT:
+        if len(self._fenced) >= FENCED_LIMIT:
             raise Fatal(
                 f"fenced {FENCED_LIMIT} times within {FENCED_WINDOW_S:g} s: another run with this --name, if no broker "
                 f"was restarted meanwhile; {error}",
                 code=error.code,
             )
-        if error.code != "_FENCED":
-            raise error
 
     def _swap(self) -> None:
         scorer = self._next_scorer()

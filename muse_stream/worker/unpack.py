@@ -7,8 +7,7 @@ read when somebody asks, once.
 
 from functools import cache
 
-from confluent_kafka import Message
-
+from muse_stream.kafka import Message
 from muse_stream.worker.batch import RawBatch
 
 

@@ -42,7 +42,7 @@ def started(*options: str) -> Iterator[subprocess.Popen[str]]:
 
 def runs(port: int) -> list[Path]:
     """Return the folders of the brokers on this port: one on the JVM, none of a container."""
-    files = (PROJECT / ".cache/kafka/run").glob("*/server.properties")
+    files = local_kafka.run_folders(PROJECT / ".cache/kafka").glob("*/server.properties")
     return [file.parent for file in files if f":{port}," in file.read_text(encoding="utf-8")]
 
 
@@ -133,8 +133,8 @@ def test_a_start_that_is_interrupted_is_cleared_away(
     program = f"""
 import sys
 from pathlib import Path
-from muse_stream.testing import broker, kafka_jars
-broker.PROJECT = Path({str(tmp_path)!r})
+from muse_stream.testing import kafka_broker
+kafka_broker.PROJECT = Path({str(tmp_path)!r})
 from muse_stream.cli.main import main
 sys.exit(main(["broker", "--port", "0"]))
 """

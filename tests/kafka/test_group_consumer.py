@@ -13,7 +13,8 @@ from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal
 from muse_stream.kafka import starting_offsets
 from muse_stream.kafka.deadline import Deadline
-from muse_stream.kafka.group_consumer import NOT_COMMITTED, Intake, joined
+from muse_stream.kafka.errors import TABLE, About
+from muse_stream.kafka.group_consumer import Intake, joined
 from muse_stream.kafka.partition import Position
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.kafka.transactional_producer import open_producer
@@ -217,7 +218,7 @@ def test_a_partition_without_a_commit_starts_at_an_offset_by_its_number() -> Non
     assert consumer.signed[1:] == [("t", 0, 9, "me")]
 
 
-@pytest.mark.parametrize("refusal", NOT_COMMITTED)
+@pytest.mark.parametrize("refusal", [one.code for one in TABLE if About.REFUSED_COMMIT in one.about])
 def test_a_signature_that_the_group_refuses_is_written_at_the_next_assignment(refusal: int) -> None:
     intake, consumer, settled = scripted()
     consumer.committed_offset, consumer.refusal = OFFSET_INVALID, refusal
@@ -411,7 +412,7 @@ def test_r2_the_broker_refuses_offsets_of_an_older_group(
     late = one._consumer.consumer_group_metadata() if planted else batch[0].metadata
     producer = open_producer(settings, unique("r2"), Deadline(10))
     producer.begin()
-    offsets = [TopicPartition(group.topic, moved, 5)]
+    offsets = {(group.topic, moved): 5}
     if planted:
         producer.send_offsets(offsets, late, Deadline(5))
         producer.commit(Deadline(5))

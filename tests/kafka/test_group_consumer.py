@@ -377,7 +377,7 @@ def test_a_lost_offset_blocks_and_is_said_again_after_the_block(kafka: Broker, g
 
     def told(times: int) -> bool:
         seen.extend((m.partition(), m.offset()) for m in drive(intake))
-        return len(log.said("offsets-lost")) >= times
+        return len(log.said("offsets_lost")) >= times
 
     await_true(lambda: told(1), "the loss is said")
     assert intake.lost_offsets == {topic}

@@ -100,7 +100,7 @@ def _made(kind: type[Client], settings: KafkaSettings, configuration: dict[str, 
 
 
 def typed(error: KafkaError | KafkaException) -> StreamError:
-    """Say what to do about a Kafka error, by its flags (kafka.md 2.4): Fatal, Abortable or Retriable."""
+    """Say what to do about a Kafka error, by its flags: Fatal, Abortable or Retriable."""
     if isinstance(error, KafkaException):
         inner = error.args[0] if error.args else None
         if not isinstance(inner, KafkaError):

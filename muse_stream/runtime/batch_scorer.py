@@ -33,7 +33,7 @@ def now_ms() -> int:
 
 
 class GenerationScorer:
-    """A compiled generation that keeps the protocol `stream.records.Scorer`."""
+    """A compiled generation that keeps the protocol `worker.batch.Scorer`."""
 
     def __init__(self, compiled: Compiled, role: Role, lane: str, clock: Callable[[], int] = now_ms) -> None:
         document, snapshot = compiled.document, compiled.snapshot

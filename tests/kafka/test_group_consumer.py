@@ -44,7 +44,7 @@ def test_joined_refuses_a_form_it_does_not_know() -> None:
 
 def test_joined_knows_the_form_of_this_librdkafka() -> None:
     consumer = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0})
-    assert not joined(consumer.consumer_group_metadata())  # never joined: exactly the hole of kafka.md 2.1
+    assert not joined(consumer.consumer_group_metadata())  # never joined: exactly the case of R14
     consumer.close()
 
 

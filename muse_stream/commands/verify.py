@@ -47,7 +47,7 @@ def verify(
     scope: Scope | None = None,
     progress: Progress = lambda _topic, _done, _total: None,
 ) -> list[Report]:
-    """Read the tenants' topics from their first offset and judge them; see `stream.verdict` for what is looked for.
+    """Read the tenants' topics from their first offset and judge them; see `verify.compare` for what is looked for.
 
     `upto="committed"` judges only events whose offsets the live group has committed, while workers run; `"end"` every
     event there is. Raises `StreamError` when Kafka does not answer.

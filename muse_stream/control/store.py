@@ -63,7 +63,7 @@ class Store(Protocol):
 
 
 class Log(Protocol):
-    """The part of a structured logger this room uses; `observe.logger` offers it."""
+    """The part of a structured logger this room uses; `telemetry.logger` offers it."""
 
     def info(self, event: str, **values: Any) -> object:
         """Say that something happened."""

@@ -129,12 +129,12 @@ class Watcher(Generic[T]):
             return
         with suppress(Exception):  # a full disk under the log must not end the watch
             if generation is None:
-                self._log.error("generation store cannot be read", problem=problem, serving=self._offered)
+                self._log.error("generation_store_unreadable", error=problem, serving=self._offered)
             else:
                 self._log.error(
-                    "generation refused",
+                    "generation_refused",
                     generation=generation.number,
                     path=str(generation.path),
-                    problem=problem,
+                    error=problem,
                     serving=self._offered,
                 )

@@ -1,4 +1,4 @@
-"""Everything that talks to a Kafka cluster; confluent_kafka is imported here and nowhere else.
+"""Everything that talks to a Kafka cluster.
 
 client                  clients with our settings; Kafka's errors as our types
 transactional_producer  one transactional id: a batch and its offsets, or nothing
@@ -6,10 +6,11 @@ group_consumer          a member of a consumer group that knows exactly where it
 starting_offsets        where a partition starts: what its group has committed
 partition_ends          last stable offset and end of partitions: is a transaction open there?
 lag_reader              how old the first record is that waits in a partition that does not move
-reader, tail            a topic read without a group: from its beginning, or as it grows
+topic_reader, tail      a topic read without a group: from its beginning, or as it grows
 bulk_producer           framed events onto a topic, at a rate or as fast as it goes
 admin, topic_plan       the topics of a cluster; which ones a configuration needs
 broker_release          which release answers, and what is known to be wrong with it
+repeated_logs           librdkafka's messages, each said once in a while
 partition, deadline     a partition and where it stands; one time budget for several calls
 """
 

@@ -182,12 +182,12 @@ class Intake:
             if error is not None and concerns(error, About.LOST_OFFSET) and topic:
                 self.lost_offsets.add(topic)
                 self._adrift.add(topic)
-                self._log.error("offsets-lost", topic=topic, partition=message.partition(), error=error.str())
+                self._log.error("offsets_lost", topic=topic, partition=message.partition(), error=error.str())
             elif error is not None and (error.fatal() or error.code() == KafkaError._FATAL):
                 # a message's error carries no flags: a fenced static member says `_FATAL` with `fatal()` false
                 raise Fatal(FENCED_MEMBER if "fenced" in error.str() else f"consumer: {error.str()}")
             elif error is not None:
-                self._log.warning("consume-error", topic=topic, code=error.name(), error=error.str())
+                self._log.warning("consume_error", topic=topic, code=error.name(), error=error.str())
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True  # the group's generation moved, also for partitions that stayed

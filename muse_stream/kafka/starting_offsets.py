@@ -117,7 +117,7 @@ class StartingOffsets:
         for (topic, partition), low in found.items():
             if low > 0:
                 # an expired commit looks like a new topic; records before this offset are gone either way
-                self._log.warning("starts-without-commit", topic=topic, partition=partition, low=low)
+                self._log.warning("starts_without_commit", topic=topic, partition=partition, low=low)
         guessed = [TopicPartition(*place, 0) for place in waiting]
         return [TopicPartition(*place, low) for place, low in found.items()], guessed
 

@@ -6,7 +6,7 @@ again, and its successor's `init_transactions` ends whatever it left open; wheth
 only ever learned from `committed()`.
 
 Why: librdkafka speaks the protocol before KIP-890 and retries EndTxn by itself, so a late retry could end a later
-transaction of the same producer; a new epoch fences it (kafka.md 2.1).
+transaction of the same producer; a new epoch fences it.
 """
 
 import threading

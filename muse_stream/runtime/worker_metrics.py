@@ -1,6 +1,6 @@
 """What a worker counts, under the names that dashboards and alerts use; docs/metrics.md explains each.
 
-In: the calls of `stream.meter.Meter`. Out: Prometheus text.
+In: the calls of `worker.meter.Meter`. Out: Prometheus text.
 Law: the names below are the contract with whoever watches; units stand in them; a label never carries an event, an id
 or a tenant's data. What is counted per tenant is counted when it is committed. A tenant that leaves the lane takes its
 series with it.
@@ -59,7 +59,7 @@ Clock = Callable[[], float]
 
 
 class WorkerMeter:
-    """Implements `stream.meter.Meter` on a registry of its own; `text` may be asked for by another thread."""
+    """Implements `worker.meter.Meter` on a registry of its own; `text` may be asked for by another thread."""
 
     def __init__(self, role: Role, lane: str, slot: int, clock: Clock = time.time) -> None:
         self._role, self._clock = role, clock

@@ -64,7 +64,7 @@ class _Source(Collector):
         except Exception as error:  # noqa: BLE001  # a page without them is better than none
             if "families" not in self._wrong:
                 self._wrong.add("families")
-                LOG.warning("metrics cannot be shown: %r", error)
+                LOG.warning("metrics_unavailable", extra={"error": repr(error)})
             return
         for family in families:
             kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
@@ -128,7 +128,7 @@ class Metrics:
         except (ValueError, TypeError) as error:
             if name not in self._wrong:
                 self._wrong.add(name)
-                LOG.warning("metric %s is reported wrongly: %s", name, error)
+                LOG.warning("metric_refused", extra={"metric": name, "error": str(error)})
 
     def _one(self, kind: type[M], name: str, labels: Mapping[str, str]) -> M:
         metric = self._known.get(name)

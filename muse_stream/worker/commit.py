@@ -2,7 +2,7 @@
 
 In: a batch's published records, its offsets and group metadata. Out: committed transactions, in the order of the
 batches; the next batch is scored and published while the last one commits.
-Law (kafka.md, R3, R9 and the five laws of alternating ids):
+Invariants (docs/exactly-once.md, R3, R9 to R11):
   - offsets are sent and transactions committed by one thread, one batch after the other;
   - no record of batch k+1 is produced before every record of batch k is acknowledged, or output order could differ;
   - when batch k fails, nothing after it is sent or committed: a failed `Committer` is abandoned whole, and its

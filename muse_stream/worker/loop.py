@@ -191,7 +191,7 @@ class Worker:
 
     def _recover(self, error: StreamError) -> None:
         failure = self._committer.failure
-        self._log.warning("aborted", why=str(error), code=error.code, attempt=failure[1].attempt if failure else None)
+        self._log.warning("aborted", error=str(error), code=error.code, attempt=failure[1].attempt if failure else None)
         if failure is not None:
             self._blame(*failure)  # not `error`: that may be a later batch's
         self._replace_committer(error.code or "unknown")
@@ -211,7 +211,7 @@ class Worker:
                 return
             except Retriable as error:
                 self._committer.close()
-                self._log.warning("reopening", why=str(error))
+                self._log.warning("reopening", error=str(error))
                 if deadline.over or self._stopping.is_set():
                     raise Fatal(f"no transactional producer within {REOPEN_S:g} s: {error}", code=error.code) from error
 

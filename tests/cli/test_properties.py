@@ -147,7 +147,7 @@ def test_no_other_name_leads_around_a_refusal() -> None:
 
 
 def test_every_setting_that_a_worker_depends_on_is_refused() -> None:
-    """What is set for correctness and not for speed: the lists of client.py, slot.py and transaction.py."""
+    """What is set for correctness and not for speed: the lists of client.py, slot.py and transactional_producer.py."""
     for_speed = {
         "linger.ms",
         "compression.type",

@@ -45,7 +45,7 @@ def test_joined_refuses_a_form_it_does_not_know() -> None:
 
 def test_joined_knows_the_form_of_this_librdkafka() -> None:
     consumer = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0})
-    assert not joined(consumer.consumer_group_metadata())  # never joined: exactly the hole of kafka.md 2.1
+    assert not joined(consumer.consumer_group_metadata())  # never joined: exactly the case of R14
     consumer.close()
 
 
@@ -378,7 +378,7 @@ def test_a_lost_offset_blocks_and_is_said_again_after_the_block(kafka: Broker, g
 
     def told(times: int) -> bool:
         seen.extend((m.partition(), m.offset()) for m in drive(intake))
-        return len(log.said("offsets-lost")) >= times
+        return len(log.said("offsets_lost")) >= times
 
     await_true(lambda: told(1), "the loss is said")
     assert intake.lost_offsets == {topic}

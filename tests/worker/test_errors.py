@@ -1,4 +1,4 @@
-"""What each of Kafka's errors makes of a transaction (kafka.md 2.4), by injection into librdkafka's mock cluster."""
+"""What each of Kafka's errors makes of a transaction, by injection into librdkafka's mock cluster."""
 
 from collections.abc import Iterator
 from typing import Any

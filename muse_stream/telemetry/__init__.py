@@ -1,20 +1,16 @@
-"""What the outside sees of a process: structured logs, metrics, health.
+"""What the outside sees of a process: structured logs and health pages, `/live`, `/ready` and `/metrics`.
 
-In: events, numbers and two questions (alive? ready?). Out: lines on stderr, `/metrics`, `/live`, `/ready`.
-Law: no secret gets out. The rooms that have something to say do not import this one: they declare the small protocol
-they need (`Log`, `Metrics`), and `app.py` hands them what stands here.
+No secret gets out. What a worker counts is defined in `runtime/worker_metrics.py`; the other rooms declare the small
+protocol they need (`worker.meter.Meter`).
 """
 
 from muse_stream.telemetry.health import HealthServer, check_host
 from muse_stream.telemetry.log import Log
 from muse_stream.telemetry.logs import configure, logger
-from muse_stream.telemetry.metrics import Family, Metrics
 
 __all__ = [
-    "Family",
     "HealthServer",
     "Log",
-    "Metrics",
     "check_host",
     "configure",
     "logger",

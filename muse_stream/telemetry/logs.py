@@ -34,7 +34,7 @@ with _without_rich():
     from structlog.stdlib import ProcessorFormatter
 
 ROOT = "muse_stream"
-PLAIN = ("broker", "kafka", "metrics")
+PLAIN = ("broker", "kafka")
 """The loggers that rooms make by `logging.getLogger`; perhaps after `configure`, as rooms are imported when needed."""
 
 

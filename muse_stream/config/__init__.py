@@ -6,7 +6,7 @@ right.
 Law: only what a document alone can tell is decided here; what needs a model or an Avro schema is joined in `app`. No
 secret is accepted, no file outside the document's folder is named, ruamel.yaml is seen in `source` only.
 
-    source -> structure (fields) -> crosscheck (names, graphs, topics, usage) -> files, maps -> Loaded
+    source -> structure (fields) -> check_names, _graphs, _topics, _usage -> files, maps -> Loaded
 """
 
 from muse_stream.config.document import ANY_OTHER, Document, Limits, json_schema

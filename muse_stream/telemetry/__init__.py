@@ -5,8 +5,7 @@ protocol they need (`worker.meter.Meter`).
 """
 
 from muse_stream.telemetry.health import HealthServer, check_host
-from muse_stream.telemetry.log import Log
-from muse_stream.telemetry.logs import configure, logger
+from muse_stream.telemetry.logs import Log, configure, logger
 
 __all__ = [
     "HealthServer",

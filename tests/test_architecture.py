@@ -27,7 +27,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "onnx": ("models",),
     "onnxmltools": ("demo",),
     "onnxruntime": ("models",),
-    "prometheus_client": ("telemetry",),
+    "prometheus_client": ("runtime/worker_metrics.py", "telemetry/health.py"),
     "pyarrow": ("avro", "demo", "files"),
     "pydantic": ("config", "telemetry/masking.py"),
     "pydantic_core": ("config",),

@@ -6,11 +6,11 @@ for every path; or it raises a ConfigError with *all* problems, each with path, 
 Only what the document and its files tell is decided here; what needs a model or an Avro schema is checked in
 `commands/check.py`. No secret is accepted, and no file outside the document's folder.
 
-    source -> structure (fields) -> crosscheck (names, graphs, topics, usage) -> files, maps -> Loaded
+    source -> structure (fields) -> check_names, _graphs, _topics, _usage -> files, maps -> Loaded
 
     loading                        all of that, in order
     source, structure              YAML with line numbers; first pass, field by field
-    crosscheck                     second pass: check_names, check_graphs, check_topics, check_usage, secret_keys
+    check_names, check_graphs, check_topics, check_usage, secret_keys   second pass: what belongs together
     files, maps                    the files a document names; fitted quantile maps
     document                       the whole document: model, predictor, graph, reference, route, tenant, event
     fields, expected               types of fields; a finding as a sentence with a hint

@@ -1,7 +1,7 @@
 """The whole document that an operator writes.
 
 In: plain data (from YAML). Out: `Document`, frozen, with the few look-ups that every reader of it needs.
-Law: this class says what a single field may be; what fields mean to each other is checked in `crosscheck`, so a
+Law: this class says what a single field may be; what fields mean to each other is checked in `loading`, so a
 `Document` that did not come from `load_document` may still name things that do not exist.
 """
 

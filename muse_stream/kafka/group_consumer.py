@@ -253,7 +253,11 @@ class Intake:
 
 
 def joined(metadata: Any) -> bool:
-    """Whether the opaque group metadata is that of a member: generation >= 0 and a member id."""
+    """Whether the opaque group metadata is that of a member: generation >= 0 and a member id.
+
+    `Consumer.memberid()` is not enough: when the group refuses a SyncGroup, the member keeps its id while its
+    generation becomes -1. And it would be asked at another moment than the metadata that is committed with.
+    """
     text = bytes(metadata)
     magic, head = b"CGMDv2:", 11
     if not text.startswith(magic):

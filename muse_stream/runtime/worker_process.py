@@ -161,7 +161,7 @@ def _health(options: RunOptions, number: int, worker: Worker, meter: WorkerMeter
 
     port = options.health_port + number
     try:
-        server = telemetry.HealthServer(port, lambda: True, ready, meter.text, host=options.health_host)
+        server = telemetry.HealthServer(port, lambda: True, ready, meter.registry, host=options.health_host)
     except (OSError, OverflowError) as error:
         raise MuseError(f"health pages: cannot listen on {options.health_host}, port {port}: {error}") from None
     server.start()

@@ -19,7 +19,7 @@ from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
 from muse_stream.kafka import Collected, Deadline, Free, Intake, TopicPartitionKey
 from muse_stream.telemetry import Log
 from muse_stream.worker.backlog import Backlog
-from muse_stream.worker.batch import RawBatch, Scorer, Tally
+from muse_stream.worker.batch import RawBatch, Scorer, Tally, raw_batch
 from muse_stream.worker.commit import Committed, Committer, Pending
 from muse_stream.worker.failpoints import Failpoint, nothing
 from muse_stream.worker.isolate import TOPIC_FAULTS, Corner
@@ -30,7 +30,6 @@ from muse_stream.worker.poison import Guard
 from muse_stream.worker.progress import Accounts
 from muse_stream.worker.publish import publish
 from muse_stream.worker.recovery import Recovery
-from muse_stream.worker.unpack import raw_batch
 
 DRAIN_S = 8.0
 SETTLE_S = 6.0

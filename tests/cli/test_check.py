@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from muse_stream.cli.main import main
-from muse_stream.commands.check import Checked, check
-from muse_stream.commands.check_intents import domains
+from muse_stream.commands.check import Checked, check, domains
 from muse_stream.config import load_document
 from muse_stream.errors import Problem
 

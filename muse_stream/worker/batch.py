@@ -13,10 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal, Protocol, TypeAlias
 
-from confluent_kafka import Message
-
 from muse_stream.errors import Reason, Rejected, Stage
-from muse_stream.kafka import TopicPartitionKey
+from muse_stream.kafka import Message, TopicPartitionKey
 
 Role = Literal["live", "shadow"]
 Header = tuple[str, bytes | str | None]

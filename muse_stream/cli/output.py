@@ -101,14 +101,16 @@ def note(text: str, style: str = "") -> None:
 
 
 def complain(problems: Sequence[Problem], *, style: str, title: str) -> None:
-    """Print problems to stderr, each on its line, with what would be right below it."""
+    """Print problems to stderr as compilers do: `file:line: path: message`, with what would be right below it."""
     error = console(error=True)
     error.print(escape(title), style=f"bold {style}")
     for problem in problems:
-        place = ":".join(str(part) for part in (problem.file, problem.line) if part)
-        error.print(f"  [{style}]{escape(problem.path)}[/]: {escape(problem.message)}")
-        hint = f"{problem.hint}  " if problem.hint else ""
-        error.print(f"      [dim]{escape(f'{hint}({place})' if place else hint)}[/]")
+        place = "".join(f"{part}:" for part in (problem.file, problem.line) if part)
+        error.print(
+            f"{escape(f'{place} ' if place else '')}[{style}]{escape(problem.path)}[/]: {escape(problem.message)}"
+        )
+        if problem.hint:
+            error.print(f"    [dim]{escape(problem.hint)}[/]")
 
 
 @contextmanager

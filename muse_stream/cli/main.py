@@ -1,8 +1,7 @@
 """The program `muse-stream`: its options, its help, its exit codes.
 
-In: the command line. Out: an exit code.
-Law: an error that is meant for a person is one line (`--debug` shows where it came from); the exit code says what kind
-it was; Ctrl-C ends every command cleanly with 130.
+An error that is meant for a person is one line (`--debug` shows where it came from); the exit code says what kind it
+was; Ctrl-C ends every command with 130.
 """
 
 import re

@@ -1,8 +1,7 @@
 """What commands show and how: tables or JSON on stdout, progress and errors on stderr.
 
-In: rows and values. Out: text.
-Law: stdout holds the command's answer and nothing else, so that it can be piped; with `--json` it is one JSON document
-(or one a line, where the answer never ends). Nothing that comes from a record or a file is read as markup.
+stdout holds the command's answer and nothing else, so that it can be piped; with `--json` it is one JSON document (or
+one a line, where the answer never ends). Nothing that comes from a record or a file is read as markup.
 """
 
 import json

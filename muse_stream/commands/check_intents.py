@@ -1,8 +1,8 @@
 """Which values an intent attribute can have.
 
-In: a loaded document and its schemas. Out: per event format and attribute the closed set of values, where the Avro
-schema gives one (an enum, with null if it may be); anything else is open and left out.
-Law: a set is only called closed when no event of the format can carry another value.
+A loaded document and its schemas give, per event format and attribute, the closed set of values where the Avro schema
+has one (an enum, with null if it may be); anything else is open and left out. A set is only called closed when no event
+of the format can carry another value.
 """
 
 from muse_stream.avro import SchemaDirectory, column_type

@@ -1,8 +1,7 @@
 """Second pass: do the parts of the document fit each other?
 
-In: a `Draft`. Out: all problems, and all warnings.
-Law: every rule is asked, whatever the others found; a rule that cannot be decided because something it needs is
-broken says nothing (that was reported where it broke).
+Every rule is asked, whatever the others found. A rule that cannot be decided because something it depends on is broken
+reports nothing; that was reported where it broke.
 """
 
 from muse_stream.config.check_graphs import graph_problems

@@ -1,8 +1,7 @@
 """Files of events.
 
-In: a Parquet, Avro container or JSON-lines file and an event schema. Out: framed events in chunks, as a producer or
-`replay` takes them.
-Law: events leave in the file's order, all or none of a chunk; a column that is missing or of the wrong type is a
+A Parquet, Avro container or JSON-lines file and an event schema give framed events in chunks, as a producer or `replay`
+takes them. Events leave in the file's order, all or none of a chunk. A column that is missing or of the wrong type is a
 SchemaError that names column and type, before anything of that chunk is used. A column for a nested field is a struct,
 or has the dotted path as its name.
 """

@@ -1,8 +1,8 @@
 """Rows of a file as values an Avro schema can write.
 
-In: Python values as JSON, an Avro container or Parquet give them, and a `Type`. Out: *physical* values: logical types
-turned into the int, string or bytes that stand on the wire.
-Law: nothing is rounded, cut or guessed; what does not fit is a SchemaError with the dotted path of the field.
+Python values, as JSON, an Avro container or Parquet give them, become *physical* values: logical types turned into the
+int, string or bytes that are written. Nothing is rounded, cut or guessed; what does not fit is a SchemaError with the
+dotted path of the field.
 """
 
 import datetime as dt

@@ -1,7 +1,7 @@
 """Made-up records of a schema, to try a decoder or an encoder on before it is trusted.
 
-In: a `Type`. Out: payloads, the same for the same type every time.
-Law: small, whatever the schema: lists get shorter with depth, so that lists of lists of lists do not multiply.
+A `Type` gives payloads, the same for the same type every time, and small whatever the schema: lists get shorter with
+depth, so that lists of lists of lists do not multiply.
 """
 
 import random

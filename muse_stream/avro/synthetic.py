@@ -1,9 +1,8 @@
 """Made-up events of a schema: small, valid, and together in every shape that the schema allows at first sight.
 
-In: the writer's schema, the reader's, and what some fields must hold. Out: framed values, as a producer sends them.
-Law: whatever is made is a record of the writer's schema. Over all of them every branch of every union is taken, every
-number is 0 and 1, and every part that may be left out (a null, an empty array or map) is left out once while what
-stands above it is there.
+The writer's schema, the reader's, and what some fields must hold give framed values, as a producer sends them. Each is
+a record of the writer's schema. Over all of them every branch of every union is taken, every number is 0 and 1, and
+every part that may be left out (a null, an empty array or map) is left out once while what stands above it is there.
 """
 
 import struct

@@ -1,9 +1,8 @@
 """Everything that can be known about a configuration before anything runs.
 
-In: a configuration file. Out: all problems and all warnings, each with its YAML path and line.
-Law: one mistake hides no other: what the document alone tells is joined with what its models, golden rows and Avro
-schemas tell, even when the document is refused. The last word is compiling it exactly as workers will, lane by lane and
-role by role.
+`check` returns all problems and all warnings of a configuration file, each with its YAML path and line. One mistake
+hides no other: what the document alone tells is joined with what its models, golden rows and Avro schemas tell, even
+when the document is refused. At the end it is compiled exactly as workers will, lane by lane and role by role.
 """
 
 from collections.abc import Iterable, Sequence

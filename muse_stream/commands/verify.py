@@ -1,7 +1,7 @@
-"""Verify tenants: join the independent reader with the wire.
+"""Verify tenants (all by default): joins the independent auditor with the Avro decoders.
 
-In: a configuration, the tenants to verify (all by default). Out: one report per event topic.
-Law: nothing of the workers is used but their output: the reader decodes ids and tenants by itself, and compares.
+Returns one report per event topic. Nothing of the workers is used but their output: the auditor decodes ids and tenants
+by itself, and compares.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,7 @@
-"""From a file to a document that can be trusted.
+"""From a file to a document that can be trusted: `Loaded`, or a ConfigError with all problems.
 
-In: the path of a YAML file; the files it names stand in the same folder. Out: `Loaded`, or ConfigError with all
-problems.
-Law: the same function loads what an operator wrote and what a generation keeps; nothing outside the folder is read.
+The same function loads what an operator wrote and what a generation keeps. The files a document names stand in its
+folder; nothing outside of it is read.
 """
 
 from collections.abc import Sequence

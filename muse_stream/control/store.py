@@ -1,8 +1,7 @@
-"""What a generation store is, whoever keeps it.
+"""What a generation store is, wherever it keeps its generations.
 
-In: nothing but types. Out: `Generation`, `Entry`, the `Store` protocol and what can be done with any store.
-Law: numbers only grow; a published generation never changes; publishing does not make it current, moving `current`
-does, by compare-and-swap, so that two operators cannot overwrite each other's decision unseen.
+Invariant: numbers only grow; a published generation never changes; publishing does not make it current, moving
+`current` does, by compare-and-swap, so that two operators cannot overwrite each other's decision unseen.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The whole document that an operator writes: `Document`, frozen, with the few look-ups that its readers share.
 
-These classes say what a single field may be. What fields mean to each other is checked in `check_names` and its siblings, so a `Document`
-that did not come from `load_document` may still name things that do not exist.
+These classes say what a single field may be. What fields mean to each other is checked by `load_document`, so a
+`Document` that did not come from there may still name things that do not exist.
 """
 
 from collections.abc import Mapping

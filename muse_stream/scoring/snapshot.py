@@ -18,10 +18,10 @@ from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import execute
 from muse_stream.scoring.model import Model
 from muse_stream.scoring.node_compiler import StoredMap
-from muse_stream.scoring.plan import Program
+from muse_stream.scoring.plan import Plan
 from muse_stream.scoring.planner import Role, models_needed, plan, predictors_needed
 from muse_stream.scoring.rehearsal import Rehearsed, rehearse
-from muse_stream.scoring.required_fields import Needs, needs_of
+from muse_stream.scoring.required_fields import RequiredFields, required_fields_of
 from muse_stream.scoring.scores import Scored
 
 __all__ = ["Role", "Snapshot", "compile_snapshot", "models_needed", "predictors_needed"]
@@ -30,12 +30,12 @@ __all__ = ["Role", "Snapshot", "compile_snapshot", "models_needed", "predictors_
 class Snapshot:
     """One role's compiled generation. Made by `compile_snapshot`; safe to share between threads."""
 
-    def __init__(self, program: Program, document: Document, number: int, role: Role) -> None:
+    def __init__(self, program: Plan, document: Document, number: int, role: Role) -> None:
         self.number: Final = number
         self.role: Final = role
         self._program = program
         self._tenants = frozenset(document.tenants)
-        self._needs = {event: needs_of(document, event, role) for event in document.events}
+        self._needs = {event: required_fields_of(document, event, role) for event in document.events}
         experts = {
             model for name in predictors_needed(document, role) for model in document.predictors[name].graph().experts()
         }
@@ -48,7 +48,7 @@ class Snapshot:
         self.needs_ids: Final = program.samples
         """Whether `EventTable.ids` must be given."""
 
-    def needs(self, event: str) -> Needs:
+    def needs(self, event: str) -> RequiredFields:
         """Return what must be decoded of one event format. Raises KeyError for an unknown format."""
         return self._needs[event]
 

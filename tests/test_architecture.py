@@ -71,7 +71,7 @@ LOADS: dict[str, set[str]] = {
     "muse_stream.scoring": {"pydantic", "pydantic_core", "ruamel"},
     "muse_stream.kafka": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka", "prometheus_client", "structlog"},
     "muse_stream.worker": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka", "prometheus_client", "structlog"},
-    "muse_stream.control": {"pydantic", "pydantic_core", "ruamel"},
+    "muse_stream.control": {"pydantic", "pydantic_core", "ruamel", "prometheus_client", "structlog"},
 }
 
 

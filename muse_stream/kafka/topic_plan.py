@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from muse_stream.config import Document
+from muse_stream.config import Document, TopicKind
 
-Kind = Literal["events", "scores", "audit", "dlq", "unknown"]
 Action = Literal["create", "set", "warn"]
 
 HEADROOM = 64 * 1024
@@ -44,7 +43,7 @@ class Needed:
     """One topic a document needs, whoever shares it."""
 
     name: str
-    kind: Kind
+    kind: TopicKind
     lane: str
     tenants: tuple[str, ...]
     sources: tuple[str, ...] = ()
@@ -71,7 +70,7 @@ class Change:
 
     action: Action
     topic: str
-    kind: Kind
+    kind: TopicKind
     why: str
     partitions: int | None = None
     config: Mapping[str, str] = field(default_factory=dict)
@@ -79,9 +78,9 @@ class Change:
 
 def needed(document: Document, tenants: Sequence[str] | None = None) -> tuple[Needed, ...]:
     """Return the topics of these tenants (all by default), event topics first; a shared topic stands there once."""
-    found: dict[tuple[Kind, str], Needed] = {}
+    found: dict[tuple[TopicKind, str], Needed] = {}
 
-    def add(kind: Kind, name: str, lane: str, tenant: str, source: str | None) -> None:
+    def add(kind: TopicKind, name: str, lane: str, tenant: str, source: str | None) -> None:
         old = found.get((kind, name), Needed(name, kind, lane, ()))
         sources = old.sources if source is None or source in old.sources else (*old.sources, source)
         found[kind, name] = Needed(name, kind, old.lane, (*old.tenants, tenant), sources)
@@ -95,7 +94,7 @@ def needed(document: Document, tenants: Sequence[str] | None = None) -> tuple[Ne
         add("dlq", topics.dlq, lane, tenant, topics.events)
         add("unknown", document.unknown_topic(lane), lane, tenant, topics.events)
     taken = {need.name for need in found.values() if need.kind != "unknown"}
-    kinds: dict[Kind, int] = {"events": 0, "scores": 1, "audit": 2, "dlq": 3, "unknown": 4}
+    kinds: dict[TopicKind, int] = {"events": 0, "scores": 1, "audit": 2, "dlq": 3, "unknown": 4}
     needs = [need for need in found.values() if need.kind != "unknown" or need.name not in taken]
     return tuple(sorted(needs, key=lambda need: (kinds[need.kind], need.name)))
 

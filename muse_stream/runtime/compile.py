@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.avro import SchemaDirectory
-from muse_stream.config import Document, Loaded, load_document, load_maps, locate
+from muse_stream.config import Document, Loaded, Role, load_document, load_maps, locate
 from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
 from muse_stream.models import ModelCache, OnnxModel
-from muse_stream.scoring import Role, Snapshot, compile_snapshot, models_needed
+from muse_stream.scoring import Snapshot, compile_snapshot, models_needed
 
 WHOLE: Role = "shadow"
 """The role that has every predictor, live and shadow."""

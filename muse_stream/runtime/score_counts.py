@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.config import Document
+from muse_stream.config import Document, Role
 from muse_stream.scoring import Categorical, PredictorScores, predictors_of, promised_rates
-from muse_stream.worker import Groups, Role
+from muse_stream.worker import Groups
 
 GroupNumbers = NDArray[np.int32]
 Label = tuple[str, str, float | None]

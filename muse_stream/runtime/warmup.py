@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.avro import Demands, SchemaDirectory, made_up
-from muse_stream.config import Document
+from muse_stream.config import Document, Role
 from muse_stream.errors import ConfigError, Problem, Reason, SchemaError
 from muse_stream.runtime.event_reader import EventReader, Events, Format
 from muse_stream.runtime.record_writer import Writer
 from muse_stream.scoring import MESSAGE_LENGTH, PredictorScores, Rehearsed, Snapshot, described, predictors_of, without
-from muse_stream.worker import Batch, Header, Role
+from muse_stream.worker import Batch, Header
 
 ENCODED = 3
 """Answers of each predictor that are encoded: what can go wrong there does so with the first."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from muse_stream.config import KafkaSettings
+from muse_stream.config import KafkaSettings, Role
 from muse_stream.kafka import (
     READER,
     Consumer,
@@ -26,7 +26,7 @@ from muse_stream.kafka import (
 )
 from muse_stream.telemetry import Log
 from muse_stream.worker.backlog import Backlog
-from muse_stream.worker.batch import Role, Scorer
+from muse_stream.worker.batch import Scorer
 from muse_stream.worker.commit import Committed, Committer
 from muse_stream.worker.failpoints import Failpoint
 from muse_stream.worker.loop import Worker

@@ -28,7 +28,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "onnxmltools": ("demo",),
     "onnxruntime": ("models",),
     "prometheus_client": ("telemetry",),
-    "pyarrow": ("avro", "demo", "files"),
+    "pandas": ("scoring/answers.py",),  # what a caller asks to have, imported when asked for
+    "pyarrow": ("avro", "demo", "files", "scoring/answers.py"),  # the last one as above: scoring itself needs none
     "pydantic": ("config", "telemetry/masking.py"),
     "pydantic_core": ("config",),
     "pyruhvro": ("avro",),

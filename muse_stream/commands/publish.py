@@ -1,6 +1,6 @@
 """Publish a configuration as a generation, list generations, go back.
 
-In: a configuration file and a store's folder. Out: numbers.
+In: a configuration file and a store's folder or URL. Out: numbers.
 Law: nothing is published that `check` refuses; publishing makes current by compare-and-swap, so that of two operators
 who publish at once one is told.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.commands.check import check
-from muse_stream.control import DirectoryStore
+from muse_stream.control import open_store
 from muse_stream.errors import ConfigError
 
 
@@ -29,17 +29,17 @@ class Published:
         return self.number != self.before
 
 
-def publish(path: Path, store: Path, *, activate: bool = True) -> Published:
+def publish(path: str | Path, store: str | Path, *, activate: bool = True) -> Published:
     """Check a configuration, store it as a new generation and (unless told otherwise) make it current.
 
     Raises ConfigError with everything `check` finds, StoreError for the store.
     """
+    target = open_store(store)
     checked = check(path)
     if checked.loaded is None or checked.problems:
         raise ConfigError(checked.problems)
-    directory = DirectoryStore(store)
-    before = directory.current()
-    number = directory.publish(checked.loaded)
+    before = target.current()
+    number = target.publish(checked.loaded)
     if activate and number != before:
-        directory.move_current(before, number)
+        target.move_current(before, number)
     return Published(number, before, activate or number == before)

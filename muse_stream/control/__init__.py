@@ -6,6 +6,7 @@ Law: a generation is verified against its hashes whenever it is opened, and neve
 scoring path, and nothing that fails here stops a worker from scoring with what it has.
 """
 
+from muse_stream.control.address import is_store, open_store
 from muse_stream.control.directory import DirectoryStore
 from muse_stream.control.store import Entry, Generation, Log, Store, rollback
 from muse_stream.control.watch import Watcher
@@ -17,5 +18,7 @@ __all__ = [
     "Log",
     "Store",
     "Watcher",
+    "is_store",
+    "open_store",
     "rollback",
 ]

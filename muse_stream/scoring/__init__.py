@@ -7,8 +7,10 @@ In: a validated document, models that keep the `Model` protocol, fitted maps. Ou
 Law: the same event under the same generation gives the same bits, in any batch and in either role.
 """
 
+from muse_stream.scoring.answers import Answers
 from muse_stream.scoring.bisection import MESSAGE_LENGTH, described
 from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring.dataframe import Table
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import without
 from muse_stream.scoring.model import Model, ModelInput
@@ -22,6 +24,7 @@ from muse_stream.scoring.snapshot import Role, Snapshot, compile_snapshot, model
 __all__ = [
     "ID_BYTES",
     "MESSAGE_LENGTH",
+    "Answers",
     "Categorical",
     "Column",
     "EventTable",
@@ -31,6 +34,7 @@ __all__ = [
     "Rehearsed",
     "Role",
     "Snapshot",
+    "Table",
     "compile_snapshot",
     "described",
     "models_needed",

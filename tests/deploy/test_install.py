@@ -70,7 +70,7 @@ def tomorrow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def clone(tmp_path_factory: pytest.TempPathFactory, tomorrow: dict[str, str]) -> Path:
     """A copy of the project, set up by the base tools of this machine."""
     clone = tmp_path_factory.mktemp("clone")
-    for name in ("pyproject.toml", "README.md", "requirements-build.lock", "requirements-dev.lock"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements-build.lock", "requirements-dev.lock"):
         shutil.copy(ROOT / name, clone)
     for name in ("muse_stream", "schemas", "deploy"):
         shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__", "config"))

@@ -29,6 +29,13 @@ def test_every_public_name_is_there() -> None:
         muse_stream.nothing  # noqa: B018
 
 
+def test_every_public_name_is_in_the_reference() -> None:
+    """`make docs` builds it and resolves each name."""
+    named = {name for page in ROOT.glob("docs/api/*.md") for name in page.read_text(encoding="utf-8").split()}
+    public = set(muse_stream.__all__) - {"__version__"}
+    assert {f"muse_stream.{name}" for name in public} <= named
+
+
 def test_every_exception_is_exported() -> None:
     raised = {name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, Exception)}
     assert raised <= set(muse_stream.__all__)

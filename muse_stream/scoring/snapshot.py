@@ -28,13 +28,13 @@ class Snapshot:
     """One role's compiled generation. Made by `muse_stream.load`; safe to share between threads."""
 
     def __init__(self, program: Program, document: Document, number: int, role: Role) -> None:
-        self.number: Final = number
+        self.number: Final[int] = number
         """Of the generation; 0 for a file that was not published."""
-        self.role: Final = role
+        self.role: Final[Role] = role
         """`shadow` has every predictor, `live` those alone that answer."""
-        self.tenants: Final = tuple(document.tenants)
+        self.tenants: Final[tuple[str, ...]] = tuple(document.tenants)
         """Names of the tenants, in the document's order."""
-        self.predictors: Final = predictors_needed(document, role)
+        self.predictors: Final[tuple[str, ...]] = predictors_needed(document, role)
         """Names of the predictors that this role runs, in order of first use by the routes."""
         self._program = program
         self._needs = {event: needs_of(document, event, role) for event in document.events}

@@ -2,23 +2,20 @@
 
 An implementation of MUSE (Correia et al., arXiv 2602.11776): between a model and a tenant stand two transformations, so
 that a threshold keeps its meaning when the model is retrained, and everything is served through intents, so that a
-promotion is one change of a rule.
+promotion is one change of a rule. docs/design.md shows the walk of an event and what each room holds.
 
-    muse.events.*  bytes of many tenants
-        |  stream/    poll a batch; later: one transaction for scores, dead letters and offsets
-        v  wire/      bytes -> columns
-        |  scoring/   intents.py (which route?) -> planning.py (each distinct step once) -> steps.py:
-        |               models/  ONNX -> posterior.py (level 1) -> aggregation.py -> quantile_map.py (level 2)
-        v  wire/      columns -> bytes
+    muse.events.*   bytes of many tenants
+        |  kafka/, worker/   poll a batch; later: one transaction for scores, dead letters and offsets
+        v  avro/             bytes -> columns
+        |  scoring/          routing.py (which route?) -> planner.py (each distinct node once) -> operators.py:
+        |                      models/ (ONNX) -> calibration/ (posterior correction) -> aggregation.py -> calibration/
+        |                      (quantile map)
+        v  avro/             columns -> bytes
     muse.scores.*  muse.audit.*  muse.dlq.*
 
-    spec/     the document an operator writes          control/  generations: publish, promote, roll back, watch
-    app.py    joins the rooms, the only one that does  observe/  metrics, health, logs
-    cli/      one file per command group               demo/     a synthetic stream that shows what this is for
-
-From Python, with no Kafka: `load` a configuration or a store and `score` a table; `check`, `publish` and `replay` as
-the commands do; `posterior_correction`, `Reference` and `QuantileMap` by themselves. Invariant: importing this package
-imports no vendor; each name is loaded when it is first used.
+From Python, without Kafka: `load` a configuration or a store and `score` a table; `check`, `publish` and `replay` as
+the commands do; `posterior_correction`, `Reference` and `QuantileMap` by themselves. Importing this package imports no
+vendor's library; each name is loaded when it is first used.
 """
 
 from importlib import import_module

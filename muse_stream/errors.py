@@ -13,6 +13,7 @@ Law: a record's fault is a value and never stops its batch; a system's fault is 
        |- Retriable            call the same thing again, inside one deadline
        |- Abortable            abort, throw the producers away, rewind to committed()
        `- Fatal                leave the process with a non-zero code; the supervisor restarts it
+          `- Fenced            another holds the transactional id; survived a few times
 """
 
 from collections.abc import Sequence
@@ -89,6 +90,10 @@ class Abortable(StreamError):
 
 class Fatal(StreamError):
     """This process cannot go on; it exits non-zero and its supervisor starts another."""
+
+
+class Fenced(Fatal):
+    """Another producer holds the transactional id now; a transaction that timed out looks the same."""
 
 
 class Reason(StrEnum):

@@ -54,7 +54,7 @@ class Run:
 
     def wait_ready(self, spares: int = 1) -> None:
         """Return when the worker has partitions and so many spares have been ready."""
-        _until(lambda: len(self.lines("spare-ready")) >= spares and bool(self.lines("assigned")))
+        _until(lambda: len(self.lines("spare_ready")) >= spares and bool(self.lines("assigned")))
 
     def kill_worker(self) -> None:
         """Kill the worker alone."""

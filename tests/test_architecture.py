@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Where a vendor may be imported: a room, or one module or folder of it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "confluent_kafka": ("kafka", "testing", "verify", "worker"),
+    "confluent_kafka": ("kafka", "testing"),
     "docker": ("testing/container_kafka.py",),
     "fastavro": ("avro", "files"),
     "google": ("models",),  # protobuf, which comes with onnx
@@ -27,8 +27,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "onnx": ("models",),
     "onnxmltools": ("demo",),
     "onnxruntime": ("models",),
-    "prometheus_client": ("telemetry",),
     "pandas": ("scoring/answers.py",),  # what a caller asks to have, imported when asked for
+    "prometheus_client": ("runtime/worker_metrics.py", "telemetry/health.py"),
     "pyarrow": ("avro", "demo", "files", "scoring/answers.py"),  # the last one as above: scoring itself needs none
     "pydantic": ("config", "telemetry/masking.py"),
     "pydantic_core": ("config",),

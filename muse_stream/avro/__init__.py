@@ -1,8 +1,7 @@
 """Bytes to columns and back: Avro on Kafka.
 
-In: Kafka values. Out: `Decoded` columns, framed records, typed errors.
-Invariant: a record's fault is a `Rejected`, a schema's fault is a
-`SchemaError`, and no value of a batch is ever without an answer.
+Invariant: a record's fault is a `Rejected`, a schema's fault is a `SchemaError`, and no value of a batch is ever
+without an answer.
 
     framing                         the prefix that names the writer's schema
     schemas, schema_json, types     where schemas are found; reading one; a schema as a tree

@@ -1,8 +1,8 @@
 """Arrow arrays to columns: the fast way from a decoded batch to what scoring reads.
 
-In: a RecordBatch as pyruhvro made it from the *physical* writer schema, and a `Route`. Out: one Arrow array of the
-route's domain (int64, bool, double or string) and the rows it refuses; then, batch by batch, a `Column`.
-Law: no step per event; every operation is one call over the whole column.
+A RecordBatch, as pyruhvro made it from the *physical* writer schema, and a `Route` give one Arrow array of the route's
+domain (int64, bool, double or string) and the rows it refuses; then, batch by batch, a `Column`. No loop runs over
+events; every operation is one call over the whole column.
 """
 
 from typing import Any

@@ -1,11 +1,13 @@
-"""One writer schema's decoders: many records at once by pyruhvro, one record by hand or by fastavro.
+"""One writer schema's decoders: many records at once by pyruhvro, one record by `strict` or by fastavro.
 
-In: payloads (frames cut off). Out: an Arrow RecordBatch, or one dict; `Malformed` when the bytes are not such a record.
-Law: a payload is consumed to its last byte or refused. In a batch this costs one concatenation per record: a known
-8-byte tail is appended and decoded as one more field, which is itself again only if the record ended where the
+Payloads (frames cut off) become an Arrow RecordBatch, or one dict; `Malformed` is raised when the bytes are not such a
+record.
+
+Invariant: a payload is consumed to its last byte or refused. In a batch this costs one concatenation per record: a
+known 8-byte tail is appended and decoded as one more field, which is itself again only if the record ended where the
 payload did. pyruhvro knows no bytes and fixed and may panic, so it is tried on made-up records before it is trusted,
-and never given more than `MOST_MEMORY` is known to be enough for: an allocation that fails there ends the process.
-It does not look at the bytes of strings either, so whoever takes text from a batch checks that it is UTF-8.
+and never given more than `MOST_MEMORY` is known to be enough for: an allocation that fails there ends the process. It
+does not look at the bytes of strings either, so whoever takes text from a batch checks that it is UTF-8.
 """
 
 import io

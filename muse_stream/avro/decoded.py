@@ -1,7 +1,7 @@
 """A decoded batch, and how parts of one are put together.
 
-In: pieces, each the rows of one writer schema as Arrow arrays in the order of the reader's paths. Out: `Decoded`.
-Law: rows ascend whatever the pieces were; nothing is done per event.
+A piece holds the rows of one writer schema, as Arrow arrays in the order of the reader's paths; pieces become one
+`Decoded`, whose rows ascend whatever the pieces were. No loop runs over events.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,10 +1,11 @@
 """Kafka values to columns.
 
-In: values as consumed, each an Avro record behind a frame. Out: `Decoded`: ids, times and the columns a configuration
+Values as consumed, each an Avro record behind a frame, become `Decoded`: ids, times and the columns a configuration
 asks for, as numpy arrays, plus one `Rejected` for every value that is no such record.
-Law: every value is answered for, once, by a row or by a `Rejected`; a bad record costs that record only. The batch
-decoder sees whole groups; where it fails the group is halved until the culprits stand alone, and only those go to
-the per-record decoder, which has the last word.
+
+Invariant: every value has one answer, a row or a `Rejected`; a bad record costs that record only. The batch decoder is
+given whole groups; where it fails the group is halved until the bad records stand alone, and only those go to the
+per-record decoder, which has the last word.
 """
 
 from collections.abc import Callable, Mapping, Sequence

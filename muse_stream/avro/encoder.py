@@ -1,9 +1,10 @@
 """Columns to Kafka values.
 
-In: columns by field name (Arrow, numpy, lists, or one value for all rows) and a schema. Out: one framed Avro record a
-row, as bytes.
-Law: a record is complete or an error: every field of the schema is given, or has a default; a null or a number that
-the field cannot hold is a SchemaError naming the field, never a record cut to fit.
+Columns by field name (Arrow, numpy, lists, or one value for all rows) and a schema give one framed Avro record a row,
+as bytes.
+
+Invariant: a record is complete or an error. Every field of the schema is given or has a default; a null or a number
+that the field cannot hold is a SchemaError naming the field, never a record cut to fit.
 """
 
 import io

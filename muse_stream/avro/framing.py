@@ -1,9 +1,8 @@
 """The bytes that stand before an Avro record and name its writer's schema.
 
-In: Kafka values. Out: groups of rows that share one prefix, or the reason why a value has none.
-Law: two frames are known, and nothing is guessed. Confluent: `00` and the schema id (4 bytes, big endian).
-Avro single object: `C3 01` and the schema's CRC-64-AVRO fingerprint (8 bytes, little endian), as in the Avro
-specification, "Single-object encoding".
+Groups Kafka values by their prefix, and says why a value has none. Two frames are known, and nothing is guessed.
+Confluent: `00` and the schema id (4 bytes, big endian). Avro single object: `C3 01` and the schema's CRC-64-AVRO
+fingerprint (8 bytes, little endian), as in the Avro specification, "Single-object encoding".
 """
 
 import struct

@@ -1,8 +1,8 @@
-"""What a batch of records may become in memory.
+"""How much memory a batch of records may take.
 
-In: a `Type`. Out: `Memory`: a bound on what the batch decoder allocates for so many records of so many bytes.
-Law: never too low. A null in a list of nullable records is one byte on the wire and a whole row in Arrow; a union makes
-a row in each of its branches. An event within limits.max_event_bytes must not take gigabytes.
+A `Type` gives `Memory`: an upper bound on what the batch decoder allocates for so many records of so many bytes. The
+bound is never too low. A null in a list of nullable records is one byte on the wire and a whole row in Arrow; a union
+makes a row in each of its branches. An event within limits.max_event_bytes must not take gigabytes.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
-"""Columns that hold a list or a map in every row, built without a step per row.
+"""Columns that hold a list or a map in every row, built without a loop over rows.
 
-In: numpy arrays and `Categorical`s of one length. Out: Arrow arrays that `Encoder` takes as columns.
-Law: row i of the result holds exactly the entries of row i of the inputs, in the inputs' order; null entries are left
-out of maps.
+numpy arrays and `Categorical`s of one length become Arrow arrays that `Encoder` takes as columns. Row i of the result
+holds exactly the entries of row i of the inputs, in the inputs' order; null entries are left out of maps.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,7 @@
 """The same as `arrow_columns`, one record at a time: for what the batch decoder cannot read, and for what it refuses.
 
-In: the wanted fields of a record as `strict.read` gives them, and a `Route`. Out: one Python value of the route's
-domain, or `Unresolved`.
-Law: gives exactly what `arrow_columns.extract` gives; property tests compare the two.
+The wanted fields of a record, as `strict.read` gives them, and a `Route` give one Python value of the route's domain,
+or `Unresolved`. It is exactly what `arrow_columns.extract` gives; property tests compare the two.
 """
 
 from collections.abc import Iterable

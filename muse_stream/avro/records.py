@@ -1,8 +1,8 @@
 """Kafka values as people read them, and scores as `verify` reads them.
 
-In: framed values of any schema of a directory. Out: one dict a value with logical types applied (datetime, Decimal,
-UUID), or the `Rejected` that says why there is none; or a `Decoder` for score records.
-Law: slow and complete, for looking at records; what counts or scores records uses `Decoder`.
+Framed values of any schema of a directory become dicts with logical types applied (datetime, Decimal, UUID), or the
+`Rejected` that says why there is none. Slow and complete, for looking at records; what counts or scores records uses
+`Decoder`.
 """
 
 import io

@@ -1,11 +1,12 @@
 """How one field of the reader's schema is found in what a writer wrote.
 
-In: reader and writer `Type`, a dotted path. Out: a `Route`: the steps through the writer's records, then one `Case` for
+Reader and writer `Type` and a dotted path give a `Route`: the way through the writer's records, then one `Case` for
 each type the writer may have put there.
-Law: schema resolution as the Avro specification defines it (1.12, "Schema Resolution"), applied to the fields that are
-asked for: by name or reader alias, promotions, defaults, enum defaults, unions either side. Where only the value can
-tell (a null for a reader that has none) the row is refused, not the writer. Times become milliseconds, by the writer's
-unit where it states one; decimals become numbers.
+
+Schema resolution as the Avro specification defines it (1.12, "Schema Resolution"), applied to the fields that are asked
+for: by name or reader alias, promotions, defaults, enum defaults, unions on either side. Where only the value can tell
+(a null for a reader that has none) the row is refused, not the writer. Times become milliseconds, by the writer's unit
+where it states one; decimals become numbers.
 """
 
 from dataclasses import dataclass

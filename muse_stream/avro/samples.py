@@ -1,7 +1,7 @@
 """Made-up records of a schema, to try a decoder or an encoder on before it is trusted.
 
-In: a `Type`. Out: payloads, the same for the same type every time.
-Law: small, whatever the schema: lists get shorter with depth, so that lists of lists of lists do not multiply.
+A `Type` gives payloads, the same for the same type every time, and small whatever the schema: lists get shorter with
+depth, so that lists of lists of lists do not multiply.
 """
 
 import random
@@ -40,7 +40,7 @@ def _sample(node: Type, rng: random.Random, lists: int) -> bytes:
         return varint(branch) + _sample(node.branches[branch], rng, lists)
     if kind in ("array", "map"):
         entries = rng.randrange(3 if lists < WIDE_LISTS else 2)
-        names = [_string(f"k{number}") if kind == "map" else b"" for number in range(entries)]
+        names = [counted(f"k{number}".encode()) if kind == "map" else b"" for number in range(entries)]
         block = [name + _sample(node.items or Type("null"), rng, lists + 1) for name in names]
         return varint(entries) + b"".join(block) + b"\x00" if entries else b"\x00"
     if kind == "enum":
@@ -48,8 +48,8 @@ def _sample(node: Type, rng: random.Random, lists: int) -> bytes:
     return rng.randbytes(node.size) if kind == "fixed" else _PLAIN[kind](rng)
 
 
-def _string(text: str) -> bytes:
-    data = text.encode()
+def counted(data: bytes) -> bytes:
+    """Return bytes, or a text in UTF-8, as Avro writes them."""
     return varint(len(data)) + data
 
 
@@ -60,6 +60,6 @@ _PLAIN: dict[str, Callable[[random.Random], bytes]] = {
     "long": lambda rng: varint(rng.choice((0, -1, 77, 2**63 - 1, -(2**63)))),
     "float": lambda rng: struct.pack("<f", rng.choice((0.0, -1.5, 2.0**100))),
     "double": lambda rng: struct.pack("<d", rng.choice((0.0, -0.1, 1e300))),
-    "bytes": lambda rng: varint(3) + rng.randbytes(3),
-    "string": lambda rng: _string(rng.choice(("", "a", "é€\U0001f600"))),
+    "bytes": lambda rng: counted(rng.randbytes(3)),
+    "string": lambda rng: counted(rng.choice(("", "a", "é€\U0001f600")).encode()),
 }

@@ -1,9 +1,9 @@
 """Schema JSON to a tree.
 
-In: the text of a schema. Out: `Type`, or a SchemaError that says what is wrong.
-Law: what passes here can be given to any decoder. Refused, with the reason, is what none can be given safely: recursive
-schemas (no columns, and a hostile record could nest without bound), arrays of nothing (a count is then bound by no
-bytes), schemas of unbounded depth or size, sizes and defaults that are no such thing.
+The text of a schema becomes a `Type`, or a SchemaError that says what is wrong. What passes here can be given to any
+decoder. Refused, with the reason, is what none can be given safely: recursive schemas (no columns, and a hostile record
+could nest without bound), arrays of nothing (no bytes bound their count), schemas of unbounded depth or size, sizes and
+defaults that are no such thing.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Where writer schemas are found: a folder.
 
-In: a folder of `*.avsc` files, each one complete schema, and optionally `ids.json`, `{"7": "event.avsc"}`, which gives
-Confluent ids their schemas. Out: `Schema` by id, by fingerprint, by file.
-Law: a folder is checked whole when it is opened; whatever is wrong is a SchemaError that names the file.
+The folder holds `*.avsc` files, each one complete schema, and optionally `ids.json`, `{"7": "event.avsc"}`, which gives
+Confluent ids their schemas. A `Schema` is found by id, by fingerprint or by file. The folder is checked whole when it
+is opened; whatever is wrong is a SchemaError that names the file.
 """
 
 import json

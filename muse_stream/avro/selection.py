@@ -1,7 +1,7 @@
 """Rows of a decoded batch: which to keep, which are empty.
 
-In: `Decoded` and numpy masks or positions. Out: the same kinds of value with fewer rows.
-Law: the order of rows is kept; what is not asked for is not copied.
+`Decoded` and numpy masks or positions give values of the same kinds with fewer rows, in the same order. What is not
+asked for is not copied.
 """
 
 from dataclasses import replace

@@ -1,10 +1,11 @@
 """One Avro record, checked byte by byte.
 
-In: a `Type` and a payload. Out: the position after the record, with the fields that are asked for; or `Malformed`.
-Law: nothing is read that is not there, and nothing is accepted that the Avro specification does not allow: fastavro
-alone would take a union or enum index of -1, a boolean of 2, an int of 40 bits. Counts and lengths are held against the
-bytes that are left before anything is allocated, and what is not asked for is passed over, so that a record takes no
-more memory than its bytes. Also the guard in front of fastavro.
+A `Type` and a payload give the position after the record and the fields that are asked for; or `Malformed` is raised.
+
+Nothing is read that is not there, and nothing is accepted that the Avro specification does not allow: fastavro alone
+would take a union or enum index of -1, a boolean of 2, an int of 40 bits. Counts and lengths are held against the bytes
+that are left before anything is allocated, and what is not asked for is passed over, so that a record takes no more
+memory than its bytes. Also checks what fastavro is given.
 """
 
 import struct

@@ -1,9 +1,8 @@
 """Made-up events of a schema: small, valid, and together in every shape that the schema allows at first sight.
 
-In: the writer's schema, the reader's, and what some fields must hold. Out: framed values, as a producer sends them.
-Law: whatever is made is a record of the writer's schema. Over all of them every branch of every union is taken, every
-number is 0 and 1, and every part that may be left out (a null, an empty array or map) is left out once while what
-stands above it is there.
+The writer's schema, the reader's, and what some fields must hold give framed values, as a producer sends them. Each is
+a record of the writer's schema. Over all of them every branch of every union is taken, every number is 0 and 1, and
+every part that may be left out (a null, an empty array or map) is left out once while what stands above it is there.
 """
 
 import struct
@@ -13,6 +12,7 @@ from itertools import islice
 
 from muse_stream.avro.encoder import prefix_for
 from muse_stream.avro.resolution import route
+from muse_stream.avro.samples import counted, varint
 from muse_stream.avro.schemas import Schema
 from muse_stream.avro.types import Type
 
@@ -106,12 +106,12 @@ class _Maker:
             return b"".join(self.value(part, name, shape, depth) for part, name in parts)
         if node.kind == "union":
             index = self._branch(node, path, shape, depth)
-            return _long(index) + self.value(node.branches[index], path, shape, below)
+            return varint(index) + self.value(node.branches[index], path, shape, below)
         if node.kind in ("array", "map"):
             if depth == shape.missing or node.items is None:
-                return _long(0)
-            key = _counted(b"k") if node.kind == "map" else b""
-            return _long(1) + key + self.value(node.items, f"{path}[]", shape, below) + _long(0)
+                return varint(0)
+            key = counted(b"k") if node.kind == "map" else b""
+            return varint(1) + key + self.value(node.items, f"{path}[]", shape, below) + varint(0)
         return self._leaf(node, path, shape)
 
     def _branch(self, node: Type, path: str, shape: _Shape, depth: int) -> int:
@@ -127,33 +127,20 @@ class _Maker:
         sets = self._texts.get(path)
         chosen = sets[shape.number % len(sets)] if sets else ()
         if node.kind in ("string", "bytes"):
-            return _counted((chosen[0] if chosen else str(number)).encode())
+            return counted((chosen[0] if chosen else str(number)).encode())
         if node.kind == "enum":
             known = [index for index, symbol in enumerate(node.symbols) if symbol in chosen]
-            return _long(known[0] if known else shape.number % len(node.symbols))
+            return varint(known[0] if known else shape.number % len(node.symbols))
         if node.kind == "fixed":
             return number.to_bytes(node.size, "big") if node.size else b""
         return NUMBERS[node.kind](number)
 
 
-def _long(number: int) -> bytes:
-    """Return a number that is not negative as a zig-zag varint."""
-    rest, out = number << 1, bytearray()
-    while rest > 0x7F:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    return bytes([*out, rest])
-
-
-def _counted(data: bytes) -> bytes:
-    return _long(len(data)) + data
-
-
 NUMBERS: dict[str, Callable[[int], bytes]] = {
     "null": lambda _number: b"",
     "boolean": lambda number: bytes([number]),
-    "int": _long,
-    "long": _long,
+    "int": varint,
+    "long": varint,
     "float": struct.Struct("<f").pack,
     "double": struct.Struct("<d").pack,
 }

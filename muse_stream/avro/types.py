@@ -1,8 +1,8 @@
 """An Avro schema as a tree of values, every name followed.
 
-In: what `schema_json` has read. Out: `Type`, and the plain schema (no logical types) that the wire decoders are given.
-Law: a logical type never changes the wire form (Avro specification, "Logical Types"), so both decoders work on the
-physical types alone and the meaning is applied afterwards, to the columns that are wanted, in one place.
+`schema_json` makes the tree; this module also gives the plain schema (no logical types) that the decoders work on. A
+logical type never changes the bytes (Avro specification, "Logical Types"), so both decoders work on the physical types
+alone, and the meaning is applied afterwards, to the columns that are wanted, in one place.
 """
 
 from collections.abc import Callable

@@ -1,20 +1,20 @@
-"""Did an alert rate move by more than its sampling error? The demo's one statistical test.
+"""Did an alert rate move by more than its sampling error?
 
-In: windows of one tenant's events, each event with an alert (0 or 1) or a difference of two alerts, and the entities
-(customer, terminal) it belongs to. Out: `Move`: how far a rate moved, its standard error, whether that is allowed.
+Takes windows of one tenant's events, each event with an alert (0 or 1) or a difference of two alerts, and the entities
+(customer, terminal) it belongs to. Returns a `Move`: how far a rate moved, its standard error, whether that is allowed.
 
 A rate is a mean over events, so every event has an *influence* on it: (alert - rate) / n, with the sign of its window.
 The calibration sample has one too: a map puts the promised share of *its* sample above a threshold, so what the sample
 happened to hold shifts every later rate by the opposite amount. Influences of all windows are added up per entity
-before they are squared: events of one customer, or at one skimmed terminal, come in herds, and an error that takes them
-for independent is far too small. With two kinds of entities the sum is that of Cameron, Gelbach and Miller (2011,
+before they are squared: events of one customer, or at one skimmed terminal, come in groups, and an error that takes
+them for independent is far too small. With two kinds of entities the sum is that of Cameron, Gelbach and Miller (2011,
 "Robust inference with multiway clustering"): V(first) + V(second) - V(both). Windows that share events, and two models
 that score the same events, need no formula of their own: their influences meet in the same sum.
 
-Law: a move is allowed up to LIMIT = 4 standard errors; for a normal error, one false alarm in 16,000 tests (a run
-of the demo makes ten). Measured on 60 weeks of the synthetic stream, every three weeks in a row, at each tenant's own
-threshold: 570 tests, none above 3.4, root mean square of z 1.07 (1.6 for independent events, up to 5.5: it would cry
-wolf). Without MUSE the smallest z of any tenant and week was 4.5, most were above 10.
+A move is allowed up to LIMIT = 4 standard errors; for a normal error that is one false alarm in 16,000 tests (a run of
+the demo makes ten). Measured on 60 weeks of the synthetic stream, every three weeks in a row, at each tenant's own
+threshold: 570 tests, none above 3.4, root mean square of z 1.07 (1.6 if events are taken for independent, up to 5.5:
+false alarms). Without MUSE the smallest z of any tenant and week was 4.5, most were above 10.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,12 @@
 """Monotone piecewise-linear functions, evaluated so that a value's result depends on nothing but the value.
 
-In: knots (x strictly rising, y not falling). Out: y at any x, constant outside the knots; NaN gives NaN.
-Law: elementwise arithmetic only, exact at knots and monotone in floating point (every operation is, and each segment is
-capped by its upper knot). Not `np.interp`: it computes slopes beforehand or on the fly depending on *how many* values
-are asked for. Both ways gave equal bits when measured (numpy 2.4, x86-64), but nothing promises it for every build, and
-the same bits in any batch are this product's promise; so `searchsorted` finds the segment, and one formula follows.
+Knots (x strictly rising, y not falling) give y at any x, constant outside the knots; NaN gives NaN.
+
+Invariant: elementwise arithmetic only, exact at knots and monotone in floating point (every operation is, and each
+segment is capped by its upper knot). Not `np.interp`: it computes slopes beforehand or on the fly depending on *how
+many* values are asked for. Both ways gave equal bits when measured (numpy 2.4, x86-64), but nothing promises it for
+every build, and the same bits in any batch are this product's promise; so `searchsorted` finds the segment, and one
+formula follows.
 """
 
 from collections.abc import Sequence

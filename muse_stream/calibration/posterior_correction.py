@@ -1,11 +1,12 @@
 """Level 1: posterior correction, which undoes the undersampling of negatives that an expert was trained with.
 
-In: the expert's probability and `beta`, the share of negatives that was kept. Out: the probability on the full stream.
-Formula: p' = beta*p / (1 - (1-beta)*p) (Dal Pozzolo, Caelen, Johnson, Bontempi, "Calibrating Probability with
+Takes the expert's probability and `beta`, the share of negatives that was kept; returns the probability on the full
+stream: p' = beta*p / (1 - (1-beta)*p) (Dal Pozzolo, Caelen, Johnson, Bontempi, "Calibrating Probability with
 Undersampling for Unbalanced Classification", 2015; level 1 of MUSE, arXiv 2602.11776).
-Law: computed as 1 / (1 + ((1-p)/p)/beta), the same number, because each of its operations is monotone in floating
-point too: order is never broken and the answer never leaves [0, 1] (the textbook form answers p=1, beta=0.1 with
-1 + 2^-52).
+
+Invariant: order is never broken and the answer never leaves [0, 1]. So it is computed as 1 / (1 + ((1-p)/p)/beta), the
+same number, because each of these operations is monotone in floating point too (the textbook form answers p=1, beta=0.1
+with 1 + 2^-52).
 """
 
 import numpy as np

@@ -1,9 +1,10 @@
 """Level 2: quantile mapping, which gives a predictor's scores the distribution promised to a tenant.
 
-In: a sample of pre-mapping aggregates, or the stored knots of a fit, and a `Reference`. Out: score = Q_ref(F(x)).
-Formula: MUSE (arXiv 2602.11776), level 2; piecewise linear on knots, so it costs one binary search per event.
-Law: monotone, bounded to [0, 1]. On its own sample the share of `score >= threshold` is the reference's alert rate to
-within half a sample, or half of the tie that straddles the threshold.
+A sample of pre-mapping aggregates, or the stored knots of a fit, and a `Reference` give score = Q_ref(F(x)), level 2 of
+MUSE (arXiv 2602.11776). It is piecewise linear on knots, so it costs one binary search per event.
+
+Invariant: monotone, bounded to [0, 1]. On its own sample the share of `score >= threshold` is the reference's alert
+rate to within half a sample, or half of the tie that straddles the threshold.
 
 Conventions. F is the *mid-rank* distribution function: a value's level is the share below it plus half the share equal
 to it, so a tie goes wholly to the side that errs least, and a constant sample maps to the reference's median. Between

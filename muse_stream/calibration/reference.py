@@ -1,9 +1,11 @@
 """The reference distribution: the score distribution promised to a tenant, for as long as it has thresholds.
 
-In: alert rates at thresholds, quantiles, or a Beta mixture. Out: a quantile function and the alert rate of a threshold.
-Law: bounded to [0, 1] and monotone. An alert is `score >= threshold`, so the alert rate is P(S >= t). The quantile
-function is piecewise linear on stored knots (for a Beta mixture: on a grid dense in both tails), so `quantile` and
-`alert_rate` are exact inverses of each other, and a quantile map can put its own knots at these kinks.
+Made of alert rates at thresholds, of quantiles, or of a Beta mixture; gives a quantile function and the alert rate of a
+threshold. An alert is `score >= threshold`, so the alert rate is P(S >= t).
+
+Invariant: bounded to [0, 1] and monotone. The quantile function is piecewise linear on stored knots (for a Beta
+mixture: on a grid dense in both tails), so `quantile` and `alert_rate` are exact inverses of each other, and a quantile
+map can put its own knots at these kinks.
 """
 
 from collections.abc import Mapping, Sequence

@@ -6,4 +6,10 @@ when a command runs, so that `--help` and completion answer at once.
     main      the program, its options, its exit codes
     options   what all commands share
     output    tables, JSON, progress, errors
+
+    check, schema                                a configuration
+    publish, generations, rollback               a store of generations
+    run, topics, broker                          on Kafka
+    produce, tail, verify, replay                events and answers
+    demo                                         the guided demo
 """

@@ -1,7 +1,4 @@
-"""`broker`: a Kafka broker to try things out on, for as long as the command runs.
-
-In: a port. Out: the broker's address; nothing is left when the command ends.
-"""
+"""`broker`: a Kafka broker to try things out on, for as long as the command runs. Nothing is left when it ends."""
 
 import signal
 import sys

@@ -1,6 +1,6 @@
 """`demo`: what this is for, on a real Kafka, in a minute.
 
-In: nothing, or somebody's own transactions. Out: a guided tour in the terminal; exit code 1 if a promise was broken.
+Takes nothing, or somebody's own transactions. A guided tour in the terminal; exit code 1 if a promise was broken.
 """
 
 from pathlib import Path

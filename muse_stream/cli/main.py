@@ -1,10 +1,10 @@
 """The program `muse-stream`: its options, its help, its exit codes.
 
-In: the command line. Out: an exit code.
-Law: an error that is meant for a person is one line (`--debug` shows where it came from); the exit code says what kind
-it was; Ctrl-C ends every command cleanly with 130.
+An error that is meant for a person is one line (`--debug` shows where it came from); the exit code says what kind it
+was; Ctrl-C ends every command with 130.
 """
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -32,6 +32,8 @@ from muse_stream.errors import ConfigError, MuseError, Retriable
 from muse_stream.extras import missing_extra
 
 FAILED, REFUSED, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
+PLACE = re.compile(r"[^\s:]+:\d+: ")
+"""`file:line: `, which a terminal makes a link when it begins the line."""
 
 
 def _listed(variables: Mapping[str, str]) -> str:
@@ -121,7 +123,8 @@ def _told(error: Exception, session: Session) -> int:
         complain(error.problems, style="red", title=f"refused: {count} problem{'s' if count > 1 else ''}")
         return REFUSED
     if isinstance(error, MuseError | OSError):  # a full disk, a folder nobody may write: no bug of ours
-        note(f"Error: {error}", "red")
+        text = str(error)
+        note(text if PLACE.match(text) else f"Error: {text}", "red")
         return UNREACHABLE if isinstance(error, Retriable) else getattr(error, "exit_code", FAILED)
     note(f"This is a bug in muse-stream: {type(error).__name__}: {error}", "red")
     if not session.debug:

@@ -1,7 +1,6 @@
-"""What all commands of one call share.
+"""What all commands of one call share: the options before the command, the log, Kafka settings, types of arguments.
 
-In: the options before the command. Out: log set up, Kafka settings, typed arguments.
-Law: settings are read when a command needs them, so that `check` works where no Kafka is configured.
+Settings are read when a command needs them, so that `check` works where no Kafka is configured.
 """
 
 import logging

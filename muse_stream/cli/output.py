@@ -1,8 +1,7 @@
 """What commands show and how: tables or JSON on stdout, progress and errors on stderr.
 
-In: rows and values. Out: text.
-Law: stdout holds the command's answer and nothing else, so that it can be piped; with `--json` it is one JSON document
-(or one a line, where the answer never ends). Nothing that comes from a record or a file is read as markup.
+stdout holds the command's answer and nothing else, so that it can be piped; with `--json` it is one JSON document (or
+one a line, where the answer never ends). Nothing that comes from a record or a file is read as markup.
 """
 
 import json
@@ -101,14 +100,16 @@ def note(text: str, style: str = "") -> None:
 
 
 def complain(problems: Sequence[Problem], *, style: str, title: str) -> None:
-    """Print problems to stderr, each on its line, with what would be right below it."""
+    """Print problems to stderr as compilers do: `file:line: path: message`, with what would be right below it."""
     error = console(error=True)
     error.print(escape(title), style=f"bold {style}")
     for problem in problems:
-        place = ":".join(str(part) for part in (problem.file, problem.line) if part)
-        error.print(f"  [{style}]{escape(problem.path)}[/]: {escape(problem.message)}")
-        hint = f"{problem.hint}  " if problem.hint else ""
-        error.print(f"      [dim]{escape(f'{hint}({place})' if place else hint)}[/]")
+        place = "".join(f"{part}:" for part in (problem.file, problem.line) if part)
+        error.print(
+            f"{escape(f'{place} ' if place else '')}[{style}]{escape(problem.path)}[/]: {escape(problem.message)}"
+        )
+        if problem.hint:
+            error.print(f"    [dim]{escape(problem.hint)}[/]")
 
 
 @contextmanager

@@ -1,11 +1,14 @@
 """What an operator does, without the terminal: each command of `muse-stream` is one function here.
 
-In: a configuration's path (or a generation store's), Kafka settings, choices. Out: values to show.
-Law: joins rooms as `app` does, prints nothing, exits never; whoever shows progress passes a callable. What is wrong is
-a `MuseError`: `ConfigError` for what was written, `Retriable` for a cluster that does not answer.
+They take a configuration's path (or a generation store's), Kafka settings and choices, and return values to show. They
+print nothing and never exit; whoever shows progress passes a callable. What is wrong is raised as a `MuseError`:
+`ConfigError` for what was written, `Retriable` for a cluster that does not answer.
 
-    sources   a path -> the configuration meant        checking   all that can be known before anything runs
-    topics    make and check topics                    produce    a file -> events
-    watching  follow a topic, decoded                  replay     a file -> scores, no broker
-    proving   the independent reader                   releases   publish, list, roll back
+    configuration    which configuration a path means
+    check            all that can be known before anything runs; check_fields, check_intents are parts of it
+    publish          publish, list, roll back generations
+    topics           plan, make and check topics
+    produce, tail    a file -> events; follow a topic, decoded
+    replay           a file -> scores, without a broker
+    verify           the independent auditor
 """

@@ -1,17 +1,16 @@
 """Everything that can be known about a configuration before anything runs.
 
-In: a configuration file. Out: all problems and all warnings, each with its YAML path and line.
-Law: one mistake hides no other: what the document alone tells is joined with what its models, golden rows and Avro
-schemas tell, even when the document is refused. The last word is compiling it exactly as workers will, lane by lane and
-role by role.
+`check` returns all problems and all warnings of a configuration file, each with its YAML path and line. One mistake
+hides no other: what the document alone tells is joined with what its models, golden rows and Avro schemas tell, even
+when the document is refused. At the end it is compiled exactly as workers will, lane by lane and role by role.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from muse_stream.avro import SchemaDirectory, column_type
 from muse_stream.commands.check_fields import schema_problems
-from muse_stream.commands.check_intents import domains
 from muse_stream.config import (
     Document,
     Draft,
@@ -26,14 +25,15 @@ from muse_stream.config import (
     read_structure,
     written,
 )
-from muse_stream.errors import ConfigError, ModelError, Problem
+from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
 from muse_stream.models import ModelCache, OnnxModel, check_golden, read_golden
 from muse_stream.runtime.batch_scorer import build_scorer
 from muse_stream.worker import Role
 
 MANY_OUTPUTS = 16
-"""Score topics of one lane beyond which its transactions get dear (kafka.md: p99 102 ms at 20 topics, 287 at 100)."""
+"""Score topics of one lane beyond which its transactions get dear (measured: p99 102 ms at 20 topics, 287 at 100)."""
 ROLES: tuple[Role, ...] = ("live", "shadow")
+Domain = frozenset[str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,31 @@ def check(path: str | Path) -> Checked:
         problems += _compiled(loaded, path, cache)
     del models
     return Checked(_ordered(problems), _ordered(warnings), loaded)
+
+
+def domains(loaded: Loaded) -> dict[tuple[str, str], Domain]:
+    """Return the values that an intent attribute can have, by event format and attribute, where they are a closed set.
+
+    A set is only called closed when no event of the format can carry another value: an enum of the Avro schema, with
+    null if it may be. Anything else is open and left out, and so is what cannot be read.
+    """
+    found: dict[tuple[str, str], Domain] = {}
+    try:
+        schemas = SchemaDirectory.open(loaded.root / loaded.document.schemas)
+    except SchemaError:
+        return found
+    for event, spec in loaded.document.events.items():
+        for name, source in spec.intent.items():
+            if source.field is None:
+                continue
+            try:
+                _, nullable, leaf = column_type(schemas.by_file(spec.schema_file).type, source.field)
+            except SchemaError:
+                continue
+            kinds = [option for option in leaf.options if option.kind != "null"]
+            if [option.kind for option in kinds] == ["enum"]:
+                found[event, name] = frozenset({*kinds[0].symbols, *((None,) if nullable else ())})
+    return found
 
 
 def _models(draft: Draft, root: Path, cache: ModelCache, problems: list[Problem]) -> list[OnnxModel]:

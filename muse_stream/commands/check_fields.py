@@ -1,8 +1,8 @@
 """Do the events have what the configuration reads from them?
 
-In: a draft of a document, and the schemas folder. Out: a problem for every id, time, tenant, attribute and feature that
-an event schema lacks, or has in a type that cannot serve.
-Law: each use is checked by itself, so that all are reported; only predictors that an event format can reach count.
+A draft of a document and the schemas folder give a problem for every id, time, tenant, attribute and feature that an
+event schema lacks, or has in a type that cannot serve. Each use is checked by itself, so that all are reported; only
+predictors that an event format can reach count.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,7 @@
-"""Which configuration a path means.
+"""Which configuration a path means: a YAML file, or the folder of a generation store.
 
-In: a YAML file, or a generation store: its folder, or its URL. Out: the loaded document and its generation number
-(0: a file).
-Law: a store means its current generation, verified against its hashes.
+Returns the loaded document and its generation number (0: a file). A store, by its folder or URL, means its current
+generation, verified against its hashes.
 """
 
 from dataclasses import dataclass

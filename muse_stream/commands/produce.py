@@ -1,7 +1,6 @@
-"""A file becomes a tenant's events.
+"""A file (Parquet, Avro or JSON lines) becomes framed, keyed Avro events on the tenant's topic.
 
-In: a Parquet, Avro or JSON-lines file. Out: framed Avro events on the tenant's topic, keyed.
-Law: the file is checked against the event schema chunk by chunk before it is sent; order of the file is order per key.
+The file is checked against the event schema chunk by chunk before it is sent. Its order is the order per key.
 """
 
 from collections.abc import Callable, Iterator, Mapping

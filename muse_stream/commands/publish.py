@@ -1,8 +1,7 @@
-"""Publish a configuration as a generation, list generations, go back.
+"""Publish a configuration as a generation, list generations, roll back.
 
-In: a configuration file and a store's folder or URL. Out: numbers.
-Law: nothing is published that `check` refuses; publishing makes current by compare-and-swap, so that of two operators
-who publish at once one is told.
+Nothing is published that `check` refuses. Publishing makes current by compare-and-swap, so that of two operators who
+publish at once one is told.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,8 @@
 """Score a file without a broker, by the code that scores the stream.
 
-In: a configuration, a tenant, a file of its events. Out: a Parquet or Avro file of score (or audit) records, and what
-became dead letters.
-Law: the same bytes go through the same scorer as in a worker, in batches; the file's rows stand for the offsets of one
-partition, so the same event under the same generation gets the same score, to the bit.
+A configuration, a tenant and a file of its events give a Parquet or Avro file of score (or audit) records, and what
+became dead letters. The same bytes go through the same scorer as in a worker, in batches; the file's rows stand for the
+offsets of one partition, so the same event under the same generation gets the same score, to the bit.
 """
 
 import time

@@ -1,8 +1,7 @@
-"""Follow a tenant's scores, audit records, dead letters or events, decoded.
+"""Follow a tenant's scores, audit records, dead letters or events, decoded: one dict a record, ready to print.
 
-In: a configuration, a tenant, which of its topics. Out: one dict a record, ready to print.
-Law: a record that cannot be decoded is shown as such, never dropped; on a topic that tenants share, a score or audit
-record of another tenant is not shown.
+A record that cannot be decoded is shown as such, never dropped. On a topic that tenants share, a score or audit record
+of another tenant is not shown.
 """
 
 from collections.abc import Callable, Iterator, Sequence

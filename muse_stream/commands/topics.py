@@ -1,7 +1,7 @@
 """Make and check the topics a configuration needs.
 
-In: a configuration and an operator's options. Out: the plan, and what of it was done.
-Law: the plan is made before anything is touched, and a dry run stops there.
+A configuration and an operator's options give the plan, and what of it was done. The plan is made before anything is
+touched, and a dry run ends there.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""Verify tenants: join the independent reader with the wire.
+"""Verify tenants (all by default): joins the independent auditor with the Avro decoders.
 
-In: a configuration, the tenants to verify (all by default). Out: one report per event topic.
-Law: nothing of the workers is used but their output: the reader decodes ids and tenants by itself, and compares.
+Returns one report per event topic. Nothing of the workers is used but their output: the auditor decodes ids and tenants
+by itself, and compares.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def verify(
     scope: Scope | None = None,
     progress: Progress = lambda _topic, _done, _total: None,
 ) -> list[Report]:
-    """Read the tenants' topics from their first offset and judge them; see `stream.verdict` for what is looked for.
+    """Read the tenants' topics from their first offset and judge them; see `verify.compare` for what is looked for.
 
     `upto="committed"` judges only events whose offsets the live group has committed, while workers run; `"end"` every
     event there is. Raises `StreamError` when Kafka does not answer.

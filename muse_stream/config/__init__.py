@@ -1,12 +1,21 @@
 """What an operator writes: one YAML document about models, predictors, routes, tenants and references.
 
-In: a YAML file and the files it names (ONNX, maps, schemas). Out: `Loaded`: a frozen `Document` that is consistent in
-itself, with a line for every path; or a ConfigError with *all* problems, each with path, line and what would be
-right.
-Law: only what a document alone can tell is decided here; what needs a model or an Avro schema is joined in `app`. No
-secret is accepted, no file outside the document's folder is named, ruamel.yaml is seen in `source` only.
+`load_document` takes a YAML file and returns `Loaded`: a frozen `Document` that is consistent in itself, with a line
+for every path; or it raises a ConfigError with *all* problems, each with path, line and what would be right.
 
-    source -> structure (fields) -> crosscheck (names, graphs, topics, usage) -> files, maps -> Loaded
+Only what the document and its files tell is decided here; what needs a model or an Avro schema is checked in
+`commands/check.py`. No secret is accepted, and no file outside the document's folder.
+
+    source -> structure (fields) -> check_names, _graphs, _topics, _usage -> files, maps -> Loaded
+
+    loading                        all of that, in order
+    source, structure              YAML with line numbers; first pass, field by field
+    check_names, check_graphs, check_topics, check_usage, secret_keys   second pass: what belongs together
+    files, maps                    the files a document names; fitted quantile maps
+    document                       the whole document: model, predictor, graph, reference, route, tenant, event
+    fields, expected               types of fields; a finding as a sentence with a hint
+    hashing, totality              content hashes; does every intent have a route?
+    kafka_settings                 how Kafka is reached; kafka_properties, librdkafka: the file of properties
 """
 
 from muse_stream.config.document import ANY_OTHER, Document, Limits, json_schema

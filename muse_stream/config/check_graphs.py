@@ -1,8 +1,7 @@
-"""Predictor graphs: missing nodes, cycles, unreachable nodes, arity of meta-models.
+"""Predictor graphs: missing nodes, cycles, unreachable nodes, number of inputs of meta-models.
 
-In: a `Draft`. Out: a problem for every mistake.
-Law: every cycle and every missing node of every predictor is reported; a node that the output does not depend on is
-an error, because it would cost time at every event and change nothing.
+Every cycle and every missing node of every predictor is reported. A node that the output does not depend on is an
+error, because it would cost time at every event and change nothing.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
 """Every name that is used is declared.
 
-In: a `Draft`. Out: a problem for every unknown model, category table, reference, map, predictor, event format, tenant
-and intent attribute, with the nearest name that exists.
-Law: this reads the file itself, not the document, so a name is checked even where something else beside it is broken;
-a name that is declared but broken counts as declared. `PLACES` is the whole list of places where names are used.
+Reports every unknown model, category table, reference, map, predictor, event format, tenant and intent attribute, with
+the nearest name that exists. It reads the file itself, not the document, so a name is checked even where something else
+beside it is broken; a name that is declared but broken counts as declared. `PLACES` is the whole list of places where
+names are used.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,8 @@
 """Topics: legal names, no collisions, shared event topics that can be told apart.
 
-In: a `Draft`. Out: problems and warnings.
-Law: a topic has one kind of record: nothing is ever written to an event topic, and scores, audit records and dead
-letters are never mixed. Tenants share an event topic only with one event format that names the tenant, and in one
-lane (each lane is a consumer group of its own and would answer the others' events as unknown).
+Invariant: a topic has one kind of record. Nothing is ever written to an event topic, and scores, audit records and dead
+letters are never mixed. Tenants share an event topic only with one event format that names the tenant, and in one lane
+(each lane is a consumer group of its own and would answer the others' events as unknown).
 """
 
 import re

@@ -1,7 +1,7 @@
 """Routes and maps: what is served to whom, and what is never used.
 
-In: a `Draft`. Out: problems (a tenant without a map, a shadow of itself) and warnings (declared, but never used).
-Law: a tenant that a route can lead to a mapped predictor has a map there.
+Problems: a tenant without a map, where a route can lead it to a mapped predictor; a shadow of itself. Warnings: what is
+declared but never used.
 """
 
 from collections.abc import Collection, Iterator

@@ -1,8 +1,7 @@
-"""The whole document that an operator writes.
+"""The whole document that an operator writes: `Document`, frozen, with the few look-ups that its readers share.
 
-In: plain data (from YAML). Out: `Document`, frozen, with the few look-ups that every reader of it needs.
-Law: this class says what a single field may be; what fields mean to each other is checked in `crosscheck`, so a
-`Document` that did not come from `load_document` may still name things that do not exist.
+These classes say what a single field may be. What fields mean to each other is checked by `load_document`, so a
+`Document` that did not come from there may still name things that do not exist.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Event formats: where in an Avro event, its headers or its topic the id, time, tenant and intent are found.
 
-In: the YAML under `events.<name>`. Out: `EventSpec`, shared by any number of tenants.
-Law: an intent attribute comes from exactly one place; the attribute `tenant` is always there and never declared.
+`EventSpec` is what stands under `events.<name>`; any number of tenants share one. An intent attribute comes from
+exactly one place; the attribute `tenant` is always there and never declared.
 """
 
 from typing import Annotated, Self

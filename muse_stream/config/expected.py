@@ -1,8 +1,7 @@
 """What would have been right: turns pydantic's findings into sentences with a hint.
 
-In: a YAML path and what pydantic says about it. Out: message and hint.
-Law: hints come from the JSON Schema (so from the docstring under the field), from the validator that refused, or from
-the nearest name that exists. Values that look like secrets are never repeated.
+Hints come from the JSON Schema (so from the docstring under the field), from the validator that refused, or from the
+nearest name that exists. Values that look like secrets are never repeated.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""The vocabulary of the document's fields: names, numbers, hashes, dotted paths, topic templates.
+"""The types of the document's fields: names, numbers, hashes, dotted paths, topic templates; and `SpecModel`, the parent
+of every document class.
 
-In: plain YAML values. Out: annotated types, and `SpecModel`, the parent of every document class.
-Law: nothing is coerced. `yes` is a string, "3" is not a number, `true` is not 1, NaN and infinity are refused; a
-document is frozen; an unknown key is an error. A refusal carries its own hint (`fault`).
+Nothing is coerced. `yes` is a string, "3" is not a number, `true` is not 1, NaN and infinity are refused; a document is
+frozen; an unknown key is an error. A refusal carries its own hint (`fault`).
 """
 
 import re

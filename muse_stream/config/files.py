@@ -1,8 +1,7 @@
 """The files a document names: models, golden rows, maps, schemas.
 
-In: a document and the folder it stands in. Out: a problem for every file that is missing or not allowed, and the list
-of all files (`control` copies them into a generation).
-Law: a file lies inside the folder: no absolute path, no `..`, no URL, no symbolic link that leads out.
+Reports every file that is missing or not allowed, and lists them all (`control` copies them into a generation). A file
+lies inside the document's folder: no absolute path, no `..`, no URL, no symbolic link that leads out.
 """
 
 import json

@@ -1,8 +1,7 @@
 """The one form of a predictor that the rest of the program sees: a graph of named nodes that ends in one score.
 
-In: nodes as the general form writes them, or as the short form implies them. Out: `PredictorGraph`.
-Law: both forms of a predictor that mean the same are the same graph up to node names; `mean` and `logit_mean` always
-carry explicit weights here. A graph from a checked document has no cycle, no missing and no unreachable node.
+Invariant: both forms of a predictor that mean the same are the same graph up to node names; `mean` and `logit_mean`
+always carry explicit weights here. A graph from a checked document has no cycle, no missing and no unreachable node.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,9 +1,11 @@
 """Content hashes: what a document, or a part of a predictor, *is*, independent of names and layout.
 
-In: documents or plain data. Out: SHA-256 in hexadecimal over canonical JSON.
-Law: keys sorted, no spaces, floats as their shortest round-trip text, NaN refused. `pre_map_hash` changes exactly
-when the value that reaches the quantile map can change: models by their bytes, bindings, category tables, betas,
-aggregation. Names of models, nodes and predictors, version numbers and file names do not count.
+SHA-256 in hexadecimal over canonical JSON: keys sorted, no spaces, floats as their shortest round-trip text, NaN
+refused.
+
+Invariant: `pre_map_hash` changes exactly when the value that reaches the quantile map can change: models by their
+bytes, inputs, category tables, betas, aggregation. Names of models, nodes and predictors, version numbers and file
+names do not count.
 """
 
 import hashlib

@@ -1,9 +1,11 @@
 """A file of librdkafka properties, and which of them may be given.
 
-In: a file in librdkafka's own form: `name=value` a line, `#` for comments. Out: its properties, or every problem in it
-with file and line. Invariant: what exactly-once rests on cannot be set from outside, and a property that librdkafka
-does not know is never passed on. No value is ever part of a message: any of them may be a secret, and so may a line
-that is no property at all.
+The file has librdkafka's own form: `name=value` a line, `#` for comments. It gives properties, or every problem in it
+with file and line.
+
+Invariant: what exactly-once rests on cannot be set from outside, and a property that librdkafka does not know is never
+passed on. No value is ever part of a message: any of them may be a secret, and so may a line that is no property at
+all.
 """
 
 import os

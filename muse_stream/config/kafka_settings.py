@@ -1,10 +1,11 @@
 """How Kafka is reached: `MUSE_KAFKA_*` variables, and the file of librdkafka properties that one of them may name.
 
-In: the environment (`muse_stream.environment` has the table of variables). Out: a frozen `KafkaSettings`.
+The environment (`muse_stream.environment` has the table of variables) gives a frozen `KafkaSettings`. What is wrong is
+a `ConfigError`, all at once, each problem named by its variable, or by file, line and property. What a variable and the
+file both give must agree: neither overrides the other.
+
 Invariant: a secret lives in the environment or in a file, never in the configuration document, and never in any output:
-it is a `SecretStr`, shown as `**********` by `repr`, JSON and logs. What is wrong is said as `ConfigError`, all at
-once, each problem named by its variable, or by file, line and property. What a variable and the file both give must
-agree: neither overrides the other.
+it is a `SecretStr`, shown as `**********` by `repr`, JSON and logs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
 """The properties of librdkafka: their names, which kind of client each is for, and what other names they have.
 
-In: what `rd_kafka_conf_properties_show` prints for librdkafka 2.16, the release of the locked confluent-kafka.
-Invariant: a test compares these tables with the library that is installed, so another release is seen at once.
+Taken from what `rd_kafka_conf_properties_show` prints for librdkafka 2.16, the release of the locked confluent-kafka. A
+test compares these tables with the library that is installed, so another release is seen at once.
 """
 
 

@@ -1,21 +1,24 @@
-"""From a file to a document that can be trusted.
+"""From a file to a document that can be trusted: `Loaded`, or a ConfigError with all problems.
 
-In: the path of a YAML file; the files it names stand in the same folder. Out: `Loaded`, or ConfigError with all
-problems.
-Law: the same function loads what an operator wrote and what a generation keeps; nothing outside the folder is read.
+The same function loads what an operator wrote and what a generation keeps. The files a document names stand in its
+folder; nothing outside of it is read.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from muse_stream.config.crosscheck import errors_in, warnings_in
+from muse_stream.config.check_graphs import graph_problems
+from muse_stream.config.check_names import name_problems
+from muse_stream.config.check_topics import topic_problems, topic_warnings
+from muse_stream.config.check_usage import usage_problems, usage_warnings
 from muse_stream.config.document import Document
 from muse_stream.config.files import file_problems
 from muse_stream.config.maps import map_problems
 from muse_stream.config.secret_keys import secret_problems
 from muse_stream.config.source import Source, parse
-from muse_stream.config.structure import read_structure
+from muse_stream.config.structure import Draft, read_structure
+from muse_stream.config.totality import prove_total
 from muse_stream.errors import ConfigError, Problem
 
 
@@ -52,11 +55,26 @@ def build(source: Source, root: Path) -> Loaded:
     first = [*source.problems, *secret_problems(source)]
     # What was refused for what it is needs no second finding about its form, which might repeat a secret.
     said = {problem.path for problem in first}
-    later = [*broken, *errors_in(draft), *file_problems(draft, root), *map_problems(draft, root)]
+    later = [*broken, *_errors_in(draft), *file_problems(draft, root), *map_problems(draft, root)]
     problems = [*first, *(problem for problem in later if problem.path not in said)]
     if problems:
         raise ConfigError(_in_order(problems))
-    return Loaded(draft.document, root, source, tuple(_in_order(warnings_in(draft))))
+    return Loaded(draft.document, root, source, tuple(_in_order(_warnings_in(draft))))
+
+
+def _errors_in(draft: Draft) -> list[Problem]:
+    """Return where the parts of a document do not fit each other.
+
+    Every rule is asked, whatever the others found; a rule that cannot be decided because something it needs is broken
+    says nothing (that was reported where it broke).
+    """
+    return [*name_problems(draft), *graph_problems(draft), *topic_problems(draft), *usage_problems(draft)]
+
+
+def _warnings_in(draft: Draft) -> list[Problem]:
+    """Return what is allowed but probably not meant; asked only of a document without errors."""
+    shadowed = prove_total(draft.document, {}).warnings(draft.source)
+    return [*topic_warnings(draft), *usage_warnings(draft), *shadowed]
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

@@ -1,8 +1,7 @@
 """Fitted quantile maps: read, verified, and matched with the predictors that use them.
 
-In: the maps of a document, inline or in JSON files. Out: `FittedMap` values, or problems.
-Law: a file is used only when its bytes have the pinned sha256; a map is used only where its `fitted_for` equals the
-content hash of the predictor before the map: a map fitted for another version is refused, never misapplied.
+A file is used only when its bytes have the pinned sha256. A map is used only where its `fitted_for` equals the content
+hash of the predictor before the map: a map fitted for another version is refused, never misapplied.
 """
 
 import hashlib

@@ -1,7 +1,6 @@
 """What an operator writes about one ONNX model: where it is, what it reads, what it answers.
 
-In: the YAML under `models.<name>`. Out: `ModelSpec` with its features and its output.
-Law: a model is named by its bytes (sha256), never by its file name; every input is bound by name, every feature in
+A model is identified by its bytes (sha256), never by its file name; every input is bound by name, every feature in
 order.
 """
 

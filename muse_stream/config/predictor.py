@@ -1,9 +1,7 @@
 """Predictors, in the short form (experts, corrections, aggregation, map) and the general one (a graph of nodes).
 
-In: the YAML under `predictors.<name>`. Out: `ShortPredictor` or `GraphPredictor`; `.graph()` gives the one form of
-both.
-Law: the short form implies the graph that a person would write for it: no correction node where beta is 1, no
-aggregation over a single expert, no map node without a `quantile_map`.
+`.graph()` gives the one form of both. The short form implies the graph that a person would write for it: no correction
+node where beta is 1, no aggregation over a single expert, no map node without a `quantile_map`.
 """
 
 from typing import Annotated, Any, Self

@@ -1,7 +1,6 @@
 """Reference distributions (what a tenant was promised) and fitted quantile maps (how it is kept).
 
-In: the YAML under `references` and `maps`. Out: `ReferenceSpec`, `MapSpec`.
-Law: levels increase strictly, values never decrease, all lie in [0, 1]; a map says for which predictor content it was
+Levels increase strictly, values never decrease, all lie in [0, 1]; a map says for which predictor content it was
 fitted.
 """
 

@@ -1,8 +1,7 @@
 """Routes: ordered rules from an intent to one live predictor and any number of shadow predictors.
 
-In: the YAML list under `routes`. Out: `RouteSpec`.
-Law: the first rule whose every condition holds decides; a rule without `when` always holds. Sampling of a shadow
-depends on the event id alone.
+The first rule whose every condition holds decides; a rule without `when` always holds. Sampling of a shadow depends on
+the event id alone.
 """
 
 from typing import Annotated

@@ -1,8 +1,7 @@
-"""Secrets do not belong into the document; this finds those that were written there anyway.
+"""Secrets do not belong in the document; this finds those that were written there anyway.
 
-In: a parsed `Source`. Out: a problem for every key or value that looks like one.
-Law: the value itself is never repeated. Names that an operator chooses freely (category strings, intent values,
-tenants) are not keys in this sense.
+Reports every key or value that looks like one and never repeats the value. Names that an operator chooses freely
+(category strings, intent values, tenants) are not keys in this sense.
 """
 
 import re

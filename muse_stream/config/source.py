@@ -1,8 +1,8 @@
 """A YAML file as plain data that still knows on which line everything stands.
 
-In: bytes of one YAML 1.2 document. Out: `Source`: the data (dict, list, str, int, float, bool, None) and a line for
-every path. Law: duplicate keys, tags, dates and absurd sizes are refused as problems with their line; no object is
-ever constructed. ruamel.yaml lives in this module only.
+`Source` holds the data (dict, list, str, int, float, bool, None) of one YAML 1.2 document and a line for every path.
+Duplicate keys, tags, dates and absurd sizes are refused as problems with their line; no object is ever constructed.
+ruamel.yaml is imported in this module only.
 """
 
 from collections.abc import Mapping

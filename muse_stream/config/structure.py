@@ -1,9 +1,8 @@
 """First pass: does every field hold what it may hold?
 
-In: a parsed `Source`. Out: a `Draft` (the document, or the part of it that is sound) and a problem for every broken
-field.
-Law: one broken field hides nothing else. What is broken is left out of the draft, but its name stays declared, so the
-second pass (`crosscheck`) still finds every other mistake and invents none.
+A parsed `Source` gives a `Draft` (the document, or the part of it that is sound) and a problem for every broken field.
+One broken field hides nothing else: what is broken is left out of the draft, but its name stays declared, so the second
+pass (`check_names` and its siblings) still finds every other mistake and invents none.
 """
 
 import copy

@@ -1,7 +1,6 @@
 """Tenants and the topics they read and write.
 
-In: the YAML under `tenants` and `topics`. Out: `TenantSpec`, `Topics` (templates), `TenantTopics` (resolved names).
-Law: a tenant's own template wins over the document's; `{tenant}` and `{lane}` are all a template may contain.
+A tenant's own template wins over the document's; `{tenant}` and `{lane}` are all that a template may contain.
 """
 
 from dataclasses import dataclass

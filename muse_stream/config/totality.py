@@ -1,9 +1,10 @@
 """Route totality: every tenant has an answer for every intent it can send; and the rules that can never answer.
 
-In: a document and the domains of its attributes (from Avro enums; constants are known here). Out: `Totality`: a
+A document and the domains of its attributes (from Avro enums; constants are known here) give `Totality`: a
 counterexample intent per tenant without an answer, the rules no intent reaches, and values no event can carry.
-Law: exact, not sampled. Intents are boxes (a set of values per attribute, plus "any other" where the domain is open);
-each rule is subtracted from what the rules before it left. Only when that would exceed `MAX_BOXES` is a tenant called
+
+Exact, not sampled. Intents are boxes (a set of values per attribute, plus "any other" where the domain is open); each
+rule is subtracted from what the rules before it left. Only when that would exceed `MAX_BOXES` is a tenant called
 unproven.
 """
 

@@ -1,9 +1,11 @@
 """Generations: where they live, how they are published, and how a worker learns of a new one.
 
-In: a loaded document with its files. Out: immutable numbered generations, `current` moved by compare-and-swap,
-and a `Watcher` that compiles what became current, off the hot path.
-Law: a generation is verified against its hashes whenever it is opened, and never changes; nothing here is on the
-scoring path, and nothing that fails here stops a worker from scoring with what it has.
+A generation is verified against its hashes whenever it is opened, and never changes. Nothing here is on the scoring
+path, and nothing that fails here stops a worker from scoring with what it has.
+
+    store       what a store offers, wherever it keeps generations; `current` moves by compare-and-swap
+    directory   a store in a directory
+    watch       compiles what became current, in a thread of its own
 """
 
 from muse_stream.control.address import is_store, open_store

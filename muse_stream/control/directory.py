@@ -1,14 +1,14 @@
-"""The generation store in a directory: the embedded default, no server needed.
+"""The generation store in a directory: no server needed.
 
-In: a loaded document; the store's folder. Out: generations under it, each complete or not there at all:
+`publish` puts a loaded document under the store's folder, complete or not at all:
 
     STORE/current                       {"number": 2, "former": [1]}
     STORE/lock                          flock, held while publishing and while moving `current`
     STORE/generations/000002/content/   the document and every file it names, under the same relative names
     STORE/generations/000002/manifest.json    {number, sha256, created, parent, document, files: {name: sha256}}
 
-Law: write aside, fsync, rename, fsync the folder: a crash at any moment leaves either the old state or the new one.
-Readers take no lock and need no write permission. What does not match its hash is a `StoreError` naming the file.
+Invariant: write aside, fsync, rename, fsync the folder; a crash at any moment leaves either the old state or the new
+one. Readers take no lock and need no write permission. What does not match its hash is a `StoreError` naming the file.
 """
 
 import json

@@ -1,8 +1,7 @@
-"""What a generation store is, whoever keeps it.
+"""What a generation store is, wherever it keeps its generations.
 
-In: nothing but types. Out: `Generation`, `Entry`, the `Store` protocol and what can be done with any store.
-Law: numbers only grow; a published generation never changes; publishing does not make it current, moving `current`
-does, by compare-and-swap, so that two operators cannot overwrite each other's decision unseen.
+Invariant: numbers only grow; a published generation never changes; publishing does not make it current, moving
+`current` does, by compare-and-swap, so that two operators cannot overwrite each other's decision unseen.
 """
 
 from dataclasses import dataclass
@@ -63,7 +62,7 @@ class Store(Protocol):
 
 
 class Log(Protocol):
-    """The part of a structured logger this room uses; `observe.logger` offers it."""
+    """The part of a structured logger this room uses; `telemetry.logger` offers it."""
 
     def info(self, event: str, **values: Any) -> object:
         """Say that something happened."""

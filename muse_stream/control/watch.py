@@ -1,13 +1,15 @@
 """How a worker learns of a new generation without ever waiting for one.
 
-In: a `Store` and a function that compiles a generation (loads, verifies, warms: seconds). Out: `take()` gives the
-newest compiled one, once, between two batches.
-Law: one source of what to serve next. What was compiled first and what becomes current later go through the same
+A thread looks at a `Store` and calls a function that compiles a generation (loads, verifies, warms up: seconds).
+`take()` gives the newest compiled one, once, between two batches.
+
+There is one source of what to serve next. What was compiled first and what becomes current later go through the same
 place, which holds one generation: a newer one replaces an older one that nobody took, so that nobody can take the older
-one afterwards. Only what is current when it has been compiled is offered. The thread never dies and never blocks the
-worker. What cannot be compiled is refused, said once, and stays
-refused until `current` moves; what cannot be read (the store is away, a file is torn) is asked again, ever more
-slowly, and said once per text. Meanwhile the worker keeps scoring with what it has.
+one afterwards. Only what is still current when it has been compiled is offered.
+
+The thread never dies and never blocks the worker. What cannot be compiled is refused, logged once, and stays refused
+until `current` moves. What cannot be read (the store is away, a file is torn) is asked again, ever more slowly, and
+logged once per text. Meanwhile the worker keeps scoring with what it has.
 """
 
 import threading
@@ -129,12 +131,12 @@ class Watcher(Generic[T]):
             return
         with suppress(Exception):  # a full disk under the log must not end the watch
             if generation is None:
-                self._log.error("generation store cannot be read", problem=problem, serving=self._offered)
+                self._log.error("generation_store_unreadable", error=problem, serving=self._offered)
             else:
                 self._log.error(
-                    "generation refused",
+                    "generation_refused",
                     generation=generation.number,
                     path=str(generation.path),
-                    problem=problem,
+                    error=problem,
                     serving=self._offered,
                 )

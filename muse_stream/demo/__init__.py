@@ -1,14 +1,19 @@
-"""The guided demo: what MUSE is for, on a real Kafka, with a verdict.
+"""The guided demo: what MUSE is for, shown and measured on a real Kafka.
 
-In: nothing (a synthetic card stream), or somebody's own transactions. Out: `run()`, which tells the story and returns
-an exit code. Law: everything shown is read from the topics, and everything that scores is the product itself.
+`run()` takes nothing (a synthetic card stream) or somebody's own transactions, tells the story and returns an exit
+code. Everything shown is read from the topics, and everything that scores is the product itself.
 
-    runner    the whole run              stages     four generations under one stream       broker, keeper, *_kafka
-    scenario  what a run is about        feed       the tenants' producers                  generator, population, ...
-    synthetic, own (mapping)             workers    `muse-stream run`, in processes         training, exporters, assets
-    configuration  the generations       follow, ledger   what became of every event
-    periods, promise, comparison         did an alert rate move?
-    findings, table, screen              what is said about it
+    runner                                the whole run
+    stages                                four generations under one stream
+    configuration                         the generations
+    scenario                              what a run is about: synthetic_scenario, transactions_scenario
+    generator, population, purchases      the synthetic stream
+    transactions, mapping, windows        somebody's own transactions
+    feed, workers                         the tenants' producers; `muse-stream run`, in processes
+    follow, ledger                        what became of every event
+    past, periods, comparison             samples for maps; did an alert rate move?
+    findings, table, screen               what is said about it
+    training, exporters                   how the models in assets/ were made
 """
 
 from pathlib import Path

@@ -1,8 +1,7 @@
 """Files of events.
 
-In: a Parquet, Avro container or JSON-lines file and an event schema. Out: framed events in chunks, as a producer or
-`replay` takes them.
-Law: events leave in the file's order, all or none of a chunk; a column that is missing or of the wrong type is a
+A Parquet, Avro container or JSON-lines file and an event schema give framed events in chunks, as a producer or `replay`
+takes them. Events leave in the file's order, all or none of a chunk. A column that is missing or of the wrong type is a
 SchemaError that names column and type, before anything of that chunk is used. A column for a nested field is a struct,
 or has the dotted path as its name.
 """
@@ -82,11 +81,11 @@ class EventFile:
             return
         encoder = RowEncoder(self.schema, self._frame)
         rows: list[bytes] = []
-        for number, row in enumerate(self._rows(), 1):
+        for place, row in self._rows():
             try:
                 rows.append(encoder.encode(physical_value(self.schema.type, self._renamed(row), "")))
             except SchemaError as error:
-                raise SchemaError(f"{self.path}, row {number}: {error}") from None
+                raise SchemaError(f"{place}: {error}") from None
             if len(rows) == chunk:
                 yield rows
                 rows = []
@@ -120,14 +119,18 @@ class EventFile:
             except SchemaError as error:
                 raise SchemaError(f"{self.path}: {error}") from None
 
-    def _rows(self) -> Iterator[Mapping[str, Any]]:
+    def _rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield where each row stands, as an error names it, and the row."""
         try:
             if self._kind in AVRO:
                 with self.path.open("rb") as container:
-                    yield from fastavro.reader(container)  # type: ignore[misc]
+                    for number, row in enumerate(fastavro.reader(container), 1):
+                        yield f"{self.path}, row {number}", row  # type: ignore[misc]
             else:
                 with self.path.open(encoding="utf-8-sig") as lines:  # Windows' tools put a mark before the first line
-                    yield from (_json(line, number) for number, line in enumerate(lines, 1) if line.strip())
+                    for number, line in enumerate(lines, 1):
+                        if line.strip():
+                            yield f"{self.path}:{number}", _json(self.path, line, number)
         except (ValueError, EOFError, StopIteration, IndexError, OSError) as error:
             raise MuseError(f"{self.path}: cannot be read: {error}") from None
 
@@ -177,13 +180,13 @@ def _batches(file: pq.ParquetFile, path: Path, chunk: int) -> Iterator[pa.Record
         raise MuseError(f"{path}: cannot be read: {error}") from None
 
 
-def _json(line: str, number: int) -> Any:
+def _json(path: Path, line: str, number: int) -> Any:
     try:
         return json.loads(line)
     except ValueError as error:
-        raise ValueError(f"line {number} is not JSON: {error}") from None
+        raise MuseError(f"{path}:{number}: not JSON: {error}") from None
     except RecursionError:
-        raise ValueError(f"line {number} is not JSON of an event: nested too deep") from None
+        raise MuseError(f"{path}:{number}: not an event: nested too deep") from None
 
 
 def _has(record: Type, path: str) -> bool:

@@ -1,7 +1,6 @@
-"""Files of results.
+"""Files of results: columns of scores or audit records, piece by piece, into a Parquet or Avro file.
 
-In: columns of scores or audit records, piece by piece. Out: a Parquet or Avro file.
-Law: the file grows beside its name and takes it at the end: what stood there stays until then, and when it fails.
+The file grows beside its name and takes it at the end: what stood there stays until then, and when writing fails.
 """
 
 import json

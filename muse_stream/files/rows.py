@@ -1,8 +1,12 @@
 """Rows of a file as values an Avro schema can write.
 
-In: Python values as JSON, an Avro container or Parquet give them, and a `Type`. Out: *physical* values: logical types
-turned into the int, string or bytes that stand on the wire.
-Law: nothing is rounded, cut or guessed; what does not fit is a SchemaError with the dotted path of the field.
+Python values, as JSON, an Avro container or Parquet give them, become *physical* values: logical types turned into the
+int, string or bytes that are written. Nothing is rounded, cut or guessed; what does not fit is a SchemaError with the
+dotted path of the field.
+
+fastavro does not do this part (1.12): its writer takes `True` for a number and 2**31 for an int, and counts a time
+without a zone in the machine's zone; its validation refuses what JSON and Parquet have to give (a timestamp or a
+decimal as text or number, 3.0 for 3, a map as pairs), and names no reason that a person could act on.
 """
 
 import datetime as dt

@@ -1,9 +1,8 @@
 """A flat or nested table as the columns of an event schema.
 
-In: a RecordBatch of a file, the schema's tree, and which column stands for which dotted field. Out: one Arrow array for
-each field of the record, nested records as structs.
-Law: columns are found by name, never by position; a field that has neither a column nor a default is a SchemaError that
-lists what the file has.
+A RecordBatch of a file, the schema's tree, and which column stands for which dotted field give one Arrow array for each
+field of the record, nested records as structs. Columns are found by name, never by position; a field that has neither a
+column nor a default is a SchemaError that lists what the file has.
 """
 
 from collections.abc import Mapping

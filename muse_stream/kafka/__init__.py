@@ -1,4 +1,4 @@
-"""Everything that talks to a Kafka cluster; confluent_kafka is imported here and nowhere else.
+"""Everything that talks to a Kafka cluster.
 
 client                  clients with our settings; Kafka's errors as our types
 transactional_producer  one transactional id: a batch and its offsets, or nothing
@@ -6,18 +6,22 @@ group_consumer          a member of a consumer group that knows exactly where it
 starting_offsets        where a partition starts: what its group has committed
 partition_ends          last stable offset and end of partitions: is a transaction open there?
 lag_reader              how old the first record is that waits in a partition that does not move
-reader, tail            a topic read without a group: from its beginning, or as it grows
+topic_reader, tail      a topic read without a group: from its beginning, or as it grows
 bulk_producer           framed events onto a topic, at a rate or as fast as it goes
 admin, topic_plan       the topics of a cluster; which ones a configuration needs
 broker_release          which release answers, and what is known to be wrong with it
+repeated_logs           librdkafka's messages, each said once in a while
 partition, deadline     a partition and where it stands; one time budget for several calls
 """
+
+from confluent_kafka import Consumer, Message
 
 from muse_stream.kafka import client
 from muse_stream.kafka.admin import carry_out, survey
 from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
 from muse_stream.kafka.client import reach
 from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.errors import About, names, typed
 from muse_stream.kafka.group_consumer import Collected, Intake
 from muse_stream.kafka.lag_reader import READER, StandingPartitions
 from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
@@ -26,15 +30,18 @@ from muse_stream.kafka.starting_offsets import Free, StartingOffsets
 from muse_stream.kafka.tail import Record, Start, follow
 from muse_stream.kafka.topic_plan import Change, Existing, Needed, Options, needed, plan
 from muse_stream.kafka.topic_reader import Block, Bounds, Reading, bounds, committed, reader
-from muse_stream.kafka.transactional_producer import TransactionalProducer, open_producer
+from muse_stream.kafka.transactional_producer import NOT_QUEUED, TransactionalProducer, open_producer
 
 __all__ = [
+    "NOT_QUEUED",
     "READER",
+    "About",
     "Block",
     "Bounds",
     "Change",
     "Chunk",
     "Collected",
+    "Consumer",
     "Deadline",
     "End",
     "Ends",
@@ -42,6 +49,7 @@ __all__ = [
     "Free",
     "Ingest",
     "Intake",
+    "Message",
     "Needed",
     "Options",
     "Position",
@@ -61,10 +69,12 @@ __all__ = [
     "client",
     "committed",
     "follow",
+    "names",
     "needed",
     "open_producer",
     "plan",
     "reach",
     "reader",
     "survey",
+    "typed",
 ]

@@ -19,8 +19,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
 )
 
 from muse_stream.errors import Fatal
+from muse_stream.kafka.errors import asked
 from muse_stream.kafka.topic_plan import Change, Existing, Options
-from muse_stream.kafka.topic_reader import told
 
 SETTINGS = ("max.message.bytes", "min.insync.replicas", "retention.ms", "cleanup.policy")
 
@@ -34,7 +34,7 @@ def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) ->
         answers = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
         configs = {resource.name: answer.result(timeout=timeout_s) for resource, answer in answers.items()}
     except KafkaException as error:
-        raise told(error) from None
+        raise asked(error) from None
     return {
         name: Existing(
             partitions=len(topics[name].partitions),

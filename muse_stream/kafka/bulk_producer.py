@@ -15,7 +15,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal
-from muse_stream.kafka.client import producer, typed
+from muse_stream.kafka.client import producer
+from muse_stream.kafka.errors import typed
 
 SERVE_EVERY = 500  # records between two looks at delivery reports
 FLUSH_S = 60.0

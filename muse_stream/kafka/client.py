@@ -10,7 +10,7 @@ by its code; an error with no flag is fatal. Nothing here connects: clients conn
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -19,9 +19,44 @@ from confluent_kafka.admin import AdminClient
 from muse_stream.config import CLIENT, KafkaSettings, Property, canonical
 from muse_stream.config import CONSUMER as CONSUMER_ONLY
 from muse_stream.config import PRODUCER as PRODUCER_ONLY
-from muse_stream.errors import Abortable, ConfigError, Fatal, Problem, Retriable, StreamError
+from muse_stream.errors import ConfigError, Problem, Retriable
 from muse_stream.kafka.broker_release import Listening
-from muse_stream.kafka.repeated_logs import Repeats
+from muse_stream.kafka.errors import typed
+
+EVERY_S = 30.0
+KEPT = 512
+_VARIES = re.compile(r"(?<=-)\d+(?=\])|\d+(?=\s?ms\b)|, \d+ identical error\(s\) suppressed")
+
+
+class Repeats(logging.Filter):
+    """A log that says the same thing once: a message passes when none like it has passed for `every_s`.
+
+    Two messages are alike when they differ only in which client of the process says it and in how many milliseconds
+    something took. A broker that is away makes every client say so ten times a second, and an outage of an hour would
+    bury what else is in the log. The next one that passes tells how many of its like were held back.
+    """
+
+    def __init__(self, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._every_s, self._clock = every_s, clock
+        self._passed: dict[str, tuple[float, int]] = {}
+        """What passed -> when, and how many like it were held back since."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the record may pass; tells in it how many were held back before."""
+        text, now = record.getMessage(), self._clock()
+        like = _VARIES.sub("", text)
+        at, held = self._passed.get(like, (now - self._every_s, 0))
+        if now - at < self._every_s:
+            self._passed[like] = at, held + 1
+            return False
+        if len(self._passed) >= KEPT:
+            self._passed.clear()
+        self._passed[like] = now, 0
+        if held:
+            record.msg, record.args = f"{text} (and {held} like it since)", ()
+        return True
+
 
 LOG = logging.getLogger("muse_stream.kafka")
 """librdkafka's own messages go here, not to stderr past the structured log."""
@@ -97,23 +132,6 @@ def _made(kind: type[Client], settings: KafkaSettings, configuration: dict[str, 
         return kind(given)
     except KafkaException as error:
         raise ConfigError(list(_refusals(settings, error))) from None
-
-
-def typed(error: KafkaError | KafkaException) -> StreamError:
-    """Say what to do about a Kafka error, by its flags (kafka.md 2.4): Fatal, Abortable or Retriable."""
-    if isinstance(error, KafkaException):
-        inner = error.args[0] if error.args else None
-        if not isinstance(inner, KafkaError):
-            return Fatal(str(error))
-        error = inner
-    message = f"{error.name()}: {error.str()}"
-    if error.fatal():
-        return Fatal(message, code=error.name())
-    if error.txn_requires_abort():
-        return Abortable(message, code=error.name())
-    if error.retriable():
-        return Retriable(message, code=error.name())
-    return Fatal(message, code=error.name())
 
 
 def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:

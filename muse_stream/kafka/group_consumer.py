@@ -17,8 +17,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from muse_stream.errors import Fatal
-from muse_stream.kafka import client
 from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.errors import About, concerns, typed
 from muse_stream.kafka.partition import Position, TopicPartitionKey
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.telemetry import Log
@@ -28,17 +28,6 @@ FENCED_MEMBER = (
     "this slot's place in the group was taken (Static consumer fenced). After a broker's restart that is an echo of its"
     " own earlier request, and over with the next process; if no broker restarted, another run has this --name"
 )
-NOT_COMMITTED = (
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError.FENCED_INSTANCE_ID,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
-)
-"""A commit that is answered so was not carried out, and never will be."""
-LOST_OFFSETS = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,15 +179,15 @@ class Intake:
     def _report(self, faults: list[Message]) -> None:
         for message in faults:
             error, topic = message.error(), message.topic()
-            if error is not None and error.code() in LOST_OFFSETS and topic:
+            if error is not None and concerns(error, About.LOST_OFFSET) and topic:
                 self.lost_offsets.add(topic)
                 self._adrift.add(topic)
-                self._log.error("offsets-lost", topic=topic, partition=message.partition(), error=error.str())
+                self._log.error("offsets_lost", topic=topic, partition=message.partition(), error=error.str())
             elif error is not None and (error.fatal() or error.code() == KafkaError._FATAL):
                 # a message's error carries no flags: a fenced static member says `_FATAL` with `fatal()` false
                 raise Fatal(FENCED_MEMBER if "fenced" in error.str() else f"consumer: {error.str()}")
             elif error is not None:
-                self._log.warning("consume-error", topic=topic, code=error.name(), error=error.str())
+                self._log.warning("consume_error", topic=topic, code=error.name(), error=error.str())
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True  # the group's generation moved, also for partitions that stayed
@@ -256,15 +245,19 @@ class Intake:
         try:
             self._consumer.commit(offsets=signed, asynchronous=False)
         except KafkaException as error:
-            if error.args[0].code() not in NOT_COMMITTED:
+            if not concerns(error, About.REFUSED_COMMIT):
                 # it may still be carried out, and must not when a transaction has gone further: another process is
                 # another member, whose predecessor's requests are refused
-                raise Fatal(f"{len(signed)} partitions could not be signed: {client.typed(error)}") from error
+                raise Fatal(f"{len(signed)} partitions could not be signed: {typed(error)}") from error
             self._rebalanced = True  # refused for certain: the group assigns again, or the coordinator moves
 
 
 def joined(metadata: Any) -> bool:
-    """Whether the opaque group metadata is that of a member: generation >= 0 and a member id."""
+    """Whether the opaque group metadata is that of a member: generation >= 0 and a member id.
+
+    `Consumer.memberid()` is not enough: when the group refuses a SyncGroup, the member keeps its id while its
+    generation becomes -1. And it would be asked at another moment than the metadata that is committed with.
+    """
     text = bytes(metadata)
     magic, head = b"CGMDv2:", 11
     if not text.startswith(magic):

@@ -18,6 +18,7 @@ from muse_stream.config import KafkaSettings
 from muse_stream.errors import Retriable, StreamError
 from muse_stream.kafka import client
 from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.errors import About, concerns, typed
 from muse_stream.kafka.partition import TopicPartitionKey
 
 LOOK_S = 1.0
@@ -27,13 +28,6 @@ CALM_S, LOOK_EVERY_S = 0.05, 0.005
 READ_S = 10.0
 SINGLY = 16
 """More topics than this are asked for all at once."""
-ABSENT = (
-    KafkaError._UNKNOWN_PARTITION,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError._NOENT,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.LEADER_NOT_AVAILABLE,
-)
 READER: dict[str, Any] = {
     "enable.partition.eof": True,
     "fetch.wait.max.ms": 5,  # the end of a partition is told by an empty answer
@@ -141,7 +135,7 @@ class Ends:
             except KafkaException as error:
                 if error.args[0].code() == KafkaError._TIMED_OUT:
                     return None
-                raise Retriable(f"no committed offsets: {client.typed(error)}") from error
+                raise Retriable(f"no committed offsets: {typed(error)}") from error
         if any(answer.error is not None for answer in answers):
             return None
         return {(answer.topic, answer.partition): max(answer.offset, 0) for answer in answers}
@@ -154,7 +148,7 @@ class Ends:
         with self._lock:
             try:
                 answers = self._all.committed(asked, timeout=LOOK_S)
-            except KafkaException:
+            except (KafkaException, RuntimeError):  # no answer, or it has been closed meanwhile
                 return {}
         return {(answer.topic, answer.partition): answer.metadata for answer in answers if answer.metadata}
 
@@ -200,9 +194,9 @@ def _offsets(consumer: Consumer, places: list[TopicPartitionKey], moment: int) -
     try:
         answers = consumer.offsets_for_times([TopicPartition(*place, moment) for place in places], timeout=LOOK_S)
     except KafkaException as error:
-        if error.args[0].code() in ABSENT:  # said of the whole request when it is so of every partition
+        if concerns(error, About.NO_LEADER):  # said of the whole request when it is so of every partition
             return {}
-        raise Retriable(f"cannot look where partitions end: {client.typed(error)}") from error
+        raise Retriable(f"cannot look where partitions end: {typed(error)}") from error
     return {(answer.topic, answer.partition): answer.offset for answer in answers if answer.error is None}
 
 
@@ -233,7 +227,7 @@ def _read(consumer: Consumer, spans: Spans) -> Records:
             for one in [message, *consumer.consume(1_000, 0)] if message is not None else []:
                 _sort_in(one, spans, waiting, found)
     except KafkaException as error:
-        raise Retriable(f"cannot read the end of a partition: {client.typed(error)}") from error
+        raise Retriable(f"cannot read the end of a partition: {typed(error)}") from error
     finally:
         consumer.unassign()
     return found

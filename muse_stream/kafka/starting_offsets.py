@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from muse_stream.errors import Fatal
-from muse_stream.kafka import client
 from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.errors import typed
 from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.telemetry import Log
 
@@ -35,7 +35,7 @@ HIDDEN = (
     "__consumer_offsets, then abort"
 )
 
-Free = Callable[[Sequence[TopicPartition]], None]
+Free = Callable[[Sequence[TopicPartitionKey]], None]
 Heard = Callable[[Mapping[TopicPartitionKey, str]], None]
 
 
@@ -67,7 +67,7 @@ class StartingOffsets:
 
     def starts(self, partitions: list[TopicPartition]) -> Starts:
         """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time."""
-        answers = self._committed([TopicPartition(p.topic, p.partition) for p in partitions])
+        answers = self._committed([(p.topic, p.partition) for p in partitions])
         signatures = {(answer.topic, answer.partition): answer.metadata for answer in answers if answer.metadata}
         self._heard(signatures)
         known = [TopicPartition(one.topic, one.partition, one.offset) for one in answers if one.offset >= 0]
@@ -78,14 +78,15 @@ class StartingOffsets:
         """Let the consumer go."""
         self._lookup.close()
 
-    def _committed(self, plain: list[TopicPartition]) -> list[TopicPartition]:
+    def _committed(self, places: list[TopicPartitionKey]) -> list[TopicPartition]:
+        plain = [TopicPartition(*place) for place in places]
         deadline = Deadline(COMMITTED_S)
         patience_s = FIRST_ASK_S
         while True:
             try:
                 answers = self._lookup.committed(plain, timeout=min(patience_s, max(deadline.left_s, 0.1)))
             except KafkaException as error:
-                problem: object = client.typed(error)
+                problem: object = typed(error)
             else:
                 problem = next((answer.error for answer in answers if answer.error), None)
                 if problem is None:
@@ -94,7 +95,7 @@ class StartingOffsets:
                 raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}; {HIDDEN}")
             if patience_s < ASK_S:
                 patience_s = ASK_S
-                self._free(plain)
+                self._free(places)
 
     def _beginnings(self, places: list[TopicPartitionKey]) -> tuple[list[TopicPartition], list[TopicPartition]]:
         """Return the first offsets of these partitions, and offset 0 for those that nobody tells in time.
@@ -116,7 +117,7 @@ class StartingOffsets:
         for (topic, partition), low in found.items():
             if low > 0:
                 # an expired commit looks like a new topic; records before this offset are gone either way
-                self._log.warning("starts-without-commit", topic=topic, partition=partition, low=low)
+                self._log.warning("starts_without_commit", topic=topic, partition=partition, low=low)
         guessed = [TopicPartition(*place, 0) for place in waiting]
         return [TopicPartition(*place, low) for place, low in found.items()], guessed
 

@@ -14,7 +14,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal
-from muse_stream.kafka.topic_reader import UNUSED_GROUP, Bounds, bounds, headers, reader, told
+from muse_stream.kafka.errors import asked
+from muse_stream.kafka.topic_reader import UNUSED_GROUP, Bounds, bounds, headers, reader
 
 Start = Literal["beginning", "end"]
 WAIT_S = 0.2
@@ -80,7 +81,7 @@ def _poll(client: Consumer) -> tuple[list[Record], set[int]]:
         first = client.poll(WAIT_S)
         messages = [first, *client.consume(999, 0.0)] if first is not None else []
     except KafkaException as error:
-        raise told(error) from None
+        raise asked(error) from None
     records: list[Record] = []
     ended: set[int] = set()
     for message in messages:
@@ -90,7 +91,7 @@ def _poll(client: Consumer) -> tuple[list[Record], set[int]]:
         elif event.code() == KafkaError._PARTITION_EOF:
             ended.add(message.partition() or 0)
         elif event.code() != UNUSED_GROUP:
-            raise told(event)
+            raise asked(event)
     return records, ended
 
 

@@ -13,8 +13,9 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from muse_stream.config import KafkaSettings
-from muse_stream.errors import Fatal, Retriable, StreamError
-from muse_stream.kafka.client import consumer, typed
+from muse_stream.errors import Fatal, Retriable
+from muse_stream.kafka.client import consumer
+from muse_stream.kafka.errors import asked
 
 TIMEOUT_S = 15.0
 SINGLE_S = 1.0
@@ -29,18 +30,6 @@ READER: dict[str, Any] = {
 
 UNUSED_GROUP = KafkaError.GROUP_AUTHORIZATION_FAILED
 """librdkafka looks for the coordinator of every group it is given; who may read topics needs no right to this one."""
-AWAY = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE)
-
-
-def told(error: KafkaError | KafkaException) -> StreamError:
-    """Return the error of a request that changes nothing: one that was not answered may simply be asked again.
-
-    `typed` goes by flags, which librdkafka sets for transactional producers only.
-    """
-    inner = error.args[0] if isinstance(error, KafkaException) and error.args else error
-    if isinstance(inner, KafkaError) and inner.code() in AWAY:
-        return Retriable(f"Kafka does not answer: {inner.name()}: {inner.str()}")
-    return typed(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +52,7 @@ def bounds(client: Consumer, topic: str, timeout_s: float = TIMEOUT_S) -> dict[i
         if described.error is not None:
             if described.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return {}
-            raise told(described.error)
+            raise asked(described.error)
         found: dict[int, Bounds] = {}
         for partition in sorted(described.partitions):
             marks = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
@@ -71,7 +60,7 @@ def bounds(client: Consumer, topic: str, timeout_s: float = TIMEOUT_S) -> dict[i
                 raise Retriable(f"no leader of {topic}[{partition}] said where it ends within {timeout_s:.0f} s")
             found[partition] = Bounds(*marks)
     except KafkaException as error:
-        raise told(error) from None
+        raise asked(error) from None
     return found
 
 
@@ -139,7 +128,7 @@ class Reading:
             first = self._client.poll(0.2)  # consume() would wait its whole time for a full batch
             polled = [first, *self._client.consume(BATCH - 1, 0.01)] if first is not None else []
         except KafkaException as error:
-            raise told(error) from None
+            raise asked(error) from None
         messages: list[Message] = []
         for message in polled:
             if message.error() is None:
@@ -165,7 +154,7 @@ class Reading:
         if error is not None and error.code() == UNUSED_GROUP:
             return
         if error is None or error.code() != KafkaError._PARTITION_EOF:
-            raise told(error) if error is not None else Fatal("an event without an error")
+            raise asked(error) if error is not None else Fatal("an event without an error")
         if partition is None or offset is None:
             return
         if offset >= self._ends[partition].high:
@@ -196,7 +185,7 @@ def committed(
         hidden: set[tuple[str, int]] = set()
     except KafkaException as error:
         if error.args[0].code() != KafkaError._TIMED_OUT:
-            raise told(error) from None
+            raise asked(error) from None
         answers = _regardless(regardless, parts)  # says in its own way when Kafka does not answer at all
         hidden = {(part.topic, part.partition) for part in parts if _hidden(client, part)}
     finally:
@@ -205,7 +194,7 @@ def committed(
     found: dict[str, dict[int, int]] = {topic: {} for topic in topics}
     for answer in answers:
         if answer.error is not None:
-            raise told(answer.error)
+            raise asked(answer.error)
         low = topics[answer.topic][answer.partition].low
         found[answer.topic][answer.partition] = answer.offset if answer.offset >= 0 else low
     return found, hidden
@@ -215,7 +204,7 @@ def _regardless(client: Consumer, parts: list[TopicPartition]) -> list[TopicPart
     try:
         return client.committed(parts, timeout=TIMEOUT_S)
     except KafkaException as error:
-        raise told(error) from None
+        raise asked(error) from None
 
 
 def _hidden(client: Consumer, part: TopicPartition) -> bool:

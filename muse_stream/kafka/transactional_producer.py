@@ -6,11 +6,11 @@ again, and its successor's `init_transactions` ends whatever it left open; wheth
 only ever learned from `committed()`.
 
 Why: librdkafka speaks the protocol before KIP-890 and retries EndTxn by itself, so a late retry could end a later
-transaction of the same producer; a new epoch fences it (kafka.md 2.1).
+transaction of the same producer; a new epoch fences it.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -19,19 +19,22 @@ from muse_stream.config import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
 from muse_stream.kafka import client
 from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.errors import About, concerns, delivered, typed
+from muse_stream.kafka.partition import TopicPartitionKey
 
 FIRST_INIT_S, PATIENCE_GROWTH, LONGEST_INIT_S = 0.1, 1.5, 5.0
 """After a crash `init_transactions` meets CONCURRENT_TRANSACTIONS and sleeps 0.5-1 s inside librdkafka; a fresh
 producer that asks anew is faster (R5). Measured: 0.16-0.24 s."""
-FLUSH_SLICE_S = 0.05
+FLUSH_SLICE_S = ROOM_S = 0.05
 
 TIMEOUT_MS = 5_000
 """The broker aborts a silent transaction after this; below the session timeout always, so that a dead worker's
 partitions are readable when they are handed over."""
 
 
-FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
-"""Somebody else holds the transactional id now, or the broker ended a transaction that took too long."""
+Header = tuple[str, bytes | str | None]
+NOT_QUEUED = (BufferError, KafkaException)
+"""What `produce` raises: the local queue is full, or the record, its topic or the producer is refused."""
 
 
 class TransactionalProducer:
@@ -65,9 +68,44 @@ class TransactionalProducer:
         self.make_room(FLUSH_SLICE_S)
         return self._faults.first()
 
-    def send_offsets(self, offsets: list[TopicPartition], metadata: Any, deadline: Deadline) -> None:
-        """Make the consumed offsets part of the transaction; the broker checks the group's generation here."""
-        self._call(lambda timeout: self._producer.send_offsets_to_transaction(offsets, metadata, timeout), deadline)
+    def retry(
+        self,
+        error: Exception,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        headers: Sequence[Header] = (),
+    ) -> None:
+        """Produce a record again that `produce` met one of `NOT_QUEUED` with: wait for room in the local queue.
+
+        Raises who is to blame: an earlier record of this transaction, the producer (`Fenced`), or `Abortable` naming
+        the topic that this record was refused for.
+        """
+        while isinstance(error, BufferError):
+            self.make_room(ROOM_S)
+            try:
+                self.produce(topic, value, key, partition, headers=list(headers))
+                return
+            except NOT_QUEUED as following:
+                error = following
+        assert isinstance(error, KafkaException)  # noqa: S101  # the loop above leaves nothing else
+        if fault := self.fault():
+            raise fault from error
+        problem = typed(error, topic)
+        if error.args[0].fatal():
+            raise problem from error  # the producer is done for: fenced, most likely
+        raise Abortable(str(problem), topic=topic, code=problem.code) from error
+
+    def send_offsets(
+        self, offsets: Mapping[TopicPartitionKey, int], metadata: Any, deadline: Deadline, signature: str = ""
+    ) -> None:
+        """Make consumed offsets part of the transaction; the broker checks the group's generation here.
+
+        `offsets` are the next to be read; `signature` is committed beside each.
+        """
+        sent = [TopicPartition(*place, offset, signature) for place, offset in offsets.items()]
+        self._call(lambda timeout: self._producer.send_offsets_to_transaction(sent, metadata, timeout), deadline)
 
     def commit(self, deadline: Deadline) -> None:
         """Commit; after an error the outcome is unknown and must be read from `committed()`."""
@@ -83,7 +121,7 @@ class TransactionalProducer:
         try:
             topics = self._producer.list_topics(timeout=timeout_s).topics
         except KafkaException as error:
-            raise Retriable(f"cannot list topics: {client.typed(error)}") from error
+            raise Retriable(f"cannot list topics: {typed(error)}") from error
         except AttributeError:  # the committing thread has just discarded it
             raise Retriable("cannot list topics: the producer is being replaced") from None
         return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
@@ -100,7 +138,7 @@ class TransactionalProducer:
         try:
             return serve(timeout_s)
         except KafkaException as error:
-            raise client.typed(error) from error
+            raise typed(error) from error
 
     def _call(self, operation: Callable[[float], Any], deadline: Deadline) -> None:
         while True:
@@ -108,7 +146,7 @@ class TransactionalProducer:
                 operation(deadline.left_s)
                 return
             except KafkaException as error:
-                problem = client.typed(error)
+                problem = typed(error)
                 if not isinstance(problem, Retriable) or deadline.over:
                     raise self._faults.first() or problem from error
 
@@ -122,14 +160,8 @@ class DeliveryFaults:
     def __call__(self, error: KafkaError | None, message: Message) -> None:
         """Take a delivery report (only failures are reported)."""
         # an aborted transaction purges what was still queued: an effect, not a cause
-        if (
-            error is not None
-            and self._first is None
-            and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
-        ):
-            kind = Fatal if error.code() in FENCED else Abortable
-            code = "_FENCED" if error.code() in FENCED else error.name()
-            self._first = kind(f"{message.topic()}: {error.name()}: {error.str()}", topic=message.topic(), code=code)
+        if error is not None and self._first is None and not concerns(error, About.PURGED):
+            self._first = delivered(error, message.topic())
 
     def first(self) -> StreamError | None:
         """Return what went wrong first, if anything did."""
@@ -162,9 +194,9 @@ def open_producer(
             producer.init_transactions(min(patience_s, max(deadline.left_s, 0.05)))
             return TransactionalProducer(producer, faults)
         except KafkaException as error:
-            problem = client.typed(error)
+            problem = typed(error)
             threading.Thread(target=_destroy, args=(producer,), name="discard-producer", daemon=True).start()
-            if not _passing(error):
+            if not (error.args[0].retriable() or concerns(error, About.STARTING)):
                 raise Fatal(f"transactional id {transactional_id}: {problem}") from error
             if deadline.over:
                 raise Retriable(f"transactional id {transactional_id} not initialised in time: {problem}") from error
@@ -181,17 +213,6 @@ def _configuration(transactional_id: str) -> dict[str, Any]:
         "linger.ms": 5,
         "topic.metadata.propagation.max.ms": 3_000,  # how long an unknown topic may hold up its batch
     }
-
-
-def _passing(error: KafkaException) -> bool:
-    inner = error.args[0]
-    return bool(inner.retriable()) or inner.code() in (
-        KafkaError._TIMED_OUT,
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._FENCED,  # a late init of the producer we have just thrown away
-        KafkaError.CONCURRENT_TRANSACTIONS,
-    )
 
 
 def _destroy(producer: Producer) -> None:

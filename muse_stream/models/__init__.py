@@ -1,11 +1,12 @@
-"""ONNX artifacts: verify, check, load, warm, answer (`onnx` and `onnxruntime` are imported nowhere else).
+"""ONNX artifacts: verify, check, load, warm up, answer (`onnx` and `onnxruntime` are imported nowhere else).
 
-In: files pinned by sha256 and what the configuration says of their inputs and output. Out: objects that satisfy
-`scoring.Model`. Law: what runs is what was hashed and checked, and the same row always gets the same bits.
+What runs is what was hashed and checked, and the same row always gets the same bits. `load_model` takes a file pinned
+by its sha256 and what the configuration says of it, and returns an object that satisfies `scoring.Model`.
 
-    verified  bytes of a pinned file        artifact  what the file says of itself; what is refused unseen
-    binding   names, widths, types          session   the runtime: batches in, probabilities out
-    probe     warm up, judge the answers    golden    the author's rows            load  all of it, and the cache
+    verified    the bytes of a pinned file            artifact  what the file says of itself; what is refused unseen
+    signature   the binding: names, widths, types     session   the runtime: batches in, probabilities out
+    warmup      first answers, and a look at them     golden    the author's rows
+    load        all of it, and the cache
 """
 
 from muse_stream.models.artifact import Artifact, Port, describe

@@ -1,10 +1,10 @@
 """What an ONNX file says about itself, read without running it (the one module that imports `onnx`).
 
-In: the file's bytes. Out: an `Artifact`: typed inputs and outputs, operator domains, producer; or ModelError.
-Law: an artifact is one self-contained file of standard operators. Refused wherever they stand in the file (subgraphs,
-sparse tensors, functions): tensors kept in other files (path tricks, and bytes that no hash covers), operators from
-other domains (they need native libraries, or change meaning with the runtime's version), and random operators (the
-same event must get the same bits).
+The file's bytes give an `Artifact`: typed inputs and outputs, operator domains, producer; or a ModelError. An artifact
+is one self-contained file of standard operators. Refused wherever they stand in the file (subgraphs, sparse tensors,
+functions): tensors kept in other files (path tricks, and bytes that no hash covers), operators from other domains (they
+depend on native libraries, or change meaning with the runtime's version), and random operators (the same event must get
+the same bits).
 """
 
 import hashlib

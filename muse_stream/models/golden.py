@@ -1,9 +1,9 @@
 """Golden rows: what the author of a model says it answers.
 
-In: a JSON file's bytes and a loaded model. Out: nothing, or ModelError naming the rows that differ. Form:
-`{"inputs": {"<ONNX input>": [[1.0, null, ...], ...]}, "scores": [0.93, ...]}`; null is a missing value (NaN), scores
-are the positive class's probability before any correction. The tolerance stands in the configuration.
-Law: the ONNX file is the model. Exporters round thresholds to float32, so golden scores are best taken from the file.
+A JSON file, compared with a loaded model; a ModelError names the rows that differ. Form: `{"inputs": {"<ONNX input>":
+[[1.0, null, ...], ...]}, "scores": [0.93, ...]}`; null is a missing value (NaN), scores are the positive class's
+probability before any correction. The tolerance stands in the configuration. The ONNX file is the model: exporters
+round thresholds to float32, so golden scores are best taken from the file.
 """
 
 import json

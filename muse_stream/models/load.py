@@ -1,9 +1,8 @@
-"""From a pinned file to a model that serves.
+"""From a pinned file to a model that serves: checked, bound and warmed up; or a ModelError.
 
-In: a path (or bytes) and its `ModelSpec`. Out: an `OnnxModel`, checked, bound and warmed; or ModelError.
-Law: hash, then content, then binding, then the runtime, then probe rows; nothing runs before it was checked. The cache
-gives every predictor of every tenant the same loaded model for the same bytes under the same binding, and lets go of it
-with the last snapshot that uses it.
+Hash, then content, then binding, then the runtime, then probe rows; nothing runs before it was checked. The cache gives
+every predictor of every tenant the same loaded model for the same bytes under the same binding, and lets go of it with
+the last snapshot that uses it.
 """
 
 import hashlib

@@ -1,9 +1,11 @@
 """A loaded model that answers batches (the one module that imports `onnxruntime`).
 
-In: float, double, int64 or bool arrays `[N, width]`, one for each bound input. Out: float64 `[N]`, the probability of
-the positive class. Law: the same row gives the same bits in any batch. On one thread onnxruntime keeps this but for two
-cases, both measured: a single row takes another kernel (linear classifiers differ in the last bit), and the rows left
-over at the end of a vectorised loop another instruction (double networks do). So every run gets full blocks of rows.
+Takes float, double, int64 or bool arrays `[N, width]`, one for each bound input; returns float64 `[N]`, the probability
+of the positive class.
+
+Invariant: the same row gives the same bits in any batch. On one thread onnxruntime keeps this but for two cases, both
+measured: a single row takes another kernel (linear classifiers differ in the last bit), and the rows left over at the
+end of a vectorised loop another instruction (double networks do). So every run gets full blocks of rows.
 """
 
 import os

@@ -1,9 +1,9 @@
-"""Join what the configuration asks of a model with what its file offers.
+"""Joins what the configuration asks of a model with what its file offers.
 
-In: a `Binding` (input names with their widths, output name, positive column) and an `Artifact`. Out: the inputs in the
-configuration's order with the element type each wants, or ModelError naming every input that does not fit.
-Law: inputs meet by name, never by position, and only shapes and types that a table of numbers can feed are bound:
-`[N, width]` of float, double, int64 or bool, N free; the output is a float `[N]`, `[N, 1]` or `[N, 2]`.
+A `Binding` (input names with their widths, output name, positive column) and an `Artifact` give the inputs in the
+configuration's order with the element type each wants, or a ModelError naming every input that does not fit. Inputs
+meet by name, never by position, and only shapes and types that a table of numbers can feed are bound: `[N, width]` of
+float, double, int64 or bool, N free; the output is a float `[N]`, `[N, 1]` or `[N, 2]`.
 """
 
 from dataclasses import dataclass

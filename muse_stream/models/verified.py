@@ -1,9 +1,9 @@
-"""Read a pinned file: the bytes that were hashed are the bytes that get loaded.
+"""Reads a pinned file: the bytes that were hashed are the bytes that get loaded.
 
-In: a path, the sha256 its configuration promises, a size limit. Out: the bytes.
-Law: the file is opened once and read once, into memory; size, kind and hash are taken from that one open file, never
-from the path again, so nothing can be exchanged between the check and the use. A symbolic link in the last place is
-refused: a link that points elsewhere tomorrow is not a pinned artifact. Parent folders may be links, as volumes are.
+Takes a path, the sha256 its configuration promises and a size limit. The file is opened once and read once, into
+memory; size, kind and hash are taken from that one open file, never from the path again, so nothing can be exchanged
+between the check and the use. A symbolic link in the last place is refused: a link that points elsewhere tomorrow is
+not a pinned artifact. Parent folders may be links, as volumes are.
 """
 
 import hashlib

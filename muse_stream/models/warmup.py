@@ -1,10 +1,10 @@
-"""Warm a loaded model and see that its answers are probabilities that depend on nothing but the row.
+"""Warms a loaded model up and sees that its answers are probabilities that depend on nothing but the row.
 
-In: an OnnxModel just opened. Out: nothing, or ModelError. Law: no model serves before it has answered batches of 1, 2
-and 64 rows; an answer outside [0, 1], mostly missing answers, or bits that change with the rest of the batch refuse it.
-Probe rows are invented, so they cannot be typical: rows of zeros and ones must be answered by every model; wide rows
-(1e-2 to 1e4, half of them negative) may be refused by one that looks values up in a table, and may give NaN (the
-logarithm of a negative amount), but where there is an answer it is a probability.
+No model serves before it has answered batches of 1, 2 and 64 rows. An answer outside [0, 1], mostly missing answers, or
+bits that change with the rest of the batch are a ModelError. Probe rows are invented, so they cannot be typical: rows
+of zeros and ones must be answered by every model; wide rows (1e-2 to 1e4, half of them negative) may be refused by one
+that looks values up in a table, and may give NaN (the logarithm of a negative amount), but where there is an answer it
+is a probability.
 """
 
 from typing import Any

@@ -32,7 +32,7 @@ def now_ms() -> int:
 
 
 class GenerationScorer:
-    """A compiled generation that keeps the protocol `stream.records.Scorer`."""
+    """A compiled generation that keeps the protocol `worker.batch.Scorer`."""
 
     def __init__(self, compiled: Compiled, role: Role, lane: str, clock: Callable[[], int] = now_ms) -> None:
         document, snapshot = compiled.document, compiled.snapshot
@@ -56,7 +56,7 @@ class GenerationScorer:
         try:
             return self._score(batch, attempt)
         except Exception as error:  # noqa: BLE001  # whatever it is, it must cost only the records that cause it
-            telemetry.logger("scorer").error("batch failed", error=repr(error), events=len(batch))
+            telemetry.logger("scorer").error("batch_failed", error=repr(error), events=len(batch))
             return self._piecewise(batch, attempt, error)
 
     def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:

@@ -144,7 +144,7 @@ class Supervisor:
                 while child.talks and child.pipe.poll() and child.pipe.recv() == "ready":
                     child.ready = True
                     if child.slot is None:
-                        self._log.info("spare-ready", pid=child.process.pid)
+                        self._log.info("spare_ready", pid=child.process.pid)
             except (EOFError, ConnectionError):
                 child.talks = False
 
@@ -160,10 +160,10 @@ class Supervisor:
                 self._log.error("died_while_at_work", pid=pid, code=code, **found)
             if child.slot is None:
                 facts = self._schedule(self._bench, child, at_once=bool(found))
-                self._log.warning("spare-ended", pid=pid, code=code, **facts)
+                self._log.warning("spare_ended", pid=pid, code=code, **facts)
             elif child.slot in self._slots:
                 facts = self._schedule(self._slots[child.slot], child, at_once=bool(found))
-                self._log.error("worker-ended", slot=child.slot, pid=pid, code=code, **facts)
+                self._log.error("worker_ended", slot=child.slot, pid=pid, code=code, **facts)
 
     def _schedule(self, slot: Slot, child: Child, *, at_once: bool) -> dict[str, Any]:
         """Say when a slot is served again; return that as facts for the log.
@@ -212,7 +212,7 @@ class Supervisor:
             wait([c.process.sentinel for c in working if c.process.is_alive()], 0.2)
         late = [child for child in working if child.process.is_alive()]
         for child in late:
-            self._log.error("killed", slot=child.slot, pid=child.process.pid, why=f"not drained within {DRAIN_S:g} s")
+            self._log.error("killed", slot=child.slot, pid=child.process.pid, error=f"not drained within {DRAIN_S:g} s")
             child.process.kill()
         for child in self._children:
             child.process.join()

@@ -1,156 +1,226 @@
 """What a worker counts, under the names that dashboards and alerts use; docs/metrics.md explains each.
 
-In: the calls of `stream.meter.Meter`. Out: Prometheus text.
-Law: the names below are the contract with whoever watches; units stand in them; a label never carries an event, an id
-or a tenant's data. What is counted per tenant is counted when it is committed. A tenant that leaves the lane takes its
-series with it.
+The names, help texts and labels below are the contract with whoever watches. Units stand in the names; a label never
+carries an event, an id or a tenant's data. Everything is counted once per batch, and what is counted per tenant when it
+is committed. A tenant that leaves the lane takes its series with it.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 
-from muse_stream.runtime.score_counts import Label, ScoreCounters, ScoreGroups
-from muse_stream.telemetry import Family, Metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from muse_stream.runtime.score_counts import ScoreCounters, ScoreGroups
 from muse_stream.worker import Role, Scorer, Tally, Topology, Waiting
 
-EVENTS = "muse_events"
-SCORING_SECONDS = "muse_scoring_seconds"
-TRANSACTION_SECONDS = "muse_transaction_seconds"
-COMMITTED = "muse_events_committed"
-ABORTS = "muse_aborts"
-LAG = "muse_lag_events"
-GENERATION = "muse_generation"
-WORKER = "muse_worker_info"
-PAUSED = "muse_tenant_paused"
-TENANT_LAG = "muse_tenant_lag_events"
-TENANT_AGE = "muse_tenant_oldest_unscored_age_seconds"
-DEAD_LETTERS = "muse_dead_letters"
-PROMISED = "muse_promised_alert_ratio"
-SCORES: Mapping[Role, str] = {"live": "muse_scores", "shadow": "muse_shadow_scores"}
-REACHING: Mapping[Role, str] = {"live": "muse_scores_at_or_above", "shadow": "muse_shadow_scores_at_or_above"}
-HANGING = "muse_transactions_hanging"
-HANGING_ENDED = "muse_hanging_records_ended"
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, that nobody reads
 
-HELP = {
-    EVENTS: "Events decoded, scored and encoded, before their transaction's outcome is known",
-    SCORING_SECONDS: "Time to decode, score and encode one batch",
-    TRANSACTION_SECONDS: "Time from a batch's first flush to its commit",
-    COMMITTED: "Events whose answers are committed",
-    ABORTS: "Transactions given up and done again, by Kafka's reason",
-    LAG: "Events that wait in this worker's partitions",
-    GENERATION: "Generation that answers now",
-    WORKER: "Which worker this is; always 1",
-    PAUSED: "1 while the tenant's events are not read, or only on trial",
-    TENANT_LAG: "Events of the tenant's event topic that wait in this worker's partitions",
-    TENANT_AGE: "Age of the oldest of them, by its Kafka timestamp; 0 when none waits",
-    DEAD_LETTERS: "Events refused, committed, by tenant and reason",
-    PROMISED: "Share of scores at or above the threshold that the predictor's reference promises",
-    SCORES["live"]: "Live scores, committed, by tenant and predictor",
-    REACHING["live"]: "Live scores at or above a threshold of the predictor's reference, committed",
-    SCORES["shadow"]: "Scores of shadow predictors, committed, by tenant and predictor",
-    REACHING["shadow"]: "Scores of shadow predictors at or above a threshold of their reference, committed",
-    HANGING: "Output partitions whose last stable offset stands still behind a transaction that nobody ends",
-    HANGING_ENDED: "Records of hanging transactions that this worker has ended, by what became of them",
-}
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Bucket bounds that show a 30 ms promise and a 5 s transaction timeout."""
 UNKNOWN = "(unknown)"
 """The tenant of a dead letter that nobody can tell the tenant of; no name has brackets."""
 Clock = Callable[[], float]
 
 
 class WorkerMeter:
-    """Implements `stream.meter.Meter` on a registry of its own; `text` may be asked for by another thread."""
+    """Implements `worker.meter.Meter` on a registry of its own, which another thread may collect."""
 
     def __init__(self, role: Role, lane: str, slot: int, clock: Clock = time.time) -> None:
-        self._role, self._clock = role, clock
-        self._metrics = Metrics(describe=HELP)
-        self._metrics.show(self._families)
-        self._metrics.gauge(WORKER, 1, role=role, lane=lane, slot=str(slot))
-        self.text = self._metrics.text
-        self._topology = Topology({}, {})
-        self._groups: ScoreGroups | None = None
-        self._scores = ScoreCounters()
-        self._letters: Mapping[tuple[str, str], int] = {}
-        self._waiting: Mapping[str, Waiting] = {}
-        self._paused: frozenset[str] = frozenset()
+        self.registry = registry = _registry(role, lane, slot)
+        self._events = Counter(
+            "muse_events",
+            "Events decoded, scored and encoded, before their transaction's outcome is known",
+            registry=registry,
+        )
+        self._scoring = Histogram(
+            "muse_scoring_seconds", "Time to decode, score and encode one batch", buckets=SECONDS, registry=registry
+        )
+        self._transaction = Histogram(
+            "muse_transaction_seconds",
+            "Time from a batch's first flush to its commit",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._committed = Counter("muse_events_committed", "Events whose answers are committed", registry=registry)
+        self._aborts = Counter(
+            "muse_aborts", "Transactions given up and done again, by Kafka's reason", ("code",), registry=registry
+        )
+        self._lag = Gauge("muse_lag_events", "Events that wait in this worker's partitions", registry=registry)
+        self._generation = Gauge("muse_generation", "Generation that answers now", registry=registry)
+        self._hanging = Gauge(
+            "muse_transactions_hanging",
+            "Output partitions whose last stable offset stands still behind a transaction that nobody ends",
+            registry=registry,
+        )
+        self._hanging_ended = Counter(
+            "muse_hanging_records_ended",
+            "Records of hanging transactions that this worker has ended, by what became of them",
+            ("outcome",),
+            registry=registry,
+        )
+        self._letters = Counter(
+            "muse_dead_letters",
+            "Events refused, committed, by tenant and reason",
+            ("tenant", "reason"),
+            registry=registry,
+        )
+        self._lane = _LaneCollector(role, clock)
+        registry.register(self._lane)
 
     def serving(self, scorer: Scorer) -> None:
         """Take over a generation: its tenants are those that have series."""
-        self._metrics.gauge(GENERATION, scorer.number)
-        self._topology = scorer.topology
+        self._generation.set(scorer.number)
+        self._lane.topology = scorer.topology
         known = {UNKNOWN, *(tenant for tenants in scorer.topology.tenants.values() for tenant in tenants)}
-        self._letters = {label: count for label, count in self._letters.items() if label[0] in known}
+        for labels in [sample.labels for metric in self._letters.collect() for sample in metric.samples]:
+            if labels["tenant"] not in known:
+                self._letters.remove(labels["tenant"], labels["reason"])
         if isinstance(scorer.book, ScoreGroups):
-            self._groups = scorer.book
-            self._scores.serve(scorer.book)
+            self._lane.groups = scorer.book
+            self._lane.scores.serve(scorer.book)
 
     def scored(self, events: int, seconds: float) -> None:
         """Count a scored batch."""
-        self._metrics.count(EVENTS, events)
-        self._metrics.observe(SCORING_SECONDS, seconds)
+        self._events.inc(events)
+        self._scoring.observe(seconds)
 
     def committed(self, events: int, tally: Tally | None, seconds: float | None) -> None:
         """Count a committed transaction and what it held."""
-        self._metrics.count(COMMITTED, events)
+        self._committed.inc(events)
         if seconds is not None:
-            self._metrics.observe(TRANSACTION_SECONDS, seconds)
+            self._transaction.observe(seconds)
         if tally is None:
             return
         if isinstance(tally.book, ScoreGroups):
-            self._scores.add(tally.book, tally.groups)
-        if tally.letters:
-            letters = Counter(self._letters)  # replaced whole: another thread may be reading
-            for (tenant, reason), count in tally.letters.items():
-                letters[tenant or UNKNOWN, reason] += count
-            self._letters = letters
+            self._lane.scores.add(tally.book, tally.groups)
+        for (tenant, reason), count in tally.letters.items():
+            self._letters.labels(tenant or UNKNOWN, reason).inc(count)
 
     def aborted(self, code: str) -> None:
         """Count a transaction given up, by Kafka's code."""
-        self._metrics.count(ABORTS, code=code)
+        self._aborts.labels(code).inc()
 
     def waiting(self, waiting: Mapping[str, Waiting]) -> None:
         """Take in what waits by event topic."""
-        self._waiting = waiting
-        self._metrics.gauge(LAG, sum(one.events for one in waiting.values()))
+        self._lane.waiting = waiting
+        self._lag.set(sum(one.events for one in waiting.values()))
 
     def hanging(self, partitions: int) -> None:
         """Set how many output partitions stand still."""
-        self._metrics.gauge(HANGING, partitions)
+        self._hanging.set(partitions)
 
     def hanging_ended(self, records: int, copied: int) -> None:
         """Count the records of a hanging transaction: dropped, or written again because they were committed."""
-        self._metrics.count(HANGING_ENDED, records - copied, outcome="dropped")
-        self._metrics.count(HANGING_ENDED, copied, outcome="copied")
+        self._hanging_ended.labels("dropped").inc(records - copied)
+        self._hanging_ended.labels("copied").inc(copied)
 
     def paused(self, event_topics: frozenset[str]) -> None:
         """Take in which event topics are paused."""
-        self._paused = event_topics
-
-    def _families(self) -> Iterator[Family]:
-        """Yield the series that come and go with tenants, as they are at this moment."""
-        waiting, paused, now_s = self._waiting, self._paused, self._clock()
-        places = [(name, topic) for topic, tenants in self._topology.tenants.items() for name in tenants]
-        of_topic = {name: waiting.get(topic, Waiting()) for name, topic in places}
-        tenant = ("tenant",)
-        yield Family("gauge", PAUSED, tenant, [((name,), float(topic in paused)) for name, topic in places])
-        yield Family("gauge", TENANT_LAG, tenant, [((name,), one.events) for name, one in of_topic.items()])
-        ages = {name: 0.0 if one.since_s is None else max(0.0, now_s - one.since_s) for name, one in of_topic.items()}
-        yield Family("gauge", TENANT_AGE, tenant, [((name,), age) for name, age in ages.items()])
-        letters = self._letters
-        yield Family("counter", DEAD_LETTERS, ("tenant", "reason"), list(letters.items()))
-        yield from _score_families(self._role, self._scores.series())
-        if self._groups is not None:
-            promised = self._groups.promised
-            samples = [((name, _text(at)), rate) for name, rates in promised.items() for at, rate in rates.items()]
-            yield Family("gauge", PROMISED, ("predictor", "threshold"), samples)
+        self._lane.paused = event_topics
 
 
-def _score_families(role: Role, series: Mapping[Label, int]) -> Iterator[Family]:
-    whole = [((tenant, name), n) for (tenant, name, threshold), n in series.items() if threshold is None]
-    yield Family("counter", SCORES[role], ("tenant", "predictor"), whole)
-    reaching = [((tenant, name, _text(at)), n) for (tenant, name, at), n in series.items() if at is not None]
-    yield Family("counter", REACHING[role], ("tenant", "predictor", "threshold"), reaching)
+def _registry(role: Role, lane: str, slot: int) -> CollectorRegistry:
+    """Return a registry with what never changes in a process, and what the client library knows of it."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    Info("muse_build", "What runs here", registry=registry).info({"version": version("muse-stream")})
+    names = ("role", "lane", "slot")
+    worker = Gauge("muse_worker_info", "Which worker this is; always 1", names, registry=registry)
+    worker.labels(role, lane, str(slot)).set(1)
+    return registry
 
 
-def _text(threshold: float) -> str:
-    return repr(threshold)
+class _LaneCollector(Collector):
+    """The series that come and go with tenants and predictors, made when somebody asks.
+
+    What it reads is replaced whole by the worker's thread, never changed in place.
+    """
+
+    def __init__(self, role: Role, clock: Clock) -> None:
+        self._role, self._clock = role, clock
+        self.topology = Topology({}, {})
+        self.groups: ScoreGroups | None = None
+        self.scores = ScoreCounters()
+        self.waiting: Mapping[str, Waiting] = {}
+        self.paused: frozenset[str] = frozenset()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every tenant's and predictor's metrics as they are at this moment."""
+        yield from self._tenants()
+        yield from self._scores()
+        if self.groups is not None:
+            yield _promised(self.groups)
+
+    def _tenants(self) -> list[GaugeMetricFamily]:
+        waiting, now_s = self.waiting, self._clock()
+        paused = GaugeMetricFamily(
+            "muse_tenant_paused",
+            "1 while the tenant's events are not read, or only on trial",
+            labels=["tenant"],
+        )
+        lag = GaugeMetricFamily(
+            "muse_tenant_lag_events",
+            "Events of the tenant's event topic that wait in this worker's partitions",
+            labels=["tenant"],
+        )
+        age = GaugeMetricFamily(
+            "muse_tenant_oldest_unscored_age_seconds",
+            "Age of the oldest of them, by its Kafka timestamp; 0 when none waits",
+            labels=["tenant"],
+        )
+        for topic, tenants in self.topology.tenants.items():
+            one = waiting.get(topic, Waiting())
+            for tenant in tenants:
+                paused.add_metric([tenant], float(topic in self.paused))
+                lag.add_metric([tenant], one.events)
+                age.add_metric([tenant], 0.0 if one.since_s is None else max(0.0, now_s - one.since_s))
+        return [paused, lag, age]
+
+    def _scores(self) -> tuple[CounterMetricFamily, CounterMetricFamily]:
+        # two names, not a label: summed over live and shadow workers, an event's answer would count twice
+        if self._role == "live":
+            every = "muse_scores", "Live scores, committed, by tenant and predictor"
+            some = (
+                "muse_scores_at_or_above",
+                "Live scores at or above a threshold of the predictor's reference, committed",
+            )
+        else:
+            every = "muse_shadow_scores", "Scores of shadow predictors, committed, by tenant and predictor"
+            some = (
+                "muse_shadow_scores_at_or_above",
+                "Scores of shadow predictors at or above a threshold of their reference, committed",
+            )
+        scores = CounterMetricFamily(*every, labels=["tenant", "predictor"])
+        reaching = CounterMetricFamily(*some, labels=["tenant", "predictor", "threshold"])
+        for (tenant, predictor, threshold), count in self.scores.series().items():
+            if threshold is None:
+                scores.add_metric([tenant, predictor], count)
+            else:
+                reaching.add_metric([tenant, predictor, repr(threshold)], count)
+        return scores, reaching
+
+
+def _promised(groups: ScoreGroups) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "muse_promised_alert_ratio",
+        "Share of scores at or above the threshold that the predictor's reference promises",
+        labels=["predictor", "threshold"],
+    )
+    for predictor, rates in groups.promised.items():
+        for threshold, rate in rates.items():
+            family.add_metric([predictor, repr(threshold)], rate)
+    return family

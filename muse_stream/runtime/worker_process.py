@@ -53,7 +53,7 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
         try:
             _work(options, number, watcher.take, Guard(in_hand, suspects), log)
         except MuseError as error:  # meant for a person: one line of the log, not a traceback past it
-            log.error("worker-failed", slot=number, why=str(error))
+            log.error("worker_failed", slot=number, error=str(error))
             raise SystemExit(1) from None
 
 
@@ -71,7 +71,7 @@ def first_good(store: Store, compile: Callable[[Generation], GenerationScorer], 
             return compile(store.open(candidate))
         except MuseError as error:
             problem = problem or error
-            log.error("generation refused", generation=candidate, problem=str(error))
+            log.error("generation_refused", generation=candidate, error=str(error))
     raise problem or StoreError(f"{store} holds no generation that can be read")
 
 
@@ -161,7 +161,7 @@ def _health(options: RunOptions, number: int, worker: Worker, meter: WorkerMeter
 
     port = options.health_port + number
     try:
-        server = telemetry.HealthServer(port, lambda: True, ready, meter.text, host=options.health_host)
+        server = telemetry.HealthServer(port, lambda: True, ready, meter.registry, host=options.health_host)
     except (OSError, OverflowError) as error:
         raise MuseError(f"health pages: cannot listen on {options.health_host}, port {port}: {error}") from None
     server.start()

@@ -1,10 +1,21 @@
 """The pure core: columns of events in, scores out; no bytes, clock, socket, log or random number anywhere.
 
-    EventTable -> intents (which route?) -> plan (each distinct step once) -> transforms -> Scored
+    EventTable -> routing (which route?) -> plan (each distinct node once) -> transforms -> Scored
                                             model | correction | aggregate | quantile map | clip
 
-In: a validated document, models that keep the `Model` protocol, fitted maps. Out: a `Snapshot` to call for ever after.
-Law: the same event under the same generation gives the same bits, in any batch and in either role.
+`compile_snapshot` makes a `Snapshot` of a checked document, models that keep the `Model` protocol, and fitted maps.
+Invariant: the same event under the same generation gives the same bits, in any batch and in either role.
+
+    snapshot                       a compiled generation: what others call
+    routing, selection, sampling   which route a row takes; which rows an operator runs on; which a shadow sees
+    planner, node_compiler, plan   a document -> the list of distinct operators
+    operators, aggregation         what they compute
+    execute, rehearsal             run a plan on a batch; run every predictor once, for a trial
+    features, model, bisection     columns -> a model's inputs; what a model offers; which rows make it raise
+    columns, event_table, scores   a column, a batch, the answers
+    dataframe                      tables of a notebook in, plain columns out
+    required_fields                what must be decoded for one event format
+    reference_rates                what a reference promises at its thresholds
 """
 
 from muse_stream.scoring.answers import Answers

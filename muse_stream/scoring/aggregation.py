@@ -1,8 +1,7 @@
-"""Combining corrected experts into one score.
+"""Combines corrected experts into one score: one array of probabilities per expert, in declared order, gives one array.
 
-In: one array of probabilities per expert, in declared order. Out: one array.
-Law: the order of operations is fixed and elementwise, never a BLAS dot or a pairwise sum, so an event's aggregate has
-the same bits in any batch; the result of probabilities stays in [0, 1] in floating point too.
+Invariant: the order of operations is fixed and elementwise, never a BLAS dot or a pairwise sum, so an event's aggregate
+has the same bits in any batch; the result of probabilities stays in [0, 1] in floating point too.
 """
 
 from collections.abc import Callable, Sequence

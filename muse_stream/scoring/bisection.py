@@ -1,8 +1,8 @@
-"""Finding the rows that make a model raise.
+"""Finds the rows that make a model raise.
 
-In: row positions and an attempt that may raise. Out: the answers there are, and one message per culprit.
-Law: a culprit costs itself, not its batch; only `Exception` is caught, no set of rows is tried twice.
-K culprits among N rows cost about 2*K*log2(N) attempts.
+Row positions and an attempt that may raise give the answers there are, and one message for each row at fault. Such a
+row costs itself, not its batch. Only `Exception` is caught; no set of rows is tried twice. K of them among N rows cost
+about 2*K*log2(N) attempts.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,8 +1,8 @@
-"""What one column of a batch looks like to the scoring core.
+"""What one column of a batch looks like to the scoring core: a numpy array (numbers), or a `Categorical` (strings, stored
+once each).
 
-In: whatever the wire decoded. Out: either a plain numpy array (numbers) or a `Categorical` (strings, stored once each).
-Law: numbers are float64 with NaN for null, or int64 / bool without nulls; strings are codes into a small tuple, -1 for
-null. No string is ever compared per row.
+Invariant: numbers are float64 with NaN for null, or int64 / bool without nulls; strings are codes into a small tuple,
+-1 for null. No string is ever compared per row.
 """
 
 from collections.abc import Iterable

@@ -1,8 +1,8 @@
-"""The notebook's door to scoring: tables of anybody's making in, plain columns out.
+"""Scoring of dataframes: tables of anybody's making in, plain columns out.
 
-In: a mapping of columns, a pyarrow Table or a pandas DataFrame, known by what they offer and never imported. Out: an
-`EventTable`, and after scoring `Answers`.
-Law: the scores are those of the stream, bit for bit; only this way in and out walks over rows in Python, for strings.
+A mapping of columns, a pyarrow Table or a pandas DataFrame, known by what they offer and never imported, becomes an
+`EventTable`; scores become `Answers`. The scores are those of the stream, bit for bit. Only this way in and out walks
+over rows in Python, for strings.
 """
 
 import math

@@ -1,7 +1,6 @@
-"""One decoded batch, as the scoring core sees it.
+"""One decoded batch, as the scoring core sees it: the columns that a snapshot asked for (`Snapshot.needs`).
 
-In: the columns that a snapshot asked for (`Snapshot.needs`). Out: a value that routing and the plan read, never change.
-Law: every column has `rows` entries; row numbers in answers are positions in this table.
+Every column has `rows` entries; row numbers in answers are positions in this table. It is read, never changed.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,7 @@
-"""Running a plan on a batch: route, run each step once, collect the answers of each predictor.
+"""Runs a plan on a batch: route, run each operator once, collect the answers of each predictor.
 
-In: a `Program` and an `EventTable`. Out: `Scored`.
-Law: no state survives the call; a row's answer depends on that row alone. Live answers are collected before any shadow
-answer is looked at, from steps that do not know who asked.
+Invariant: no state survives the call; a row's answer depends on that row alone. Live answers are collected before any
+shadow answer is looked at, from operators that do not know who asked.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,9 +1,9 @@
 """From event columns to the tensors a model reads.
 
-In: a model's bindings (compiled once) and the batch's columns. Out: one C-contiguous `[N, width]` array per model
-input, and the rows whose required features are missing.
-Law: bound by name, in declared order. Null, NaN and a string outside its category table are all "missing": then
-`required` rejects the row, `default` stands in, and otherwise the model sees NaN. No arithmetic beyond the cast.
+A model's bindings (compiled once) and the batch's columns give one C-contiguous `[N, width]` array per model input, and
+the rows whose required features are missing. Bound by name, in declared order. Null, NaN and a string outside its
+category table are all "missing": then `required` rejects the row, `default` stands in, and otherwise the model sees
+NaN. No arithmetic beyond the cast.
 """
 
 from collections.abc import Mapping, Sequence

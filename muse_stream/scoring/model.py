@@ -1,7 +1,8 @@
 """What scoring asks of a model; `models/` offers it for ONNX files, tests offer small doubles.
 
-In: arrays in the declared order, each `[N, width]` in the declared dtype, C-contiguous, N >= 1. Out: `[N]` float64.
-Law: a row's answer depends on that row alone, bit for bit, whatever stands in the other rows of the call.
+Arrays in the declared order, each `[N, width]` in the declared dtype, C-contiguous, N >= 1, give `[N]` float64.
+
+Invariant: a row's answer depends on that row alone, bit for bit, whatever stands in the other rows of the call.
 """
 
 from collections.abc import Sequence

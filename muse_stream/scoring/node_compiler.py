@@ -1,8 +1,8 @@
-"""One node of a predictor's graph as a step, and the content that makes two nodes the same step.
+"""One node of a predictor's graph as an operator, and the content that makes two nodes the same operator.
 
-In: a spec node, the loaded models, the fitted maps. Out: `(content, make)`, or None for a node that changes nothing.
-Law: content holds values, never names; a map that was fitted for another predictor content is a problem, not a curve.
-Problems are collected, so an operator sees all of them at once.
+Compiling a node gives `(content, make)`, or None for a node that changes nothing. Content holds values, never names. A
+map that was fitted for another predictor content is a problem. Problems are collected, so an operator sees all of them
+at once.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence

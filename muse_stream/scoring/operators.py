@@ -1,8 +1,9 @@
-"""The kinds of work a plan is made of; each computes one value per row from the values of earlier steps.
+"""The kinds of work a plan is made of; each computes one value per row from the values of earlier operators.
 
-In: the batch (for features and tenants), the rows wanted, and the inputs' values at those rows. Out: `Values`.
-Law: elementwise and deterministic; a row that cannot be computed is NaN and has a `Fault` saying why, and faults travel
-along the graph. Nothing a model raises leaves this module.
+The batch (for features and tenants), the rows wanted, and the inputs' values at those rows give `Values`.
+
+Invariant: elementwise and deterministic. A row that cannot be computed is NaN and has a `Fault` saying why, and faults
+travel along the graph. Nothing a model raises leaves this module.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""A generation's plan, ready to run: pure data, made by `planning`, run by `execute`.
+"""A generation's plan, ready to run: pure data, made by `planner`, run by `execute`.
 
-In: nothing at run time. Out: the distinct steps in an order in which inputs come first, and who wants which of them.
-Law: a step stands here once, however many predictors, tenants and roles share it.
+It lists the distinct operators in an order in which inputs come first, and who wants which of them. An operator stands
+here once, however many predictors, tenants and roles share it.
 """
 
 from collections.abc import Mapping

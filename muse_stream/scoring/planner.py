@@ -1,8 +1,9 @@
-"""Compiling a document into a plan: every graph of every predictor, merged into one list of distinct steps.
+"""Compiles a document into a plan: every graph of every predictor, merged into one list of distinct operators.
 
-In: a document, its loaded models and fitted maps, a role. Out: a `Program`; or ConfigError with every problem found.
-Law: steps are keyed by *content* (model hash and binding, beta, weights, curves), so the same computation under two
-names is one step, and it runs once per batch. The live role plans live predictors only; what they compute is the same.
+A document, its loaded models and fitted maps, and a role give a plan, or a ConfigError with every problem found.
+Operators are keyed by *content* (model hash and binding, beta, weights, curves), so the same computation under two
+names is one operator, and it runs once per batch. The live role plans live predictors only; what they compute is the
+same.
 """
 
 from collections.abc import Hashable, Mapping, Sequence

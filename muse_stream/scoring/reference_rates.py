@@ -1,9 +1,9 @@
 """What a reference promises, at the thresholds that are worth watching: the share of events at or above each.
 
-In: a reference as the document has it. Out: threshold -> promised alert rate, ascending.
-Law: thresholds that the document declares are the ones watched: those of alert rates, and the scores of a few
-quantiles. A reference that declares none (a Beta mixture), or very many, is watched where it promises RATES. Such a
-threshold is rounded: it is the very number that scores are compared with, and its own alert rate is given.
+Returns threshold -> promised alert rate, ascending. Thresholds that the document declares are the ones watched: those
+of alert rates, and the scores of a few quantiles. A reference that declares none (a Beta mixture), or very many, is
+watched where it promises RATES. Such a threshold is rounded: it is the very number that scores are compared with, and
+its own alert rate is given.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Every predictor once, whatever the routes say: what a generation is tried with before it serves.
 
-In: a `Program`, a table of made-up events, and on which tenants' events each predictor is to be tried. Out: what each
-came to. Law: the same steps as in service, each run once; only the routing is another, by tenant alone. A predictor
-that fails changes nothing for the others.
+A plan, a table of made-up events, and on which tenants' events each predictor is to be tried give what each came to.
+The same operators as in service, each run once; only the routing is another, by tenant alone. A predictor that fails
+changes nothing for the others.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,8 +1,8 @@
-"""What scoring must be given for one event format, so that the wire decodes that and no more.
+"""What must be decoded for one event format: feature fields, intent attributes, and whether ids decide anything.
 
-In: a document, an event format, a role. Out: `Needs`: feature fields, intent attributes, whether ids decide anything.
-Law: never too little. A route counts unless no tenant of the format can reach it: its tenants are others, a constant
-attribute contradicts it, it asks for an attribute the format does not have, or an earlier rule takes everything.
+Invariant: never too little. A route counts unless no tenant of the format can reach it: its tenants are others, a
+constant attribute contradicts it, it asks for an attribute the format does not have, or an earlier rule takes
+everything.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,9 @@
 """Routing: from a batch of intents to the first rule that matches each row.
 
-In: rules (attribute -> allowed values) at compile time, one `Categorical` per attribute at run time. Out: rule number
-per row, -1 where no rule holds.
-Law: rules are evaluated per *distinct* intent, never per row. Values that no rule names are one value to routing, so an
+Takes rules (attribute -> allowed values) at compile time and one `Categorical` per attribute at run time; returns the
+rule number per row, -1 where no rule holds.
+
+Rules are evaluated per *distinct* intent, never per row. Values that no rule names are one value to routing, so an
 intent is a mixed-radix number over the few values that matter. When all such numbers fit a table, the rules are
 evaluated for each at compile time and a batch costs one gather per attribute; otherwise distinct numbers of a batch are
 found by `np.unique` and remembered in a bounded cache.

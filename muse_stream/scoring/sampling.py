@@ -1,9 +1,10 @@
 """Which events a sampled shadow sees: a function of the event id alone.
 
-In: event ids as fixed-width bytes. Out: a number in [0, 1) per event, and `sampled(ids, rate)`.
-Law: no randomness, no position, no width of the array enters: an id is in the sample everywhere or nowhere, and a
+Event ids as fixed-width bytes give a number in [0, 1) per event.
+
+Invariant: no randomness, no position, no width of the array enters. An id is in the sample everywhere or nowhere, and a
 smaller rate's sample is part of a larger one's. FNV-1a, 64 bit (Fowler, Noll, Vo), then MurmurHash3's finaliser, since
-FNV alone leaves the high bits of short ids badly mixed. One step per byte column, none per event.
+FNV alone leaves the high bits of short ids badly mixed. One operation per byte column, none per event.
 """
 
 from typing import Any, Final

@@ -1,9 +1,8 @@
-"""What scoring a batch answers.
+"""What scoring a batch answers: columns per predictor, and one `Rejected` per row that has no live score.
 
-In: made by `execute`. Out: columns per predictor, and one `Rejected` per row that has no live score.
-Law: each row of the batch is in exactly one live predictor's `rows` or in `rejected`, never both, never neither. Shadow
-predictors answer only rows that live answered; their own failures are `errors`, and never a rejection. Arrays may be
-shared between predictors that share a step: read, never write.
+Invariant: each row of the batch is in exactly one live predictor's `rows` or in `rejected`, never both, never neither.
+Shadow predictors answer only rows that live answered; their own failures are `errors`, and never a rejection. Arrays
+may be shared between predictors that share an operator: read, never write.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
-"""Which rows of a batch each step of the plan runs on.
+"""Which rows of a batch each operator of the plan runs on.
 
-In: the route of every row, and per step a `Selection`: what share of each route's events it needs. Out: `RowSet`s.
-Law: steps with equal selections share one `RowSet`, rows always ascend, and the whole batch is the cheap case: it is
-never copied. A share below 1 is decided by the event id alone, and a smaller share is part of a larger one.
+The route of every row, and for each operator the share of each route's events it must have, give row sets. Operators
+with equal selections share one `RowSet`, rows always ascend, and the whole batch is the cheap case: it is never copied.
+A share below 1 is decided by the event id alone, and a smaller share is part of a larger one.
 """
 
 from collections.abc import Callable, Iterable, Mapping

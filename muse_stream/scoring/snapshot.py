@@ -1,8 +1,10 @@
 """A generation compiled for execution: what workers, replay and notebooks call.
 
-In: a checked document, its loaded models, its fitted maps, the generation's number, a role. Out: `Snapshot`.
-Law: immutable and without hidden state; compiled once, off the hot path, or refused whole with every problem. Both
-roles give the same live bits: the live role only leaves out what no live answer needs.
+Made of a checked document, its loaded models, its fitted maps, the generation's number and a role; compiled once, off
+the scoring path, or refused whole with every problem.
+
+Invariant: immutable and without hidden state. Both roles give the same live bits: the live role only leaves out what no
+live answer depends on.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,20 +1,16 @@
-"""What the outside sees of a process: structured logs, metrics, health.
+"""What the outside sees of a process: structured logs, metrics, health pages. No secret gets out by them.
 
-In: events, numbers and two questions (alive? ready?). Out: lines on stderr, `/metrics`, `/live`, `/ready`.
-Law: no secret gets out. The rooms that have something to say do not import this one: they declare the small protocol
-they need (`Log`, `Metrics`), and `app.py` hands them what stands here.
+logs, log     JSON lines on stderr; what other rooms ask of a log
+masking       secrets in log lines
+health        `/live`, `/ready`, `/metrics`
 """
 
 from muse_stream.telemetry.health import HealthServer, check_host
-from muse_stream.telemetry.log import Log
-from muse_stream.telemetry.logs import configure, logger
-from muse_stream.telemetry.metrics import Family, Metrics
+from muse_stream.telemetry.logs import Log, configure, logger
 
 __all__ = [
-    "Family",
     "HealthServer",
     "Log",
-    "Metrics",
     "check_host",
     "configure",
     "logger",

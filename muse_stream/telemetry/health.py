@@ -1,24 +1,25 @@
 """Three pages for whoever runs the process: `/live`, `/ready` and `/metrics`.
 
-In: two questions and the metrics' text, asked when a page is fetched. Out: HTTP 200 or 503 with one line that says why.
-Law: live means "restarting would not help"; ready means "send work". A question that raises is a no. It listens on
-127.0.0.1 unless told otherwise (`muse-stream run` tells it), answers in daemon threads, and never holds up the end of
-the process.
+Live means "restarting would not help"; ready means "send work". A page answers HTTP 200, or 503 with one line that says
+why; a question that raises is a no. The server listens on 127.0.0.1 unless told otherwise (`muse-stream run` tells it),
+answers in daemon threads, and never holds up the end of the process.
 """
 
 import socket
 import socketserver
 import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from muse_stream.telemetry.metrics import CONTENT_TYPE
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 Question = Callable[[], bool | str]
 """True is yes; False, or a text that says why not, is no."""
 READ_TIMEOUT_S = 5.0  # a client that opens a connection and says nothing gives its thread back
+TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 
 
 class HealthServer:
@@ -33,17 +34,18 @@ class HealthServer:
         port: int,
         live: Question,
         ready: Question,
-        metrics: Callable[[], bytes] = bytes,
+        registry: CollectorRegistry | None = None,
         *,
         host: str = "127.0.0.1",
     ) -> None:
-        self._pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
-            "/live": lambda: _verdict(live),
-            "/ready": lambda: _verdict(ready),
-            "/metrics": lambda: (200, CONTENT_TYPE, metrics()),
-        }
-        self._server = _Server(host, port, _handler(self._pages))
+        self._server = _Server(host, port)
+        self._server.set_app(_pages(live, ready, registry or CollectorRegistry()))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)
+
+    @property
+    def host(self) -> str:
+        """The address it listens on."""
+        return str(self._server.server_address[0])
 
     @property
     def port(self) -> int:
@@ -73,58 +75,66 @@ class HealthServer:
 
 def check_host(host: str) -> None:
     """Raise OSError when nothing can listen on this address."""
-    _Server(host, 0, BaseHTTPRequestHandler).server_close()
+    _Server(host, 0).server_close()
 
 
-class _Server(ThreadingHTTPServer):
+def _pages(live: Question, ready: Question, registry: CollectorRegistry) -> WSGIApplication:
+    questions = {"/live": live, "/ready": ready}
+    metrics = make_wsgi_app(registry, disable_compression=True)  # the processor time belongs to scoring
+
+    def pages(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if method not in ("GET", "HEAD"):
+            status, body = "501 Not Implemented", b"GET and HEAD only\n"
+        elif path == "/metrics":
+            try:
+                found = metrics(environ | {"REQUEST_METHOD": "GET"}, start_response)
+            except Exception as error:  # noqa: BLE001 - whoever asks is told; wsgiref would write a traceback to stderr
+                status, body = "500 Internal Server Error", f"{type(error).__name__}: {error}\n".encode()
+            else:
+                return [] if method == "HEAD" else found
+        elif path in questions:
+            status, body = _verdict(questions[path])
+        else:
+            status, body = "404 Not Found", b"/live /ready /metrics\n"
+        start_response(status, [*TEXT, ("Content-Length", str(len(body)))])
+        return [] if method == "HEAD" else [body]
+
+    return pages
+
+
+def _verdict(question: Question) -> tuple[str, bytes]:
+    try:
+        answer = question()
+    except Exception as error:  # noqa: BLE001 - whatever is broken inside, the page must say no
+        answer = f"the question itself failed: {type(error).__name__}: {error}"
+    return ("200 OK", b"ok\n") if answer is True else ("503 Service Unavailable", f"{answer or 'no'}\n".encode())
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = READ_TIMEOUT_S
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Probes come every second; they are not news."""
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, host: str, port: int) -> None:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         # `localhost` is both 127.0.0.1 and ::1: probes say the first
         self.address_family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        super().__init__(address, handler)  # type: ignore[arg-type]  # the stubs know IPv4's pair only
+        super().__init__(address, _Handler)  # type: ignore[arg-type]  # the stubs know IPv4's pair only
 
     def server_bind(self) -> None:
         """Bind, and nothing more: HTTPServer asks the DNS for this machine's name, which may take seconds."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A prober that hangs up is not worth a traceback on stderr."""
-
-
-def _verdict(question: Question) -> tuple[int, str, bytes]:
-    try:
-        answer = question()
-    except Exception as error:  # noqa: BLE001 - whatever is broken inside, the page must say no
-        answer = f"the question itself failed: {type(error).__name__}: {error}"
-    if answer is True:
-        return 200, "text/plain; charset=utf-8", b"ok\n"
-    return 503, "text/plain; charset=utf-8", f"{answer or 'no'}\n".encode()
-
-
-def _handler(pages: dict[str, Callable[[], tuple[int, str, bytes]]]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = READ_TIMEOUT_S
-        server_version = "muse-stream"
-        sys_version = ""
-
-        def do_GET(self) -> None:
-            page = pages.get(self.path.partition("?")[0])
-            status, kind, body = page() if page else (404, "text/plain; charset=utf-8", b"/live /ready /metrics\n")
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Probes come every second; they are not news."""
-
-    return Handler

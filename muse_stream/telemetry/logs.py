@@ -1,6 +1,6 @@
 """Structured logs on stderr: JSON for machines, coloured lines for a person at a terminal.
 
-In: `log = logger("worker")`, then `log.info("batch committed", events=812)`. Out: one line on stderr, with UTC time,
+In: `log = logger("worker")`, then `log.info("batch_committed", events=812)`. Out: one line on stderr, with UTC time,
 level, logger and whatever `configure` was told to stand on every line (role, lane, slot).
 Law: stdout is never touched (it belongs to the command's answer); secrets are masked last, after tracebacks have become
 text; importing this module changes no global state, so that the package can be used as a library: until `configure` is
@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from muse_stream.telemetry.masking import mask
 
@@ -34,8 +34,17 @@ with _without_rich():
     from structlog.stdlib import ProcessorFormatter
 
 ROOT = "muse_stream"
-PLAIN = ("broker", "kafka", "metrics")
+PLAIN = ("broker", "kafka")
 """The loggers that rooms make by `logging.getLogger`; perhaps after `configure`, as rooms are imported when needed."""
+
+
+class Log(Protocol):
+    """What this package asks of a log: to be told an event's name and its facts."""
+
+    def debug(self, event: str, **facts: Any) -> object: ...  # noqa: D102
+    def info(self, event: str, **facts: Any) -> object: ...  # noqa: D102
+    def warning(self, event: str, **facts: Any) -> object: ...  # noqa: D102
+    def error(self, event: str, **facts: Any) -> object: ...  # noqa: D102
 
 
 class AlwaysOn(logging.Logger):

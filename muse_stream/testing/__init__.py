@@ -1,6 +1,6 @@
 """A real Kafka broker for tests and trials, started as this machine allows; used by the demo, the tests and perf.
 
-broker           the ladder: a broker that is running, a container, a JVM
+kafka_broker     the ladder: a broker that is running, a container, a JVM
 container_kafka  in a container, by testcontainers        local_kafka   on the JVM, from Kafka's own jars
 local_cluster    several brokers of one cluster           kafka_jars    which version, and where the jars are
 keeper           ends a broker when whoever asked for it has ended

@@ -17,6 +17,8 @@ from muse_stream.testing import probe
 from muse_stream.testing.kafka_jars import Places, Say, jars
 from muse_stream.testing.local_kafka import READY_WITHIN_S, LocalKafka, free_ports
 
+SHORT_SESSION = {"broker.session.timeout.ms": "3000"}
+"""A node that was killed may register again only when its old session has ended."""
 REPLICAS = 3
 ARCHIVE = "classes.jsa"
 # made to start fast: the second compiler takes 3 of the 7 CPU-seconds that a start costs, and pays only after minutes
@@ -40,7 +42,7 @@ class LocalCluster:
         properties: Mapping[str, str] | None = None,
     ) -> None:
         self._controllers = nodes if controllers is None else controllers
-        over = _replicated(min(nodes, REPLICAS)) | dict(properties or {})
+        over = _replicated(min(nodes, REPLICAS)) | SHORT_SESSION | dict(properties or {})
         archive = jars(places, say, release) / ARCHIVE
         jvm = (*_JVM, f"-XX:SharedArchiveFile={archive}") if archive.exists() else _JVM
         self.nodes = [LocalKafka(places, say, release=release, properties=over, jvm=jvm) for _ in range(nodes)]

@@ -1,7 +1,7 @@
 """A real Kafka broker on this machine's JVM, from Kafka's own jars.
 
 In: `Places` (pom.xml and server.properties, a cache), java, and Maven once. Out: a running combined KRaft node with a
-data folder of its own under `run` of the cache, and handles to break it for fault tests.
+data folder of its own, and handles to break it for fault tests.
 Law: whatever happens to this process, the broker is gone and its folder with it (`keeper`); what a killed keeper left
 behind is swept at the next start, told apart from a living run by a lock and not by a process id.
 """
@@ -25,6 +25,7 @@ from muse_stream.errors import MuseError
 from muse_stream.testing import keeper, probe
 from muse_stream.testing.kafka_jars import Places, Say, call, jars, java, publish
 
+MEMORY, MUCH = Path("/dev/shm"), 8 << 30  # noqa: S108  # folders in it are claimed and locked, like those elsewhere
 CLUSTER_ID = "bXVzZS1zdHJlYW0tZGVtbw"  # 16 bytes, base64url: the cluster is formatted once and copied for each run
 READY_WITHIN_S = 180.0  # 5 s on an idle machine, more than 60 under a load of 18
 HEAP = ("-Xms512m", "-Xmx512m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto")
@@ -89,7 +90,7 @@ class LocalKafka:
         `over` is what only this node's place in a cluster decides.
         """
         self.bootstrap = f"127.0.0.1:{ports[0]}"
-        self._run, lock = claim_run(self._cache / "run")
+        self._run, lock = claim_run(run_folders(self._cache))
         try:
             properties = self._run / "server.properties"
             properties.write_text(
@@ -198,6 +199,17 @@ class LocalKafka:
     def _log_end(self, lines: int = 15) -> str:
         log = self._run / "broker.log"
         return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
+
+
+def run_folders(cache: Path) -> Path:
+    """Return where brokers keep their data: in memory where there is much of it, else under `cache`.
+
+    A controller waits for the disk with every change of its metadata. Where something else writes a lot that takes
+    seconds, and a broker that is not heard of meanwhile loses its session.
+    """
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > MUCH:
+        return MEMORY / f"muse-stream-{os.getuid()}"
+    return cache / "run"
 
 
 def claim_run(runs: Path) -> tuple[Path, int]:

@@ -12,10 +12,8 @@ when an open transaction hides the group's offsets.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer
-
 from muse_stream.config import Document, KafkaSettings
-from muse_stream.kafka import Block, Bounds, Reading, bounds, committed, reader
+from muse_stream.kafka import Block, Bounds, Consumer, Reading, bounds, committed, reader
 from muse_stream.verify.collect import AnswerLog, Codes, EventDecoder, EventLog, ScoreDecoder
 from muse_stream.verify.compare import Answers, Finding, Tally, judge
 

@@ -2,7 +2,6 @@
 
 loop            collect, score, publish, hand over for committing; what is done when Kafka refuses
 batch           raw records in columns; records to publish; what scores them (`Scorer`)
-unpack          Kafka's messages as a batch
 publish         the one loop over records: bytes to Kafka           dead_letter   what a dead letter looks like
 commit          two producers used alternately, and the thread that commits
 isolate         which record is refused by Kafka: halve the batch   poison        which one kills the process

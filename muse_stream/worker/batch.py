@@ -2,18 +2,19 @@
 
 In: nothing. Out: the values `RawBatch`, `Outgoing`, `DeadLetter`, `Answer`, `Topology`, `Limits` and the protocol
 `Scorer`.
-Law: parallel lists, one entry a record, in the order Kafka gave them; a row number is an index into them. This module
-knows no vendor, so a test or `muse-stream replay` makes a batch from plain lists.
+Law: parallel lists, one entry a record, in the order Kafka gave them; a row number is an index into them. A test or
+`muse-stream replay` makes a batch from plain lists; `raw_batch` makes one of Kafka's messages.
 """
 
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Literal, Protocol, TypeAlias
 
 from muse_stream.errors import Reason, Rejected, Stage
-from muse_stream.kafka import TopicPartitionKey
+from muse_stream.kafka import Message, TopicPartitionKey
 
 Role = Literal["live", "shadow"]
 Header = tuple[str, bytes | str | None]
@@ -57,6 +58,24 @@ class RawBatch:
             lambda: self.timestamps()[start:stop],
             lambda: self.headers()[start:stop],
         )
+
+
+def raw_batch(messages: list[Message]) -> RawBatch:
+    """Take messages without errors apart into parallel lists.
+
+    One of the two loops over events (the other is in `publish`), in C as far as Python can; timestamps and headers are
+    read when somebody asks, once.
+    """
+    return RawBatch(
+        # a message without an error has a topic, a partition and an offset
+        topics=[message.topic() for message in messages],  # type: ignore[misc]
+        partitions=[message.partition() for message in messages],  # type: ignore[misc]
+        offsets=[message.offset() for message in messages],  # type: ignore[misc]
+        keys=[message.key() for message in messages],
+        values=[message.value() for message in messages],
+        timestamps=cache(lambda: [message.timestamp()[1] for message in messages]),
+        headers=cache(lambda: [list(message.headers() or []) for message in messages]),  # type: ignore[arg-type]
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

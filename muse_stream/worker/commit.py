@@ -2,7 +2,7 @@
 
 In: a batch's published records, its offsets and group metadata. Out: committed transactions, in the order of the
 batches; the next batch is scored and published while the last one commits.
-Law (kafka.md, R3, R9 and the five laws of alternating ids):
+Invariants (docs/exactly-once.md, R3, R9 to R11):
   - offsets are sent and transactions committed by one thread, one batch after the other;
   - no record of batch k+1 is produced before every record of batch k is acknowledged, or output order could differ;
   - when batch k fails, nothing after it is sent or committed: a failed `Committer` is abandoned whole, and its
@@ -16,8 +16,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
-
-from confluent_kafka import TopicPartition
 
 from muse_stream.errors import Abortable, Fatal, StreamError
 from muse_stream.kafka import Deadline, TopicPartitionKey, TransactionalProducer
@@ -181,8 +179,7 @@ class Committer:
         with self._changed:
             self._flushed += 1
             self._changed.notify_all()
-        offsets = [TopicPartition(t, p, o, self._signature) for (t, p), o in pending.following.items()]
-        producer.send_offsets(offsets, pending.metadata, deadline)
+        producer.send_offsets(pending.following, pending.metadata, deadline, self._signature)
         self._failpoint("after-send-offsets")
         self._failpoint("before-commit")
         began = time.monotonic()

@@ -15,8 +15,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import TopicPartition
-
 from muse_stream.errors import Retriable, StreamError
 from muse_stream.kafka import Deadline, End, Ends, Records, TopicPartitionKey, TransactionalProducer
 from muse_stream.telemetry import Log
@@ -225,10 +223,8 @@ class Ending:
         return [one for at, messages in found.items() for one in answered(at, messages, self._scorer.origins)]
 
     def _end_offsets(self, half: int, offsets: Mapping[TopicPartitionKey, int], *, commit: bool) -> None:
-        listed = [TopicPartition(*place, offset) for place, offset in offsets.items()]
-
         def act(producer: TransactionalProducer, deadline: Deadline) -> None:
-            producer.send_offsets(listed, self._ends.metadata(), deadline)
+            producer.send_offsets(offsets, self._ends.metadata(), deadline)
 
         self._transaction(half, act, commit=commit)
 

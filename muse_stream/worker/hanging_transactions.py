@@ -15,9 +15,7 @@ What is right follows from the source's committed offset, which was part of the 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Message
-
-from muse_stream.kafka import TopicPartitionKey
+from muse_stream.kafka import Message, TopicPartitionKey
 from muse_stream.worker import attempts
 from muse_stream.worker.batch import Origin
 from muse_stream.worker.dead_letter import source_of

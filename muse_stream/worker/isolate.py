@@ -8,16 +8,12 @@ is refused too, its topic waits, and nobody else: it costs the others neither a 
 """
 
 from muse_stream.errors import Reason, StreamError
-from muse_stream.kafka import TopicPartitionKey
+from muse_stream.kafka import About, TopicPartitionKey, names
 from muse_stream.worker.batch import Answer, RawBatch, Topology, given_up
 from muse_stream.worker.commit import Pending
 
-TOPIC_FAULTS = frozenset(
-    {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_AUTHORIZATION_FAILED", "_NOENT"}
-)
-RECORD_FAULTS = frozenset(
-    {"MSG_SIZE_TOO_LARGE", "INVALID_RECORD", "INVALID_MSG", "INVALID_MSG_SIZE", "RECORD_LIST_TOO_LARGE", "_BAD_MSG"}
-)
+TOPIC_FAULTS = names(About.TOPIC)
+RECORD_FAULTS = names(About.RECORD)
 
 
 class Corner:

@@ -15,13 +15,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from confluent_kafka import TopicPartition
-
-from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
-from muse_stream.kafka import Collected, Deadline, Free, Intake
+from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
+from muse_stream.kafka import Collected, Deadline, Free, Intake, TopicPartitionKey
 from muse_stream.telemetry import Log
 from muse_stream.worker.backlog import Backlog
-from muse_stream.worker.batch import RawBatch, Scorer, Tally
+from muse_stream.worker.batch import RawBatch, Scorer, Tally, raw_batch
 from muse_stream.worker.commit import Committed, Committer, Pending
 from muse_stream.worker.failpoints import Failpoint, nothing
 from muse_stream.worker.isolate import TOPIC_FAULTS, Corner
@@ -32,7 +30,6 @@ from muse_stream.worker.poison import Guard
 from muse_stream.worker.progress import Accounts
 from muse_stream.worker.publish import publish
 from muse_stream.worker.recovery import Recovery
-from muse_stream.worker.unpack import raw_batch
 
 DRAIN_S = 8.0
 SETTLE_S = 6.0
@@ -106,7 +103,7 @@ class Worker:
                 self._turn()
             except (Abortable, Retriable) as error:
                 self._recover(error)
-            except Fatal as error:
+            except Fenced as error:
                 self._tolerate(error)
                 self._recover(error)
         self._close(leave())
@@ -193,7 +190,7 @@ class Worker:
 
     def _recover(self, error: StreamError) -> None:
         failure = self._committer.failure
-        self._log.warning("aborted", why=str(error), code=error.code, attempt=failure[1].attempt if failure else None)
+        self._log.warning("aborted", error=str(error), code=error.code, attempt=failure[1].attempt if failure else None)
         if failure is not None:
             self._blame(*failure)  # not `error`: that may be a later batch's
         self._replace_committer(error.code or "unknown")
@@ -213,13 +210,12 @@ class Worker:
                 return
             except Retriable as error:
                 self._committer.close()
-                self._log.warning("reopening", why=str(error))
+                self._log.warning("reopening", error=str(error))
                 if deadline.over or self._stopping.is_set():
                     raise Fatal(f"no transactional producer within {REOPEN_S:g} s: {error}", code=error.code) from error
 
-    def _free_offsets(self, partitions: Sequence[TopicPartition]) -> None:
+    def _free_offsets(self, places: Sequence[TopicPartitionKey]) -> None:
         """End a transaction of ours that hides the group's offsets (inside a rebalance callback, and in a rewind)."""
-        places = [(partition.topic, partition.partition) for partition in partitions]
         try:
             if self._committer.drain(Deadline(SETTLE_S)):
                 self._recovery.free_offsets(places, self._committer.producers)
@@ -230,18 +226,16 @@ class Worker:
         for event_topic in self._corner.blame(error, failed, self._scorer.topology):
             self._gate.complain(event_topic, str(error), RETRY_S if error.code in TOPIC_FAULTS else REFUSED_RETRY_S)
 
-    def _tolerate(self, error: Fatal) -> None:
-        """Being fenced is survived a few times (a transaction that timed out looks the same); all else is not."""
+    def _tolerate(self, error: Fenced) -> None:
+        """Being fenced is survived a few times: a transaction that timed out looks the same."""
         now = time.monotonic()
         self._fenced = [*(at for at in self._fenced if now - at < FENCED_WINDOW_S), now]
-        if error.code == "_FENCED" and len(self._fenced) >= FENCED_LIMIT:
+        if len(self._fenced) >= FENCED_LIMIT:
             raise Fatal(
                 f"fenced {FENCED_LIMIT} times within {FENCED_WINDOW_S:g} s: another run with this --name, if no broker "
                 f"was restarted meanwhile; {error}",
                 code=error.code,
             )
-        if error.code != "_FENCED":
-            raise error
 
     def _swap(self) -> None:
         scorer = self._next_scorer()

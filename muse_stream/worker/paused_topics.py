@@ -73,7 +73,7 @@ class TopicGate:
         try:
             self._partitions = self._topics()
         except Retriable as error:
-            self._log.warning("topics-unknown", why=str(error))
+            self._log.warning("topics_unknown", error=str(error))
             self._next = now + RETRY_S
             if self._partitions:
                 return False
@@ -103,8 +103,8 @@ class TopicGate:
     def _pause(self, event_topic: str, why: str) -> None:
         if self._said.get(event_topic) != why:
             self._said[event_topic] = why
-            self._log.error("tenant-paused", topic=event_topic, why=why)
+            self._log.error("tenant_paused", topic=event_topic, error=why)
 
     def _resume(self, event_topic: str) -> None:
         if self._said.pop(event_topic, None) is not None:
-            self._log.info("tenant-resumed", topic=event_topic)
+            self._log.info("tenant_resumed", topic=event_topic)

@@ -7,15 +7,11 @@ goes by its key, and without a key to `partition mod count`, so that the order w
 
 from collections.abc import Callable
 
-from confluent_kafka import KafkaException
-
-from muse_stream.errors import Abortable
-from muse_stream.kafka import TransactionalProducer, client
+from muse_stream.kafka import NOT_QUEUED, TransactionalProducer
 from muse_stream.worker import dead_letter
-from muse_stream.worker.batch import Answer, DeadLetter, Header, RawBatch
+from muse_stream.worker.batch import Answer, DeadLetter, RawBatch
 
 BY_KEY = -1
-ROOM_S = 0.05
 
 PartitionCount = Callable[[str], int]
 
@@ -38,8 +34,8 @@ def publish(
     for row, topic, value, partition in zip(outgoing.rows, outgoing.topics, outgoing.values, partitions, strict=True):
         try:
             produce(topic, value, keys[row], partition)
-        except (BufferError, KafkaException) as error:
-            _again(producer, error, topic, value, keys[row], partition)
+        except NOT_QUEUED as error:
+            producer.retry(error, topic, value, keys[row], partition)
     for letter in answer.dead:
         _bury(producer, batch, letter, count, generation=generation, attempt=attempt, worker=worker)
 
@@ -75,31 +71,5 @@ def _bury(
     value, key = batch.values[row], batch.keys[row]
     try:
         producer.produce(letter.topic, value, key, partition, headers=headers)
-    except (BufferError, KafkaException) as error:
-        _again(producer, error, letter.topic, value, key, partition, headers)
-
-
-def _again(
-    producer: TransactionalProducer,
-    error: Exception,
-    topic: str,
-    value: bytes | None,
-    key: bytes | None,
-    partition: int,
-    headers: list[Header] | None = None,
-) -> None:
-    """Wait for room in the local queue, or say which topic refused the record."""
-    while isinstance(error, BufferError):
-        producer.make_room(ROOM_S)
-        try:
-            producer.produce(topic, value, key, partition, headers=headers or [])
-            return
-        except (BufferError, KafkaException) as following:
-            error = following
-    assert isinstance(error, KafkaException)  # noqa: S101  # the loop above leaves nothing else
-    problem = client.typed(error)
-    if fault := producer.fault():
-        raise fault from error  # an earlier record of this transaction was refused: that one is to blame
-    if error.args[0].fatal():
-        raise problem from error  # the producer is done for: fenced, most likely
-    raise Abortable(f"{topic}: {problem}", topic=topic, code=problem.code) from error
+    except NOT_QUEUED as error:
+        producer.retry(error, letter.topic, value, key, partition, headers)

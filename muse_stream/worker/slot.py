@@ -10,11 +10,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer
-
 from muse_stream.config import KafkaSettings
 from muse_stream.kafka import (
     READER,
+    Consumer,
     Deadline,
     Ends,
     Free,

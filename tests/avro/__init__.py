@@ -1,1 +1,1 @@
-"""Tests of wire/: frames, schemas, decoding, encoding, files."""
+"""Tests of `muse_stream.avro`: frames, schemas, decoding, encoding."""

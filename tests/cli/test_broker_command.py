@@ -42,7 +42,7 @@ def started(*options: str) -> Iterator[subprocess.Popen[str]]:
 
 def runs(port: int) -> list[Path]:
     """Return the folders of the brokers on this port: one on the JVM, none of a container."""
-    files = (PLACES.cache / "run").glob("*/server.properties")
+    files = local_kafka.run_folders(PLACES.cache).glob("*/server.properties")
     return [file.parent for file in files if f":{port}," in file.read_text(encoding="utf-8")]
 
 

@@ -290,3 +290,11 @@ def test_a_replay_never_takes_the_place_of_a_file_it_should_not(tmp_path: Path, 
     assert main(["replay", str(EXAMPLE / "muse.yaml"), "acme", str(table), "-o", str(table)]) == 1
     assert "would take the place of the events" in capsys.readouterr().err
     assert pq.read_table(table).num_rows == len(before.splitlines())
+
+
+def test_a_fault_in_a_line_is_told_as_compilers_do(tmp_path: Path, capsys: Output) -> None:
+    """`file:line: ` first: a terminal makes it a link."""
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"id": \n')
+    assert replayed(EXAMPLE / "muse.yaml", path, tmp_path / "s.parquet") == 1
+    assert capsys.readouterr().err.startswith(f"{path}:1: not JSON")

@@ -147,7 +147,7 @@ def test_no_other_name_leads_around_a_refusal() -> None:
 
 
 def test_every_setting_that_a_worker_depends_on_is_refused() -> None:
-    """What is set for correctness and not for speed: the lists of client.py, slot.py and transaction.py."""
+    """What is set for correctness and not for speed: the lists of client.py, slot.py and transactional_producer.py."""
     for_speed = {
         "linger.ms",
         "compression.type",
@@ -302,7 +302,7 @@ def test_a_value_that_librdkafka_refuses_is_named_by_its_line(
     shown = capsys.readouterr().err
     assert f"{line.partition('=')[0]}: " in shown
     assert said in shown
-    assert f"({path}:2)" in shown
+    assert f"\n{path}:2: " in shown, "a terminal makes it a link"
 
 
 def test_values_that_fit_only_together_are_fine(given: Given) -> None:

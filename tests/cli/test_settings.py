@@ -9,8 +9,9 @@ from confluent_kafka import KafkaError, KafkaException
 from pydantic import SecretStr
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.errors import Abortable, ConfigError, Fatal, Retriable
+from muse_stream.errors import Abortable, ConfigError, Fatal, Fenced, Retriable
 from muse_stream.kafka import client
+from muse_stream.kafka.errors import typed
 
 SECRET = "hunter2-Xq9"
 
@@ -116,8 +117,8 @@ def test_every_mistake_is_named_by_its_variable(
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (KafkaError(KafkaError._FENCED, "fenced", True, False, False), Fatal),
-        (KafkaError(KafkaError._FENCED, "fenced", True, False, True), Fatal),
+        (KafkaError(KafkaError._FENCED, "fenced", True, False, False), Fenced),
+        (KafkaError(KafkaError._FENCED, "fenced", True, False, True), Fenced),
         (KafkaError(KafkaError.ILLEGAL_GENERATION, "moved", False, False, True), Abortable),
         (KafkaError(KafkaError._TIMED_OUT, "slow", False, True, False), Retriable),
         (KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, "what", False, False, False), Fatal),
@@ -126,7 +127,7 @@ def test_every_mistake_is_named_by_its_variable(
     ],
 )
 def test_an_error_s_type_is_decided_by_its_flags_alone(error: KafkaError | KafkaException, kind: type) -> None:
-    assert type(client.typed(error)) is kind
+    assert type(typed(error)) is kind
 
 
 def test_unreachable_cluster_is_said_in_one_line_within_the_time_given() -> None:

@@ -159,8 +159,8 @@ def test_broken_generation_is_refused_and_said_once(error: BaseException) -> Non
         assert watcher.take() is None
         assert watcher.problem == str(error)
         assert tries == [2]
-        assert [(event, values["generation"], values["problem"]) for event, values in log.lines] == [
-            ("generation refused", 2, str(error))
+        assert [(event, values["generation"], values["error"]) for event, values in log.lines] == [
+            ("generation_refused", 2, str(error))
         ]
         assert log.lines[0][1]["serving"] == 1
         store.answer = 1
@@ -187,7 +187,7 @@ def test_refusal_survives_a_store_that_was_away() -> None:
         store.answer = 2
         store.looked(3)
         assert watcher.problem == "models.a: no"
-    assert [event for event, _ in log.lines] == ["generation refused", "generation store cannot be read"]
+    assert [event for event, _ in log.lines] == ["generation_refused", "generation_store_unreadable"]
 
 
 def test_unreadable_store_is_asked_again_until_it_answers() -> None:
@@ -202,7 +202,7 @@ def test_unreadable_store_is_asked_again_until_it_answers() -> None:
         store.broken.clear()
         store.looked(3)
         assert watcher.take() == "compiled 1"
-    problems = [values["problem"] for _, values in log.lines]
+    problems = [values["error"] for _, values in log.lines]
     assert problems == ["OSError: disk", "models/a.onnx: not the content that was published"]
 
 

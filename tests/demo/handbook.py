@@ -38,7 +38,7 @@ def mapping(path: Path) -> Path:
         ("{alpha: 0.8, beta: 0.8, gamma: 0.6, delta: 0.6, epsilon: 0.5, zeta: 0.5}", "{beta: 0.6}"),
         ("trees: 100", "trees: 20"),
         ("leaves: 31", "leaves: 7"),
-        ("rate: 10000", "rate: 1500"),
+        ("rate: 10000", "rate: 700"),
         ("drifts: false", "drifts: true"),
     ):
         assert text.count(old) == 1, old

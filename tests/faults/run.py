@@ -29,7 +29,7 @@ from tests.integration.fleet import Fleet, publish
 from tests.integration.witness import Decoding, Seen, Witness
 
 DROPPED = "likely deleted already"
-SAID = ("aborted", "worker-ended", "transaction_hanging", "transaction_ended", "offsets_ended", "slot_adopted")
+SAID = ("aborted", "worker_ended", "transaction_hanging", "transaction_ended", "offsets_ended", "slot_adopted")
 PATIENCE_S = 90.0
 """How long nothing new may come, after the faults, before what is missing counts as missing."""
 

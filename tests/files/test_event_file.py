@@ -196,18 +196,18 @@ def test_a_column_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("[" * 100_000, "line 2 is not JSON"),
-        ('{"id": ', "line 2 is not JSON"),
-        ("[1]", "row 2: the row: .* is no record"),
+        ("[" * 100_000, r"events.jsonl:2: not an event: nested too deep"),
+        ('{"id": ', r"events.jsonl:2: not JSON"),
+        ("[1]", "jsonl:2: the row: .* is no record"),
         (
             '{"id": "e", "at": 1, "amount": 1%s, "customer": {"id": "c"}}' % ("0" * 400),
-            "row 2: amount: .* is no double",
+            "jsonl:2: amount: .* is no double",
         ),
-        ('{"id": "e", "at": 1, "amount": 1, "customer": null, "customer.age": 4}', r"row 2: customer\.id: missing"),
-        ('{"id": "e", "at": 1, "amount": 1, "customer": "c", "customer.age": 4}', r"row 2: customer\.id: missing"),
+        ('{"id": "e", "at": 1, "amount": 1, "customer": null, "customer.age": 4}', r"jsonl:2: customer\.id: missing"),
+        ('{"id": "e", "at": 1, "amount": 1, "customer": "c", "customer.age": 4}', r"jsonl:2: customer\.id: missing"),
         (
             '{"id": "e", "at": 1, "amount": 1, "customer": {"id": "c"}, "kind": "x"}',
-            "row 2: kind: 'x' is none of pos, web",
+            "jsonl:2: kind: 'x' is none of pos, web",
         ),
     ],
 )

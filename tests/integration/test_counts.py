@@ -31,7 +31,7 @@ from muse_stream.worker.poison import Guard, InHand, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
 from tests.integration.bank import PARTITIONS, Bank
 from tests.runtime.test_batch_scorer import changed
-from tests.runtime.test_worker_metrics import shown
+from tests.runtime.test_worker_metrics import page, shown
 from tests.worker.doubles import ListLog, await_true
 from tests.worker.rig import ledger
 
@@ -202,7 +202,7 @@ def test_over_a_swap_counters_go_on_and_who_left_is_gone(kafka: Broker, bank: Ba
         assert ours.series("muse_scores_total") == dict.fromkeys(before, 200.0)
         ours.scorers.append(alone)
         await_true(lambda: ours.series("muse_generation") == {(): 3.0}, "the swap")
-        assert '"t1"' not in ours.meter.text().decode()
+        assert '"t1"' not in page(ours.meter)
         assert ours.series("muse_scores_total") == {(("predictor", "plain"), ("tenant", "t0")): 200.0}
 
 

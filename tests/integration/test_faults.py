@@ -104,7 +104,7 @@ def answers_after(witness: Witness, mark: int) -> bool:
 
 def spare_is_warm(fleet: Fleet) -> None:
     """Wait until the spare has said so (the supervisor's log names it)."""
-    until(lambda: bool(fleet.lines("spare-ready")), 60, lambda: "no spare")
+    until(lambda: bool(fleet.lines("spare_ready")), 60, lambda: "no spare")
 
 
 @pytest.mark.parametrize("least", [12, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
@@ -136,7 +136,7 @@ def test_nothing_is_lost_or_doubled_while_workers_are_killed(
                 lambda: f"steps struck: {Counter(live.struck() + shadow.struck())}",
             )
         struck = Counter(live.struck() + shadow.struck())
-        kills = len(live.lines("worker-ended")) + len(shadow.lines("worker-ended"))
+        kills = len(live.lines("worker_ended")) + len(shadow.lines("worker_ended"))
         total = sum(feeder.counts.values())
         scores.wait_for(total, 90)
         audit.wait_for(total, 90)
@@ -154,7 +154,7 @@ def has_worked(fleet: Fleet) -> list[int]:
 
 def enough(least: int, *fleets: Fleet) -> bool:
     """Whether there were so many kills, and every step of a transaction was struck."""
-    kills = sum(len(fleet.lines("worker-ended")) for fleet in fleets)
+    kills = sum(len(fleet.lines("worker_ended")) for fleet in fleets)
     return kills >= least and {step for fleet in fleets for step in fleet.struck()} == set(STEPS)
 
 

@@ -73,7 +73,7 @@ def spare_waits(fleet: Fleet) -> None:
 
     def waits() -> bool:
         busy = set(fleet.slots().values())
-        return any(line["pid"] not in busy and psutil.pid_exists(line["pid"]) for line in fleet.lines("spare-ready"))
+        return any(line["pid"] not in busy and psutil.pid_exists(line["pid"]) for line in fleet.lines("spare_ready"))
 
     until(waits, 60, lambda: "no spare")
 

@@ -97,7 +97,7 @@ def test_a_generation_whose_compilation_kills_the_process_is_refused(bank: Bank,
         publish(bank.document(live="retrained", shadow=()), store)
         assert DirectoryStore(store).current() == 2
         until(lambda: bool(live.lines("died_while_at_work")), 60, lambda: "nobody compiles generation 2")
-        until(lambda: bool(live.lines("generation refused")), 60, lambda: "nobody refuses generation 2")
+        until(lambda: bool(live.lines("generation_refused")), 60, lambda: "nobody refuses generation 2")
         bank.produce(kafka.bootstrap, bank.events(100))
         scores.wait_for(200, 60)
         publish(bank.document(live="retrained", shadow=("plain",)), store)

@@ -142,7 +142,7 @@ def test_what_is_documented_is_enough(site: Site, workers: dict[str, Fleet]) -> 
     shown = site.command("analyst", *tail)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("retrained") == 5
-    assert {line["topic"] for fleet in workers.values() for line in fleet.lines("tenant-paused")} <= PAUSED_ON_PURPOSE
+    assert {line["topic"] for fleet in workers.values() for line in fleet.lines("tenant_paused")} <= PAUSED_ON_PURPOSE
 
 
 PAUSED_ON_PURPOSE = {"muse.events.t0", "muse.events.t1"}
@@ -211,7 +211,7 @@ def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict
     site.kafka.withdraw(every, one_by_one["t1"])
     with ExitStack() as stack:
         scores = {tenant: stack.enter_context(site.scores(tenant)) for tenant in TENANTS}
-        until(lambda: fed(site, live, "tenant-paused", PAUSED_ON_PURPOSE), 40, lambda: str(live.lines("tenant-paused")))
+        until(lambda: fed(site, live, "tenant_paused", PAUSED_ON_PURPOSE), 40, lambda: str(live.lines("tenant_paused")))
         until(lambda: len(scores["t2"].seen) >= site.sent("t2"), 30, lambda: f"{len(scores['t2'].seen)} of t2")
         assert len(scores["t0"].seen) < site.sent("t0")
         assert len(scores["t1"].seen) < site.sent("t1")
@@ -221,7 +221,7 @@ def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict
         until(lambda: count(list(scores.values())) >= wanted, 40, lambda: f"{count(list(scores.values()))} of {wanted}")
     site.kafka.withdraw(one_by_one["t0"], one_by_one["t2"])
     site.assert_exactly_once()
-    assert not live.lines("worker-ended")
+    assert not live.lines("worker_ended")
 
 
 def fed(site: Site, fleet: Fleet, event: str, topics: set[str]) -> bool:
@@ -235,11 +235,11 @@ def fed(site: Site, fleet: Fleet, event: str, topics: set[str]) -> bool:
 def test_a_worker_with_the_wrong_role_ends_with_one_line(site: Site) -> None:
     """It may not use the transactional id: said in the log with the id, and no traceback past the log."""
     with site.fleet("live", "shadow") as mistaken:
-        until(lambda: bool(mistaken.lines("worker-failed")), 40, lambda: "it did not fail")
-        until(lambda: bool(mistaken.lines("worker-ended")), 20, lambda: "the supervisor does not say so")
-    (said, *_) = mistaken.lines("worker-failed")
-    assert f"muse-muse.{LANE}.live-" in said["why"]
-    assert "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" in said["why"]
+        until(lambda: bool(mistaken.lines("worker_failed")), 40, lambda: "it did not fail")
+        until(lambda: bool(mistaken.lines("worker_ended")), 20, lambda: "the supervisor does not say so")
+    (said, *_) = mistaken.lines("worker_failed")
+    assert f"muse-muse.{LANE}.live-" in said["error"]
+    assert "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" in said["error"]
     assert "Traceback" not in mistaken.log.read_text(encoding="utf-8")
 
 

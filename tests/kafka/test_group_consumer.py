@@ -13,12 +13,14 @@ from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal
 from muse_stream.kafka import starting_offsets
 from muse_stream.kafka.deadline import Deadline
-from muse_stream.kafka.group_consumer import NOT_COMMITTED, Intake, joined
+from muse_stream.kafka.errors import TABLE, About
+from muse_stream.kafka.group_consumer import Intake, joined
 from muse_stream.kafka.partition import Position
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.kafka.transactional_producer import open_producer
 from muse_stream.testing.kafka_broker import Broker
 from tests.worker.doubles import ListLog, await_true
+from tests.worker.mock_cluster import HEARTBEAT, SYNC_GROUP, mock_cluster
 from tests.worker.rig import open_intake, produce
 
 Unique = Callable[[str], str]
@@ -42,10 +44,81 @@ def test_joined_refuses_a_form_it_does_not_know() -> None:
         joined(b"CGMDv3:...")
 
 
-def test_joined_knows_the_form_of_this_librdkafka() -> None:
-    consumer = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0})
-    assert not joined(consumer.consumer_group_metadata())  # never joined: exactly the hole of kafka.md 2.1
-    consumer.close()
+class Member:
+    """A member of a group without an `Intake`, polled by hand."""
+
+    def __init__(self, bootstrap: str, topic: str, group: str) -> None:
+        self.lost = False
+        self.consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": 6_000,
+                "heartbeat.interval.ms": 200,
+                "max.poll.interval.ms": 6_000,
+                "log_level": 0,
+            }
+        )
+        self.consumer.subscribe([topic], on_lost=self._on_lost)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.lost = True
+        consumer.incremental_unassign(partitions)
+
+    def is_one(self) -> bool:
+        return joined(self.consumer.consumer_group_metadata())
+
+    def poll_until(self, condition: Callable[[], bool], what: str) -> None:
+        await_true(lambda: condition() or (self.consumer.poll(0.05), False)[1], what, 30.0)
+
+
+def test_before_the_first_join_and_after_a_lost_session_nobody_is_a_member(
+    kafka: Broker, unique: Unique, make_topic: MakeTopic
+) -> None:
+    """Exactly the case of R14: commits under such metadata are not checked."""
+    member = Member(kafka.bootstrap, make_topic("member"), unique("member"))
+    assert not member.is_one()
+    assert not member.consumer.memberid()
+    member.poll_until(lambda: len(member.consumer.assignment()) == 1, "joined")
+    assert member.is_one()
+    assert member.consumer.memberid()
+    await_true(lambda: not member.is_one(), "not polled for longer than max.poll.interval.ms", 30.0)
+    assert not member.consumer.memberid()
+    assert len(member.consumer.assignment()) == 1, "it does not know yet, and may hold records"
+    member.poll_until(lambda: member.lost and len(member.consumer.assignment()) == 1, "joined again")
+    assert member.is_one()
+    member.consumer.close()
+
+
+@pytest.mark.parametrize(
+    ("api", "error", "keeps_id"),
+    [
+        (HEARTBEAT, KafkaError.UNKNOWN_MEMBER_ID, False),  # the session ended: the coordinator has forgotten it
+        (SYNC_GROUP, KafkaError.ILLEGAL_GENERATION, True),
+    ],
+)
+def test_a_member_that_the_group_refuses_is_none_though_it_may_keep_its_id(
+    api: int, error: int, keeps_id: bool
+) -> None:
+    """Why `Consumer.memberid()` cannot replace the look at the metadata."""
+    with mock_cluster() as mock:
+        AdminClient({"bootstrap.servers": mock.bootstrap, "log_level": 0}).list_topics(
+            "t", timeout=10
+        )  # made by asking
+        member = Member(mock.bootstrap, "t", "g")
+        member.poll_until(lambda: len(member.consumer.assignment()) > 0, "joined")
+        assert member.is_one()
+        if api == SYNC_GROUP:
+            mock.fail(HEARTBEAT, KafkaError.REBALANCE_IN_PROGRESS)  # so that it joins again, and syncs
+        mock.fail(api, error)
+        if api == HEARTBEAT:
+            await_true(lambda: not member.is_one(), "expelled")
+        else:
+            member.poll_until(lambda: not member.is_one(), "refused")
+        assert bool(member.consumer.memberid()) is keeps_id
+        member.consumer.close()
 
 
 class Record:
@@ -217,7 +290,7 @@ def test_a_partition_without_a_commit_starts_at_an_offset_by_its_number() -> Non
     assert consumer.signed[1:] == [("t", 0, 9, "me")]
 
 
-@pytest.mark.parametrize("refusal", NOT_COMMITTED)
+@pytest.mark.parametrize("refusal", [one.code for one in TABLE if About.REFUSED_COMMIT in one.about])
 def test_a_signature_that_the_group_refuses_is_written_at_the_next_assignment(refusal: int) -> None:
     intake, consumer, settled = scripted()
     consumer.committed_offset, consumer.refusal = OFFSET_INVALID, refusal
@@ -377,7 +450,7 @@ def test_a_lost_offset_blocks_and_is_said_again_after_the_block(kafka: Broker, g
 
     def told(times: int) -> bool:
         seen.extend((m.partition(), m.offset()) for m in drive(intake))
-        return len(log.said("offsets-lost")) >= times
+        return len(log.said("offsets_lost")) >= times
 
     await_true(lambda: told(1), "the loss is said")
     assert intake.lost_offsets == {topic}
@@ -411,7 +484,7 @@ def test_r2_the_broker_refuses_offsets_of_an_older_group(
     late = one._consumer.consumer_group_metadata() if planted else batch[0].metadata
     producer = open_producer(settings, unique("r2"), Deadline(10))
     producer.begin()
-    offsets = [TopicPartition(group.topic, moved, 5)]
+    offsets = {(group.topic, moved): 5}
     if planted:
         producer.send_offsets(offsets, late, Deadline(5))
         producer.commit(Deadline(5))

@@ -11,6 +11,7 @@ from muse_stream.errors import Fatal
 from muse_stream.kafka import client, tail
 from muse_stream.kafka.tail import Record, Start, follow
 from muse_stream.testing.kafka_broker import Broker
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ class Follower:
 
     def saw(self, count: int) -> list[str]:
         with self._grown:
-            assert self._grown.wait_for(lambda: len(self.records) >= count, 20), self.records
+            assert self._grown.wait_for(lambda: len(self.records) >= count, 20 * PATIENCE), self.records
         return [(record.value or b"").decode() for record in self.records]
 
     def __enter__(self) -> "Follower":

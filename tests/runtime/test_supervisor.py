@@ -61,7 +61,7 @@ class Program:
 
     def with_spare(self, workers: int, times: int = 1) -> None:
         """Wait until the spare (the `times`-th of its kind) is ready."""
-        ready = lambda: len(self.said("spare-ready")) >= times and len(self.workers()) == workers + 1  # noqa: E731
+        ready = lambda: len(self.said("spare_ready")) >= times and len(self.workers()) == workers + 1  # noqa: E731
         await_true(ready, "a spare is ready")
 
     def tell(self, number: int) -> None:
@@ -126,7 +126,7 @@ def test_a_crashed_worker_is_replaced_at_once_by_the_spare(start: Start) -> None
     gone(before[1])
     after = program.serving(0, 1)
     assert (after[0], {after[1]}) == (before[0], spare)
-    (ended,) = program.said("worker-ended")
+    (ended,) = program.said("worker_ended")
     assert (ended["slot"], ended["code"], ended["again_in_s"]) == (1, -signal.SIGKILL, 0.0)
     await_true(lambda: bool(program.said("slot")[-1]["from_spare"]), "the log says that it was the spare")
     assert not any(one.status() == psutil.STATUS_ZOMBIE for one in program.workers())
@@ -134,8 +134,8 @@ def test_a_crashed_worker_is_replaced_at_once_by_the_spare(start: Start) -> None
 
 def test_repeated_crashes_are_backed_off(start: Start) -> None:
     program = start("crashing")
-    await_true(lambda: len(program.said("worker-ended")) >= 4, "four crashes")
-    assert [ended["again_in_s"] for ended in program.said("worker-ended")[:4]] == [0.0, 0.5, 1.0, 2.0]
+    await_true(lambda: len(program.said("worker_ended")) >= 4, "four crashes")
+    assert [ended["again_in_s"] for ended in program.said("worker_ended")[:4]] == [0.0, 0.5, 1.0, 2.0]
     program.tell(signal.SIGTERM)
     program.end()
 
@@ -166,7 +166,7 @@ def test_scaling_by_signals(start: Start) -> None:
     program.tell(signal.SIGTTIN)
     program.serving(0, 1)
     assert alive(two[0])
-    assert program.said("worker-ended") == [], "leaving is no crash"
+    assert program.said("worker_ended") == [], "leaving is no crash"
     program.tell(signal.SIGTERM)
     assert program.end() == 0
 
@@ -224,8 +224,8 @@ def test_crashes_leave_no_descriptors_and_no_zombies(start: Start) -> None:
 
 def test_a_spare_that_cannot_start_is_tried_again_with_patience(start: Start) -> None:
     program = start("stillborn", 0)
-    await_true(lambda: len(program.said("spare-ended")) >= 3, "three spares")
-    first = program.said("spare-ended")[:3]
+    await_true(lambda: len(program.said("spare_ended")) >= 3, "three spares")
+    first = program.said("spare_ended")[:3]
     assert [ended["again_in_s"] for ended in first] == [0.0, 0.5, 1.0]
     assert "backing_off" not in first[0]
     assert first[1]["backing_off"] == "crash 2 in a row within 10 s of a start"
@@ -244,7 +244,7 @@ def test_a_worker_and_a_spare_that_die_at_once_are_both_replaced(start: Start) -
     gone(*(one.pid for one in killed))
     after = program.serving(0)
     assert set(after.values()).isdisjoint(before.values())
-    assert all(ended["again_in_s"] == 0.0 for ended in program.said("worker-ended")[:1])
+    assert all(ended["again_in_s"] == 0.0 for ended in program.said("worker_ended")[:1])
     program.tell(signal.SIGTERM)
     assert program.end() == 0
 

@@ -3,10 +3,12 @@
 import re
 from array import array
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from muse_stream.config import load_document
 from muse_stream.errors import Reason
@@ -40,10 +42,14 @@ def generation(*args: Any, **options: Any) -> Scorer:
     return Generation(*args, **options)
 
 
+def page(meter: WorkerMeter) -> str:
+    return generate_latest(meter.registry).decode()
+
+
 def shown(meter: WorkerMeter) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     """Metric -> labels -> value, of our own metrics."""
     found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
-    for name, labels, value in re.findall(r"^(muse_\w+)(?:\{(.*)\})? (\S+)$", meter.text().decode(), re.MULTILINE):
+    for name, labels, value in re.findall(r"^(muse_\w+)(?:\{(.*)\})? (\S+)$", page(meter), re.MULTILINE):
         pairs = tuple(sorted(re.findall(r'(\w+)="([^"]*)"', labels)))
         found.setdefault(name, {})[pairs] = float(value)
     return found
@@ -76,12 +82,23 @@ def test_the_page_names_every_metric_and_every_metric_is_on_the_page() -> None:
     found: dict[str, tuple[str, frozenset[str]]] = dict(OTHERS)
     for role in ("live", "shadow"):
         meter = fed(role)
-        kinds = dict(re.findall(r"^# TYPE (muse_\w+) (\w+)$", meter.text().decode(), re.MULTILINE))
+        kinds = dict(re.findall(r"^# TYPE (muse_\w+) (\w+)$", page(meter), re.MULTILINE))
         for name, series in shown(meter).items():
             family = re.sub(r"_(bucket|count|sum)$", "", name) if name not in kinds else name
             labels = {label for pairs in series for label, _ in pairs} - {"le"}
             found[family] = (kinds[family], frozenset(labels))
     assert documented() == found
+
+
+def test_process_and_build_are_always_there() -> None:
+    text = page(WorkerMeter("live", "main", 0))
+    assert f'muse_build_info{{version="{version("muse-stream")}"}} 1.0' in text
+    assert "process_resident_memory_bytes" in text
+
+
+def test_a_counter_is_one_series() -> None:
+    """The client library would add one that says when each counter was made."""
+    assert "_created" not in page(fed("live"))
 
 
 def test_every_metric_in_the_queries_of_the_page_exists() -> None:
@@ -129,9 +146,9 @@ def test_a_tenant_that_leaves_takes_its_series_with_it() -> None:
     meter.committed(7, Tally(array("i"), None, letters), None)
     meter.paused(frozenset({"events.globex"}))
     meter.waiting({"events.globex": Waiting(5, 1.0)})
-    assert 'tenant="globex"' in meter.text().decode()
+    assert 'tenant="globex"' in page(meter)
     meter.serving(generation({"events.acme": ("acme",)}, number=2))
-    assert "globex" not in meter.text().decode()
+    assert "globex" not in page(meter)
     assert shown(meter)["muse_dead_letters_total"] == {
         (("reason", "no-route"), ("tenant", "acme")): 2.0,
         (("reason", "unknown-tenant"), ("tenant", "(unknown)")): 4.0,

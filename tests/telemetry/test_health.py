@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 
 import pytest
+from prometheus_client import CollectorRegistry, Gauge
 
-from muse_stream.telemetry import HealthServer, Metrics
+from muse_stream.telemetry import HealthServer
 from muse_stream.telemetry.health import Question, check_host
 
 
@@ -59,20 +60,40 @@ def test_answer_is_asked_anew_each_time() -> None:
 
 
 def test_metrics_and_other_pages() -> None:
-    metrics = Metrics()
-    metrics.gauge("muse_generation", 3)
-    with HealthServer(0, yes, yes, metrics.text) as server:
+    registry = CollectorRegistry()
+    Gauge("muse_generation", "Generation that answers now", registry=registry).set(3)
+    with HealthServer(0, yes, yes, registry) as server:
         status, body = fetch(server, "/metrics")
         assert (status, "muse_generation 3.0" in body) == (200, True)
+        assert fetch(server, "/metrics", "HEAD") == (200, "")
         assert fetch(server, "/ready?verbose=1")[0] == 200
         assert fetch(server, "/ready", "HEAD") == (200, "")
         assert fetch(server, "/admin")[0] == 404
         assert fetch(server, "/ready", "POST")[0] == 501
 
 
+def test_metrics_that_cannot_be_shown_say_why(capfd: pytest.CaptureFixture[str]) -> None:
+    gauge = Gauge("muse_age_seconds", "Age", registry=(registry := CollectorRegistry()))
+    gauge.set_function(lambda: 1 / 0)
+    with HealthServer(0, yes, yes, registry) as server:
+        assert fetch(server, "/metrics") == (500, "ZeroDivisionError: division by zero\n")
+    assert capfd.readouterr().err == "", "stderr is for the log"
+
+
+def test_a_client_that_hangs_up_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    with HealthServer(0, yes, yes) as server:
+        for said in (b"GET /live HTTP/1.0\r\n\r\n", b"GET", b""):
+            client = socket.create_connection(("127.0.0.1", server.port))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not a farewell
+            client.sendall(said)
+            client.close()
+        assert fetch(server, "/live") == (200, "ok\n")
+    assert capfd.readouterr().err == ""
+
+
 def test_listens_on_loopback_only_unless_told() -> None:
     with HealthServer(0, yes, yes) as server:
-        assert server._server.server_address[0] == "127.0.0.1"
+        assert server.host == "127.0.0.1"
 
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # that is what is tested

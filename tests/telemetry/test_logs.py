@@ -1,5 +1,6 @@
 """Log lines are JSON for machines, text for people, and never on stdout."""
 
+import ast
 import io
 import json
 import logging
@@ -24,11 +25,11 @@ def stream() -> io.StringIO:
 
 def test_json_line_has_what_a_machine_needs(stream: io.StringIO) -> None:
     telemetry.configure(stream=stream, human=False, role="live", slot=2)
-    telemetry.logger("worker").info("batch committed", events=812)
+    telemetry.logger("worker").info("batch_committed", events=812)
     line = json.loads(stream.getvalue())
     assert line.pop("timestamp").endswith("Z")
     assert line == {
-        "event": "batch committed",
+        "event": "batch_committed",
         "events": 812,
         "level": "info",
         "logger": "muse_stream.worker",
@@ -66,8 +67,8 @@ def test_level_and_reconfiguration(stream: io.StringIO) -> None:
 
 def test_person_gets_text_without_colours_in_a_file(stream: io.StringIO) -> None:
     telemetry.configure(stream=stream, human=True)
-    telemetry.logger("worker").info("batch committed", events=812)
-    assert "batch committed" in stream.getvalue()
+    telemetry.logger("worker").info("batch_committed", events=812)
+    assert "batch_committed" in stream.getvalue()
     assert "events=812" in stream.getvalue()
     assert "\x1b[" not in stream.getvalue()
 
@@ -158,3 +159,39 @@ def test_every_plain_logger_is_known() -> None:
         for name in re.findall(r'getLogger\("muse_stream\.([\w.]+)"\)', module.read_text())
     }
     assert made == set(PLAIN)
+
+
+EVENT_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+OTHER_NAMES_OF_ERROR = {"why", "reason", "problem", "message"}
+
+
+def misnamed(source: str) -> list[str]:
+    """Return the calls of a log with an event that is not snake_case, or a reason under another key than `error`."""
+    found = []
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+            continue
+        if call.func.attr not in {"debug", "info", "warning", "error"} or not call.args:
+            continue
+        event = call.args[0]
+        if isinstance(event, ast.Dict):  # prometheus_client.Info.info
+            continue
+        if not isinstance(event, ast.Constant) or not EVENT_NAME.fullmatch(str(event.value)):
+            found.append(f"line {call.lineno}: {ast.unparse(event)}")
+        found += [f"line {call.lineno}: {word.arg}" for word in call.keywords if word.arg in OTHER_NAMES_OF_ERROR]
+    return found
+
+
+def test_log_events_have_one_style() -> None:
+    """`tenant_paused`, never `tenant-paused`; and the reason is always `error`."""
+    source = Path(telemetry.__file__).parents[1]
+    modules = {str(module.relative_to(source)): misnamed(module.read_text()) for module in source.rglob("*.py")}
+    assert {name: calls for name, calls in modules.items() if calls} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    ['log.info("tenant-paused")', 'log.error("generation refused")', "log.info(f'{x}')", 'log.info("a", why=1)'],
+)
+def test_other_styles_are_found(source: str) -> None:
+    assert len(misnamed(source)) == 1

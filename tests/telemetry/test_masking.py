@@ -37,7 +37,7 @@ def test_masked(event: dict[str, Any]) -> None:
 
 
 def test_the_rest_stays_readable() -> None:
-    event = {"event": "batch committed", "events": 812, "topic": "muse.events.acme", "token": None, "at": "10:30:00"}
+    event = {"event": "batch_committed", "events": 812, "topic": "muse.events.acme", "token": None, "at": "10:30:00"}
     assert mask(None, "info", event) == event
     assert text("http://127.0.0.1:9090/ready") == "http://127.0.0.1:9090/ready"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import confluent_kafka
 
-PRODUCE, END_TXN, TXN_OFFSET_COMMIT = 0, 26, 28
+PRODUCE, HEARTBEAT, SYNC_GROUP, END_TXN, TXN_OFFSET_COMMIT = 0, 12, 14, 26, 28
 _PRODUCER = 0
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
 
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
 from muse_stream.kafka.deadline import Deadline
@@ -58,7 +57,7 @@ class Noting:
     def flush(self, _deadline: Deadline) -> None:
         self._script.call("flush", self.batch)
 
-    def send_offsets(self, _offsets: list[TopicPartition], _metadata: Any, _deadline: Deadline) -> None:
+    def send_offsets(self, _offsets: Any, _metadata: Any, _deadline: Deadline, _signature: str) -> None:
         self._script.call("offsets", self.batch)
 
     def commit(self, _deadline: Deadline) -> None:

@@ -1,4 +1,4 @@
-"""What each of Kafka's errors makes of a transaction (kafka.md 2.4), by injection into librdkafka's mock cluster."""
+"""What each of Kafka's errors makes of a transaction, by injection into librdkafka's mock cluster."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,9 +7,9 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
-from muse_stream.kafka import client
+from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
 from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.errors import typed
 from muse_stream.kafka.transactional_producer import open_producer
 from muse_stream.worker.commit import Committer, Pending
 from muse_stream.worker.failpoints import nothing
@@ -56,15 +56,15 @@ def outcome(mock: MockCluster, metadata: Any, name: str) -> tuple[type[StreamErr
         (TXN_OFFSET_COMMIT, KafkaError.REBALANCE_IN_PROGRESS, Abortable, "REBALANCE_IN_PROGRESS"),
         (TXN_OFFSET_COMMIT, KafkaError.GROUP_AUTHORIZATION_FAILED, Abortable, "GROUP_AUTHORIZATION_FAILED"),
         (TXN_OFFSET_COMMIT, KafkaError.NOT_COORDINATOR, None, None),
-        (END_TXN, KafkaError.PRODUCER_FENCED, Fatal, "_FENCED"),
-        (END_TXN, KafkaError.INVALID_PRODUCER_EPOCH, Fatal, "_FENCED"),
+        (END_TXN, KafkaError.PRODUCER_FENCED, Fenced, "_FENCED"),
+        (END_TXN, KafkaError.INVALID_PRODUCER_EPOCH, Fenced, "_FENCED"),
         (END_TXN, KafkaError.INVALID_TXN_STATE, Fatal, "INVALID_TXN_STATE"),
         (END_TXN, KafkaError.COORDINATOR_NOT_AVAILABLE, None, None),
         (PRODUCE, KafkaError.MSG_SIZE_TOO_LARGE, Abortable, "MSG_SIZE_TOO_LARGE"),
         (PRODUCE, KafkaError.TOPIC_AUTHORIZATION_FAILED, Abortable, "TOPIC_AUTHORIZATION_FAILED"),
         (PRODUCE, KafkaError.UNKNOWN_PRODUCER_ID, Abortable, "UNKNOWN_PRODUCER_ID"),
         (PRODUCE, KafkaError.NOT_ENOUGH_REPLICAS, None, None),
-        (PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH, Fatal, "_FENCED"),
+        (PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH, Fenced, "_FENCED"),
     ],
 )
 def test_the_table(
@@ -85,24 +85,24 @@ def test_a_producer_that_failed_is_followed_by_one_that_works(mock: MockCluster,
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (KafkaError(KafkaError._FENCED, "x", fatal=True), Fatal),
+        (KafkaError(KafkaError._FENCED, "x", fatal=True), Fenced),
         (KafkaError(KafkaError.ILLEGAL_GENERATION, "x", txn_requires_abort=True), Abortable),
         (KafkaError(KafkaError._TIMED_OUT, "x", retriable=True), Retriable),
         (KafkaError(KafkaError._STATE, "no flag at all"), Fatal),
         # fatal outranks the others, whatever else is said
-        (KafkaError(KafkaError._FENCED, "x", fatal=True, retriable=True, txn_requires_abort=True), Fatal),
+        (KafkaError(KafkaError._FENCED, "x", fatal=True, retriable=True, txn_requires_abort=True), Fenced),
         (KafkaError(KafkaError._TIMED_OUT, "x", retriable=True, txn_requires_abort=True), Abortable),
     ],
 )
 def test_flags_alone_decide(error: KafkaError, kind: type[StreamError]) -> None:
     for given in (error, KafkaException(error)):
-        typed = client.typed(given)
-        assert type(typed) is kind
-        assert typed.code == error.name()
+        found = typed(given)
+        assert type(found) is kind
+        assert found.code == error.name()
 
 
 def test_an_exception_that_carries_no_error_is_fatal() -> None:
-    assert type(client.typed(KafkaException("odd"))) is Fatal
+    assert type(typed(KafkaException("odd"))) is Fatal
 
 
 def test_nobody_there_is_retriable_within_the_deadline() -> None:

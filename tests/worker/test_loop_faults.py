@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from muse_stream.errors import Abortable, Fatal
+from muse_stream.errors import Abortable, Fatal, Fenced
 from muse_stream.kafka.group_consumer import Collected, Intake
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker.batch import Limits, RawBatch
@@ -99,7 +99,7 @@ def test_r8_being_fenced_again_and_again_ends_the_worker(
 
     def fenced(name: str) -> None:
         if name == "before-commit" and next(passes) <= times:
-            raise Fatal("a twin has the id", code="_FENCED")
+            raise Fenced("a twin has the id", code="_FENCED")
 
     ours = open_echo(kafka.bootstrap, unique("lane"), Echo({events: route}), failpoint=fenced).start()
     if survives:

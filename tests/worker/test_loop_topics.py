@@ -45,7 +45,7 @@ def test_a_dead_letter_that_is_too_large_makes_its_topic_wait_and_no_other(
     produce(kafka.bootstrap, events, [b"ok", b"x" * 400, b"ok"])
     echo = Echo({events: tight, others: other}, padding=lambda value: 5_000 if value and len(value) > 99 else 0)
     with running(kafka.bootstrap, unique("lane"), echo) as ours, ledger(kafka.bootstrap, **{other.scores: 1}) as found:
-        assert ours.log.await_said("tenant-paused")[0]["topic"] == events
+        assert ours.log.await_said("tenant_paused")[0]["topic"] == events
         produce(kafka.bootstrap, others, [b"ok"] * 50)
         found.until(50)
         ours.stop()
@@ -64,14 +64,14 @@ def test_a_missing_output_topic_makes_its_tenant_wait_and_no_other(
         ledger(kafka.bootstrap, **{other.scores: 1}) as found,
     ):
         found.until(30)
-        (said,) = ours.log.said("tenant-paused")
-        assert (said["topic"], absent.scores in said["why"]) == (events, True)
+        (said,) = ours.log.said("tenant_paused")
+        assert (said["topic"], absent.scores in said["error"]) == (events, True)
         make_topic(name=absent.scores)
         with ledger(kafka.bootstrap, **{absent.scores: 1}) as late:
             late.until(30)
             ours.stop()
             assert late.answers() == expected(events, 30)
-        assert ours.log.said("tenant-resumed") == [{"topic": events}]
+        assert ours.log.said("tenant_resumed") == [{"topic": events}]
         assert ours.meter.aborts == []
 
 
@@ -88,7 +88,7 @@ def test_an_output_topic_deleted_in_mid_run_makes_its_tenant_wait(
         await_true(lambda: ours.meter.committed_events == 20, "all are answered")
         delete(kafka, route.scores)
         produce(kafka.bootstrap, events, [b"x"] * 10)
-        assert ours.log.await_said("tenant-paused")[0]["topic"] == events
+        assert ours.log.await_said("tenant_paused")[0]["topic"] == events
         produce(kafka.bootstrap, others, [b"x"] * 40)
         found.until(50)
         ours.stop()
@@ -112,7 +112,7 @@ def test_more_partitions_of_an_event_topic_than_of_its_output_hold_nobody_up(
         produce(kafka.bootstrap, events, [b"x"] * 20, partitions=2)
         found.until(40)
         ours.stop()
-        assert (ours.log.said("tenant-paused"), ours.meter.aborts) == ([], [])
+        assert (ours.log.said("tenant_paused"), ours.meter.aborts) == ([], [])
 
 
 def test_an_event_topic_deleted_in_mid_run_disturbs_no_other(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
@@ -146,8 +146,8 @@ def test_lost_offsets_pause_that_topic_alone_and_say_so(kafka: Broker, unique: U
         running(kafka.bootstrap, lane, Echo({events: route, others: other})) as ours,
         ledger(kafka.bootstrap, **{other.scores: 1, route.scores: 1}) as found,
     ):
-        assert ours.log.await_said("offsets-lost")[0]["topic"] == events
-        assert ours.log.await_said("tenant-paused")[0]["topic"] == events
+        assert ours.log.await_said("offsets_lost")[0]["topic"] == events
+        assert ours.log.await_said("tenant_paused")[0]["topic"] == events
         found.until(30)
         produce(kafka.bootstrap, others, [b"x"] * 30)
         found.until(60)

@@ -60,11 +60,11 @@ def test_an_event_topic_that_cannot_be_seen_is_said_and_goes_on_when_it_can(
     del cluster.topics["events.a"]
     assert gate.review(TOPOLOGY)
     assert gate.blocked == {"events.a"}
-    assert "permission" in log.said("tenant-paused")[0]["why"]
+    assert "permission" in log.said("tenant_paused")[0]["error"]
     cluster.topics["events.a"] = 2
     clock.now += RETRY_S
     assert gate.review(TOPOLOGY)
-    assert [facts["topic"] for facts in log.said("tenant-resumed")] == ["events.a"]
+    assert [facts["topic"] for facts in log.said("tenant_resumed")] == ["events.a"]
 
 
 def test_missing_output_blocks_its_event_topic_alone_and_says_so_once(
@@ -76,8 +76,8 @@ def test_missing_output_blocks_its_event_topic_alone_and_says_so_once(
     for _ in range(5):
         clock.now += RETRY_S
         assert not gate.review(TOPOLOGY)
-    assert [facts["topic"] for facts in log.said("tenant-paused")] == ["events.a"]
-    assert "scores.a" in log.said("tenant-paused")[0]["why"]
+    assert [facts["topic"] for facts in log.said("tenant_paused")] == ["events.a"]
+    assert "scores.a" in log.said("tenant_paused")[0]["error"]
 
 
 def test_goes_on_when_the_topic_is_there(gate: TopicGate, cluster: Cluster, clock: Clock, log: ListLog) -> None:
@@ -88,7 +88,7 @@ def test_goes_on_when_the_topic_is_there(gate: TopicGate, cluster: Cluster, cloc
     clock.now += RETRY_S
     assert gate.review(TOPOLOGY)
     assert gate.blocked == frozenset()
-    assert log.said("tenant-resumed") == [{"topic": "events.a"}]
+    assert log.said("tenant_resumed") == [{"topic": "events.a"}]
 
 
 def test_a_shared_output_blocks_all_that_need_it(gate: TopicGate, cluster: Cluster) -> None:
@@ -161,21 +161,21 @@ def test_a_topic_on_trial_is_paused_still_until_it_has_proved_well(gate: TopicGa
         assert gate.blocked == frozenset()
         assert gate.trial == gate.paused == {"events.b"}
         gate.complain("events.b", "no permission")
-    assert log.said("tenant-paused") == [{"topic": "events.b", "why": "no permission"}], "said once"
-    assert log.said("tenant-resumed") == []
+    assert log.said("tenant_paused") == [{"topic": "events.b", "error": "no permission"}], "said once"
+    assert log.said("tenant_resumed") == []
     clock.now += RETRY_S + 0.1
     gate.review(TOPOLOGY)
     gate.proved(["events.a", "events.b"])
     assert (gate.trial, gate.paused) == (frozenset(), frozenset())
-    assert log.said("tenant-resumed") == [{"topic": "events.b"}]
+    assert log.said("tenant_resumed") == [{"topic": "events.b"}]
     gate.complain("events.b", "no permission")
-    assert len(log.said("tenant-paused")) == 2, "and again when it begins anew"
+    assert len(log.said("tenant_paused")) == 2, "and again when it begins anew"
 
 
 def test_another_reason_is_said(gate: TopicGate, log: ListLog) -> None:
     gate.complain("events.b", "no permission")
     gate.complain("events.b", "offset lost")
-    assert [facts["why"] for facts in log.said("tenant-paused")] == ["no permission", "offset lost"]
+    assert [facts["error"] for facts in log.said("tenant_paused")] == ["no permission", "offset lost"]
 
 
 def test_a_topic_that_is_served_no_more_is_on_no_trial(gate: TopicGate, clock: Clock) -> None:

@@ -3,7 +3,7 @@
 import logging
 
 from muse_stream.kafka import client
-from muse_stream.kafka.repeated_logs import KEPT, Repeats
+from muse_stream.kafka.client import KEPT, Repeats
 from tests.worker.doubles import Clock
 
 REFUSED = (

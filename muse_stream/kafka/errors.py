@@ -1,0 +1,135 @@
+"""What each error of Kafka means here: one table, and what becomes of an error that is not in it.
+
+`StreamError`'s subclass says what to do: call again (`Retriable`), give the transaction up (`Abortable`), leave the
+process (`Fatal`). Where librdkafka's own flags say that, they are followed: `fatal`, `txn_requires_abort`, `retriable`,
+in this order, and everything else is fatal. The table adds what flags do not tell: what an error is about.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from confluent_kafka import KafkaError, KafkaException
+
+from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
+
+
+class About(Enum):
+    """What an error is about."""
+
+    FENCED = auto()
+    """Somebody else holds the transactional id now, or the broker ended a transaction that took too long. `Fenced`."""
+    TOPIC = auto()
+    """A topic that is not there, or not for us: no other topic is concerned, and no record is to blame."""
+    RECORD = auto()
+    """A record that the broker refuses: it is found by halving the batch, and becomes a dead letter."""
+    REFUSED_COMMIT = auto()
+    """A commit of offsets that was not carried out and never will be."""
+    NO_LEADER = auto()
+    """A partition that nobody leads now, or that is not known yet."""
+    AWAY = auto()
+    """No answer: the request may have been carried out or not. Asking for something again is safe."""
+    LOST_OFFSET = auto()
+    """The offset to read from is no longer in the topic."""
+    PURGED = auto()
+    """What an aborted transaction takes back: an effect, never a cause."""
+    STARTING = auto()
+    """What `init_transactions` meets while an earlier holder of the id is being ended: asked again."""
+    END = auto()
+    """The end of a partition: no error at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """One line of the table."""
+
+    code: int
+    about: tuple[About, ...]
+    reason: str
+
+
+TABLE = (
+    Meaning(KafkaError._FENCED, (About.FENCED, About.STARTING), "also a late init of a producer just thrown away"),
+    Meaning(KafkaError.PRODUCER_FENCED, (About.FENCED,), "said of a transaction that timed out as well"),
+    Meaning(KafkaError.INVALID_PRODUCER_EPOCH, (About.FENCED,), "the same, said to a produce request"),
+    Meaning(KafkaError.CONCURRENT_TRANSACTIONS, (About.STARTING,), "the predecessor's transaction is being aborted"),
+    Meaning(KafkaError.UNKNOWN_TOPIC_OR_PART, (About.TOPIC, About.NO_LEADER), "deleted, or not made yet"),
+    Meaning(KafkaError._UNKNOWN_TOPIC, (About.TOPIC, About.NO_LEADER), "the same, found by the client"),
+    Meaning(KafkaError._UNKNOWN_PARTITION, (About.TOPIC, About.NO_LEADER), "fewer partitions than were counted"),
+    Meaning(KafkaError._NOENT, (About.TOPIC, About.NO_LEADER), "the topic is not in the client's metadata"),
+    Meaning(KafkaError.LEADER_NOT_AVAILABLE, (About.NO_LEADER,), "the broker that leads it is away"),
+    Meaning(KafkaError.TOPIC_AUTHORIZATION_FAILED, (About.TOPIC,), "a permission was taken away"),
+    Meaning(KafkaError.MSG_SIZE_TOO_LARGE, (About.RECORD,), "larger than max.message.bytes of its topic"),
+    Meaning(KafkaError.RECORD_LIST_TOO_LARGE, (About.RECORD,), "larger than a segment of its topic"),
+    Meaning(KafkaError.INVALID_RECORD, (About.RECORD,), "a compacted topic refuses a record without a key"),
+    Meaning(KafkaError.INVALID_MSG, (About.RECORD,), "the broker's check of the record failed"),
+    Meaning(KafkaError.INVALID_MSG_SIZE, (About.RECORD,), "the same"),
+    Meaning(KafkaError._BAD_MSG, (About.RECORD,), "the same, found by the client"),
+    Meaning(KafkaError.ILLEGAL_GENERATION, (About.REFUSED_COMMIT,), "the group has moved on"),
+    Meaning(KafkaError.UNKNOWN_MEMBER_ID, (About.REFUSED_COMMIT,), "the group has removed this member"),
+    Meaning(KafkaError.REBALANCE_IN_PROGRESS, (About.REFUSED_COMMIT,), "partitions are being assigned"),
+    Meaning(KafkaError.FENCED_INSTANCE_ID, (About.REFUSED_COMMIT,), "another process bears this slot's name"),
+    Meaning(KafkaError.COORDINATOR_LOAD_IN_PROGRESS, (About.REFUSED_COMMIT,), "the coordinator has just moved"),
+    Meaning(KafkaError.COORDINATOR_NOT_AVAILABLE, (About.REFUSED_COMMIT,), "no broker coordinates the group now"),
+    Meaning(KafkaError.NOT_COORDINATOR, (About.REFUSED_COMMIT,), "another broker coordinates the group now"),
+    Meaning(KafkaError._TRANSPORT, (About.AWAY, About.STARTING), "the connection broke"),
+    Meaning(KafkaError._TIMED_OUT, (About.AWAY, About.STARTING), "no answer in time; hidden offsets say so as well"),
+    Meaning(KafkaError._ALL_BROKERS_DOWN, (About.AWAY, About.STARTING), "no connection is left"),
+    Meaning(KafkaError._RESOLVE, (About.AWAY,), "the host's name is not known"),
+    Meaning(KafkaError._AUTO_OFFSET_RESET, (About.LOST_OFFSET,), "under auto.offset.reset=error"),
+    Meaning(KafkaError.OFFSET_OUT_OF_RANGE, (About.LOST_OFFSET,), "retention, or somebody, has deleted the records"),
+    Meaning(KafkaError._PURGE_QUEUE, (About.PURGED,), "it was not sent yet"),
+    Meaning(KafkaError._PURGE_INFLIGHT, (About.PURGED,), "it was on its way"),
+    Meaning(KafkaError._PARTITION_EOF, (About.END,), "only where enable.partition.eof is set"),
+)
+_ABOUT = {one.code: frozenset(one.about) for one in TABLE}
+
+
+def concerns(error: KafkaError | KafkaException, about: About) -> bool:
+    """Whether an error is about this."""
+    inner = _inner(error)
+    return inner is not None and about in _ABOUT.get(inner.code(), ())
+
+
+def names(about: About) -> frozenset[str]:
+    """Return the names that `StreamError.code` has for errors about this."""
+    return frozenset(KafkaError(one.code).name() for one in TABLE if about in one.about)
+
+
+def typed(error: KafkaError | KafkaException, topic: str | None = None) -> StreamError:
+    """Say what to do about an error, by its flags; `topic` is the one it is about, where that is known."""
+    inner = _inner(error)
+    if inner is None:
+        return Fatal(str(error), topic=topic)
+    kind: type[StreamError] = Fenced if concerns(inner, About.FENCED) else Fatal
+    if not inner.fatal():
+        kind = Abortable if inner.txn_requires_abort() else Retriable if inner.retriable() else kind
+    return kind(_text(inner, topic), topic=topic, code=inner.name())
+
+
+def asked(error: KafkaError | KafkaException) -> StreamError:
+    """Say what to do about an error of a request that changes nothing: one without an answer may be asked again.
+
+    Flags do not say so: librdkafka sets them for transactional producers only.
+    """
+    inner = _inner(error)
+    if inner is not None and concerns(inner, About.AWAY):
+        return Retriable(f"Kafka does not answer: {_text(inner)}", code=inner.name())
+    return typed(error)
+
+
+def delivered(error: KafkaError, topic: str | None) -> StreamError:
+    """Say what to do about a record that the broker did not take: its transaction is lost, or the producer is."""
+    if concerns(error, About.FENCED):
+        return Fenced(_text(error, topic), topic=topic, code="_FENCED")
+    return Abortable(_text(error, topic), topic=topic, code=error.name())
+
+
+def _inner(error: KafkaError | KafkaException) -> KafkaError | None:
+    if isinstance(error, KafkaError):
+        return error
+    inner = error.args[0] if error.args else None
+    return inner if isinstance(inner, KafkaError) else None
+
+
+def _text(error: KafkaError, topic: str | None = None) -> str:
+    return f"{f'{topic}: ' if topic else ''}{error.name()}: {error.str()}"

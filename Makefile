@@ -50,7 +50,7 @@ docs: $(READY) ## the API reference, from docstrings: build/docs/index.html
 	@$(BIN)/mkdocs --quiet build
 
 kafka: $(READY) ## fetch what the real broker needs (image or jars) and say which one it will be
-	@$(BIN)/python -m muse_stream.testing.kafka_broker
+	@$(BIN)/python -m muse_stream.testing
 
 test: $(READY) kafka ## the tests, the real broker included
 	@$(PYTEST) -m "not slow" $(ARGS)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Abortable,
         ConfigError,
         Fatal,
+        Fenced,
         ModelError,
         MuseError,
         Problem,
@@ -49,6 +50,7 @@ __all__ = [
     "Answers",
     "ConfigError",
     "Fatal",
+    "Fenced",
     "ModelError",
     "MuseError",
     "Problem",
@@ -69,7 +71,7 @@ __all__ = [
     "replay",
 ]
 
-_ERRORS = ("Abortable", "ConfigError", "Fatal", "ModelError", "MuseError", "Problem", "Retriable")
+_ERRORS = ("Abortable", "ConfigError", "Fatal", "Fenced", "ModelError", "MuseError", "Problem", "Retriable")
 _HOMES = {
     **dict.fromkeys((*_ERRORS, "SchemaError", "StoreError", "StreamError"), "muse_stream.errors"),
     **dict.fromkeys(("Answers", "Snapshot", "Table"), "muse_stream.scoring"),

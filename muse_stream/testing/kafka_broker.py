@@ -12,7 +12,6 @@ command ends, a broker that was started here is stopped and its ports and folder
 """
 
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -169,11 +168,3 @@ def _check_port(port: int) -> None:
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             raise NoBroker(f"a broker cannot listen on 127.0.0.1:{port}: {why}; choose another port") from None
-
-
-if __name__ == "__main__":
-    try:
-        prepare()
-    except MuseError as refused:
-        print(refused, file=sys.stderr)
-        sys.exit(refused.exit_code)

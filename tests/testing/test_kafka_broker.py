@@ -52,7 +52,7 @@ def tool(folder: Path, name: str, script: str) -> None:
 
 
 def runs() -> set[str]:
-    folder = PLACES.cache / "run"
+    folder = local_kafka.run_folders(PLACES.cache)
     return {path.name for path in folder.iterdir() if path.is_dir()} if folder.exists() else set()
 
 

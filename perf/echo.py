@@ -12,7 +12,7 @@ from typing import Any
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.worker import failpoints
-from muse_stream.worker.batch import Answer, Limits, Outgoing, RawBatch, Scorer, Topology
+from muse_stream.worker.batch import Answer, Batch, BatchLimits, Outgoing, Scorer, Topology
 from muse_stream.worker.poison import Guard, InHand, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
 from perf import rig
@@ -26,10 +26,10 @@ class _Echo:
 
     def __init__(self, topic: str, out: str) -> None:
         self.topology = Topology({topic: frozenset({out})}, {topic: out})
-        self.limits = Limits()
+        self.limits = BatchLimits()
         self._out = out
 
-    def score(self, batch: RawBatch, attempt: int) -> Answer:
+    def score(self, batch: Batch, attempt: int) -> Answer:
         count = len(batch)
         return Answer(Outgoing(list(range(count)), [self._out] * count, [PAYLOAD] * count))
 

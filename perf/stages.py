@@ -10,7 +10,7 @@ from pathlib import Path
 
 from muse_stream.runtime.batch_scorer import GenerationScorer
 from muse_stream.runtime.compile import compile_generation
-from muse_stream.worker.batch import RawBatch
+from muse_stream.worker.batch import Batch
 from perf import workload
 from perf.drain import Figures
 
@@ -24,7 +24,7 @@ def run(_bootstrap: str, folder: Path) -> Figures:
     values = next(workload.events(path, data, slice(0, 50_000)))[:EVENTS]
     compiled = compile_generation(path, 1, "live")
     scorer = GenerationScorer(compiled, "live", "main")
-    batch = RawBatch(
+    batch = Batch(
         ["muse.events.t000"] * EVENTS,
         [0] * EVENTS,
         list(range(EVENTS)),

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from muse_stream.avro.resolution import Case, Domain, Route, Step
+from muse_stream.avro.resolution import Case, Domain, FieldAccess, Route
 from muse_stream.avro.strict import Malformed
 from muse_stream.scoring import Categorical, Column
 
@@ -83,7 +83,7 @@ def texts(array: pa.Array) -> pa.StringArray:
 
 
 def _walk(
-    steps: tuple[Step, ...], batch: pa.RecordBatch
+    steps: tuple[FieldAccess, ...], batch: pa.RecordBatch
 ) -> tuple[pa.RecordBatch | pa.StructArray, Mask | None, Mask | None]:
     """Go down the writer's records.
 

@@ -53,7 +53,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FieldAccess:
     """One record on the way down."""
 
     field: str
@@ -70,7 +70,7 @@ class Route:
     domain: Domain
     nullable: bool
     """The column may hold nulls; an integer or boolean column is then float64."""
-    steps: tuple[Step, ...] = ()
+    steps: tuple[FieldAccess, ...] = ()
     name: str = ""
     """Writer's field, in the record that the steps lead to; empty when the writer does not have it."""
     cases: tuple[Case | None, ...] = ()
@@ -131,7 +131,7 @@ def route(reader: Type, writer: Type, path: str) -> Route:
     """Resolve one dotted path; raises SchemaError when no value of this writer could ever be read."""
     domain, nullable, leaf = column_type(reader, path)
     _same_name(reader, writer)
-    steps: list[Step] = []
+    steps: list[FieldAccess] = []
     read, wrote = reader, writer
     names = path.split(".")
     for depth, name in enumerate(names):
@@ -154,7 +154,7 @@ def route(reader: Type, writer: Type, path: str) -> Route:
         read, read_null = _record(expected.type, path)
         wrote, _ = _record(found.type, path)
         _same_name(read, wrote)
-        steps.append(Step(found.name, not read_null))
+        steps.append(FieldAccess(found.name, not read_null))
     raise SchemaError(f"{path!r} names no field")
 
 

@@ -18,7 +18,7 @@ def check(
 
     Validates the document, loads every model and compares it with its golden rows, checks every feature against the
     event schemas, proves that each tenant has an answer for every intent, compiles it as workers will, and sends
-    made-up events of every format through it. Needs no Kafka.
+    made-up events of every format through it. RequiredFields no Kafka.
 
     Examples:
 

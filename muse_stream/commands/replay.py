@@ -19,7 +19,7 @@ from muse_stream.commands.produce import Sending, event_file
 from muse_stream.errors import MuseError, Rejected
 from muse_stream.files import ResultFile
 from muse_stream.runtime.batch_scorer import OUTPUT_SCHEMA, build_scorer, output_schemas
-from muse_stream.worker import DeadLetter, Header, RawBatch, Role
+from muse_stream.worker import Batch, DeadLetter, Header, Role
 
 BATCH = 10_000
 FIRST_DEAD = 100
@@ -122,10 +122,10 @@ def _batches(chunks: Iterator[list[bytes]], limit: int | None) -> Iterator[list[
             return
 
 
-def _batch(topic: str, values: list[bytes], first: int, headers: list[Header]) -> RawBatch:
+def _batch(topic: str, values: list[bytes], first: int, headers: list[Header]) -> Batch:
     count = len(values)
     now = time.time_ns() // 1_000_000
-    return RawBatch(
+    return Batch(
         [topic] * count,
         [0] * count,
         list(range(first, first + count)),

@@ -43,7 +43,7 @@ from muse_stream.config.model import FeatureSpec, GoldenSpec, ModelSpec, OutputS
 from muse_stream.config.predictor import ExpertSpec, GraphPredictor, MetaModel, PredictorSpec, ShortPredictor
 from muse_stream.config.reference import BetaComponent, FileMap, InlineMap, MapSpec, Quantiles, ReferenceSpec
 from muse_stream.config.route import RouteSpec, ShadowSpec
-from muse_stream.config.source import Source, Step, YamlPath, parse, written
+from muse_stream.config.source import Source, YamlKey, YamlPath, parse, written
 from muse_stream.config.structure import Draft, read_structure
 from muse_stream.config.tenant import TOPIC_KINDS, TenantSpec, TenantTopics, TopicOverrides, Topics
 from muse_stream.config.totality import Counterexample, Totality, prove_total
@@ -93,12 +93,12 @@ __all__ = [
     "ShadowSpec",
     "ShortPredictor",
     "Source",
-    "Step",
     "TenantSpec",
     "TenantTopics",
     "TopicOverrides",
     "Topics",
     "Totality",
+    "YamlKey",
     "YamlPath",
     "canonical",
     "content_hash",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from muse_stream.config.expected import nearest
-from muse_stream.config.source import Step, YamlPath
+from muse_stream.config.source import YamlKey, YamlPath
 from muse_stream.config.structure import Draft
 from muse_stream.errors import Problem
 
@@ -59,7 +59,7 @@ def _found(node: Any, place: list[str], path: YamlPath) -> Iterator[tuple[YamlPa
     if not place:
         yield path, node
         return
-    items: list[tuple[Step, Any]] = []
+    items: list[tuple[YamlKey, Any]] = []
     if isinstance(node, dict):
         items = [(str(key), below) for key, below in node.items() if place[0] in {"*", key}]
     elif isinstance(node, list) and place[0] == "*":

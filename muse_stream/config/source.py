@@ -19,8 +19,8 @@ from ruamel.yaml.nodes import MappingNode, SequenceNode
 
 from muse_stream.errors import ConfigError, Problem
 
-Step = str | int
-YamlPath = tuple[Step, ...]
+YamlKey = str | int
+YamlPath = tuple[YamlKey, ...]
 
 MAX_BYTES = 8 << 20
 """Largest file that is parsed: thousands of tenants fit into a tenth of it."""

@@ -20,7 +20,7 @@ from muse_stream.config.fields import Name
 from muse_stream.config.model import ModelSpec
 from muse_stream.config.predictor import PredictorSpec
 from muse_stream.config.route import RouteSpec
-from muse_stream.config.source import Source, Step, YamlPath
+from muse_stream.config.source import Source, YamlKey, YamlPath
 from muse_stream.config.tenant import TenantSpec
 from muse_stream.errors import Problem
 
@@ -96,7 +96,7 @@ def _problems(source: Source, error: ValidationError) -> list[Problem]:
 
 def _yaml_path(tree: Any, detail: ErrorDetails) -> YamlPath:
     """Return pydantic's location as a YAML path: without union tags and `[key]`, which stand in no file."""
-    steps: list[Step] = []
+    steps: list[YamlKey] = []
     node = tree
     for position, step in enumerate(detail["loc"]):
         found, below = _descend(node, step)
@@ -108,7 +108,7 @@ def _yaml_path(tree: Any, detail: ErrorDetails) -> YamlPath:
     return tuple(steps)
 
 
-def _descend(node: Any, step: Step) -> tuple[bool, Any]:
+def _descend(node: Any, step: YamlKey) -> tuple[bool, Any]:
     if isinstance(node, dict):
         for key, below in node.items():
             if key == step or str(key) == str(step):

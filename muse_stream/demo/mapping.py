@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muse_stream.config import Source, Step, parse
+from muse_stream.config import Source, YamlKey, parse
 from muse_stream.errors import ConfigError, Problem
 
 HANDBOOK = Path(__file__).parent / "mappings" / "handbook.yaml"
@@ -113,7 +113,7 @@ class _Reader:
             raise ConfigError(list(unique.values()))
         return found
 
-    def text(self, *path: Step, default: str | None = None) -> str:
+    def text(self, *path: YamlKey, default: str | None = None) -> str:
         """Return the name of a column."""
         value = self._get(path)
         if value is None and default is not None:
@@ -123,7 +123,7 @@ class _Reader:
             return ""
         return value
 
-    def texts(self, *path: Step) -> tuple[str, ...]:
+    def texts(self, *path: YamlKey) -> tuple[str, ...]:
         """Return a list of names; empty when there is none."""
         value = self._get(path)
         if value is None:
@@ -135,7 +135,7 @@ class _Reader:
             self._refuse(path, "a name stands there twice")
         return tuple(value)
 
-    def number(self, *path: Step, default: float | None, low: float, high: float = float("inf")) -> float | None:
+    def number(self, *path: YamlKey, default: float | None, low: float, high: float = float("inf")) -> float | None:
         """Return a number within its bounds."""
         value = self._get(path)
         if value is None:
@@ -178,13 +178,13 @@ class _Reader:
             return (-1, -1)  # overlaps nothing: one mistake is told once
         return (value[0], value[1])
 
-    def _get(self, path: tuple[Step, ...]) -> Any:
+    def _get(self, path: tuple[YamlKey, ...]) -> Any:
         node = self._source.tree
         for step in path:
             node = node.get(step) if isinstance(node, dict) else None
         return node
 
-    def _known(self, path: tuple[Step, ...], known: frozenset[str]) -> None:
+    def _known(self, path: tuple[YamlKey, ...], known: frozenset[str]) -> None:
         node = self._get(path)
         if node is None and path:
             return
@@ -196,6 +196,6 @@ class _Reader:
                 self._refuse((*path, str(name)), "is no key of a mapping", f"one of {', '.join(sorted(known))}")
 
     def _refuse(
-        self, path: tuple[Step, ...], message: str, hint: str = "mappings/handbook.yaml shows every key"
+        self, path: tuple[YamlKey, ...], message: str, hint: str = "mappings/handbook.yaml shows every key"
     ) -> None:
         self.problems.append(self._source.problem(path, message, hint))

@@ -22,8 +22,8 @@ from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
 from muse_stream.kafka.client import reach
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, names, typed
-from muse_stream.kafka.group_consumer import Collected, Intake
-from muse_stream.kafka.lag_reader import READER, StandingPartitions
+from muse_stream.kafka.group_consumer import GroupConsumer, Polled
+from muse_stream.kafka.lag_reader import READER, LagReader
 from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
 from muse_stream.kafka.partition_ends import End, Ends, Records, Unreadable
 from muse_stream.kafka.starting_offsets import Free, StartingOffsets
@@ -40,25 +40,25 @@ __all__ = [
     "Bounds",
     "Change",
     "Chunk",
-    "Collected",
     "Consumer",
     "Deadline",
     "End",
     "Ends",
     "Existing",
     "Free",
+    "GroupConsumer",
     "Ingest",
-    "Intake",
+    "LagReader",
     "Message",
     "Needed",
     "Options",
+    "Polled",
     "Position",
     "Reading",
     "Record",
     "Records",
     "Sent",
     "Standing",
-    "StandingPartitions",
     "Start",
     "StartingOffsets",
     "TopicPartitionKey",

@@ -1,6 +1,6 @@
 """The consuming side of a worker: a group member that knows exactly where it stands.
 
-In: topics. Out: `Collected` batches with the group metadata they were polled under. Law:
+In: topics. Out: `Polled` batches with the group metadata they were polled under. Law:
   - every partition starts at an explicit offset that `committed()` gave, asked until it answers, or at the beginning
     when there is none (R1: librdkafka would obey `auto.offset.reset` when a rebalance interrupts its own look-up);
   - only this thread touches the consumer (R2); no callback returns while a batch is neither committed nor lost;
@@ -31,14 +31,14 @@ FENCED_MEMBER = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Collected:
+class Polled:
     """Messages in the order Kafka gave them, and the group as it was when the first was polled."""
 
     messages: list[Message]
     metadata: Any
 
 
-class Intake:
+class GroupConsumer:
     """A consumer group member. `settle(lost)` must leave nothing in flight: committed, or given up when `lost`."""
 
     def __init__(
@@ -55,12 +55,12 @@ class Intake:
         self._floor: dict[TopicPartitionKey, int] = {}
         self._answered: dict[TopicPartitionKey, int] = {}
         """Assigned partition -> its committed offset; where it begins before the first commit."""
-        self._blocked: frozenset[str] = frozenset()
+        self._paused: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
-        self._dropped: frozenset[str] = frozenset()
+        self._unsubscribed: frozenset[str] = frozenset()
         """Topics that were subscribed once and are not now: paused until the group has taken them."""
         self._rebalanced = False
-        self._adrift: set[str] = set()
+        self._without_offset: set[str] = set()
         self.held: frozenset[TopicPartitionKey] | None = None
         """What the group has assigned; None before that, and after a revocation until it assigns again."""
         self.lost_offsets: set[str] = set()
@@ -69,16 +69,16 @@ class Intake:
     def subscribe(self, topics: Iterable[str]) -> None:
         """Read these topics and, from now on, no others; a change of subscription rebalances the group."""
         wanted = frozenset(topics)
-        dropped = (self._dropped | self._subscribed) - wanted
+        dropped = (self._unsubscribed | self._subscribed) - wanted
         assigned = self._consumer.assignment()
-        self._consumer.resume([p for p in assigned if p.topic in self._dropped - dropped - self._blocked])
-        self._consumer.pause([p for p in assigned if p.topic in dropped - self._dropped - self._blocked])
-        self._subscribed, self._dropped = wanted, dropped
+        self._consumer.resume([p for p in assigned if p.topic in self._unsubscribed - dropped - self._paused])
+        self._consumer.pause([p for p in assigned if p.topic in dropped - self._unsubscribed - self._paused])
+        self._subscribed, self._unsubscribed = wanted, dropped
         self._consumer.subscribe(
             sorted(wanted), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
-    def collect(self, most: int, linger_s: float, hurry: Callable[[], bool] = lambda: False) -> Collected | None:
+    def collect(self, most: int, linger_s: float, hurry: Callable[[], bool] = lambda: False) -> Polled | None:
         """Return up to `most` messages: all that are there and what comes within `linger_s`; None without any.
 
         `hurry()` ends the waiting, and so does a rebalance: a linger may be seconds long.
@@ -117,15 +117,15 @@ class Intake:
         self._consumer.incremental_unassign(partitions)
         self._assign(partitions)
 
-    def block(self, topics: frozenset[str]) -> None:
+    def pause(self, topics: frozenset[str]) -> None:
         """Pause exactly these topics; those blocked before and not named now go on where they stood."""
         assigned = self._consumer.assignment()
-        self._consumer.resume([p for p in assigned if p.topic in self._blocked - topics - self._dropped])
-        self._consumer.pause([p for p in assigned if p.topic in topics - self._blocked - self._dropped])
-        self._blocked = topics
-        if self._adrift - topics:
+        self._consumer.resume([p for p in assigned if p.topic in self._paused - topics - self._unsubscribed])
+        self._consumer.pause([p for p in assigned if p.topic in topics - self._paused - self._unsubscribed])
+        self._paused = topics
+        if self._without_offset - topics:
             # librdkafka fetches no more after an offset was lost, until the partition is assigned anew
-            self._adrift &= topics
+            self._without_offset &= topics
             self._rebalanced = True
 
     def leave(self) -> None:
@@ -159,7 +159,7 @@ class Intake:
             found[place] = Position(self._answered.get(place), low, high)
         return found
 
-    def _checked(self, messages: list[Message], metadata: Any) -> Collected | None:
+    def _checked(self, messages: list[Message], metadata: Any) -> Polled | None:
         sound = [message for message in messages if message.error() is None]
         if len(sound) < len(messages):
             self._report([message for message in messages if message.error() is not None])
@@ -167,9 +167,9 @@ class Intake:
             # generation -1 skips the broker's check of transactional commits: such a batch must never be committed
             self._rebalanced = True
             return None
-        return Collected(sound, metadata) if sound else None
+        return Polled(sound, metadata) if sound else None
 
-    def _after_rebalance(self, collected: Collected | None) -> Collected | None:
+    def _after_rebalance(self, collected: Polled | None) -> Polled | None:
         if not self._rebalanced:
             return collected
         self._settle(False)
@@ -181,7 +181,7 @@ class Intake:
             error, topic = message.error(), message.topic()
             if error is not None and concerns(error, About.LOST_OFFSET) and topic:
                 self.lost_offsets.add(topic)
-                self._adrift.add(topic)
+                self._without_offset.add(topic)
                 self._log.error("offsets_lost", topic=topic, partition=message.partition(), error=error.str())
             elif error is not None and (error.fatal() or error.code() == KafkaError._FATAL):
                 # a message's error carries no flags: a fenced static member says `_FATAL` with `fatal()` false
@@ -231,7 +231,7 @@ class Intake:
             self._answered[key] = start.offset
         self._consumer.incremental_assign(starts)
         # a partition comes back as it went: paused, though its topic may have been freed in the meantime
-        unread = self._blocked | self._dropped
+        unread = self._paused | self._unsubscribed
         self._consumer.resume([start for start in starts if start.topic not in unread])
         self._consumer.pause([start for start in starts if start.topic in unread])
 

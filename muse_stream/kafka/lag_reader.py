@@ -26,7 +26,7 @@ READER = {"enable.partition.eof": True, "queued.min.messages": 1, "queued.max.me
 """Settings of the consumer that looks."""
 
 
-class StandingPartitions:
+class LagReader:
     """Implements `backlog.Looker`; the thread starts with the first question."""
 
     def __init__(self, open_reader: Callable[[], Consumer], log: Log) -> None:

@@ -1,6 +1,6 @@
 """Raw batches in, records to publish out: one generation, one role, one lane.
 
-In: a `RawBatch`. Out: an `Answer`. This is what the worker loop calls `Scorer`, and what `replay` drives without Kafka.
+In: a `Batch`. Out: an `Answer`. This is what the worker loop calls `Scorer`, and what `replay` drives without Kafka.
 Law: every live row becomes exactly one score or one dead letter. A shadow scorer writes audit records only: what the
 live worker refuses, it dead-letters, once. A fault nobody foresaw costs the records that cause it, found by halving.
 """
@@ -21,7 +21,7 @@ from muse_stream.runtime.record_writer import Writer
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.runtime.warmup import Candidate, warm_up
 from muse_stream.scoring import Categorical, described
-from muse_stream.worker import Answer, DeadLetter, Limits, Origin, Outgoing, RawBatch, Role, Topology, joined
+from muse_stream.worker import Answer, Batch, BatchLimits, DeadLetter, Origin, Outgoing, Role, Topology, joined
 
 OUTPUT_SCHEMA = {"live": "score.avsc", "shadow": "audit.avsc"}
 
@@ -38,7 +38,7 @@ class GenerationScorer:
         document, snapshot = compiled.document, compiled.snapshot
         self.number = snapshot.number
         self.cache = compiled.cache
-        self.limits = Limits(document.limits.max_batch, document.limits.linger_ms / 1000)
+        self.limits = BatchLimits(document.limits.max_batch, document.limits.linger_ms / 1000)
         self._role, self._clock, self._snapshot = role, clock, snapshot
         needed = {name: snapshot.needs(name).fields for name in document.events}
         self._reader = EventReader(document, lane, compiled.schemas, needed)
@@ -51,7 +51,7 @@ class GenerationScorer:
         self._dead_letters = {name: one.dlq for name, one in topics.items()}
         self.topology = _topology(document, lane, role)
 
-    def score(self, batch: RawBatch, attempt: int) -> Answer:
+    def score(self, batch: Batch, attempt: int) -> Answer:
         """Answer a batch; never raises for what a record contains."""
         try:
             return self._score(batch, attempt)
@@ -77,7 +77,7 @@ class GenerationScorer:
         """
         warm_up(self._candidate, lambda batch: self._score(batch, 0))
 
-    def _score(self, batch: RawBatch, attempt: int) -> Answer:
+    def _score(self, batch: Batch, attempt: int) -> Answer:
         events = self._reader.read(batch, ids=self._snapshot.needs_ids)
         scored = self._snapshot.execute(events.table)
         if self._role == "shadow":
@@ -91,7 +91,7 @@ class GenerationScorer:
             dead.append(DeadLetter(moved, self._dead_letters[tenant], tenant))
         return Answer(outgoing, sorted(dead, key=lambda letter: letter.rejected.row))
 
-    def _piecewise(self, batch: RawBatch, attempt: int, error: Exception) -> Answer:
+    def _piecewise(self, batch: Batch, attempt: int, error: Exception) -> Answer:
         """Score the halves of a batch that raised; a single record that raises is given up."""
         if len(batch) > 1:
             middle = len(batch) // 2

@@ -1,6 +1,6 @@
 """A batch of raw records becomes a table that can be scored.
 
-In: a `RawBatch` of any mix of tenants, formats and writer schemas. Out: `Events`: one table for all of them, and a
+In: a `Batch` of any mix of tenants, formats and writer schemas. Out: `Events`: one table for all of them, and a
 `Rejected` for every record that is not an event of a tenant of this lane.
 Law: every row of the batch is in the table once or rejected once. Formats are decoded in one call each, not tenants; a
 topic's tenant is believed only as far as the event agrees with it.
@@ -17,7 +17,7 @@ from muse_stream.avro import Decoded, Decoder, Fields, Schema, SchemaDirectory, 
 from muse_stream.config import AttributeSource, Document, EventSpec
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.scoring import Categorical, Column, EventTable
-from muse_stream.worker import Header, RawBatch
+from muse_stream.worker import Batch, Header
 
 Headers = list[list[Header]]
 Codes = NDArray[np.int32]
@@ -87,7 +87,7 @@ class EventReader:
         named = zip(self.tenants, self._topic_of, strict=True)
         return [(tenant, topic) for tenant, topic in named if self._format_of[topic] == name]
 
-    def read(self, batch: RawBatch, *, ids: bool) -> Events:
+    def read(self, batch: Batch, *, ids: bool) -> Events:
         """Decode and check a batch; `ids` asks for the event ids as fixed-width bytes too."""
         values, rejected = self._within_limit(batch)
         topics = np.fromiter(map(self._topic_codes.__getitem__, batch.topics), np.int32, len(batch))
@@ -110,7 +110,7 @@ class EventReader:
         of_table = Categorical(tuple(self._topic_codes), topics[decoded.rows])
         return Events(decoded.rows, decoded, _times(decoded, batch), table, of_table, rejected)
 
-    def _within_limit(self, batch: RawBatch) -> tuple[list[bytes | None], list[Rejected]]:
+    def _within_limit(self, batch: Batch) -> tuple[list[bytes | None], list[Rejected]]:
         if max(map(len, filter(None, batch.values)), default=0) <= self._limit:
             return batch.values, []
         large = [row for row, value in enumerate(batch.values) if value is not None and len(value) > self._limit]
@@ -119,7 +119,7 @@ class EventReader:
         values = [None if row in hidden else value for row, value in enumerate(batch.values)]
         return values, [Rejected(row, Reason.OVERSIZE, Stage.DECODE, message) for row in large]
 
-    def _groups(self, batch: RawBatch, topics: Codes) -> list[tuple[str, NDArray[np.int64]]]:
+    def _groups(self, batch: Batch, topics: Codes) -> list[tuple[str, NDArray[np.int64]]]:
         """Return the rows of each event format; most batches have one format."""
         formats = [self._format_of[topic] for topic in self._topic_codes]
         names = {formats[code] for code in np.unique(topics).tolist()}
@@ -131,7 +131,7 @@ class EventReader:
         ]
 
     def _part(
-        self, batch: RawBatch, values: list[bytes | None], topics: Codes, kind: Format, rows: NDArray[np.int64]
+        self, batch: Batch, values: list[bytes | None], topics: Codes, kind: Format, rows: NDArray[np.int64]
     ) -> Decoded:
         whole = len(rows) == len(values)
         decoded = kind.decoder.decode(values if whole else [values[row] for row in rows.tolist()])
@@ -203,7 +203,7 @@ def _text(column: Column) -> Categorical:
     return Categorical(tuple(str(value) for value in distinct.tolist()), codes.astype(np.int32))
 
 
-def _times(decoded: Decoded, batch: RawBatch) -> NDArray[np.int64]:
+def _times(decoded: Decoded, batch: Batch) -> NDArray[np.int64]:
     """Return event times in milliseconds; Kafka's timestamp where the event has none."""
     if decoded.times is not None and (decoded.times >= 0).all():
         return decoded.times

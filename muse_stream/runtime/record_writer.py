@@ -17,7 +17,7 @@ from muse_stream.avro import Encoder, nullable, record_lists, string_maps, take
 from muse_stream.runtime.event_reader import Events
 from muse_stream.runtime.score_counts import GroupNumbers, ScoreGroups
 from muse_stream.scoring import Categorical, PredictorScores
-from muse_stream.worker import Outgoing, RawBatch, gathered
+from muse_stream.worker import Batch, Outgoing, gathered
 
 Rows = NDArray[np.int64]
 NO_ERROR = -1
@@ -54,7 +54,7 @@ class Writer:
         self._encoder, self._topics, self._generation, self._groups = encoder, topics, generation, groups
 
     def scores(
-        self, batch: RawBatch, events: Events, live: Sequence[PredictorScores], now_ms: int, attempt: int
+        self, batch: Batch, events: Events, live: Sequence[PredictorScores], now_ms: int, attempt: int
     ) -> Outgoing:
         """Return one score record for every live answer."""
         if not any(len(one.rows) for one in live):
@@ -71,7 +71,7 @@ class Writer:
 
     def audit(
         self,
-        batch: RawBatch,
+        batch: Batch,
         events: Events,
         live: Sequence[PredictorScores],
         shadow: Sequence[PredictorScores],
@@ -90,7 +90,7 @@ class Writer:
             outgoing.append(self._outgoing(events, one.rows, columns | _live_columns(answers, one.rows), groups))
         return gathered(outgoing, [0] * len(outgoing))
 
-    def _source(self, batch: RawBatch, events: Events, rows: Rows, now_ms: int, attempt: int) -> dict[str, Any]:
+    def _source(self, batch: Batch, events: Events, rows: Rows, now_ms: int, attempt: int) -> dict[str, Any]:
         """Return what every record says of its event; `rows` are rows of the table."""
         of_batch = events.rows[rows]
         tenant = events.table.tenant

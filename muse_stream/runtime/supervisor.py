@@ -28,7 +28,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from muse_stream.telemetry import Log
-from muse_stream.worker import InHand, PoisonHunt, Suspects
+from muse_stream.worker import InHand, PoisonSearch, Suspects
 
 DRAIN_S = 10.0
 QUIET_S = 10.0
@@ -86,7 +86,7 @@ class Supervisor:
         self._bench = Slot()
         self._children: list[Child] = []
         self._context = multiprocessing.get_context("fork")
-        self._hunt = PoisonHunt()
+        self._search = PoisonSearch()
         self._signals: list[int] = []
 
     def run(self) -> int:
@@ -124,13 +124,13 @@ class Supervisor:
         child = next((c for c in self._children if c.slot is None and c.ready), None) or self._start()
         child.slot, child.since = number, time.monotonic()
         with contextlib.suppress(OSError):  # it has died since we looked; `_reap` finds out
-            child.pipe.send((number, self._hunt.suspects))
+            child.pipe.send((number, self._search.suspects))
         self._log.info("slot", number=number, pid=child.process.pid, from_spare=child.ready)
 
     def _start(self) -> Child:
         ours, theirs = self._context.Pipe()
         in_hand = InHand(self._context)
-        arguments = (self._serve, self._payload, theirs, in_hand, self._hunt.refused)
+        arguments = (self._serve, self._payload, theirs, in_hand, self._search.refused)
         process = self._context.Process(target=_child, args=arguments, name="muse-worker")
         process.start()
         theirs.close()
@@ -155,7 +155,7 @@ class Supervisor:
             if child.leaving:
                 continue
             pid, code = child.process.pid, child.process.exitcode
-            found = self._hunt.died(child.in_hand.read(), code) if code else None
+            found = self._search.died(child.in_hand.read(), code) if code else None
             if found:
                 self._log.error("died_while_at_work", pid=pid, code=code, **found)
             if child.slot is None:

@@ -24,7 +24,7 @@ from muse_stream.errors import ConfigError, Problem, Reason, SchemaError
 from muse_stream.runtime.event_reader import EventReader, Events, Format
 from muse_stream.runtime.record_writer import Writer
 from muse_stream.scoring import MESSAGE_LENGTH, PredictorScores, Rehearsed, Snapshot, described, predictors_of, without
-from muse_stream.worker import Header, RawBatch, Role
+from muse_stream.worker import Batch, Header, Role
 
 ENCODED = 3
 """Answers of each predictor that are encoded: what can go wrong there does so with the first."""
@@ -43,7 +43,7 @@ class Candidate:
     writer: Writer
 
 
-def warm_up(candidate: Candidate, score: Callable[[RawBatch], object]) -> None:
+def warm_up(candidate: Candidate, score: Callable[[Batch], object]) -> None:
     """Try a generation; `score` is the whole path of its scorer. Raises ConfigError with every problem found."""
     trial = _Trial(candidate)
     batches = [trial.format(name, kind) for name, kind in candidate.reader.formats.items()]
@@ -62,7 +62,7 @@ class _Trial:
         self.problems: list[Problem] = []
         self._candidate = candidate
 
-    def format(self, name: str, kind: Format) -> RawBatch:
+    def format(self, name: str, kind: Format) -> Batch:
         """Try one event format; returns the made-up events."""
         batch, own = _batch(self._candidate, name, kind)
         with self.reporting(f"events.{name}", "made-up events cannot be decoded"):
@@ -77,7 +77,7 @@ class _Trial:
                 ]
         return batch
 
-    def _score(self, name: str, batch: RawBatch, events: Events) -> None:
+    def _score(self, name: str, batch: Batch, events: Events) -> None:
         tried = _predictors(self._candidate, name)
         with self.reporting(f"events.{name}", "made-up events cannot be scored"):
             rehearsed = self._candidate.snapshot.rehearse(events.table, tried)
@@ -85,7 +85,7 @@ class _Trial:
                 self.problems += _score_problems(events, name, one)
             self._encode(batch, events, rehearsed)
 
-    def _encode(self, batch: RawBatch, events: Events, rehearsed: Sequence[Rehearsed]) -> None:
+    def _encode(self, batch: Batch, events: Events, rehearsed: Sequence[Rehearsed]) -> None:
         """Encode some answers of each predictor."""
         routes, role = self._candidate.document.routes, self._candidate.role
         live_names = {route.live for route in routes}
@@ -154,7 +154,7 @@ def _answered(one: Rehearsed) -> PredictorScores:
     return without(one.scores, np.array(sorted(one.faults), dtype=np.int64))
 
 
-def _batch(candidate: Candidate, name: str, kind: Format) -> tuple[RawBatch, NDArray[np.bool_]]:
+def _batch(candidate: Candidate, name: str, kind: Format) -> tuple[Batch, NDArray[np.bool_]]:
     """Return made-up events of every tenant that sends this format, and which are in the reader's own schema."""
     topics: list[str] = []
     values: list[bytes | None] = []
@@ -191,13 +191,13 @@ def _tables(document: Document, kind: Format) -> dict[str, tuple[tuple[str, ...]
     return {field: tuple(tables) for field, tables in found.items()}
 
 
-def _raw(topics: list[str], values: list[bytes | None], headers: list[list[Header]]) -> RawBatch:
+def _raw(topics: list[str], values: list[bytes | None], headers: list[list[Header]]) -> Batch:
     count = len(values)
     stamps, keys = [0] * count, list[bytes | None]([None]) * count
-    return RawBatch(topics, [0] * count, list(range(count)), keys, values, lambda: stamps, lambda: headers)
+    return Batch(topics, [0] * count, list(range(count)), keys, values, lambda: stamps, lambda: headers)
 
 
-def _joined(batches: Sequence[RawBatch]) -> RawBatch:
+def _joined(batches: Sequence[Batch]) -> Batch:
     topics = [topic for batch in batches for topic in batch.topics]
     values = [value for batch in batches for value in batch.values]
     return _raw(topics, values, [headers for batch in batches for headers in batch.headers()])

@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 from muse_stream.calibration import Floats
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.scoring.event_table import EventTable
-from muse_stream.scoring.operators import Batch, Fault, Values
-from muse_stream.scoring.plan import PlannedPredictor, Program
+from muse_stream.scoring.operators import Execution, Fault, Values
+from muse_stream.scoring.plan import Plan, PlannedPredictor
 from muse_stream.scoring.routing import NO_ROUTE
 from muse_stream.scoring.sampling import position
 from muse_stream.scoring.scores import ExpertScores, PredictorScores, Scored
-from muse_stream.scoring.selection import RowSet, RowSets
+from muse_stream.scoring.selection import Selection, Selections
 
 STAGE_OF: Mapping[Reason, Stage] = {Reason.MISSING_FEATURE: Stage.VALIDATE}
 """Faults of scoring that are not met in stage `score`."""
 
 
-def execute(program: Program, table: EventTable) -> Scored:
+def execute(program: Plan, table: EventTable) -> Scored:
     """Score one batch. Raises ValueError when the program samples and the table has no ids."""
     if not table.rows:
         return Scored((), (), ())
     routes = program.router.route({**table.intent, "tenant": table.tenant}, table.rows)
-    row_sets = RowSets(routes, program.shares, _places(table))
-    values = run(program, Batch(table, program.tenants), row_sets)
+    row_sets = Selections(routes, program.shares, _places(table))
+    values = run(program, Execution(table, program.tenants), row_sets)
     rejected = [_unrouted(row) for row in np.flatnonzero(routes == NO_ROUTE).tolist()]
     live = []
     for predictor in program.live:
@@ -69,7 +69,7 @@ def _places(table: EventTable) -> Callable[[], Floats]:
     return places
 
 
-def run(program: Program, batch: Batch, row_sets: RowSets) -> list[Values | None]:
+def run(program: Plan, batch: Execution, row_sets: Selections) -> list[Values | None]:
     """Return what each step came to, in their order; None where nobody wants it."""
     values: list[Values | None] = []
     for planned in program.steps:
@@ -82,7 +82,7 @@ def run(program: Program, batch: Batch, row_sets: RowSets) -> list[Values | None
     return values
 
 
-def _at(values: list[Values | None], number: int, rows: RowSet, row_sets: RowSets) -> Values:
+def _at(values: list[Values | None], number: int, rows: Selection, row_sets: Selections) -> Values:
     """Return what step `number` computed, at `rows` only."""
     computed = values[number]
     if computed is None:
@@ -97,7 +97,7 @@ def _at(values: list[Values | None], number: int, rows: RowSet, row_sets: RowSet
 
 
 def collected(
-    predictor: PlannedPredictor, rows: RowSet, values: list[Values | None], row_sets: RowSets
+    predictor: PlannedPredictor, rows: Selection, values: list[Values | None], row_sets: Selections
 ) -> tuple[PredictorScores, Mapping[int, Fault]]:
     """Return a predictor's answers at `rows`, and why some of them are none."""
 

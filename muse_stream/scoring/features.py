@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.scoring.columns import Categorical, Column
-from muse_stream.scoring.selection import RowSet
+from muse_stream.scoring.selection import Selection
 
 ANY_OTHER = "*"
 """In a category table: every string that is not listed."""
@@ -61,7 +61,7 @@ class Binding:
             if feature.categories is not None
         }
 
-    def build(self, columns: Mapping[str, Column], rows: RowSet) -> Bound:
+    def build(self, columns: Mapping[str, Column], rows: Selection) -> Bound:
         """Return the tensors for `rows`."""
         missing: dict[int, str] = {}
         with np.errstate(over="ignore", invalid="ignore"):  # 1e300 as float32 is inf: the model's business
@@ -69,7 +69,7 @@ class Binding:
         return Bound(built, missing)
 
     def _tensor(
-        self, tensor: Tensor, columns: Mapping[str, Column], rows: RowSet, missing: dict[int, str]
+        self, tensor: Tensor, columns: Mapping[str, Column], rows: Selection, missing: dict[int, str]
     ) -> NDArray[Any]:
         matrix = np.empty((rows.size, len(tensor.features)), dtype=tensor.dtype)
         for place, feature in enumerate(tensor.features):

@@ -29,9 +29,17 @@ from muse_stream.errors import Problem
 from muse_stream.scoring.aggregation import combiner
 from muse_stream.scoring.features import Binding, Feature, Tensor
 from muse_stream.scoring.model import Model
-from muse_stream.scoring.operators import AggregateStep, ClipStep, CorrectionStep, MapStep, MetaStep, ModelStep, Step
+from muse_stream.scoring.operators import (
+    AggregateOperator,
+    ClipOperator,
+    CorrectionOperator,
+    MapOperator,
+    MetaModelOperator,
+    ModelOperator,
+    Operator,
+)
 
-Compiled = tuple[Hashable, Callable[[], Step]]
+Compiled = tuple[Hashable, Callable[[], Operator]]
 
 
 class StoredMap(Protocol):
@@ -91,11 +99,11 @@ class NodeCompiler:
             case ModelNode():
                 return self._expert(node.model)
             case CorrectionNode(beta=beta):
-                return None if beta == 1.0 else (("correction", beta), lambda: CorrectionStep(beta))
+                return None if beta == 1.0 else (("correction", beta), lambda: CorrectionOperator(beta))
             case AggregateNode():
                 return self._aggregate(node)
             case ClipNode(low=low, high=high):
-                return ("clip", low, high), lambda: ClipStep(low, high)
+                return ("clip", low, high), lambda: ClipOperator(low, high)
             case MapNode():
                 return self._map(predictor, name, node)
 
@@ -142,7 +150,7 @@ class NodeCompiler:
         if model is None or tensors is None:
             return None
         binding = self._bindings.setdefault(tensors, Binding(tensors))
-        return ("model", self._artifact(name), tensors), lambda: ModelStep(name, model, binding)
+        return ("model", self._artifact(name), tensors), lambda: ModelOperator(name, model, binding)
 
     def _artifact(self, name: str) -> Hashable:
         spec = self._document.models[name]
@@ -154,7 +162,7 @@ class NodeCompiler:
         if len(node.inputs) == 1 or node.how is None:
             return None  # the mean, median, highest of one score is that score, to the bit
         how, weights, arity = node.how, node.weights, len(node.inputs)
-        return ("aggregate", how, weights), lambda: AggregateStep(combiner(how, weights, arity))
+        return ("aggregate", how, weights), lambda: AggregateOperator(combiner(how, weights, arity))
 
     def _meta(self, name: str, arity: int) -> Compiled | None:
         model = self._loaded(name)
@@ -166,7 +174,9 @@ class NodeCompiler:
             return None
         starts = self._experts_of(name, model)
         return (
-            None if starts is None else (("meta", self._artifact(name), starts), lambda: MetaStep(name, model, starts))
+            None
+            if starts is None
+            else (("meta", self._artifact(name), starts), lambda: MetaModelOperator(name, model, starts))
         )
 
     def _experts_of(self, name: str, model: Model) -> tuple[int, ...] | None:
@@ -192,7 +202,7 @@ class NodeCompiler:
         knots = [curve.knots for curve in fitted]
         content = ("map", which, tuple((x.tobytes(), y.tobytes()) for x, y in knots))
         segments = Segments(knots) if knots else None
-        return content, lambda: MapStep(segments, np.array(which, dtype=np.intp), self.tenants)
+        return content, lambda: MapOperator(segments, np.array(which, dtype=np.intp), self.tenants)
 
     def _curve(self, user: str, name: str, reference: str, wanted: str) -> QuantileMap | None:
         stored = self._maps.get(name)

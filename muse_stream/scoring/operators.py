@@ -20,7 +20,7 @@ from muse_stream.scoring.bisection import Positions, bisect, described
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.features import Binding, Bound
 from muse_stream.scoring.model import Model
-from muse_stream.scoring.selection import RowSet
+from muse_stream.scoring.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ NO_FAULTS: Mapping[int, Fault] = {}
 class Values:
     """What a step computed."""
 
-    rows: RowSet
+    rows: Selection
     array: Floats
     """[rows.size]; NaN where there is a fault."""
     faults: Mapping[int, Fault]
-    """Batch row -> why; may name rows outside `rows`."""
+    """Execution row -> why; may name rows outside `rows`."""
 
 
-class Batch:
+class Execution:
     """One table under execution, with what steps share: tensors of equal bindings and the tenants' numbers."""
 
     def __init__(self, table: EventTable, tenants: Mapping[str, int]) -> None:
@@ -54,7 +54,7 @@ class Batch:
         self._bound: dict[tuple[int, int], Bound] = {}
         self._tenant_numbers: NDArray[np.intp] | None = None
 
-    def bound(self, binding: Binding, rows: RowSet) -> Bound:
+    def bound(self, binding: Binding, rows: Selection) -> Bound:
         """Return the tensors of `binding` for `rows`, built once."""
         key = (id(binding), rows.number)
         if key not in self._bound:
@@ -70,15 +70,15 @@ class Batch:
         return self._tenant_numbers
 
 
-class Step(Protocol):
+class Operator(Protocol):
     """One distinct node of a generation."""
 
-    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+    def run(self, batch: Execution, rows: Selection, parts: Sequence[Values]) -> Values:
         """Compute the values at `rows`; `parts` are the inputs in order, already aligned to `rows`."""
         ...
 
 
-class ModelStep:
+class ModelOperator:
     """An expert: features in, raw probability out."""
 
     def __init__(self, name: str, model: Model, binding: Binding) -> None:
@@ -86,7 +86,7 @@ class ModelStep:
         self._model = model
         self._binding = binding
 
-    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+    def run(self, batch: Execution, rows: Selection, parts: Sequence[Values]) -> Values:
         """Run the model once on all rows that have what it requires."""
         try:
             bound = batch.bound(self._binding, rows)
@@ -101,7 +101,7 @@ class ModelStep:
         return _answered(self._name, self._model, bound.tensors, rows, faults)
 
 
-class MetaStep:
+class MetaModelOperator:
     """An aggregate by a model over the experts' scores, in their order."""
 
     def __init__(self, name: str, model: Model, starts: Sequence[int]) -> None:
@@ -110,7 +110,7 @@ class MetaStep:
         self._model = model
         self._starts = tuple(starts)
 
-    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+    def run(self, batch: Execution, rows: Selection, parts: Sequence[Values]) -> Values:
         """Run the meta-model once on all rows that every expert answered."""
         tensors = []
         for wanted, first in zip(self._model.inputs, self._starts, strict=True):
@@ -119,41 +119,41 @@ class MetaStep:
         return _answered(self._name, self._model, tuple(tensors), rows, dict(_merged(parts)))
 
 
-class CorrectionStep:
+class CorrectionOperator:
     """Level 1."""
 
     def __init__(self, beta: float) -> None:
         self._beta = beta
 
-    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+    def run(self, batch: Execution, rows: Selection, parts: Sequence[Values]) -> Values:
         """Correct each probability."""
         return Values(rows, corrected(parts[0].array, self._beta), parts[0].faults)
 
 
-class AggregateStep:
+class AggregateOperator:
     """An aggregate by formula."""
 
     def __init__(self, combine: Combine) -> None:
         self._combine = combine
 
-    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+    def run(self, batch: Execution, rows: Selection, parts: Sequence[Values]) -> Values:
         """Combine the experts of each row."""
         return Values(rows, self._combine([part.array for part in parts]), _merged(parts))
 
 
-class ClipStep:
+class ClipOperator:
     """Bounds."""
 
     def __init__(self, low: float, high: float) -> None:
         self._low = low
         self._high = high
 
-    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+    def run(self, batch: Execution, rows: Selection, parts: Sequence[Values]) -> Values:
         """Bound each score."""
         return Values(rows, np.clip(parts[0].array, self._low, self._high), parts[0].faults)
 
 
-class MapStep:
+class MapOperator:
     """Level 2: each tenant's own quantile map, or the default."""
 
     def __init__(self, segments: Segments | None, curve_of_tenant: NDArray[np.intp], tenants: Sequence[str]) -> None:
@@ -164,7 +164,7 @@ class MapStep:
         distinct = np.unique(curve_of_tenant)
         self._only = int(distinct[0]) if len(distinct) == 1 and distinct[0] >= 0 else None
 
-    def run(self, batch: Batch, rows: RowSet, parts: Sequence[Values]) -> Values:
+    def run(self, batch: Execution, rows: Selection, parts: Sequence[Values]) -> Values:
         """Map each score by its tenant's curve: the tenants present are looked up, never the rows compared."""
         scores = parts[0].array
         if self._segments is None:
@@ -177,7 +177,7 @@ class MapStep:
             return Values(rows, self._segments.each(curves, scores), parts[0].faults)
         return self._where_mapped(rows, tenants, curves, parts[0])
 
-    def _where_mapped(self, rows: RowSet, tenants: NDArray[Any], curves: NDArray[np.intp], part: Values) -> Values:
+    def _where_mapped(self, rows: Selection, tenants: NDArray[Any], curves: NDArray[np.intp], part: Values) -> Values:
         mapped = curves >= 0
         scores = np.full(rows.size, np.nan)
         if self._segments is not None:
@@ -200,12 +200,12 @@ def _merged(parts: Sequence[Values]) -> Mapping[int, Fault]:
     return merged
 
 
-def _all_faulty(rows: RowSet, fault: Fault) -> Values:
+def _all_faulty(rows: Selection, fault: Fault) -> Values:
     return Values(rows, np.full(rows.size, np.nan), dict.fromkeys(rows.rows.tolist(), fault))
 
 
 def _answered(
-    name: str, model: Model, tensors: Sequence[NDArray[Any]], rows: RowSet, faults: dict[int, Fault]
+    name: str, model: Model, tensors: Sequence[NDArray[Any]], rows: Selection, faults: dict[int, Fault]
 ) -> Values:
     """Ask a model about every row without a fault; what raises is bisected, what is no probability is a fault."""
     able: Positions = np.arange(rows.size, dtype=np.intp)

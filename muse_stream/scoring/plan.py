@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from muse_stream.calibration import Floats
-from muse_stream.scoring.operators import Step
+from muse_stream.scoring.operators import Operator
 from muse_stream.scoring.routing import Router
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedStep:
+class PlannedOperator:
     """One distinct node."""
 
-    step: Step
+    step: Operator
     inputs: tuple[int, ...]
     """Numbers of earlier steps, in order."""
     selection: int
@@ -46,11 +46,11 @@ class PlannedPredictor:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Program:
+class Plan:
     """Everything `execute` reads."""
 
     router: Router
-    steps: tuple[PlannedStep, ...]
+    steps: tuple[PlannedOperator, ...]
     live: tuple[PlannedPredictor, ...]
     shadow: tuple[PlannedPredictor, ...]
     shares: Floats

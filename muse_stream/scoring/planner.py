@@ -17,8 +17,8 @@ from muse_stream.config import AggregateNode, CorrectionNode, Document, ModelNod
 from muse_stream.errors import ConfigError
 from muse_stream.scoring.model import Model
 from muse_stream.scoring.node_compiler import NodeCompiler, StoredMap
-from muse_stream.scoring.operators import Step
-from muse_stream.scoring.plan import PlannedExpert, PlannedPredictor, PlannedStep, Program
+from muse_stream.scoring.operators import Operator
+from muse_stream.scoring.plan import Plan, PlannedExpert, PlannedOperator, PlannedPredictor
 from muse_stream.scoring.routing import Router
 
 Role = Literal["live", "shadow"]
@@ -37,7 +37,7 @@ def models_needed(document: Document, role: Role) -> set[str]:
     return {model for name in names for model in document.predictors[name].graph().models()}
 
 
-def plan(document: Document, models: Mapping[str, Model], maps: Mapping[str, StoredMap], role: Role) -> Program:
+def plan(document: Document, models: Mapping[str, Model], maps: Mapping[str, StoredMap], role: Role) -> Plan:
     """Compile the plan of one role. Raises ConfigError with all problems."""
     planner = _Planner(document, NodeCompiler(document, models, maps))
     for name in predictors_needed(document, role):
@@ -73,7 +73,7 @@ class _Planner:
     def __init__(self, document: Document, nodes: NodeCompiler) -> None:
         self.nodes = nodes
         self._document = document
-        self._steps: list[tuple[Step, tuple[int, ...]]] = []
+        self._steps: list[tuple[Operator, tuple[int, ...]]] = []
         self._known: dict[Hashable, int] = {}
         self._merged: dict[str, _Merged] = {}
         self._selections: dict[tuple[tuple[int, float], ...], int] = {}
@@ -115,7 +115,7 @@ class _Planner:
             self._steps.append((make(), inputs))
         return self._known[key]
 
-    def program(self, role: Role) -> Program:
+    def program(self, role: Role) -> Plan:
         """Lay out what was merged."""
         demands = self._demands(role)
         per_step = [_Demand() for _ in self._steps]
@@ -124,7 +124,7 @@ class _Planner:
                 for route, share in demand.shares.items():
                     per_step[number].add(route, share)
         steps = tuple(
-            PlannedStep(step, inputs, self._selection(demand))
+            PlannedOperator(step, inputs, self._selection(demand))
             for (step, inputs), demand in zip(self._steps, per_step, strict=True)
         )
         planned: dict[Role, list[PlannedPredictor]] = {"live": [], "shadow": []}
@@ -136,7 +136,7 @@ class _Planner:
                 shares[number, route] = share
         rules = [{name: frozenset(values) for name, values in route.when.items()} for route in self._document.routes]
         tenants = {name: number for number, name in enumerate(self.nodes.tenants)}
-        return Program(Router(rules), steps, tuple(planned["live"]), tuple(planned["shadow"]), shares, tenants)
+        return Plan(Router(rules), steps, tuple(planned["live"]), tuple(planned["shadow"]), shares, tenants)
 
     def _demands(self, role: Role) -> dict[tuple[str, Role], _Demand]:
         demands: dict[tuple[str, Role], _Demand] = {}

@@ -13,11 +13,11 @@ import numpy as np
 from muse_stream.calibration import Floats
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import collected, run
-from muse_stream.scoring.operators import Batch, Fault
-from muse_stream.scoring.plan import PlannedPredictor, Program
+from muse_stream.scoring.operators import Execution, Fault
+from muse_stream.scoring.plan import Plan, PlannedPredictor
 from muse_stream.scoring.routing import Router
 from muse_stream.scoring.scores import PredictorScores
-from muse_stream.scoring.selection import RowSets
+from muse_stream.scoring.selection import Selections
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +30,7 @@ class Rehearsed:
     """Row -> why it has no score."""
 
 
-def rehearse(program: Program, table: EventTable, tried: Mapping[str, Collection[str]]) -> tuple[Rehearsed, ...]:
+def rehearse(program: Plan, table: EventTable, tried: Mapping[str, Collection[str]]) -> tuple[Rehearsed, ...]:
     """Run predictors (name -> tenants) on the rows of these tenants; names that the program lacks are passed over."""
     tenants = sorted({tenant for names in tried.values() for tenant in names})
     numbers = {tenant: number for number, tenant in enumerate(tenants)}
@@ -51,13 +51,13 @@ def rehearse(program: Program, table: EventTable, tried: Mapping[str, Collection
     shares = np.zeros((len(selections), len(tenants) + 1))
     for chosen, number in selections.items():
         shares[number, sorted(chosen)] = 1.0
-    row_sets = RowSets(router.route({"tenant": table.tenant}, table.rows), shares, _unsampled)
-    values = run(replace(program, steps=steps), Batch(table, program.tenants), row_sets)
+    row_sets = Selections(router.route({"tenant": table.tenant}, table.rows), shares, _unsampled)
+    values = run(replace(program, steps=steps), Execution(table, program.tenants), row_sets)
     asked = ((one, row_sets.of(one.selection)) for one in predictors)
     return tuple(Rehearsed(*collected(one, rows, values, row_sets)) for one, rows in asked if rows.size)
 
 
-def _reached(program: Program, predictor: PlannedPredictor) -> set[int]:
+def _reached(program: Plan, predictor: PlannedPredictor) -> set[int]:
     reached: set[int] = set()
     waiting = [predictor.output, predictor.aggregate]
     waiting += [number for expert in predictor.experts for number in (expert.raw, expert.corrected)]

@@ -13,7 +13,7 @@ from muse_stream.scoring.planner import Role
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class RequiredFields:
     """What the columns of one event format are needed for."""
 
     fields: tuple[str, ...]
@@ -24,7 +24,7 @@ class Needs:
     """Whether `EventTable.ids` is read."""
 
 
-def needs_of(document: Document, event: str, role: Role) -> Needs:
+def required_fields_of(document: Document, event: str, role: Role) -> RequiredFields:
     """Return what scoring events of format `event` takes. Raises KeyError for an unknown format."""
     spec = document.events[event]
     routes = reachable(document, event)
@@ -33,7 +33,7 @@ def needs_of(document: Document, event: str, role: Role) -> Needs:
     experts = {model for name in predictors for model in document.predictors[name].graph().experts()}
     fields = {feature.field for model in experts for feature in document.models[model].features()}
     asked = {name for route in document.routes for name in route.when}
-    return Needs(
+    return RequiredFields(
         tuple(sorted(fields)),
         tuple(name for name in spec.intent if name in asked),
         any(one.sample < 1.0 for one in shadow),

@@ -1,7 +1,7 @@
 """Which rows of a batch each operator of the plan runs on.
 
 The route of every row, and for each operator the share of each route's events it must have, give row sets. Operators
-with equal selections share one `RowSet`, rows always ascend, and the whole batch is the cheap case: it is never copied.
+with equal selections share one `Selection`, rows always ascend, and the whole batch is never copied.
 A share below 1 is decided by the event id alone, and a smaller share is part of a larger one.
 """
 
@@ -16,11 +16,11 @@ from muse_stream.scoring.columns import Categorical, Column
 from muse_stream.scoring.routing import Routes
 
 Rows = NDArray[np.int64]
-Selection = Mapping[int, float]
+Shares = Mapping[int, float]
 """Route number -> share of its events in (0, 1]."""
 
 
-class RowSet:
+class Selection:
     """Some rows of one batch, ascending."""
 
     __slots__ = ("_rows", "number", "size", "whole")
@@ -55,7 +55,7 @@ class RowSet:
         return found[self._rows[found] == wanted] if self.size else found[:0]
 
 
-class RowSets:
+class Selections:
     """The row sets of one batch, made when first asked for."""
 
     def __init__(self, routes: Routes, shares: NDArray[np.float64], position: Callable[[], Floats]) -> None:
@@ -65,18 +65,18 @@ class RowSets:
         self._position = position
         self._present = np.flatnonzero(np.bincount(routes + 1, minlength=1)) - 1
         self._all = np.arange(len(routes), dtype=np.int64)
-        self._made: dict[int, RowSet] = {}
+        self._made: dict[int, Selection] = {}
         self._places: dict[tuple[int, int], NDArray[np.intp]] = {}
         self._sorted: tuple[Rows, NDArray[np.intp]] | None = None
 
-    def of(self, selection: int) -> RowSet:
+    def of(self, selection: int) -> Selection:
         """Return the rows that a selection wants; the same object every time."""
         made = self._made.get(selection)
         if made is None:
             made = self._made[selection] = self._make(selection)
         return made
 
-    def aligned(self, values: Floats, source: RowSet, target: RowSet) -> Floats:
+    def aligned(self, values: Floats, source: Selection, target: Selection) -> Floats:
         """Return `values`, which belong to `source`, at the rows of `target`, a part of `source`."""
         if source is target or source.size == target.size:
             return values
@@ -87,18 +87,18 @@ class RowSets:
             self._places[key] = np.searchsorted(source.rows, target.rows)
         return values[self._places[key]]
 
-    def _make(self, selection: int) -> RowSet:
+    def _make(self, selection: int) -> Selection:
         share = self._shares[selection]
         wanted = share[self._present]
         if bool((wanted == 1.0).all()):
-            return RowSet(selection, self._all, whole=True)
+            return Selection(selection, self._all, whole=True)
         if not wanted.any():
-            return RowSet(selection, self._all[:0], whole=False)
+            return Selection(selection, self._all[:0], whole=False)
         if bool(((wanted > 0.0) & (wanted < 1.0)).any()):
-            return RowSet(selection, np.flatnonzero(self._position() < share[self._routes]), whole=False)
+            return Selection(selection, np.flatnonzero(self._position() < share[self._routes]), whole=False)
         if np.count_nonzero(wanted) == 1:
-            return RowSet(selection, self._of_route(int(np.flatnonzero(wanted)[0])), whole=False)
-        return RowSet(selection, np.flatnonzero(share[self._routes] == 1.0), whole=False)
+            return Selection(selection, self._of_route(int(np.flatnonzero(wanted)[0])), whole=False)
+        return Selection(selection, np.flatnonzero(share[self._routes] == 1.0), whole=False)
 
     def _of_route(self, present: int) -> Rows:
         """Return the rows of one route: sorted once per batch, so many routes do not each look at every row."""

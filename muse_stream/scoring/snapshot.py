@@ -17,10 +17,10 @@ from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import execute
 from muse_stream.scoring.model import Model
 from muse_stream.scoring.node_compiler import StoredMap
-from muse_stream.scoring.plan import Program
+from muse_stream.scoring.plan import Plan
 from muse_stream.scoring.planner import Role, models_needed, plan, predictors_needed
 from muse_stream.scoring.rehearsal import Rehearsed, rehearse
-from muse_stream.scoring.required_fields import Needs, needs_of
+from muse_stream.scoring.required_fields import RequiredFields, required_fields_of
 from muse_stream.scoring.scores import Scored
 
 __all__ = ["Role", "Snapshot", "compile_snapshot", "models_needed", "predictors_needed"]
@@ -29,7 +29,7 @@ __all__ = ["Role", "Snapshot", "compile_snapshot", "models_needed", "predictors_
 class Snapshot:
     """One role's compiled generation. Made by `muse_stream.load`; safe to share between threads."""
 
-    def __init__(self, program: Program, document: Document, number: int, role: Role) -> None:
+    def __init__(self, program: Plan, document: Document, number: int, role: Role) -> None:
         self.number: Final[int] = number
         """Of the generation; 0 for a file that was not published."""
         self.role: Final[Role] = role
@@ -39,7 +39,7 @@ class Snapshot:
         self.predictors: Final[tuple[str, ...]] = predictors_needed(document, role)
         """Names of the predictors that this role runs, in order of first use by the routes."""
         self._program = program
-        self._needs = {event: needs_of(document, event, role) for event in document.events}
+        self._needs = {event: required_fields_of(document, event, role) for event in document.events}
         experts = {model for name in self.predictors for model in document.predictors[name].graph().experts()}
         features = [feature for model in experts for feature in document.models[model].features()]
         self._texts = frozenset(feature.field for feature in features if feature.categories is not None)
@@ -56,7 +56,7 @@ class Snapshot:
             f"predictors {', '.join(self.predictors)}; {len(self.tenants)} tenants>"
         )
 
-    def needs(self, event: str) -> Needs:
+    def needs(self, event: str) -> RequiredFields:
         """Return what must be decoded of one event format. Raises KeyError for an unknown format."""
         return self._needs[event]
 

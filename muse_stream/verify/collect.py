@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from muse_stream.kafka import Block, Bounds
 from muse_stream.scoring import Categorical
-from muse_stream.verify.compare import Answers, Events, Tally
+from muse_stream.verify.compare import SeenAnswers, SeenEvents, Tally
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,19 +84,21 @@ class EventLog:
         self._ids.append(ids)
         self._tenants.append(tenants)
 
-    def events(self, bounds: Mapping[int, Bounds], ends: Mapping[int, int]) -> dict[int, Events]:
+    def events(self, bounds: Mapping[int, Bounds], ends: Mapping[int, int]) -> dict[int, SeenEvents]:
         """Return the events by partition, judged below `ends` where it names the partition."""
         partitions = np.concatenate([np.empty(0, np.int32), *self._partitions])
         order = np.argsort(partitions, kind="stable")
         offsets = np.concatenate([np.empty(0, np.int64), *self._offsets])[order]
         ids = np.concatenate([np.empty(0, "S1"), *self._ids])[order]
         tenants = np.concatenate([np.empty(0, np.int32), *self._tenants])[order]
-        found: dict[int, Events] = {}
+        found: dict[int, SeenEvents] = {}
         for partition, bound in bounds.items():
             first, last = np.searchsorted(partitions[order], [partition, partition + 1])
             part = slice(int(first), int(last))
             end = min(bound.high, ends.get(partition, bound.high))
-            found[partition] = Events(bound.low, end, offsets[part], ids[part], tenants[part] if self._shared else None)
+            found[partition] = SeenEvents(
+                bound.low, end, offsets[part], ids[part], tenants[part] if self._shared else None
+            )
         return found
 
 
@@ -110,7 +112,7 @@ class AnswerLog:
         self._homes = homes
         self._codes = codes
         self._outputs = Codes()
-        self._kept: dict[str, list[Answers]] = {topic: [] for topic in topics}
+        self._kept: dict[str, list[SeenAnswers]] = {topic: [] for topic in topics}
         self.strays: dict[str, Tally] = {}
         """Output topic -> what is wrong with records of it that cannot be assigned to an event topic."""
 
@@ -125,7 +127,7 @@ class AnswerLog:
             if len(here):
                 source = keys.partitions[here].astype(np.int32), keys.offsets[here], np.zeros(len(here), dtype=bool)
                 place = self._place(block, keys.rows[here])
-                kept.append(Answers(*source, *place, keys.ids[here], self._codes.column(keys.tenants)[here]))
+                kept.append(SeenAnswers(*source, *place, keys.ids[here], self._codes.column(keys.tenants)[here]))
 
     def _belongs(self, keys: ScoreKeys, owners: frozenset[str]) -> NDArray[np.bool_]:
         """Return which scores are of a tenant that owns this topic, and from that tenant's own events."""
@@ -156,15 +158,15 @@ class AnswerLog:
                 place = self._place(block, rows)
                 nothing = np.zeros(len(rows), dtype="S1"), np.full(len(rows), -1, dtype=np.int32)
                 dead = np.ones(len(rows), dtype=bool)
-                self._kept[topic].append(Answers(partitions.astype(np.int32), offsets, dead, *place, *nothing))
+                self._kept[topic].append(SeenAnswers(partitions.astype(np.int32), offsets, dead, *place, *nothing))
 
-    def answers(self, topic: str) -> Answers:
+    def answers(self, topic: str) -> SeenAnswers:
         """Return all answers to the events of `topic`."""
         empty = np.empty(0, np.int32)
         longs = np.empty(0, np.int64)
-        none = Answers(empty, longs, np.empty(0, bool), empty, empty, longs, np.empty(0, "S1"), empty)
+        none = SeenAnswers(empty, longs, np.empty(0, bool), empty, empty, longs, np.empty(0, "S1"), empty)
         kept = [none, *self._kept[topic]]
-        return Answers(*(np.concatenate([getattr(part, name) for part in kept]) for name in Answers.__slots__))
+        return SeenAnswers(*(np.concatenate([getattr(part, name) for part in kept]) for name in SeenAnswers.__slots__))
 
     def _place(
         self, block: Block, rows: NDArray[np.int64]

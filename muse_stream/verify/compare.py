@@ -38,13 +38,13 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Events:
+class SeenEvents:
     """The events of one source partition."""
 
     low: int
     """First offset the broker still has; answers to older events prove nothing and are not judged."""
     end: int
-    """Events at or beyond this offset are not judged."""
+    """SeenEvents at or beyond this offset are not judged."""
     offsets: Offsets
     """Ascending; `[n]`."""
     ids: NDArray[np.bytes_] | None = None
@@ -54,7 +54,7 @@ class Events:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answers:
+class SeenAnswers:
     """Scores and dead letters of one event topic, in any order; all arrays are `[m]`."""
 
     partition: NDArray[np.int32]
@@ -71,9 +71,9 @@ class Answers:
     tenants: NDArray[np.int32]
     """Tenant of a score as a code of the same table as the events'; not looked at for dead letters."""
 
-    def rows(self, rows: NDArray[np.intp]) -> "Answers":
+    def rows(self, rows: NDArray[np.intp]) -> "SeenAnswers":
         """Return some of them."""
-        return Answers(*(getattr(self, name)[rows] for name in self.__slots__))
+        return SeenAnswers(*(getattr(self, name)[rows] for name in self.__slots__))
 
 
 @dataclass(slots=True)
@@ -103,8 +103,8 @@ class Tally:
 
 def judge(
     topic: str,
-    events: Mapping[int, Events],
-    answers: Answers,
+    events: Mapping[int, SeenEvents],
+    answers: SeenAnswers,
     *,
     compacted: bool = False,
     tally: Tally | None = None,
@@ -120,12 +120,12 @@ def judge(
     for partition in sorted(set(events) | set(np.unique(partitions).tolist())):
         first, last = np.searchsorted(partitions, [partition, partition + 1])
         part = sorted_answers.rows(np.arange(first, last))
-        held = events.get(partition, Events(0, np.iinfo(np.int64).max, np.empty(0, np.int64)))
+        held = events.get(partition, SeenEvents(0, np.iinfo(np.int64).max, np.empty(0, np.int64)))
         _partition(f"{topic}[{partition}]", held, part, compacted, tally)
     return tally
 
 
-def _partition(place: str, events: Events, answers: Answers, compacted: bool, tally: Tally) -> None:
+def _partition(place: str, events: SeenEvents, answers: SeenAnswers, compacted: bool, tally: Tally) -> None:
     def add(kind: str, offsets: Offsets, count: int | None = None) -> None:
         tally.add(kind, (f"{place}@{offset}" for offset in offsets), len(offsets) if count is None else count)
 
@@ -145,7 +145,7 @@ def _partition(place: str, events: Events, answers: Answers, compacted: bool, ta
     _compare(events, answers.rows(np.flatnonzero(judged & ~answers.dead)), add)
 
 
-def _streams(answers: Answers) -> Iterator[Offsets]:
+def _streams(answers: SeenAnswers) -> Iterator[Offsets]:
     """Yield the source offsets of each output partition, in the order they stand there; input is sorted already."""
     if not len(answers.offset):
         return
@@ -161,7 +161,7 @@ def _late(offsets: Offsets) -> Offsets:
     return late
 
 
-def _compare(events: Events, scores: Answers, add: Callable[[str, Offsets], None]) -> None:
+def _compare(events: SeenEvents, scores: SeenAnswers, add: Callable[[str, Offsets], None]) -> None:
     """Check each score's event id and tenant against the event at its source offset."""
     if not len(events.offsets) or not len(scores.offset):
         return

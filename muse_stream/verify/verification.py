@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from muse_stream.config import Document, KafkaSettings
 from muse_stream.kafka import Block, Bounds, Consumer, Reading, bounds, committed, reader
 from muse_stream.verify.collect import AnswerLog, Codes, EventDecoder, EventLog, ScoreDecoder
-from muse_stream.verify.compare import Answers, Finding, Tally, judge
+from muse_stream.verify.compare import Finding, SeenAnswers, Tally, judge
 
 SETTLE_S = 20.0
 """How long a partition may stay unstable: a worker's transaction timeout, and the broker's next look at it."""
@@ -230,7 +230,7 @@ class Verification:
         )
 
 
-def _ahead(topic: str, answers: Answers, after: Mapping[int, int], tally: Tally) -> None:
+def _ahead(topic: str, answers: SeenAnswers, after: Mapping[int, int], tally: Tally) -> None:
     """An answer is visible only together with its offset: nothing read may lie beyond what is committed by now."""
     for partition, end in after.items():
         early = answers.offset[(answers.partition == partition) & (answers.offset >= end)]

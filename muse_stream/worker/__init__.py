@@ -18,13 +18,13 @@ from muse_stream.worker import failpoints
 from muse_stream.worker.backlog import Waiting
 from muse_stream.worker.batch import (
     Answer,
+    Batch,
+    BatchLimits,
     DeadLetter,
     Groups,
     Header,
-    Limits,
     Origin,
     Outgoing,
-    RawBatch,
     Role,
     Scorer,
     Tally,
@@ -33,21 +33,21 @@ from muse_stream.worker.batch import (
     joined,
 )
 from muse_stream.worker.loop import Worker
-from muse_stream.worker.poison import Guard, InHand, PoisonHunt, Suspects
+from muse_stream.worker.poison import Guard, InHand, PoisonSearch, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
 
 __all__ = [
     "Answer",
+    "Batch",
+    "BatchLimits",
     "DeadLetter",
     "Groups",
     "Guard",
     "Header",
     "InHand",
-    "Limits",
     "Origin",
     "Outgoing",
-    "PoisonHunt",
-    "RawBatch",
+    "PoisonSearch",
     "Role",
     "Scorer",
     "SlotName",

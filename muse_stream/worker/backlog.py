@@ -6,7 +6,7 @@ of Kafka for that in this thread. Where the oldest event that waits
   - is in a batch whose outcome is not known, its timestamp is known;
   - was not read yet, but others of its partition were within the last second, it is as old as the last of them or
     younger, and that is what is said (too old by the distance of two neighbouring records at most);
-  - stands in a partition that does not move (paused, or nothing can be read), `StandingPartitions` looks its timestamp
+  - stands in a partition that does not move (paused, or nothing can be read), `LagReader` looks its timestamp
     up; until it has, the age is counted from when the event was first seen to wait (too young).
 """
 

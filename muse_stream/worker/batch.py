@@ -1,6 +1,6 @@
 """What passes between the worker loop and whoever scores: batches of raw records in, records to publish out.
 
-In: nothing. Out: the values `RawBatch`, `Outgoing`, `DeadLetter`, `Answer`, `Topology`, `Limits` and the protocol
+In: nothing. Out: the values `Batch`, `Outgoing`, `DeadLetter`, `Answer`, `Topology`, `BatchLimits` and the protocol
 `Scorer`.
 Law: parallel lists, one entry a record, in the order Kafka gave them; a row number is an index into them. A test or
 `muse-stream replay` makes a batch from plain lists; `raw_batch` makes one of Kafka's messages.
@@ -23,7 +23,7 @@ Groups: TypeAlias = "array[int]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RawBatch:
+class Batch:
     """Records as Kafka gave them. Every list has one entry a record."""
 
     topics: list[str]
@@ -47,9 +47,9 @@ class RawBatch:
         first = dict(zip(reversed(places), reversed(range(len(places))), strict=True))
         return first, last
 
-    def part(self, start: int, stop: int) -> "RawBatch":
+    def part(self, start: int, stop: int) -> "Batch":
         """Return the records `[start, stop)`."""
-        return RawBatch(
+        return Batch(
             self.topics[start:stop],
             self.partitions[start:stop],
             self.offsets[start:stop],
@@ -60,13 +60,13 @@ class RawBatch:
         )
 
 
-def raw_batch(messages: list[Message]) -> RawBatch:
+def raw_batch(messages: list[Message]) -> Batch:
     """Take messages without errors apart into parallel lists.
 
     One of the two loops over events (the other is in `publish`), in C as far as Python can; timestamps and headers are
     read when somebody asks, once.
     """
-    return RawBatch(
+    return Batch(
         # a message without an error has a topic, a partition and an offset
         topics=[message.topic() for message in messages],  # type: ignore[misc]
         partitions=[message.partition() for message in messages],  # type: ignore[misc]
@@ -168,9 +168,7 @@ class Topology:
         return tenants[0] if len(tenants) == 1 else None
 
 
-def given_up(
-    batch: RawBatch, rows: Sequence[int], topology: Topology, reason: Reason, message: str
-) -> list[DeadLetter]:
+def given_up(batch: Batch, rows: Sequence[int], topology: Topology, reason: Reason, message: str) -> list[DeadLetter]:
     """Return dead letters for records that the worker itself gives up; none for a role that writes no dead letters."""
     letters = []
     for row in rows:
@@ -183,7 +181,7 @@ def given_up(
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """How much one transaction may hold, and how long it may collect at least."""
 
     batch_events: int = 10_000
@@ -217,14 +215,14 @@ class Scorer(Protocol):
         """The topics of this worker's lane."""
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> BatchLimits:
         """What a batch may hold under this generation; a worker asks whenever the generation changes."""
 
     @property
     def book(self) -> object:
         """What the group numbers of its records mean; goes with them to whoever counts."""
 
-    def score(self, batch: RawBatch, attempt: int) -> Answer:
+    def score(self, batch: Batch, attempt: int) -> Answer:
         """Score a batch; `attempt` is written into every record, so that a torn transaction can be seen."""
 
     def origins(self, values: Sequence[bytes | None]) -> Sequence[Origin | None]:

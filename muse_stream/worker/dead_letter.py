@@ -10,13 +10,13 @@ A dead letter that is itself replayed and refused again keeps its first provenan
 from collections.abc import Mapping
 
 from muse_stream.errors import Rejected
-from muse_stream.worker.batch import Header, Origin, RawBatch
+from muse_stream.worker.batch import Batch, Header, Origin
 
 MESSAGE_LIMIT = 500
 """Characters of the reason's text: enough for a person, too little to leak a payload."""
 
 
-def headers(batch: RawBatch, rejected: Rejected, *, generation: int, attempt: int, worker: str) -> list[Header]:
+def headers(batch: Batch, rejected: Rejected, *, generation: int, attempt: int, worker: str) -> list[Header]:
     """Return the headers of one dead letter: the record's own, then ours."""
     row = rejected.row
     provenance = {

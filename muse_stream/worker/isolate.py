@@ -1,4 +1,4 @@
-"""Which record is to blame when Kafka refuses a batch: halve until it stands alone.
+"""Which record is to suspect when Kafka refuses a batch: halve until it stands alone.
 
 In: batches that failed and why, batches that were committed. Out: how many events the next batch may hold, the event
 topics that must wait, answers turned into dead letters.
@@ -9,21 +9,21 @@ is refused too, its topic waits, and nobody else: it costs the others neither a 
 
 from muse_stream.errors import Reason, StreamError
 from muse_stream.kafka import About, TopicPartitionKey, names
-from muse_stream.worker.batch import Answer, RawBatch, Topology, given_up
+from muse_stream.worker.batch import Answer, Batch, Topology, given_up
 from muse_stream.worker.commit import Pending
 
 TOPIC_FAULTS = names(About.TOPIC)
 RECORD_FAULTS = names(About.RECORD)
 
 
-class Corner:
+class Isolation:
     """The hunt for one record at a time; `most` is what the next batch may hold."""
 
     def __init__(self, limit: int) -> None:
         self.most = self._limit = limit
         self._suspects: dict[TopicPartitionKey, int] = {}
         """Partition -> the offset after the last record of the batch that failed."""
-        self._condemned: set[tuple[str, int, int]] = set()
+        self._rejected: set[tuple[str, int, int]] = set()
 
     def limit(self, limit: int) -> None:
         """Take a new limit: it holds for the next batch, but for a hunt under way, which goes on and grows up to it."""
@@ -31,43 +31,43 @@ class Corner:
         self.most = min(self.most, limit) if hunting else limit
         self._limit = limit
 
-    def blame(self, error: StreamError, failed: Pending, topology: Topology) -> frozenset[str]:
+    def suspect(self, error: StreamError, failed: Pending, topology: Topology) -> frozenset[str]:
         """Take in a failed batch; returns the event topics that have to wait, since halving does not help them."""
         if error.code in TOPIC_FAULTS and error.topic is not None:
             return frozenset(event for event, outputs in topology.outputs.items() if error.topic in outputs)
         if error.code not in TOPIC_FAULTS | RECORD_FAULTS:
             return frozenset()
-        if hopeless := self._hopeless(error, failed, topology):
-            return hopeless
+        if unrecoverable := self._unrecoverable(error, failed, topology):
+            return unrecoverable
         if failed.events > 1:
             self.most = max(1, failed.events // 2)
             self._suspects = dict(failed.following)
             return frozenset()
         (((topic, partition), offset),) = failed.first.items()
         self._suspects = {}
-        if error.code in TOPIC_FAULTS or (topic, partition, offset) in self._condemned:
+        if error.code in TOPIC_FAULTS or (topic, partition, offset) in self._rejected:
             return frozenset({topic})
-        self._condemned.add((topic, partition, offset))
+        self._rejected.add((topic, partition, offset))
         return frozenset()
 
-    def _hopeless(self, error: StreamError, failed: Pending, topology: Topology) -> frozenset[str]:
+    def _unrecoverable(self, error: StreamError, failed: Pending, topology: Topology) -> frozenset[str]:
         """Return the event topics of condemned records of this batch whose dead letter is what was refused."""
         return frozenset(
             topic
-            for topic, partition, offset in self._condemned
+            for topic, partition, offset in self._rejected
             if failed.first.get((topic, partition), offset + 1) <= offset < failed.following.get((topic, partition), 0)
             and topology.dead_letters.get(topic) == error.topic
         )
 
-    def landed(self, committed: Pending) -> None:
+    def committed(self, committed: Pending) -> None:
         """Take in a committed batch: grow again when nothing suspicious is left."""
         reached = committed.following
         self._suspects = {place: end for place, end in self._suspects.items() if reached.get(place, 0) < end}
-        self._condemned = {(t, p, o) for t, p, o in self._condemned if o >= reached.get((t, p), 0)}
+        self._rejected = {(t, p, o) for t, p, o in self._rejected if o >= reached.get((t, p), 0)}
         if not self._suspects:
             self.most = min(self._limit, self.most * 2)
 
-    def excuse(self, topics: frozenset[str]) -> None:
+    def forget(self, topics: frozenset[str]) -> None:
         """Forget the suspects of topics that are not read now: they cannot be committed, and must not keep us small."""
         self._suspects = {place: end for place, end in self._suspects.items() if place[0] not in topics}
 
@@ -75,12 +75,12 @@ class Corner:
         """Forget the suspects: the partitions may have gone to others."""
         self._suspects = {}
 
-    def condemn(self, batch: RawBatch, answer: Answer, topology: Topology) -> Answer:
+    def reject(self, batch: Batch, answer: Answer, topology: Topology) -> Answer:
         """Turn the answers that Kafka refused into dead letters; a role that writes none leaves them out."""
-        if not self._condemned:
+        if not self._rejected:
             return answer
         places = zip(batch.topics, batch.partitions, batch.offsets, strict=True)
-        rows = {row for row, place in enumerate(places) if place in self._condemned}
+        rows = {row for row, place in enumerate(places) if place in self._rejected}
         out = answer.outgoing
         kept = [i for i, row in enumerate(out.rows) if row not in rows]
         letters = given_up(batch, sorted(rows), topology, Reason.OVERSIZE, "Kafka refused this record's answer")

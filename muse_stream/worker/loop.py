@@ -1,6 +1,6 @@
 """The worker loop: collect, score, publish, hand over for committing.
 
-In: an `Intake`, a `Committer`, compiled generations. Out: answers and dead letters, exactly once.
+In: an `GroupConsumer`, a `Committer`, compiled generations. Out: answers and dead letters, exactly once.
 Law: a batch's answers, dead letters and offsets are one transaction. Whatever goes wrong with Kafka ends in one place,
 `_recover`: new producers (which end what the old ones left open), then back to the committed offsets. A fault that
 follows the data is cornered by halving the batch until it stands alone; then it is a dead letter, or its topic waits.
@@ -16,16 +16,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
-from muse_stream.kafka import Collected, Deadline, Free, Intake, TopicPartitionKey
+from muse_stream.kafka import Deadline, Free, GroupConsumer, Polled, TopicPartitionKey
 from muse_stream.telemetry import Log
 from muse_stream.worker.backlog import Backlog
-from muse_stream.worker.batch import RawBatch, Scorer, Tally, raw_batch
+from muse_stream.worker.batch import Batch, Scorer, Tally, raw_batch
 from muse_stream.worker.commit import Committed, Committer, Pending
 from muse_stream.worker.failpoints import Failpoint, nothing
-from muse_stream.worker.isolate import TOPIC_FAULTS, Corner
+from muse_stream.worker.isolate import TOPIC_FAULTS, Isolation
 from muse_stream.worker.linger import AdaptiveLinger
 from muse_stream.worker.meter import Meter
-from muse_stream.worker.paused_topics import RETRY_S, TopicGate
+from muse_stream.worker.paused_topics import RETRY_S, PausedTopics
 from muse_stream.worker.poison import Guard
 from muse_stream.worker.progress import Accounts
 from muse_stream.worker.publish import publish
@@ -49,7 +49,7 @@ class Worker:
     def __init__(
         self,
         name: str,
-        open_intake: Callable[[Callable[[bool], None], Free], Intake],
+        open_group_consumer: Callable[[Callable[[bool], None], Free], GroupConsumer],
         open_committer: Callable[[Callable[[Committed], None]], Committer],
         next_scorer: Callable[[], Scorer | None],
         recovery: Recovery,
@@ -69,16 +69,18 @@ class Worker:
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())
         self._linger = AdaptiveLinger(self._scorer.limits.linger_s)
-        self._corner = Corner(self._scorer.limits.batch_events)
+        self._isolation = Isolation(self._scorer.limits.batch_events)
         # the group answers while the transactional ids are initialised; the first poll comes after both
-        self._intake = open_intake(self._settle, self._free_offsets)
-        self._intake.subscribe(self._scorer.topology.outputs)
+        self._group_consumer = open_group_consumer(self._settle, self._free_offsets)
+        self._group_consumer.subscribe(self._scorer.topology.outputs)
         self._committer = open_committer(self._on_committed)
-        self._gate = TopicGate(lambda: self._committer.partition_counts(5.0), log)
+        self._paused_topics = PausedTopics(lambda: self._committer.partition_counts(5.0), log)
         for topic in guard.held:
-            self._gate.complain(topic, "worker processes died of many of its records; tried again later", HELD_RETRY_S)
-        self._accounts = Accounts(meter, backlog, self._gate)
-        self._landed: deque[Committed] = deque()
+            self._paused_topics.pause(
+                topic, "worker processes died of many of its records; tried again later", HELD_RETRY_S
+            )
+        self._accounts = Accounts(meter, backlog, self._paused_topics)
+        self._committed: deque[Committed] = deque()
         self._moved = False
         """Whether partitions came or went: an event topic may have more of them than were counted."""
 
@@ -89,7 +91,7 @@ class Worker:
     def run(self, *, leave: Callable[[], bool] = lambda: False) -> None:
         """Work until `stop`, then commit what is in flight; leave the group at once if `leave()` says so."""
         self._review(at_once=True)
-        self._recovery.begin(self._committer.producers, self._scorer, self._gate.partitions)
+        self._recovery.begin(self._committer.producers, self._scorer, self._paused_topics.partitions)
         self._meter.serving(self._scorer)
         self.ready = True
         while not self._stopping.is_set():
@@ -97,8 +99,8 @@ class Worker:
             self._review()
             self._claim()
             self._account()
-            self._accounts.settle(self._intake)
-            self._accounts.measure(self._intake)
+            self._accounts.settle(self._group_consumer)
+            self._accounts.measure(self._group_consumer)
             try:
                 self._turn()
             except (Abortable, Retriable) as error:
@@ -111,7 +113,7 @@ class Worker:
     def _turn(self) -> None:
         self._committer.raise_failure()
         self._recovery.check()
-        collected = self._intake.collect(self._corner.most, self._linger.seconds, self._stopping.is_set)
+        collected = self._group_consumer.collect(self._isolation.most, self._linger.seconds, self._stopping.is_set)
         if collected is None:
             return
         self.busy_since = time.monotonic()
@@ -128,11 +130,11 @@ class Worker:
         finally:
             self.busy_since = None
 
-    def _answer(self, batch: RawBatch, pending: Pending) -> None:
+    def _answer(self, batch: Batch, pending: Pending) -> None:
         scorer, began = self._scorer, time.monotonic()
         first, following = pending.first, pending.following
         answer = self._guard.score(scorer, batch, first, following, pending.attempt, self._progress)
-        answer = self._corner.condemn(batch, answer, scorer.topology)
+        answer = self._isolation.reject(batch, answer, scorer.topology)
         self._meter.scored(len(batch), time.monotonic() - began)
         producer = self._committer.begin()
         self._recovery.check()  # the last transaction of this producer may have been answered since
@@ -140,7 +142,7 @@ class Worker:
             producer,
             batch,
             answer,
-            self._gate.partitions,
+            self._paused_topics.partitions,
             generation=scorer.number,
             attempt=pending.attempt,
             worker=self.name,
@@ -151,7 +153,7 @@ class Worker:
     def _progress(self) -> None:
         self.busy_since = time.monotonic()
 
-    def _pending(self, collected: Collected, batch: RawBatch) -> Pending:
+    def _pending(self, collected: Polled, batch: Batch) -> Pending:
         first, last = batch.edges()
         offsets, messages = batch.offsets, collected.messages
         return Pending(
@@ -167,16 +169,16 @@ class Worker:
         )
 
     def _on_committed(self, committed: Committed) -> None:
-        self._recovery.landed(committed)
-        self._landed.append(committed)  # from the committing thread; a deque may be filled and emptied by two
+        self._recovery.committed(committed)
+        self._committed.append(committed)  # from the committing thread; a deque may be filled and emptied by two
 
     def _account(self) -> None:
         """Take in what the committing thread has done since the last turn."""
-        while self._landed:
-            committed = self._landed.popleft()
-            self._intake.committed(committed.pending.following)
+        while self._committed:
+            committed = self._committed.popleft()
+            self._group_consumer.committed(committed.pending.following)
             self._linger.observe(committed.cost_s)
-            self._corner.landed(committed.pending)
+            self._isolation.committed(committed.pending)
             self._accounts.committed(committed)
             self._log.debug("committed", attempt=committed.pending.attempt, events=committed.pending.events)
 
@@ -185,7 +187,7 @@ class Worker:
         if lost or not self._committer.drain(Deadline(SETTLE_S)):
             self._replace_committer("lost" if lost else "rebalance")
         self._account()
-        self._corner.release()
+        self._isolation.release()
         self._moved = True
 
     def _recover(self, error: StreamError) -> None:
@@ -195,9 +197,9 @@ class Worker:
             self._blame(*failure)  # not `error`: that may be a later batch's
         self._replace_committer(error.code or "unknown")
         self._account()
-        self._gate.review(self._scorer.topology, at_once=error.code in TOPIC_FAULTS)
-        self._intake.rewind()
-        self._block()
+        self._paused_topics.review(self._scorer.topology, at_once=error.code in TOPIC_FAULTS)
+        self._group_consumer.rewind()
+        self._pause_topics()
 
     def _replace_committer(self, code: str) -> None:
         self._accounts.given_up(code)
@@ -206,7 +208,7 @@ class Worker:
         while True:
             try:
                 self._committer = self._open_committer(self._on_committed)
-                self._recovery.begin(self._committer.producers, self._scorer, self._gate.partitions)
+                self._recovery.begin(self._committer.producers, self._scorer, self._paused_topics.partitions)
                 return
             except Retriable as error:
                 self._committer.close()
@@ -223,8 +225,10 @@ class Worker:
             self._log.warning("offsets_hidden", error=str(error))
 
     def _blame(self, error: StreamError, failed: Pending) -> None:
-        for event_topic in self._corner.blame(error, failed, self._scorer.topology):
-            self._gate.complain(event_topic, str(error), RETRY_S if error.code in TOPIC_FAULTS else REFUSED_RETRY_S)
+        for event_topic in self._isolation.suspect(error, failed, self._scorer.topology):
+            self._paused_topics.pause(
+                event_topic, str(error), RETRY_S if error.code in TOPIC_FAULTS else REFUSED_RETRY_S
+            )
 
     def _tolerate(self, error: Fenced) -> None:
         """Being fenced is survived a few times: a transaction that timed out looks the same."""
@@ -245,35 +249,35 @@ class Worker:
         self._log.info("generation", number=scorer.number, before=before.number)
         self._meter.serving(scorer)
         self._linger.floor(scorer.limits.linger_s)
-        self._corner.limit(scorer.limits.batch_events)
+        self._isolation.limit(scorer.limits.batch_events)
         if scorer.topology != before.topology:
             self._review(at_once=True)
-            self._recovery.cover(scorer, self._gate.partitions)
-            self._intake.subscribe(scorer.topology.outputs)
+            self._recovery.cover(scorer, self._paused_topics.partitions)
+            self._group_consumer.subscribe(scorer.topology.outputs)
 
     def _review(self, *, at_once: bool = False) -> None:
-        for topic in self._intake.lost_offsets:
-            self._gate.complain(
+        for topic in self._group_consumer.lost_offsets:
+            self._paused_topics.pause(
                 topic, "the committed offset is no longer in the topic; set it with your Kafka tools", LOST_RETRY_S
             )
             at_once = True
-        self._intake.lost_offsets.clear()
+        self._group_consumer.lost_offsets.clear()
         at_once, self._moved = at_once or self._moved, False
-        if self._gate.review(self._scorer.topology, at_once=at_once):
-            self._block()
+        if self._paused_topics.review(self._scorer.topology, at_once=at_once):
+            self._pause_topics()
 
     def _claim(self) -> None:
         """Have the group assign again when partitions are with nobody."""
-        unowned = self._recovery.ownership.unowned(self._intake.held)
+        unowned = self._recovery.ownership.unowned(self._group_consumer.held)
         if unowned:
             names = [f"{topic}[{partition}]" for topic, partition in sorted(unowned)]
             self._log.warning("partitions_unowned", partitions=names, hint="joins the group anew")
             self._settle(False)
-            self._intake.rejoin()
+            self._group_consumer.rejoin()
 
-    def _block(self) -> None:
-        self._intake.block(self._gate.blocked)
-        self._corner.excuse(self._gate.blocked)
+    def _pause_topics(self) -> None:
+        self._group_consumer.pause(self._paused_topics.paused_now)
+        self._isolation.forget(self._paused_topics.paused_now)
 
     def _close(self, leave: bool) -> None:
         self.ready = False
@@ -281,9 +285,9 @@ class Worker:
         self._account()
         self._log.info("stopped", drained=drained, leave=leave)
         if leave:
-            self._intake.leave()
+            self._group_consumer.leave()
         self._recovery.close()
-        self._intake.close()
+        self._group_consumer.close()
         self._committer.close()
         self._accounts.close()
 

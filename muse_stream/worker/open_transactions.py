@@ -32,7 +32,7 @@ class Stuck:
     looks: int = 1
 
 
-class EndWatch:
+class OpenTransactionWatch:
     """Runs from `start` to `stop`; `places` says each time what to look at."""
 
     def __init__(

@@ -1,6 +1,6 @@
 """Which event topics may be read: those that can be seen and whose answers have somewhere to go.
 
-In: the topology, the cluster's topics, and complaints about single topics. Out: the set of blocked event topics.
+In: the topology, the cluster's topics, and retries about single topics. Out: the set of paused_now event topics.
 Law: one tenant's missing topic, lost permission or vanished offset stops that tenant, never the others; it is said
 once, tried again every few seconds, and goes on by itself when the cause is gone. Nothing is read that could not be
 answered, so nothing is lost. A topic that is only tried again is paused still, until something of it is committed or
@@ -18,7 +18,7 @@ RETRY_S = 5.0
 REFRESH_S = 30.0
 
 
-class TopicGate:
+class PausedTopics:
     """Holds the cluster's topics as last seen, and the event topics somebody complained about."""
 
     def __init__(
@@ -26,17 +26,17 @@ class TopicGate:
     ) -> None:
         self._topics, self._log, self._clock = topics, log, clock
         self._partitions: Mapping[str, int] = {}
-        self._complaints: dict[str, float] = {}
+        self._retry_at: dict[str, float] = {}
         self._said: dict[str, str] = {}
         """Paused topic -> why, as it was said last."""
         self._trial: frozenset[str] = frozenset()
-        self._blocked: frozenset[str] = frozenset()
+        self._paused_now: frozenset[str] = frozenset()
         self._next = 0.0
 
     @property
-    def blocked(self) -> frozenset[str]:
+    def paused_now(self) -> frozenset[str]:
         """Event topics that must not be read now."""
-        return self._blocked
+        return self._paused_now
 
     @property
     def trial(self) -> frozenset[str]:
@@ -46,7 +46,7 @@ class TopicGate:
     @property
     def paused(self) -> frozenset[str]:
         """Event topics that are not read, or only on trial."""
-        return self._blocked | self._trial
+        return self._paused_now | self._trial
 
     def proved(self, event_topics: Iterable[str]) -> None:
         """Take in that something of these topics was committed, or that nothing waits in them: a trial is over."""
@@ -58,15 +58,15 @@ class TopicGate:
         """Return how many partitions a topic has, 0 when it is unknown."""
         return self._partitions.get(topic, 0)
 
-    def complain(self, event_topic: str, why: str, retry_s: float = RETRY_S) -> None:
+    def pause(self, event_topic: str, why: str, retry_s: float = RETRY_S) -> None:
         """Block an event topic until its next trial."""
         self._pause(event_topic, why)
-        self._complaints[event_topic] = self._clock() + retry_s
+        self._retry_at[event_topic] = self._clock() + retry_s
         self._trial -= {event_topic}
         self._next = 0.0
 
     def review(self, topology: Topology, *, at_once: bool = False) -> bool:
-        """Look again when it is time (or `at_once`); True when the set of blocked topics changed."""
+        """Look again when it is time (or `at_once`); True when the set of paused_now topics changed."""
         now = self._clock()
         if not at_once and now < self._next:
             return False
@@ -78,27 +78,27 @@ class TopicGate:
             if self._partitions:
                 return False
             # never seen: nothing may be read, since nobody knows whether and where it could be answered
-            changed, self._blocked = self._blocked != topology.outputs.keys(), frozenset(topology.outputs)
+            changed, self._paused_now = self._paused_now != topology.outputs.keys(), frozenset(topology.outputs)
             return changed
-        over = {topic for topic, until in self._complaints.items() if until <= now}
-        self._complaints = {topic: until for topic, until in self._complaints.items() if until > now}
-        blocked = self._missing(topology) | self._complaints.keys()
-        self._trial = frozenset((self._trial | over) & topology.outputs.keys()) - blocked
-        for topic in self._said.keys() - blocked - self._trial:
+        over = {topic for topic, until in self._retry_at.items() if until <= now}
+        self._retry_at = {topic: until for topic, until in self._retry_at.items() if until > now}
+        paused_now = self._missing(topology) | self._retry_at.keys()
+        self._trial = frozenset((self._trial | over) & topology.outputs.keys()) - paused_now
+        for topic in self._said.keys() - paused_now - self._trial:
             self._resume(topic)
-        changed, self._blocked = blocked != self._blocked, frozenset(blocked)
-        self._next = now + (RETRY_S if blocked else REFRESH_S)
+        changed, self._paused_now = paused_now != self._paused_now, frozenset(paused_now)
+        self._next = now + (RETRY_S if paused_now else REFRESH_S)
         return changed
 
     def _missing(self, topology: Topology) -> set[str]:
-        blocked = set()
+        paused_now = set()
         for event_topic, outputs in topology.outputs.items():
             absent = sorted(topic for topic in {event_topic, *outputs} if topic not in self._partitions)
             if absent:
-                blocked.add(event_topic)
+                paused_now.add(event_topic)
                 # brokers do not say which
                 self._pause(event_topic, f"no topic {', '.join(absent)}, or no permission to see it")
-        return blocked
+        return paused_now
 
     def _pause(self, event_topic: str, why: str) -> None:
         if self._said.get(event_topic) != why:

@@ -26,7 +26,7 @@ from typing import Any
 
 from muse_stream.errors import Reason
 from muse_stream.kafka import TopicPartitionKey
-from muse_stream.worker.batch import Answer, Outgoing, RawBatch, Scorer, given_up, joined
+from muse_stream.worker.batch import Answer, Batch, Outgoing, Scorer, given_up, joined
 
 SIZE = 1 << 18
 """Bytes of a note; a batch over more partitions than fit (some thousands) leaves none."""
@@ -93,7 +93,7 @@ class InHand:
         return Note(first, following, events, compiling)
 
 
-def offsets(batch: RawBatch) -> tuple[dict[TopicPartitionKey, int], dict[TopicPartitionKey, int]]:
+def offsets(batch: Batch) -> tuple[dict[TopicPartitionKey, int], dict[TopicPartitionKey, int]]:
     """Return each partition's first offset in a batch, and the offset after its last."""
     first, last = batch.edges()
     following = {place: batch.offsets[row] + 1 for place, row in last.items()}
@@ -111,7 +111,7 @@ class Suspects:
     held: tuple[str, ...] = ()
     """Event topics to pause for a while."""
 
-    def pieces(self, batch: RawBatch) -> list[tuple[int, int]]:
+    def pieces(self, batch: Batch) -> list[tuple[int, int]]:
         """Return the parts `[start, stop)` to score one after the other.
 
         Suspects stand in parts no larger than their piece, a poison record in one of its own; what lies between them
@@ -136,7 +136,7 @@ class Suspects:
             for topic, partition, start, end, _ in (*self.ranges, *((t, p, o, o + 1, 1) for t, p, o in self.poison))
         )
 
-    def is_poison(self, part: RawBatch) -> bool:
+    def is_poison(self, part: Batch) -> bool:
         """Whether a part is one record that must not be scored."""
         return len(part) == 1 and (part.topics[0], part.partitions[0], part.offsets[0]) in self.poison
 
@@ -158,7 +158,7 @@ class Guard:
     def score(
         self,
         scorer: Scorer,
-        batch: RawBatch,
+        batch: Batch,
         first: Mapping[TopicPartitionKey, int],
         following: Mapping[TopicPartitionKey, int],
         attempt: int,
@@ -178,7 +178,7 @@ class Guard:
         self._in_hand.release()
         return answer
 
-    def _score(self, scorer: Scorer, part: RawBatch, attempt: int) -> Answer:
+    def _score(self, scorer: Scorer, part: Batch, attempt: int) -> Answer:
         if self._suspects.is_poison(part):
             message = "worker processes died while they scored this record alone"
             return Answer(Outgoing([], [], []), given_up(part, [0], scorer.topology, Reason.PROCESS_DIED, message))
@@ -186,7 +186,7 @@ class Guard:
         return scorer.score(part, attempt)
 
 
-class PoisonHunt:
+class PoisonSearch:
     """The supervisor's memory of what its dead workers had in hand."""
 
     def __init__(self) -> None:

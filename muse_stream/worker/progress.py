@@ -12,7 +12,7 @@ from muse_stream.kafka import Position, TopicPartitionKey
 from muse_stream.worker.backlog import Backlog, Waiting
 from muse_stream.worker.commit import Committed, Pending
 from muse_stream.worker.meter import Meter
-from muse_stream.worker.paused_topics import TopicGate
+from muse_stream.worker.paused_topics import PausedTopics
 
 MEASURE_S = 1.0
 
@@ -30,8 +30,8 @@ class Standings(Protocol):
 class Accounts:
     """The books of one worker; for its own thread alone."""
 
-    def __init__(self, meter: Meter, backlog: Backlog, gate: TopicGate) -> None:
-        self._meter, self._backlog, self._gate = meter, backlog, gate
+    def __init__(self, meter: Meter, backlog: Backlog, gate: PausedTopics) -> None:
+        self._meter, self._backlog, self._paused_topics = meter, backlog, gate
         self._open: list[Pending] = []
         """Batches that were submitted and are not known to be committed."""
         self._doubtful = False
@@ -70,10 +70,12 @@ class Accounts:
         """Tell what waits and who is paused, once a second."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + MEASURE_S
-            waiting = self._backlog.measure(intake.positions(), self._gate.paused)
-            self._gate.proved(topic for topic in self._gate.trial if not waiting.get(topic, Waiting()).events)
+            waiting = self._backlog.measure(intake.positions(), self._paused_topics.paused)
+            self._paused_topics.proved(
+                topic for topic in self._paused_topics.trial if not waiting.get(topic, Waiting()).events
+            )
             self._meter.waiting(waiting)
-            self._meter.paused(self._gate.paused)
+            self._meter.paused(self._paused_topics.paused)
 
     def close(self) -> None:
         """Stop looking at what waits."""
@@ -81,5 +83,5 @@ class Accounts:
 
     def _count(self, pending: Pending, seconds: float | None) -> None:
         self._meter.committed(pending.events, pending.tally, seconds)
-        if self._gate.trial:
-            self._gate.proved(topic for topic, _ in pending.following)
+        if self._paused_topics.trial:
+            self._paused_topics.proved(topic for topic, _ in pending.following)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from muse_stream.kafka import NOT_QUEUED, TransactionalProducer
 from muse_stream.worker import dead_letter
-from muse_stream.worker.batch import Answer, DeadLetter, RawBatch
+from muse_stream.worker.batch import Answer, Batch, DeadLetter
 
 BY_KEY = -1
 
@@ -18,7 +18,7 @@ PartitionCount = Callable[[str], int]
 
 def publish(
     producer: TransactionalProducer,
-    batch: RawBatch,
+    batch: Batch,
     answer: Answer,
     count: PartitionCount,
     *,
@@ -40,7 +40,7 @@ def publish(
         _bury(producer, batch, letter, count, generation=generation, attempt=attempt, worker=worker)
 
 
-def _partitions(batch: RawBatch, rows: list[int], topics: list[str], count: PartitionCount) -> list[int]:
+def _partitions(batch: Batch, rows: list[int], topics: list[str], count: PartitionCount) -> list[int]:
     source, partitions = batch.topics, batch.partitions
     pairs = set(zip(map(source.__getitem__, rows), topics, strict=True))
     if all(count(event_topic) == count(topic) for event_topic, topic in pairs):
@@ -48,7 +48,7 @@ def _partitions(batch: RawBatch, rows: list[int], topics: list[str], count: Part
     return [_partition(batch, row, topic, count) for row, topic in zip(rows, topics, strict=True)]
 
 
-def _partition(batch: RawBatch, row: int, topic: str, count: PartitionCount) -> int:
+def _partition(batch: Batch, row: int, topic: str, count: PartitionCount) -> int:
     available = count(topic)
     if available == count(batch.topics[row]):
         return batch.partitions[row]
@@ -57,7 +57,7 @@ def _partition(batch: RawBatch, row: int, topic: str, count: PartitionCount) -> 
 
 def _bury(
     producer: TransactionalProducer,
-    batch: RawBatch,
+    batch: Batch,
     letter: DeadLetter,
     count: PartitionCount,
     *,

@@ -23,7 +23,7 @@ from muse_stream.worker.commit import SLOW_COMMIT_S, Committed, Pending
 from muse_stream.worker.end_transactions import RESOLVED_S, Counts, Ending, Tools, output_places
 from muse_stream.worker.hanging_transactions import Answered, answered
 from muse_stream.worker.meter import Meter
-from muse_stream.worker.open_transactions import EndWatch
+from muse_stream.worker.open_transactions import OpenTransactionWatch
 from muse_stream.worker.ownership import Ownership
 
 HOLD_S = 1.0
@@ -39,7 +39,7 @@ OpenProducer = Callable[[int, str], TransactionalProducer]
 
 
 class Recovery:
-    """One slot's, for the worker's thread, but for `landed`; `doubt` is set by whoever hears that a broker is away."""
+    """One slot's, for the worker's thread but for `committed`; `doubt` is set by whoever hears of a broker's end."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Recovery:
         self._group, self._instance, self._ends, self._open_producer = group, instance, ends, open_producer
         self._doubt, self._meter, self._log = doubt, meter, log
         self.ownership = Ownership(ends, instance, self._event_places)
-        self._watch = EndWatch(ends, self._places, meter, log, also=self.ownership.look)
+        self._watch = OpenTransactionWatch(ends, self._places, meter, log, also=self.ownership.look)
         self._known: deque[Pending] = deque(maxlen=KNOWN)
         """Transactions that this process was told are committed."""
         self._predecessors: set[str] = set()
@@ -79,7 +79,7 @@ class Recovery:
         if others:
             self._end_others(lambda: self._ends.settle(self._places())[1], others)
 
-    def landed(self, committed: Committed) -> None:
+    def committed(self, committed: Committed) -> None:
         """Remember a committed transaction: should its markers be lost, this process still knows the outcome."""
         self._known.append(committed.pending)
         self._over = max(self._over, committed.pending.attempt)

@@ -17,8 +17,8 @@ from muse_stream.kafka import (
     Deadline,
     Ends,
     Free,
-    Intake,
-    StandingPartitions,
+    GroupConsumer,
+    LagReader,
     StartingOffsets,
     TransactionalProducer,
     client,
@@ -84,7 +84,7 @@ def open_worker(
         identity = name.transactional_id(half, instance)
         return open_producer(settings, identity, Deadline(OPEN_S), lambda _error: doubt.set())
 
-    def intake(settle: Callable[[bool], None], free: Free) -> Intake:
+    def intake(settle: Callable[[bool], None], free: Free) -> GroupConsumer:
         names = {"group.id": name.group, "group.instance.id": name.instance}
         group = {
             "partition.assignment.strategy": "cooperative-sticky",
@@ -95,7 +95,7 @@ def open_worker(
         }
         lookup = client.consumer(settings, **{"group.id": name.group})
         starting = StartingOffsets(lookup, log, free, recovery.heard)
-        return Intake(client.consumer(settings, **names, **group), starting, settle, log, name.instance)
+        return GroupConsumer(client.consumer(settings, **names, **group), starting, settle, log, name.instance)
 
     def committer(landed: Callable[[Committed], None]) -> Committer:
         return Committer(producer, failpoint, landed, name.instance)
@@ -104,5 +104,5 @@ def open_worker(
         return client.consumer(settings, **{"group.id": name.group, **READER})
 
     recovery = Recovery(name.group, name.instance, ends, producer, doubt, meter, log)
-    backlog = Backlog(StandingPartitions(reader, log))
+    backlog = Backlog(LagReader(reader, log))
     return Worker(name.instance, intake, committer, next_scorer, recovery, meter, log, guard, backlog, failpoint)

@@ -24,7 +24,7 @@ from muse_stream.kafka import client
 from muse_stream.kafka.topic_reader import Bounds, Reading, bounds, reader
 from muse_stream.runtime.batch_scorer import build_scorer
 from muse_stream.testing.kafka_broker import Broker
-from muse_stream.worker.batch import Header, RawBatch
+from muse_stream.worker.batch import Batch, Header
 from muse_stream.worker.dead_letter import headers
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
@@ -80,7 +80,7 @@ def answer(config: Path, settings: KafkaSettings, tenant: str, *, skip: int = 0,
         count = len(block.offsets)
         keys = [message.key() for message in block.messages]
         stamps, found_headers = [0] * count, [list[Header](found) for found in block.headers()]
-        batch = RawBatch(
+        batch = Batch(
             [topic] * count,
             block.partitions,
             block.offsets,

@@ -24,7 +24,7 @@ from muse_stream.control import DirectoryStore
 from muse_stream.runtime import watchdog
 from muse_stream.runtime.batch_scorer import GenerationScorer
 from muse_stream.runtime.run import RunOptions, run
-from muse_stream.worker.batch import Answer, RawBatch
+from muse_stream.worker.batch import Answer, Batch
 from tests.integration.witness import until
 from tests.patience import PATIENCE
 
@@ -130,7 +130,7 @@ def plant(abort_at: Sequence[str] = (), abort_compiling: int = 0) -> None:
     score, warm = GenerationScorer.score, GenerationScorer.warm
     markers = [marker.encode() for marker in abort_at]
 
-    def fatal_score(self: GenerationScorer, batch: RawBatch, attempt: int) -> Answer:
+    def fatal_score(self: GenerationScorer, batch: Batch, attempt: int) -> Answer:
         if any(marker in (value or b"") for value in batch.values for marker in markers):
             os.abort()
         return score(self, batch, attempt)

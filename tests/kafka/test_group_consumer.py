@@ -14,14 +14,14 @@ from muse_stream.errors import Abortable, Fatal
 from muse_stream.kafka import starting_offsets
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import TABLE, About
-from muse_stream.kafka.group_consumer import Intake, joined
+from muse_stream.kafka.group_consumer import GroupConsumer, joined
 from muse_stream.kafka.partition import Position
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.kafka.transactional_producer import open_producer
 from muse_stream.testing.kafka_broker import Broker
 from tests.worker.doubles import ListLog, await_true
 from tests.worker.mock_cluster import HEARTBEAT, SYNC_GROUP, mock_cluster
-from tests.worker.rig import open_intake, produce
+from tests.worker.rig import open_group_consumer, produce
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
@@ -45,7 +45,7 @@ def test_joined_refuses_a_form_it_does_not_know() -> None:
 
 
 class Member:
-    """A member of a group without an `Intake`, polled by hand."""
+    """A member of a group without an `GroupConsumer`, polled by hand."""
 
     def __init__(self, bootstrap: str, topic: str, group: str) -> None:
         self.lost = False
@@ -207,11 +207,11 @@ class ScriptedConsumer:
         self.paused -= {p.topic for p in partitions}
 
 
-def scripted(*polls: Any) -> tuple[Intake, ScriptedConsumer, list[bool]]:
+def scripted(*polls: Any) -> tuple[GroupConsumer, ScriptedConsumer, list[bool]]:
     settled: list[bool] = []
     consumer = ScriptedConsumer(list(polls))
     log = ListLog()
-    intake = Intake(consumer, StartingOffsets(consumer, log), settled.append, log, "me")  # type: ignore[arg-type]
+    intake = GroupConsumer(consumer, StartingOffsets(consumer, log), settled.append, log, "me")  # type: ignore[arg-type]
     intake.subscribe(["t"])
     return intake, consumer, settled
 
@@ -254,7 +254,7 @@ def test_revocation_settles_before_the_partitions_go() -> None:
     consumer = ScriptedConsumer([])
     log = ListLog()
     starting = StartingOffsets(consumer, log)  # type: ignore[arg-type]
-    intake = Intake(consumer, starting, lambda lost: order.append(f"settle lost={lost}"), log)  # type: ignore[arg-type]
+    intake = GroupConsumer(consumer, starting, lambda lost: order.append(f"settle lost={lost}"), log)  # type: ignore[arg-type]
     intake.subscribe(["t"])
     consumer.incremental_unassign = lambda partitions: order.append("unassign")  # type: ignore[method-assign]
     consumer.callbacks["on_revoke"](consumer, [TopicPartition("t", 0)])
@@ -346,8 +346,8 @@ def test_a_topic_that_was_unsubscribed_is_paused_until_the_group_has_taken_it() 
     assert consumer.paused == set()
     intake.subscribe(["t"])
     assert consumer.paused == {"u"}
-    intake.block(frozenset({"u"}))
-    intake.block(frozenset())
+    intake.pause(frozenset({"u"}))
+    intake.pause(frozenset())
     assert consumer.paused == {"u"}, "to free a topic does not make it wanted"
     intake.rewind()
     assert consumer.paused == {"u"}
@@ -364,10 +364,10 @@ class Group:
     def __init__(self, bootstrap: str, group: str, topic: str) -> None:
         self._bootstrap, self._group, self._topic = bootstrap, group, topic
         self.settled: list[bool] = []
-        self.members: list[Intake] = []
+        self.members: list[GroupConsumer] = []
 
-    def member(self, instance: str, log: ListLog) -> Intake:
-        intake = open_intake(
+    def member(self, instance: str, log: ListLog) -> GroupConsumer:
+        intake = open_group_consumer(
             self._bootstrap, self._group, self.settled.append, log, overrides={"group.instance.id": instance}
         )
         intake.subscribe([self._topic])
@@ -385,11 +385,11 @@ def group(kafka: Broker, unique: Unique, make_topic: MakeTopic) -> Any:
         member.close()
 
 
-def held(intake: Intake) -> set[int]:
+def held(intake: GroupConsumer) -> set[int]:
     return {p.partition for p in intake._consumer.assignment()}
 
 
-def drive(*intakes: Intake) -> list[Any]:
+def drive(*intakes: GroupConsumer) -> list[Any]:
     found = []
     for intake in intakes:
         collected = intake.collect(1_000, 0)
@@ -400,10 +400,10 @@ def drive(*intakes: Intake) -> list[Any]:
 def test_a_partition_that_left_while_paused_comes_back_flowing(kafka: Broker, group: Any) -> None:
     one, two_log = group.member("one", ListLog()), ListLog()
     await_true(lambda: drive(one) is None or held(one) == {0, 1}, "the first member holds both")
-    one.block(frozenset({group.topic}))
+    one.pause(frozenset({group.topic}))
     two = group.member("two", two_log)
     await_true(lambda: drive(one, two) is None or len(held(two)) == len(held(one)) == 1, "they share")
-    one.block(frozenset())  # freed while one partition is with the other member
+    one.pause(frozenset())  # freed while one partition is with the other member
     two.leave()
     await_true(lambda: drive(one) is None or held(one) == {0, 1}, "the first member holds both again")
     produce(kafka.bootstrap, group.topic, [b"x"] * 10, partitions=2)
@@ -454,8 +454,8 @@ def test_a_lost_offset_blocks_and_is_said_again_after_the_block(kafka: Broker, g
 
     await_true(lambda: told(1), "the loss is said")
     assert intake.lost_offsets == {topic}
-    intake.block(frozenset({topic}))
-    intake.block(frozenset())
+    intake.pause(frozenset({topic}))
+    intake.pause(frozenset())
     await_true(lambda: told(2), "the loss is said again when the topic is tried again")
     assert {partition for partition, _offset in seen} <= {1}, "nothing of the lost partition is read or skipped"
     assert not {offset for _partition, offset in seen if offset < 5}

@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, Producer
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
-from muse_stream.kafka.lag_reader import READER, StandingPartitions, look
+from muse_stream.kafka.lag_reader import READER, LagReader, look
 from muse_stream.kafka.partition import Standing
 from muse_stream.testing.kafka_broker import Broker
 from tests.worker.doubles import ListLog, await_true
@@ -96,7 +96,7 @@ def test_the_thread_answers_what_is_asked_now_and_ends(kafka: Broker, make_topic
         opened.append(reader_of(kafka, unique("group")))
         return opened[-1]
 
-    standing = StandingPartitions(open_reader, ListLog())
+    standing = LagReader(open_reader, ListLog())
     standing.ask({})
     assert (standing.found(), opened) == ({}, []), "nothing is opened before something stands still"
     standing.ask({(first, 0): 1})

@@ -17,11 +17,11 @@ from confluent_kafka.admin import AdminClient
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
-from muse_stream.kafka.group_consumer import Intake
+from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.testing.kafka_broker import Broker
 from tests.worker.doubles import ListLog, await_true
-from tests.worker.rig import open_intake, produce
+from tests.worker.rig import open_group_consumer, produce
 
 PARTITIONS, RECORDS, COMMITTED = 4, 25, 15
 LATE_S = 1.5
@@ -30,7 +30,7 @@ ROUNDS = 5
 """The outdated answer has to come after the second assignment: nearly always in the first round."""
 
 
-class Naive(Intake):
+class Naive(GroupConsumer):
     """An intake that trusts librdkafka with the starting offsets."""
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -45,9 +45,9 @@ class Naive(Intake):
 class Member:
     """An intake in a thread, and every offset it was given."""
 
-    def __init__(self, bootstrap: str, group: str, topic: str, kind: type[Intake], reset: str) -> None:
+    def __init__(self, bootstrap: str, group: str, topic: str, kind: type[GroupConsumer], reset: str) -> None:
         self.log, self.seen = ListLog(), set[tuple[int, int]]()
-        self._intake = open_intake(
+        self._intake = open_group_consumer(
             bootstrap, group, lambda _lost: None, self.log, kind=kind, overrides={"auto.offset.reset": reset}
         )
         self._topic, self._ending = topic, threading.Event()
@@ -103,7 +103,7 @@ def test_second_member_joins_while_first_waits_for_offsets(
     topic, group = make_topic("r1", partitions=PARTITIONS), unique("r1")
     produce(kafka.bootstrap, topic, [b"x"] * (PARTITIONS * RECORDS), partitions=PARTITIONS)
     commit(kafka.bootstrap, group, topic)
-    kind, reset = (Naive, "earliest") if planted else (Intake, "error")
+    kind, reset = (Naive, "earliest") if planted else (GroupConsumer, "error")
     members: list[Member] = []
     with open_transaction(kafka.bootstrap, group, topic) as end_transaction:
         members.append(Member(kafka.bootstrap, group, topic, kind, reset).start())

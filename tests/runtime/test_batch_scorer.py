@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from muse_stream.avro import Encoder, SchemaDirectory
 from muse_stream.errors import ConfigError, Reason
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, output_schemas
-from muse_stream.worker.batch import Answer, Header, Limits, Origin, RawBatch, Role
+from muse_stream.worker.batch import Answer, Batch, BatchLimits, Header, Origin, Role
 from tests.integration.bank import RAISES_AT, SCHEMA, Bank
 
 NOW = 1_700_000_000_000
@@ -42,13 +42,11 @@ def changed(path: Path, change: Callable[[Any], None]) -> Path:
 
 def batch(
     topics: Sequence[str], values: Sequence[bytes | None], headers: Sequence[list[Header]] | None = None
-) -> RawBatch:
+) -> Batch:
     rows = len(values)
     given = list(headers or [[] for _ in values])
     keys: list[bytes | None] = [f"k{row}".encode() for row in range(rows)]
-    return RawBatch(
-        list(topics), [0] * rows, list(range(rows)), keys, list(values), lambda: [NOW] * rows, lambda: given
-    )
+    return Batch(list(topics), [0] * rows, list(range(rows)), keys, list(values), lambda: [NOW] * rows, lambda: given)
 
 
 def event(bank: Bank, **fields: Any) -> bytes:
@@ -107,7 +105,7 @@ def test_an_unforeseen_fault_is_halved_down_to_its_record(bank: Bank, monkeypatc
     scorer = scorer_of(bank, bank.document())
     read = scorer._reader.read
 
-    def poisoned(given: RawBatch, *, ids: bool) -> Any:
+    def poisoned(given: Batch, *, ids: bool) -> Any:
         if b"k3" in given.keys:
             raise ZeroDivisionError("planted")
         return read(given, ids=ids)
@@ -240,9 +238,9 @@ def test_a_lane_without_tenants_is_refused(bank: Bank) -> None:
 
 def test_a_generation_offers_the_limits_of_its_document(bank: Bank) -> None:
     """A worker asks the scorer it serves, at every swap."""
-    assert scorer_of(bank, bank.document()).limits == Limits(10_000, 0.005)
+    assert scorer_of(bank, bank.document()).limits == BatchLimits(10_000, 0.005)
     tight = changed(bank.document(), lambda document: document.update(limits={"max_batch": 7, "linger_ms": 2.5}))
-    assert scorer_of(bank, tight).limits == Limits(7, 0.0025)
+    assert scorer_of(bank, tight).limits == BatchLimits(7, 0.0025)
 
 
 def test_the_model_limit_of_each_generation_is_its_own(bank: Bank) -> None:

@@ -24,7 +24,7 @@ from tests.worker.rig import expected, ledger, produce
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-class Program:
+class Plan:
     """A supervisor in a process; `events` are its log."""
 
     def __init__(self, serve: str, folder: Path, workers: int) -> None:
@@ -80,15 +80,15 @@ def alive(pid: int) -> bool:
         return False
 
 
-Start = Callable[..., Program]
+Start = Callable[..., Plan]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    started: list[Program] = []
+    started: list[Plan] = []
 
-    def run(serve: str, workers: int = 1) -> Program:
-        started.append(Program(serve, tmp_path, workers))
+    def run(serve: str, workers: int = 1) -> Plan:
+        started.append(Plan(serve, tmp_path, workers))
         return started[-1]
 
     yield run

@@ -17,7 +17,7 @@ from muse_stream.errors import ConfigError
 from muse_stream.runtime import batch_scorer
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, output_schemas
 from muse_stream.runtime.event_reader import EventReader, Events
-from muse_stream.worker.batch import RawBatch, Role
+from muse_stream.worker.batch import Batch, Role
 from tests.integration.bank import RAISES_AT, SCHEMA, Bank
 from tests.integration.fleet import publish
 from tests.runtime.test_batch_scorer import changed, shared
@@ -243,7 +243,7 @@ def test_every_tenant_and_every_optional_part_goes_the_whole_way(bank: Bank, mon
     seen: list[Events] = []
     read = EventReader.read
 
-    def noted(self: EventReader, batch: RawBatch, *, ids: bool) -> Events:
+    def noted(self: EventReader, batch: Batch, *, ids: bool) -> Events:
         seen.append(read(self, batch, ids=ids))
         return seen[-1]
 

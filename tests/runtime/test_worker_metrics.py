@@ -15,7 +15,7 @@ from muse_stream.errors import Reason
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.runtime.worker_metrics import WorkerMeter
 from muse_stream.worker.backlog import Waiting
-from muse_stream.worker.batch import Limits, Role, Scorer, Tally, Topology
+from muse_stream.worker.batch import BatchLimits, Role, Scorer, Tally, Topology
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ class Generation:
     """The part of a scorer that a meter looks at."""
 
     def __init__(self, tenants: dict[str, tuple[str, ...]], role: Role = "live", number: int = 1) -> None:
-        self.number, self.limits = number, Limits()
+        self.number, self.limits = number, BatchLimits()
         self.topology = Topology({topic: frozenset() for topic in tenants}, {}, tenants)
         self.book = ScoreGroups(DOCUMENT, "main", role)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from muse_stream.scoring import Categorical, Column
 from muse_stream.scoring.features import Binding, Bound, Feature, Tensor
-from muse_stream.scoring.selection import RowSet
+from muse_stream.scoring.selection import Selection
 
 FLOAT32 = np.dtype(np.float32)
 CHANNELS = (("ecom", 1.0), ("pos", 0.0))
@@ -22,7 +22,7 @@ def build(tensors: list[Tensor], columns: Mapping[str, Column], rows: list[int] 
     first = next(iter(columns.values()))
     size = len(first.codes if isinstance(first, Categorical) else first)
     chosen = np.array(range(size) if rows is None else rows, dtype=np.int64)
-    return Binding(tensors).build(columns, RowSet(0, chosen, whole=rows is None))
+    return Binding(tensors).build(columns, Selection(0, chosen, whole=rows is None))
 
 
 def numbers(*values: float) -> NDArray[np.float64]:

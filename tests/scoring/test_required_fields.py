@@ -3,7 +3,7 @@
 import pytest
 
 from muse_stream.config import Document
-from muse_stream.scoring.required_fields import Needs, needs_of, reachable
+from muse_stream.scoring.required_fields import RequiredFields, reachable, required_fields_of
 from tests.scoring.doubles import document, snapshot
 
 A_FIELDS = ("amount", "channel", "risk")
@@ -26,15 +26,15 @@ def test_fields_are_those_of_the_predictors_a_role_runs() -> None:
     spec = document(
         [{"when": {"region": "eu"}, "live": "one", "shadow": [{"predictor": "two", "sample": 0.5}]}, {"live": "one"}]
     )
-    assert needs_of(spec, "card", "live") == Needs(A_FIELDS, ("region",), ids=False)
-    assert needs_of(spec, "card", "shadow") == Needs(ALL_FIELDS, ("region",), ids=True)
+    assert required_fields_of(spec, "card", "live") == RequiredFields(A_FIELDS, ("region",), ids=False)
+    assert required_fields_of(spec, "card", "shadow") == RequiredFields(ALL_FIELDS, ("region",), ids=True)
     assert snapshot(spec).fields == set(A_FIELDS)
     assert snapshot(spec, role="shadow").fields == set(ALL_FIELDS)
-    assert snapshot(spec).needs("card") == needs_of(spec, "card", "live")
+    assert snapshot(spec).needs("card") == required_fields_of(spec, "card", "live")
 
 
 def test_scores_that_a_meta_model_reads_are_no_fields() -> None:
-    assert needs_of(document([{"live": "meta"}]), "card", "live").fields == ALL_FIELDS
+    assert required_fields_of(document([{"live": "meta"}]), "card", "live").fields == ALL_FIELDS
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_a_route_counts_where_an_event_can_reach_it(when: dict[str, object], rea
 
 def test_a_format_is_not_asked_for_fields_of_others() -> None:
     spec = two_formats([{"when": {"use_case": "wires"}, "live": "three"}, {"live": "one"}])
-    assert needs_of(spec, "card", "live") == Needs(A_FIELDS, (), ids=False)
-    assert needs_of(spec, "wire", "live") == Needs(ALL_FIELDS, ("use_case",), ids=False)
+    assert required_fields_of(spec, "card", "live") == RequiredFields(A_FIELDS, (), ids=False)
+    assert required_fields_of(spec, "wire", "live") == RequiredFields(ALL_FIELDS, ("use_case",), ids=False)
 
 
 def test_an_unknown_format_is_a_key_error() -> None:

@@ -16,12 +16,12 @@ from muse_stream.kafka.topic_reader import Block, bounds, reader
 from muse_stream.scoring.columns import Categorical
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.verify.collect import EventKeys, ScoreKeys
-from muse_stream.verify.compare import Answers, Events, judge
+from muse_stream.verify.compare import SeenAnswers, SeenEvents, judge
 from muse_stream.verify.verification import Decoders, Report, Target, Verification
 
 
 def decode_events(block: Block) -> EventKeys:
-    """Events are `id` or `id|tenant`; anything with a `!` cannot be decoded."""
+    """SeenEvents are `id` or `id|tenant`; anything with a `!` cannot be decoded."""
     rows = [row for row, value in enumerate(block.values()) if value and b"!" not in value]
     parts = [(block.messages[row].value() or b"").decode().split("|") for row in rows]
     tenants = Categorical.from_strings(part[1] for part in parts) if parts and len(parts[0]) > 1 else None
@@ -325,9 +325,9 @@ def test_million_events_take_seconds_not_minutes_to_judge() -> None:
     """The counting alone, without Kafka: 1.2 M events in 6 partitions."""
     size, partitions = 200_000, 6
     ids = np.char.add(b"transaction-", np.arange(size).astype("S12"))
-    events = {p: Events(0, size, np.arange(size, dtype=np.int64), ids) for p in range(partitions)}
+    events = {p: SeenEvents(0, size, np.arange(size, dtype=np.int64), ids) for p in range(partitions)}
     each = np.arange(size, dtype=np.int64)
-    answers = Answers(
+    answers = SeenAnswers(
         np.repeat(np.arange(partitions, dtype=np.int32), size),
         np.tile(each, partitions),
         np.zeros(size * partitions, dtype=bool),

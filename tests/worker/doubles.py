@@ -16,7 +16,7 @@ from typing import Any
 
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.worker.backlog import Waiting
-from muse_stream.worker.batch import Answer, DeadLetter, Limits, Origin, Outgoing, RawBatch, Scorer, Tally, Topology
+from muse_stream.worker.batch import Answer, Batch, BatchLimits, DeadLetter, Origin, Outgoing, Scorer, Tally, Topology
 from tests.patience import PATIENCE
 
 
@@ -117,11 +117,11 @@ class Echo:
         number: int = 1,
         refuse: Callable[[bytes | None], bool] = lambda _value: False,
         padding: Callable[[bytes | None], int] = lambda _value: 0,
-        before: Callable[[RawBatch], None] = lambda _batch: None,
-        limits: Limits | None = None,
+        before: Callable[[Batch], None] = lambda _batch: None,
+        limits: BatchLimits | None = None,
     ) -> None:
         self.number, self._routes, self._refuse, self._padding, self._before = number, routes, refuse, padding, before
-        self.limits = limits or Limits()
+        self.limits = limits or BatchLimits()
         self.topology = Topology(
             {event: frozenset({route.scores, route.dlq}) for event, route in routes.items()},
             {event: route.dlq for event, route in routes.items()},
@@ -130,7 +130,7 @@ class Echo:
         self.book = None
         self.attempts: list[int] = []
 
-    def score(self, batch: RawBatch, attempt: int) -> Answer:
+    def score(self, batch: Batch, attempt: int) -> Answer:
         self._before(batch)
         self.attempts.append(attempt)
         outgoing, dead = Outgoing([], [], []), []
@@ -169,10 +169,10 @@ class Clock:
 
 def raw(
     values: Iterable[bytes | None], *, topic: str = "events", partitions: list[int] | None = None, **given: Any
-) -> RawBatch:
+) -> Batch:
     """Return a batch of records of one topic, offsets counted from 100."""
     rows = list(values)
-    return RawBatch(
+    return Batch(
         topics=given.get("topics", [topic] * len(rows)),
         partitions=partitions or [0] * len(rows),
         offsets=list(range(100, 100 + len(rows))),

@@ -17,10 +17,10 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
-from muse_stream.kafka.group_consumer import Intake
+from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.worker import failpoints
-from muse_stream.worker.batch import Limits, Scorer
+from muse_stream.worker.batch import BatchLimits, Scorer
 from muse_stream.worker.loop import Worker
 from muse_stream.worker.poison import Guard, InHand, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
@@ -113,15 +113,15 @@ class Ledger:
         return wrong
 
 
-def open_intake(
+def open_group_consumer(
     bootstrap: str,
     group: str,
     settle: Callable[[bool], None],
     log: ListLog,
     *,
-    kind: type[Intake] = Intake,
+    kind: type[GroupConsumer] = GroupConsumer,
     overrides: Mapping[str, Any],
-) -> Intake:
+) -> GroupConsumer:
     """An intake of its own, without a worker: a dynamic member of a cooperative group, unless `overrides` say more."""
     settings = KafkaSettings(bootstrap=bootstrap)
     own = {"group.id": group, "partition.assignment.strategy": "cooperative-sticky"}
@@ -211,7 +211,7 @@ class Running:
 
     def abandon(self) -> None:
         """Free what a worker that died by an exception still holds."""
-        self.worker._intake.close()
+        self.worker._group_consumer.close()
         self.worker._committer.close()
 
 
@@ -221,7 +221,7 @@ def open_echo(
     scorer: Scorer,
     *,
     number: int = 0,
-    limits: Limits | None = None,
+    limits: BatchLimits | None = None,
     failpoint: Callable[[str], None] = failpoints.nothing,
     guard: Guard | None = None,
 ) -> Running:

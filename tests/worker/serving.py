@@ -18,7 +18,7 @@ from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.runtime import watchdog
 from muse_stream.runtime.supervisor import LEAVE, Supervisor
 from muse_stream.worker import failpoints
-from muse_stream.worker.batch import Limits
+from muse_stream.worker.batch import BatchLimits
 from muse_stream.worker.poison import Guard, InHand, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
 from tests.worker.doubles import CountingMeter, Echo, ListLog, Route
@@ -95,7 +95,7 @@ def stillborn(_folder: str, _connection: Connection, _in_hand: InHand, _refused:
 def echo(folder: str, connection: Connection, in_hand: InHand, _refused: frozenset[int]) -> None:
     """A real worker with an echo scorer; Kafka and topics are told by a file."""
     told = json.loads((Path(folder) / "echo.json").read_text())
-    scorer = [Echo({told["events"]: Route(told["scores"], told["dlq"])}, limits=Limits(batch_events=200))]
+    scorer = [Echo({told["events"]: Route(told["scores"], told["dlq"])}, limits=BatchLimits(batch_events=200))]
     slot = _begin(connection)
     worker = open_worker(
         KafkaSettings(bootstrap=told["bootstrap"]),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from muse_stream.errors import Abortable, Reason, Rejected, Stage
 from muse_stream.worker.batch import Answer, DeadLetter, Outgoing, Topology
 from muse_stream.worker.commit import Pending
-from muse_stream.worker.isolate import Corner
+from muse_stream.worker.isolate import Isolation
 from tests.worker.doubles import raw
 
 LIVE = Topology({"events": frozenset({"scores", "dlq"})}, {"events": "dlq"})
@@ -23,23 +23,23 @@ def pending(start: int, end: int) -> Pending:
 
 def hunt(records: int, culprits: set[int], limit: int) -> tuple[int, list[int]]:
     """Play a partition through; returns the aborts, and the records given up."""
-    corner, position, aborts, given_up = Corner(limit), 0, 0, list[int]()
+    corner, position, aborts, given_up = Isolation(limit), 0, 0, list[int]()
     while position < records:
         end = min(position + corner.most, records)
         batch = raw([b"x"] * (end - position))
         batch.offsets[:] = range(position, end)
         answer = Outgoing(list(range(end - position)), ["scores"] * (end - position), [b"a"] * (end - position))
-        answered = corner.condemn(batch, Answer(answer), LIVE)
+        answered = corner.reject(batch, Answer(answer), LIVE)
         if any(batch.offsets[row] in culprits for row in answered.outgoing.rows):
             aborts += 1
             assert aborts < 2_000, "no progress"
-            assert corner.blame(TOO_LARGE, pending(position, end), LIVE) == frozenset()
+            assert corner.suspect(TOO_LARGE, pending(position, end), LIVE) == frozenset()
             continue
         assert len(answered.outgoing.rows) + len(answered.dead) == len(batch)
         given_up += [batch.offsets[letter.rejected.row] for letter in answered.dead]
-        corner.landed(pending(position, end))
+        corner.committed(pending(position, end))
         position = end
-    assert not corner._condemned
+    assert not corner._rejected
     return aborts, given_up
 
 
@@ -57,82 +57,82 @@ def test_several_are_all_found_and_nobody_else(culprits: set[int]) -> None:
 
 
 def test_grows_back_to_the_limit() -> None:
-    corner = Corner(64)
-    corner.blame(TOO_LARGE, pending(0, 64), LIVE)
+    corner = Isolation(64)
+    corner.suspect(TOO_LARGE, pending(0, 64), LIVE)
     assert corner.most == 32
-    corner.landed(pending(0, 32))
+    corner.committed(pending(0, 32))
     assert corner.most == 32, "the other half is still suspect"
-    corner.landed(pending(32, 64))
+    corner.committed(pending(32, 64))
     assert corner.most == 64
 
 
 def test_a_hunt_whose_partition_left_does_not_keep_batches_small() -> None:
-    corner = Corner(64)
-    corner.blame(TOO_LARGE, pending(0, 64), LIVE)
+    corner = Isolation(64)
+    corner.suspect(TOO_LARGE, pending(0, 64), LIVE)
     corner.release()
-    corner.landed(Pending({("events", 1): 0}, {("events", 1): 5}, None, 2, 5))
+    corner.committed(Pending({("events", 1): 0}, {("events", 1): 5}, None, 2, 5))
     assert corner.most == 64
 
 
 def test_a_dead_letter_that_is_refused_too_makes_its_topic_wait() -> None:
-    corner = Corner(64)
-    assert corner.blame(TOO_LARGE, pending(5, 6), LIVE) == frozenset()
-    assert corner.blame(TOO_LARGE, pending(5, 6), LIVE) == {"events"}
+    corner = Isolation(64)
+    assert corner.suspect(TOO_LARGE, pending(5, 6), LIVE) == frozenset()
+    assert corner.suspect(TOO_LARGE, pending(5, 6), LIVE) == {"events"}
 
 
 def test_who_waits_for_a_larger_dead_letter_topic_does_not_keep_the_others_small() -> None:
     """Condemned, found again in a larger batch, alone once more: what is left of that hunt ends with it."""
-    corner = Corner(64)
-    corner.blame(TOO_LARGE, pending(0, 1), LIVE)
-    corner.landed(Pending({("other", 0): 0}, {("other", 0): 1}, None, 2, 1))
-    corner.blame(TOO_LARGE, pending(0, 2), LIVE)
+    corner = Isolation(64)
+    corner.suspect(TOO_LARGE, pending(0, 1), LIVE)
+    corner.committed(Pending({("other", 0): 0}, {("other", 0): 1}, None, 2, 1))
+    corner.suspect(TOO_LARGE, pending(0, 2), LIVE)
     assert corner.most == 1
-    assert corner.blame(TOO_LARGE, pending(0, 1), LIVE) == {"events"}
+    assert corner.suspect(TOO_LARGE, pending(0, 1), LIVE) == {"events"}
     for position in range(1, 7):
-        corner.landed(Pending({("other", 0): position}, {("other", 0): position + 1}, None, 2, 1))
+        corner.committed(Pending({("other", 0): position}, {("other", 0): position + 1}, None, 2, 1))
     assert corner.most == 64
 
 
 def test_a_condemned_record_is_blamed_at_once_when_its_dead_letter_is_refused_again() -> None:
     """Its topic is tried again from time to time: that must not cost a hunt, which is many aborts, each time."""
-    corner = Corner(64)
+    corner = Isolation(64)
     refused = Abortable("dlq: too large", topic="dlq", code="MSG_SIZE_TOO_LARGE")
-    corner.blame(refused, pending(5, 6), LIVE)
-    corner.landed(Pending({("other", 0): 0}, {("other", 0): 9}, None, 2, 9))
-    assert corner.blame(refused, pending(0, 64), LIVE) == {"events"}
+    corner.suspect(refused, pending(5, 6), LIVE)
+    corner.committed(Pending({("other", 0): 0}, {("other", 0): 9}, None, 2, 9))
+    assert corner.suspect(refused, pending(0, 64), LIVE) == {"events"}
     assert corner.most == 64
-    assert corner.blame(refused, pending(6, 64), LIVE) == frozenset(), "the condemned record is not in this batch"
+    assert corner.suspect(refused, pending(6, 64), LIVE) == frozenset(), "the condemned record is not in this batch"
 
 
 def test_a_topic_that_is_not_read_does_not_keep_batches_small() -> None:
-    corner = Corner(64)
-    corner.blame(TOO_LARGE, pending(0, 64), LIVE)
-    corner.excuse(frozenset({"events"}))
-    corner.landed(Pending({("other", 0): 0}, {("other", 0): 1}, None, 2, 1))
+    corner = Isolation(64)
+    corner.suspect(TOO_LARGE, pending(0, 64), LIVE)
+    corner.forget(frozenset({"events"}))
+    corner.committed(Pending({("other", 0): 0}, {("other", 0): 1}, None, 2, 1))
     assert corner.most == 64
 
 
 @pytest.mark.parametrize("code", ["UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "TOPIC_AUTHORIZATION_FAILED"])
 def test_a_topic_fault_makes_all_wait_that_write_there(code: str) -> None:
     both = Topology({"a": frozenset({"scores"}), "b": frozenset({"scores", "dlq"}), "c": frozenset({"dlq"})}, {})
-    corner = Corner(64)
-    assert corner.blame(Abortable("no", topic="scores", code=code), pending(0, 64), both) == {"a", "b"}
+    corner = Isolation(64)
+    assert corner.suspect(Abortable("no", topic="scores", code=code), pending(0, 64), both) == {"a", "b"}
     assert corner.most == 64
 
 
 def test_a_fault_of_the_system_blames_nobody() -> None:
-    corner = Corner(64)
-    assert corner.blame(Abortable("slow", code="_TIMED_OUT"), pending(0, 64), LIVE) == frozenset()
+    corner = Isolation(64)
+    assert corner.suspect(Abortable("slow", code="_TIMED_OUT"), pending(0, 64), LIVE) == frozenset()
     assert corner.most == 64
 
 
 def test_replaces_answer_and_earlier_letter_of_the_condemned_alone() -> None:
-    corner = Corner(4)
-    corner.blame(TOO_LARGE, pending(101, 102), LIVE)
+    corner = Isolation(4)
+    corner.suspect(TOO_LARGE, pending(101, 102), LIVE)
     own = DeadLetter(Rejected(1, Reason.MISSING_ID, Stage.VALIDATE, ""), "dlq")
     other = DeadLetter(Rejected(2, Reason.MISSING_ID, Stage.VALIDATE, ""), "dlq")
     answer = Answer(Outgoing([0, 1], ["scores"] * 2, [b"0", b"1"]), [own, other])
-    after = corner.condemn(raw([b"", b"", b""]), answer, LIVE)
+    after = corner.reject(raw([b"", b"", b""]), answer, LIVE)
     assert (after.outgoing.rows, after.outgoing.values) == ([0], [b"0"])
     assert [(letter.rejected.row, letter.rejected.reason) for letter in after.dead] == [
         (2, Reason.MISSING_ID),
@@ -141,15 +141,15 @@ def test_replaces_answer_and_earlier_letter_of_the_condemned_alone() -> None:
 
 
 def test_a_role_without_dead_letters_leaves_the_condemned_out() -> None:
-    corner = Corner(4)
-    corner.blame(TOO_LARGE, pending(100, 101), SHADOW)
-    after = corner.condemn(raw([b"", b""]), Answer(Outgoing([0, 1], ["audit"] * 2, [b"0", b"1"])), SHADOW)
+    corner = Isolation(4)
+    corner.suspect(TOO_LARGE, pending(100, 101), SHADOW)
+    after = corner.reject(raw([b"", b""]), Answer(Outgoing([0, 1], ["audit"] * 2, [b"0", b"1"])), SHADOW)
     assert (after.outgoing.rows, after.dead) == ([1], [])
 
 
 @pytest.mark.parametrize("limit", [16, 64, 256])
 def test_a_new_limit_holds_for_the_next_batch(limit: int) -> None:
-    corner = Corner(64)
+    corner = Isolation(64)
     corner.limit(limit)
     assert corner.most == limit
 
@@ -157,14 +157,14 @@ def test_a_new_limit_holds_for_the_next_batch(limit: int) -> None:
 @pytest.mark.parametrize(("limit", "then"), [(16, 16), (48, 32), (256, 32)])
 def test_a_new_limit_leaves_a_hunt_under_way_alone(limit: int, then: int) -> None:
     """Only smaller than the limit it must be; the hunt goes on, and then the batch grows to the new limit."""
-    corner = Corner(64)
-    corner.blame(TOO_LARGE, pending(0, 64), LIVE)
+    corner = Isolation(64)
+    corner.suspect(TOO_LARGE, pending(0, 64), LIVE)
     corner.limit(limit)
     assert corner.most == then
-    corner.landed(pending(0, 32))
+    corner.committed(pending(0, 32))
     assert corner.most == then, "the other half is still suspect"
     for position in range(32, 64, 4):
-        corner.landed(pending(position, position + 4))
+        corner.committed(pending(position, position + 4))
     for position in range(64, 100, 4):
-        corner.landed(pending(position, position + 4))
+        corner.committed(pending(position, position + 4))
     assert corner.most == limit

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from confluent_kafka import Producer
 
 from muse_stream.testing.kafka_broker import Broker
-from muse_stream.worker.batch import Limits
+from muse_stream.worker.batch import BatchLimits
 from tests.worker.doubles import Echo, Route, await_true
 from tests.worker.rig import expected, headers_of, ledger, open_echo, produce, running, source
 
@@ -24,7 +24,7 @@ def test_every_event_one_answer_keys_and_partitions_kept(kafka: Broker, unique: 
     produce(kafka.bootstrap, events, values, partitions=3)
     echo = Echo({events: route}, refuse=lambda value: value == b"bad")
     with (
-        running(kafka.bootstrap, unique("lane"), echo, limits=Limits(batch_events=100)) as ours,
+        running(kafka.bootstrap, unique("lane"), echo, limits=BatchLimits(batch_events=100)) as ours,
         ledger(kafka.bootstrap, **{route.scores: 3, route.dlq: 3}) as found,
     ):
         found.until(900)
@@ -47,7 +47,7 @@ def test_every_event_one_answer_keys_and_partitions_kept(kafka: Broker, unique: 
 
 def test_workers_join_and_leave_under_load(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
     events, route = tenant(4)
-    lane, echo, limits = unique("lane"), Echo({events: route}), Limits(batch_events=200)
+    lane, echo, limits = unique("lane"), Echo({events: route}), BatchLimits(batch_events=200)
     with ledger(kafka.bootstrap, **{route.scores: 4}) as found, feeding(kafka.bootstrap, events, 4) as fed:
         first = open_echo(kafka.bootstrap, lane, echo, number=0, limits=limits).start()
         found.until(200)
@@ -97,7 +97,7 @@ def test_a_stopped_slot_drains_and_its_successor_goes_on(kafka: Broker, unique: 
     produce(kafka.bootstrap, events, [b"x"] * 3_000, partitions=2)
     lane, echo = unique("lane"), Echo({events: route}, before=lambda _batch: time.sleep(0.02))
     with ledger(kafka.bootstrap, **{route.scores: 2}) as found:
-        first = open_echo(kafka.bootstrap, lane, echo, limits=Limits(100))
+        first = open_echo(kafka.bootstrap, lane, echo, limits=BatchLimits(100))
         first.leave = False  # a restart: the slot keeps its place
         first.start()
         found.until(500)
@@ -118,7 +118,7 @@ def test_generations_change_between_batches(kafka: Broker, unique: Unique, tenan
     produce(kafka.bootstrap, events, [b"x"] * 500)
     scorers = [Echo({events: route}, number=number) for number in range(1, 5)]
     with (
-        running(kafka.bootstrap, unique("lane"), scorers[0], limits=Limits(50)) as ours,
+        running(kafka.bootstrap, unique("lane"), scorers[0], limits=BatchLimits(50)) as ours,
         ledger(kafka.bootstrap, **{route.scores: 1}) as found,
     ):
         found.until(50)
@@ -165,7 +165,7 @@ def test_tombstones_null_keys_and_unlike_partition_counts(kafka: Broker, unique:
     produce(kafka.bootstrap, events, values, partitions=4, keyed=True)
     echo = Echo({events: route}, refuse=lambda value: value is None)
     with (
-        running(kafka.bootstrap, unique("lane"), echo, limits=Limits(64)) as ours,
+        running(kafka.bootstrap, unique("lane"), echo, limits=BatchLimits(64)) as ours,
         ledger(kafka.bootstrap, **{route.scores: 3, route.dlq: 3}) as found,
     ):
         found.until(800)
@@ -181,7 +181,11 @@ def test_tombstones_null_keys_and_unlike_partition_counts(kafka: Broker, unique:
 def test_the_limits_of_a_new_generation_hold_from_the_next_batch(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
     """Smaller, larger, and the linger with them: a swap changes them as a restart would."""
     events, route = tenant(1)
-    given = [Limits(100, 0.2), Limits(20, 0.0), Limits(400, 0.3)]  # a linger above the ceiling of its growth, too
+    given = [
+        BatchLimits(100, 0.2),
+        BatchLimits(20, 0.0),
+        BatchLimits(400, 0.3),
+    ]  # a linger above the ceiling of its growth, too
     scorers = [Echo({events: route}, number=number, limits=limits) for number, limits in enumerate(given, start=1)]
     with (
         running(kafka.bootstrap, unique("lane"), scorers[0]) as ours,

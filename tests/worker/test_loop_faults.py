@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from muse_stream.errors import Abortable, Fatal, Fenced
-from muse_stream.kafka.group_consumer import Collected, Intake
+from muse_stream.kafka.group_consumer import GroupConsumer, Polled
 from muse_stream.testing.kafka_broker import Broker
-from muse_stream.worker.batch import Limits, RawBatch
+from muse_stream.worker.batch import Batch, BatchLimits
 from muse_stream.worker.commit import Pending
 from muse_stream.worker.loop import Worker
 from tests.worker.doubles import Echo, Route, await_true
@@ -29,7 +29,7 @@ def test_a_transaction_that_fails_at_any_step_is_done_again_or_was_done(
     strike = fails_at(step, {2, 5, 6})
     echo = Echo({events: route}, refuse=lambda value: value == b"bad")
     with (
-        running(kafka.bootstrap, unique("lane"), echo, limits=Limits(batch_events=50), failpoint=strike) as ours,
+        running(kafka.bootstrap, unique("lane"), echo, limits=BatchLimits(batch_events=50), failpoint=strike) as ours,
         ledger(kafka.bootstrap, **{route.scores: 2, route.dlq: 2}) as found,
     ):
         found.until(600)
@@ -52,13 +52,13 @@ def fails_at(step: str, times: set[int]) -> Callable[[str], None]:
 
 
 def no_rewind(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Intake, "rewind", lambda self: setattr(self, "_rebalanced", False))
+    patch.setattr(GroupConsumer, "rewind", lambda self: setattr(self, "_rebalanced", False))
 
 
 def off_by_one(patch: pytest.MonkeyPatch) -> None:
     right = Worker._pending
 
-    def wrong(self: Worker, collected: Collected, batch: RawBatch) -> Pending:
+    def wrong(self: Worker, collected: Polled, batch: Batch) -> Pending:
         pending = right(self, collected, batch)
         return replace(pending, following={place: offset - 1 for place, offset in pending.following.items()})
 
@@ -79,7 +79,9 @@ def test_the_ledger_catches(
     produce(kafka.bootstrap, events, [b"x"] * 300)
     strike = fails_at("after-send-offsets", {3})
     with (
-        running(kafka.bootstrap, unique("lane"), Echo({events: route}), limits=Limits(50), failpoint=strike) as ours,
+        running(
+            kafka.bootstrap, unique("lane"), Echo({events: route}), limits=BatchLimits(50), failpoint=strike
+        ) as ours,
         ledger(kafka.bootstrap, **{route.scores: 1}) as found,
     ):
         ours.log.await_said("aborted")

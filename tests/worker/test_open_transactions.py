@@ -4,7 +4,7 @@ from typing import Any
 
 from muse_stream.errors import Retriable
 from muse_stream.kafka.partition_ends import End
-from muse_stream.worker.open_transactions import HANGING_S, EndWatch
+from muse_stream.worker.open_transactions import HANGING_S, OpenTransactionWatch
 from tests.worker.doubles import Clock, CountingMeter, ListLog
 
 PLACE = ("scores", 0)
@@ -23,9 +23,9 @@ class Moving:
         return dict(self.ends)
 
 
-def made() -> tuple[EndWatch, Moving, Clock, ListLog, CountingMeter]:
+def made() -> tuple[OpenTransactionWatch, Moving, Clock, ListLog, CountingMeter]:
     ends, clock, log, meter = Moving(), Clock(), ListLog(), CountingMeter()
-    return EndWatch(ends, lambda: [PLACE], meter, log, clock), ends, clock, log, meter  # type: ignore[arg-type]
+    return OpenTransactionWatch(ends, lambda: [PLACE], meter, log, clock), ends, clock, log, meter  # type: ignore[arg-type]
 
 
 def test_what_stands_still_for_longer_than_a_transaction_lasts_is_said_once() -> None:

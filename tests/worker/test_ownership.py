@@ -90,7 +90,7 @@ def test_a_partition_that_a_killed_member_was_giving_up_is_assigned_again(
     echo = Echo({events: route})
     with ledger(kafka.bootstrap, **{route.scores: 4}) as found, dying:
         old = open_echo(kafka.bootstrap, lane, echo, number=0)
-        monkeypatch.setattr(old.worker._intake, "_settle", dying)
+        monkeypatch.setattr(old.worker._group_consumer, "_settle", dying)
         old.start()
         produce(kafka.bootstrap, events, [b"x"] * 40, partitions=4)
         found.until(40)

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from muse_stream.errors import Reason
-from muse_stream.worker.batch import Answer, RawBatch
-from muse_stream.worker.poison import HELD_AFTER, Guard, InHand, Note, PoisonHunt, Suspects, offsets
+from muse_stream.worker.batch import Answer, Batch
+from muse_stream.worker.poison import HELD_AFTER, Guard, InHand, Note, PoisonSearch, Suspects, offsets
 from tests.worker.doubles import Echo, Route
 
 ROUTES = {"events": Route("scores", "dlq"), "others": Route("scores", "dlq")}
 
 
-def batch(first: int, count: int, topic: str = "events") -> RawBatch:
+def batch(first: int, count: int, topic: str = "events") -> Batch:
     """Records of partition 0."""
     nothing: list[Any] = [None] * count
-    return RawBatch(
+    return Batch(
         [topic] * count,
         [0] * count,
         list(range(first, first + count)),
@@ -40,20 +40,20 @@ class Fragile(Echo):
         self._deadly = {b"%d" % n for n in deadly}
         self.sizes: list[int] = []
 
-    def score(self, batch: RawBatch, attempt: int) -> Answer:
+    def score(self, batch: Batch, attempt: int) -> Answer:
         self.sizes.append(len(batch))
         if self._deadly.intersection(batch.values):
             raise Died
         return super().score(batch, attempt)
 
 
-def score(guard: Guard, scorer: Echo, raw: RawBatch) -> Answer:
+def score(guard: Guard, scorer: Echo, raw: Batch) -> Answer:
     return guard.score(scorer, raw, *offsets(raw), attempt=0, progress=lambda: None)
 
 
-def lives(raw: RawBatch, *deadly: int, code: int = -signal.SIGSEGV) -> tuple[int, Answer]:
+def lives(raw: Batch, *deadly: int, code: int = -signal.SIGSEGV) -> tuple[int, Answer]:
     """Score a batch, a new process after every death; returns the number of deaths and the answer."""
-    hunt, scorer = PoisonHunt(), Fragile(*deadly)
+    hunt, scorer = PoisonSearch(), Fragile(*deadly)
     for deaths in range(40):
         in_hand = InHand(get_context("spawn"))
         try:
@@ -83,7 +83,7 @@ def test_several_poison_records_are_found_one_after_the_other() -> None:
 
 def test_what_is_known_of_one_record_survives_the_search_for_another() -> None:
     """Partitions come in another order after every restart, so the two records take turns in killing."""
-    hunt, scorer = PoisonHunt(), Fragile(700, 1700)
+    hunt, scorer = PoisonSearch(), Fragile(700, 1700)
     halves = [batch(0, 1000), batch(1000, 1000, "others")]
     deaths = 0
     for turn in range(40):
@@ -114,7 +114,7 @@ def test_who_was_killed_from_outside_says_less() -> None:
 
 
 def test_only_the_suspects_are_scored_in_pieces() -> None:
-    hunt, scorer = PoisonHunt(), Fragile()
+    hunt, scorer = PoisonSearch(), Fragile()
     hunt.died(Note({("events", 0): 100}, {("events", 0): 300}, 200), -signal.SIGABRT)
     answer = score(Guard(InHand(get_context("spawn")), hunt.suspects), scorer, batch(0, 1000))
     assert sorted(scorer.sizes, reverse=True)[:2] == [700, 100]
@@ -126,7 +126,7 @@ def test_only_the_suspects_are_scored_in_pieces() -> None:
 
 
 def test_nothing_in_hand_says_nothing() -> None:
-    hunt = PoisonHunt()
+    hunt = PoisonSearch()
     in_hand = InHand(get_context("spawn"))
     assert hunt.died(in_hand.read(), -signal.SIGKILL) is None
     score(Guard(in_hand, hunt.suspects), Fragile(), batch(0, 10))
@@ -144,7 +144,7 @@ def test_a_torn_or_too_long_note_is_none() -> None:
 
 
 def test_a_topic_with_many_poison_records_is_paused() -> None:
-    hunt = PoisonHunt()
+    hunt = PoisonSearch()
     for offset in range(HELD_AFTER + 1):
         assert hunt.suspects.held == ()
         for _ in range(2):
@@ -153,7 +153,7 @@ def test_a_topic_with_many_poison_records_is_paused() -> None:
 
 
 def test_a_generation_whose_compilation_kills_is_refused() -> None:
-    hunt = PoisonHunt()
+    hunt = PoisonSearch()
     assert hunt.died(Note(compiling=7), -signal.SIGSEGV) == {"compiling": 7, "refused": True}
     assert hunt.refused == {7}
     assert hunt.died(Note(compiling=8), -signal.SIGKILL) == {"compiling": 8, "refused": False}

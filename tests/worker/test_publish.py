@@ -12,7 +12,7 @@ from muse_stream.errors import Abortable, Fatal, Reason, Rejected, Stage, Stream
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.transactional_producer import TransactionalProducer, open_producer
 from muse_stream.testing.kafka_broker import Broker
-from muse_stream.worker.batch import Answer, DeadLetter, Outgoing, RawBatch
+from muse_stream.worker.batch import Answer, Batch, DeadLetter, Outgoing
 from muse_stream.worker.publish import BY_KEY, publish
 from tests.worker.doubles import raw
 
@@ -43,7 +43,7 @@ class Recording(TransactionalProducer):
         return self._fault
 
 
-def send(producer: Recording, batch: RawBatch, answer: Answer, counts: dict[str, int]) -> None:
+def send(producer: Recording, batch: Batch, answer: Answer, counts: dict[str, int]) -> None:
     publish(
         producer,
         batch,
@@ -55,7 +55,7 @@ def send(producer: Recording, batch: RawBatch, answer: Answer, counts: dict[str,
     )
 
 
-def answers(batch: RawBatch, topic: str = "scores") -> Answer:
+def answers(batch: Batch, topic: str = "scores") -> Answer:
     rows = list(range(len(batch)))
     return Answer(Outgoing(rows, [topic] * len(rows), [b"%d" % row for row in rows]))
 

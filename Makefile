@@ -5,18 +5,21 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 # where it is set every process compiles every module anew: a worker's start costs 2.8 s of CPU instead of 1.5
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help install fmt lint type imports test test-all test-unit coverage demo faults perf kafka lock up down ci clean
+.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo faults perf kafka lock release up down \
+	ci clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := muse_stream tests deploy/run_uv.py $(wildcard perf)
+SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py $(wildcard perf)
 COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 COMPOSE := docker compose --file deploy/compose.yaml
 # a test that talks to a broker mostly waits: the tests run in several processes, each with a broker of its own
 JOBS ?= 3
 PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+# what `make matrix` runs on
+PYTHONS ?= 3.11 3.12 3.13
 # extra arguments: make test ARGS="-k ladder", make demo ARGS="--events FILE.parquet"
 ARGS ?=
 
@@ -43,8 +46,11 @@ type: $(READY) ## mypy, strict
 imports: $(READY) ## the import contracts of pyproject.toml
 	@$(BIN)/lint-imports
 
+docs: $(READY) ## the API reference, from docstrings: build/docs/index.html
+	@$(BIN)/mkdocs --quiet build
+
 kafka: $(READY) ## fetch what the real broker needs (image or jars) and say which one it will be
-	@$(BIN)/python -m muse_stream.testing.kafka_broker
+	@$(BIN)/python -m muse_stream.testing
 
 test: $(READY) kafka ## the tests, the real broker included
 	@$(PYTEST) -m "not slow" $(ARGS)
@@ -55,7 +61,10 @@ test-all: $(READY) kafka ## the tests, the long repetitions too
 test-unit: $(READY) ## the tests that need no broker
 	@$(PYTEST) -m "not broker and not slow" $(ARGS)
 
-coverage: $(READY) kafka ## the tests, and where no test goes: terminal and htmlcov/index.html
+matrix: $(READY) ## the tests that need no broker, on every Python (PYTHONS="3.12 3.13" for some)
+	@sh deploy/matrix.sh "$(PYTHONS)" --numprocesses $(JOBS) --dist loadfile -m "not broker and not slow" $(ARGS)
+
+coverage: $(READY) kafka ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
 	@$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
 demo: $(READY) kafka ## the guided demo on a real broker; ends by itself
@@ -68,9 +77,12 @@ perf: $(READY) kafka ## the benchmarks behind the README's table
 	@$(BIN)/python -m perf $(ARGS)
 
 lock: $(READY) ## pin all dependencies anew: the newest that pyproject.toml admits, with hashes, naming no index
-	@$(COMPILE) --upgrade pyproject.toml --output-file requirements.lock
+	@$(COMPILE) --upgrade --extra cli pyproject.toml --output-file requirements.lock
 	@$(COMPILE) --upgrade --constraint requirements.lock --extra dev pyproject.toml --output-file requirements-dev.lock
 	@printf 'setuptools\nuv\n' | $(COMPILE) --upgrade --constraint requirements-dev.lock - --output-file requirements-build.lock
+
+release: $(READY) ## try the release of VERSION=x.y.z: version, changelog, build, check; ARGS=--write commits and tags; no upload
+	@$(BIN)/python deploy/release.py $(VERSION) $(ARGS)
 
 up: ## broker and live worker in containers (deploy/compose.yaml)
 	@$(COMPOSE) up --build --detach --wait
@@ -78,7 +90,7 @@ up: ## broker and live worker in containers (deploy/compose.yaml)
 down: ## stop and remove what `make up` started
 	@$(COMPOSE) down --volumes
 
-ci: ## what .ci/run does: lint and test
+ci: ## what .ci/run does: lint, docs and test
 	@./.ci/run
 
 clean: ## remove everything that was made here: .venv, .cache, build leftovers

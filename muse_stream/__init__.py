@@ -13,8 +13,9 @@ promotion is one change of a rule. docs/design.md shows the walk of an event and
         v  avro/             columns -> bytes
     muse.scores.*  muse.audit.*  muse.dlq.*
 
-Without Kafka: `muse_stream.load("muse.yaml").score(table)`; and `posterior_correction`, `Reference` and `QuantileMap`
-by themselves. Importing this package imports no vendor's library; each name is loaded when it is first used.
+From Python, without Kafka: `load` a configuration or a store and `score` a table; `check`, `publish` and `replay` as
+the commands do; `posterior_correction`, `Reference` and `QuantileMap` by themselves. Importing this package imports no
+vendor's library; each name is loaded when it is first used.
 """
 
 from importlib import import_module
@@ -22,25 +23,77 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from muse_stream.calibration import QuantileMap, Reference, posterior_correction
-    from muse_stream.runtime.compile import load
-    from muse_stream.scoring import Snapshot
+    from muse_stream.commands.check import check
+    from muse_stream.commands.load import load
+    from muse_stream.commands.publish import publish
+    from muse_stream.commands.replay import replay
+    from muse_stream.control import open_store
+    from muse_stream.errors import (
+        Abortable,
+        ConfigError,
+        Fatal,
+        Fenced,
+        ModelError,
+        MuseError,
+        Problem,
+        Retriable,
+        SchemaError,
+        StoreError,
+        StreamError,
+    )
+    from muse_stream.scoring import Answers, Snapshot, Table
 
-__all__ = ["QuantileMap", "Reference", "Snapshot", "load", "posterior_correction"]
+    __version__: str
 
+__all__ = [
+    "Abortable",
+    "Answers",
+    "ConfigError",
+    "Fatal",
+    "Fenced",
+    "ModelError",
+    "MuseError",
+    "Problem",
+    "QuantileMap",
+    "Reference",
+    "Retriable",
+    "SchemaError",
+    "Snapshot",
+    "StoreError",
+    "StreamError",
+    "Table",
+    "__version__",
+    "check",
+    "load",
+    "open_store",
+    "posterior_correction",
+    "publish",
+    "replay",
+]
+
+_ERRORS = ("Abortable", "ConfigError", "Fatal", "Fenced", "ModelError", "MuseError", "Problem", "Retriable")
 _HOMES = {
-    "QuantileMap": "muse_stream.calibration.quantile_map",
-    "Reference": "muse_stream.calibration.reference",
-    "Snapshot": "muse_stream.scoring.snapshot",
-    "load": "muse_stream.runtime.compile",
-    "posterior_correction": "muse_stream.calibration.posterior_correction",
+    **dict.fromkeys((*_ERRORS, "SchemaError", "StoreError", "StreamError"), "muse_stream.errors"),
+    **dict.fromkeys(("Answers", "Snapshot", "Table"), "muse_stream.scoring"),
+    **dict.fromkeys(("QuantileMap", "Reference", "posterior_correction"), "muse_stream.calibration"),
+    "check": "muse_stream.commands.check",
+    "load": "muse_stream.commands.load",
+    "open_store": "muse_stream.control",
+    "publish": "muse_stream.commands.publish",
+    "replay": "muse_stream.commands.replay",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
-    if name not in _HOMES:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - 25 ms
+
+        value: Any = version("muse-stream")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

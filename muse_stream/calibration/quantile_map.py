@@ -119,6 +119,22 @@ class QuantileMap:
         stored = FittedMap(np.array(levels, dtype=np.float64), np.array(values, dtype=np.float64), samples=1)
         return cls(stored, reference)
 
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "QuantileMap":
+        """Read `{"fitted", "reference"}`, as `to_json` gives it; raises ValueError when a part is missing or wrong."""
+        try:
+            fitted, reference = stored["fitted"], stored["reference"]
+        except (KeyError, TypeError) as missing:
+            raise ValueError(f"a quantile map has fitted and reference ({missing})") from missing
+        return cls(FittedMap.from_json(fitted), Reference.from_json(reference))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the stored form, ready for `json.dumps`; `from_json` gives back a map of the same bits.
+
+        `fitted` is what a file under `maps` of a configuration holds.
+        """
+        return {"fitted": self.fitted.to_json(), "reference": self.reference.to_json()}
+
     @property
     def knots(self) -> tuple[Floats, Floats]:
         """Aggregates (strictly rising) and the scores they map to (not falling); straight in between, flat outside."""

@@ -10,7 +10,7 @@ map can put its own knots at these kinks.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -77,6 +77,18 @@ class Reference:
             raise ValueError(f"the weights of a Beta mixture sum to 1, not {weights.sum():g}")
         levels = tail_levels(uniform=512, per_decade=32, smallest=1e-7)
         return cls(levels, _mixture_quantiles(levels, weights / weights.sum(), a, b))
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Reference":
+        """Read `{"levels", "values"}`, as `to_json` gives it; raises ValueError when a part is missing or wrong."""
+        try:
+            return cls(_vector(stored["levels"]), _vector(stored["values"]))
+        except (KeyError, TypeError) as missing:
+            raise ValueError(f"a reference has levels and values ({missing})") from missing
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the stored form, ready for `json.dumps`; `from_json` gives back the same bits."""
+        return {"levels": self.levels.tolist(), "values": self.values.tolist()}
 
     def quantile(self, levels: ArrayLike) -> Floats:
         """Return the score below which a share `levels` of events lies; any shape, ValueError outside [0, 1]."""

@@ -3,11 +3,11 @@
 from dataclasses import asdict
 from typing import Any
 
-from muse_stream.cli.options import Json, StorePath
+from muse_stream.cli.options import Json, Store
 from muse_stream.cli.output import show_json, show_table
 
 
-def generations(store: StorePath, as_json: Json = False) -> None:
+def generations(store: Store, as_json: Json = False) -> None:
     """List the generations of a store and which one is current.
 
     Examples:
@@ -16,11 +16,11 @@ def generations(store: StorePath, as_json: Json = False) -> None:
     muse-stream generations /var/lib/muse/store
     ```
     """
-    from muse_stream.control import DirectoryStore  # noqa: PLC0415
+    from muse_stream.control import open_store  # noqa: PLC0415
 
-    directory = DirectoryStore(store)
-    current = directory.current()
-    rows: list[dict[str, Any]] = [{"current": entry.number == current, **asdict(entry)} for entry in directory.list()]
+    opened = open_store(store)
+    current = opened.current()
+    rows: list[dict[str, Any]] = [{"current": entry.number == current, **asdict(entry)} for entry in opened.list()]
     if as_json:
         show_json(rows)
         return

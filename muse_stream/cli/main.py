@@ -7,11 +7,11 @@ was; Ctrl-C ends every command with 130.
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+import muse_stream
 from muse_stream import environment
 from muse_stream.cli.broker import broker
 from muse_stream.cli.check import check
@@ -29,6 +29,7 @@ from muse_stream.cli.tail import tail
 from muse_stream.cli.topics import topics
 from muse_stream.cli.verify import verify
 from muse_stream.errors import ConfigError, MuseError, Retriable
+from muse_stream.extras import missing_extra
 
 FAILED, REFUSED, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 PLACE = re.compile(r"[^\s:]+:\d+: ")
@@ -74,7 +75,7 @@ for command in (
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"muse-stream {version('muse-stream')}")
+        typer.echo(f"muse-stream {muse_stream.__version__}")
         raise typer.Exit
 
 
@@ -115,6 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(error: Exception, session: Session) -> int:
+    if isinstance(error, ModuleNotFoundError):
+        error = missing_extra(error) or error
     if isinstance(error, ConfigError):
         count = len(error.problems)
         complain(error.problems, style="red", title=f"refused: {count} problem{'s' if count > 1 else ''}")

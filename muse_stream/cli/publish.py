@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from muse_stream.cli.options import File, Json, StorePath
+from muse_stream.cli.options import File, Json, Store
 from muse_stream.cli.output import say, show_json
 
 
 def publish(
     file: File,
-    store: StorePath,
+    store: Store,
     no_activate: Annotated[
         bool, typer.Option("--no-activate", help="Store it, but leave what is current as it is.")
     ] = False,

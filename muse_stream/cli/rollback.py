@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from muse_stream.cli.options import Json, StorePath
+from muse_stream.cli.options import Json, Store
 from muse_stream.cli.output import say, show_json
 
 
 def rollback(
-    store: StorePath,
+    store: Store,
     to: Annotated[
         int | None, typer.Option("--to", help="Generation to go back to; default: the current one's parent.")
     ] = None,
@@ -24,11 +24,11 @@ def rollback(
     muse-stream rollback /var/lib/muse/store --to 7
     ```
     """
-    from muse_stream.control import DirectoryStore  # noqa: PLC0415
+    from muse_stream import control  # noqa: PLC0415
 
-    directory = DirectoryStore(store)
-    before = directory.current()
-    now = directory.rollback(to)
+    opened = control.open_store(store)
+    before = opened.current()
+    now = control.rollback(opened, to)
     if as_json:
         show_json({"before": before, "current": now})
     else:

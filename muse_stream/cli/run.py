@@ -30,7 +30,7 @@ HealthHost = Annotated[
 def run(
     context: typer.Context,
     role: Annotated[Role, typer.Option(help="live writes scores, shadow audit records; separate groups and offsets.")],
-    store: Annotated[Path | None, typer.Option(help="Generation store to serve from; new generations swap in.")] = None,
+    store: Annotated[str | None, typer.Option(help="Generation store to serve from; new generations swap in.")] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration to serve as it is now, without a store.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=512, help="Worker processes.")] = 1,
     lane: Annotated[str, typer.Option(help="Lane of tenants to serve.")] = "main",
@@ -100,7 +100,7 @@ def _check_health(host: str, port: int, workers: int) -> None:
 
 
 @contextmanager
-def _store(store: Path | None, config: Path | None) -> Iterator[Path]:
+def _store(store: str | None, config: Path | None) -> Iterator[str]:
     """Return the store to serve from; a configuration gets one of its own for this run."""
     if store is not None:
         yield store
@@ -108,12 +108,12 @@ def _store(store: Path | None, config: Path | None) -> Iterator[Path]:
         from muse_stream.runtime.run import apart  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory(prefix="muse-stream-") as folder:
-            with apart(_publish, config, Path(folder)) as published:
+            with apart(_publish, config, folder) as published:
                 published()
-            yield Path(folder)
+            yield folder
 
 
-def _publish(config: Path, store: Path) -> None:
+def _publish(config: Path, store: str) -> None:
     from muse_stream.commands import publish  # noqa: PLC0415 - in a process of its own: trying events starts threads
 
     publish.publish(config, store)

@@ -5,6 +5,7 @@ print nothing and never exit; whoever shows progress passes a callable. What is 
 `ConfigError` for what was written, `Retriable` for a cluster that does not answer.
 
     configuration    which configuration a path means
+    load             a configuration -> a snapshot to score with
     check            all that can be known before anything runs; check_fields, check_intents are parts of it
     publish          publish, list, roll back generations
     topics           plan, make and check topics

@@ -51,8 +51,9 @@ class Checked:
         return not self.problems
 
 
-def check(path: Path) -> Checked:
+def check(path: str | Path) -> Checked:
     """Check a configuration file; never raises for what stands in it or in the files it names."""
+    path = Path(path)
     loaded: Loaded | None = None
     problems: list[Problem] = []
     try:

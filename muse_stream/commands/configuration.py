@@ -1,14 +1,14 @@
 """Which configuration a path means: a YAML file, or the folder of a generation store.
 
-Returns the loaded document and its generation number (0: a file). A store's folder means its current generation,
-verified against its hashes.
+Returns the loaded document and its generation number (0: a file). A store, by its folder or URL, means its current
+generation, verified against its hashes.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import DirectoryStore
+from muse_stream.control import is_store, open_store
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 
 
@@ -31,11 +31,11 @@ class Configuration:
         )
 
 
-def open_configuration(path: Path) -> Configuration:
+def open_configuration(path: str | Path) -> Configuration:
     """Load the configuration that `path` means; raises ConfigError or StoreError."""
-    if not path.is_dir():
-        return Configuration(load_document(path), path, 0)
-    store = DirectoryStore(path)
+    if not is_store(path):
+        return Configuration(load_document(Path(path)), Path(path), 0)
+    store = open_store(path)
     number = store.current()
     if number is None:
         raise StoreError(f"{path} holds no generation; give a configuration file, or publish one there first")
@@ -43,13 +43,13 @@ def open_configuration(path: Path) -> Configuration:
     return Configuration(load_document(generation.path), generation.path, number)
 
 
-def check_lane(store: Path, lane: str) -> None:
+def check_lane(store: str | Path, lane: str) -> None:
     """Refuse what workers could only crash on, again and again: a store with no generation, a lane with no tenant.
 
     A current generation that cannot be opened is left to them: they serve the last good one. Raises StoreError or
     ConfigError.
     """
-    if DirectoryStore(store).current() is None:
+    if open_store(store).current() is None:
         raise StoreError(f"{store} holds no generation; publish one there with `muse-stream publish`")
     try:
         configuration = open_configuration(store)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.commands.check import check
-from muse_stream.control import DirectoryStore
+from muse_stream.control import open_store
 from muse_stream.errors import ConfigError
 
 
@@ -28,17 +28,17 @@ class Published:
         return self.number != self.before
 
 
-def publish(path: Path, store: Path, *, activate: bool = True) -> Published:
+def publish(path: str | Path, store: str | Path, *, activate: bool = True) -> Published:
     """Check a configuration, store it as a new generation and (unless told otherwise) make it current.
 
     Raises ConfigError with everything `check` finds, StoreError for the store.
     """
+    target = open_store(store)
     checked = check(path)
     if checked.loaded is None or checked.problems:
         raise ConfigError(checked.problems)
-    directory = DirectoryStore(store)
-    before = directory.current()
-    number = directory.publish(checked.loaded)
+    before = target.current()
+    number = target.publish(checked.loaded)
     if activate and number != before:
-        directory.move_current(before, number)
+        target.move_current(before, number)
     return Published(number, before, activate or number == before)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from muse_stream.avro import Decoder, Fields, decode_records
-from muse_stream.commands.configuration import Configuration
+from muse_stream.commands.configuration import Configuration, open_configuration
 from muse_stream.commands.produce import Sending, event_file
 from muse_stream.config import Role
 from muse_stream.errors import MuseError, Rejected
@@ -41,10 +41,10 @@ class Replayed:
 
 
 def replay(
-    configuration: Configuration,
+    configuration: Configuration | str | Path,
     tenant: str,
-    path: Path,
-    output: Path,
+    path: str | Path,
+    output: str | Path,
     *,
     role: Role = "live",
     sending: Sending | None = None,
@@ -52,10 +52,13 @@ def replay(
 ) -> Replayed:
     """Score the events of `path` as those of `tenant` and write the answers to `output` (.parquet or .avro).
 
-    `role="shadow"` writes audit records instead of scores. `progress` gets the number of events done. Raises MuseError
-    for the files, ConfigError for the configuration. An output that was not finished does not appear.
+    `configuration` is a YAML file, or a store's folder or URL: its current generation. `role="shadow"` writes audit
+    records instead of scores. `progress` gets the number of events done. Raises MuseError for the files, ConfigError
+    for the configuration. An output that was not finished does not appear.
     """
-    sending = sending or Sending()
+    if not isinstance(configuration, Configuration):
+        configuration = open_configuration(configuration)
+    sending, path, output = sending or Sending(), Path(path), Path(output)
     file = event_file(configuration, tenant, path, sending)
     if output.exists() and output.samefile(path):
         raise MuseError(f"{output}: the answers would take the place of the events; give another --output")

@@ -47,6 +47,9 @@ class DirectoryStore:
         self._generations = self.path / "generations"
         self._clock = clock
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     def publish(self, loaded: Loaded) -> int:
         """Copy the document and all its files; returns the new number, or the current one's if nothing differs.
 

@@ -40,7 +40,7 @@ class Entry:
 
 
 class Store(Protocol):
-    """Where generations live. Every method raises `StoreError` when the store cannot be read or written."""
+    """Where generations live; as text, its address. A method raises `StoreError` when it cannot read or write."""
 
     def publish(self, loaded: Loaded) -> int:
         """Store a document with its files and return its number; the current one's when nothing differs."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.commands.load import load
 from muse_stream.demo import configuration
 from muse_stream.demo.scenario import OLD
-from muse_stream.runtime.compile import load
 from muse_stream.scoring import EventTable
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from muse_stream.config import ModelSpec
 from muse_stream.demo.generator import EVENTS_PER_DAY, FEATURES, feature_table, generate
 from muse_stream.errors import MuseError
+from muse_stream.extras import missing_extra
 from muse_stream.models import load_model
 
 ASSETS = Path(__file__).parent / "assets"
@@ -114,7 +115,7 @@ def _exporters() -> ModuleType:
     try:
         from muse_stream.demo import exporters  # noqa: PLC0415 - the `train` extra is not there at run time
     except ModuleNotFoundError as error:
-        raise MuseError(f"training needs {error.name}: pip install 'muse-stream[train]'") from error
+        raise missing_extra(error) or error from error
     return exporters
 
 

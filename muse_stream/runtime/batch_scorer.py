@@ -5,9 +5,9 @@ Law: every live row becomes exactly one score or one dead letter. A shadow score
 live worker refuses, it dead-letters, once. A fault nobody foresaw costs the records that cause it, found by halving.
 """
 
-import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 
 from muse_stream import telemetry
@@ -23,7 +23,6 @@ from muse_stream.runtime.warmup import Candidate, warm_up
 from muse_stream.scoring import Categorical, described
 from muse_stream.worker import Answer, Batch, BatchLimits, DeadLetter, Origin, Outgoing, Topology, joined
 
-INSTALLED_SCHEMAS = "share/muse-stream/schemas"  # [tool.setuptools.data-files] in pyproject.toml
 OUTPUT_SCHEMA = {"live": "score.avsc", "shadow": "audit.avsc"}
 
 
@@ -125,9 +124,9 @@ def build_scorer(
 
 
 def output_schemas() -> SchemaDirectory:
-    """Return the schemas of our own records: `schemas/` of the project, or where the wheel puts that folder."""
-    checkout = Path(__file__).resolve().parents[2] / "schemas"
-    return SchemaDirectory.open(checkout if checkout.is_dir() else Path(sys.prefix) / INSTALLED_SCHEMAS)
+    """Return the schemas of our own records, which are data of this package."""
+    with as_file(files("muse_stream") / "schemas") as folder:
+        return SchemaDirectory.open(folder)
 
 
 def _topology(document: Document, lane: str, role: Role) -> Topology:

@@ -27,14 +27,6 @@ class Compiled:
     cache: ModelCache
 
 
-def load(path: str | Path, *, role: Role = WHOLE) -> Snapshot:
-    """Load a configuration for use in a notebook or a script; needs no Kafka.
-
-    Raises ConfigError with every problem of the document and of the models it names.
-    """
-    return compile_generation(Path(path), 0, role).snapshot
-
-
 def compile_generation(path: Path, number: int, role: Role, cache: ModelCache | None = None) -> Compiled:
     """Compile the document at `path` as generation `number`; models that `cache` holds are not loaded again."""
     loaded = load_document(path)

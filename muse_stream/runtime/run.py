@@ -29,7 +29,8 @@ from muse_stream.worker import InHand
 class RunOptions:
     """What every worker of a run shares."""
 
-    store: Path
+    store: str | Path
+    """Folder or URL of the generation store."""
     role: Role
     lane: str = "main"
     host: str = field(default_factory=socket.gethostname)

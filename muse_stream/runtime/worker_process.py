@@ -16,7 +16,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from muse_stream import telemetry
-from muse_stream.control import DirectoryStore, Generation, Watcher
+from muse_stream.control import Generation, Store, Watcher, open_store
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 from muse_stream.models import ModelCache
 from muse_stream.runtime import watchdog
@@ -39,7 +39,7 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the supervisor decides what it means
     telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid())
     log = telemetry.logger("worker")
-    store = DirectoryStore(options.store)
+    store = open_store(options.store)
     compile = _compiler(options, in_hand, refused)
     first = first_good(store, compile, log)
     with Watcher(store, compile, POLL_STORE_S, first=(first.number, first), log=log) as watcher:
@@ -57,14 +57,14 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
             raise SystemExit(1) from None
 
 
-def first_good(store: DirectoryStore, compile: Callable[[Generation], GenerationScorer], log: Log) -> GenerationScorer:
+def first_good(store: Store, compile: Callable[[Generation], GenerationScorer], log: Log) -> GenerationScorer:
     """Compile the current generation, or else the latest of those that were current before; raises the first error.
 
     Not the highest number below it: that may be one that was rolled back because it was bad.
     """
     number = store.current()
     if number is None:
-        raise StoreError(f"{store.path} holds no generation yet; publish one with `muse-stream publish`")
+        raise StoreError(f"{store} holds no generation yet; publish one with `muse-stream publish`")
     problem: MuseError | None = None
     for candidate in (number, *store.former()):
         try:
@@ -72,7 +72,7 @@ def first_good(store: DirectoryStore, compile: Callable[[Generation], Generation
         except MuseError as error:
             problem = problem or error
             log.error("generation_refused", generation=candidate, error=str(error))
-    raise problem or StoreError(f"{store.path} holds no generation that can be read")
+    raise problem or StoreError(f"{store} holds no generation that can be read")
 
 
 def _compiler(

@@ -18,8 +18,10 @@ Invariant: the same event under the same generation gives the same bits, in any 
     reference_rates                what a reference promises at its thresholds
 """
 
+from muse_stream.scoring.answers import Answers
 from muse_stream.scoring.bisection import MESSAGE_LENGTH, described
 from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring.dataframe import Table
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import without
 from muse_stream.scoring.model import Model, ModelInput
@@ -33,6 +35,7 @@ from muse_stream.scoring.snapshot import Snapshot, compile_snapshot, models_need
 __all__ = [
     "ID_BYTES",
     "MESSAGE_LENGTH",
+    "Answers",
     "Categorical",
     "Column",
     "EventTable",
@@ -41,6 +44,7 @@ __all__ = [
     "PredictorScores",
     "Rehearsed",
     "Snapshot",
+    "Table",
     "compile_snapshot",
     "described",
     "models_needed",

@@ -1,22 +1,46 @@
 """Scoring of dataframes: tables of anybody's making in, plain columns out.
 
 A mapping of columns, a pyarrow Table or a pandas DataFrame, known by what they offer and never imported, becomes an
-`EventTable`; scores become a dict of arrays that `pandas.DataFrame` takes as it is. The scores are those of the stream,
-bit for bit. Only this way in and out walks over rows in Python, for strings.
+`EventTable`; scores become `Answers`. The scores are those of the stream, bit for bit. Only this way in and out walks
+over rows in Python, for strings.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from muse_stream.scoring.answers import Answers
 from muse_stream.scoring.columns import Categorical, Column
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.sampling import ID_BYTES
 from muse_stream.scoring.scores import Scored
+
+
+class ArrowTable(Protocol):
+    """What is used of a `pyarrow.Table`."""
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of its columns."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+class DataFrame(Protocol):
+    """What is used of a `pandas.DataFrame`."""
+
+    def keys(self) -> Iterable[Any]:
+        """Names of its columns."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+Table: TypeAlias = Mapping[str, ArrayLike | None] | ArrowTable | DataFrame
+"""What can be scored: columns by name. In a mapping, a scalar or None stands for every row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +57,12 @@ class Wanted:
     needs_ids: bool
 
 
-def event_table(table: Any, asked: Wanted) -> EventTable:
+def event_table(table: Table, asked: Wanted) -> EventTable:
     """Build the batch. Raises ValueError for columns that are missing or differ in length, and for unknown tenants."""
-    if not hasattr(table, "column_names") and not hasattr(table, "keys"):
+    listed: Any = getattr(table, "column_names", None) or getattr(table, "keys", None)
+    if listed is None:
         raise ValueError(f"a table is a mapping of columns, a pyarrow Table or a DataFrame, not {type(table).__name__}")
-    names = set(table.column_names if hasattr(table, "column_names") else table.keys())
+    names = set(listed() if callable(listed) else listed)
     text, numbers = ["tenant", *asked.attributes], sorted(asked.fields)
     wanted = dict.fromkeys([*text, *numbers, *(["id"] if asked.needs_ids else [])])
     missing = [name for name in wanted if name not in names]
@@ -58,7 +83,7 @@ def event_table(table: Any, asked: Wanted) -> EventTable:
     )
 
 
-def answers(scored: Scored, rows: int, shadows: Iterable[str]) -> dict[str, NDArray[Any]]:
+def answers(scored: Scored, rows: int, shadows: Iterable[str]) -> Answers:
     """Spread the answers of each predictor over all rows; every shadow predictor has its column, even an empty one."""
     columns: dict[str, NDArray[Any]] = {
         "score": np.full(rows, np.nan),
@@ -77,7 +102,7 @@ def answers(scored: Scored, rows: int, shadows: Iterable[str]) -> dict[str, NDAr
         columns["error"][rejected.row] = f"{rejected.reason}: {rejected.message}"
     for shadow in scored.shadow:
         columns[f"shadow:{shadow.predictor}"][shadow.rows] = shadow.score
-    return columns
+    return Answers(columns)
 
 
 def _array(column: Any) -> NDArray[Any]:

@@ -8,13 +8,12 @@ live answer depends on.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
-
-from numpy.typing import NDArray
+from typing import Final
 
 from muse_stream.calibration import FittedMap
 from muse_stream.config import Document, Role
-from muse_stream.scoring.dataframe import Wanted, answers, event_table
+from muse_stream.scoring.answers import Answers
+from muse_stream.scoring.dataframe import Table, Wanted, answers, event_table
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import execute
 from muse_stream.scoring.model import Model
@@ -28,17 +27,20 @@ __all__ = ["Snapshot", "compile_snapshot", "models_needed", "predictors_needed"]
 
 
 class Snapshot:
-    """One role's compiled generation. Made by `compile_snapshot`; safe to share between threads."""
+    """One role's compiled generation. Made by `muse_stream.load`; safe to share between threads."""
 
     def __init__(self, program: Plan, document: Document, number: int, role: Role) -> None:
-        self.number: Final = number
-        self.role: Final = role
+        self.number: Final[int] = number
+        """Of the generation; 0 for a file that was not published."""
+        self.role: Final[Role] = role
+        """`shadow` has every predictor, `live` those alone that answer."""
+        self.tenants: Final[tuple[str, ...]] = tuple(document.tenants)
+        """Names of the tenants, in the document's order."""
+        self.predictors: Final[tuple[str, ...]] = predictors_needed(document, role)
+        """Names of the predictors that this role runs, in order of first use by the routes."""
         self._program = program
-        self._tenants = frozenset(document.tenants)
         self._needs = {event: required_fields_of(document, event, role) for event in document.events}
-        experts = {
-            model for name in predictors_needed(document, role) for model in document.predictors[name].graph().experts()
-        }
+        experts = {model for name in self.predictors for model in document.predictors[name].graph().experts()}
         features = [feature for model in experts for feature in document.models[model].features()]
         self._texts = frozenset(feature.field for feature in features if feature.categories is not None)
         self.fields: Final = frozenset(feature.field for feature in features)
@@ -47,6 +49,12 @@ class Snapshot:
         """Intent attributes that routes ask for, `tenant` aside."""
         self.needs_ids: Final = program.samples
         """Whether `EventTable.ids` must be given."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Snapshot of generation {self.number}, {self.role}: "
+            f"predictors {', '.join(self.predictors)}; {len(self.tenants)} tenants>"
+        )
 
     def needs(self, event: str) -> RequiredFields:
         """Return what must be decoded of one event format. Raises KeyError for an unknown format."""
@@ -60,16 +68,17 @@ class Snapshot:
         """Run predictors (name -> tenants) on the rows of these tenants, whatever routes say; see `Rehearsed`."""
         return rehearse(self._program, table, tried)
 
-    def score(self, table: Any) -> dict[str, NDArray[Any]]:
+    def score(self, table: Table) -> Answers:
         """Score a table in a notebook.
 
         `table` is a mapping of columns, a pyarrow Table or a pandas DataFrame; its columns are `tenant`, the intent
         attributes, the feature fields by dotted name, and `id` when shadows are sampled. A scalar stands for every row.
-        Returns columns, one entry per row: `score`, `aggregate`, `predictor`, `predictor_version`, `error` (None where
-        there is a score), and `shadow:NAME` for each shadow predictor (NaN where it did not score).
+        Returns a dict of columns, one entry per row: `score`, `aggregate`, `predictor`, `predictor_version`, `error`
+        (None where there is a score), and `shadow:NAME` for each shadow predictor (NaN where it did not score);
+        `.to_arrow()` and `.to_pandas()` give them as a table.
         Raises ValueError naming every column that is missing, or a tenant that does not exist.
         """
-        asked = Wanted(self._tenants, self.fields, self._texts, self.intent_attributes, self.needs_ids)
+        asked = Wanted(frozenset(self.tenants), self.fields, self._texts, self.intent_attributes, self.needs_ids)
         given = event_table(table, asked)
         return answers(self.execute(given), given.rows, [one.name for one in self._program.shadow])
 

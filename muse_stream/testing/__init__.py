@@ -5,6 +5,7 @@ container_kafka  in a container, by testcontainers        local_kafka   on the J
 local_cluster    several brokers of one cluster           kafka_jars    which version, and where the jars are
 keeper           ends a broker when whoever asked for it has ended
 probe            does a broker answer?
+__main__         `python -m muse_stream.testing` fetches what a broker needs
 """
 
 from muse_stream.testing.kafka_broker import Broker, Cluster, broker

@@ -1,7 +1,7 @@
 """A real Kafka broker in a container, by testcontainers.
 
 In: a Docker engine, an image with the interface of apache/kafka (sh, /opt/kafka/bin/kafka-storage.sh and
-kafka-server-start.sh), deploy/kafka/server.properties. Out: the same broker as on the local JVM, at the host and port
+kafka-server-start.sh), server.properties of `Places`. Out: the same broker as on the local JVM, at the host and port
 that the engine gave.
 Law: the container is removed however this process ends: a second process waits for the end of its stdin and removes it.
 The broker can be killed and restarted inside its container, because a restarted container gets another port.
@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -26,6 +25,7 @@ from testcontainers.core.container import DockerContainer
 
 from muse_stream.errors import MuseError
 from muse_stream.testing import probe
+from muse_stream.testing.kafka_jars import Places
 from muse_stream.testing.local_kafka import CLUSTER_ID, READY_WITHIN_S
 
 ENGINE_WITHIN_S = 3
@@ -61,8 +61,8 @@ class ContainerKafka:
 
     rung = "container"
 
-    def __init__(self, project: Path, image: str, port: int = 0) -> None:
-        self._properties = Template((project / "deploy/kafka/server.properties").read_text())
+    def __init__(self, places: Places, image: str, port: int = 0) -> None:
+        self._properties = Template((places.files / "server.properties").read_text())
         self._container = DockerContainer(image).with_bind_ports(_PORT, port or None)
         self._container.with_env("KAFKA_HEAP_OPTS", _HEAP)
         self._container.with_kwargs(entrypoint=["sh", "-c", _KEEP])

@@ -12,26 +12,27 @@ command ends, a broker that was started here is stopped and its ports and folder
 """
 
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from muse_stream import environment
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import MuseError, Retriable
+from muse_stream.extras import missing_extra
 from muse_stream.kafka import client
 from muse_stream.testing import probe
-from muse_stream.testing.container_kafka import ContainerKafka, unavailable
-from muse_stream.testing.kafka_jars import missing_tools, version
+from muse_stream.testing.kafka_jars import Places, missing_tools, places, version
 from muse_stream.testing.local_kafka import LocalKafka
 
-PROJECT = Path(__file__).resolve().parents[2]
+PLACES: Places = places()
 ADDRESS = "MUSE_KAFKA_BOOTSTRAP_SERVERS"
 ANSWERS_WITHIN_S = 10.0
 
 Say = Callable[[str], object]
+
+if TYPE_CHECKING:
+    from muse_stream.testing.container_kafka import ContainerKafka
 
 
 class Broker(Protocol):
@@ -107,18 +108,18 @@ def prepare(say: Say = print) -> None:
         say(f"kafka: the broker will be a {_choose(settings, say).rung}")
 
 
-def _choose(settings: KafkaSettings, say: Say, port: int = 0) -> LocalKafka | ContainerKafka:
+def _choose(settings: KafkaSettings, say: Say, port: int = 0) -> "LocalKafka | ContainerKafka":
     """The broker of the highest rung that holds, not yet started; its image or jars are here."""
     if settings.security_protocol != "PLAINTEXT":
         raise NoBroker(
             f"the security protocol is set to {settings.security_protocol}, and a broker started here knows PLAINTEXT "
             f"only: unset it, or name your own cluster by {ADDRESS}"
         )
-    _check_checkout()
     _check_port(port)
-    image = environment.read("MUSE_KAFKA_IMAGE") or f"apache/kafka:{version(PROJECT)}"
-    if not (no_container := unavailable(image, say)):
-        return ContainerKafka(PROJECT, image, port)
+    image = environment.read("MUSE_KAFKA_IMAGE") or f"apache/kafka:{version(PLACES)}"
+    container, no_container = _container(image, say, port)
+    if container:
+        return container
     say(f"kafka: no container: {no_container}")
     if no_java := missing_tools():
         raise NoBroker(
@@ -127,7 +128,7 @@ def _choose(settings: KafkaSettings, say: Say, port: int = 0) -> LocalKafka | Co
             f"  a Docker engine with {image}  ({no_container})\n"
             f"  a JDK with Maven  ({no_java})"
         )
-    return LocalKafka(PROJECT, say, port=port)
+    return LocalKafka(PLACES, say, port=port)
 
 
 def _own_cluster(settings: KafkaSettings, say: Say) -> Broker | None:
@@ -145,9 +146,17 @@ def _own_cluster(settings: KafkaSettings, say: Say) -> Broker | None:
     return Cluster(settings.bootstrap, named)
 
 
-def _check_checkout() -> None:
-    if not (PROJECT / "deploy/kafka/pom.xml").exists():
-        raise NoBroker(f"deploy/kafka is not beside the package: run from a clone, or set {ADDRESS}")
+def _container(image: str, say: Say, port: int) -> "tuple[ContainerKafka | None, str]":
+    """A broker of the image, or None and why not."""
+    try:
+        from muse_stream.testing.container_kafka import ContainerKafka, unavailable  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        return None, str(missing)
+    why = unavailable(image, say)
+    return (None, why) if why else (ContainerKafka(PLACES, image, port), "")
 
 
 def _check_port(port: int) -> None:
@@ -159,11 +168,3 @@ def _check_port(port: int) -> None:
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             raise NoBroker(f"a broker cannot listen on 127.0.0.1:{port}: {why}; choose another port") from None
-
-
-if __name__ == "__main__":
-    try:
-        prepare()
-    except MuseError as refused:
-        print(refused, file=sys.stderr)
-        sys.exit(refused.exit_code)

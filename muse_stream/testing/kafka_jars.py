@@ -1,17 +1,21 @@
 """Kafka's own jars: which version, whether this machine can run them, and where they are.
 
-In: deploy/kafka/pom.xml; java and, the first time, Maven. Out: `.cache/kafka/<version>` with the jars in `lib`.
+In: pom.xml (package data; `deploy/kafka` in a checkout); java and, the first time, Maven. Out: a folder named after the
+version under `Places.cache`, with the jars in `lib`.
 Law: Maven runs once per pom and version (the pom's hash is kept beside the jars), a half-done fetch is never taken for
 a whole one, and what a machine lacks is named in one line with the command that installs it. Other versions than the
 pinned one are for fault tests.
 """
 
 import hashlib
+import os
 import re
 import secrets
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,12 +26,32 @@ JAVA = 17  # the oldest that Kafka 4 runs on
 Say = Callable[[str], object]
 
 
-def version(project: Path) -> str:
-    """The pinned version of Kafka: `kafka.version` of deploy/kafka/pom.xml."""
-    pom = ElementTree.parse(project / "deploy/kafka/pom.xml")  # noqa: S314  our own file
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a broker's files come from, and where what is fetched and run goes."""
+
+    files: Path
+    """Folder with pom.xml and server.properties."""
+    cache: Path
+    """Folder for jars (by version) and for the folders of running brokers (`run`)."""
+
+
+def places() -> Places:
+    """This installation's: the package's own files; `.cache` of the checkout, or else the user's cache folder."""
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / "pyproject.toml").is_file():
+        cache = checkout / ".cache"
+    else:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muse-stream"
+    return Places(Path(str(files("muse_stream.testing") / "kafka")), cache / "kafka")
+
+
+def version(places: Places) -> str:
+    """The pinned version of Kafka: `kafka.version` of pom.xml."""
+    pom = ElementTree.parse(places.files / "pom.xml")  # noqa: S314  our own file
     found = pom.findtext("{*}properties/{*}kafka.version")
     if not found:
-        raise MuseError("deploy/kafka/pom.xml names no kafka.version")
+        raise MuseError(f"{places.files / 'pom.xml'} names no kafka.version")
     return found
 
 
@@ -43,13 +67,13 @@ def missing_tools() -> str:
     return ""
 
 
-def jars(project: Path, say: Say = print, wanted: str | None = None) -> Path:
+def jars(places: Places, say: Say = print, wanted: str | None = None) -> Path:
     """Folder with Kafka's jars (in `lib`), fetched by Maven on first use. Raises MuseError with Maven's last words.
 
     `wanted` is a version; the pinned one by default.
     """
-    pom = project / "deploy/kafka/pom.xml"
-    home = project / ".cache/kafka" / (wanted or version(project))
+    pom = places.files / "pom.xml"
+    home = places.cache / (wanted or version(places))
     stamp = home / "pom.sha256"
     digest = hashlib.sha256(pom.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:

@@ -1,6 +1,6 @@
 """Several brokers on this machine's JVM: one KRaft cluster of combined nodes, for fault tests.
 
-In: the project's folder, how many nodes, a version of Kafka. Out: a running cluster whose nodes can be killed, stopped
+In: `Places`, how many nodes, a version of Kafka. Out: a running cluster whose nodes can be killed, stopped
 and restarted one by one or all at once.
 Law: every node is a `LocalKafka` with a keeper and a folder of its own, so nothing is left behind however this process
 ends. Everything has as many replicas as there are nodes (at most 3), and all but one of them in sync, unless
@@ -11,11 +11,10 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from muse_stream.errors import MuseError
 from muse_stream.testing import probe
-from muse_stream.testing.kafka_jars import Say, jars
+from muse_stream.testing.kafka_jars import Places, Say, jars
 from muse_stream.testing.local_kafka import READY_WITHIN_S, LocalKafka, free_ports
 
 SHORT_SESSION = {"broker.session.timeout.ms": "3000"}
@@ -34,7 +33,7 @@ class LocalCluster:
 
     def __init__(
         self,
-        project: Path,
+        places: Places,
         say: Say = print,
         *,
         nodes: int = 3,
@@ -44,9 +43,9 @@ class LocalCluster:
     ) -> None:
         self._controllers = nodes if controllers is None else controllers
         over = _replicated(min(nodes, REPLICAS)) | SHORT_SESSION | dict(properties or {})
-        archive = jars(project, say, release) / ARCHIVE
+        archive = jars(places, say, release) / ARCHIVE
         jvm = (*_JVM, f"-XX:SharedArchiveFile={archive}") if archive.exists() else _JVM
-        self.nodes = [LocalKafka(project, say, release=release, properties=over, jvm=jvm) for _ in range(nodes)]
+        self.nodes = [LocalKafka(places, say, release=release, properties=over, jvm=jvm) for _ in range(nodes)]
         self.bootstrap = ""
 
     def start(self) -> None:
@@ -97,12 +96,12 @@ class LocalCluster:
             node.close()
 
 
-def archive_classes(project: Path, say: Say = print, *, release: str | None = None) -> None:
+def archive_classes(places: Places, say: Say = print, *, release: str | None = None) -> None:
     """Make starts of this version cost less by a third: worth it for who restarts brokers all the time."""
-    home = jars(project, say, release)
+    home = jars(places, say, release)
     if not (home / ARCHIVE).exists():
         fresh = home / f"{ARCHIVE}.{secrets.token_hex(4)}"
-        broker = LocalKafka(project, say, release=release, jvm=(*_JVM, f"-XX:ArchiveClassesAtExit={fresh}"))
+        broker = LocalKafka(places, say, release=release, jvm=(*_JVM, f"-XX:ArchiveClassesAtExit={fresh}"))
         try:
             broker.start()
             broker.stop()

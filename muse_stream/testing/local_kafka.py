@@ -1,7 +1,7 @@
 """A real Kafka broker on this machine's JVM, from Kafka's own jars.
 
-In: the project's folder (deploy/kafka/pom.xml and server.properties), java, and Maven once. Out: a running combined
-KRaft node with a data folder of its own, and handles to break it for fault tests.
+In: `Places` (pom.xml and server.properties, a cache), java, and Maven once. Out: a running combined KRaft node with a
+data folder of its own, and handles to break it for fault tests.
 Law: whatever happens to this process, the broker is gone and its folder with it (`keeper`); what a killed keeper left
 behind is swept at the next start, told apart from a living run by a lock and not by a process id.
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 from muse_stream.errors import MuseError
 from muse_stream.testing import keeper, probe
-from muse_stream.testing.kafka_jars import Say, call, jars, java, publish
+from muse_stream.testing.kafka_jars import Places, Say, call, jars, java, publish
 
 MEMORY, MUCH = Path("/dev/shm"), 8 << 30  # noqa: S108  # folders in it are claimed and locked, like those elsewhere
 CLUSTER_ID = "bXVzZS1zdHJlYW0tZGVtbw"  # 16 bytes, base64url: the cluster is formatted once and copied for each run
@@ -49,7 +49,7 @@ class LocalKafka:
 
     def __init__(
         self,
-        project: Path,
+        places: Places,
         say: Say = print,
         *,
         port: int = 0,
@@ -58,13 +58,13 @@ class LocalKafka:
         release: str | None = None,
         jvm: Sequence[str] = HEAP,
     ) -> None:
-        self._jars = jars(project, say, release)
+        self._jars = jars(places, say, release)
         self._port = port
         self._over = dict(properties or {})
         self._jvm = jvm
         self._connection = connection
-        self._properties = Template((project / "deploy/kafka/server.properties").read_text())
-        self._cache = project / ".cache/kafka"
+        self._properties = Template((places.files / "server.properties").read_text())
+        self._cache = places.cache
         self._keeper: subprocess.Popen[bytes] | None = None
         self._run = Path()
         self._pid = 0

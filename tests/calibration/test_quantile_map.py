@@ -1,6 +1,7 @@
 """Level 2: the alert rates that were promised, on any sample, to within its ties."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,23 @@ def test_stored_maps_come_back_to_the_bit(sample: list[float]) -> None:
     assert QuantileMap(again, SMOOTH).apply(anywhere).tobytes() == QuantileMap(fitted, SMOOTH).apply(anywhere).tobytes()
     rebuilt = QuantileMap.from_knots(again.levels, again.values, SMOOTH)
     assert rebuilt.apply(anywhere).tobytes() == QuantileMap(fitted, SMOOTH).apply(anywhere).tobytes()
+
+
+@given(samples, st.sampled_from([REFERENCE, SMOOTH]))
+def test_a_map_with_its_reference_comes_back_to_the_bit(sample: list[float], reference: Reference) -> None:
+    fitted = QuantileMap.fit(sample, reference)
+    again = QuantileMap.from_json(json.loads(json.dumps(fitted.to_json())))
+    for one, other in zip(fitted.knots, again.knots, strict=True):
+        assert one.tobytes() == other.tobytes()
+    assert again.to_json() == fitted.to_json()
+    anywhere = np.linspace(0.0, 1.0, 101)
+    assert again.apply(anywhere).tobytes() == fitted.apply(anywhere).tobytes()
+
+
+@pytest.mark.parametrize("stored", [{}, {"fitted": {}}, {"fitted": {}, "reference": {}}, []])
+def test_refuses_what_is_no_stored_map_with_its_reference(stored: Any) -> None:
+    with pytest.raises(ValueError, match="map has"):
+        QuantileMap.from_json(stored)
 
 
 def test_a_stored_tie_counts_as_its_middle() -> None:

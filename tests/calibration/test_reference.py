@@ -1,5 +1,7 @@
 """References: promises are kept exactly at the promised places, and nonsense is refused."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -106,3 +108,23 @@ def test_refuses_mixtures_that_are_none(parts: list[tuple[float, float, float]])
 def test_refuses_levels_outside_zero_to_one() -> None:
     with pytest.raises(ValueError, match="levels"):
         Reference.from_alert_rates(STUDY).quantile([0.5, 1.5])
+
+
+steps = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40, unique=True)
+
+
+@given(steps, st.lists(st.floats(0.0, 1.0), min_size=40, max_size=40))
+def test_stored_references_come_back_to_the_bit(levels: list[float], values: list[float]) -> None:
+    """Whatever the doubles: the smallest, and -0.0."""
+    reference = Reference.from_quantiles(sorted(levels), sorted(values[: len(levels)]))
+    again = Reference.from_json(json.loads(json.dumps(reference.to_json())))
+    assert again.levels.tobytes() == reference.levels.tobytes()
+    assert again.values.tobytes() == reference.values.tobytes()
+
+
+@pytest.mark.parametrize(
+    "stored", [{}, {"levels": [0, 1]}, {"levels": [0, 1], "values": [1, 0]}, {"levels": 0, "values": 1}, []]
+)
+def test_refuses_stored_references_that_are_none(stored: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"reference.*values|flat lists"):
+        Reference.from_json(stored)

@@ -16,7 +16,7 @@ from muse_stream.cli import broker as command
 from muse_stream.cli.main import main
 from muse_stream.errors import MuseError
 from muse_stream.testing import local_kafka, probe
-from muse_stream.testing.kafka_broker import PROJECT, Broker, Cluster
+from muse_stream.testing.kafka_broker import PLACES, Broker, Cluster
 
 Eventually = Callable[[Callable[[], object], float], None]
 Output = pytest.CaptureFixture[str]
@@ -42,7 +42,7 @@ def started(*options: str) -> Iterator[subprocess.Popen[str]]:
 
 def runs(port: int) -> list[Path]:
     """Return the folders of the brokers on this port: one on the JVM, none of a container."""
-    files = local_kafka.run_folders(PROJECT / ".cache/kafka").glob("*/server.properties")
+    files = local_kafka.run_folders(PLACES.cache).glob("*/server.properties")
     return [file.parent for file in files if f":{port}," in file.read_text(encoding="utf-8")]
 
 
@@ -134,7 +134,7 @@ def test_a_start_that_is_interrupted_is_cleared_away(
 import sys
 from pathlib import Path
 from muse_stream.testing import kafka_broker
-kafka_broker.PROJECT = Path({str(tmp_path)!r})
+kafka_broker.PLACES = kafka_broker.Places(kafka_broker.PLACES.files, Path({str(tmp_path / "cache")!r}))
 from muse_stream.cli.main import main
 sys.exit(main(["broker", "--port", "0"]))
 """
@@ -142,10 +142,6 @@ sys.exit(main(["broker", "--port", "0"]))
     for name, script in tools.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
-    kafka = tmp_path / "deploy/kafka"
-    kafka.mkdir(parents=True)
-    for name in ("pom.xml", "server.properties"):
-        (kafka / name).write_text((PROJECT / "deploy/kafka" / name).read_text())
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
@@ -156,4 +152,4 @@ sys.exit(main(["broker", "--port", "0"]))
     assert "Traceback" not in err
     maven = (tmp_path / "mvn.pid").read_text().strip()
     eventually(lambda: not Path(f"/proc/{maven}").exists(), 10.0)
-    assert [*(tmp_path / ".cache/kafka").glob("*")] == []
+    assert [*(tmp_path / "cache").glob("*")] == []

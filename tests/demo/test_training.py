@@ -116,7 +116,7 @@ def test_without_the_train_extra_the_way_to_it_is_named(monkeypatch: pytest.Monk
     monkeypatch.delattr("muse_stream.demo.exporters", raising=False)
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     features, label = _columns(200)
-    with pytest.raises(MuseError, match=r"training needs lightgbm: pip install 'muse-stream\[train\]'"):
+    with pytest.raises(MuseError, match=r"lightgbm is not installed: pip install 'muse-stream\[train\]'"):
         train_experts(features, label)
 
 

@@ -70,7 +70,7 @@ def tomorrow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def clone(tmp_path_factory: pytest.TempPathFactory, tomorrow: dict[str, str]) -> Path:
     """A copy of the project, set up by the base tools of this machine."""
     clone = tmp_path_factory.mktemp("clone")
-    for name in ("pyproject.toml", "README.md", "requirements-build.lock", "requirements-dev.lock"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements-build.lock", "requirements-dev.lock"):
         shutil.copy(ROOT / name, clone)
     for name in ("muse_stream", "schemas", "deploy"):
         shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__", "config"))
@@ -122,7 +122,7 @@ def test_what_installs_and_builds_is_pinned_as_the_rest_is() -> None:
     assert all(dev[name] == one for name, one in build.items())
 
 
-@pytest.mark.parametrize("file", ["deploy/setup.sh", "deploy/Dockerfile", "Makefile", ".ci/run"])
+@pytest.mark.parametrize("file", ["deploy/setup.sh", "deploy/matrix.sh", "deploy/Dockerfile", "Makefile", ".ci/run"])
 def test_nothing_else_installs(file: str) -> None:
     """Every call of pip or uv checks hashes and builds nothing from source, or reaches no index."""
     text = re.sub(r"^\s*#.*\n|\\\n", "", (ROOT / file).read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from muse_stream.testing.kafka_broker import PROJECT
+from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.kafka_jars import version
 from muse_stream.testing.local_cluster import archive_classes
 from tests.faults.nemesis import FAULTS
@@ -46,7 +46,7 @@ def scenarios(releases: Sequence[str]) -> list[Scenario]:
 
 def must_be_clean(scenario: Scenario) -> bool:
     """Whether nothing may be wrong: on one broker of the pinned version, and wherever everything is replicated."""
-    return scenario.release == version(PROJECT) or scenario.replication > 1
+    return scenario.release == version(PLACES) or scenario.replication > 1
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,12 +54,12 @@ def main(arguments: Sequence[str]) -> int:
     asked = _arguments(arguments)
     chosen = [
         replace(one, faults=asked.faults or one.faults, seed=seed, seconds=asked.seconds, rate=asked.rate)
-        for one in scenarios(asked.release or [version(PROJECT), FORGETFUL])
+        for one in scenarios(asked.release or [version(PLACES), FORGETFUL])
         if asked.brokers in (None, one.nodes) and asked.replication in (None, one.replication)
         for seed in asked.seeds
     ]
     for release in {one.release for one in chosen}:
-        archive_classes(PROJECT, _say, release=release)
+        archive_classes(PLACES, _say, release=release)
     results = []
     with tempfile.TemporaryDirectory(prefix="faults-") as passing:
         for number, one in enumerate(chosen):

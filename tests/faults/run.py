@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from muse_stream.testing.kafka_broker import PROJECT
+from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_cluster import LocalCluster
 from muse_stream.worker.slot import SlotName
 from tests.faults.nemesis import FAULTS, Victims
@@ -102,7 +102,7 @@ def cluster(scenario: Scenario) -> Iterator[LocalCluster]:
         "transaction.state.log.min.isr": in_sync,
         "min.insync.replicas": in_sync,
     }
-    brokers = LocalCluster(PROJECT, nodes=scenario.nodes, release=scenario.release, properties=over)
+    brokers = LocalCluster(PLACES, nodes=scenario.nodes, release=scenario.release, properties=over)
     try:
         brokers.start()
         yield brokers

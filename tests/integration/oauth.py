@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_kafka import LocalKafka
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +109,7 @@ class OAuth:
         module = "org.apache.kafka.common.security.oauthbearer"
         listener = "listener.name.client.oauthbearer.sasl"
         self._kafka = LocalKafka(
-            ROOT,
+            PLACES,
             lambda _line: None,
             properties={
                 "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",

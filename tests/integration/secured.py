@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
     ResourceType,
 )
 
+from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_kafka import LocalKafka
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +73,7 @@ class Secured:
         login = f'username="admin" password="{self.passwords["admin"]}" {users}'
         module = f"org.apache.kafka.common.security.plain.PlainLoginModule required {login};"
         self._kafka = LocalKafka(
-            ROOT,
+            PLACES,
             properties={
                 "listener.security.protocol.map": ",".join(f"{name.upper()}:SASL_PLAINTEXT" for name in LISTENERS),
                 "sasl.enabled.mechanisms": "PLAIN",

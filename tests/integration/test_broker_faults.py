@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from muse_stream.testing.kafka_broker import PROJECT
+from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.kafka_jars import missing_tools, version
 from tests.faults.run import Scenario, run
 
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(bool(missing_tools()), reason=f"brokers of their own are run by the JVM: {missing_tools()}"),
 ]
 SHORT = {"seconds": 0.0, "rate": 600, "tenants": 2, "partitions": 2, "workers": 1, "calm_s": (1.0, 3.0)}
-PINNED = version(PROJECT)
+PINNED = version(PLACES)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
 from muse_stream.kafka.broker_release import FORGETFUL_SINCE, Listening
-from muse_stream.testing.kafka_broker import PROJECT, Broker, Cluster
+from muse_stream.testing.kafka_broker import PLACES, Broker, Cluster
 from muse_stream.testing.kafka_jars import version
 
 LINE = "[thrd:127.0.0.1:9092/bootstrap]: 127.0.0.1:9092/bootstrap:   ApiKey DescribeLogDirs (35) Versions 1..{}"
@@ -53,7 +53,7 @@ def test_what_is_no_debugging_is_passed_on(caplog: pytest.LogCaptureFixture) -> 
 def test_the_pinned_release_is_heard_and_nothing_said(kafka: Broker, caplog: pytest.LogCaptureFixture) -> None:
     if isinstance(kafka, Cluster):
         pytest.skip("somebody's own cluster may be of any release")
-    assert version(PROJECT).startswith("4.2."), "is the next one known to be mended?"
+    assert version(PLACES).startswith("4.2."), "is the next one known to be mended?"
     client.reach(KafkaSettings(bootstrap=kafka.bootstrap))
     assert "broker_forgets_markers" not in caplog.text
     listening = Heard(logging.getLogger("muse_stream.kafka"))

@@ -1,6 +1,8 @@
 """The notebook's door: the stream's scores, from dicts, Arrow tables and whatever offers columns like pandas."""
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from muse_stream.avro import fixed_width
+from muse_stream.scoring import Answers
 from muse_stream.scoring.columns import Categorical
 from muse_stream.scoring.event_table import EventTable
 from tests.scoring.doubles import document, snapshot, table
@@ -91,6 +94,54 @@ def test_gives_the_bits_of_the_stream_whatever_the_table(shape: str) -> None:
         assert np.isnan(np.delete(column, shadow.rows)).all()
 
 
+def test_answers_are_given_as_a_table_too() -> None:
+    """The same bits; what is not there is null in Arrow, and a column of nothing keeps its type."""
+    answers = snapshot(document(ROUTES), role="shadow").score(plain())
+    arrow = answers.to_arrow()
+    assert arrow.column_names == list(answers)
+    lost = np.isnan(answers["score"])
+    assert arrow["score"].null_count == lost.sum() > 0
+    assert arrow["score"].drop_null().to_numpy().tobytes() == answers["score"][~lost].tobytes()
+    assert arrow["error"].to_pylist() == answers["error"].tolist()
+    well = snapshot(document([{"live": "one"}])).score({"tenant": "acme", "channel": "pos", "risk": 0.5, "amount": 1.0})
+    assert well.to_arrow().schema.field("error").type == pa.string()
+
+
+def test_tables_and_answers_may_be_those_of_pandas() -> None:
+    """Not in the lock: where pandas is installed pyarrow imports it, and the start of a worker would be another one."""
+    pd = pytest.importorskip("pandas")
+    made = snapshot(document(ROUTES), role="shadow")
+    answers = made.score(pd.DataFrame(plain()))
+    assert answers["score"].tobytes() == made.score(plain())["score"].tobytes()
+    frame = answers.to_pandas()
+    assert list(frame) == list(answers)
+    assert frame["score"].to_numpy().tobytes() == answers["score"].tobytes()
+    lost = np.isnan(answers["score"])
+    assert frame["predictor"][~lost].tolist() == answers["predictor"][~lost].tolist()
+    assert frame["predictor"][lost].isna().all()
+
+
+def test_a_data_frame_is_made_of_the_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
+    assert Answers({"score": np.zeros(1)}).to_pandas() == ["score"]
+
+
+def test_without_pandas_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        Answers({}).to_pandas()
+
+
+def test_a_snapshot_tells_what_it_holds() -> None:
+    whole, live = (snapshot(document(ROUTES), role=role) for role in ("shadow", "live"))
+    assert whole.predictors == ("two", "one", "three")
+    assert live.predictors == ("two", "one")
+    assert whole.tenants == live.tenants == tuple(document(ROUTES).tenants)
+    assert (
+        repr(live) == f"<Snapshot of generation {live.number}, live: predictors two, one; {len(live.tenants)} tenants>"
+    )
+
+
 def test_a_scalar_stands_for_every_row() -> None:
     made = snapshot(document([{"live": "one"}]))
     answers = made.score({"tenant": "acme", "channel": "pos", "risk": None, "amount": [1.0, 2.0, 1.0]})
@@ -127,7 +178,7 @@ def test_a_tenant_that_does_not_exist_is_refused(tenant: Any) -> None:
 
 def test_what_is_no_table_is_refused() -> None:
     with pytest.raises(ValueError, match=r"mapping of columns.*not list"):
-        snapshot(document([{"live": "one"}])).score([{"tenant": "acme"}])
+        snapshot(document([{"live": "one"}])).score([{"tenant": "acme"}])  # type: ignore[arg-type]
 
 
 def test_a_text_column_of_nulls_is_text_as_in_any_other_batch() -> None:

@@ -18,7 +18,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from muse_stream.errors import MuseError
 from muse_stream.testing import kafka_jars, keeper, local_kafka, probe
-from muse_stream.testing.kafka_broker import PROJECT, Broker, NoBroker, broker
+from muse_stream.testing.kafka_broker import PLACES, Broker, NoBroker, broker
+from muse_stream.testing.kafka_jars import Places
 
 Eventually = Callable[[Callable[[], object], float], None]
 MakeTopic = Callable[..., str]
@@ -51,7 +52,7 @@ def tool(folder: Path, name: str, script: str) -> None:
 
 
 def runs() -> set[str]:
-    folder = PROJECT / ".cache/kafka/run"
+    folder = local_kafka.run_folders(PLACES.cache)
     return {path.name for path in folder.iterdir() if path.is_dir()} if folder.exists() else set()
 
 
@@ -158,6 +159,20 @@ class TestRungs:
         assert "apache/kafka:" in str(refused.value)
         assert said == ["kafka: no container: no Docker engine answers"]
 
+    @pytest.mark.usefixtures("no_cluster")
+    def test_without_the_extra_there_is_no_container_and_it_says_so(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        for name in [one for one in sys.modules if one.partition(".")[0] in ("docker", "testcontainers")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delitem(sys.modules, "muse_stream.testing.container_kafka", raising=False)
+        monkeypatch.setitem(sys.modules, "docker", None)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        said: list[str] = []
+        with pytest.raises(NoBroker, match=r"docker is not installed: pip install 'muse-stream\[testing\]'"):
+            broker(said.append).__enter__()
+        assert said == ["kafka: no container: docker is not installed: pip install 'muse-stream[testing]'"]
+
     def test_an_old_java_is_refused_with_its_version(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         tool(tmp_path, "java", """echo 'openjdk version "11.0.2"' >&2""")
         tool(tmp_path, "mvn", "")
@@ -165,43 +180,61 @@ class TestRungs:
         assert kafka_jars.missing_tools().startswith("java is 11, and Kafka needs 17: apt-get install")
 
 
+class TestPlaces:
+    def test_a_checkout_has_its_own_cache(self) -> None:
+        root = Path(__file__).resolve().parents[2]
+        assert PLACES.cache == root / ".cache/kafka"
+        assert (PLACES.files / "pom.xml").samefile(root / "deploy/kafka/pom.xml")
+
+    @pytest.mark.parametrize(("variable", "cache"), [("", "home/.cache"), ("{tmp}/other", "other")])
+    def test_an_installed_package_uses_that_of_the_user(
+        self, variable: str, cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(kafka_jars, "__file__", str(tmp_path / "lib/muse_stream/testing/kafka_jars.py"))
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("XDG_CACHE_HOME", variable.format(tmp=tmp_path))
+        assert kafka_jars.places().cache == tmp_path / cache / "muse-stream/kafka"
+
+
 class TestJars:
     @pytest.fixture
-    def project(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A project of its own, and a Maven that only counts its calls and makes one jar."""
-        folder = tmp_path / "deploy/kafka"
-        folder.mkdir(parents=True)
-        (folder / "pom.xml").write_text((PROJECT / "deploy/kafka/pom.xml").read_text())
+    def places(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+        """Places of its own, and a Maven that only counts its calls and makes one jar."""
+        (tmp_path / "pom.xml").write_text((PLACES.files / "pom.xml").read_text())
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         tool(tmp_path, "mvn", f'echo x >>{tmp_path}/calls; for a; do mkdir -p "${{a#-DoutputDirectory=}}"; done')
         monkeypatch.chdir(tmp_path)
-        return tmp_path
+        return Places(tmp_path, tmp_path / "cache")
 
-    def test_maven_runs_once_per_pom(self, project: Path) -> None:
+    def test_maven_runs_once_per_pom(self, places: Places) -> None:
         said: list[str] = []
-        home = kafka_jars.jars(project, said.append)
-        assert (home / "lib").is_dir() and home.name == kafka_jars.version(PROJECT)
-        assert kafka_jars.jars(project, said.append) == home
+        home = kafka_jars.jars(places, said.append)
+        assert (home / "lib").is_dir() and home.name == kafka_jars.version(PLACES)
+        assert kafka_jars.jars(places, said.append) == home
         assert len(said) == 1
-        pom = project / "deploy/kafka/pom.xml"
+        pom = places.files / "pom.xml"
         pom.write_text(pom.read_text() + "<!-- another jar -->\n")
-        kafka_jars.jars(project, said.append)
-        assert (project / "calls").read_text() == "x\nx\n"
+        kafka_jars.jars(places, said.append)
+        assert (places.files / "calls").read_text() == "x\nx\n"
 
-    def test_another_version_is_fetched_beside_the_pinned_one(self, project: Path) -> None:
-        tool(project, "mvn", f'echo "$@" >>{project}/calls; for a; do mkdir -p "${{a#-DoutputDirectory=}}"; done')
-        home = kafka_jars.jars(project, lambda _line: None, "9.9.9")
+    def test_another_version_is_fetched_beside_the_pinned_one(self, places: Places) -> None:
+        tool(
+            places.files,
+            "mvn",
+            f'echo "$@" >>{places.files}/calls; for a; do mkdir -p "${{a#-DoutputDirectory=}}"; done',
+        )
+        home = kafka_jars.jars(places, lambda _line: None, "9.9.9")
         assert home.name == "9.9.9" and (home / "lib").is_dir()
-        assert kafka_jars.jars(project, lambda _line: None).name == kafka_jars.version(PROJECT)
-        first, second = (project / "calls").read_text().splitlines()
+        assert kafka_jars.jars(places, lambda _line: None).name == kafka_jars.version(PLACES)
+        first, second = (places.files / "calls").read_text().splitlines()
         assert "-Dkafka.version=9.9.9" in first
-        assert f"-Dkafka.version={kafka_jars.version(PROJECT)}" in second
+        assert f"-Dkafka.version={kafka_jars.version(PLACES)}" in second
 
-    def test_a_failing_maven_is_quoted_and_leaves_nothing(self, project: Path) -> None:
-        tool(project, "mvn", "echo 'Could not transfer artifact'; exit 1")
+    def test_a_failing_maven_is_quoted_and_leaves_nothing(self, places: Places) -> None:
+        tool(places.files, "mvn", "echo 'Could not transfer artifact'; exit 1")
         with pytest.raises(MuseError, match=r"mvn ended with code 1:\nCould not transfer artifact"):
-            kafka_jars.jars(project, lambda _line: None)
-        assert list((project / ".cache/kafka").glob("*")) == []
+            kafka_jars.jars(places, lambda _line: None)
+        assert list(places.cache.glob("*")) == []
 
 
 @pytest.mark.broker

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from muse_stream.testing.kafka_broker import PROJECT
+from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_cluster import LocalCluster
 from muse_stream.worker import attempts
 from muse_stream.worker.hanging_transactions import COPIED_BY
@@ -43,7 +43,7 @@ class Forgetful:
 
     def __init__(self, release: str) -> None:
         self._cluster = LocalCluster(
-            PROJECT, lambda _line: None, nodes=2, controllers=1, release=release, properties=INTERNAL
+            PLACES, lambda _line: None, nodes=2, controllers=1, release=release, properties=INTERNAL
         )
 
     def start(self) -> None:

@@ -385,7 +385,7 @@ def group(kafka: Broker, unique: Unique, make_topic: MakeTopic) -> Any:
 
 
 def held(intake: Intake) -> set[int]:
-    return {p.partition for p in intake._consumer.assignment()}
+    return {partition for _topic, partition in intake.held or ()}
 
 
 def drive(*intakes: Intake) -> list[Any]:

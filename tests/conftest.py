@@ -37,7 +37,7 @@ settings.register_profile("long", max_examples=30_000, deadline=None)
 LONG = (
     "tests/integration/",
     "tests/demo/test_runner.py",
-    "tests/testing/test_broker.py",
+    "tests/testing/test_kafka_broker.py",
     "tests/deploy/",
     "tests/runtime/test_supervisor.py",
     "tests/test_readme.py",

@@ -22,12 +22,6 @@ NOW = 1_700_000_000_000
 Make = Callable[..., GenerationScorer]
 
 
-@pytest.fixture
-def bank(tmp_path: Path) -> Bank:
-    """Two tenants on topics of their own."""
-    return Bank(tmp_path / "bank", "bank")
-
-
 def scorer_of(bank: Bank, path: Path, role: Role = "live") -> GenerationScorer:
     return build_scorer(path, 7, role, bank.name, clock=lambda: NOW)
 

@@ -189,3 +189,8 @@ def await_true(condition: Callable[[], Any], what: str, timeout_s: float = 20.0)
     while not condition():
         assert time.monotonic() < end, f"not within {PATIENCE * timeout_s} s: {what}"
         time.sleep(0.01)
+
+
+def threads(name: str) -> list[threading.Thread]:
+    """The living threads of this name."""
+    return [one for one in threading.enumerate() if one.name == name]

@@ -1,9 +1,8 @@
-"""A log that says the same thing once.
+"""A filter that lets the same log message through once in a while, with the number of its like that were held back.
 
-In: librdkafka's messages. Out: each of them once in `every_s`, with the number of its like that were held back.
-Law: nothing is lost but repetition: two messages are alike when they differ only in which client of the process says
-it and in how many milliseconds something took. A broker that is away makes every client say so ten times a second,
-and an outage of an hour would bury what else is in the log.
+Two messages are alike when they differ only in which client of the process says it and in how many milliseconds
+something took. A broker that is away makes every client say so ten times a second, and an outage of an hour would bury
+what else is in the log.
 """
 
 import logging

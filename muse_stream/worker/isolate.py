@@ -1,10 +1,11 @@
-"""Which record is to blame when Kafka refuses a batch: halve until it stands alone.
+"""Isolates the record that Kafka refuses: batches are halved until it stands alone.
 
-In: batches that failed and why, batches that were committed. Out: how many events the next batch may hold, the event
-topics that must wait, answers turned into dead letters.
-Law: an error that follows the data halves the batch, and it grows again only when what failed is committed or given
-up, so that one record among n costs about log2(n) aborts. A record that fails alone becomes a dead letter; when that
-is refused too, its topic waits, and nobody else: it costs the others neither a hunt at every retry nor small batches.
+Takes batches that failed and why, and batches that were committed. Says how many events the next batch may hold, which
+event topics must wait, and turns answers into dead letters.
+
+An error that follows the data halves the batch, and it grows again only when what failed is committed or given up, so
+that one record among n costs about log2(n) aborts. A record that fails alone becomes a dead letter. When that is
+refused too, its topic waits, and no other: it costs the others neither a search at every retry nor small batches.
 """
 
 from muse_stream.errors import Reason, StreamError

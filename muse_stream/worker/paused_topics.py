@@ -1,10 +1,10 @@
 """Which event topics may be read: those that can be seen and whose answers have somewhere to go.
 
-In: the topology, the cluster's topics, and complaints about single topics. Out: the set of blocked event topics.
-Law: one tenant's missing topic, lost permission or vanished offset stops that tenant, never the others; it is said
-once, tried again every few seconds, and goes on by itself when the cause is gone. Nothing is read that could not be
-answered, so nothing is lost. A topic that is only tried again is paused still, until something of it is committed or
-nothing waits: or it would look well in every other moment.
+The topology, the cluster's topics, and reports about single topics give the set of paused event topics. One tenant's
+missing topic, lost permission or vanished offset pauses that tenant, never the others; it is logged once, tried again
+every few seconds, and goes on by itself when the cause is gone. Nothing is read that could not be answered, so nothing
+is lost. A topic that is only tried again is paused still, until something of it is committed or nothing waits;
+otherwise it would look well in every other moment.
 """
 
 import time

@@ -1,8 +1,7 @@
-"""Kafka's messages as parallel lists.
+"""Kafka's messages, all without errors, as parallel lists.
 
-In: messages without errors. Out: a `RawBatch`.
-Law: one of the two loops over events (the other is in `publish`), in C as far as Python can; timestamps and headers are
-read when somebody asks, once.
+One of the two loops over events (the other is in `publish`), in C as far as Python can; timestamps and headers are read
+when somebody asks, once.
 """
 
 from functools import cache

@@ -1,7 +1,7 @@
-"""Fit and export the two kinds of experts (needs the `train` extra; imported by training.py when it trains).
+"""Fit and export the two kinds of experts (requires the `train` extra; imported by training.py when it trains).
 
-In: a float32 table `[N, F]` and labels of 0 and 1. Out: the bytes of an ONNX file. Law: same table, same bytes (with
-the same library versions); input `features`, output `probabilities`, standard operators only, no ZipMap.
+A float32 table `[N, F]` and labels of 0 and 1 give the bytes of an ONNX file. Same table, same bytes (with the same
+library versions); input `features`, output `probabilities`, standard operators only, no ZipMap.
 """
 
 import warnings

@@ -1,8 +1,7 @@
-"""What a guided run says while it runs.
+"""What a guided run says while it runs: text in the terminal, with one live line at the bottom.
 
-In: steps, lines, and a look at how far things are. Out: text in the terminal, with one live line at the bottom.
-Law: nothing that is shown is computed here, and nothing of a file or a record is read as markup. Where there is no
-terminal the live line is left out and the steps remain.
+Nothing that is shown is computed here, and nothing of a file or a record is read as markup. Where there is no terminal
+the live line is left out and the rest remains.
 """
 
 from collections.abc import Iterator

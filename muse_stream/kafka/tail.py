@@ -1,7 +1,8 @@
-"""Follow a topic as it grows, without a group: its committed records, in order per partition, as long as somebody listens.
+"""Follow a topic as it grows, without a group.
 
-Nothing is joined, nothing committed; records of open and aborted transactions are never shown. Partitions that are
-added meanwhile are picked up from their first offset.
+Gives its committed records, in order per partition, for as long as somebody listens. Nothing is joined, nothing
+committed; records of open and aborted transactions are never shown. Partitions that are added meanwhile are picked up
+from their first offset.
 """
 
 import time

@@ -1,9 +1,8 @@
 """What a worker counts, under the names that dashboards and alerts use; docs/metrics.md explains each.
 
-In: the calls of `worker.meter.Meter`. Out: Prometheus text.
-Law: the names below are the contract with whoever watches; units stand in them; a label never carries an event, an id
-or a tenant's data. What is counted per tenant is counted when it is committed. A tenant that leaves the lane takes its
-series with it.
+Implements `worker.meter.Meter` and gives Prometheus text. The names below are the contract with whoever watches; units
+stand in them; a label never carries an event, an id or a tenant's data. What is counted per tenant is counted when it
+is committed. A tenant that leaves the lane takes its series with it.
 """
 
 import time

@@ -1,9 +1,8 @@
 """Three pages for whoever runs the process: `/live`, `/ready` and `/metrics`.
 
-In: two questions and the metrics' text, asked when a page is fetched. Out: HTTP 200 or 503 with one line that says why.
-Law: live means "restarting would not help"; ready means "send work". A question that raises is a no. It listens on
-127.0.0.1 unless told otherwise (`muse-stream run` tells it), answers in daemon threads, and never holds up the end of
-the process.
+HTTP 200, or 503 with one line that says why. Live means "restarting would not help"; ready means "send work". A
+question that raises is a no. It listens on 127.0.0.1 unless told otherwise (`muse-stream run` tells it), answers in
+daemon threads, and never holds up the end of the process.
 """
 
 import socket

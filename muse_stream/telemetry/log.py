@@ -1,7 +1,7 @@
-"""What this package asks of a log.
+"""What this package asks of a log: an event's name and its facts.
 
-In: an event's name and its facts. Out: nothing. Law: the room says what happened; the composition root decides where it
-is written.
+Whoever starts the process decides where it is written. An event's name is snake_case (`tenant_paused`); the reason of a
+failure stands under `error`.
 """
 
 from typing import Any, Protocol

@@ -1,8 +1,7 @@
-"""Counters, gauges and histograms of one process.
+"""Counters, gauges and histograms of one process, and the Prometheus text of them all.
 
-In: `count`, `gauge` and `observe` calls with a name and labels. Out: the Prometheus text of them all.
-Law: a metric's name is a constant beside the code that reports it, never here; its kind is the method that is called,
-its labels those of the first call. A metric reported wrongly is a bug that must not stop scoring: logged once, dropped.
+A metric's name is a constant beside the code that reports it, never here; its kind is the method that is called, its
+labels those of the first call. A metric reported wrongly is a bug that must not stop scoring: logged once, dropped.
 """
 
 import logging

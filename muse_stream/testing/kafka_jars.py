@@ -1,9 +1,9 @@
 """Kafka's own jars: which version, whether this machine can run them, and where they are.
 
-In: deploy/kafka/pom.xml; java and, the first time, Maven. Out: `.cache/kafka/<version>` with the jars in `lib`.
-Law: Maven runs once per pom and version (the pom's hash is kept beside the jars), a half-done fetch is never taken for
-a whole one, and what a machine lacks is named in one line with the command that installs it. Other versions than the
-pinned one are for fault tests.
+deploy/kafka/pom.xml, java and, the first time, Maven give `.cache/kafka/<version>` with the jars in `lib`. Maven runs
+once per pom and version (the pom's hash is kept beside the jars), a half-done fetch is never taken for a whole one, and
+what a machine lacks is named in one line with the command that installs it. Other versions than the pinned one are for
+fault tests.
 """
 
 import hashlib

@@ -107,7 +107,7 @@ class Reason(StrEnum):
 
 
 class Stage(StrEnum):
-    """Which step met the fault; stands in the dead letter's `muse.stage` header."""
+    """Which stage met the fault; stands in the dead letter's `muse.stage` header."""
 
     DECODE = "decode"
     VALIDATE = "validate"

@@ -53,7 +53,7 @@ def linear(table: Table, label: NDArray[np.int64]) -> bytes:
     model = make_pipeline(imputer, StandardScaler(), LogisticRegression(max_iter=300))
     # One BLAS thread, as above: how two threads share a sum may depend on how busy the machine is.
     with threadpool_limits(1), warnings.catch_warnings():
-        # A regression that has not quite settled is a legitimate expert; its scores are mapped to the reference anyway.
+        # A regression that has not quite converged is a legitimate expert: its scores are mapped to the reference.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(table, label)
     proto = to_onnx(

@@ -31,7 +31,7 @@ class Look:
     generation: int
     """The newest that answered."""
     done: float
-    """Share of the current step, 0 to 1."""
+    """Share of the current stage, 0 to 1."""
 
     def __str__(self) -> str:
         return (
@@ -41,7 +41,7 @@ class Look:
 
 
 class Screen:
-    """Steps and lines on a console."""
+    """Stages and lines on a console."""
 
     def __init__(self, console: Console | None = None, *, error: bool = False) -> None:
         """`error` writes to stderr, so that stdout is free for the answer."""
@@ -57,11 +57,11 @@ class Screen:
         self.console.print(Rule(Text(text, style="bold"), align="left", style="cyan"))
 
     def step(self, number: int, name: str, text: str) -> None:
-        """Announce a step."""
+        """Announce a stage."""
         self._print((f"{number}  {name:<10}", "bold cyan"), text)
 
     def line(self, text: str, *, style: str = "") -> None:
-        """Say something about the step."""
+        """Say something about the stage."""
         self._print(INDENT, (text, style))
 
     def fact(self, name: str, text: str) -> None:

@@ -22,7 +22,7 @@ WIDE = 96
 
 
 def show(found: Findings, screen: Screen) -> None:
-    """Show everything that was found, the verdict last."""
+    """Show everything that was found, the result last."""
     screen.title("What the promotion did to alert rates")
     wide = screen.console.width >= WIDE
     screen.show(alert_rates(found.rows, wide=wide))

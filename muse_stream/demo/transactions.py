@@ -65,7 +65,7 @@ class Transactions:
 
 
 def event_schema(mapping: FileMapping) -> Schema:
-    """Return the schema of the events on the wire: id, time, channel if there is one, features as nullable doubles."""
+    """Return the schema of the framed events: id, time, channel if there is one, features as nullable doubles."""
     return parse_schema(json.dumps(_record("Transaction", _event_fields(mapping)), indent=1), file=EVENT_FILE)
 
 

@@ -36,7 +36,7 @@ NO_FAULTS: Mapping[int, Fault] = {}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Values:
-    """What a step computed."""
+    """What an operator computed."""
 
     rows: RowSet
     array: Floats
@@ -46,7 +46,7 @@ class Values:
 
 
 class Batch:
-    """One table under execution, with what steps share: tensors of equal bindings and the tenants' numbers."""
+    """One table under execution, with what operators share: tensors of equal bindings and the tenants' numbers."""
 
     def __init__(self, table: EventTable, tenants: Mapping[str, int]) -> None:
         self.table = table

@@ -22,7 +22,7 @@ RECORD_FAULTS = frozenset(
 
 
 class Corner:
-    """The hunt for one record at a time; `most` is what the next batch may hold."""
+    """Isolates one record at a time; `most` is what the next batch may hold."""
 
     def __init__(self, limit: int) -> None:
         self.most = self._limit = limit
@@ -31,7 +31,7 @@ class Corner:
         self._condemned: set[tuple[str, int, int]] = set()
 
     def limit(self, limit: int) -> None:
-        """Take a new limit: it holds for the next batch, but for a hunt under way, which goes on and grows up to it."""
+        """Take a new limit. It holds from the next batch on; a search under way goes on and grows up to it."""
         hunting = self.most < self._limit
         self.most = min(self.most, limit) if hunting else limit
         self._limit = limit
@@ -56,7 +56,7 @@ class Corner:
         return frozenset()
 
     def _hopeless(self, error: StreamError, failed: Pending, topology: Topology) -> frozenset[str]:
-        """Return the event topics of condemned records of this batch whose dead letter is what was refused."""
+        """Return the event topics of rejected records of this batch whose dead letter is what was refused."""
         return frozenset(
             topic
             for topic, partition, offset in self._condemned

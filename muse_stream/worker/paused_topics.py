@@ -19,7 +19,7 @@ REFRESH_S = 30.0
 
 
 class TopicGate:
-    """Holds the cluster's topics as last seen, and the event topics somebody complained about."""
+    """Holds the cluster's topics as last seen, and the event topics reported as failing."""
 
     def __init__(
         self, topics: Callable[[], Mapping[str, int]], log: Log, clock: Callable[[], float] = time.monotonic
@@ -40,7 +40,7 @@ class TopicGate:
 
     @property
     def trial(self) -> frozenset[str]:
-        """Event topics that are read again after a complaint, and have not proved well yet."""
+        """Event topics that are read again after a report, and have not proved well yet."""
         return self._trial
 
     @property
@@ -59,14 +59,14 @@ class TopicGate:
         return self._partitions.get(topic, 0)
 
     def complain(self, event_topic: str, why: str, retry_s: float = RETRY_S) -> None:
-        """Block an event topic until its next trial."""
+        """Pause an event topic until its next trial."""
         self._pause(event_topic, why)
         self._complaints[event_topic] = self._clock() + retry_s
         self._trial -= {event_topic}
         self._next = 0.0
 
     def review(self, topology: Topology, *, at_once: bool = False) -> bool:
-        """Look again when it is time (or `at_once`); True when the set of blocked topics changed."""
+        """Look again when it is time (or `at_once`); True when the set of paused topics changed."""
         now = self._clock()
         if not at_once and now < self._next:
             return False

@@ -98,7 +98,7 @@ def _again(
     assert isinstance(error, KafkaException)  # noqa: S101  # the loop above leaves nothing else
     problem = client.typed(error)
     if fault := producer.fault():
-        raise fault from error  # an earlier record of this transaction was refused: that one is to blame
+        raise fault from error  # an earlier record of this transaction was refused: that one is the cause
     if error.args[0].fatal():
         raise problem from error  # the producer is done for: fenced, most likely
     raise Abortable(f"{topic}: {problem}", topic=topic, code=problem.code) from error

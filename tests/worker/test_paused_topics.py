@@ -1,4 +1,4 @@
-"""The gate: one tenant's trouble stops that tenant, is said once, and ends by itself."""
+"""Paused topics: one tenant's trouble pauses that tenant, is logged once, and ends by itself."""
 
 import pytest
 
@@ -100,7 +100,7 @@ def test_a_shared_output_blocks_all_that_need_it(gate: TopicGate, cluster: Clust
 def test_a_complaint_blocks_until_its_next_trial(gate: TopicGate, clock: Clock) -> None:
     gate.review(TOPOLOGY)
     gate.complain("events.b", "no permission")
-    assert gate.review(TOPOLOGY), "a complaint does not wait for the next look"
+    assert gate.review(TOPOLOGY), "a report does not wait for the next look"
     assert gate.blocked == {"events.b"}
     clock.now += RETRY_S + 0.1
     assert gate.review(TOPOLOGY)

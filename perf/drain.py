@@ -1,8 +1,8 @@
 """Scenario `drain`: how fast one live worker works a backlog off, beside the client's own echo.
 
-In: a backlog on one event topic. Out: events/s visible to a read_committed reader, and CPU a million events.
-Law: rates are taken between the first and the last visible answer, so start-up is not in them; the floor is the same
-worker loop with a scorer that does nothing (consume, produce 60 bytes, commit), run in the same minute.
+Gives events/s visible to a read_committed reader, and CPU a million events. Rates are taken between the first and the
+last visible answer, so start-up is not in them; the floor is the same worker loop with a scorer that does nothing
+(consume, produce 60 bytes, commit), run in the same minute.
 """
 
 import time

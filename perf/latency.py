@@ -1,8 +1,9 @@
 """Scenario `latency`: how long an event waits for its score at 1,000 events/s, open loop.
 
-In: T tenants, each with its own event topic; scores in topics of their own or in one shared topic. Out: percentiles in
+T tenants, each with its own event topic; scores in topics of their own or in one shared topic. Gives percentiles in
 milliseconds from "produced" to "visible to a read_committed reader", whether the worker kept up, and who was late.
-Law: open loop: an event is due at its time whether or not the last one was answered, and its id carries that due time
+
+Open loop: an event is due at its time whether or not the last one was answered, and its id carries that due time
 (monotonic nanoseconds), so that a late producer counts against the result, never for it. Producer, worker and reader
 are processes of their own.
 """

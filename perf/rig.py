@@ -1,7 +1,6 @@
-"""What every broker benchmark needs: topics, a backlog, a worker process, and when its answers became visible.
+"""What every benchmark on a broker shares: topics, a backlog, a worker process, and when its answers became visible.
 
-In: a broker's address and a configuration. Out: context managers and plain figures.
-Law: the worker is the product's own supervised process, started as an operator starts it; visibility is what a
+The worker is the product's own supervised process, started as an operator starts it; visibility is what a
 read_committed reader sees.
 """
 

@@ -1,8 +1,8 @@
 """Scenarios `takeover-*`: how long the worst partition is silent after a `kill -9`.
 
-In: 500 events/s over 4 partitions. Out: seconds, median and worst of the kills, on the worst partition each.
-Law: counted from the kill to the first score of every partition that a read_committed reader sees after it. A spare
-waits, as it does by default, and the next kill comes only when the next spare waits.
+500 events/s over 4 partitions; seconds, median and worst of the kills, on the worst partition each. Counted from the
+kill to the first score of every partition that a read_committed reader sees after it. A spare waits, as it does by
+default, and the next kill comes only when the next spare waits.
 
     takeover             the only worker; the spare takes its slot over
     takeover-supervisor  the supervisor, which is started again at once; its workers die with it

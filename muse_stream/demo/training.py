@@ -1,10 +1,11 @@
 """Train the demo's experts; `python -m muse_stream.demo.training` writes assets/ again.
 
-In: feature columns and a label. Out: ONNX files (input `features` [N, F] float, output `probabilities` [N, 2]) with the
-share of negatives they were trained on. Law: two experts of different kind (boosted trees, a scaled logistic
-regression), both on undersampled negatives, so that the posterior correction has something to correct. The ONNX file is
-the model: whatever is fitted afterwards (corrections, quantile maps, golden rows) is fitted on *its* answers.
-Training needs the `train` extra, which is imported when it is asked for; reading the manifest and scoring do not.
+Feature columns and a label give ONNX files (input `features` [N, F] float, output `probabilities` [N, 2]) with the
+share of negatives they were trained on. Two experts of different kind (boosted trees, a scaled logistic regression),
+both on undersampled negatives, so that the posterior correction has something to correct. The ONNX file is the model:
+whatever is fitted afterwards (corrections, quantile maps, golden rows) is fitted on *its* answers.
+
+Training requires the `train` extra, which is imported when it is asked for; reading the manifest and scoring do not.
 """
 
 import hashlib

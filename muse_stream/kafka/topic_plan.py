@@ -1,11 +1,11 @@
 """What topics a configuration needs, what is missing, and how to make it so.
 
-In: a document, an operator's options, what the cluster has. Out: a plan, a list of `Change`; `cluster` carries it out.
-Law: the plan is pure and says everything before anything is done. Nothing is ever deleted, and partitions are never
-added to an existing topic (that would move keys, and break order per key): what only a person can decide is a warning.
+A document, an operator's options and what the cluster has give a plan, a list of `Change`; `admin` carries it out. The
+plan is pure and says everything before anything is done. Nothing is ever deleted, and partitions are never added to an
+existing topic (that would move keys, and break order per key): what only a person can decide is a warning.
 
-Answers of a partition keep their partition only where counts match, so outputs are made with as many partitions as
-the widest event topic that feeds them.
+Answers of a partition keep their partition only where counts match, so outputs are made with as many partitions as the
+widest event topic that feeds them.
 """
 
 from collections.abc import Mapping, Sequence

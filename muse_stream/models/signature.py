@@ -91,7 +91,7 @@ def _check_output(artifact: Artifact, binding: Signature) -> None:
             + (" (a class label? name the probabilities)" if port.kind in ("int64", "string", "bool") else "")
         )
     if port.shape is None:
-        return  # settled by the first batch it answers
+        return  # decided by the first batch it answers
     if isinstance(port.shape[0] if port.shape else None, int):
         raise ModelError(f"output {port}: fixed to {port.shape[0]} rows; export with a free first dimension")
     columns = port.shape[1] if len(port.shape) == 2 else None

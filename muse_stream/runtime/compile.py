@@ -1,7 +1,6 @@
-"""From a document on disk to a compiled generation.
+"""From a document on disk to a compiled generation: a `Snapshot`, its document, its schemas, its models.
 
-In: the path of a configuration. Out: a `Snapshot`, and what belongs to it: the document, its schemas, its models.
-Law: a generation is compiled whole or refused whole; models are shared through the cache with the generation before.
+A generation is compiled whole or refused whole; models are shared through the cache with the generation before.
 """
 
 from dataclasses import dataclass

@@ -68,7 +68,7 @@ class NodeCompiler:
             self.problems.append(found)
 
     def compile(self, predictor: str, name: str, node: NodeSpec) -> Compiled | None:
-        """Return what a node is and how to make its step; None when it changes nothing or was a problem."""
+        """Return what a node is and how to make its operator; None when it changes nothing or was a problem."""
         match node:
             case ModelNode():
                 return self._expert(node.model)

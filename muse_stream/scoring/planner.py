@@ -47,7 +47,7 @@ def plan(document: Document, models: Mapping[str, Model], maps: Mapping[str, Fit
 
 @dataclass(slots=True)
 class _Merged:
-    """A predictor whose nodes have become steps."""
+    """A predictor whose nodes have become operators."""
 
     graph: PredictorGraph
     numbers: dict[str, int]
@@ -77,7 +77,7 @@ class _Planner:
         self._selections: dict[tuple[tuple[int, float], ...], int] = {}
 
     def add(self, name: str) -> None:
-        """Merge one predictor's nodes into the steps."""
+        """Merge one predictor's nodes into the operators."""
         path = f"predictors.{name}"
         predictor = self._document.predictors.get(name)
         if predictor is None:

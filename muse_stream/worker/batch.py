@@ -203,7 +203,7 @@ class Origin:
 
 
 class Scorer(Protocol):
-    """One compiled generation, ready to score. What `stream` needs from the composition root."""
+    """One compiled generation, ready to score; `runtime/batch_scorer.py` implements it."""
 
     @property
     def number(self) -> int:

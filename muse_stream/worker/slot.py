@@ -1,9 +1,8 @@
 """One slot's Kafka clients, joined to a worker.
 
-In: where Kafka is, who this slot is, and a source of compiled generations. Out: a `Worker` ready to run.
-Law: a slot's names are stable across restarts: the group instance (a static member) and the two transactional ids,
-which share the prefix `muse-<group>`, so that one prefixed ACL covers them. A successor that bears the names ends what
-its predecessor left open.
+A slot's names are stable across restarts: the group instance (a static member) and the two transactional ids, which
+share the prefix `muse-<group>`, so that one prefixed ACL covers them. A successor that bears the names ends what its
+predecessor left open.
 """
 
 import threading

@@ -1,9 +1,9 @@
 """One run: live and shadow workers under load, faults on the brokers, and an independent reader's account.
 
-In: a `Scenario`. Out: a `Result`: events, and how many answers are missing, doubled, out of order; partitions whose
-last stable offset stands still; markers that the brokers' logs say they dropped.
-Law: the account is a read_committed reader's, from the first offset, after the faults are over and everything that
-could be answered is; it shares nothing with the workers. What the same kind of reader saw while it happened counts too.
+A `Scenario` gives a `Result`: events, and how many answers are missing, doubled, out of order; partitions whose last
+stable offset stands still; markers that the brokers' logs say they dropped. The account is a read_committed reader's,
+from the first offset, after the faults are over and everything that could be answered is; it shares nothing with the
+workers. What the same kind of reader saw while it happened counts too.
 """
 
 import random

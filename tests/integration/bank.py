@@ -1,8 +1,8 @@
 """A small bank to break: a configuration with real ONNX models, unique topics, and its events.
 
-In: a folder, a name nobody else uses, how many tenants. Out: `Bank`: configurations to publish, events to produce.
-Law: names are unique per bank (topics, lane, hence consumer group), so that tests share one broker; so are event ids.
-The models that misbehave do so on one amount each, which no probe row has: they load, and break in service.
+A folder, a name nobody else uses and a number of tenants give a `Bank`: configurations to publish, events to produce.
+Names are unique per bank (topics, lane, hence consumer group), so that tests share one broker; so are event ids. The
+models that misbehave do so on one amount each, which no probe row has: they load, and break in service.
 """
 
 import hashlib

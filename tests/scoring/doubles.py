@@ -1,7 +1,7 @@
 """Models, documents and tables for the tests of scoring: small, seeded, and without any vendor.
 
-In: what a test wants to be special. Out: objects that keep the protocols of the product, with counters.
-Law: the models answer each row from that row alone, elementwise, so any difference in bits is the product's.
+They keep the protocols of the product, and count. The models answer each row from that row alone, elementwise, so any
+difference in bits is the product's.
 """
 
 import hashlib

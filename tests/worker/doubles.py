@@ -1,9 +1,8 @@
-"""What stands in for the rooms above and beside `stream` in its tests.
+"""What stands in for the rooms above and beside `muse_stream.worker` in its tests.
 
-In: nothing. Out: an echo `Scorer` whose answers say which record they answer, a log that is a list, a counting meter,
-and a clock that moves by hand.
-Law: an answer names its source (`topic|partition|offset|attempt|generation`), so that a reader can count it without
-trusting the worker.
+An echo `Scorer` whose answers say which record they answer, a log that is a list, a counting meter, and a clock that
+moves by hand. An answer names its source (`topic|partition|offset|attempt|generation`), so that a reader can count it
+without trusting the worker.
 """
 
 import random

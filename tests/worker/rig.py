@@ -1,4 +1,4 @@
-"""Running the stream room on the real broker: records in, a worker in a thread, an independent reader.
+"""Running `muse_stream.worker` on the real broker: records in, a worker in a thread, an independent reader.
 
 In: a bootstrap address. Out: `produce`, `Ledger` (who was answered, how often, in which order), `running` (a worker in
 a thread), `open_echo` (a worker as `slot.open_worker` makes it).

@@ -2,10 +2,10 @@
 
     python deploy/run_uv.py pip install --requirement requirements.lock
 
-In: pip's settings (`pip config list`: its files and its PIP_* variables) and the environment. Out: uv, in place of this
-process, from the environment of the Python that runs this file.
-Invariant: a machine where pip works needs no settings for uv. What is said to uv itself (UV_*, SSL_CERT_FILE) comes
-first; nothing is written down, and no value is shown.
+A machine where pip works needs no settings for uv. It reads pip's settings (`pip config list`: its files and its PIP_*
+variables) and the environment, and runs uv in place of this process, from the environment of the Python that runs this
+file. What is said to uv itself (UV_*, SSL_CERT_FILE) comes first; nothing is written down, and no value is shown.
+
 Standard library only: it runs before anything is installed.
 """
 

@@ -1,8 +1,8 @@
 """Every `MUSE_*` environment variable of the project: which there are, and that no other is given.
 
-In: the process's environment. Out: the value of a variable, or `ConfigError` naming every variable that is unknown,
-with what was probably meant. Invariant: nothing else in the package looks a `MUSE_*` variable up, so one that is
-misspelt is refused by whatever reads any of them, and never ignored.
+Returns the value of a variable, or raises `ConfigError` naming every variable that is unknown, with what was probably
+meant. Nothing else in the package looks a `MUSE_*` variable up, so one that is misspelt is refused by whatever reads
+any of them, and never ignored.
 
 Kubernetes puts variables of its own into every pod, named after the Services of the namespace: for a Service called
 `muse` they are `MUSE_SERVICE_HOST`, `MUSE_PORT` and the like. Those, told by name and value, are let pass.

@@ -1,8 +1,7 @@
 """What can go wrong, as types.
 
-In: nothing. Out: the exception tree and the two *values* for faults that are data: `Problem` (one mistake in a
-configuration) and `Rejected` (one record that cannot be scored).
-Law: a record's fault is a value and never stops its batch; a system's fault is an exception whose type says what to do.
+A record's fault is a value (`Rejected`) and never stops its batch; a mistake in a configuration is a value (`Problem`),
+so that all of them can be reported. A system's fault is an exception whose type says what to do.
 
     MuseError                  shown as one line, exit code 1
     |- ConfigError             the document is refused whole; carries every Problem found           exit code 2
@@ -113,7 +112,7 @@ class Reason(StrEnum):
 
 
 class Stage(StrEnum):
-    """Which step met the fault; stands in the dead letter's `muse.stage` header."""
+    """Which stage met the fault; stands in the dead letter's `muse.stage` header."""
 
     DECODE = "decode"
     VALIDATE = "validate"

@@ -1,6 +1,6 @@
 """Run benchmarks: `python -m perf [SCENARIO ...] [--json]`; without a name, all of them.
 
-In: scenario names. Out: one table a scenario. Law: a permanent name a scenario; what it measures stands in its module.
+One table a scenario. A scenario keeps its name; what it measures stands in its module.
 """
 
 import argparse

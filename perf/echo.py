@@ -1,7 +1,7 @@
-"""The floor: the worker loop with a scorer that does nothing.
+"""The floor: the worker loop with a scorer that does nothing. Gives events/s, first to last committed batch.
 
-In: an event topic with a backlog. Out: events/s, first to last committed batch. Law: the same intake, transactions and
-settings as the product's worker; only the work between consume and produce is left out.
+The same consumer, transactions and settings as the product's worker; only the work between consume and produce is left
+out.
 """
 
 import threading

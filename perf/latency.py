@@ -1,8 +1,9 @@
 """Scenario `latency`: how long an event waits for its score at 1,000 events/s, open loop.
 
-In: T tenants, each with its own event topic; scores in topics of their own or in one shared topic. Out: percentiles in
+T tenants, each with its own event topic; scores in topics of their own or in one shared topic. Gives percentiles in
 milliseconds from "produced" to "visible to a read_committed reader", whether the worker kept up, and who was late.
-Law: open loop: an event is due at its time whether or not the last one was answered, and its id carries that due time
+
+Open loop: an event is due at its time whether or not the last one was answered, and its id carries that due time
 (monotonic nanoseconds), so that a late producer counts against the result, never for it. Producer, worker and reader
 are processes of their own.
 """
@@ -13,9 +14,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer
 
 from muse_stream.avro import Encoder, SchemaDirectory
+from muse_stream.testing import CommittedReader
 from perf import rig, workload
 from perf.drain import Figures
 
@@ -46,27 +48,15 @@ def produce(bootstrap: str, path: Path, tenants: int, seconds: float, partitions
 
 def read(bootstrap: str, topics: list[str], partitions: int, count: int, limit_s: float) -> list[tuple[int, int, int]]:
     """Return (number, due ns, seen ns) of every score."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "perf",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-        }
-    )
-    consumer.assign([TopicPartition(topic, number, 0) for topic in topics for number in range(partitions)])
     seen: list[tuple[int, int, int]] = []
     end = time.monotonic() + limit_s
-    while len(seen) < count and time.monotonic() < end:
-        message = consumer.poll(0.1)
-        if message is None or message.error() is not None:
-            continue
-        now = time.monotonic_ns()
-        found = DUE.search(message.value() or b"")
-        if found:
-            due, number = found.group().split(b"-")
-            seen.append((int(number), int(due), now))
-    consumer.close()
+    with CommittedReader(bootstrap, dict.fromkeys(topics, partitions), tolerant=True) as reader:
+        while len(seen) < count and time.monotonic() < end:
+            for message in reader.read(0.1, most=1):
+                now = time.monotonic_ns()
+                if found := DUE.search(message.value() or b""):
+                    due, number = found.group().split(b"-")
+                    seen.append((int(number), int(due), now))
     return seen
 
 

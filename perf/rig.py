@@ -1,7 +1,6 @@
-"""What every broker benchmark needs: topics, a backlog, a worker process, and when its answers became visible.
+"""What every benchmark on a broker shares: topics, a backlog, a worker process, and when its answers became visible.
 
-In: a broker's address and a configuration. Out: context managers and plain figures.
-Law: the worker is the product's own supervised process, started as an operator starts it; visibility is what a
+The worker is the product's own supervised process, started as an operator starts it; visibility is what a
 read_committed reader sees.
 """
 
@@ -9,14 +8,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from muse_stream import testing
 from muse_stream.config import load_document
 from muse_stream.control import DirectoryStore
 
@@ -41,22 +40,10 @@ def publish(path: Path, store: Path) -> Path:
     return store
 
 
-def send(
-    bootstrap: str, topic: str, partitions: int, values: Sequence[bytes], producer: Producer | None = None
-) -> Producer:
+def send(bootstrap: str, topic: str, partitions: int, values: Iterable[bytes]) -> None:
     """Send values flat out, round robin over the partitions in runs of 500."""
-    producer = producer or Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "compression.type": "lz4",
-            "linger.ms": 20,
-            "queue.buffering.max.messages": 2_000_000,
-        }
-    )
-    for number, value in enumerate(values):
-        producer.produce(topic, value, partition=(number // 500) % partitions)
-    producer.flush()
-    return producer
+    pace = {"compression.type": "lz4", "linger.ms": 20, "queue.buffering.max.messages": 2_000_000}
+    testing.produce(bootstrap, testing.spread(topic, values, partitions, run=500), pace, timeout_s=300)
 
 
 @contextmanager
@@ -79,22 +66,11 @@ def visible(
     bootstrap: str, topics: Sequence[str], partitions: int, want: int, limit_s: float
 ) -> list[tuple[float, int]]:
     """Read scores as they become visible; returns (monotonic seconds, how many so far) until `want` have come."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "perf-reader",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "fetch.queue.backoff.ms": 5,
-            "queued.max.messages.kbytes": 65_536,
-        }
-    )
-    consumer.assign([TopicPartition(topic, number, 0) for topic in topics for number in range(partitions)])
     seen, points, end = 0, [], time.monotonic() + limit_s
-    while seen < want and time.monotonic() < end:
-        messages = consumer.consume(10_000, 0.05)
-        seen += sum(message.error() is None for message in messages)
-        if messages:
-            points.append((time.monotonic(), seen))
-    consumer.close()
+    more = {"queued.max.messages.kbytes": 65_536}
+    with testing.CommittedReader(bootstrap, dict.fromkeys(topics, partitions), more, tolerant=True) as reader:
+        while seen < want and time.monotonic() < end:
+            if messages := reader.read(0.05):
+                seen += len(messages)
+                points.append((time.monotonic(), seen))
     return points

@@ -1,7 +1,7 @@
 """Scenario `stages`: where the time of one event goes, without a broker.
 
-In: 10,000 events of the workload in one batch. Out: microseconds an event, best of many, for the whole scorer and its
-parts. Law: the parts are the product's own functions on the product's own data; what is left over is gluing.
+10,000 events of the workload in one batch: microseconds an event, best of many, for the whole scorer and its parts. The
+parts are the product's own functions on the product's own data; what is left over joins them.
 """
 
 import time

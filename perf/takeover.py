@@ -1,8 +1,8 @@
 """Scenarios `takeover-*`: how long the worst partition is silent after a `kill -9`.
 
-In: 500 events/s over 4 partitions. Out: seconds, median and worst of the kills, on the worst partition each.
-Law: counted from the kill to the first score of every partition that a read_committed reader sees after it. A spare
-waits, as it does by default, and the next kill comes only when the next spare waits.
+500 events/s over 4 partitions; seconds, median and worst of the kills, on the worst partition each. Counted from the
+kill to the first score of every partition that a read_committed reader sees after it. A spare waits, as it does by
+default, and the next kill comes only when the next spare waits.
 
     takeover             the only worker; the spare takes its slot over
     takeover-supervisor  the supervisor, which is started again at once; its workers die with it
@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
+from muse_stream.testing import CommittedReader
 from perf import rig, workload
 from perf.drain import Figures
 
@@ -156,15 +157,7 @@ class _Reader:
     """Notes when each partition showed scores."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap,
-                "group.id": "perf",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-            }
-        )
-        self._consumer.assign([TopicPartition("muse.scores.t000", number, 0) for number in range(PARTITIONS)])
+        self._reader = CommittedReader(bootstrap, {"muse.scores.t000": PARTITIONS}, tolerant=True)
         self.seen: list[tuple[float, int]] = []
         self.latest: dict[int, float] = dict.fromkeys(range(PARTITIONS), 0.0)
         self._ended = threading.Event()
@@ -179,12 +172,11 @@ class _Reader:
         """End and close."""
         self._ended.set()
         self._thread.join()
-        self._consumer.close()
+        self._reader.close()
 
     def _run(self) -> None:
         while not self._ended.is_set():
-            message = self._consumer.poll(0.1)
-            if message is not None and message.error() is None:
+            for message in self._reader.read(0.1, most=1):
                 at, partition = time.monotonic(), message.partition() or 0
                 self.seen.append((at, partition))
                 self.latest[partition] = at

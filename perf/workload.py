@@ -1,7 +1,7 @@
 """What the benchmarks score: 15 features, one model of 100 trees with 31 leaves, posterior correction, a quantile map.
 
-In: the Handbook's transactions when they are at hand (MUSE_PERF_EVENTS, or `../shared/data` beside the project), else
-the demo's generator. Out: a configuration folder and framed events. Law: seeded; written to a temporary folder only.
+The events are the Handbook's transactions when they are at hand (MUSE_PERF_EVENTS, or `../shared/data` beside the
+project), else those of the demo's generator. Seeded; written to a temporary folder only.
 """
 
 import json

@@ -3,9 +3,9 @@
 Where the tests run in several processes (`make test`) each is a session with a broker of its own, and a module stays in
 one of them, with its fixtures; those that take longest begin, so that no process is left alone with one at the end.
 
-In: the ladder of muse_stream/testing/kafka_broker.py. Out: fixtures `kafka`, `unique`, `make_topic`, `eventually`.
-Law: the broker starts when the first test asks for it and never otherwise; tests keep apart by names of their own
-(topics, groups, transactional ids), so that they run in any order on one broker; who breaks the broker mends it again.
+The broker comes from the ladder of muse_stream/testing/kafka_broker.py, and starts when the first test asks for it and
+never otherwise. Tests keep apart by names of their own (topics, groups, transactional ids), so that they run in any
+order on one broker; who breaks the broker mends it again.
 """
 
 import logging
@@ -37,7 +37,7 @@ settings.register_profile("long", max_examples=30_000, deadline=None)
 LONG = (
     "tests/integration/",
     "tests/demo/test_runner.py",
-    "tests/testing/test_broker.py",
+    "tests/testing/test_kafka_broker.py",
     "tests/deploy/",
     "tests/runtime/test_supervisor.py",
     "tests/test_readme.py",

@@ -165,7 +165,7 @@ def test_every_command_refuses_it_and_still_shows_its_help(
     assert shown.out == ""
     assert shown.err.splitlines()[:2] == [
         "refused: 1 problem",
-        "  MUSE_KAFKA_BOOTSTRAP_SERVER: muse-stream has no such variable",
+        "MUSE_KAFKA_BOOTSTRAP_SERVER: muse-stream has no such variable",
     ]
     assert "did you mean MUSE_KAFKA_BOOTSTRAP_SERVERS?" in shown.err
     assert [*tmp_path.iterdir()] == []

@@ -1,8 +1,8 @@
 """Make the small models, maps and golden rows of this example, and pin their hashes in muse.yaml.
 
-In: the coefficients below and muse.yaml. Out: models/*.onnx (logistic regressions with a [N, 2] probability output,
-under 2 KB each, written with the `onnx` helper), golden/*.json, maps/*.json, and muse.yaml with their hashes.
-Law: running it again changes no byte. Maps are fitted on invented events; a real one is fitted on recorded scores.
+The coefficients below and muse.yaml give models/*.onnx (logistic regressions with a [N, 2] probability output, under 2
+KB each, written with the `onnx` helper), golden/*.json, maps/*.json, and muse.yaml with their hashes. Running it again
+changes no byte. Maps are fitted on invented events; a real one is fitted on recorded scores.
 """
 
 import hashlib

@@ -153,7 +153,7 @@ def _stack_text(parts: list[Column | None], lengths: list[int], order: NDArray[n
 
 
 def fixed_width(ids: pa.StringArray) -> NDArray[np.bytes_]:
-    """Return ids as one 'S' array (UTF-8, cut at 256 bytes; null is empty), without a step per id."""
+    """Return ids as one 'S' array (UTF-8, cut at 256 bytes; null is empty), without a loop over ids."""
     ids = pc.fill_null(ids, "") if ids.null_count else ids
     if not len(ids):
         return np.zeros(0, dtype="S1")

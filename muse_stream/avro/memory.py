@@ -1,7 +1,7 @@
 """How much memory a batch of records may take.
 
 A `Type` gives `Memory`: an upper bound on what the batch decoder allocates for so many records of so many bytes. The
-bound is never too low. A null in a list of nullable records is one byte on the wire and a whole row in Arrow; a union
+bound is never too low. A null in a list of nullable records is one encoded byte and a whole row in Arrow; a union
 makes a row in each of its branches. An event within limits.max_event_bytes must not take gigabytes.
 """
 
@@ -44,7 +44,7 @@ def _width(node: Type) -> int:
 
 
 def _growth(node: Type) -> float:
-    """Bytes for a byte on the wire: each stands in one entry of every list around it."""
+    """Bytes for an encoded byte: each stands in one entry of every list around it."""
     if node.items is None:
         return max((_growth(part) for part in (*(field.type for field in node.fields), *node.branches)), default=1.0)
     key = LIST if node.kind == "map" else 0

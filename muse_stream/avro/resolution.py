@@ -72,7 +72,7 @@ class Route:
     """The column may hold nulls; an integer or boolean column is then float64."""
     steps: tuple[FieldAccess, ...] = ()
     name: str = ""
-    """Writer's field, in the record that the steps lead to; empty when the writer does not have it."""
+    """Writer's field, in the record that the way leads to; empty when the writer does not have it."""
     cases: tuple[Case | None, ...] = ()
     """One for each of the writer's branches (one if it is no union); None: such a value cannot be resolved."""
     wrote: tuple[str, ...] = ()

@@ -136,6 +136,6 @@ def _some(ids: Mapping[int, Schema]) -> str:
 
 
 def _meaning(node: Type) -> Any:
-    """What a decoder of the wire form must still know: logical types, in order."""
+    """What a decoder of the encoded form must still know: logical types, in order."""
     inner = [_meaning(part.type) for part in node.fields] + [_meaning(part) for part in node.branches]
     return node.logical, node.scale, inner, _meaning(node.items) if node.items else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LEAST = {"null": 0, "float": 4, "double": 8}
-"""Bytes on the wire, where it is not one at least."""
+"""Encoded bytes, where it is not one at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Type:
     scale: int = 0
     """Of a decimal."""
     solid: tuple["Type", ...] = field(default=(), init=False, compare=False, repr=False)
-    """Of a record's fields the types that take bytes on the wire, all but null and its like."""
+    """Of a record's fields the types that take encoded bytes, all but null and its like."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "solid", tuple(part.type for part in self.fields if least_bytes(part.type)))
@@ -64,7 +64,7 @@ class Type:
 
 
 def least_bytes(node: Type) -> int:
-    """Return how many bytes a value of the type takes on the wire at least."""
+    """Return how many encoded bytes a value of the type takes at least."""
     if node.kind == "record":
         return sum(least_bytes(field.type) for field in node.fields)
     if node.kind == "union":

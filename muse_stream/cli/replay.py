@@ -21,7 +21,7 @@ def replay(
     header: Annotated[list[str] | None, typer.Option(help="name=value, a Kafka header for every event.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a file without Kafka, by the very code that scores the stream.
+    """Score a file without Kafka, with the code that scores the stream.
 
     Examples:
 

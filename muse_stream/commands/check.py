@@ -16,6 +16,7 @@ from muse_stream.config import (
     Draft,
     Loaded,
     NotAllowed,
+    Role,
     Source,
     YamlPath,
     load_document,
@@ -28,7 +29,6 @@ from muse_stream.config import (
 from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
 from muse_stream.models import ModelCache, OnnxModel, check_golden, read_golden
 from muse_stream.runtime.batch_scorer import build_scorer
-from muse_stream.worker import Role
 
 MANY_OUTPUTS = 16
 """Score topics of one lane beyond which its transactions get dear (measured: p99 102 ms at 20 topics, 287 at 100)."""

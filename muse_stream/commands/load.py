@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from muse_stream.commands.configuration import open_configuration
+from muse_stream.config import Role
 from muse_stream.control import is_store
 from muse_stream.runtime.compile import WHOLE, compile_generation
-from muse_stream.scoring import Role, Snapshot
+from muse_stream.scoring import Snapshot
 
 
 def load(path: str | Path, *, role: Role = WHOLE) -> Snapshot:

@@ -16,10 +16,11 @@ from typing import Any
 from muse_stream.avro import Decoder, Fields, decode_records
 from muse_stream.commands.configuration import Configuration, open_configuration
 from muse_stream.commands.produce import Sending, event_file
+from muse_stream.config import Role
 from muse_stream.errors import MuseError, Rejected
 from muse_stream.files import ResultFile
 from muse_stream.runtime.batch_scorer import OUTPUT_SCHEMA, build_scorer, output_schemas
-from muse_stream.worker import Batch, DeadLetter, Header, Role
+from muse_stream.worker import Batch, DeadLetter, Header
 
 BATCH = 10_000
 FIRST_DEAD = 100

@@ -5,16 +5,15 @@ of another tenant is not shown.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from muse_stream.avro import SchemaDirectory, decode_records
 from muse_stream.commands.configuration import Configuration
-from muse_stream.config import KafkaSettings
+from muse_stream.config import KafkaSettings, TopicKind
 from muse_stream.errors import Rejected
 from muse_stream.kafka import Record, Start, client, follow
 from muse_stream.runtime.batch_scorer import output_schemas
 
-Kind = Literal["scores", "audit", "dlq", "unknown", "events"]
 """`unknown`: the dead letters of the tenant's lane whose tenant is unknown."""
 PROVENANCE = "muse."
 
@@ -23,7 +22,7 @@ def tail(
     configuration: Configuration,
     settings: KafkaSettings,
     tenant: str,
-    kind: Kind = "scores",
+    kind: TopicKind = "scores",
     start: Start | int = "end",
     *,
     until_end: bool = False,
@@ -47,7 +46,7 @@ def tail(
             yield kept
 
 
-def _shown(records: Sequence[Record], schemas: SchemaDirectory, kind: Kind) -> list[dict[str, Any]]:
+def _shown(records: Sequence[Record], schemas: SchemaDirectory, kind: TopicKind) -> list[dict[str, Any]]:
     decoded = decode_records(schemas, [record.value for record in records])
     shape = _letter if kind in ("dlq", "unknown") else _plain
     return [shape(record, value) for record, value in zip(records, decoded, strict=True)]

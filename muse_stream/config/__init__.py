@@ -38,14 +38,14 @@ from muse_stream.config.kafka_properties import Property
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.config.librdkafka import CLIENT, CONSUMER, PRODUCER, canonical
 from muse_stream.config.loading import Loaded, load_document
-from muse_stream.config.maps import FittedMap, load_maps
+from muse_stream.config.maps import load_maps
 from muse_stream.config.model import FeatureSpec, GoldenSpec, ModelSpec, OutputSpec
 from muse_stream.config.predictor import ExpertSpec, GraphPredictor, MetaModel, PredictorSpec, ShortPredictor
 from muse_stream.config.reference import BetaComponent, FileMap, InlineMap, MapSpec, Quantiles, ReferenceSpec
-from muse_stream.config.route import RouteSpec, ShadowSpec
+from muse_stream.config.route import Role, RouteSpec, ShadowSpec
 from muse_stream.config.source import Source, YamlKey, YamlPath, parse, written
 from muse_stream.config.structure import Draft, read_structure
-from muse_stream.config.tenant import TOPIC_KINDS, TenantSpec, TenantTopics, TopicOverrides, Topics
+from muse_stream.config.tenant import TOPIC_KINDS, TenantSpec, TenantTopics, TopicKind, TopicOverrides, Topics
 from muse_stream.config.totality import Counterexample, Totality, prove_total
 
 __all__ = [
@@ -67,7 +67,6 @@ __all__ = [
     "ExpertSpec",
     "FeatureSpec",
     "FileMap",
-    "FittedMap",
     "GoldenSpec",
     "GraphPredictor",
     "How",
@@ -89,12 +88,14 @@ __all__ = [
     "Property",
     "Quantiles",
     "ReferenceSpec",
+    "Role",
     "RouteSpec",
     "ShadowSpec",
     "ShortPredictor",
     "Source",
     "TenantSpec",
     "TenantTopics",
+    "TopicKind",
     "TopicOverrides",
     "Topics",
     "Totality",

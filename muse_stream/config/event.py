@@ -53,6 +53,6 @@ class EventSpec(SpecModel):
     time: FieldPath | None = None
     """Field with the event time; without it, the Kafka timestamp counts."""
     tenant: Annotated[AttributeSource, AfterValidator(_not_constant)] | None = None
-    """Where the tenant stands. On a tenant's own topic it must agree with the topic; on a shared topic it decides."""
+    """Where the tenant is found. On a tenant's own topic it must agree with the topic; on a shared topic it decides."""
     intent: Annotated[dict[AttributeName, AttributeSource], AfterValidator(_no_tenant)] = Field(default_factory=dict)
     """The attributes that routes may ask for, and where each is found."""

@@ -94,7 +94,7 @@ class MapRefs(SpecModel):
     """Which reference a quantile map leads to, and which fitted map each tenant uses."""
 
     reference: Name
-    """Distribution under `references` that the scores shall have."""
+    """Distribution under `references` that the scores are mapped to."""
     default: Name | None = None
     """Map under `maps` for every tenant that is not named in `tenants`."""
     tenants: dict[Name, Name] = Field(default_factory=dict)

@@ -7,13 +7,14 @@ hash of the predictor before the map: a map fitted for another version is refuse
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from graphlib import CycleError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import ValidationError
 
+from muse_stream.calibration import FittedMap
 from muse_stream.config.files import NotAllowed, locate
 from muse_stream.config.hashing import pre_map_hash
 from muse_stream.config.reference import FileMap, InlineMap
@@ -28,16 +29,6 @@ MAX_MAP_BYTES = 16 << 20
 """Largest map file; a map of a million knots would still fit."""
 
 
-@dataclass(frozen=True, slots=True)
-class FittedMap:
-    """The distribution of a pre-mapping aggregate: `values[i]` at cumulative probability `levels[i]`."""
-
-    fitted_for: str
-    levels: tuple[float, ...]
-    values: tuple[float, ...]
-    samples: int
-
-
 class Unusable(ValueError):
     """A map file that cannot be used; `hint` says what would be right."""
 
@@ -49,7 +40,11 @@ class Unusable(ValueError):
 def read_map(root: Path, spec: FileMap | InlineMap) -> FittedMap:
     """Return the fitted map that `spec` describes. Raises Unusable, and NotAllowed for a path that leads out."""
     inline = spec if isinstance(spec, InlineMap) else _from_file(root, spec)
-    return FittedMap(inline.fitted_for, inline.levels, inline.values, inline.samples)
+    levels, values = (np.array(part, dtype=np.float64) for part in (inline.levels, inline.values))
+    try:
+        return FittedMap(levels, values, inline.samples, inline.fitted_for)
+    except ValueError as error:
+        raise Unusable(str(error), "write it as `FittedMap.to_json` does") from error
 
 
 def _from_file(root: Path, spec: FileMap) -> InlineMap:

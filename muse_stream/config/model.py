@@ -19,7 +19,7 @@ class FeatureSpec(SpecModel):
     default: Number | None = None
     """Number used when the field is null or missing; without it the feature is NaN."""
     required: Flag = False
-    """True: an event without this field becomes a dead letter. Cannot stand beside `default`."""
+    """True: an event without this field becomes a dead letter. Not together with `default`."""
     categories: Name | None = None
     """Table under `categories` that turns the strings of this field into numbers."""
 

@@ -57,7 +57,7 @@ class ShortPredictor(SpecModel):
     """A predictor in the short form: experts, each corrected, then combined, then mapped."""
 
     version: Version
-    """Version of this predictor, from 1; stands in every record it writes."""
+    """Version of this predictor, from 1; written into every record of it."""
     experts: Annotated[tuple[ExpertSpec, ...], Field(min_length=1)]
     """The models that score an event."""
     aggregate: Aggregate = "mean"
@@ -150,7 +150,7 @@ class GraphPredictor(SpecModel):
     """A predictor in the general form: named nodes and the name of the one that is the score."""
 
     version: Version
-    """Version of this predictor, from 1; stands in every record it writes."""
+    """Version of this predictor, from 1; written into every record of it."""
     nodes: Annotated[dict[Name, NodeEntry], Field(min_length=1)]
     """The nodes by name."""
     output: str

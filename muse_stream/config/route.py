@@ -4,11 +4,14 @@ The first rule whose every condition holds decides; a rule without `when` always
 the event id alone.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from muse_stream.config.fields import AttributeName, Name, Number, SpecModel
+
+Role = Literal["live", "shadow"]
+"""What a worker serves: live predictors, whose scores tenants act on, or shadow predictors too, for the audit topic."""
 
 
 class ShadowSpec(SpecModel):

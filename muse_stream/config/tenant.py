@@ -4,6 +4,7 @@ A tenant's own template wins over the document's; `{tenant}` and `{lane}` are al
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from muse_stream.config.fields import LaneTopicTemplate, Name, SpecModel, TopicTemplate
 
@@ -57,5 +58,7 @@ class TenantTopics:
     dlq: str
 
 
-TOPIC_KINDS = ("events", "scores", "audit", "dlq")
+TopicKind = Literal["events", "scores", "audit", "dlq", "unknown"]
+"""What a topic holds; `unknown` is where events go that no tenant can be told of."""
+TOPIC_KINDS: tuple[TopicKind, ...] = ("events", "scores", "audit", "dlq")
 """The topics every tenant has; the names of `TenantTopics`."""

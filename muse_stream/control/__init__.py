@@ -11,14 +11,13 @@ path, and nothing that fails here stops a worker from scoring with what it has.
 
 from muse_stream.control.address import is_store, open_store
 from muse_stream.control.directory import DirectoryStore
-from muse_stream.control.store import Entry, Generation, Log, Store, rollback
+from muse_stream.control.store import Entry, Generation, Store, rollback
 from muse_stream.control.watch import Watcher
 
 __all__ = [
     "DirectoryStore",
     "Entry",
     "Generation",
-    "Log",
     "Store",
     "Watcher",
     "is_store",

@@ -7,7 +7,7 @@ Invariant: numbers only grow; a published generation never changes; publishing d
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from muse_stream.config import Loaded
 from muse_stream.errors import StoreError
@@ -59,16 +59,6 @@ class Store(Protocol):
 
     def list(self) -> tuple[Entry, ...]:
         """Return all generations, oldest first, without reading their files."""
-
-
-class Log(Protocol):
-    """The part of a structured logger this room uses; `telemetry.logger` offers it."""
-
-    def info(self, event: str, **values: Any) -> object:
-        """Say that something happened."""
-
-    def error(self, event: str, **values: Any) -> object:
-        """Say that something is wrong."""
 
 
 def rollback(store: Store, to: int | None = None) -> int:

@@ -18,8 +18,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from muse_stream.control.store import Generation, Log, Store
+from muse_stream.control.store import Generation, Store
 from muse_stream.errors import StoreError
+from muse_stream.telemetry import Log
 
 T = TypeVar("T")
 SLOWEST_S = 30.0  # between two looks at a store that does not answer

@@ -1,21 +1,19 @@
-"""What the promotion did to every tenant's alert rate, with MUSE and without it.
-
-In: a ledger, the maps, the tenants' thresholds. Out: one `Row` a tenant.
+"""What the promotion did to every tenant's alert rate, with MUSE and without it: one `Row` a tenant.
 
 Three rates are measured at the tenant's own threshold, which nobody touches: `before` (the old predictor, live),
 `after` (the new one, live), and `control` (the old one on the very events of `after`, from the audit topic). So the
-move of the rate falls in two parts, each with an error of its own (`promise`):
+move of the rate falls in two parts, each with an error of its own (`calibration/alert_rates.py`):
 
     after - before  =  (after - control)  +  (control - before)
     total              the promotion        the stream: both periods scored by the same predictor
 
-The first part is what a promotion may be blamed for. Both predictors' maps were fitted to the same events, so it is
+The first part is what a promotion is responsible for. Both predictors' maps were fitted to the same events, so it is
 free of whatever the stream does to both; it must stay within its error, always. The total must too, unless the stream
 is known to drift: then a total that moved with its control is called `drifted`, and is no failure.
 
 Without MUSE the tenant would compare the raw score, the experts' uncorrected mean, with a threshold of its own choice:
 the one at which the old model's raw score raised as many alerts, in the calibration period, as its MUSE threshold did.
-Law: every number comes from records on the topics; what is measured without MUSE goes through the same test.
+Every number comes from records on the topics; what is measured without MUSE goes through the same test.
 """
 
 from collections.abc import Sequence

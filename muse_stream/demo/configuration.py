@@ -1,13 +1,13 @@
 """The four generations of a guided run, each a small change of the one before.
 
-In: a base document (plain data), fitted maps. Out: YAML files that `muse-stream check` accepts.
+A base document (plain data) and fitted maps become YAML files that `muse-stream check` accepts.
 
     1 serve      OLD answers, on maps fitted to events of the past
     2 shadow     NEW scores the same events; only the audit topics know
     3 calibrate  maps of both, fitted to the same audit records; still OLD answers
     4 promote    NEW answers and OLD shadows it: nothing but the route changes
 
-Law: 3 -> 4 changes `routes` and nothing else, so whatever happens to alert rates there is the promotion's doing.
+Invariant: 3 -> 4 changes `routes` and nothing else, so whatever happens to alert rates there is the promotion's doing.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""Fit and export the two kinds of experts (needs the `train` extra; imported by training.py when it trains).
+"""Fit and export the two kinds of experts (requires the `train` extra; imported by training.py when it trains).
 
-In: a float32 table `[N, F]` and labels of 0 and 1. Out: the bytes of an ONNX file. Law: same table, same bytes (with
-the same library versions); input `features`, output `probabilities`, standard operators only, no ZipMap.
+A float32 table `[N, F]` and labels of 0 and 1 give the bytes of an ONNX file. Same table, same bytes (with the same
+library versions); input `features`, output `probabilities`, standard operators only, no ZipMap.
 """
 
 import warnings
@@ -53,7 +53,7 @@ def linear(table: Table, label: NDArray[np.int64]) -> bytes:
     model = make_pipeline(imputer, StandardScaler(), LogisticRegression(max_iter=300))
     # One BLAS thread, as above: how two threads share a sum may depend on how busy the machine is.
     with threadpool_limits(1), warnings.catch_warnings():
-        # A regression that has not quite settled is a legitimate expert; its scores are mapped to the reference anyway.
+        # A regression that has not quite converged is a legitimate expert: its scores are mapped to the reference.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(table, label)
     proto = to_onnx(

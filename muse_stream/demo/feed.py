@@ -1,9 +1,9 @@
 """The tenants' producers: the stream on its way into Kafka, at a steady rate, and never stopped for a promotion.
 
-In: slices of framed events in order of time. Out: records on each tenant's event topic, one producer a tenant.
-Law: open loop: slice k is due at a time that depends on the rate alone, whatever brokers and workers do; how late the
-latest one was is kept. One clock for all tenants, so that they stay side by side in event time. The first slice goes
-out at once, to show when the workers answer; the clock starts with `go`.
+Takes slices of framed events in order of time; one producer a tenant. Open loop: slice k is due at a time that depends
+on the rate alone, whatever brokers and workers do; how late the latest one was is kept. One clock for all tenants, so
+that they stay side by side in event time. The first slice goes out at once, to show when the workers answer; the clock
+starts with `go`.
 """
 
 import queue

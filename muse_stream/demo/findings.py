@@ -1,7 +1,6 @@
 """What a guided run found: the facts behind the tables, and behind the exit code.
 
-In: values from the stages, the comparison and `verify`. Out: `Findings`: problems in words, everything as JSON.
-Law: a run is good only if there is no problem at all; the same facts decide, are shown, and are given to machines.
+A run is good only if there is no problem at all; the same facts decide, are shown, and are given to machines (JSON).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,7 @@
-"""Everything the workers write, read as it appears.
+"""Everything the workers write, read as it appears: a `Ledger` that fills itself, in a thread of its own.
 
-In: a document's output topics. Out: a `Ledger` that fills itself, in a thread of its own.
-Law: an ordinary reader with an ordinary group, read_committed: what it sees is what a tenant sees. Records are decoded
-by columns; dead letters are only counted here (`verify` reads them).
+An ordinary reader with an ordinary group, read_committed: what it sees is what a tenant sees. Records are decoded by
+columns; dead letters are only counted here (`verify` reads them).
 """
 
 import threading

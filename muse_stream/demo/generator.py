@@ -1,10 +1,10 @@
 """A synthetic multi-tenant card stream: five tenants, three channels, four fraud patterns, drift.
 
-In: how many events, from which day on, a seed. Out: columns by name (numpy arrays of equal length), sorted by time.
-Law: everything follows from the seed and the day. The world (customers, terminals) and its rate of events per day are
-fixed, so features mean the same in any stretch of time; behaviour drifts from day 0 to DRIFT_DAYS and stays put from
-then on: a model trained early is stale later, and what is streamed after the drift is one stationary population (but
-for its weekly rhythm: compare whole weeks).
+How many events, from which day on, and a seed give columns by name (numpy arrays of equal length), sorted by time.
+Everything follows from the seed and the day. The world (customers, terminals) and its rate of events per day are fixed,
+so features mean the same in any stretch of time; behaviour drifts from day 0 to DRIFT_DAYS and stays put from then on:
+a model trained early is stale later, and what is streamed after the drift is one stationary population (but for its
+weekly rhythm: compare whole weeks).
 """
 
 from collections.abc import Mapping

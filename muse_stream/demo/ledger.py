@@ -1,8 +1,8 @@
-"""What became of every event, as it comes in from the topics.
+"""What became of every event, as it comes in from the topics: which generation answered, and what.
 
-In: decoded score and audit records. Out: arrays over the rows of the stream: which generation answered, and what.
-Law: an event is found by its id, by binary search over all ids; a million events take 100 MB and no Python object each.
-Counting is `verify`'s business; here the last record of an event wins.
+Decoded score and audit records become arrays over the rows of the stream. An event is found by its id, by binary search
+over all ids; a million events take 100 MB and no Python object each. Counting is the task of `verify`; here the last
+record of an event wins.
 """
 
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """What the columns of somebody's own transactions mean: a small YAML file.
 
-In: the file. Out: a `FileMapping`, or a ConfigError with every mistake, its line and what would be right.
-Law: a column is a feature only because the file says so; the label never is. `mappings/handbook.yaml` shows every key.
+Gives a `FileMapping`, or a ConfigError with every mistake, its line and what would be right. A column is a feature only
+because the file says so; the label never is. `mappings/handbook.yaml` shows every key.
 """
 
 from collections.abc import Mapping

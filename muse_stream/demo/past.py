@@ -1,7 +1,7 @@
 """What the predictor in service says about events of the past: the sample of its first maps.
 
-In: a base configuration and a table of events. Out: aggregates, by tenant.
-Law: they come from the ONNX pipeline itself, never from the library that trained the models.
+A base configuration and a table of events give aggregates, by tenant. They come from the ONNX pipeline itself, never
+from the library that trained the models.
 """
 
 from collections.abc import Mapping

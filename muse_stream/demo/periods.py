@@ -1,13 +1,11 @@
 """Which events are compared: the periods of a run, by the generation that answered.
 
-In: a ledger. Out: rows of one tenant's events for each period.
-
     calibration   audited by generation 2: the maps of generation 3 are fitted to them
     before        answered live by generation 3: the old predictor, on those maps
     after         answered live by generation 4, and audited: the new predictor answers, the old one shadows
 
-Law: an event belongs to a period because of the generation its record names, not because of a clock. Behaviour has a
-weekly rhythm, so a period that spans whole weeks is cut to them, next to the promotion; a shorter one is taken whole.
+An event belongs to a period because of the generation its record names, not because of a clock. Behaviour has a weekly
+rhythm, so a period that spans whole weeks is cut to them, next to the promotion; a shorter one is taken whole.
 """
 
 import numpy as np

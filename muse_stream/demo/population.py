@@ -1,7 +1,7 @@
 """Who lives in the synthetic world: tenants, their terminals by channel, their customers and habits.
 
-In: a seed. Out: a `World` of arrays indexed by customer and by terminal. Law: the world follows from the seed alone and
-holds a fixed number of genuine events per day, so every stretch of time looks at the same people.
+A `World` holds arrays indexed by customer and by terminal. It follows from the seed alone and holds a fixed number of
+genuine events per day, so every stretch of time looks at the same people.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """What happens in the synthetic world: genuine purchases and four patterns of fraud, all drifting with time.
 
-In: a `World`, a stretch of days, a random generator. Out: `Purchases`, unsorted. Law: no step per event; every pattern
+A `World`, a stretch of days and a random generator give `Purchases`, unsorted. No loop runs over events. Every pattern
 leaves a trace in some feature (amount against the customer's habit, counts per day, hour, the terminal's past), and
 none in the identifiers. Drift: early on cards are skimmed and stolen; later they are tested and taken over online.
 """

@@ -1,8 +1,8 @@
-"""A guided run from nothing to a verdict.
+"""A guided run from nothing to its result.
 
-In: the synthetic stream, or a file and its mapping. Out: an exit code; the story on the terminal; with `as_json` the
-facts on stdout. Law: whatever happens, Ctrl-C included, the workers, the broker and the scratch folder are gone at the
-end; 0 only if every event was answered exactly once, in order, and no alert rate moved.
+Tells the story on the terminal (with `as_json` the facts on stdout) and returns an exit code. Whatever happens, Ctrl-C
+included, the workers, the broker and the scratch folder are gone at the end; 0 only if every event was answered exactly
+once, in order, and no alert rate moved.
 """
 
 import json

@@ -1,9 +1,9 @@
 """What a guided run is about, whoever brings the events: the synthetic stream or somebody's own file.
 
-In: made by `synthetic` or `own`. Out: values that the stages read: a base configuration, the events to stream, what is
-known about each of them, and how long each generation serves.
-Law: an event is known by its row, its place in the stream; whatever is measured of it is an array over rows. Nothing
-per event is a Python object but the bytes that are on their way.
+Made by `synthetic_scenario` or `transactions_scenario`; read by the stages: a base configuration, the events to stream,
+what is known about each of them, and how long each generation serves. An event is known by its row, its place in the
+stream; whatever is measured of it is an array over rows. Nothing per event is a Python object but the bytes that are on
+their way.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,8 +1,7 @@
-"""What a guided run says while it runs.
+"""What a guided run says while it runs: text in the terminal, with one live line at the bottom.
 
-In: steps, lines, and a look at how far things are. Out: text in the terminal, with one live line at the bottom.
-Law: nothing that is shown is computed here, and nothing of a file or a record is read as markup. Where there is no
-terminal the live line is left out and the steps remain.
+Nothing that is shown is computed here, and nothing of a file or a record is read as markup. Where there is no terminal
+the live line is left out and the rest remains.
 """
 
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ class Look:
     generation: int
     """The newest that answered."""
     done: float
-    """Share of the current step, 0 to 1."""
+    """Share of the current stage, 0 to 1."""
 
     def __str__(self) -> str:
         return (
@@ -42,7 +41,7 @@ class Look:
 
 
 class Screen:
-    """Steps and lines on a console."""
+    """Stages and lines on a console."""
 
     def __init__(self, console: Console | None = None, *, error: bool = False) -> None:
         """`error` writes to stderr, so that stdout is free for the answer."""
@@ -58,11 +57,11 @@ class Screen:
         self.console.print(Rule(Text(text, style="bold"), align="left", style="cyan"))
 
     def step(self, number: int, name: str, text: str) -> None:
-        """Announce a step."""
+        """Announce a stage."""
         self._print((f"{number}  {name:<10}", "bold cyan"), text)
 
     def line(self, text: str, *, style: str = "") -> None:
-        """Say something about the step."""
+        """Say something about the stage."""
         self._print(INDENT, (text, style))
 
     def fact(self, name: str, text: str) -> None:

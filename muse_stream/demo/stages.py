@@ -1,9 +1,9 @@
 """The story: four generations under a stream that never stops.
 
-In: a scenario, and the machinery around it (store, workers, producers, follower). Out: `Toured`: the maps that were
-fitted and when the promotion was published.
-Law: this is what an operator does by hand with `muse-stream publish`, and nothing else: no worker is told anything, no
-producer is stopped. Each wait ends when the topics show what is waited for, or with an error when nothing moves.
+A scenario, and the machinery around it (store, workers, producers, follower), give the maps that were fitted and when
+the promotion was published. This is what an operator does by hand with `muse-stream publish`, and nothing else: no
+worker is told anything, no producer is stopped. Each wait ends when the topics show what is waited for, or with an
+error when nothing moves.
 """
 
 import time

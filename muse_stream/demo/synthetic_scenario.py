@@ -1,9 +1,8 @@
 """The guided run on the synthetic stream: five tenants, three channels, models of the package.
 
-In: a scratch folder, how much time a window covers. Out: a `Scenario`.
-Law: everything streamed lies behind the days that models were trained on, and behind the generator's drift, so the
-stream is one stationary population with a weekly rhythm: windows are whole weeks, and no rate may move at all.
-A few records are broken on purpose (cut short): each must come out as one dead letter and disturb nothing else.
+Everything streamed lies behind the days that models were trained on, and behind the generator's drift, so the stream is
+one stationary population with a weekly rhythm: windows are whole weeks, and no rate may move at all. A few records are
+broken on purpose (cut short): each must come out as one dead letter and disturb nothing else.
 """
 
 import shutil

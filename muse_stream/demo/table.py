@@ -1,8 +1,7 @@
 """The tables at the end of a guided run.
 
-In: `Findings`. Out: rich tables: alert rates by tenant, what of a move the promotion caused, and whether every event
-was answered exactly once. Law: shares are per cent of events, moves are percentage points; a table must explain itself
-to somebody who has read nothing else.
+Alert rates by tenant, what of a move the promotion caused, and whether every event was answered exactly once. Shares
+are per cent of events, moves are percentage points; a table must explain itself to somebody who has read nothing else.
 """
 
 from collections.abc import Iterable
@@ -23,7 +22,7 @@ WIDE = 96
 
 
 def show(found: Findings, screen: Screen) -> None:
-    """Show everything that was found, the verdict last."""
+    """Show everything that was found, the result last."""
     screen.title("What the promotion did to alert rates")
     wide = screen.console.width >= WIDE
     screen.show(alert_rates(found.rows, wide=wide))

@@ -1,10 +1,11 @@
 """Train the demo's experts; `python -m muse_stream.demo.training` writes assets/ again.
 
-In: feature columns and a label. Out: ONNX files (input `features` [N, F] float, output `probabilities` [N, 2]) with the
-share of negatives they were trained on. Law: two experts of different kind (boosted trees, a scaled logistic
-regression), both on undersampled negatives, so that the posterior correction has something to correct. The ONNX file is
-the model: whatever is fitted afterwards (corrections, quantile maps, golden rows) is fitted on *its* answers.
-Training needs the `train` extra, which is imported when it is asked for; reading the manifest and scoring do not.
+Feature columns and a label give ONNX files (input `features` [N, F] float, output `probabilities` [N, 2]) with the
+share of negatives they were trained on. Two experts of different kind (boosted trees, a scaled logistic regression),
+both on undersampled negatives, so that the posterior correction has something to correct. The ONNX file is the model:
+whatever is fitted afterwards (corrections, quantile maps, golden rows) is fitted on *its* answers.
+
+Training requires the `train` extra, which is imported when it is asked for; reading the manifest and scoring do not.
 """
 
 import hashlib
@@ -29,14 +30,14 @@ ASSETS = Path(__file__).parent / "assets"
 INPUT, OUTPUT = "features", "probabilities"
 GOLDEN_ROWS = 12
 
-Kind = Literal["trees", "linear"]
+ModelFamily = Literal["trees", "linear"]
 
 
 @dataclass(frozen=True, slots=True)
 class Expert:
     """One trained model as its ONNX file."""
 
-    kind: Kind
+    kind: ModelFamily
     onnx: bytes
     beta: float
     """Share of the negatives that training saw: what the posterior correction undoes."""
@@ -56,7 +57,7 @@ class Recipe:
     first_day: int
     days: int
     seed: int
-    undersample: Mapping[Kind, float]
+    undersample: Mapping[ModelFamily, float]
     trees: int
     leaves: int
 
@@ -73,10 +74,10 @@ def train_experts(
     label: NDArray[Any],
     *,
     seed: int = 1,
-    undersample: float | Mapping[Kind, float] = 0.1,
+    undersample: float | Mapping[ModelFamily, float] = 0.1,
     trees: int = 100,
     leaves: int = 31,
-) -> dict[Kind, Expert]:
+) -> dict[ModelFamily, Expert]:
     """Train both experts on columns by name (numbers; NaN is missing) and a label of 0 and 1.
 
     `undersample`: share of negatives kept, in (0, 1], one for both or by kind. Raises ValueError when a class is absent
@@ -88,8 +89,8 @@ def train_experts(
     positive = np.asarray(label) > 0
     if positive.all() or not positive.any():
         raise ValueError("the label needs both classes: 0 (genuine) and 1 (fraud)")
-    experts: dict[Kind, Expert] = {}
-    kinds: tuple[Kind, ...] = ("trees", "linear")
+    experts: dict[ModelFamily, Expert] = {}
+    kinds: tuple[ModelFamily, ...] = ("trees", "linear")
     for position, kind in enumerate(kinds):
         share = undersample if isinstance(undersample, float | int) else undersample[kind]
         rows, beta = kept_rows(positive, share, np.random.default_rng([seed, position]))
@@ -119,7 +120,7 @@ def _exporters() -> ModuleType:
     return exporters
 
 
-def train_generation(recipe: Recipe) -> dict[Kind, Expert]:
+def train_generation(recipe: Recipe) -> dict[ModelFamily, Expert]:
     """Generate the recipe's stretch of the stream and train on it."""
     columns = generate(recipe.days * EVENTS_PER_DAY, first_day=recipe.first_day)
     return train_experts(

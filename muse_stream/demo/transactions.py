@@ -1,9 +1,9 @@
-"""Somebody's own transactions as columns and as events on the wire.
+"""Somebody's own transactions, as columns and as framed events.
 
-In: a Parquet file and its `FileMapping`. Out: `Transactions`: arrays over all rows, features of the rows before the
-stream; and the framed events of the stream, read again from the file when they are wanted.
-Law: what is trained on and what is streamed pass through the same Avro encoding, so a model sees in the stream what it
-saw in training. The label is never in an event. The file is read in chunks; a row is never a Python object.
+A Parquet file and its `FileMapping` give `Transactions`: arrays over all rows, features of the rows before the stream;
+and the framed events of the stream, read again from the file when they are wanted. What is trained on and what is
+streamed pass through the same Avro encoding, so a model sees in the stream what it saw in training. The label is never
+in an event. The file is read in chunks; a row is never a Python object.
 """
 
 import json
@@ -65,7 +65,7 @@ class Transactions:
 
 
 def event_schema(mapping: FileMapping) -> Schema:
-    """Return the schema of the events on the wire: id, time, channel if there is one, features as nullable doubles."""
+    """Return the schema of the framed events: id, time, channel if there is one, features as nullable doubles."""
     return parse_schema(json.dumps(_record("Transaction", _event_fields(mapping)), indent=1), file=EVENT_FILE)
 
 

@@ -1,9 +1,8 @@
-"""The guided run on somebody's own transactions.
+"""The guided run on somebody's own transactions: a Parquet file and its mapping.
 
-In: a Parquet file and its mapping. Out: a `Scenario`, as the synthetic stream gives one.
-Law: nothing of the stream is seen in training: the old model learns from the first days, its maps from days after
-those; the new one from all of the past; the maps that are compared come from the stream's own audit records. The file
-is read twice, once for columns and once as events on their way to Kafka; it is never held whole.
+Nothing of the stream is seen in training: the old model learns from the first days, its maps from days after those; the
+new one from all of the past; the maps that are compared come from the stream's own audit records. The file is read
+twice, once for columns and once as events on their way to Kafka; it is never held whole.
 """
 
 import zlib

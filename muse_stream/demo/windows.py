@@ -1,9 +1,9 @@
-"""Sliding windows over irregular times, as the Fraud Detection Handbook defines its features, without a step per event.
+"""Sliding windows over irregular times, as the Fraud Detection Handbook defines its features.
 
-In: keys (customer or terminal), times and values, sorted by time. Out: counts, means and risks over 1, 7 and 30 days.
-Law: a customer's window ends with the event itself; a terminal's risk looks only at events older than DELAY_DAYS,
-because that long it takes until a fraud is known. Source: Le Borgne et al., Reproducible Machine Learning for Credit
-Card Fraud Detection, chapter 3, "Baseline feature transformation".
+Keys (customer or terminal), times and values, sorted by time, give counts, means and risks over 1, 7 and 30 days. No
+loop runs over events. A customer's window ends with the event itself; a terminal's risk looks only at events older than
+DELAY_DAYS, because that long it takes until a fraud is known. Source: Le Borgne et al., Reproducible Machine Learning
+for Credit Card Fraud Detection, chapter 3, "Baseline feature transformation".
 """
 
 from typing import TypeVar

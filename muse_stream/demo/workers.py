@@ -1,8 +1,7 @@
 """The worker processes of a guided run: `muse-stream run`, as an operator starts it.
 
-In: a generation store, a lane, how many workers of each role, where Kafka is. Out: running processes, for as long as
-the `with` block lasts. Law: they are the product's own command in processes of their own, with nothing added; what
-they log goes to a file per role, whose end is shown when one of them ends too soon.
+They run for as long as the `with` block lasts, the product's own command in processes of their own, with nothing added;
+what they log goes to a file per role, whose end is shown when one of them ends too soon.
 """
 
 import os

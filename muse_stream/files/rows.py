@@ -24,7 +24,7 @@ RANGES = {"int": 2**31, "long": 2**63}
 
 
 def physical_value(node: Type, value: Any, path: str) -> Any:
-    """Return the value as the wire form of `node`; raises SchemaError naming `path` where it is no such value."""
+    """Return the value in the physical form of `node`; raises SchemaError naming `path` where it is no such value."""
     if node.kind == "union":
         return _union(node, value, path)
     if node.kind == "record":

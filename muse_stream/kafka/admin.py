@@ -1,8 +1,7 @@
-"""The topics of a cluster: look at them, carry out a plan.
+"""The topics of a cluster: look at them (`survey`), change them as a plan says (`carry_out`).
 
-In: an admin client. Out: what exists (`survey`), or a cluster changed as a plan says (`carry_out`).
-Law: only what the plan names is touched; who made a topic in the meantime is not an error; every failure is collected,
-so that one refused topic does not hide another.
+Only what the plan names is touched; who made a topic in the meantime is not an error; every failure is collected, so
+that one refused topic does not hide another.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

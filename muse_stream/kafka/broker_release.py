@@ -1,10 +1,11 @@
 """Which release of Kafka answers, as far as it can be told, and what is known to be wrong with it.
 
-In: what librdkafka says with `debug=feature` when it connects: which requests a broker knows, in which versions. Out: a
-warning, once a process, when that is a release that forgets transaction markers.
-Law: a guess that errs on the silent side. It needs no permission and no request of its own, and works under TLS and
-SASL as everything else does; where librdkafka says nothing, or says it in other words, nothing is said here either.
-What tells is the software's newest request, not the cluster's feature level: the fault is in the software.
+With `debug=feature` librdkafka says, when it connects, which requests a broker knows, in which versions. When that is a
+release that forgets transaction markers, a warning is logged once a process.
+
+A guess that errs on the silent side. It needs no permission and no request of its own, and works under TLS and SASL as
+everything else does; where librdkafka says nothing, or says it in other words, nothing is said here either. What tells
+is the software's newest request, not the cluster's feature level: the fault is in the software.
 """
 
 import logging

@@ -1,10 +1,10 @@
 """Framed events onto a topic, at a rate or as fast as it goes.
 
-In: chunks of keys, values and (if wanted) timestamps; a producer. Out: records on the topic, and how many of them the
-brokers acknowledged.
-Law: order of the input is order per partition (idempotent producer); equal keys meet in one partition, the one that
-Java producers choose (murmur2). At a rate the schedule is open loop: event `i` is due at `start + i / rate` whatever
-the brokers do, so a slow cluster shows as lateness, not as a gentler test.
+Takes chunks of keys, values and (if wanted) timestamps; counts how many records the brokers acknowledged.
+
+Invariant: order of the input is order per partition (idempotent producer); equal keys meet in one partition, the one
+that Java producers choose (murmur2). At a rate the schedule is open loop: event `i` is due at `start + i / rate`
+whatever the brokers do, so a slow cluster shows as lateness, not as a gentler test.
 """
 
 import time

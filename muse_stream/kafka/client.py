@@ -1,10 +1,11 @@
 """Kafka clients with our settings, and Kafka's errors as our types.
 
-In: `KafkaSettings`. Out: librdkafka configuration, `Consumer`, `Producer`, `AdminClient`; `typed` turns a vendor error
-into `Retriable`, `Abortable` or `Fatal`. A property of the properties file goes to every client of the kind that knows
-it, and there it overrides what this package chose; those that may not be overridden cannot be in the file.
-Law: an error's type is decided by librdkafka's three flags alone (fatal, transaction requires abort, retriable), never
-by its code; an error with no flag is fatal. Nothing here connects: clients connect when first used.
+`KafkaSettings` give librdkafka configuration, `Consumer`, `Producer`, `AdminClient`. A property of the properties file
+goes to every client of the kind that knows it, and there it overrides what this package chose; those that may not be
+overridden cannot be in the file. Nothing here connects: clients connect when first used.
+
+`typed` turns a vendor error into `Retriable`, `Abortable` or `Fatal`, by librdkafka's three flags alone (fatal,
+transaction requires abort, retriable), never by its code; an error with no flag is fatal.
 """
 
 import logging

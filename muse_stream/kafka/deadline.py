@@ -1,7 +1,7 @@
-"""One time budget for several calls.
+"""One time budget for several calls: how many seconds are left for the next one.
 
-In: seconds. Out: how many are left for the next call. Law: calls that share a `Deadline` cannot together take longer
-than its budget; waiting inside a rebalance callback or a transaction always has one.
+Calls that share a `Deadline` cannot together take longer than its budget; waiting inside a rebalance callback or a
+transaction always has one.
 """
 
 import time

@@ -1,9 +1,8 @@
 """A look at partitions that do not move: where they end, and how old the first record is that waits there.
 
-In: partitions and offsets, as `Backlog` asks. Out: `Standing`, some seconds later.
-Law: a thread and a consumer of its own, off the hot path, and only while something stands still. The consumer is never
-a member of the group and commits nothing. What cannot be read (no permission, the topic is gone, an open transaction)
-has no answer, which is no error; it is asked again every few seconds.
+A thread and a consumer of its own, off the worker's thread, and only while something stands still; answers come some
+seconds later. The consumer is never a member of the group and commits nothing. What cannot be read (no permission, the
+topic is gone, an open transaction) has no answer, which is no error; it is asked again every few seconds.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
 """Where partitions end, for readers of committed records and for everyone: is anything undecided?
 
-In: partitions. Out: their last stable offset and their high watermark; the records between the two; committed ones
-near the end; the group's offsets, stable or as last known.
-Law: two consumers that never join a group, and no AdminClient (R7). Any thread may call; one at a time is served. A
-look costs two requests to each broker, whatever the number of partitions.
+Tells of partitions their last stable offset and high watermark, the records between the two, committed ones near the
+end, and the group's offsets, stable or as last known. It uses two consumers that never join a group, and no AdminClient
+(R7). Any thread may call; one at a time is served. A look costs two requests to each broker, whatever the number of
+partitions.
 """
 
 import threading

@@ -1,10 +1,10 @@
-"""Where a partition starts: what its group has committed.
+"""Where a partition starts: what its group has committed (docs/exactly-once.md, R1, R6, R15).
 
-In: partitions. Out: the same with explicit offsets.
-Law: `committed()` is asked until it answers, for stable offsets only (librdkafka does so under
-`isolation.level=read_committed`); a partition without any starts at the first offset it has, by its number:
-librdkafka looks OFFSET_BEGINNING up by itself, and when it drops an answer as outdated (any resume, pause or
-assignment in between makes it so) it asks again half a second later and goes back there, whatever was assigned since.
+`committed()` is asked until it answers, for stable offsets only (librdkafka does so under
+`isolation.level=read_committed`). A partition without any starts at the first offset it has, by its number: librdkafka
+looks OFFSET_BEGINNING up by itself, and when it drops an answer as outdated (any resume, pause or assignment in between
+makes it so) it asks again half a second later and goes back there, whatever was assigned since.
+
 Offsets are asked through a consumer that never joins the group: a member's own request would wait behind its JoinGroup,
 which the broker answers only when every other member has joined, and a dead static member is waited for until its
 session ends.

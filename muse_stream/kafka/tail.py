@@ -1,8 +1,8 @@
 """Follow a topic as it grows, without a group.
 
-In: a topic and where to start. Out: its committed records, in order per partition, for as long as somebody listens.
-Law: nothing is joined, nothing committed; records of open and aborted transactions are never shown. Partitions that are
-added meanwhile are picked up from their first offset.
+Gives its committed records, in order per partition, for as long as somebody listens. Nothing is joined, nothing
+committed; records of open and aborted transactions are never shown. Partitions that are added meanwhile are picked up
+from their first offset.
 """
 
 import time

@@ -1,20 +1,19 @@
 """What topics a configuration needs, what is missing, and how to make it so.
 
-In: a document, an operator's options, what the cluster has. Out: a plan, a list of `Change`; `cluster` carries it out.
-Law: the plan is pure and says everything before anything is done. Nothing is ever deleted, and partitions are never
-added to an existing topic (that would move keys, and break order per key): what only a person can decide is a warning.
+A document, an operator's options and what the cluster has give a plan, a list of `Change`; `admin` carries it out. The
+plan is pure and says everything before anything is done. Nothing is ever deleted, and partitions are never added to an
+existing topic (that would move keys, and break order per key): what only a person can decide is a warning.
 
-Answers of a partition keep their partition only where counts match, so outputs are made with as many partitions as
-the widest event topic that feeds them.
+Answers of a partition keep their partition only where counts match, so outputs are made with as many partitions as the
+widest event topic that feeds them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from muse_stream.config import Document
+from muse_stream.config import Document, TopicKind
 
-Kind = Literal["events", "scores", "audit", "dlq", "unknown"]
 Action = Literal["create", "set", "warn"]
 
 HEADROOM = 64 * 1024
@@ -44,7 +43,7 @@ class Needed:
     """One topic a document needs, whoever shares it."""
 
     name: str
-    kind: Kind
+    kind: TopicKind
     lane: str
     tenants: tuple[str, ...]
     sources: tuple[str, ...] = ()
@@ -71,7 +70,7 @@ class Change:
 
     action: Action
     topic: str
-    kind: Kind
+    kind: TopicKind
     why: str
     partitions: int | None = None
     config: Mapping[str, str] = field(default_factory=dict)
@@ -79,9 +78,9 @@ class Change:
 
 def needed(document: Document, tenants: Sequence[str] | None = None) -> tuple[Needed, ...]:
     """Return the topics of these tenants (all by default), event topics first; a shared topic stands there once."""
-    found: dict[tuple[Kind, str], Needed] = {}
+    found: dict[tuple[TopicKind, str], Needed] = {}
 
-    def add(kind: Kind, name: str, lane: str, tenant: str, source: str | None) -> None:
+    def add(kind: TopicKind, name: str, lane: str, tenant: str, source: str | None) -> None:
         old = found.get((kind, name), Needed(name, kind, lane, ()))
         sources = old.sources if source is None or source in old.sources else (*old.sources, source)
         found[kind, name] = Needed(name, kind, old.lane, (*old.tenants, tenant), sources)
@@ -95,7 +94,7 @@ def needed(document: Document, tenants: Sequence[str] | None = None) -> tuple[Ne
         add("dlq", topics.dlq, lane, tenant, topics.events)
         add("unknown", document.unknown_topic(lane), lane, tenant, topics.events)
     taken = {need.name for need in found.values() if need.kind != "unknown"}
-    kinds: dict[Kind, int] = {"events": 0, "scores": 1, "audit": 2, "dlq": 3, "unknown": 4}
+    kinds: dict[TopicKind, int] = {"events": 0, "scores": 1, "audit": 2, "dlq": 3, "unknown": 4}
     needs = [need for need in found.values() if need.kind != "unknown" or need.name not in taken]
     return tuple(sorted(needs, key=lambda need: (kinds[need.kind], need.name)))
 

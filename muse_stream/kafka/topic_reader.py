@@ -1,8 +1,8 @@
 """A topic read from its beginning, without a group: what `verify` and `tail` share.
 
-In: settings, a topic. Out: where its partitions begin and end, and its records in order per partition.
-Law: nothing is joined and nothing committed; only committed records are given out (read_committed), and offsets are
-those of the log: control records and aborted ones leave gaps.
+Tells where the topic's partitions begin and end, and gives its records in order per partition. Nothing is joined and
+nothing committed; only committed records are given out (read_committed), and offsets are those of the log: control
+records and aborted ones leave gaps.
 """
 
 import time

@@ -1,12 +1,12 @@
 """One transactional id: a producer that publishes a batch and its offsets, or nothing.
 
-In: records, consumed offsets, the group metadata they were polled under. Out: a committed transaction, or a
-`StreamError` whose type says what to do. Law: a producer that met any error or timeout is thrown away, never used
-again, and its successor's `init_transactions` ends whatever it left open; whether a doubtful commit took place is
-only ever learned from `committed()`.
+Records, consumed offsets and the group metadata they were polled under become a committed transaction, or a
+`StreamError` whose type says what to do.
 
-Why: librdkafka speaks the protocol before KIP-890 and retries EndTxn by itself, so a late retry could end a later
-transaction of the same producer; a new epoch fences it.
+Invariant (docs/exactly-once.md, R11): a producer that met any error or timeout is thrown away, never used again, and
+its successor's `init_transactions` ends whatever it left open; whether a doubtful commit took place is only ever
+learned from `committed()`. librdkafka speaks the protocol before KIP-890 and retries EndTxn by itself, so a late retry
+could end a later transaction of the same producer; a new epoch fences it.
 """
 
 import threading

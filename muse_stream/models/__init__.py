@@ -13,16 +13,16 @@ from muse_stream.models.artifact import Artifact, Port, describe
 from muse_stream.models.golden import Golden, check_golden, read_golden
 from muse_stream.models.load import ModelCache, load_model
 from muse_stream.models.session import OnnxModel
-from muse_stream.models.signature import Binding
+from muse_stream.models.signature import Signature
 from muse_stream.models.verified import read_verified
 
 __all__ = [
     "Artifact",
-    "Binding",
     "Golden",
     "ModelCache",
     "OnnxModel",
     "Port",
+    "Signature",
     "check_golden",
     "describe",
     "load_model",

@@ -14,7 +14,7 @@ from muse_stream.config import ModelSpec
 from muse_stream.errors import ModelError
 from muse_stream.models.artifact import describe
 from muse_stream.models.session import OnnxModel, open_session
-from muse_stream.models.signature import Binding, bind
+from muse_stream.models.signature import Signature, bind
 from muse_stream.models.verified import read_verified
 from muse_stream.models.warmup import warm
 
@@ -26,7 +26,7 @@ def load_model(data: bytes | Path, spec: ModelSpec, *, max_bytes: int) -> OnnxMo
     if not isinstance(data, Path) and hashlib.sha256(content).hexdigest() != spec.sha256.lower():
         raise ModelError(f"the model's sha256 is not the pinned {spec.sha256}: these are other bytes")
     artifact = describe(content)
-    binding = Binding.of(spec)
+    binding = Signature.of(spec)
     model = open_session(content, artifact, bind(artifact, binding), binding)
     warm(model)
     return model
@@ -37,14 +37,14 @@ class ModelCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._models: WeakValueDictionary[tuple[str, Binding], OnnxModel] = WeakValueDictionary()
+        self._models: WeakValueDictionary[tuple[str, Signature], OnnxModel] = WeakValueDictionary()
 
     def load(self, path: Path, spec: ModelSpec, *, max_bytes: int) -> OnnxModel:
         """Return the model of `spec`, from memory when it is loaded already; raises ModelError.
 
         `max_bytes` is the limit of the generation that asks: it holds for a model that another one has loaded, too.
         """
-        key = (spec.sha256.lower(), Binding.of(spec))
+        key = (spec.sha256.lower(), Signature.of(spec))
         with self._lock:  # held while loading: two callers that want the same model must not load it twice
             model = self._models.get(key)
             if model is None:

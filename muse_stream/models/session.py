@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from muse_stream.errors import ModelError
 from muse_stream.models.artifact import Artifact
-from muse_stream.models.signature import Binding, check_columns
+from muse_stream.models.signature import Signature, check_columns
 from muse_stream.scoring import ModelInput
 
 # Before the import: since 1.32 it starts a thread that looks for a telemetry host, and workers are forked after it.
@@ -35,7 +35,7 @@ BLOCK_ROWS = 16
 class OnnxModel:
     """One ONNX file under one binding, loaded and ready; implements `scoring.Model`. Safe to share between threads."""
 
-    def __init__(self, artifact: Artifact, inputs: tuple[ModelInput, ...], binding: Binding, session: Any) -> None:
+    def __init__(self, artifact: Artifact, inputs: tuple[ModelInput, ...], binding: Signature, session: Any) -> None:
         self.sha256 = artifact.sha256
         self.size = artifact.size
         self.inputs = inputs
@@ -79,7 +79,7 @@ class OnnxModel:
             raise RuntimeError(short_message(error)) from error
 
 
-def open_session(data: bytes, artifact: Artifact, inputs: tuple[ModelInput, ...], binding: Binding) -> OnnxModel:
+def open_session(data: bytes, artifact: Artifact, inputs: tuple[ModelInput, ...], binding: Signature) -> OnnxModel:
     """Load checked bytes into the runtime; raises ModelError when it refuses them."""
     try:
         session = onnxruntime.InferenceSession(data, sess_options=_options(), providers=["CPUExecutionProvider"])

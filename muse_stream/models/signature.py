@@ -1,6 +1,6 @@
 """Joins what the configuration asks of a model with what its file offers.
 
-A `Binding` (input names with their widths, output name, positive column) and an `Artifact` give the inputs in the
+A `Signature` (input names with their widths, output name, positive column) and an `Artifact` give the inputs in the
 configuration's order with the element type each wants, or a ModelError naming every input that does not fit. Inputs
 meet by name, never by position, and only shapes and types that a table of numbers can feed are bound: `[N, width]` of
 float, double, int64 or bool, N free; the output is a float `[N]`, `[N, 1]` or `[N, 2]`.
@@ -28,7 +28,7 @@ ZIPMAP_HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
+class Signature:
     """How a configuration reads one model; two bindings of the same bytes are two models."""
 
     inputs: tuple[tuple[str, int], ...]
@@ -38,13 +38,13 @@ class Binding:
     """Column of the positive class; 0 for `[N]` and `[N, 1]`."""
 
     @classmethod
-    def of(cls, spec: ModelSpec) -> "Binding":
+    def of(cls, spec: ModelSpec) -> "Signature":
         """Take from the configuration what concerns the model's bytes."""
         inputs = tuple((name, len(features)) for name, features in spec.inputs.items())
         return cls(inputs, spec.output.name, spec.output.positive)
 
 
-def bind(artifact: Artifact, binding: Binding) -> tuple[ModelInput, ...]:
+def bind(artifact: Artifact, binding: Signature) -> tuple[ModelInput, ...]:
     """Check inputs and output; return the inputs in the configuration's order. Raises ModelError."""
     _check_names(artifact, binding)
     ports = {port.name: port for port in artifact.inputs}
@@ -53,7 +53,7 @@ def bind(artifact: Artifact, binding: Binding) -> tuple[ModelInput, ...]:
     return bound
 
 
-def _check_names(artifact: Artifact, binding: Binding) -> None:
+def _check_names(artifact: Artifact, binding: Signature) -> None:
     offered = {port.name for port in artifact.inputs}
     asked = {name for name, _ in binding.inputs}
     faults = [
@@ -79,7 +79,7 @@ def _input(port: Port, width: int) -> ModelInput:
     return ModelInput(port.name, width, np.dtype(DTYPES[port.kind]))
 
 
-def _check_output(artifact: Artifact, binding: Binding) -> None:
+def _check_output(artifact: Artifact, binding: Signature) -> None:
     port = next((port for port in artifact.outputs if port.name == binding.output), None)
     if port is None:
         raise ModelError(f"output: the model has no {binding.output!r}; it offers {_list(artifact.outputs)}")
@@ -91,7 +91,7 @@ def _check_output(artifact: Artifact, binding: Binding) -> None:
             + (" (a class label? name the probabilities)" if port.kind in ("int64", "string", "bool") else "")
         )
     if port.shape is None:
-        return  # settled by the first batch it answers
+        return  # decided by the first batch it answers
     if isinstance(port.shape[0] if port.shape else None, int):
         raise ModelError(f"output {port}: fixed to {port.shape[0]} rows; export with a free first dimension")
     columns = port.shape[1] if len(port.shape) == 2 else None

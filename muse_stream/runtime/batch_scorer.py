@@ -12,7 +12,7 @@ from pathlib import Path
 
 from muse_stream import telemetry
 from muse_stream.avro import PLACE, Encoder, SchemaDirectory, origin_decoder
-from muse_stream.config import Document
+from muse_stream.config import Document, Role
 from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, Stage
 from muse_stream.models import ModelCache
 from muse_stream.runtime.compile import Compiled, compile_generation
@@ -21,7 +21,7 @@ from muse_stream.runtime.record_writer import Writer
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.runtime.warmup import Candidate, warm_up
 from muse_stream.scoring import Categorical, described
-from muse_stream.worker import Answer, Batch, BatchLimits, DeadLetter, Origin, Outgoing, Role, Topology, joined
+from muse_stream.worker import Answer, Batch, BatchLimits, DeadLetter, Origin, Outgoing, Topology, joined
 
 OUTPUT_SCHEMA = {"live": "score.avsc", "shadow": "audit.avsc"}
 

@@ -1,17 +1,16 @@
-"""From a document on disk to a compiled generation.
+"""From a document on disk to a compiled generation: a `Snapshot`, its document, its schemas, its models.
 
-In: the path of a configuration. Out: a `Snapshot`, and what belongs to it: the document, its schemas, its models.
-Law: a generation is compiled whole or refused whole; models are shared through the cache with the generation before.
+A generation is compiled whole or refused whole; models are shared through the cache with the generation before.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.avro import SchemaDirectory
-from muse_stream.config import Document, Loaded, load_document, load_maps, locate
+from muse_stream.config import Document, Loaded, Role, load_document, load_maps, locate
 from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
 from muse_stream.models import ModelCache, OnnxModel
-from muse_stream.scoring import Role, Snapshot, compile_snapshot, models_needed
+from muse_stream.scoring import Snapshot, compile_snapshot, models_needed
 
 WHOLE: Role = "shadow"
 """The role that has every predictor, live and shadow."""

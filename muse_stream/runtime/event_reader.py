@@ -1,4 +1,4 @@
-"""A batch of raw records becomes a table that can be scored.
+"""A batch of raw records, of any mix of tenants, formats and writer schemas, becomes one table that can be scored.
 
 In: a `Batch` of any mix of tenants, formats and writer schemas. Out: `Events`: one table for all of them, and a
 `Rejected` for every record that is not an event of a tenant of this lane.

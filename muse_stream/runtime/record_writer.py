@@ -1,9 +1,8 @@
-"""Scores become records to publish.
+"""Scores become records to publish: score records (live) or audit records (shadow).
 
-In: `Events` and what the snapshot `Scored` of them. Out: `Outgoing` score records (live) or audit records (shadow).
-Law: one encoding call a batch and schema, whatever the tenants. Live: one score record for every row that has a live
-score, in the order of the batch. Shadow: one audit record for every such row and shadow predictor, with the live score
-beside it; a shadow predictor's failure is its record's `error`.
+One encoding call a batch and schema, whatever the tenants. Live: one score record for every row that has a live score,
+in the order of the batch. Shadow: one audit record for every such row and shadow predictor, with the live score beside
+it; a shadow predictor's failure is its record's `error`.
 """
 
 from array import array

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from muse_stream import telemetry
-from muse_stream.config import KafkaSettings
+from muse_stream.config import KafkaSettings, Role
 from muse_stream.errors import Fatal, MuseError
 from muse_stream.runtime import watchdog
 from muse_stream.runtime.supervisor import LONGEST_BACKOFF_S, Supervisor
-from muse_stream.worker import InHand, Role
+from muse_stream.worker import InHand
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """How many scores each tenant got from each predictor, and how many of them at or above each promised threshold.
 
-In: scores by batch (columns). Out: one small number a score, its *group*: a tenant, a predictor and the count of
-thresholds that the score reaches; and counters over groups, once the scores are committed.
-Law: nothing is done per score in Python. A pair of tenant and predictor has groups only where routes can lead the one
-to the other, so a worker's series are bounded by its document. Counters never go down; those of a tenant that has left
-are dropped with it, those of a predictor that no route names any more with the generation after.
+Each score gets one small number, its *group*: a tenant, a predictor and the count of thresholds that the score reaches.
+Groups are counted once the scores are committed. Nothing is done per score in Python.
+
+Invariant: a pair of tenant and predictor has groups only where routes can lead the one to the other, so a worker's
+series are bounded by its document. Counters never go down; those of a tenant that has left are dropped with it, those
+of a predictor that no route names any more with the generation after.
 """
 
 from collections import Counter
@@ -14,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.config import Document
+from muse_stream.config import Document, Role
 from muse_stream.scoring import Categorical, PredictorScores, predictors_of, promised_rates
-from muse_stream.worker import Groups, Role
+from muse_stream.worker import Groups
 
 GroupNumbers = NDArray[np.int32]
 Label = tuple[str, str, float | None]

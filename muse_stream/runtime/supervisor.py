@@ -1,11 +1,11 @@
-"""N worker processes and a warm spare.
+"""N worker processes and a warm spare, until a signal.
 
-In: a function that serves one slot. Out: that many running slots, until a signal. Law: a slot keeps its number, and so
-its group membership and its transactional ids, whichever process serves it. A crashed worker is replaced at once by the
-spare, which has everything imported, compiled and warmed; back-off only when the same slot crashes again soon. Workers
-die with their supervisor (PR_SET_PDEATHSIG), so that no orphan fences its successor (R8). Workers are forked
-from this process, which has imported what they need: a worker, its spare and every successor cost the imports once. So
-this process must never have a Kafka client, which would not survive a fork, nor a thread.
+A slot keeps its number, and so its group membership and its transactional ids, whichever process serves it. A crashed
+worker is replaced at once by the spare, which has everything imported, compiled and warmed up; back-off only when the
+same slot crashes again soon. Workers die with their supervisor (PR_SET_PDEATHSIG), so that no orphan fences its
+successor (R8). Workers are forked from this process, which has imported what they use: a worker, its spare and every
+successor cost the imports once. So this process must never have a Kafka client, which would not survive a fork, nor a
+thread.
 
     SIGTERM  drain; slots keep their membership for their session (a restart or a rolling upgrade takes over unnoticed)
     SIGINT   drain and leave the group, so that others take the partitions at once; a second one kills

@@ -1,9 +1,9 @@
 """A generation is tried before it serves: made-up events of every format go the whole way through it.
 
-In: what a scorer is made of. Out: nothing, or ConfigError naming each event format or predictor that fails, and why.
-Law: what no event could survive is refused here, before a worker meets it: a decoder that raises, a model that cannot
-take the inputs, an output schema without a field. What only follows from made-up values is not: a record is no event
-without its id, a required feature may be missing, no route may match. Nothing is counted, logged or sent.
+A ConfigError names each event format or predictor that fails, and why. What no event could survive is refused here,
+before a worker meets it: a decoder that raises, a model that cannot take the inputs, an output schema without a field.
+What only follows from made-up values is not: a record is no event without its id, a required feature may be missing, no
+route may match. Nothing is counted, logged or sent.
 
     per format     decode records of every schema that its events may be written with, every optional part left out once
     per predictor  score them for each tenant that routes can lead to it
@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.avro import Demands, SchemaDirectory, made_up
-from muse_stream.config import Document
+from muse_stream.config import Document, Role
 from muse_stream.errors import ConfigError, Problem, Reason, SchemaError
 from muse_stream.runtime.event_reader import EventReader, Events, Format
 from muse_stream.runtime.record_writer import Writer
 from muse_stream.scoring import MESSAGE_LENGTH, PredictorScores, Rehearsed, Snapshot, described, predictors_of, without
-from muse_stream.worker import Batch, Header, Role
+from muse_stream.worker import Batch, Header
 
 ENCODED = 3
 """Answers of each predictor that are encoded: what can go wrong there does so with the first."""

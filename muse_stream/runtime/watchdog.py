@@ -1,8 +1,7 @@
 """A worker's life: it dies with its supervisor, and ends itself when it stands still.
 
-In: a supervisor's process id; a function that says since when a batch is in hand. Out: the process ends when it must.
-Law: an orphan never goes on (R8: it would fence its successor for ever); a worker that makes no progress while it has
-work reports unready, then leaves with code `STALLED`, and its supervisor starts another.
+An orphan never goes on (R8: it would fence its successor for ever). A worker that makes no progress while it has work
+reports unready, then leaves with code `STALLED`, and its supervisor starts another.
 """
 
 import ctypes

@@ -23,8 +23,9 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from muse_stream.config import Role
 from muse_stream.runtime.score_counts import ScoreCounters, ScoreGroups
-from muse_stream.worker import Role, Scorer, Tally, Topology, Waiting
+from muse_stream.worker import Scorer, Tally, Topology, Waiting
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, that nobody reads
 

@@ -1,7 +1,6 @@
 """A worker process.
 
-In: `RunOptions` (a generation store, a role, a lane, where Kafka is). Out: events scored until a signal says stop.
-Law: everything slow (imports, loading, compiling, warming) happens before a process says "ready"; a slot's clients are
+Everything slow (imports, loading, compiling, warming up) happens before a process says "ready"; a slot's clients are
 opened only when it has its number. A generation that cannot be compiled is never served: at start the one that was
 current before it serves instead, later the one that is running. What to serve comes from the watcher alone: a spare
 that has waited through a promotion starts with what is current, never with what it compiled first.

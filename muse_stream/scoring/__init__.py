@@ -30,7 +30,7 @@ from muse_stream.scoring.rehearsal import Rehearsed
 from muse_stream.scoring.required_fields import predictors_of, reachable
 from muse_stream.scoring.sampling import ID_BYTES
 from muse_stream.scoring.scores import PredictorScores
-from muse_stream.scoring.snapshot import Role, Snapshot, compile_snapshot, models_needed
+from muse_stream.scoring.snapshot import Snapshot, compile_snapshot, models_needed
 
 __all__ = [
     "ID_BYTES",
@@ -43,7 +43,6 @@ __all__ = [
     "ModelInput",
     "PredictorScores",
     "Rehearsed",
-    "Role",
     "Snapshot",
     "Table",
     "compile_snapshot",

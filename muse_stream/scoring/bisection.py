@@ -24,13 +24,13 @@ class Bisected:
     """What an attempt over many rows came to."""
 
     answers: Floats
-    """[len(rows)] answers, NaN for culprits."""
+    """[len(rows)] answers, NaN for rows that raise."""
     culprits: Mapping[int, str]
     """Index into `rows` -> what was raised."""
 
 
 def bisect(rows: Positions, attempt: Callable[[Positions], Floats]) -> Bisected:
-    """Answer `rows` by `attempt(some of them)`, halving what raises until single culprits are left."""
+    """Answer `rows` by `attempt(some of them)`, halving what raises until single rows are left."""
     answers = np.full(len(rows), np.nan)
     culprits: dict[int, str] = {}
     waiting = [(0, len(rows))]

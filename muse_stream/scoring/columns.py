@@ -24,7 +24,7 @@ class Categorical:
 
     @classmethod
     def from_strings(cls, strings: Iterable[str | None]) -> "Categorical":
-        """Code strings in order of first appearance (one Python step a row: for notebooks and tests)."""
+        """Code strings in order of first appearance (a Python loop over rows: for notebooks and tests)."""
         seen: dict[str, int] = {}
         codes = [-1 if text is None else seen.setdefault(text, len(seen)) for text in strings]
         return cls(tuple(seen), np.array(codes, dtype=np.int32))

@@ -86,7 +86,7 @@ def _at(values: list[Values | None], number: int, rows: Selection, row_sets: Sel
     """Return what step `number` computed, at `rows` only."""
     computed = values[number]
     if computed is None:
-        raise AssertionError(f"step {number} is read where it was not run")  # the planner's selections forbid it
+        raise AssertionError(f"operator {number} is read where it was not run")  # the planner's selections forbid it
     if computed.rows is rows:
         return computed
     array = row_sets.aligned(computed.array, computed.rows, rows)

@@ -7,10 +7,8 @@ at once.
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import accumulate
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from muse_stream.calibration import FittedMap, QuantileMap, Reference, Segments
 from muse_stream.config import (
@@ -42,30 +40,6 @@ from muse_stream.scoring.operators import (
 Compiled = tuple[Hashable, Callable[[], Operator]]
 
 
-class StoredMap(Protocol):
-    """A fitted map as it was stored; `FittedMap` of this room and of `spec` both are."""
-
-    @property
-    def fitted_for(self) -> str:
-        """Content hash of the predictor up to the map's input."""
-        ...
-
-    @property
-    def levels(self) -> ArrayLike:
-        """Cumulative probabilities."""
-        ...
-
-    @property
-    def values(self) -> ArrayLike:
-        """Aggregates at these levels."""
-        ...
-
-    @property
-    def samples(self) -> int:
-        """How many events it was fitted on."""
-        ...
-
-
 def reference_from(spec: ReferenceSpec) -> Reference:
     """Build the distribution a document promises. Raises ValueError."""
     if spec.alert_rates is not None:
@@ -78,7 +52,7 @@ def reference_from(spec: ReferenceSpec) -> Reference:
 class NodeCompiler:
     """Compiles nodes of all predictors of one document; `problems` holds what was wrong."""
 
-    def __init__(self, document: Document, models: Mapping[str, Model], maps: Mapping[str, StoredMap]) -> None:
+    def __init__(self, document: Document, models: Mapping[str, Model], maps: Mapping[str, FittedMap]) -> None:
         self.problems: list[Problem] = []
         self.tenants = _tenants(document)
         self._document = document
@@ -94,7 +68,7 @@ class NodeCompiler:
             self.problems.append(found)
 
     def compile(self, predictor: str, name: str, node: NodeSpec) -> Compiled | None:
-        """Return what a node is and how to make its step; None when it changes nothing or was a problem."""
+        """Return what a node is and how to make its operator; None when it changes nothing or was a problem."""
         match node:
             case ModelNode():
                 return self._expert(node.model)
@@ -214,8 +188,7 @@ class NodeCompiler:
             self.problem(f"maps.{name}", message, f"fit it again: fitted_for must be {wanted}")
             return None
         try:
-            levels, values = (np.array(part, dtype=np.float64) for part in (stored.levels, stored.values))
-            return QuantileMap(FittedMap(levels, values, stored.samples), self._reference(reference))
+            return QuantileMap(stored, self._reference(reference))
         except ValueError as error:
             self.problem(f"maps.{name}", str(error), f"a map like that cannot lead to references.{reference}")
             return None

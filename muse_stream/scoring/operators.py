@@ -36,7 +36,7 @@ NO_FAULTS: Mapping[int, Fault] = {}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Values:
-    """What a step computed."""
+    """What an operator computed."""
 
     rows: Selection
     array: Floats

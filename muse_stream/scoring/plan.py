@@ -18,7 +18,7 @@ class PlannedOperator:
 
     step: Operator
     inputs: tuple[int, ...]
-    """Numbers of earlier steps, in order."""
+    """Numbers of earlier operators, in order."""
     selection: int
     """Which rows any predictor needs it for."""
 
@@ -34,7 +34,7 @@ class PlannedExpert:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPredictor:
-    """A predictor in one role: its rows, and the steps that hold its answers."""
+    """A predictor in one role: its rows, and the operators that hold its answers."""
 
     name: str
     version: int

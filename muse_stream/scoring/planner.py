@@ -9,19 +9,17 @@ same.
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError
-from typing import Literal
 
 import numpy as np
 
-from muse_stream.config import AggregateNode, CorrectionNode, Document, ModelNode, PredictorGraph
+from muse_stream.calibration import FittedMap
+from muse_stream.config import AggregateNode, CorrectionNode, Document, ModelNode, PredictorGraph, Role
 from muse_stream.errors import ConfigError
 from muse_stream.scoring.model import Model
-from muse_stream.scoring.node_compiler import NodeCompiler, StoredMap
+from muse_stream.scoring.node_compiler import NodeCompiler
 from muse_stream.scoring.operators import Operator
 from muse_stream.scoring.plan import Plan, PlannedExpert, PlannedOperator, PlannedPredictor
 from muse_stream.scoring.routing import Router
-
-Role = Literal["live", "shadow"]
 
 
 def predictors_needed(document: Document, role: Role) -> tuple[str, ...]:
@@ -37,7 +35,7 @@ def models_needed(document: Document, role: Role) -> set[str]:
     return {model for name in names for model in document.predictors[name].graph().models()}
 
 
-def plan(document: Document, models: Mapping[str, Model], maps: Mapping[str, StoredMap], role: Role) -> Plan:
+def plan(document: Document, models: Mapping[str, Model], maps: Mapping[str, FittedMap], role: Role) -> Plan:
     """Compile the plan of one role. Raises ConfigError with all problems."""
     planner = _Planner(document, NodeCompiler(document, models, maps))
     for name in predictors_needed(document, role):
@@ -49,7 +47,7 @@ def plan(document: Document, models: Mapping[str, Model], maps: Mapping[str, Sto
 
 @dataclass(slots=True)
 class _Merged:
-    """A predictor whose nodes have become steps."""
+    """A predictor whose nodes have become operators."""
 
     graph: PredictorGraph
     numbers: dict[str, int]
@@ -79,7 +77,7 @@ class _Planner:
         self._selections: dict[tuple[tuple[int, float], ...], int] = {}
 
     def add(self, name: str) -> None:
-        """Merge one predictor's nodes into the steps."""
+        """Merge one predictor's nodes into the operators."""
         path = f"predictors.{name}"
         predictor = self._document.predictors.get(name)
         if predictor is None:

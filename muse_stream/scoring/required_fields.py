@@ -8,8 +8,7 @@ everything.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from muse_stream.config import Document, EventSpec, RouteSpec
-from muse_stream.scoring.planner import Role
+from muse_stream.config import Document, EventSpec, Role, RouteSpec
 
 
 @dataclass(frozen=True, slots=True)

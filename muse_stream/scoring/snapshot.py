@@ -10,20 +10,20 @@ live answer depends on.
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from muse_stream.config import Document
+from muse_stream.calibration import FittedMap
+from muse_stream.config import Document, Role
 from muse_stream.scoring.answers import Answers
 from muse_stream.scoring.dataframe import Table, Wanted, answers, event_table
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import execute
 from muse_stream.scoring.model import Model
-from muse_stream.scoring.node_compiler import StoredMap
 from muse_stream.scoring.plan import Plan
-from muse_stream.scoring.planner import Role, models_needed, plan, predictors_needed
+from muse_stream.scoring.planner import models_needed, plan, predictors_needed
 from muse_stream.scoring.rehearsal import Rehearsed, rehearse
 from muse_stream.scoring.required_fields import RequiredFields, required_fields_of
 from muse_stream.scoring.scores import Scored
 
-__all__ = ["Role", "Snapshot", "compile_snapshot", "models_needed", "predictors_needed"]
+__all__ = ["Snapshot", "compile_snapshot", "models_needed", "predictors_needed"]
 
 
 class Snapshot:
@@ -84,7 +84,7 @@ class Snapshot:
 
 
 def compile_snapshot(
-    document: Document, models: Mapping[str, Model], maps: Mapping[str, StoredMap], *, number: int, role: Role
+    document: Document, models: Mapping[str, Model], maps: Mapping[str, FittedMap], *, number: int, role: Role
 ) -> Snapshot:
     """Compile one generation for one role.
 

@@ -1,10 +1,12 @@
 """Structured logs on stderr: JSON for machines, coloured lines for a person at a terminal.
 
-In: `log = logger("worker")`, then `log.info("batch_committed", events=812)`. Out: one line on stderr, with UTC time,
-level, logger and whatever `configure` was told to stand on every line (role, lane, slot).
-Law: stdout is never touched (it belongs to the command's answer); secrets are masked last, after tracebacks have become
-text; importing this module changes no global state, so that the package can be used as a library: until `configure` is
-called, the application that imports it decides about its loggers, and from then on nothing but their level.
+`log = logger("worker")`, then `log.info("batch_committed", events=812)` writes one line, with UTC time, level, logger
+and whatever `configure` was told to put on every line (role, lane, slot).
+
+Invariant: stdout is never touched (it belongs to the command's answer); secrets are masked last, after tracebacks have
+become text; importing this module changes no global state, so that the package can be used as a library: until
+`configure` is called, the application that imports it decides about its loggers, and from then on nothing but their
+level.
 """
 
 import logging

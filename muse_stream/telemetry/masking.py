@@ -1,7 +1,6 @@
-"""Secrets do not get into the log.
+"""Secrets do not get into the log: each is replaced by `**********`.
 
-In: one log event as a dictionary. Out: the same with every secret replaced by `**********`.
-Law: masked by name (a key that names a secret, at any depth), by type (`SecretStr`) and by shape (`password=...`,
+Masked by name (a key that names a secret, at any depth), by type (`SecretStr`) and by shape (`password=...`,
 `user:password@host`, also inside messages and tracebacks). It errs on the side of masking.
 """
 

@@ -1,14 +1,15 @@
 """A real Kafka broker for the demo and the tests: the ladder.
 
-In: the environment. Out: `with broker() as kafka:` a broker whose `bootstrap` answers, from the first rung that holds:
+`with broker() as kafka:` gives a broker whose `bootstrap` answers, from the first rung that holds:
   1. MUSE_KAFKA_BOOTSTRAP_SERVERS (or bootstrap.servers of the properties file), somebody's own cluster: used, never
      stopped;
   2. a container of MUSE_KAFKA_IMAGE (default: apache/kafka of the pinned version), when a Docker engine answers
      and has the image or can pull it;
   3. Kafka's own jars on the local JVM.
-Law: never a substitute for Kafka, and always a word about which rung was taken and why no higher one. However the
-command ends, a broker that was started here is stopped and its ports and folder are released: not by a signal handler
-(an exception out of one can meet a lock that is then never released) but by a process that waits for our end.
+
+Never a substitute for Kafka, and always a word about which rung was taken and why no higher one. However the command
+ends, a broker that was started here is stopped and its ports and folder are released: not by a signal handler (an
+exception out of one can meet a lock that is then never released) but by a process that waits for our end.
 """
 
 import socket

@@ -1,11 +1,13 @@
-"""The little process that owns a local broker and outlives whoever asked for it, but only by a moment.
+"""The small process that owns a local broker and outlives whoever asked for it, but only by a moment.
 
-In: a run folder and the broker's command line as arguments, one-word orders on stdin. Out: the broker's process id
-(0 = none) per order on stdout.
-Law: when stdin ends, for whatever reason (normal exit, Ctrl-C, SIGTERM, kill -9 of the parent), the broker is killed
-and the run folder removed. When the keeper itself is killed the broker dies with it (PR_SET_PDEATHSIG).
-Runs as a script under `python -I -S`: it imports the standard library only, and has one thread, which makes
-preexec_fn safe here as it would not be in the parent.
+Takes a run folder and the broker's command line as arguments and one-word orders on stdin; answers each order with the
+broker's process id (0 = none) on stdout.
+
+Invariant: when stdin ends, for whatever reason (normal exit, Ctrl-C, SIGTERM, kill -9 of the parent), the broker is
+killed and the run folder removed. When the keeper itself is killed the broker dies with it (PR_SET_PDEATHSIG).
+
+Runs as a script under `python -I -S`: it imports the standard library only, and has one thread, which makes preexec_fn
+safe here as it would not be in the parent.
 """
 
 import contextlib

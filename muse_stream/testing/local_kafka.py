@@ -121,7 +121,7 @@ class LocalKafka:
         """A freshly formatted data folder, made once per set of jars: StorageTool is another JVM start of 1.2 s."""
         formatted = self._jars / ("formatted" if node == 1 else f"formatted-{node}")
         if not formatted.exists():
-            fresh = self._run / "format"
+            fresh = self._jars / f".format-{secrets.token_hex(4)}"  # beside its place: it is renamed
             settings = properties.read_text().replace(str(self._run / "data"), str(fresh))
             for_format = self._run / "format.properties"
             for_format.write_text(settings)

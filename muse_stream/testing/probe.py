@@ -1,10 +1,8 @@
-"""Does a Kafka broker answer?
+"""Does a Kafka broker answer? Yes or no, never an exception.
 
-In: a bootstrap list, a time limit and, for a secured cluster, the settings of `client.connection`. Out: yes or no,
-never an exception.
-Law: a broker is ready when it answers a *metadata request*. An open port or a line in its log says less: the port may
-open before the broker is registered, and the line depends on a logging backend. A probe makes no noise: that a broker
-is still starting is an expected answer, so librdkafka's complaints about it are dropped.
+A broker is ready when it answers a *metadata request*. An open port or a line in its log says less: the port may open
+before the broker is registered, and the line depends on a logging backend. That a broker is still starting is an
+expected answer, so librdkafka's messages about it are dropped.
 """
 
 import logging

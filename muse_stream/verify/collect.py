@@ -1,9 +1,8 @@
-"""What the independent reader keeps of the records it has seen: numbers, never payloads.
+"""What the independent auditor keeps of the records it has seen: numbers, never payloads.
 
-In: blocks of records and the functions that decode them. Out: `EventLog`, the events of one topic by partition, and
-`AnswerLog`, the answers of all output topics by the event topic they name.
-Law: a million events must fit and take a second, so everything is an array; a record is decoded, counted, forgotten.
-A record in an output topic that cannot be decoded, or stands where it may not, is a finding at once.
+`EventLog` holds the events of one topic by partition, `AnswerLog` the answers of all output topics by the event topic
+they name. A million events must fit and take a second, so everything is an array; a record is decoded, counted,
+forgotten. A record in an output topic that cannot be decoded, or stands where it may not, is a finding at once.
 """
 
 from collections.abc import Callable, Iterable, Mapping

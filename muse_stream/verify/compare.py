@@ -1,9 +1,9 @@
 """Did every event get exactly one answer, in order, and its own? Pure counting.
 
-In: per source partition the offsets of the events that are really there; all answers that name this event topic as
-their source, with where they stand themselves. Out: findings, each with a count and examples.
-Law: numbers, ids and positions only; no clock, no socket, no assumption that offsets are dense (transactions and
-compaction leave gaps), no assumption about the worker but its promise:
+Takes, per source partition, the offsets of the events that are really there, and all answers that name this event topic
+as their source, with where they stand themselves. Returns findings, each with a count and examples. Numbers, ids and
+positions only; no clock, no socket, no assumption that offsets are dense (transactions and compaction leave gaps), no
+assumption about the worker but its promise:
 
     missing       an event with neither a score nor a dead letter
     duplicated    more scores, or more dead letters, than one for an event (the surplus is counted)

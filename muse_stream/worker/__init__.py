@@ -9,9 +9,9 @@ paused_topics   event topics that must not be read now              linger      
 ownership       partitions that the group has given to nobody
 recovery, end_transactions, hanging_transactions, open_transactions, attempts
                 transactions that a broker has left open (docs/exactly-once.md)
-progress, backlog, meter   what is counted, what waits, and whom it is told
+progress, backlog, meter   what is counted, what waits, and who is told
 failpoints      places where a test can end this process
-open_worker     all of it for one slot
+slot            `open_worker`: all of it for one slot
 """
 
 from muse_stream.worker import failpoints
@@ -25,7 +25,6 @@ from muse_stream.worker.batch import (
     Header,
     Origin,
     Outgoing,
-    Role,
     Scorer,
     Tally,
     Topology,
@@ -48,7 +47,6 @@ __all__ = [
     "Origin",
     "Outgoing",
     "PoisonSearch",
-    "Role",
     "Scorer",
     "SlotName",
     "Suspects",

@@ -1,9 +1,9 @@
 """Numbers for transaction attempts that say whose transaction a record belongs to.
 
-In: the owner's name (group and slot) and which of its producers writes. Out: a number below 2^63 that stands in every
-record, unique and ascending for its owner, and the way back from it.
-Why: Kafka tells a reader neither the producer nor the transactional id of a record. Who ends hanging transactions
-(`recovery`) must know which of the records behind the last stable offset are its own, and of which producer.
+The owner's name (group and slot) and which of its producers writes give a number below 2^63 that stands in every
+record, unique and ascending for its owner; and there is the way back from it. Kafka tells a reader neither the producer
+nor the transactional id of a record, and who ends hanging transactions (`recovery`) must know which of the records
+behind the last stable offset are its own, and of which producer.
 
     22 bits: hash of the owner | 40 bits: milliseconds since 2026, at least one more than the last | 1 bit: the producer
 """

@@ -1,8 +1,7 @@
-"""How many events wait for their answer, and how old the oldest of them is.
+"""How many events wait for their answer, and how old the oldest of them is, by topic.
 
-In: which records were taken into batches, where every partition stands, which topics are paused. Out: `Waiting` by
-topic. Law: an event waits until its answer is committed. Its age is counted from its Kafka timestamp; nothing is asked
-of Kafka for that in this thread. Where the oldest event that waits
+An event waits until its answer is committed. Its age is counted from its Kafka timestamp; nothing is asked of Kafka for
+that in this thread. Where the oldest event that waits
   - is in a batch whose outcome is not known, its timestamp is known;
   - was not read yet, but others of its partition were within the last second, it is as old as the last of them or
     younger, and that is what is said (too old by the distance of two neighbouring records at most);

@@ -11,12 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.kafka import Message, TopicPartitionKey
 
-Role = Literal["live", "shadow"]
 Header = tuple[str, bytes | str | None]
 Groups: TypeAlias = "array[int]"
 """32-bit numbers, one a record. Not a numpy array: this room starts without numpy, but numpy reads and writes these."""
@@ -204,7 +203,7 @@ class Origin:
 
 
 class Scorer(Protocol):
-    """One compiled generation, ready to score. What `stream` needs from the composition root."""
+    """One compiled generation, ready to score; `runtime/batch_scorer.py` implements it."""
 
     @property
     def number(self) -> int:

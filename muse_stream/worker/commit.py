@@ -1,7 +1,8 @@
 """Two producers used alternately, and the one thread that commits.
 
-In: a batch's published records, its offsets and group metadata. Out: committed transactions, in the order of the
+A batch's published records, its offsets and its group metadata become one committed transaction, in the order of the
 batches; the next batch is scored and published while the last one commits.
+
 Invariants (docs/exactly-once.md, R3, R9 to R11):
   - offsets are sent and transactions committed by one thread, one batch after the other;
   - no record of batch k+1 is produced before every record of batch k is acknowledged, or output order could differ;

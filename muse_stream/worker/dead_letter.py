@@ -1,8 +1,7 @@
-"""What a dead letter looks like on its topic.
+"""What a dead letter looks like on its topic: the headers it is published with; key and value stay as they came.
 
-In: a record that cannot be scored and why. Out: the headers it is published with; key and value stay as they came.
-Law: the original bytes, key and headers are untouched and come first; the `muse.*` headers say where the record was,
-what was wrong, at which stage, under which generation and in which transaction attempt. No payload in the message.
+The original bytes, key and headers are untouched and come first. The `muse.*` headers say where the record was, what
+was wrong, at which stage, under which generation and in which transaction attempt. No payload stands in the message.
 
 A dead letter that is itself replayed and refused again keeps its first provenance: later `muse.*` headers are appended.
 """

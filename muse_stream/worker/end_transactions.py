@@ -1,13 +1,13 @@
-"""How a transaction is ended that a broker has left open.
+"""How a transaction is ended that a broker has left open (docs/exactly-once.md, R18).
 
-In: the freshly initialised producers of a slot, and the partitions where something is undecided. Out: no transaction of
-that slot hangs there any more, nor in the group's offsets; every answer that must appear does, once.
-Law:
-  - a hanging transaction is ended by an aborted transaction of the same producer over the same partitions;
-  - what had been committed elsewhere must not be lost by that: such answers are first written again by a producer that
-    is used for nothing else. Until the abort nobody sees the copies, so a crash at any step leaves a state from which
-    the next run does the rest: an answer whose copy stands there is not copied again;
-  - the outcome is read from what readers see (answers of the same attempt, committed offsets), never guessed; where
+Takes the freshly initialised producers of a slot, and the partitions where something is undecided. Afterwards no
+transaction of that slot hangs there any more, nor in the group's offsets; every answer that must appear does, once.
+
+  - A hanging transaction is ended by an aborted transaction of the same producer over the same partitions.
+  - What had been committed elsewhere must not be lost by that: such answers are first written again by a producer that
+    is used for nothing else. Until the abort nobody sees the copies, so a crash at any point leaves a state from which
+    the next run does the rest: an answer whose copy stands there is not copied again.
+  - The outcome is read from what readers see (answers of the same attempt, committed offsets), never guessed; where
     nobody has seen anything of a transaction, it counts as aborted.
 """
 

@@ -1,8 +1,8 @@
-"""Places where a test can make this process die or stand still: every step of a transaction.
+"""Places where a test can make this process die or stand still: every stage of a transaction.
 
-In: the variable `MUSE_FAILPOINTS`, e.g. `after-produce=kill:0.02,before-commit=stop:0.01` (action:probability).
-Out: `failpoint(name)`, called by the committing thread and the worker; nothing happens unless the variable is set.
-Law: a name that is not in `STEPS`, or an action that is not in `ACTIONS`, is refused at start, so that a fault test
+The variable `MUSE_FAILPOINTS`, e.g. `after-produce=kill:0.02,before-commit=stop:0.01` (action:probability), decides
+what `failpoint(name)` does, which the committing thread and the worker call. Nothing happens unless the variable is
+set. A name that is not in `STEPS`, or an action that is not in `ACTIONS`, is refused at start, so that a fault test
 cannot pass because of a typing error.
 """
 

@@ -1,12 +1,12 @@
 """Which records of a transaction that hangs must be kept, and which dropped. Pure: no clock, no socket.
 
-In: the records behind a partition's last stable offset, what the group has committed. Out: whose transaction hangs
-there, and the records that have to appear all the same.
+The records behind a partition's last stable offset, and what the group has committed, tell whose transaction hangs
+there, and which records have to appear all the same.
 
-A transaction hangs when its coordinator has ended it and a partition never got the marker (Kafka 4.3 forgets markers
-of partitions without a leader). The record at the last stable offset is the first of the transaction that holds the
-partition up, so all records behind it by the same producer belong to it, or to later ones that met the same fate.
-What is right follows from the source's committed offset, which was part of the transaction:
+A transaction hangs when its coordinator has ended it and a partition never got the marker (Kafka 4.3 forgets markers of
+partitions without a leader). The record at the last stable offset is the first of the transaction that holds the
+partition up, so all records behind it by the same producer belong to it, or to later ones that met the same fate. What
+is right follows from the source's committed offset, which was part of the transaction:
 
     at or above it    the event will be scored again: this answer must not appear
     below it          the event is done: its answer must appear once, unless another transaction has answered it since

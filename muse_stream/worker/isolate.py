@@ -1,10 +1,11 @@
 """Which record is to suspect when Kafka refuses a batch: halve until it stands alone.
 
-In: batches that failed and why, batches that were committed. Out: how many events the next batch may hold, the event
-topics that must wait, answers turned into dead letters.
-Law: an error that follows the data halves the batch, and it grows again only when what failed is committed or given
-up, so that one record among n costs about log2(n) aborts. A record that fails alone becomes a dead letter; when that
-is refused too, its topic waits, and nobody else: it costs the others neither a hunt at every retry nor small batches.
+Takes batches that failed and why, and batches that were committed. Says how many events the next batch may hold, which
+event topics must wait, and turns answers into dead letters.
+
+An error that follows the data halves the batch, and it grows again only when what failed is committed or given up, so
+that one record among n costs about log2(n) aborts. A record that fails alone becomes a dead letter. When that is
+refused too, its topic waits, and no other: it costs the others neither a search at every retry nor small batches.
 """
 
 from muse_stream.errors import Reason, StreamError
@@ -26,7 +27,7 @@ class Isolation:
         self._rejected: set[tuple[str, int, int]] = set()
 
     def limit(self, limit: int) -> None:
-        """Take a new limit: it holds for the next batch, but for a hunt under way, which goes on and grows up to it."""
+        """Take a new limit. It holds from the next batch on; a search under way goes on and grows up to it."""
         hunting = self.most < self._limit
         self.most = min(self.most, limit) if hunting else limit
         self._limit = limit

@@ -1,9 +1,9 @@
 """When to commit: the adaptive linger.
 
-In: how long each transaction took. Out: how long to go on collecting before the next one.
-Law: the linger is the configured floor while transactions are cheap, and follows their measured cost above it, so that
-committing never takes more than about half of the worker's time. It grows up to the ceiling and no further; a floor
-above the ceiling is what was asked for, and holds.
+It learns how long each transaction took and says how long to go on collecting before the next one. The linger is the
+configured floor while transactions are cheap, and follows their measured cost above it, so that committing never takes
+more than about half of the worker's time. It grows up to the ceiling and no further; a floor above the ceiling is what
+was asked for, and holds.
 
 Why: a transaction costs per partition touched. A burst over many tenants makes each dearer; committing as often as
 before would leave no time for work, the backlog would grow, and with it the number of partitions per transaction.

@@ -1,7 +1,6 @@
-"""What this package tells whoever measures it.
+"""What a worker tells whoever measures it.
 
-In: counts and seconds. Out: nothing.
-Law: the room counts what happened; the composition root decides under which names it is shown.
+This room counts what happened; `runtime/worker_metrics.py` decides under which names it is shown.
 """
 
 from collections.abc import Mapping

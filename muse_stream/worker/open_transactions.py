@@ -1,10 +1,9 @@
 """Watches the ends of a lane's output partitions: does one stand still behind an open transaction?
 
-In: partitions, looked at every few seconds by a thread of its own. Out: a log line and a gauge for partitions whose
-last stable offset has not moved for longer than any transaction may last; for the worker, those that have not moved
-since the last look.
-Law: it sees everybody's transactions, this slot's as well as those of a slot that will never come back; it changes
-nothing. Readers of committed records stand still there, so it is said once when it is found and once when it is over.
+A thread of its own looks every few seconds. A partition whose last stable offset has not moved for longer than any
+transaction may last is logged and counted in a gauge; the worker is told of those that have not moved since the last
+look. It sees everybody's transactions, this slot's as well as those of a slot that will never come back; it changes
+nothing. Readers of committed records stand still there, so it is logged once when it is found and once when it is over.
 """
 
 import threading

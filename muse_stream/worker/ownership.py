@@ -1,12 +1,12 @@
-"""Finds partitions that the group has given to nobody.
+"""Finds partitions that the group has given to nobody (docs/exactly-once.md, R17).
 
 A group that shares partitions cooperatively moves one in two steps: its owner gives it up and joins again, and only
 then it is assigned to another. An owner that is killed between the two is replaced by a process that takes its static
 place without a rebalance, with the assignment from which the partition is missing already. Nobody joins again, so the
 second step never comes: until the next rebalance, days later perhaps, the partition is with nobody.
 
-Every owner commits its name beside the offset before it reads. So a partition that bears a slot's name and is not the
-slot's, although the group has not taken anything from it since it last assigned, is with nobody.
+Every owner commits its name beside the offset before it reads (R16). So a partition that bears a slot's name and is not
+the slot's, although the group has not taken anything from it since it last assigned, is with nobody.
 """
 
 import time

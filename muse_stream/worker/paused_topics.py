@@ -40,7 +40,7 @@ class PausedTopics:
 
     @property
     def trial(self) -> frozenset[str]:
-        """Event topics that are read again after a complaint, and have not proved well yet."""
+        """Event topics that are read again after a report, and have not proved well yet."""
         return self._trial
 
     @property

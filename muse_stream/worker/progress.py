@@ -1,8 +1,9 @@
 """What a worker tells its meter: what was committed, what waits, who is paused.
 
-In: batches as they are taken, submitted and committed; once a second, where the partitions stand. Out: calls of
-`Meter`. Law: what is counted is committed, and all that is committed is counted, once. A batch whose transaction failed
-in an unknown way counts if the committed offsets, which are read anyway before the worker goes on, say that it stands.
+It is told of batches as they are taken, submitted and committed, and once a second where the partitions stand.
+
+Invariant: what is counted is committed, and all that is committed is counted, once. A batch whose transaction failed in
+an unknown way counts if the committed offsets, which are read anyway before the worker goes on, say that it stands.
 """
 
 import time

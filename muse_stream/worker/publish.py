@@ -1,8 +1,7 @@
 """The loop that hands bytes to Kafka: one call a record, inside an open transaction.
 
-In: a batch, its answer, a producer with an open transaction. Out: nothing returned; the records are queued.
-Law: an answer keeps its event's key. It keeps its event's partition where the two topics have equally many; else it
-goes by its key, and without a key to `partition mod count`, so that the order within a source partition is not lost.
+Invariant: an answer keeps its event's key. It keeps its event's partition where the two topics have equally many; else
+it goes by its key, and without a key to `partition mod count`, so that the order within a source partition is not lost.
 """
 
 from collections.abc import Callable

@@ -1,12 +1,12 @@
-"""When to look for transactions that a broker has left open, and whose.
+"""When to look for transactions that a broker has left open, and whose (docs/exactly-once.md, R18).
 
-In: a slot's producers whenever they have been initialised, the scorer whose outputs they write to, word of brokers that
-went away. Out: no transaction of this slot hangs when one of its producers is used; `Abortable` when one is found to.
-Why: Kafka 4.3 forgets the markers of partitions that have no leader at that moment (docs/exactly-once.md). The client
-is told that its transaction was committed or aborted; the partition keeps it open until the next marker of the same
-producer, which then decides over both: answers lost or doubled.
-Law: looking costs two requests. It is done after every initialisation; once a broker was away or a commit was slow,
-before a producer is used again; and every few seconds in the background. How a transaction is ended: `ending`.
+Kafka 4.3 forgets the markers of partitions that have no leader at that moment. The client is told that its transaction
+was committed or aborted; the partition keeps it open until the next marker of the same producer, which then decides
+over both: answers lost or doubled.
+
+Invariant: no transaction of this slot hangs when one of its producers is used. Looking costs two requests. It is done
+after every initialisation; once a broker was away or a commit was slow, before a producer is used again; and every few
+seconds in the background. How a transaction is ended: `end_transactions`.
 """
 
 import threading

@@ -1,16 +1,15 @@
 """One slot's Kafka clients, joined to a worker.
 
-In: where Kafka is, who this slot is, and a source of compiled generations. Out: a `Worker` ready to run.
-Law: a slot's names are stable across restarts: the group instance (a static member) and the two transactional ids,
-which share the prefix `muse-<group>`, so that one prefixed ACL covers them. A successor that bears the names ends what
-its predecessor left open.
+A slot's names are stable across restarts: the group instance (a static member) and the two transactional ids, which
+share the prefix `muse-<group>`, so that one prefixed ACL covers them. A successor that bears the names ends what its
+predecessor left open.
 """
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from muse_stream.config import KafkaSettings
+from muse_stream.config import KafkaSettings, Role
 from muse_stream.kafka import (
     READER,
     Consumer,
@@ -26,7 +25,7 @@ from muse_stream.kafka import (
 )
 from muse_stream.telemetry import Log
 from muse_stream.worker.backlog import Backlog
-from muse_stream.worker.batch import Role, Scorer
+from muse_stream.worker.batch import Scorer
 from muse_stream.worker.commit import Committed, Committer
 from muse_stream.worker.failpoints import Failpoint
 from muse_stream.worker.loop import Worker

@@ -1,8 +1,8 @@
 """The process that is allowed to die: decodes whatever it is given, by every way there is, and compares.
 
-In: one job a line on stdin, {"schema", "seed", "rows"} or {"schema", "parts", "copies"}. Out: one JSON line, {"failed":
-why or null, ...}; with "alone" a line "at HEX" before each payload, so that it is known when the process is dead.
-Law: a job that hangs ends it, with a traceback on stderr, where nothing else ever stands.
+Takes one job a line on stdin, {"schema", "seed", "rows"} or {"schema", "parts", "copies"}. Answers with one JSON line,
+{"failed": why or null, ...}; with "alone" a line "at HEX" before each payload, so that it is known when the process is
+dead. A job that hangs ends it, with a traceback on stderr, where nothing else is ever written.
 """
 
 import copy

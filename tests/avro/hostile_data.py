@@ -1,8 +1,8 @@
 """Random schemas, records of them and what became of the bytes on the way, for the tests that try to kill a decoder.
 
-In: `schema_documents()` for hypothesis (so that a schema shrinks), then a seed: data is drawn by `random`, quickly, in
-the child process. Out: bytes, with what they mean: a record is {field: (branch, value)}.
-Law: everything is written by this module's own few lines of Avro, which can write what fastavro never does.
+`schema_documents()` is for hypothesis (so that a schema shrinks); then a seed, and data is drawn by `random`, quickly,
+in the child process. Bytes come with what they mean: a record is {field: (branch, value)}. Everything is written by
+this module's own few lines of Avro, which can write what fastavro never does.
 """
 
 import random

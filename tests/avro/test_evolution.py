@@ -1,4 +1,4 @@
-"""Every version of the output schemas that was ever published is still read (the law is in schemas/README.md).
+"""Every version of the output schemas that was ever published is still read (the rules are in schemas/README.md).
 
 `frozen/` holds, for version N of NAME, the schema (`NAME.N.avsc`), framed values written with it, one a line in hex
 (`NAME.N.hex`), and what they say (`NAME.N.json`). A new version adds three files; none is ever changed.

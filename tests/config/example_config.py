@@ -1,6 +1,6 @@
-"""The example of deploy/config as raw material: tests of spec change a few characters of it and look at what is said.
+"""The example of deploy/config as raw material for tests of `muse_stream.config`.
 
-In: replacements. Out: the changed text, its problems and warnings. Law: the files of the example are only read.
+Replacements give the changed text, its problems and warnings. The files of the example are only read.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,7 @@
 """The watcher offers what became current, refuses what is broken, and outlives everything."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import pytest
 from muse_stream.config import Loaded
 from muse_stream.control import Entry, Generation, Watcher
 from muse_stream.errors import ConfigError, Problem, StoreError
+from tests.worker.doubles import await_true, threads
 
 
 class Scripted:
@@ -235,14 +237,16 @@ def test_stop_is_prompt_while_a_compilation_hangs_and_its_result_is_dropped() ->
     watcher.start()
     assert entered.wait(10)
     watcher.stop(timeout_s=0.05)
-    assert watcher._thread.daemon
+    assert all(one.daemon for one in threads("generation-watcher")), "it would hold up the end of the process"
     hang.set()
-    watcher._thread.join(10)
+    await_true(lambda: not threads("generation-watcher"), "the thread ends")
     assert watcher.take() is None
 
 
 def test_stop_does_not_wait_for_a_long_interval() -> None:
     watcher = Watcher(Scripted(), named, 3600)
     watcher.start()
+    before = time.monotonic()
     watcher.stop()
-    assert not watcher._thread.is_alive()
+    assert time.monotonic() - before < 5
+    await_true(lambda: not threads("generation-watcher"), "the thread ends")

@@ -45,7 +45,7 @@ def _common(streamed: Events, rows: np.ndarray, generation: int) -> dict[str, An
 def score_records(
     streamed: Events, rows: Sequence[int], generation: int, scores: Sequence[float], scored_at: int = START_MS
 ) -> Decoded:
-    """Live scores, through the wire and back."""
+    """Live scores, encoded and decoded."""
     index = np.array(rows, dtype=np.int64)
     columns = _common(streamed, index, generation) | {
         "predictor": "live",
@@ -64,7 +64,7 @@ def audit_records(
     scores: Sequence[float],
     live: Sequence[float],
 ) -> Decoded:
-    """Audit records of one shadow predictor, through the wire and back; a NaN is a failure of the predictor."""
+    """Audit records of one shadow predictor, encoded and decoded; a NaN is a failure of the predictor."""
     index = np.array(rows, dtype=np.int64)
     values = np.array(scores, dtype=np.float64)
     columns = _common(streamed, index, generation) | {

@@ -1,4 +1,4 @@
-"""From records to a verdict: a stream whose promotion keeps, breaks or drifts, by construction."""
+"""From records to a comparison: a stream whose promotion keeps, breaks or drifts, by construction."""
 
 import numpy as np
 import pytest

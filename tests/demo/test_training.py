@@ -12,12 +12,12 @@ from muse_stream import config
 from muse_stream.calibration import posterior_correction
 from muse_stream.demo import training
 from muse_stream.demo.generator import EVENTS_PER_DAY, FEATURES, feature_table, generate
-from muse_stream.demo.training import ASSETS, RECIPES, Expert, Kind, kept_rows, read_manifest, train_experts
+from muse_stream.demo.training import ASSETS, RECIPES, Expert, ModelFamily, kept_rows, read_manifest, train_experts
 from muse_stream.errors import MuseError
 from muse_stream.models import OnnxModel, check_golden, load_model, read_golden
 
 LIMIT = 1 << 22
-KINDS: tuple[Kind, ...] = ("trees", "linear")
+KINDS: tuple[ModelFamily, ...] = ("trees", "linear")
 
 
 def _columns(rows: int = 6_000) -> tuple[dict[str, NDArray[Any]], NDArray[np.int8]]:
@@ -46,12 +46,12 @@ def _load(expert: Expert) -> OnnxModel:
 
 
 @pytest.fixture(scope="module")
-def experts() -> dict[Kind, Expert]:
+def experts() -> dict[ModelFamily, Expert]:
     features, label = _columns()
     return train_experts(features, label, seed=3, undersample=0.2, trees=20, leaves=8)
 
 
-def test_both_kinds_answer_with_the_columns_given(experts: dict[Kind, Expert]) -> None:
+def test_both_kinds_answer_with_the_columns_given(experts: dict[ModelFamily, Expert]) -> None:
     features, label = _columns()
     table = np.column_stack([column.astype(np.float32) for column in features.values()])
     assert tuple(experts) == KINDS
@@ -62,7 +62,7 @@ def test_both_kinds_answer_with_the_columns_given(experts: dict[Kind, Expert]) -
         assert scores[label == 1].mean() > 2 * scores[label == 0].mean()
 
 
-def test_beta_is_the_share_of_negatives_that_was_kept(experts: dict[Kind, Expert]) -> None:
+def test_beta_is_the_share_of_negatives_that_was_kept(experts: dict[ModelFamily, Expert]) -> None:
     features, label = _columns()
     table = np.column_stack([column.astype(np.float32) for column in features.values()])
     for kind, expert in experts.items():
@@ -80,7 +80,7 @@ def test_a_share_for_each_kind_and_none_removed() -> None:
     assert trained["linear"].beta == pytest.approx(0.5, abs=1e-3)
 
 
-def test_same_arguments_give_the_same_bytes(experts: dict[Kind, Expert]) -> None:
+def test_same_arguments_give_the_same_bytes(experts: dict[ModelFamily, Expert]) -> None:
     features, label = _columns()
     again = train_experts(features, label, seed=3, undersample=0.2, trees=20, leaves=8)
     assert {kind: expert.sha256 for kind, expert in again.items()} == {

@@ -1,8 +1,6 @@
-"""What happens to the brokers: kills, clean restarts, one by one or all at once.
+"""What happens to the brokers: kills, clean restarts, one by one or all at once, with a calm after each.
 
-In: a running `LocalCluster`, what to look at for leaders and coordinators, a seed. Out: one fault after the other, with
-a calm after each.
-Law: a fault is told by name and seed, so that a run can be done again; after every fault all brokers are up again.
+A fault is named by name and seed, so that a run can be done again. After every fault all brokers are up again.
 """
 
 import random

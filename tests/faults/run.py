@@ -1,9 +1,9 @@
 """One run: live and shadow workers under load, faults on the brokers, and an independent reader's account.
 
-In: a `Scenario`. Out: a `Result`: events, and how many answers are missing, doubled, out of order; partitions whose
-last stable offset stands still; markers that the brokers' logs say they dropped.
-Law: the account is a read_committed reader's, from the first offset, after the faults are over and everything that
-could be answered is; it shares nothing with the workers. What the same kind of reader saw while it happened counts too.
+A `Scenario` gives a `Result`: events, and how many answers are missing, doubled, out of order; partitions whose last
+stable offset stands still; markers that the brokers' logs say they dropped. The account is a read_committed reader's,
+from the first offset, after the faults are over and everything that could be answered is; it shares nothing with the
+workers. What the same kind of reader saw while it happened counts too.
 """
 
 import random
@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from muse_stream.testing import CommittedReader
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_cluster import LocalCluster
 from muse_stream.worker.slot import SlotName
@@ -217,25 +218,17 @@ class Feeder:
             self._producer.poll(0)
 
 
-class Tolerant(Witness):
-    """A witness that bears an absent broker."""
-
-    def _read(self) -> None:
-        while not self._stop.is_set():
-            for message in self._consumer.consume(1000, 0.1):
-                if message.error() is None:
-                    self.seen.append(self.decode(message))
-
-
 def tolerant(
     brokers: LocalCluster, bank: Bank, partitions: int, answers: Sequence[str], dead: Sequence[str], schema: str
-) -> Tolerant:
-    return Tolerant(
+) -> Witness:
+    """A witness that bears an absent broker."""
+    return Witness(
         brokers.bootstrap,
         bank.topics(answers),
         bank.topics(dead),
         partitions,
         schema,
+        tolerant=True,
         **{"reconnect.backoff.max.ms": "500"},
     )
 
@@ -291,30 +284,13 @@ def read_all(
     deadline = time.monotonic() + 20
     while not settled() and time.monotonic() < deadline:
         time.sleep(0.5)
-    found = read_to(brokers.bootstrap, stable, Decoding([topic for topic in topics if ".dlq." in topic], schema))
+    decode = Decoding([topic for topic in topics if ".dlq." in topic], schema)
+    with CommittedReader(
+        brokers.bootstrap, dict.fromkeys(topics, partitions), {"log_level": 0}, tolerant=True
+    ) as reader:
+        found = [decode(message) for message in reader.read_to_end(stable, timeout_s=120)]
     stuck = [place for place in high if stable[place] < high[place]]
     return found, [f"{place} at {stable[place]} of {high[place]}" for place in stuck]
-
-
-def read_to(bootstrap: str, stable: dict[tuple[str, int], int], decode: Decoding) -> list[Seen]:
-    """Everything committed below these ends."""
-    settings = {"bootstrap.servers": bootstrap, "group.id": "account", "enable.partition.eof": True, "log_level": 0}
-    reader = Consumer({**settings, "isolation.level": "read_committed", "enable.auto.commit": False})
-    waiting, seen = set(stable), []
-    reader.assign([TopicPartition(topic, partition, 0) for topic, partition in stable])
-    deadline = time.monotonic() + 120
-    while waiting:
-        assert time.monotonic() < deadline, f"not read to its end: {waiting}"
-        for message in reader.consume(10_000, 0.2):
-            error = message.error()
-            if error is None:
-                seen.append(decode(message))
-            elif error.code() == KafkaError._PARTITION_EOF:
-                place = (message.topic() or "", message.partition() or 0)
-                if (message.offset() or 0) >= stable[place]:
-                    waiting.discard(place)
-    reader.close()
-    return seen
 
 
 def judge(result: Result, seen: Sequence[Seen], inputs: dict[tuple[str, int], int]) -> None:

@@ -1,8 +1,8 @@
 """A small bank to break: a configuration with real ONNX models, unique topics, and its events.
 
-In: a folder, a name nobody else uses, how many tenants. Out: `Bank`: configurations to publish, events to produce.
-Law: names are unique per bank (topics, lane, hence consumer group), so that tests share one broker; so are event ids.
-The models that misbehave do so on one amount each, which no probe row has: they load, and break in service.
+A folder, a name nobody else uses and a number of tenants give a `Bank`: configurations to publish, events to produce.
+Names are unique per bank (topics, lane, hence consumer group), so that tests share one broker; so are event ids. The
+models that misbehave do so on one amount each, which no probe row has: they load, and break in service.
 """
 
 import hashlib
@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from confluent_kafka import Producer
 from onnx import TensorProto, helper, numpy_helper
 from ruamel.yaml import YAML
 
+from muse_stream import testing
 from muse_stream.avro import Encoder, SchemaDirectory
+from muse_stream.testing import ToSend
 
 RAISES_AT, HANGS_AT, KILLS_AT = 777.25, 888.25, 666.25
 SCHEMA = """{"type": "record", "name": "Payment", "fields": [
@@ -218,7 +219,5 @@ class Bank:
 
     def produce(self, bootstrap: str, events: Sequence[tuple[str, int, bytes]]) -> None:
         """Send events at once."""
-        producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
-        for tenant, partition, value in events:
-            producer.produce(self.topic("events", tenant), value, partition=partition)
-        assert producer.flush(30) == 0
+        records = (ToSend(self.topic("events", tenant), partition, value) for tenant, partition, value in events)
+        testing.produce(bootstrap, records, {"linger.ms": 5})

@@ -1,7 +1,6 @@
 """Worker processes as an operator runs them: a supervisor process that tests may signal, and its workers to kill.
 
-In: a generation store, a role, a lane. Out: `Fleet`. Law: the processes are the product's own (`runtime.run`); tests
-reach them by signals and by their log only.
+The processes are the product's own (`runtime.run`); tests reach them by signals and by their log only.
 """
 
 import json

@@ -1,8 +1,8 @@
 """A broker that wants OAuth tokens, and a token endpoint that gives them: OIDC client credentials, as a company has it.
 
-In: clients' names and secrets. Out: `OAuth`: a running broker with an OAUTHBEARER listener, and the endpoint's URL.
-Invariant: tokens are signed and checked. The broker knows the key from a JWKS file and takes no token without its
-signature, lifetime and audience; the endpoint gives none without the right secret.
+`OAuth` takes clients' names and secrets: a running broker with an OAUTHBEARER listener, and the endpoint's URL. Tokens
+are signed and checked. The broker knows the key from a JWKS file and takes no token without its signature, lifetime and
+audience; the endpoint gives none without the right secret.
 """
 
 import base64

@@ -1,9 +1,8 @@
 """A broker that asks who you are, and the permissions that deploy/README.md promises to be enough.
 
-In: the table "Permissions" of deploy/README.md. Out: `Secured`: a running broker with SASL and an authorizer, its
-principals' connections and environments, grants and their withdrawal.
-Law: the table is the only place where permissions are written down; every listener asks for a password, and only the
-administrator may do what nobody was granted.
+`Secured` is a running broker with SASL and an authorizer, its principals' connections and environments, grants and
+their withdrawal. The table "Permissions" of deploy/README.md is the only place where permissions are written down;
+every listener asks for a password, and only the administrator may do what nobody was granted.
 """
 
 import secrets

@@ -18,14 +18,14 @@ import pytest
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
-from muse_stream.config import load_document, pre_map_hash
+from muse_stream.config import Role, load_document, pre_map_hash
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable
 from muse_stream.runtime.batch_scorer import build_scorer, output_schemas
 from muse_stream.runtime.worker_metrics import WorkerMeter
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker import failpoints, paused_topics
-from muse_stream.worker.batch import Role, Scorer
+from muse_stream.worker.batch import Scorer
 from muse_stream.worker.failpoints import Failpoint
 from muse_stream.worker.poison import Guard, InHand, Suspects
 from muse_stream.worker.slot import SlotName, open_worker

@@ -27,7 +27,7 @@ def fetch(port: int, page: str) -> str:
 
 
 def test_a_worker_is_set_up_by_variables_and_answers_from_outside(kafka: Broker, tmp_path: Path) -> None:
-    """Also by a properties file: each of its clients takes what is for its kind, and complains of nothing."""
+    """Also by a properties file: each of its clients takes what is for its kind, and warns of nothing."""
     (port,) = local_kafka.free_ports(1)
     properties = tmp_path / "kafka.properties"
     properties.write_text("client.rack=a\nfetch.min.bytes=1\nbatch.num.messages=500\ndebug=conf\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """The independent reader: reads topics while workers are being killed, and judges at the end.
 
 In: a broker's address and topics. Out: what a read_committed reader saw, as it came, and `broken_promises`.
-Law: it shares nothing with the workers: plain `assign` from offset 0, fastavro, no group. A worker's own reading of its
+Law: it shares nothing with the workers: `testing.CommittedReader`, fastavro, no group. A worker's own reading of its
 success counts for nothing.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
-from confluent_kafka import Consumer, TopicPartition
 
+from muse_stream.testing import CommittedReader
 from tests.patience import PATIENCE
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
@@ -38,26 +38,24 @@ class Seen:
 class Witness:
     """Reads answers and dead letters until stopped. `schema` is that of the answers: score.avsc or audit.avsc.
 
-    `secured` are further settings of the consumer, for a broker that asks who reads.
+    `settings` are further settings of the consumer, for a broker that asks who reads; `tolerant` bears an absent one.
     """
 
     def __init__(
-        self, bootstrap: str, answers: Sequence[str], dead: Sequence[str], partitions: int, schema: str, **secured: str
+        self,
+        bootstrap: str,
+        answers: Sequence[str],
+        dead: Sequence[str],
+        partitions: int,
+        schema: str,
+        *,
+        tolerant: bool = False,
+        **settings: str,
     ) -> None:
         self.decode = Decoding(dead, schema)
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap,
-                "group.id": "witness",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
-                "log_level": 0,
-                "fetch.wait.max.ms": 50,
-                **secured,
-            }
-        )
-        self._consumer.assign([TopicPartition(t, p, 0) for t in [*answers, *dead] for p in range(partitions)])
+        topics = dict.fromkeys([*answers, *dead], partitions)
+        pace = {"log_level": 0, "fetch.wait.max.ms": 50}
+        self._reader = CommittedReader(bootstrap, topics, pace | settings, tolerant=tolerant)
         self.seen: list[Seen] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -69,7 +67,7 @@ class Witness:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(10)
-        self._consumer.close()
+        self._reader.close()
 
     def wait_for(self, count: int, timeout_s: float) -> None:
         """Return when `count` answers have been seen; fails when they do not come."""
@@ -77,9 +75,7 @@ class Witness:
 
     def _read(self) -> None:
         while not self._stop.is_set():
-            for message in self._consumer.consume(1000, 0.1):
-                assert message.error() is None, message.error()
-                self.seen.append(self.decode(message))
+            self.seen += map(self.decode, self._reader.read(0.1, 1_000))
 
 
 class Decoding:

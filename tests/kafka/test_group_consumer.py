@@ -386,7 +386,7 @@ def group(kafka: Broker, unique: Unique, make_topic: MakeTopic) -> Any:
 
 
 def held(intake: GroupConsumer) -> set[int]:
-    return {p.partition for p in intake._consumer.assignment()}
+    return {partition for _topic, partition in intake.held or ()}
 
 
 def drive(*intakes: GroupConsumer) -> list[Any]:

@@ -10,7 +10,7 @@ from muse_stream.kafka import client
 from muse_stream.kafka.lag_reader import READER, LagReader, look
 from muse_stream.kafka.partition import Standing
 from muse_stream.testing.kafka_broker import Broker
-from tests.worker.doubles import ListLog, await_true
+from tests.worker.doubles import ListLog, await_true, threads
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
@@ -105,6 +105,4 @@ def test_the_thread_answers_what_is_asked_now_and_ends(kafka: Broker, make_topic
     await_true(lambda: standing.found().keys() == {(first, 0), (second, 0)}, "both")
     assert len(opened) == 1
     standing.close()
-    assert standing._thread is not None
-    standing._thread.join(10)
-    assert not standing._thread.is_alive()
+    await_true(lambda: not threads("standing-partitions"), "the thread ends")

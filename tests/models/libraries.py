@@ -1,7 +1,7 @@
-"""Fitted classifiers of four libraries' kinds, exported, with what is needed to compare them with their ONNX files.
+"""Fitted classifiers of four libraries' kinds, exported, with what their comparison with the ONNX files takes.
 
-In: nothing (seeded data). Out: `Case`: the estimator, its loaded ONNX model, its split thresholds.
-Law: everything is fitted on a few thousand rows, so that a test run takes seconds.
+A `Case` holds the estimator, its loaded ONNX model and its split thresholds. Everything is seeded, and fitted on a few
+thousand rows, so that a test run takes seconds.
 """
 
 from collections.abc import Callable, Iterator

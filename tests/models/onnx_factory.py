@@ -1,7 +1,6 @@
 """Small ONNX files for tests of `models/`, built in memory, and the specs that bind them.
 
-In: nodes, or a fitted estimator. Out: bytes, `ModelSpec`, loaded models.
-Law: every file is valid but for the one thing its test is about.
+Made of nodes or of a fitted estimator. Every file is valid but for the one thing its test is about.
 """
 
 import hashlib

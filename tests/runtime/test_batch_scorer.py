@@ -12,19 +12,14 @@ import pytest
 from ruamel.yaml import YAML
 
 from muse_stream.avro import Encoder, SchemaDirectory
+from muse_stream.config import Role
 from muse_stream.errors import ConfigError, Reason
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, output_schemas
-from muse_stream.worker.batch import Answer, Batch, BatchLimits, Header, Origin, Role
+from muse_stream.worker.batch import Answer, Batch, BatchLimits, Header, Origin
 from tests.integration.bank import RAISES_AT, SCHEMA, Bank
 
 NOW = 1_700_000_000_000
 Make = Callable[..., GenerationScorer]
-
-
-@pytest.fixture
-def bank(tmp_path: Path) -> Bank:
-    """Two tenants on topics of their own."""
-    return Bank(tmp_path / "bank", "bank")
 
 
 def scorer_of(bank: Bank, path: Path, role: Role = "live") -> GenerationScorer:

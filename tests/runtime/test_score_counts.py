@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from muse_stream.config import Document, ReferenceSpec, load_document
+from muse_stream.config import Document, ReferenceSpec, Role, load_document
 from muse_stream.runtime.score_counts import Label, ScoreCounters, ScoreGroups
 from muse_stream.scoring.columns import Categorical
 from muse_stream.scoring.reference_rates import MOST_DECLARED, promised_rates
 from muse_stream.scoring.scores import PredictorScores
-from muse_stream.worker.batch import Role
 from tests.runtime.test_batch_scorer import changed
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"

@@ -12,12 +12,13 @@ import pytest
 
 from muse_stream.avro import Decoder, Encoder, SchemaDirectory
 from muse_stream.commands.check import check
+from muse_stream.config import Role
 from muse_stream.control import DirectoryStore, Watcher
 from muse_stream.errors import ConfigError
 from muse_stream.runtime import batch_scorer
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, output_schemas
 from muse_stream.runtime.event_reader import EventReader, Events
-from muse_stream.worker.batch import Batch, Role
+from muse_stream.worker.batch import Batch
 from tests.integration.bank import RAISES_AT, SCHEMA, Bank
 from tests.integration.fleet import publish
 from tests.runtime.test_batch_scorer import changed, shared

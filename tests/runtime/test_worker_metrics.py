@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from muse_stream.config import load_document
+from muse_stream.config import Role, load_document
 from muse_stream.errors import Reason
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.runtime.worker_metrics import WorkerMeter
 from muse_stream.worker.backlog import Waiting
-from muse_stream.worker.batch import BatchLimits, Role, Scorer, Tally, Topology
+from muse_stream.worker.batch import BatchLimits, Scorer, Tally, Topology
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")

@@ -1,20 +1,22 @@
 """Models, documents and tables for the tests of scoring: small, seeded, and without any vendor.
 
-In: what a test wants to be special. Out: objects that keep the protocols of the product, with counters.
-Law: the models answer each row from that row alone, elementwise, so any difference in bits is the product's.
+They keep the protocols of the product, and count. The models answer each row from that row alone, elementwise, so any
+difference in bits is the product's.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from muse_stream.config import Document, pre_map_hash
+from muse_stream.calibration import FittedMap
+from muse_stream.config import Document, Role, pre_map_hash
+from muse_stream.config.maps import read_map
 from muse_stream.scoring import Categorical, Column, EventTable, ModelInput
-from muse_stream.scoring.planner import Role
 from muse_stream.scoring.snapshot import Snapshot, compile_snapshot
 
 Floats = NDArray[np.float64]
@@ -184,11 +186,12 @@ def loaded(spec: Document, **special: Linear) -> dict[str, Linear]:
 
 
 def snapshot(spec: Document, models: Mapping[str, Linear] | None = None, role: Role = "live") -> Snapshot:
-    return compile_snapshot(spec, models or loaded(spec), _maps(spec), number=1, role=role)
+    return compile_snapshot(spec, models or loaded(spec), maps_of(spec), number=1, role=role)
 
 
-def _maps(spec: Document) -> Any:
-    return spec.maps  # inline maps already are what compile_snapshot takes
+def maps_of(spec: Document) -> dict[str, FittedMap]:
+    """The maps that a document holds itself, as they are loaded."""
+    return {name: read_map(Path(), one) for name, one in spec.maps.items()}
 
 
 def table(rows: int, seed: int = 0, **columns: Column) -> EventTable:

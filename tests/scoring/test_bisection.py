@@ -1,4 +1,4 @@
-"""Bisection: every culprit, no innocent, at a bounded price."""
+"""Bisection: every row at fault, no other, at a bounded cost."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The law: the same event under the same generation gives the same bits, in any batch, in either role."""
+"""Invariant: the same event under the same generation gives the same bits, in any batch, in either role."""
 
 from typing import Any
 

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from muse_stream.config import load_document, load_maps
+from muse_stream.config import Role, load_document, load_maps
 from muse_stream.models import load_model
 from muse_stream.scoring import Categorical, EventTable, Model
-from muse_stream.scoring.planner import Role
 from muse_stream.scoring.snapshot import Snapshot, compile_snapshot, models_needed
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"

@@ -1,4 +1,4 @@
-"""What becomes of a batch: every row scored or rejected, culprits alone, shadows without influence."""
+"""What becomes of a batch: every row scored or rejected, rows at fault alone, shadows without influence."""
 
 import numpy as np
 import pytest

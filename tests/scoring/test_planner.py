@@ -1,5 +1,6 @@
 """Plans: one step per distinct content, graphs of every shape, and all problems at once."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from tests.scoring.doubles import (
     Linear,
     document,
     loaded,
+    maps_of,
     model_spec,
     sha,
     snapshot,
@@ -110,8 +112,8 @@ def test_the_short_form_computes_what_it_says() -> None:
     first, second = raw(models, "a", batch), raw(models, "b", batch)
     mixed = (1.0 * posterior_correction(first, 0.1) + 2.0 * posterior_correction(second, 0.2)) / 3.0
     assert live.aggregate.tolist() == mixed.tolist()
-    stored = spec.maps["two-default"]
-    mapped = QuantileMap.from_knots(stored.levels, stored.values, reference_from(spec.references["smooth"]))  # type: ignore[union-attr]
+    stored = maps_of(spec)["two-default"]
+    mapped = QuantileMap.from_knots(stored.levels, stored.values, reference_from(spec.references["smooth"]))
     assert live.score.tolist() == mapped.apply(mixed).tolist()
     assert [(one.name, one.raw.tolist()) for one in live.experts] == [("a", first.tolist()), ("b", second.tolist())]
     assert live.experts[0].corrected.tolist() == posterior_correction(first, 0.1).tolist()
@@ -175,8 +177,8 @@ def test_each_tenant_has_its_own_quantile_map_and_others_the_default() -> None:
     reference = Reference.from_alert_rates({0.2: 0.70, 0.5: 0.35, 0.6: 0.10, 0.8: 0.05})
     tenants = np.array(batch.tenant.to_list())[live.rows]
     for name in ("acme", "globex", "initech", "nobody"):
-        stored = spec.maps["one-acme" if name == "acme" else "one-default"]
-        mapped = QuantileMap.from_knots(stored.levels, stored.values, reference)  # type: ignore[union-attr]
+        stored = maps_of(spec)["one-acme" if name == "acme" else "one-default"]
+        mapped = QuantileMap.from_knots(stored.levels, stored.values, reference)
         of_tenant = tenants == name
         assert of_tenant.any()
         assert live.score[of_tenant].tolist() == mapped.apply(live.aggregate[of_tenant]).tolist()
@@ -187,7 +189,7 @@ def problems(spec: Any, models: Any = None, maps: Any = None) -> dict[str, str]:
         compile_snapshot(
             spec,
             loaded(spec) if models is None else models,
-            spec.maps if maps is None else maps,
+            maps_of(spec) if maps is None else maps,
             number=1,
             role="shadow",
         )
@@ -196,16 +198,16 @@ def problems(spec: Any, models: Any = None, maps: Any = None) -> dict[str, str]:
 
 def test_every_missing_model_and_map_is_reported_at_once() -> None:
     spec = document([{"live": "one", "shadow": ["two", "meta"]}])
-    found = problems(spec, {"a": loaded(spec)["a"]}, {"one-default": spec.maps["one-default"]})
+    found = problems(spec, {"a": loaded(spec)["a"]}, {"one-default": maps_of(spec)["one-default"]})
     assert set(found) == {"models.b", "models.c", "models.meta", "maps.one-acme", "maps.two-default", "maps.two-acme"}
 
 
 def test_a_map_fitted_for_another_content_is_refused_with_the_right_hash() -> None:
     spec = document([{"live": "one"}])
-    stale = spec.maps["one-default"].model_copy(update={"fitted_for": sha("yesterday")})
-    found = problems(spec, maps={**spec.maps, "one-default": stale})
+    stale = replace(maps_of(spec)["one-default"], fitted_for=sha("yesterday"))
+    found = problems(spec, maps={**maps_of(spec), "one-default": stale})
     assert list(found) == ["maps.one-default"]
-    assert spec.maps["one-default"].fitted_for in found["maps.one-default"]  # type: ignore[union-attr]
+    assert maps_of(spec)["one-default"].fitted_for in found["maps.one-default"]
 
 
 def test_inputs_that_do_not_fit_the_model_are_all_reported() -> None:
@@ -242,4 +244,4 @@ def test_a_route_to_nowhere_is_refused() -> None:
     spec = document([{"live": "one"}])
     lost = spec.model_copy(update={"routes": (spec.routes[0].model_copy(update={"live": "nothing"}),)})
     with pytest.raises(ConfigError, match="does not exist"):
-        compile_snapshot(lost, loaded(spec), spec.maps, number=1, role="live")  # type: ignore[arg-type]
+        compile_snapshot(lost, loaded(spec), maps_of(spec), number=1, role="live")

@@ -1,4 +1,4 @@
-"""What the wire must decode for each event format: enough, and no more."""
+"""What must be decoded for each event format: enough, and no more."""
 
 import pytest
 

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from muse_stream.errors import MuseError
-from muse_stream.testing import kafka_jars, keeper, local_kafka, probe
+from muse_stream.testing import CommittedReader, kafka_jars, keeper, local_kafka, probe
 from muse_stream.testing.kafka_broker import PLACES, Broker, NoBroker, broker
 from muse_stream.testing.kafka_jars import Places
 
@@ -253,7 +253,7 @@ def test_data_survive_a_kill_and_a_pause_is_silence() -> None:
         own.kill()
         assert not probe.answers(own.bootstrap, 0.5)
         own.restart()
-        assert read_all(own.bootstrap, topic, 1) == [b"kept"]
+        assert read_all(own.bootstrap, topic) == [b"kept"]
 
 
 def test_the_broker_commits_transactions(kafka: Broker, make_topic: MakeTopic, unique: Callable[[str], str]) -> None:
@@ -266,7 +266,7 @@ def test_the_broker_commits_transactions(kafka: Broker, make_topic: MakeTopic, u
         producer.produce(topic, outcome.__name__.encode(), partition=0)
         producer.flush(20)
         outcome(20)
-    assert read_all(kafka.bootstrap, topic, 1) == [b"commit_transaction"]
+    assert read_all(kafka.bootstrap, topic) == [b"commit_transaction"]
 
 
 def create(own: Broker, topic: str) -> str:
@@ -275,20 +275,10 @@ def create(own: Broker, topic: str) -> str:
     return topic
 
 
-def read_all(bootstrap: str, topic: str, count: int) -> list[bytes | None]:
-    """The first `count` committed records of partition 0, and a glance for one more."""
-    settings = {"bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False}
-    consumer = Consumer({**settings, "isolation.level": "read_committed", "enable.partition.eof": True})
-    try:
-        consumer.assign([TopicPartition(topic, 0, 0)])
-        values: list[bytes | None] = []
-        for message in iter(lambda: consumer.poll(20.0), None):
-            if message.error() is not None:  # the end of the partition
-                break
-            values.append(message.value())
-        return values
-    finally:
-        consumer.close()
+def read_all(bootstrap: str, topic: str) -> list[bytes | None]:
+    """What is committed on partition 0."""
+    with CommittedReader(bootstrap, {topic: 1}) as reader:
+        return [message.value() for message in reader.read_to_end()]
 
 
 @contextmanager

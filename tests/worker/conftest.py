@@ -1,4 +1,4 @@
-"""Fixtures of the worker's tests: a tenant's topics, and a gate that looks again soon."""
+"""Fixtures of the worker's tests: a tenant's topics, and paused topics that are looked at again soon."""
 
 from collections.abc import Callable
 

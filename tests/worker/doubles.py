@@ -1,9 +1,8 @@
-"""What stands in for the rooms above and beside `stream` in its tests.
+"""What stands in for the rooms above and beside `muse_stream.worker` in its tests.
 
-In: nothing. Out: an echo `Scorer` whose answers say which record they answer, a log that is a list, a counting meter,
-and a clock that moves by hand.
-Law: an answer names its source (`topic|partition|offset|attempt|generation`), so that a reader can count it without
-trusting the worker.
+An echo `Scorer` whose answers say which record they answer, a log that is a list, a counting meter, and a clock that
+moves by hand. An answer names its source (`topic|partition|offset|attempt|generation`), so that a reader can count it
+without trusting the worker.
 """
 
 import random
@@ -189,3 +188,8 @@ def await_true(condition: Callable[[], Any], what: str, timeout_s: float = 20.0)
     while not condition():
         assert time.monotonic() < end, f"not within {PATIENCE * timeout_s} s: {what}"
         time.sleep(0.01)
+
+
+def threads(name: str) -> list[threading.Thread]:
+    """The living threads of this name."""
+    return [one for one in threading.enumerate() if one.name == name]

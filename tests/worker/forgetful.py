@@ -1,9 +1,8 @@
 """A broker that forgets transaction markers, on purpose and at a known moment: Kafka 4.3.1, two brokers, one replica.
 
-In: nothing. Out: `Forgetful`: a cluster on which `outage(*ends)` ends transactions while the second broker is away, so
-that their markers for its partitions are dropped; and `Predecessor`, which leaves such transactions under a slot's ids.
-Law: on any other version the markers are written when the broker is back, and nothing hangs: who uses this checks
-`dropped()` first.
+`Forgetful` is a cluster on which `outage(*ends)` ends transactions while the second broker is away, so that their
+markers for its partitions are dropped; `Predecessor` leaves such transactions under a slot's ids. On any other version
+the markers are written when the broker is back, and nothing hangs: who uses this checks `dropped()` first.
 """
 
 import itertools

@@ -1,7 +1,7 @@
 """librdkafka's mock cluster with error injection, by ctypes on the wheel's own library.
 
-In: nothing. Out: a bootstrap address, and `fail(api, *codes)`: the next requests of that kind are answered with these
-errors. Law: for error paths of the client only; the mock keeps none of Kafka's promises about transactions.
+It has a bootstrap address, and `fail(api, *codes)`: the next requests of that kind are answered with these errors. For
+error paths of the client only; the mock keeps none of Kafka's promises about transactions.
 """
 
 import ctypes

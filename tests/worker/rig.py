@@ -1,8 +1,8 @@
-"""Running the stream room on the real broker: records in, a worker in a thread, an independent reader.
+"""Running `muse_stream.worker` on the real broker: records in, a worker in a thread, an independent reader.
 
 In: a bootstrap address. Out: `produce`, `Ledger` (who was answered, how often, in which order), `running` (a worker in
 a thread), `open_echo` (a worker as `slot.open_worker` makes it).
-Law: the reader shares no code with what it checks: plain `assign`, read_committed, from offset 0.
+Law: the reader shares no code with what it checks (`testing.CommittedReader`).
 """
 
 import threading
@@ -13,17 +13,20 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Message
 
+from muse_stream import testing
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
 from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.kafka.starting_offsets import StartingOffsets
+from muse_stream.testing import CommittedReader, ToSend
 from muse_stream.worker import failpoints
 from muse_stream.worker.batch import BatchLimits, Scorer
 from muse_stream.worker.loop import Worker
 from muse_stream.worker.poison import Guard, InHand, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
+from tests.patience import PATIENCE
 from tests.worker.doubles import CountingMeter, Echo, ListLog, await_true
 
 Source = tuple[str, int, int]
@@ -33,11 +36,11 @@ def produce(
     bootstrap: str, topic: str, values: Iterable[bytes | None], *, partitions: int = 1, keyed: bool = True
 ) -> None:
     """Write records in order, record `i` into partition `i % partitions`; keys are `k<i>` or null."""
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1, "message.max.bytes": 20_000_000})
-    for i, value in enumerate(values):
-        producer.produce(topic, value, f"k{i}".encode() if keyed else None, i % partitions, headers={"n": str(i)})
-    assert producer.flush(20) == 0
-    producer.purge()
+    records = (
+        ToSend(topic, i % partitions, value, f"k{i}".encode() if keyed else None, {"n": str(i)})
+        for i, value in enumerate(values)
+    )
+    testing.produce(bootstrap, records, {"linger.ms": 1})
 
 
 @dataclass
@@ -50,19 +53,7 @@ class Ledger:
     messages: list[Message] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": self.bootstrap,
-                "group.id": "never-used",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 50,
-                "fetch.queue.backoff.ms": 5,
-                "allow.auto.create.topics": False,
-            }
-        )
-        self._consumer.assign([TopicPartition(t, p, 0) for t, count in self.topics.items() for p in range(count)])
+        self._reader = CommittedReader(self.bootstrap, self.topics, {"fetch.wait.max.ms": 50})
 
     def until(self, count: int, timeout_s: float = 30.0) -> "Ledger":
         """Read until so many records are there."""
@@ -71,27 +62,16 @@ class Ledger:
 
     def to_end(self) -> "Ledger":
         """Read all that is committed now."""
-        places = [TopicPartition(t, p) for t, count in self.topics.items() for p in range(count)]
-        ends = [self._consumer.get_watermark_offsets(place, timeout=10)[1] for place in places]
-
-        def reached() -> bool:
-            self.take(0.05)
-            at = self._consumer.position(places)
-            return all(end == 0 or place.offset >= end for place, end in zip(at, ends, strict=True))
-
-        await_true(reached, "the end of the topics")
+        self.messages += self._reader.read_to_end(timeout_s=20.0 * PATIENCE)
         return self
 
     def take(self, timeout_s: float) -> int:
         """Read what comes within the time; returns how many records there are now."""
-        for message in self._consumer.consume(10_000, timeout_s):
-            error = message.error()
-            assert error is None or error.code() == KafkaError._PARTITION_EOF, error
-            self.messages.append(message)
+        self.messages += self._reader.read(timeout_s)
         return len(self.messages)
 
     def close(self) -> None:
-        self._consumer.close()
+        self._reader.close()
 
     def answers(self) -> Counter[Source]:
         """How often each source record was answered, be it by a score or by a dead letter."""

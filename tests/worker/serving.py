@@ -1,8 +1,8 @@
 """Worker processes for the supervisor's tests: tiny `serve` functions, and a supervisor to be run as a program.
 
-In: `main(SERVE, FOLDER, WORKERS)` in a program of its own. Out: one JSON line per log event on stdout; the exit code of
-`Supervisor.run`. Each worker leaves files in FOLDER: what became of which slot under which process id.
-Law: importable by name, as `spawn` needs; only `echo` touches Kafka.
+`main(SERVE, FOLDER, WORKERS)` in a program of its own writes one JSON line per log event to stdout and ends with the
+exit code of `Supervisor.run`. Each worker leaves files in FOLDER: what became of which slot under which process id.
+Only `echo` touches Kafka.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""The committer's laws on producers that note every call: R3, R9, the flush law, R5's parallel start.
+"""The committer's rules on producers that note every call: R3, R9, R10, and R5's parallel start.
 
-Each law is also planted as a bug, which the same check must catch.
+Each rule is also planted as a bug, which the same check must catch.
 """
 
 import threading
@@ -166,18 +166,18 @@ def drain_law(kind: type[Committer]) -> bool:
     return not early
 
 
-@pytest.mark.parametrize(("kind", "kept"), [(Committer, True), (BeginsEarly, False)], ids=["law", "planted"])
+@pytest.mark.parametrize(("kind", "kept"), [(Committer, True), (BeginsEarly, False)], ids=["rule", "planted"])
 def test_no_record_of_the_next_batch_before_this_one_is_acknowledged(kind: type[Committer], kept: bool) -> None:
     assert flush_law(kind) == kept
 
 
 @pytest.mark.parametrize("failing", ["offsets", "commit"])
-@pytest.mark.parametrize(("kind", "kept"), [(Committer, True), (GoesOnAfterFailure, False)], ids=["law", "planted"])
+@pytest.mark.parametrize(("kind", "kept"), [(Committer, True), (GoesOnAfterFailure, False)], ids=["rule", "planted"])
 def test_r3_nothing_after_a_failed_batch_is_sent(kind: type[Committer], failing: str, kept: bool) -> None:
     assert order_law(kind, failing) == kept
 
 
-@pytest.mark.parametrize(("kind", "kept"), [(Committer, True), (CountsTheQueue, False)], ids=["law", "planted"])
+@pytest.mark.parametrize(("kind", "kept"), [(Committer, True), (CountsTheQueue, False)], ids=["rule", "planted"])
 def test_r9_a_drain_waits_for_what_is_in_hand(kind: type[Committer], kept: bool) -> None:
     assert drain_law(kind) == kept
 

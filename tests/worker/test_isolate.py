@@ -1,4 +1,4 @@
-"""Cornering: whatever record Kafka refuses is found alone, in few aborts, and the batch grows again."""
+"""Isolation: whatever record Kafka refuses is found alone, in few aborts, and the batch grows again."""
 
 from math import ceil, log2
 

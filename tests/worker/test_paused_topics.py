@@ -1,4 +1,4 @@
-"""The gate: one tenant's trouble stops that tenant, is said once, and ends by itself."""
+"""Paused topics: one tenant's trouble pauses that tenant, is logged once, and ends by itself."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Publishing: keys and partitions of the source, and who is blamed when Kafka refuses."""
+"""Publishing: keys and partitions of the source, and which record is named when Kafka refuses."""
 
 import random
 from collections.abc import Callable

@@ -1,0 +1,102 @@
+"""Which generation a worker process starts with: the current one, or else the last good one before it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muse_stream.config import Loaded, load_document
+from muse_stream.control import DirectoryStore, Generation
+from muse_stream.errors import ConfigError, Problem, StoreError
+from muse_stream.runtime import worker_process
+from tests.worker.doubles import ListLog
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    """A store with generations 1 to 4; all were current, in that order."""
+    folder = Path(shutil.copytree(EXAMPLE, tmp_path / "config"))
+    document, content = folder / "muse.yaml", (folder / "muse.yaml").read_bytes()
+    store, current = DirectoryStore(tmp_path / "store"), None
+    for number in range(1, 5):
+        document.write_bytes(content + f"# {number}\n".encode())
+        loaded: Loaded = load_document(document)
+        assert store.publish(loaded) == number
+        store.move_current(current, number)
+        current = number
+    return store
+
+
+def first_good(store: DirectoryStore, compile: Callable[[Generation], Any], log: ListLog) -> Any:
+    return worker_process.first_good(store, compile, log)
+
+
+def compiling(*bad: int) -> tuple[Callable[[Generation], Any], list[int]]:
+    """A compiler that refuses some generations, and what it was asked for."""
+    asked: list[int] = []
+
+    def compile(generation: Generation) -> Any:
+        asked.append(generation.number)
+        if generation.number in bad:
+            raise ConfigError([Problem("models", f"generation {generation.number} has no such model")])
+        return f"scorer of {generation.number}"
+
+    return compile, asked
+
+
+def damage(store: DirectoryStore, number: int) -> None:
+    (document,) = (store.path / "generations" / f"{number:06}" / "content").glob("*.yaml")
+    document.write_bytes(document.read_bytes() + b"# not what was published\n")
+
+
+def test_the_current_generation_serves_and_no_other_is_compiled(store: DirectoryStore) -> None:
+    compile, asked = compiling()
+    log = ListLog()
+    assert first_good(store, compile, log) == "scorer of 4"
+    assert asked == [4]
+    assert log.said("generation refused") == []
+
+
+def test_where_the_current_one_is_refused_the_latest_good_one_before_it_serves(store: DirectoryStore) -> None:
+    compile, asked = compiling(4, 3)
+    log = ListLog()
+    assert first_good(store, compile, log) == "scorer of 2"
+    assert asked == [4, 3, 2]
+    assert [one["generation"] for one in log.said("generation refused")] == [4, 3]
+
+
+def test_the_one_before_is_the_one_that_was_current_before_not_the_number_below(store: DirectoryStore) -> None:
+    """Generation 4 was rolled back because it was bad; what served when 5 was promoted is 3."""
+    assert store.rollback() == 3
+    document = store.open(4).path
+    assert store.publish(load_document(document)) == 5
+    store.move_current(3, 5)
+    compile, asked = compiling(5)
+    assert first_good(store, compile, ListLog()) == "scorer of 3"
+    assert asked == [5, 3]
+
+
+def test_a_generation_that_is_not_what_was_published_is_passed_over(store: DirectoryStore) -> None:
+    damage(store, 4)
+    compile, asked = compiling()
+    log = ListLog()
+    assert first_good(store, compile, log) == "scorer of 3"
+    assert asked == [3]
+    (said,) = log.said("generation refused")
+    assert said["generation"] == 4
+
+
+def test_where_all_are_refused_the_current_one_s_error_is_raised(store: DirectoryStore) -> None:
+    compile, asked = compiling(1, 2, 3, 4)
+    with pytest.raises(ConfigError, match="generation 4 has no such model"):
+        first_good(store, compile, ListLog())
+    assert asked == [4, 3, 2, 1]
+
+
+def test_an_empty_store_says_how_to_publish(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="holds no generation yet; publish one with `muse-stream publish`"):
+        first_good(DirectoryStore(tmp_path / "empty"), compiling()[0], ListLog())

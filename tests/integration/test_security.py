@@ -23,8 +23,9 @@ from muse_stream.testing.kafka_jars import missing_tools
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import ROOT, Fleet, publish
 from tests.integration.secured import Secured, binding, bindings
-from tests.integration.witness import Seen, Witness, until
+from tests.integration.witness import Seen, Witness
 from tests.kafka.test_broker_release import Heard
+from tests.patience import until
 
 pytestmark = [
     pytest.mark.broker,

@@ -18,6 +18,9 @@ Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration fi
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Configuration file (YAML).")]
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of the generation store.")]
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Name of a tenant in the configuration.")]
+Events = Annotated[Path, typer.Argument(metavar="EVENTS", help="Parquet, Avro or JSON-lines file.")]
+Columns = Annotated[list[str] | None, typer.Option("--column", help="field=column, where the file's names differ.")]
+Headers = Annotated[list[str] | None, typer.Option("--header", help="name=value, a Kafka header for every event.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -2,7 +2,7 @@
 
 In: a bootstrap address. Out: `produce`, `Ledger` (who was answered, how often, in which order), `running` (a worker in
 a thread), `open_echo` (a worker as `slot.open_worker` makes it).
-Law: the reader shares no code with what it checks (`testing.CommittedReader`).
+The reader shares no code with what it checks (`testing.CommittedReader`).
 """
 
 import threading

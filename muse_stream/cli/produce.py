@@ -25,7 +25,7 @@ def produce(
     file: Annotated[Path, typer.Argument(metavar="EVENTS", help="Parquet, Avro or JSON-lines file.")],
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second; default: as fast as it goes.")] = None,
     key: Annotated[str | None, typer.Option(help="Field to key events by; default: the event's id.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Send only so many.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Send at most this many events.")] = None,
     frame: Annotated[Frame, typer.Option(help="What names the schema before each record.")] = Frame.SINGLE,
     column: Annotated[list[str] | None, typer.Option(help="field=column, where the file's names differ.")] = None,
     header: Annotated[list[str] | None, typer.Option(help="name=value, a Kafka header for every event.")] = None,

@@ -16,7 +16,7 @@ def replay(
     file: Annotated[Path, typer.Argument(metavar="EVENTS", help="Parquet, Avro or JSON-lines file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go: .parquet or .avro.")],
     role: Annotated[Role, typer.Option(help="live writes scores, shadow audit records.")] = Role.LIVE,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score only so many.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score at most this many events.")] = None,
     column: Annotated[list[str] | None, typer.Option(help="field=column, where the file's names differ.")] = None,
     header: Annotated[list[str] | None, typer.Option(help="name=value, a Kafka header for every event.")] = None,
     as_json: Json = False,

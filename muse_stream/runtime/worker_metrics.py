@@ -63,7 +63,7 @@ class WorkerMeter:
         self._generation = Gauge("muse_generation", "Generation that answers now", registry=registry)
         self._hanging = Gauge(
             "muse_transactions_hanging",
-            "Output partitions whose last stable offset stands still behind a transaction that nobody ends",
+            "Output partitions whose last stable offset does not move, because a transaction stays open",
             registry=registry,
         )
         self._hanging_ended = Counter(

@@ -271,7 +271,7 @@ class Worker:
         unowned = self._recovery.ownership.unowned(self._group_consumer.held)
         if unowned:
             names = [f"{topic}[{partition}]" for topic, partition in sorted(unowned)]
-            self._log.warning("partitions_unowned", partitions=names, hint="joins the group anew")
+            self._log.warning("partitions_unowned", partitions=names, hint="joins the group again")
             self._settle(False)
             self._group_consumer.rejoin()
 

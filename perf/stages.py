@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from muse_stream.config import load_document
 from muse_stream.runtime.batch_scorer import GenerationScorer
 from muse_stream.runtime.compile import compile_generation
 from muse_stream.worker.batch import Batch
@@ -22,7 +23,7 @@ def run(_bootstrap: str, folder: Path) -> Figures:
     data = workload.read_data()
     path = workload.configure(folder, data, 1)
     values = next(workload.events(path, data, slice(0, 50_000)))[:EVENTS]
-    compiled = compile_generation(path, 1, "live")
+    compiled = compile_generation(load_document(path), 1, "live")
     scorer = GenerationScorer(compiled, "live", "main")
     batch = Batch(
         ["muse.events.t000"] * EVENTS,

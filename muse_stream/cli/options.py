@@ -13,7 +13,9 @@ import typer
 if TYPE_CHECKING:
     from muse_stream.config import KafkaSettings
 
-Config = Annotated[str, typer.Argument(metavar="CONFIG", help="Configuration file, or folder of a generation store.")]
+Config = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="Configuration file, or folder or URL of a generation store.")
+]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Configuration file (YAML).")]
 Store = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the generation store, or its file:// URL.")]
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Name of a tenant in the configuration.")]

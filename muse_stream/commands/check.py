@@ -19,16 +19,15 @@ from muse_stream.config import (
     Role,
     Source,
     YamlPath,
-    load_document,
+    examine_document,
     locate,
-    parse,
     prove_total,
-    read_structure,
     written,
 )
 from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
 from muse_stream.models import ModelCache, OnnxModel, check_golden, read_golden
-from muse_stream.runtime.batch_scorer import build_scorer
+from muse_stream.runtime.batch_scorer import scorer_of
+from muse_stream.runtime.compile import compile_generation
 
 MANY_OUTPUTS = 16
 """Score topics of one lane beyond which its transactions get dear (measured: p99 102 ms at 20 topics, 287 at 100)."""
@@ -54,42 +53,49 @@ class Checked:
 def check(path: str | Path) -> Checked:
     """Check a configuration file; never raises for what stands in it or in the files it names."""
     path = Path(path)
-    loaded: Loaded | None = None
-    problems: list[Problem] = []
     try:
-        loaded = load_document(path)
+        examined = examine_document(path)
     except ConfigError as error:
-        problems += error.problems
-    try:
-        draft, _ = read_structure(parse(path, path.read_bytes()))
-    except (ConfigError, OSError):
-        return Checked(tuple(problems), (), None)
+        return Checked(error.problems, (), None)
+    draft, loaded, problems = examined.draft, examined.loaded, list(examined.problems)
     cache = ModelCache()
     models = _models(draft, path.parent, cache, problems)  # kept: the cache forgets what nobody holds
-    problems += schema_problems(draft, path.parent)
+    schemas = _schemas(draft, path.parent, problems)
+    problems += schema_problems(draft, schemas) if schemas else []
     warnings: list[Problem] = []
     if loaded is not None:
-        total = prove_total(loaded.document, domains(loaded))
+        total = prove_total(loaded.document, domains(loaded.document, schemas) if schemas else {})
         problems += total.problems(loaded.source)
         warnings += [*loaded.warnings, *total.warnings(loaded.source), *_crowded_lanes(loaded)]
     if loaded is not None and not problems:
-        problems += _compiled(loaded, path, cache)
+        problems += _compiled(loaded, cache, schemas)
     del models
     return Checked(_ordered(problems), _ordered(warnings), loaded)
 
 
-def domains(loaded: Loaded) -> dict[tuple[str, str], Domain]:
+def _schemas(draft: Draft, root: Path, problems: list[Problem]) -> SchemaDirectory | None:
+    """Open the folder of schemas, once; what is wrong with it is added to `problems`."""
+    try:
+        folder = locate(root, draft.document.schemas)
+    except NotAllowed:
+        return None  # the document's own check has said so
+    if not folder.is_dir():
+        return None  # likewise
+    try:
+        return SchemaDirectory.open(folder)
+    except SchemaError as error:
+        problems.append(draft.problem(("schemas",), str(error)))
+        return None
+
+
+def domains(document: Document, schemas: SchemaDirectory) -> dict[tuple[str, str], Domain]:
     """Return the values that an intent attribute can have, by event format and attribute, where they are a closed set.
 
     A set is only called closed when no event of the format can carry another value: an enum of the Avro schema, with
     null if it may be. Anything else is open and left out, and so is what cannot be read.
     """
     found: dict[tuple[str, str], Domain] = {}
-    try:
-        schemas = SchemaDirectory.open(loaded.root / loaded.document.schemas)
-    except SchemaError:
-        return found
-    for event, spec in loaded.document.events.items():
+    for event, spec in document.events.items():
         for name, source in spec.intent.items():
             if source.field is None:
                 continue
@@ -125,12 +131,17 @@ def _models(draft: Draft, root: Path, cache: ModelCache, problems: list[Problem]
     return models
 
 
-def _compiled(loaded: Loaded, path: Path, cache: ModelCache) -> list[Problem]:
+def _compiled(loaded: Loaded, cache: ModelCache, schemas: SchemaDirectory | None) -> list[Problem]:
     problems: list[Problem] = []
-    for lane in loaded.document.lanes():
-        for role in ROLES:
+    for role in ROLES:
+        try:
+            compiled = compile_generation(loaded, 0, role, cache, schemas)
+        except ConfigError as error:
+            problems += (_placed(problem, loaded.source) for problem in error.problems)
+            continue
+        for lane in loaded.document.lanes():
             try:
-                build_scorer(path, 0, role, lane, cache).warm()
+                scorer_of(compiled, role, lane).warm()
             except ConfigError as error:
                 problems += (_placed(problem, loaded.source) for problem in error.problems)
     return problems

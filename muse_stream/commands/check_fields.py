@@ -6,7 +6,6 @@ predictors that an event format can reach count.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from muse_stream.avro import Decoder, Fields, Schema, SchemaDirectory, column_type
 from muse_stream.config import Draft, EventSpec, FeatureSpec, YamlPath
@@ -14,15 +13,8 @@ from muse_stream.errors import Problem, SchemaError
 from muse_stream.scoring import reachable
 
 
-def schema_problems(draft: Draft, root: Path) -> list[Problem]:
-    """Return every mismatch between the document and its Avro schemas."""
-    folder = root / draft.document.schemas
-    if not folder.is_dir():
-        return []  # the document's own check has said so
-    try:
-        schemas = SchemaDirectory.open(folder)
-    except SchemaError as error:
-        return [draft.problem(("schemas",), str(error))]
+def schema_problems(draft: Draft, schemas: SchemaDirectory) -> list[Problem]:
+    """Return what the events of these schemas lack of what the document reads from them."""
     problems: list[Problem] = []
     for name, spec in draft.document.events.items():
         try:

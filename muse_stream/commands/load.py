@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from muse_stream.commands.configuration import open_configuration
-from muse_stream.config import Role
+from muse_stream.config import Role, load_document
 from muse_stream.control import is_store
 from muse_stream.runtime.compile import WHOLE, compile_generation
 from muse_stream.scoring import Snapshot
@@ -16,6 +16,6 @@ def load(path: str | Path, *, role: Role = WHOLE) -> Snapshot:
     Raises ConfigError with every problem of the document and of the models it names, StoreError for a store.
     """
     if not is_store(path):
-        return compile_generation(Path(path), 0, role).snapshot
+        return compile_generation(load_document(Path(path)), 0, role).snapshot
     configuration = open_configuration(path)
-    return compile_generation(configuration.path, configuration.number, role).snapshot
+    return compile_generation(configuration.loaded, configuration.number, role).snapshot

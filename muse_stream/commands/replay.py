@@ -63,7 +63,7 @@ def replay(
     if output.exists() and output.samefile(path):
         raise MuseError(f"{output}: the answers would take the place of the events; give another --output")
     document = configuration.loaded.document
-    scorer = build_scorer(configuration.path, configuration.number, role, document.tenants[tenant].lane)
+    scorer = build_scorer(configuration.loaded, configuration.number, role, document.tenants[tenant].lane)
     topic = document.tenant_topics(tenant).events
     headers: list[Header] = [(name, value.encode()) for name, value in sending.headers.items()]
     rows = _Rows(role)

@@ -37,7 +37,7 @@ from muse_stream.config.hashing import content_hash, pre_map_hash
 from muse_stream.config.kafka_properties import Property
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.config.librdkafka import CLIENT, CONSUMER, PRODUCER, canonical
-from muse_stream.config.loading import Loaded, load_document
+from muse_stream.config.loading import Examined, Loaded, examine_document, load_document
 from muse_stream.config.maps import load_maps
 from muse_stream.config.model import FeatureSpec, GoldenSpec, ModelSpec, OutputSpec
 from muse_stream.config.predictor import ExpertSpec, GraphPredictor, MetaModel, PredictorSpec, ShortPredictor
@@ -64,6 +64,7 @@ __all__ = [
     "Document",
     "Draft",
     "EventSpec",
+    "Examined",
     "ExpertSpec",
     "FeatureSpec",
     "FileMap",
@@ -103,6 +104,7 @@ __all__ = [
     "YamlPath",
     "canonical",
     "content_hash",
+    "examine_document",
     "json_schema",
     "load_document",
     "load_maps",

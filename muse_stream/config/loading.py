@@ -34,8 +34,28 @@ class Loaded:
     """What is allowed but probably not meant."""
 
 
+@dataclass(frozen=True)
+class Examined:
+    """What a file holds, whatever is wrong with it."""
+
+    draft: Draft
+    """The document, or the part of it that is sound."""
+    problems: tuple[Problem, ...]
+    """Everything that is wrong, in the order of the file."""
+    loaded: Loaded | None
+    """The document, when nothing is wrong."""
+
+
 def load_document(path: Path) -> Loaded:
     """Return the document in the YAML file `path`. Raises ConfigError with all problems, in the order of the file."""
+    examined = examine_document(path)
+    if examined.loaded is None:
+        raise ConfigError(examined.problems)
+    return examined.loaded
+
+
+def examine_document(path: Path) -> Examined:
+    """Read a file once and check it. Raises ConfigError when it cannot be read, or is no YAML document at all."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -46,11 +66,11 @@ def load_document(path: Path) -> Loaded:
                 )
             ]
         ) from error
-    return build(parse(Path(path), data), Path(path).parent)
+    return examine_source(parse(Path(path), data), Path(path).parent)
 
 
-def build(source: Source, root: Path) -> Loaded:
-    """Return the document of a parsed file. Raises ConfigError."""
+def examine_source(source: Source, root: Path) -> Examined:
+    """Check a parsed file; the files that it names stand in `root`."""
     draft, broken = read_structure(source)
     first = [*source.problems, *secret_problems(source)]
     # What was refused for what it is needs no second finding about its form, which might repeat a secret.
@@ -58,8 +78,8 @@ def build(source: Source, root: Path) -> Loaded:
     later = [*broken, *_errors_in(draft), *file_problems(draft, root), *map_problems(draft, root)]
     problems = [*first, *(problem for problem in later if problem.path not in said)]
     if problems:
-        raise ConfigError(_in_order(problems))
-    return Loaded(draft.document, root, source, tuple(_in_order(_warnings_in(draft))))
+        return Examined(draft, tuple(_in_order(problems)), None)
+    return Examined(draft, (), Loaded(draft.document, root, source, tuple(_in_order(_warnings_in(draft)))))
 
 
 def _errors_in(draft: Draft) -> list[Problem]:

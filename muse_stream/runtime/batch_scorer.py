@@ -9,12 +9,12 @@ found by halving.
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.resources import as_file, files
-from pathlib import Path
 
 from muse_stream import telemetry
 from muse_stream.avro import PLACE, Encoder, SchemaDirectory, origin_decoder
-from muse_stream.config import Document, Role
+from muse_stream.config import Document, Loaded, Role
 from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, Stage
 from muse_stream.models import ModelCache
 from muse_stream.runtime.compile import Compiled, compile_generation
@@ -110,21 +110,30 @@ class GenerationScorer:
 
 
 def build_scorer(
-    path: Path, number: int, role: Role, lane: str, cache: ModelCache | None = None, clock: Callable[[], int] = now_ms
+    loaded: Loaded,
+    number: int,
+    role: Role,
+    lane: str,
+    models: ModelCache | None = None,
+    clock: Callable[[], int] = now_ms,
 ) -> GenerationScorer:
-    """Compile the document at `path` and make it ready to score a lane. Raises ConfigError with every problem."""
-    compiled = compile_generation(path, number, role, cache)
-    if lane not in compiled.document.lanes():
-        known = ", ".join(compiled.document.lanes())
-        raise ConfigError(
-            [Problem("tenants", f"no tenant belongs to lane '{lane}'", f"lanes: {known}", file=str(path))]
-        )
+    """Compile a document and make it ready to score a lane. Raises ConfigError with every problem."""
+    return scorer_of(compile_generation(loaded, number, role, models), role, lane, clock)
+
+
+def scorer_of(compiled: Compiled, role: Role, lane: str, clock: Callable[[], int] = now_ms) -> GenerationScorer:
+    """Make a compiled generation ready to score a lane. Raises ConfigError."""
+    document, file = compiled.document, str(compiled.loaded.source.path)
+    if lane not in document.lanes():
+        known = ", ".join(document.lanes())
+        raise ConfigError([Problem("tenants", f"no tenant belongs to lane '{lane}'", f"lanes: {known}", file=file)])
     try:
         return GenerationScorer(compiled, role, lane, clock)
     except SchemaError as error:
-        raise ConfigError([Problem("events", str(error), "check the field paths", file=str(path))]) from error
+        raise ConfigError([Problem("events", str(error), "check the field paths", file=file)]) from error
 
 
+@cache
 def output_schemas() -> SchemaDirectory:
     """Return the schemas of our own records, which are data of this package."""
     with as_file(files("muse_stream") / "schemas") as folder:

@@ -4,10 +4,9 @@ A generation is compiled whole or refused whole; models are shared through the c
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from muse_stream.avro import SchemaDirectory
-from muse_stream.config import Document, Loaded, Role, load_document, load_maps, locate
+from muse_stream.config import Document, Loaded, Role, load_maps, locate
 from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
 from muse_stream.models import ModelCache, OnnxModel
 from muse_stream.scoring import Snapshot, compile_snapshot, models_needed
@@ -20,23 +19,32 @@ WHOLE: Role = "shadow"
 class Compiled:
     """One generation in one role, ready to execute."""
 
-    document: Document
+    loaded: Loaded
     snapshot: Snapshot
     schemas: SchemaDirectory
     cache: ModelCache
 
+    @property
+    def document(self) -> Document:
+        """What was compiled."""
+        return self.loaded.document
 
-def compile_generation(path: Path, number: int, role: Role, cache: ModelCache | None = None) -> Compiled:
-    """Compile the document at `path` as generation `number`; models that `cache` holds are not loaded again."""
-    loaded = load_document(path)
+
+def compile_generation(
+    loaded: Loaded, number: int, role: Role, cache: ModelCache | None = None, schemas: SchemaDirectory | None = None
+) -> Compiled:
+    """Compile a document as generation `number`; models that `cache` holds are not loaded again.
+
+    `schemas` is the document's folder of schemas, where it is open already.
+    """
     cache = cache or ModelCache()
     models = load_models(loaded, role, cache)
     snapshot = compile_snapshot(loaded.document, models, load_maps(loaded), number=number, role=role)
     try:
-        schemas = SchemaDirectory.open(loaded.root / loaded.document.schemas)
+        schemas = schemas or SchemaDirectory.open(loaded.root / loaded.document.schemas)
     except SchemaError as error:
         raise ConfigError([loaded.source.problem(("schemas",), str(error))]) from error
-    return Compiled(loaded.document, snapshot, schemas, cache)
+    return Compiled(loaded, snapshot, schemas, cache)
 
 
 def load_models(loaded: Loaded, role: Role, cache: ModelCache) -> dict[str, OnnxModel]:

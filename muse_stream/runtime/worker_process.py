@@ -15,6 +15,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from muse_stream import telemetry
+from muse_stream.config import load_document
 from muse_stream.control import Generation, Store, Watcher, open_store
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 from muse_stream.models import ModelCache
@@ -85,7 +86,7 @@ def _compiler(
             message = "a worker process died while it compiled this generation; restart the run to try it again"
             raise ConfigError([Problem("models", message, file=str(generation.path))])
         with in_hand.compiling(generation.number):
-            scorer = build_scorer(generation.path, generation.number, options.role, options.lane, cache)
+            scorer = build_scorer(load_document(generation.path), generation.number, options.role, options.lane, cache)
             cache = scorer.cache
             scorer.warm()
         return scorer

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from muse_stream.avro import SchemaDirectory
 from muse_stream.cli.main import main
 from muse_stream.commands.check import Checked, check, domains
 from muse_stream.config import load_document
@@ -141,7 +142,10 @@ def test_enum_closes_a_domain_so_that_routes_may_name_every_value(config: Path, 
         "  - when: {channel: [pos, ecom, atm]}\n    live: cards  #",
     )
     assert check(config).ok
-    assert domains(load_document(config)) == {("card-event", "channel"): frozenset({"pos", "ecom", "atm"})}
+    schemas = SchemaDirectory.open(config.parent / "schemas")
+    assert domains(load_document(config).document, schemas) == {
+        ("card-event", "channel"): frozenset({"pos", "ecom", "atm"})
+    }
 
 
 def test_nullable_enum_leaves_null_without_an_answer(config: Path, edit: Edit) -> None:

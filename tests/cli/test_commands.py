@@ -19,6 +19,7 @@ import pytest
 from muse_stream.cli.main import main
 from muse_stream.commands.configuration import open_configuration
 from muse_stream.commands.tail import tail
+from muse_stream.config import load_document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
 from muse_stream.kafka.topic_reader import Bounds, Reading, bounds, reader
@@ -72,7 +73,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 def answer(config: Path, settings: KafkaSettings, tenant: str, *, skip: int = 0, twice: int = 0) -> None:
     """Do a worker's job without a worker: score the tenant's topic with the product's scorer, planting faults."""
     document = open_configuration(config).loaded.document
-    scorer = build_scorer(config, 1, "live", document.tenants[tenant].lane)
+    scorer = build_scorer(load_document(config), 1, "live", document.tenants[tenant].lane)
     topic = document.tenant_topics(tenant).events
     consumer, producer = reader(settings), client.producer(settings)
     held: dict[int, Bounds] = bounds(consumer, topic)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.config import Loaded
-from muse_stream.config.loading import build
+from muse_stream.config.loading import examine_source
 from muse_stream.config.source import parse
 from muse_stream.errors import ConfigError, Problem
 
@@ -26,7 +26,10 @@ def changed(*changes: tuple[str, str], text: str = TEXT) -> str:
 
 
 def load_text(text: str, root: Path = ROOT) -> Loaded:
-    return build(parse(FILE, text.encode()), root)
+    examined = examine_source(parse(FILE, text.encode()), root)
+    if examined.loaded is None:
+        raise ConfigError(examined.problems)
+    return examined.loaded
 
 
 def problems_of(text: str, root: Path = ROOT) -> tuple[Problem, ...]:

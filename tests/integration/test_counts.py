@@ -145,7 +145,7 @@ def test_counters_are_what_a_reader_of_committed_records_finds(kafka: Broker, ba
     good = bank.events(600)
     events = [(tenant, part, b"bad" if n % 40 == 7 else value) for n, (tenant, part, value) in enumerate(good)]
     bank.produce(kafka.bootstrap, events)
-    scorer = build_scorer(promising(bank), 1, "live", bank.name)
+    scorer = build_scorer(load_document(promising(bank)), 1, "live", bank.name)
     outputs = dict.fromkeys(bank.topics(("scores", "dlq")), PARTITIONS)
     with (
         running(kafka, bank, scorer, failpoint=fails_at(("after-flush", 2), ("after-commit", 5))) as ours,
@@ -169,7 +169,7 @@ def test_counters_are_what_a_reader_of_committed_records_finds(kafka: Broker, ba
 
 def test_a_shadow_worker_counts_its_shadows(kafka: Broker, bank: Bank) -> None:
     bank.produce(kafka.bootstrap, bank.events(200))
-    scorer = build_scorer(promising(bank), 1, "shadow", bank.name)
+    scorer = build_scorer(load_document(promising(bank)), 1, "shadow", bank.name)
     with (
         running(kafka, bank, scorer, "shadow") as ours,
         ledger(kafka.bootstrap, **dict.fromkeys(bank.topics(("audit",)), PARTITIONS)) as found,
@@ -183,13 +183,13 @@ def test_a_shadow_worker_counts_its_shadows(kafka: Broker, bank: Bank) -> None:
 
 def test_over_a_swap_counters_go_on_and_who_left_is_gone(kafka: Broker, bank: Bank) -> None:
     bank.produce(kafka.bootstrap, bank.events(200))
-    first = build_scorer(promising(bank), 1, "live", bank.name)
-    both = build_scorer(promising(bank), 2, "live", bank.name)
+    first = build_scorer(load_document(promising(bank)), 1, "live", bank.name)
+    both = build_scorer(load_document(promising(bank)), 2, "live", bank.name)
 
     def without(document: Any) -> None:
         del document["tenants"]["t1"]
 
-    alone = build_scorer(promising(bank, without), 3, "live", bank.name)
+    alone = build_scorer(load_document(promising(bank, without)), 3, "live", bank.name)
     with running(kafka, bank, first) as ours:
         await_true(lambda: ours.series("muse_events_committed_total") == {(): 200.0}, "all are counted")
         before = ours.series("muse_scores_total")
@@ -217,7 +217,7 @@ def test_a_paused_tenant_shows_and_its_age_and_lag_go_on(
     began = time.time()
     bank.produce(kafka.bootstrap, bank.events(100))
     age, lag = "muse_tenant_oldest_unscored_age_seconds", "muse_tenant_lag_events"
-    with running(kafka, bank, build_scorer(promising(bank), 1, "live", bank.name)) as ours:
+    with running(kafka, bank, build_scorer(load_document(promising(bank)), 1, "live", bank.name)) as ours:
         await_true(lambda: ours.series("muse_events_committed_total") == {(): 50.0}, "the other tenant is answered")
         await_true(lambda: ours.of_tenant(lag, "t1") == 50.0, "the end of a partition that was never read")
         assert ours.series("muse_tenant_paused") == {(("tenant", "t0"),): 0.0, (("tenant", "t1"),): 1.0}

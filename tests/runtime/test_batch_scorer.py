@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from muse_stream.avro import Encoder, SchemaDirectory
-from muse_stream.config import Role
+from muse_stream.config import Role, load_document
 from muse_stream.errors import ConfigError, Reason
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, output_schemas
 from muse_stream.worker.batch import Answer, Batch, BatchLimits, Header, Origin
@@ -23,7 +23,7 @@ Make = Callable[..., GenerationScorer]
 
 
 def scorer_of(bank: Bank, path: Path, role: Role = "live") -> GenerationScorer:
-    return build_scorer(path, 7, role, bank.name, clock=lambda: NOW)
+    return build_scorer(load_document(path), 7, role, bank.name, clock=lambda: NOW)
 
 
 def changed(path: Path, change: Callable[[Any], None]) -> Path:
@@ -228,7 +228,7 @@ def test_the_same_event_has_the_same_bits_in_any_company(bank: Bank) -> None:
 def test_a_lane_without_tenants_is_refused(bank: Bank) -> None:
     """With the lanes there are."""
     with pytest.raises(ConfigError, match=r"lane 'nowhere'.*lanes: bank"):
-        build_scorer(bank.document(), 1, "live", "nowhere")
+        build_scorer(load_document(bank.document()), 1, "live", "nowhere")
 
 
 def test_a_generation_offers_the_limits_of_its_document(bank: Bank) -> None:
@@ -245,7 +245,7 @@ def test_the_model_limit_of_each_generation_is_its_own(bank: Bank) -> None:
 
     def compiled(limit: int) -> GenerationScorer:
         path = changed(bank.document(), lambda document: document.update(limits={"model_bytes": limit}))
-        return build_scorer(path, 8, "live", bank.name, first.cache)
+        return build_scorer(load_document(path), 8, "live", bank.name, first.cache)
 
     with pytest.raises(ConfigError, match=r"limits\.model_bytes"):
         compiled(size - 1)

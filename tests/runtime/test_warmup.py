@@ -12,7 +12,7 @@ import pytest
 
 from muse_stream.avro import Decoder, Encoder, SchemaDirectory
 from muse_stream.commands.check import check
-from muse_stream.config import Role
+from muse_stream.config import Role, load_document
 from muse_stream.control import DirectoryStore, Watcher
 from muse_stream.errors import ConfigError
 from muse_stream.runtime import batch_scorer
@@ -146,7 +146,7 @@ def test_what_no_event_survives_is_refused(
     bank: Bank, monkeypatch: Patch, plant: Plant, path: str, reason: str
 ) -> None:
     document = plant(bank, monkeypatch)
-    compiled = build_scorer(document, 1, "live", bank.name)
+    compiled = build_scorer(load_document(document), 1, "live", bank.name)
     with pytest.raises(ConfigError) as refused:
         compiled.warm()
     assert any(problem.path == path and reason in problem.message for problem in refused.value.problems), refused.value
@@ -161,7 +161,7 @@ def test_what_no_event_survives_is_refused(
     ],
 )
 def test_a_shadow_worker_tries_its_shadows(bank: Bank, monkeypatch: Patch, plant: Plant, path: str) -> None:
-    compiled = build_scorer(plant(bank, monkeypatch), 1, "shadow", bank.name)
+    compiled = build_scorer(load_document(plant(bank, monkeypatch)), 1, "shadow", bank.name)
     with pytest.raises(ConfigError) as refused:
         compiled.warm()
     assert path in {problem.path for problem in refused.value.problems}
@@ -173,7 +173,7 @@ def interrupted(bank: Bank, patch: Patch) -> Path:
 
 
 def test_an_interrupt_is_no_problem_of_the_generation(bank: Bank, monkeypatch: Patch) -> None:
-    compiled = build_scorer(interrupted(bank, monkeypatch), 1, "live", bank.name)
+    compiled = build_scorer(load_document(interrupted(bank, monkeypatch)), 1, "live", bank.name)
     with pytest.raises(KeyboardInterrupt):
         compiled.warm()
 
@@ -234,7 +234,7 @@ def test_what_made_up_values_bring_about_is_not(
     bank: Bank, role: Role, change: Callable[[Any, Bank], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     document = bank.document(live="plain", shadow=("retrained", "raises"))
-    compiled = build_scorer(changed(document, lambda found: change(found, bank)), 1, role, bank.name)
+    compiled = build_scorer(load_document(changed(document, lambda found: change(found, bank))), 1, role, bank.name)
     with caplog.at_level("DEBUG"):
         compiled.warm()
     assert caplog.records == [], "nothing is said of made-up events"
@@ -249,7 +249,7 @@ def test_every_tenant_and_every_optional_part_goes_the_whole_way(bank: Bank, mon
         return seen[-1]
 
     monkeypatch.setattr(EventReader, "read", noted)
-    build_scorer(bank.document(), 1, "live", bank.name).warm()
+    build_scorer(load_document(bank.document()), 1, "live", bank.name).warm()
     table = seen[0].table
     column = table.features["amount"]
     assert isinstance(column, np.ndarray)
@@ -262,7 +262,7 @@ def test_the_example_of_the_project_is_refused_by_nobody() -> None:
     path = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
     for lane in ("main", "small"):
         for role in ("live", "shadow"):
-            build_scorer(path, 1, role, lane).warm()
+            build_scorer(load_document(path), 1, role, lane).warm()
 
 
 def test_check_says_where_it_stands(bank: Bank, monkeypatch: Patch) -> None:
@@ -281,7 +281,7 @@ def test_a_swap_refuses_it_and_the_old_one_goes_on(
     publish(bank.document(), store.path)
 
     def compiled(generation: Any) -> GenerationScorer:
-        made = build_scorer(generation.path, generation.number, "live", bank.name)
+        made = build_scorer(load_document(generation.path), generation.number, "live", bank.name)
         made.warm()
         return made
 
@@ -307,7 +307,7 @@ def test_many_tenants_and_predictors_take_a_moment(bank: Bank) -> None:
             for n in range(60)
         ]
 
-    compiled = build_scorer(changed(bank.document(), many), 1, "shadow", bank.name)
+    compiled = build_scorer(load_document(changed(bank.document(), many)), 1, "shadow", bank.name)
     began = time.monotonic()
     compiled.warm()
     assert time.monotonic() - began < 20

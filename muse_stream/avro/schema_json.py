@@ -84,7 +84,7 @@ def _document(text: str) -> Any:
         json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise SchemaError(
-            "not an Avro schema: it has half a surrogate pair (\\ud800 to \\udfff), which is no text"
+            "not an Avro schema: it has half a surrogate pair (\\ud800 to \\udfff), which is not text"
         ) from None
     return document
 
@@ -126,7 +126,7 @@ class _Reading:
         if not branches:
             raise SchemaError("not an Avro schema: a union has no types")
         if any(branch.kind == "union" for branch in branches):
-            raise SchemaError("not an Avro schema: a union stands directly in a union")
+            raise SchemaError("not an Avro schema: a union is directly in a union")
         return Type("union", branches=branches)
 
     def _complex(self, schema: dict[str, Any], above: tuple[str, ...]) -> Type:
@@ -169,7 +169,7 @@ class _Reading:
         node, default = self.node(field["type"], above), field.get("default")
         if "default" in field and not allows(node, default):
             kinds = "|".join(option.kind for option in node.options)
-            raise SchemaError(f"not an Avro schema: the default of {field['name']!r}, {default!r:.60}, is no {kinds}")
+            raise SchemaError(f"not an Avro schema: the default of {field['name']!r}, {default!r:.60}, is not {kinds}")
         return Field(_named(field["name"]), node, tuple(field.get("aliases", ())), "default" in field, default)
 
 
@@ -228,7 +228,7 @@ _ALLOWS: dict[str, Callable[[Type, Any], bool]] = {
 def _named(name: Any) -> str:
     """Return what can be a name: fastavro takes anything, and writes it into the canonical form as it is."""
     if not isinstance(name, str) or not name.isprintable() or not name or "\\" in name or '"' in name:
-        raise SchemaError(f"not an Avro schema: {name!r:.60} is no name")
+        raise SchemaError(f"not an Avro schema: {name!r:.60} is not a name")
     return name
 
 

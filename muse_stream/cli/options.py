@@ -48,7 +48,7 @@ class Session:
         try:
             telemetry.configure(level=self.log_level)
         except ValueError:
-            raise typer.BadParameter(f"'{self.log_level}' is no level: debug, info, warning or error") from None
+            raise typer.BadParameter(f"'{self.log_level}' is not a log level: debug, info, warning or error") from None
         if self.log_level.lower() != "debug":
             # what the client library reports and then mends by itself; what it cannot mend, the command says
             logging.getLogger("muse_stream.kafka").setLevel(logging.CRITICAL)

@@ -24,7 +24,7 @@ def produce(
     file: Events,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second; default: as fast as it goes.")] = None,
     key: Annotated[str | None, typer.Option(help="Field to key events by; default: the event's id.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Send only so many.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Send at most this many events.")] = None,
     frame: Annotated[Frame, typer.Option(help="What names the schema before each record.")] = Frame.SINGLE,
     column: Columns = None,
     header: Headers = None,

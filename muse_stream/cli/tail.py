@@ -27,8 +27,8 @@ def tail(
         Kind, typer.Option(help="Which of the tenant's topics; unknown: its lane's events without a tenant.")
     ] = Kind.SCORES,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start at the first record.")] = False,
-    last: Annotated[int | None, typer.Option(min=1, help="Start so many records back in each partition.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many records.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, help="Start this many records back in each partition.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many records.")] = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Stop at the end of the topic.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -1,5 +1,4 @@
-"""The types of the document's fields: names, numbers, hashes, dotted paths, topic templates; and `SpecModel`, their
-parent.
+"""The types of the document's fields (names, numbers, hashes, dotted paths, topic templates), and their parent class.
 
 Nothing is coerced. `yes` is a string, "3" is not a number, `true` is not 1, NaN and infinity are refused; a document is
 frozen; an unknown key is an error. A refusal carries its own hint (`fault`).

@@ -170,10 +170,10 @@ def url_problem(url: str) -> str:
         parts = urlsplit(url)
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        return "is no URL"
+        return "is not a URL"
     if not sound:
-        return "is no URL: https://host/path"
-    return "no user stands in it: that is the client id and the client secret" if "@" in parts.netloc else ""
+        return "is not a URL: https://host/path"
+    return "put no user into it: that is the client id and the client secret" if "@" in parts.netloc else ""
 
 
 def machine_certificates() -> str | None:

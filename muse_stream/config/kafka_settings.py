@@ -58,7 +58,7 @@ _FIELDS = {canonical(name): field for field, name in PROPERTIES.items()}
 def _file(value: Path) -> Path:
     # librdkafka says of a missing file only that "the client could not be created"
     if not value.is_file():
-        raise ValueError("is no file" if value.exists() else "no such file")
+        raise ValueError("is not a file" if value.exists() else "no such file")
     return value
 
 
@@ -127,7 +127,7 @@ class KafkaSettings(BaseModel):
         servers = [server.strip() for server in value.split(",")]
         for server in servers:
             if "@" in server:  # not repeated: what stands before it may be a password
-                raise ValueError(f"no user stands in it; that is {PREFIX}SASL_USERNAME and {PREFIX}SASL_PASSWORD")
+                raise ValueError(f"put no user into it; that is {PREFIX}SASL_USERNAME and {PREFIX}SASL_PASSWORD")
             host, colon, port = server.rpartition(":")
             if not (host and colon and port.isdecimal() and 0 < int(port) < 1 << 16):
                 raise ValueError(f"'{server}' is not host:port")

@@ -139,7 +139,7 @@ class _Walk:
             for key, below in node.value:
                 name, line = str(key.value), key.start_mark.line + 1
                 if name in lines:
-                    message = f"this key stands on line {lines[name]} already"
+                    message = f"this key is on line {lines[name]} already"
                     problem = Problem(
                         written((*path, name)), message, "remove or rename one of the two", line, str(self.path)
                     )

@@ -132,7 +132,7 @@ class _Reader:
             self._refuse(path, "a list of names is expected")
             return ()
         if len(set(value)) < len(value):
-            self._refuse(path, "a name stands there twice")
+            self._refuse(path, "a name is there twice")
         return tuple(value)
 
     def number(self, *path: YamlKey, default: float | None, low: float, high: float = float("inf")) -> float | None:
@@ -193,7 +193,7 @@ class _Reader:
             return
         for name in node:
             if name not in known:
-                self._refuse((*path, str(name)), "is no key of a mapping", f"one of {', '.join(sorted(known))}")
+                self._refuse((*path, str(name)), "is not a key of a mapping", f"one of {', '.join(sorted(known))}")
 
     def _refuse(
         self, path: tuple[YamlKey, ...], message: str, hint: str = "mappings/handbook.yaml shows every key"

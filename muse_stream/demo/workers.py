@@ -52,7 +52,9 @@ class Crews:
         for crew in self.members:
             code = crew.process.poll()
             if code is not None:
-                raise MuseError(f"the {crew.role} workers ended with code {code}; they said:\n{crew.end_of_log()}")
+                raise MuseError(
+                    f"the {crew.role} workers ended with code {code}; the end of their log:\n{crew.end_of_log()}"
+                )
 
     def drain(self) -> dict[str, int]:
         """Ask all to finish what they hold and end; returns the exit code of each role."""

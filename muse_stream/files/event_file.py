@@ -170,7 +170,7 @@ def _opened(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise MuseError(f"{path}: is no Parquet file: {error}") from None
+        raise MuseError(f"{path}: not a Parquet file: {error}") from None
 
 
 def _batches(file: pq.ParquetFile, path: Path, chunk: int) -> Iterator[pa.RecordBatch]:

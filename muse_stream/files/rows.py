@@ -37,7 +37,7 @@ def physical_value(node: Type, value: Any, path: str) -> Any:
             return {str(key): physical_value(node.items, item, f"{path}.{key}") for key, item in pairs.items()}
     found = _LEAVES[node.kind](node, value) if node.kind in _LEAVES else None
     if (found is None and node.kind != "null") or (node.kind == "null" and value is not None):
-        kind = f"none of {', '.join(node.symbols[:20])}" if node.kind == "enum" else f"no {node.logical or node.kind}"
+        kind = f"none of {', '.join(node.symbols[:20])}" if node.kind == "enum" else f"not {node.logical or node.kind}"
         raise SchemaError(f"{path}: {repr(value)[:40]} is {kind}")
     return found
 
@@ -52,12 +52,12 @@ def _union(node: Type, value: Any, path: str) -> Any:
         except SchemaError as error:
             reasons.append(str(error))
     kinds = "|".join(branch.logical or branch.kind for branch in node.branches)
-    raise SchemaError(reasons[0] if len(reasons) == 1 else f"{path}: {repr(value)[:40]} is no {kinds}")
+    raise SchemaError(reasons[0] if len(reasons) == 1 else f"{path}: {repr(value)[:40]} is not {kinds}")
 
 
 def _record(node: Type, value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise SchemaError(f"{path or 'the row'}: {repr(value)[:40]} is no record {node.name}")
+        raise SchemaError(f"{path or 'the row'}: {repr(value)[:40]} is not a record {node.name}")
     found = {}
     for field in node.fields:
         inner = f"{path}.{field.name}" if path else field.name

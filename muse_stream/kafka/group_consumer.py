@@ -1,9 +1,9 @@
 """The consuming side of a worker: a group member that knows exactly where it stands.
 
-In: topics. Out: `Polled` batches with the group metadata they were polled under. Law:
-  - every partition starts at an explicit offset that `committed()` gave, asked until it answers, or at the beginning
-    when there is none (R1: librdkafka would obey `auto.offset.reset` when a rebalance interrupts its own look-up);
-  - only this thread touches the consumer (R2); no callback returns while a batch is neither committed nor lost;
+Batches are given out with the group metadata they were polled under. Invariants (docs/exactly-once.md):
+  - every partition starts at an explicit offset that `committed()` gave, asked until it answers, or at its first offset
+    when there is none (R1, R15: librdkafka would obey `auto.offset.reset` when a rebalance interrupts its own look-up);
+  - only this thread touches the consumer (R2); no callback returns while a batch is neither committed nor lost (R13);
   - after a rebalance, what was collected is dropped and read again from the committed offsets: always right;
   - a topic that was unsubscribed gives no more messages, though its partitions go only with the next rebalance;
   - it never goes back below what this process has seen committed.

@@ -108,7 +108,7 @@ def _parse(data: bytes) -> Any:
     try:
         model = onnx.ModelProto.FromString(data)
     except DecodeError as error:
-        raise ModelError("not an ONNX file: the bytes are no protobuf message") from error
+        raise ModelError("not an ONNX file: the bytes are not a protobuf message") from error
     if not model.graph.node or not model.graph.output:
         raise ModelError("not an ONNX file: there is no graph with nodes and outputs in it")
     return model

@@ -87,7 +87,7 @@ def _check_output(artifact: Artifact, binding: Signature) -> None:
         raise ModelError(f"output {port.name!r} is a ZipMap (a dictionary for every row); {ZIPMAP_HINT}")
     if port.kind not in ("float", "double"):
         raise ModelError(
-            f"output {port} is no float probability; the model offers {_list(artifact.outputs)}"
+            f"output {port} is not a float probability; the model offers {_list(artifact.outputs)}"
             + (" (a class label? name the probabilities)" if port.kind in ("int64", "string", "bool") else "")
         )
     if port.shape is None:

@@ -1,8 +1,10 @@
 """Raw batches in, records to publish out: one generation, one role, one lane.
 
-In: a `Batch`. Out: an `Answer`. This is what the worker loop calls `Scorer`, and what `replay` drives without Kafka.
-Law: every live row becomes exactly one score or one dead letter. A shadow scorer writes audit records only: what the
-live worker refuses, it dead-letters, once. A fault nobody foresaw costs the records that cause it, found by halving.
+This is what the worker loop calls `Scorer`, and what `replay` drives without Kafka.
+
+Invariant: every live row becomes exactly one score or one dead letter. A shadow scorer writes audit records only: what
+the live worker refuses, the live worker dead-letters, once. A fault nobody foresaw costs the records that cause it,
+found by halving.
 """
 
 import time

@@ -1,9 +1,9 @@
 """A batch of raw records, of any mix of tenants, formats and writer schemas, becomes one table that can be scored.
 
-In: a `Batch` of any mix of tenants, formats and writer schemas. Out: `Events`: one table for all of them, and a
-`Rejected` for every record that is not an event of a tenant of this lane.
-Law: every row of the batch is in the table once or rejected once. Formats are decoded in one call each, not tenants; a
-topic's tenant is believed only as far as the event agrees with it.
+What is not an event of a tenant of this lane is `Rejected`.
+
+Invariant: every row of the batch is in the table once or rejected once. Formats are decoded in one call each, not
+tenants; a topic's tenant is believed only as far as the event agrees with it.
 """
 
 from collections import Counter

@@ -59,11 +59,11 @@ class WorkerMeter:
         self._aborts = Counter(
             "muse_aborts", "Transactions given up and done again, by Kafka's reason", ("code",), registry=registry
         )
-        self._lag = Gauge("muse_lag_events", "Events that wait in this worker's partitions", registry=registry)
+        self._lag = Gauge("muse_lag_events", "Events without a committed answer in its partitions", registry=registry)
         self._generation = Gauge("muse_generation", "Generation that answers now", registry=registry)
         self._hanging = Gauge(
             "muse_transactions_hanging",
-            "Output partitions whose last stable offset stands still behind a transaction that nobody ends",
+            "Output partitions whose last stable offset does not move, because a transaction stays open",
             registry=registry,
         )
         self._hanging_ended = Counter(
@@ -180,7 +180,7 @@ class _LaneCollector(Collector):
         )
         age = GaugeMetricFamily(
             "muse_tenant_oldest_unscored_age_seconds",
-            "Age of the oldest of them, by its Kafka timestamp; 0 when none waits",
+            "Age of the oldest event of the tenant that waits, by its Kafka timestamp; 0 when none waits",
             labels=["tenant"],
         )
         for topic, tenants in self.topology.tenants.items():

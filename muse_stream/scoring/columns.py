@@ -1,5 +1,6 @@
-"""What one column of a batch looks like to the scoring core: a numpy array of numbers, or a `Categorical`, which stores
-each string once.
+"""What one column of a batch looks like to the scoring core.
+
+A numpy array (numbers), or a `Categorical` (strings, stored once each).
 
 Invariant: numbers are float64 with NaN for null, or int64 / bool without nulls; strings are codes into a small tuple,
 -1 for null. No string is ever compared per row.

@@ -24,7 +24,7 @@ STAGE_OF: Mapping[Reason, Stage] = {Reason.MISSING_FEATURE: Stage.VALIDATE}
 
 
 def execute(program: Plan, table: EventTable) -> Scored:
-    """Score one batch. Raises ValueError when the program samples and the table has no ids."""
+    """Score one batch. Raises ValueError when the plan samples and the table has no ids."""
     if not table.rows:
         return Scored((), (), ())
     routes = program.router.route({**table.intent, "tenant": table.tenant}, table.rows)
@@ -70,7 +70,7 @@ def _places(table: EventTable) -> Callable[[], Floats]:
 
 
 def run(program: Plan, batch: Execution, row_sets: Selections) -> list[Values | None]:
-    """Return what each step came to, in their order; None where nobody wants it."""
+    """Return what each operator computed, in their order; None where no predictor wants it."""
     values: list[Values | None] = []
     for planned in program.steps:
         rows = row_sets.of(planned.selection)
@@ -83,7 +83,7 @@ def run(program: Plan, batch: Execution, row_sets: Selections) -> list[Values | 
 
 
 def _at(values: list[Values | None], number: int, rows: Selection, row_sets: Selections) -> Values:
-    """Return what step `number` computed, at `rows` only."""
+    """Return what operator `number` computed, at `rows` only."""
     computed = values[number]
     if computed is None:
         raise AssertionError(f"operator {number} is read where it was not run")  # the planner's selections forbid it

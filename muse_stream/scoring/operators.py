@@ -46,7 +46,7 @@ class Values:
 
 
 class Execution:
-    """One table under execution, with what steps share: tensors of equal bindings and the tenants' numbers."""
+    """One table under execution, with what operators share: tensors of equal bindings and the tenants' numbers."""
 
     def __init__(self, table: EventTable, tenants: Mapping[str, int]) -> None:
         self.table = table

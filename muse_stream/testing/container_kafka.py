@@ -1,10 +1,12 @@
 """A real Kafka broker in a container, by testcontainers.
 
-In: a Docker engine, an image with the interface of apache/kafka (sh, /opt/kafka/bin/kafka-storage.sh and
-kafka-server-start.sh), server.properties of `Places`. Out: the same broker as on the local JVM, at the host and port
-that the engine gave.
-Law: the container is removed however this process ends: a second process waits for the end of its stdin and removes it.
-The broker can be killed and restarted inside its container, because a restarted container gets another port.
+Wants a Docker engine, an image with the interface of apache/kafka (sh, /opt/kafka/bin/kafka-storage.sh and
+kafka-server-start.sh) and the server.properties of `Places`. The broker is the same as on the local JVM, at the host
+and port that the engine gave.
+
+Invariant: the container is removed however this process ends: a second process waits for the end of its stdin and
+removes it. The broker can be killed and restarted inside its container, because a restarted container gets another
+port.
 """
 
 import os

@@ -1,10 +1,9 @@
 """Kafka's own jars: which version, whether this machine can run them, and where they are.
 
-In: pom.xml (package data; `deploy/kafka` in a checkout); java and, the first time, Maven. Out: a folder named after the
-version under `Places.cache`, with the jars in `lib`.
-Law: Maven runs once per pom and version (the pom's hash is kept beside the jars), a half-done fetch is never taken for
-a whole one, and what a machine lacks is named in one line with the command that installs it. Other versions than the
-pinned one are for fault tests.
+pom.xml (package data; `deploy/kafka` in a checkout), java and, the first time, Maven give a folder named after the
+version under `Places.cache`, with the jars in `lib`. Maven runs once per pom and version (the pom's hash is kept beside
+the jars), a half-done fetch is never taken for a whole one, and what a machine lacks is named in one line with the
+command that installs it. Other versions than the pinned one are for fault tests.
 """
 
 import hashlib

@@ -1,10 +1,8 @@
 """Several brokers on this machine's JVM: one KRaft cluster of combined nodes, for fault tests.
 
-In: `Places`, how many nodes, a version of Kafka. Out: a running cluster whose nodes can be killed, stopped
-and restarted one by one or all at once.
-Law: every node is a `LocalKafka` with a keeper and a folder of its own, so nothing is left behind however this process
-ends. Everything has as many replicas as there are nodes (at most 3), and all but one of them in sync, unless
-`properties` say otherwise.
+Its nodes can be killed, stopped and restarted one by one or all at once. Every node is a `LocalKafka` with a keeper and
+a folder of its own, so nothing is left behind however this process ends. Everything has as many replicas as there are
+nodes (at most 3), and all but one of them in sync, unless `properties` say otherwise.
 """
 
 import secrets

@@ -1,9 +1,10 @@
 """A real Kafka broker on this machine's JVM, from Kafka's own jars.
 
-In: `Places` (pom.xml and server.properties, a cache), java, and Maven once. Out: a running combined KRaft node with a
-data folder of its own, and handles to break it for fault tests.
-Law: whatever happens to this process, the broker is gone and its folder with it (`keeper`); what a killed keeper left
-behind is swept at the next start, told apart from a living run by a lock and not by a process id.
+`Places` (pom.xml and server.properties, a cache), java, and Maven once give a running combined KRaft node with a data
+folder of its own, and handles to break it for fault tests.
+
+Invariant: whatever happens to this process, the broker is gone and its folder with it (`keeper`); what a killed keeper
+left behind is swept at the next start, told apart from a living run by a lock and not by a process id.
 """
 
 import fcntl

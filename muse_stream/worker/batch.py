@@ -1,9 +1,7 @@
 """What passes between the worker loop and whoever scores: batches of raw records in, records to publish out.
 
-In: nothing. Out: the values `Batch`, `Outgoing`, `DeadLetter`, `Answer`, `Topology`, `BatchLimits` and the protocol
-`Scorer`.
-Law: parallel lists, one entry a record, in the order Kafka gave them; a row number is an index into them. A test or
-`muse-stream replay` makes a batch from plain lists; `raw_batch` makes one of Kafka's messages.
+Invariant: parallel lists, one entry a record, in the order Kafka gave them; a row number is an index into them. This
+module knows no vendor, so a test or `muse-stream replay` makes a batch from plain lists.
 """
 
 from array import array

@@ -172,7 +172,7 @@ class Ending:
         """
         last = self._ends.group_offsets(partitions, RESOLVED_S, stable=False)
         if last is None:
-            raise Retriable("the group does not tell its offsets")
+            raise Retriable("the group's offsets cannot be read")
         done = self._done(last, records)
         latest = {half: max((a for a in done if attempts.half_of(a) == half), default=0) for half in (0, 1)}
         for half in sorted(latest, key=lambda one: latest[one]):

@@ -1,4 +1,4 @@
-"""Which record is to suspect when Kafka refuses a batch: halve until it stands alone.
+"""Isolates the record that Kafka refuses: batches are halved until it stands alone.
 
 Takes batches that failed and why, and batches that were committed. Says how many events the next batch may hold, which
 event topics must wait, and turns answers into dead letters.
@@ -18,7 +18,7 @@ RECORD_FAULTS = names(About.RECORD)
 
 
 class Isolation:
-    """The hunt for one record at a time; `most` is what the next batch may hold."""
+    """Isolates one record at a time; `most` is what the next batch may hold."""
 
     def __init__(self, limit: int) -> None:
         self.most = self._limit = limit
@@ -52,7 +52,7 @@ class Isolation:
         return frozenset()
 
     def _unrecoverable(self, error: StreamError, failed: Pending, topology: Topology) -> frozenset[str]:
-        """Return the event topics of condemned records of this batch whose dead letter is what was refused."""
+        """Return the event topics of rejected records of this batch whose dead letter is what was refused."""
         return frozenset(
             topic
             for topic, partition, offset in self._rejected

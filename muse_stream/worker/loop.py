@@ -1,9 +1,9 @@
 """The worker loop: collect, score, publish, hand over for committing.
 
-In: an `GroupConsumer`, a `Committer`, compiled generations. Out: answers and dead letters, exactly once.
-Law: a batch's answers, dead letters and offsets are one transaction. Whatever goes wrong with Kafka ends in one place,
-`_recover`: new producers (which end what the old ones left open), then back to the committed offsets. A fault that
-follows the data is cornered by halving the batch until it stands alone; then it is a dead letter, or its topic waits.
+Invariant: a batch's answers, dead letters and offsets are one transaction. Whatever goes wrong with Kafka ends in one
+place, `_recover`: new producers (which end what the old ones left open), then back to the committed offsets. A fault
+that follows the data is isolated by halving the batch until it stands alone; then it is a dead letter, or its topic
+waits.
 
     run: _turn ... _turn          collect -> score -> begin -> publish -> submit      (the last batch commits meanwhile)
            `- Abortable -> _recover                       Fatal -> out of the process; the supervisor starts another
@@ -271,7 +271,7 @@ class Worker:
         unowned = self._recovery.ownership.unowned(self._group_consumer.held)
         if unowned:
             names = [f"{topic}[{partition}]" for topic, partition in sorted(unowned)]
-            self._log.warning("partitions_unowned", partitions=names, hint="joins the group anew")
+            self._log.warning("partitions_unowned", partitions=names, hint="joins the group again")
             self._settle(False)
             self._group_consumer.rejoin()
 

@@ -1,10 +1,10 @@
 """Which event topics may be read: those that can be seen and whose answers have somewhere to go.
 
-In: the topology, the cluster's topics, and retries about single topics. Out: the set of paused_now event topics.
-Law: one tenant's missing topic, lost permission or vanished offset stops that tenant, never the others; it is said
-once, tried again every few seconds, and goes on by itself when the cause is gone. Nothing is read that could not be
-answered, so nothing is lost. A topic that is only tried again is paused still, until something of it is committed or
-nothing waits: or it would look well in every other moment.
+The topology, the cluster's topics, and reports about single topics give the set of paused event topics. One tenant's
+missing topic, lost permission or vanished offset pauses that tenant, never the others; it is logged once, tried again
+every few seconds, and goes on by itself when the cause is gone. Nothing is read that could not be answered, so nothing
+is lost. A topic that is only tried again is paused still, until something of it is committed or nothing waits;
+otherwise it would look well in every other moment.
 """
 
 import time
@@ -19,7 +19,7 @@ REFRESH_S = 30.0
 
 
 class PausedTopics:
-    """Holds the cluster's topics as last seen, and the event topics somebody complained about."""
+    """Holds the cluster's topics as last seen, and the event topics reported as failing."""
 
     def __init__(
         self, topics: Callable[[], Mapping[str, int]], log: Log, clock: Callable[[], float] = time.monotonic
@@ -59,14 +59,14 @@ class PausedTopics:
         return self._partitions.get(topic, 0)
 
     def pause(self, event_topic: str, why: str, retry_s: float = RETRY_S) -> None:
-        """Block an event topic until its next trial."""
+        """Pause an event topic until its next trial."""
         self._pause(event_topic, why)
         self._retry_at[event_topic] = self._clock() + retry_s
         self._trial -= {event_topic}
         self._next = 0.0
 
     def review(self, topology: Topology, *, at_once: bool = False) -> bool:
-        """Look again when it is time (or `at_once`); True when the set of paused_now topics changed."""
+        """Look again when it is time (or `at_once`); True when the set of paused topics changed."""
         now = self._clock()
         if not at_once and now < self._next:
             return False

@@ -99,10 +99,10 @@ DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 2000}
         ({**DECIMAL, "scale": 1999}, "a decimal's scale of 1999; 0 to 1000"),
         ({"type": "enum", "name": "K", "symbols": []}, "the enum K has no symbols"),
         ([], "a union has no types"),
-        (["null", ["int"]], "a union stands directly in a union"),
+        (["null", ["int"]], "a union is directly in a union"),
         ({"type": "array", "items": {**FIXED, "size": 0}}, "its length has no bound"),
         ('{"type": "record", "name": "E", "fields": [{"name": "\\ud800", "type": "int"}]}', "half a surrogate pair"),
-        ('{"type": "record", "name": "E", "fields": [{"name": "a\\"b", "type": "int"}]}', "is no name"),
+        ('{"type": "record", "name": "E", "fields": [{"name": "a\\"b", "type": "int"}]}', "is not a name"),
         ({**EVENT, "fields": [{"name": "x", "type": "int"}, {"name": "x", "type": "long"}]}, "two fields 'x'"),
     ],
 )

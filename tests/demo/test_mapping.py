@@ -61,7 +61,7 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
     assert [line.split(": ", 2)[1] for line in found] == [
         "keys", "entities", "id", "days.past", "days.new", "models.keep.old", "rate",
     ]  # fmt: skip
-    assert found[0].startswith("7: keys: is no key")
+    assert found[0].startswith("7: keys: is not a key")
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_ctrl_c_leaves_nothing_behind(kafka: Broker, tmp_path: Path, eventually:
 
 def test_workers_that_end_too_soon_are_told_with_their_last_words(tmp_path: Path) -> None:
     with (
-        pytest.raises(MuseError, match=r"(?s)the live workers ended with code 2; they said.*--workers"),
+        pytest.raises(MuseError, match=r"(?s)the live workers ended with code 2; the end of their log.*--workers"),
         running(tmp_path, "main", {"live": 0}, tmp_path, "127.0.0.1:1") as crews,
     ):
         crews.members[0].process.wait(60)

@@ -198,10 +198,10 @@ def test_a_column_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
     [
         ("[" * 100_000, r"events.jsonl:2: not an event: nested too deep"),
         ('{"id": ', r"events.jsonl:2: not JSON"),
-        ("[1]", "jsonl:2: the row: .* is no record"),
+        ("[1]", "jsonl:2: the row: .* is not a record"),
         (
             '{"id": "e", "at": 1, "amount": 1%s, "customer": {"id": "c"}}' % ("0" * 400),
-            "jsonl:2: amount: .* is no double",
+            "jsonl:2: amount: .* is not double",
         ),
         ('{"id": "e", "at": 1, "amount": 1, "customer": null, "customer.age": 4}', r"jsonl:2: customer\.id: missing"),
         ('{"id": "e", "at": 1, "amount": 1, "customer": "c", "customer.age": 4}', r"jsonl:2: customer\.id: missing"),
@@ -220,7 +220,7 @@ def test_a_strange_line_is_named(tmp_path: Path, line: str, said: str) -> None:
 
 def test_a_map_that_is_none_is_refused(tmp_path: Path) -> None:
     schema = schema_of(("id", "string"), ("tags", {"type": "map", "values": "int"}))
-    with pytest.raises(SchemaError, match=r"tags: .* is no map"):
+    with pytest.raises(SchemaError, match=r"tags: .* is not map"):
         list(EventFile(write(tmp_path, "jsonl", [{"id": "e", "tags": [1, 2]}]), schema).values())
 
 
@@ -231,5 +231,5 @@ def test_damaged_parquet_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MuseError, match="cannot be read"):
         list(EventFile(path, EVENT).values())
     path.write_bytes(b"PAR1")
-    with pytest.raises(MuseError, match="is no Parquet file"):
+    with pytest.raises(MuseError, match="not a Parquet file"):
         _ = EventFile(path, EVENT).rows

@@ -1,8 +1,7 @@
 """The independent reader: reads topics while workers are being killed, and judges at the end.
 
-In: a broker's address and topics. Out: what a read_committed reader saw, as it came, and `broken_promises`.
-Law: it shares nothing with the workers: `testing.CommittedReader`, fastavro, no group. A worker's own reading of its
-success counts for nothing.
+It keeps what a read_committed reader saw, as it came, and counts `broken_promises`. It shares nothing with the workers:
+`testing.CommittedReader`, fastavro, no group. A worker's own reading of its success counts for nothing.
 """
 
 import io

@@ -126,8 +126,8 @@ def test_random_operators_are_refused() -> None:
     ("data", "reason"),
     [
         (b"", "no graph"),
-        (b"\xff\xff\xff\xff", "no protobuf"),
-        (linear()[:-40], "no protobuf"),
+        (b"\xff\xff\xff\xff", "not a protobuf"),
+        (linear()[:-40], "not a protobuf"),
         (b"\x08\x09", "no graph"),
     ],
 )

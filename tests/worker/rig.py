@@ -1,8 +1,7 @@
 """Running `muse_stream.worker` on the real broker: records in, a worker in a thread, an independent reader.
 
-In: a bootstrap address. Out: `produce`, `Ledger` (who was answered, how often, in which order), `running` (a worker in
-a thread), `open_echo` (a worker as `slot.open_worker` makes it).
-Law: the reader shares no code with what it checks (`testing.CommittedReader`).
+`produce`, `Ledger` (who was answered, how often, in which order), `running` (a worker in a thread), `open_echo` (a
+worker as `slot.open_worker` makes it). The reader shares no code with what it checks (`testing.CommittedReader`).
 """
 
 import threading

@@ -81,7 +81,7 @@ def test_a_dead_letter_that_is_refused_too_makes_its_topic_wait() -> None:
 
 
 def test_who_waits_for_a_larger_dead_letter_topic_does_not_keep_the_others_small() -> None:
-    """Condemned, found again in a larger batch, alone once more: what is left of that hunt ends with it."""
+    """Rejected, found again in a larger batch, alone once more: what is left of that search ends with it."""
     corner = Isolation(64)
     corner.suspect(TOO_LARGE, pending(0, 1), LIVE)
     corner.committed(Pending({("other", 0): 0}, {("other", 0): 1}, None, 2, 1))
@@ -94,14 +94,14 @@ def test_who_waits_for_a_larger_dead_letter_topic_does_not_keep_the_others_small
 
 
 def test_a_condemned_record_is_blamed_at_once_when_its_dead_letter_is_refused_again() -> None:
-    """Its topic is tried again from time to time: that must not cost a hunt, which is many aborts, each time."""
+    """Its topic is tried again from time to time: that must not cost a search, which is many aborts, each time."""
     corner = Isolation(64)
     refused = Abortable("dlq: too large", topic="dlq", code="MSG_SIZE_TOO_LARGE")
     corner.suspect(refused, pending(5, 6), LIVE)
     corner.committed(Pending({("other", 0): 0}, {("other", 0): 9}, None, 2, 9))
     assert corner.suspect(refused, pending(0, 64), LIVE) == {"events"}
     assert corner.most == 64
-    assert corner.suspect(refused, pending(6, 64), LIVE) == frozenset(), "the condemned record is not in this batch"
+    assert corner.suspect(refused, pending(6, 64), LIVE) == frozenset(), "the rejected record is not in this batch"
 
 
 def test_a_topic_that_is_not_read_does_not_keep_batches_small() -> None:
@@ -156,7 +156,7 @@ def test_a_new_limit_holds_for_the_next_batch(limit: int) -> None:
 
 @pytest.mark.parametrize(("limit", "then"), [(16, 16), (48, 32), (256, 32)])
 def test_a_new_limit_leaves_a_hunt_under_way_alone(limit: int, then: int) -> None:
-    """Only smaller than the limit it must be; the hunt goes on, and then the batch grows to the new limit."""
+    """Only smaller than the limit it must be; the search goes on, and then the batch grows to the new limit."""
     corner = Isolation(64)
     corner.suspect(TOO_LARGE, pending(0, 64), LIVE)
     corner.limit(limit)

@@ -100,7 +100,7 @@ def test_a_shared_output_blocks_all_that_need_it(gate: PausedTopics, cluster: Cl
 def test_a_complaint_blocks_until_its_next_trial(gate: PausedTopics, clock: Clock) -> None:
     gate.review(TOPOLOGY)
     gate.pause("events.b", "no permission")
-    assert gate.review(TOPOLOGY), "a complaint does not wait for the next look"
+    assert gate.review(TOPOLOGY), "a report does not wait for the next look"
     assert gate.paused_now == {"events.b"}
     clock.now += RETRY_S + 0.1
     assert gate.review(TOPOLOGY)

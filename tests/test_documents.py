@@ -233,12 +233,24 @@ def test_the_design_shows_every_room_and_the_direction_of_imports() -> None:
     assert ["cli", *shown] == layers
 
 
+def listed(face: str) -> set[str]:
+    """Return the names that a face lists: lines of `name, name    what it does`, in one column or two."""
+    cells = [cell for line in face.splitlines() for cell in re.split(r"\s{2,}", line.strip())[:-1:2]]
+    return {name for cell in cells if re.fullmatch(r"[a-z_]+(, [a-z_]+)*", cell) for name in cell.split(", ")}
+
+
 def test_every_face_names_the_modules_of_its_room() -> None:
-    """Who opens a folder finds in its `__init__.py` which file does what."""
-    unnamed = {}
+    """Who opens a folder finds in its `__init__.py` which file does what, and nothing that is gone."""
+    unnamed, gone = {}, {}
     for face in PACKAGE.glob("*/__init__.py"):
-        said = set(re.findall(r"\w+", ast.get_docstring(ast.parse(face.read_text())) or ""))
+        text = ast.get_docstring(ast.parse(face.read_text())) or ""
         inside = {path.stem for path in face.parent.glob("*.py")} - {"__init__"}
-        if absent := sorted(inside - said):
-            unnamed[face.parent.name] = absent
-    assert unnamed == {}
+        unnamed[face.parent.name] = sorted(inside - set(re.findall(r"\w+", text)))
+        gone[face.parent.name] = sorted(listed(text) - inside)
+    assert {room: names for room, names in unnamed.items() if names} == {}
+    assert {room: names for room, names in gone.items() if names} == {}
+
+
+def test_what_a_face_lists_is_found() -> None:
+    face = "What it is.\n\nclient, tail    one thing\n    admin  another       plan   a third\n\nAnd prose."
+    assert listed(face) == {"client", "tail", "admin", "plan"}

@@ -6,7 +6,7 @@ print nothing and never exit; whoever shows progress passes a callable. What is 
 
     configuration    which configuration a path means
     load             a configuration -> a snapshot to score with
-    check            all that can be known before anything runs; check_fields, check_intents are parts of it
+    check            all that can be known before anything runs; check_fields: features and the event schemas
     publish          publish, list, roll back generations
     topics           plan, make and check topics
     produce, tail    a file -> events; follow a topic, decoded

@@ -101,7 +101,7 @@ CERTIFICATES = (
 )
 
 _NAME = re.compile(r"[a-z][a-z0-9._]{0,63}")
-"""What may be repeated in a message: a line of a private key is no name."""
+"""What may be repeated in a message: a line of a private key is not a name."""
 _FILES = re.compile(r".*\.(location|file|keytab)")
 _URLS = re.compile(r".*\.url")
 

@@ -1,6 +1,7 @@
 """Everything that talks to a Kafka cluster.
 
-client                  clients with our settings; Kafka's errors as our types
+client                  clients with our settings, and their log
+errors                  what each error of Kafka means: one table
 transactional_producer  one transactional id: a batch and its offsets, or nothing
 group_consumer          a member of a consumer group that knows exactly where it stands
 starting_offsets        where a partition starts: what its group has committed
@@ -10,7 +11,6 @@ topic_reader, tail      a topic read without a group: from its beginning, or as 
 bulk_producer           framed events onto a topic, at a rate or as fast as it goes
 admin, topic_plan       the topics of a cluster; which ones a configuration needs
 broker_release          which release answers, and what is known to be wrong with it
-repeated_logs           librdkafka's messages, each said once in a while
 partition, deadline     a partition and where it stands; one time budget for several calls
 """
 

@@ -49,8 +49,8 @@ class Meaning:
 
 TABLE = (
     Meaning(KafkaError._FENCED, (About.FENCED, About.STARTING), "also a late init of a producer just thrown away"),
-    Meaning(KafkaError.PRODUCER_FENCED, (About.FENCED,), "said of a transaction that timed out as well"),
-    Meaning(KafkaError.INVALID_PRODUCER_EPOCH, (About.FENCED,), "the same, said to a produce request"),
+    Meaning(KafkaError.PRODUCER_FENCED, (About.FENCED,), "also where a transaction timed out"),
+    Meaning(KafkaError.INVALID_PRODUCER_EPOCH, (About.FENCED,), "the same, in answer to a produce request"),
     Meaning(KafkaError.CONCURRENT_TRANSACTIONS, (About.STARTING,), "the predecessor's transaction is being aborted"),
     Meaning(KafkaError.UNKNOWN_TOPIC_OR_PART, (About.TOPIC, About.NO_LEADER), "deleted, or not made yet"),
     Meaning(KafkaError._UNKNOWN_TOPIC, (About.TOPIC, About.NO_LEADER), "the same, found by the client"),

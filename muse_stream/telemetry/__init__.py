@@ -1,8 +1,8 @@
 """What the outside sees of a process: structured logs, metrics, health pages. No secret gets out by them.
 
-logs, log     JSON lines on stderr; what other rooms ask of a log
-masking       secrets in log lines
-health        `/live`, `/ready`, `/metrics`
+logs      JSON lines on stderr
+masking   secrets in log lines
+health    `/live`, `/ready`, `/metrics`
 """
 
 from muse_stream.telemetry.health import HealthServer, check_host

@@ -12,7 +12,7 @@ from typing import Any
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.worker import failpoints
-from muse_stream.worker.batch import Answer, Batch, BatchLimits, Outgoing, Scorer, Topology
+from muse_stream.worker.batch import Batch, BatchLimits, Records, Scorer, Topology
 from muse_stream.worker.poison import Guard, InHand, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
 from perf import rig
@@ -29,9 +29,9 @@ class _Echo:
         self.limits = BatchLimits()
         self._out = out
 
-    def score(self, batch: Batch, attempt: int) -> Answer:
+    def score(self, batch: Batch, attempt: int) -> Records:
         count = len(batch)
-        return Answer(Outgoing(list(range(count)), [self._out] * count, [PAYLOAD] * count))
+        return Records(list(range(count)), [self._out] * count, [PAYLOAD] * count)
 
     def origins(self, values: Sequence[bytes | None]) -> list[None]:
         return [None] * len(values)

@@ -72,9 +72,9 @@ def replay(
     with ResultFile(output, output_schemas().by_file(OUTPUT_SCHEMA[role])) as result:
         for values in _batches(file.values(BATCH), sending.limit):
             answer = scorer.score(_batch(topic, values, done.events, headers), 0)
-            if answer.outgoing.values:
-                result.write(rows.columns(answer.outgoing.values), len(answer.outgoing.values))
-            _count(done, len(values), len(answer.outgoing.values), answer.dead)
+            if answer.values:
+                result.write(rows.columns(answer.values), len(answer.values))
+            _count(done, len(values), len(answer.values), answer.dead)
             progress(done.events)
     done.seconds = time.monotonic() - started
     return done

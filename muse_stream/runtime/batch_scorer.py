@@ -9,6 +9,7 @@ found by halving.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import as_file, files
 
@@ -23,7 +24,7 @@ from muse_stream.runtime.record_writer import Writer
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.runtime.warmup import Candidate, warm_up
 from muse_stream.scoring import Categorical, described
-from muse_stream.worker import Answer, Batch, BatchLimits, DeadLetter, Origin, Outgoing, Topology, joined
+from muse_stream.worker import Batch, BatchLimits, DeadLetter, Origin, Records, Topology, joined
 
 OUTPUT_SCHEMA = {"live": "score.avsc", "shadow": "audit.avsc"}
 
@@ -53,13 +54,13 @@ class GenerationScorer:
         self._dead_letters = {name: one.dlq for name, one in topics.items()}
         self.topology = _topology(document, lane, role)
 
-    def score(self, batch: Batch, attempt: int) -> Answer:
+    def score(self, batch: Batch, attempt: int) -> Records:
         """Answer a batch; never raises for what a record contains."""
         try:
             return self._score(batch, attempt)
         except Exception as error:  # noqa: BLE001  # whatever it is, it must cost only the records that cause it
             telemetry.logger("scorer").error("batch_failed", error=repr(error), events=len(batch))
-            return self._piecewise(batch, attempt, error)
+            return self._in_halves(batch, attempt, error)
 
     def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:
         """Say of each answer of this role what it answers; None for what is no such answer."""
@@ -79,30 +80,30 @@ class GenerationScorer:
         """
         warm_up(self._candidate, lambda batch: self._score(batch, 0))
 
-    def _score(self, batch: Batch, attempt: int) -> Answer:
+    def _score(self, batch: Batch, attempt: int) -> Records:
         events = self._reader.read(batch, ids=self._snapshot.needs_ids)
         scored = self._snapshot.execute(events.table)
         if self._role == "shadow":
-            return Answer(self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt))
-        outgoing = self._writer.scores(batch, events, scored.live, self._clock(), attempt)
+            return self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt)
+        answers = self._writer.scores(batch, events, scored.live, self._clock(), attempt)
         of_table = events.table.tenant
         dead = [self._letter(one, batch.topics[one.row]) for one in events.rejected]
         for one in scored.rejected:
             tenant = of_table.values[of_table.codes[one.row]] or ""
             moved = Rejected(int(events.rows[one.row]), one.reason, one.stage, one.message)
             dead.append(DeadLetter(moved, self._dead_letters[tenant], tenant))
-        return Answer(outgoing, sorted(dead, key=lambda letter: letter.rejected.row))
+        return replace(answers, dead=sorted(dead, key=lambda letter: letter.rejected.row))
 
-    def _piecewise(self, batch: Batch, attempt: int, error: Exception) -> Answer:
+    def _in_halves(self, batch: Batch, attempt: int, error: Exception) -> Records:
         """Score the halves of a batch that raised; a single record that raises is given up."""
         if len(batch) > 1:
             middle = len(batch) // 2
             halves = (batch.part(0, middle), batch.part(middle, len(batch)))
             return joined([self.score(half, attempt) for half in halves], [0, middle])
         if self._role == "shadow":
-            return Answer(Outgoing([], [], []))
+            return Records()
         rejected = Rejected(0, Reason.SCORING_ERROR, Stage.SCORE, described(error))
-        return Answer(Outgoing([], [], []), [self._letter(rejected, batch.topics[0])])
+        return Records(dead=[self._letter(rejected, batch.topics[0])])
 
     def _letter(self, rejected: Rejected, event_topic: str) -> DeadLetter:
         """Return the dead letter of a record whose event topic is all that is known of its tenant."""

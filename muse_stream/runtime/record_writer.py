@@ -16,7 +16,7 @@ from muse_stream.avro import Encoder, nullable, record_lists, string_maps, take
 from muse_stream.runtime.event_reader import Events
 from muse_stream.runtime.score_counts import GroupNumbers, ScoreGroups
 from muse_stream.scoring import Categorical, PredictorScores
-from muse_stream.worker import Batch, Outgoing, gathered
+from muse_stream.worker import Batch, Records, joined
 
 Rows = NDArray[np.int64]
 NO_ERROR = -1
@@ -54,10 +54,10 @@ class Writer:
 
     def scores(
         self, batch: Batch, events: Events, live: Sequence[PredictorScores], now_ms: int, attempt: int
-    ) -> Outgoing:
+    ) -> Records:
         """Return one score record for every live answer."""
         if not any(len(one.rows) for one in live):
-            return Outgoing([], [], [])
+            return Records()
         answering = [one for one in live if len(one.rows)]
         answers = LiveColumns(answering, [self._groups.of(one, events.table.tenant) for one in answering])
         columns = self._source(batch, events, answers.rows, now_ms, attempt) | {
@@ -76,18 +76,18 @@ class Writer:
         shadow: Sequence[PredictorScores],
         now_ms: int,
         attempt: int,
-    ) -> Outgoing:
+    ) -> Records:
         """Return one audit record for every answer or failure of a shadow predictor."""
         parts = [one for one in shadow if len(one.rows)]
         if not parts:
-            return Outgoing([], [], [])
+            return Records()
         answers = LiveColumns([one for one in live if len(one.rows)])
         outgoing = []
         for one in parts:
             columns = self._source(batch, events, one.rows, now_ms, attempt) | _shadow_columns(events, one)
             groups = self._groups.of(one, events.table.tenant)
             outgoing.append(self._outgoing(events, one.rows, columns | _live_columns(answers, one.rows), groups))
-        return gathered(outgoing, [0] * len(outgoing))
+        return joined(outgoing, [0] * len(outgoing))
 
     def _source(self, batch: Batch, events: Events, rows: Rows, now_ms: int, attempt: int) -> dict[str, Any]:
         """Return what every record says of its event; `rows` are rows of the table."""
@@ -105,12 +105,12 @@ class Writer:
             "attempt": attempt,
         }
 
-    def _outgoing(self, events: Events, rows: Rows, columns: dict[str, Any], groups: GroupNumbers) -> Outgoing:
+    def _outgoing(self, events: Events, rows: Rows, columns: dict[str, Any], groups: GroupNumbers) -> Records:
         tenant = events.table.tenant
         topics = [self._topics[name or ""] for name in tenant.values]
         codes = tenant.codes[rows].tolist()
         values = self._encoder.encode(columns, len(rows))
-        return Outgoing(
+        return Records(
             events.rows[rows].tolist(), [topics[code] for code in codes], values, array("i", groups.tobytes())
         )
 

@@ -17,18 +17,16 @@ slot            `open_worker`: all of it for one slot
 from muse_stream.worker import failpoints
 from muse_stream.worker.backlog import Waiting
 from muse_stream.worker.batch import (
-    Answer,
     Batch,
     BatchLimits,
     DeadLetter,
     Groups,
     Header,
     Origin,
-    Outgoing,
+    Records,
     Scorer,
     Tally,
     Topology,
-    gathered,
     joined,
 )
 from muse_stream.worker.loop import Worker
@@ -36,7 +34,6 @@ from muse_stream.worker.poison import Guard, InHand, PoisonSearch, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
 
 __all__ = [
-    "Answer",
     "Batch",
     "BatchLimits",
     "DeadLetter",
@@ -45,8 +42,8 @@ __all__ = [
     "Header",
     "InHand",
     "Origin",
-    "Outgoing",
     "PoisonSearch",
+    "Records",
     "Scorer",
     "SlotName",
     "Suspects",
@@ -55,7 +52,6 @@ __all__ = [
     "Waiting",
     "Worker",
     "failpoints",
-    "gathered",
     "joined",
     "open_worker",
 ]

@@ -6,7 +6,7 @@ module knows no vendor, so a test or `muse-stream replay` makes a batch from pla
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Protocol, TypeAlias
@@ -75,34 +75,6 @@ def raw_batch(messages: list[Message]) -> Batch:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Outgoing:
-    """Records to publish: `rows[i]` is the source row that gives record `i` its key and partition."""
-
-    rows: list[int]
-    topics: list[str]
-    values: list[bytes]
-    groups: Groups = field(default_factory=lambda: array("i"))
-    """What each record counts as once it is committed: numbers that the scorer alone can read; empty: not counted."""
-
-    def taken(self, places: list[int]) -> "Outgoing":
-        """Return some of the records."""
-        groups = array("i", [self.groups[i] for i in places] if self.groups else [])
-        return Outgoing(
-            [self.rows[i] for i in places], [self.topics[i] for i in places], [self.values[i] for i in places], groups
-        )
-
-
-def gathered(parts: Sequence[Outgoing], starts: Sequence[int]) -> Outgoing:
-    """Return records as one list; the rows of part `i` are counted from `starts[i]`."""
-    return Outgoing(
-        [row + start for part, start in zip(parts, starts, strict=True) for row in part.rows],
-        [topic for part in parts for topic in part.topics],
-        [value for part in parts for value in part.values],
-        array("i", b"".join(part.groups.tobytes() for part in parts)),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """One refused record and the topic that takes it."""
@@ -114,21 +86,44 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """All that a batch becomes: for a live worker every row stands in exactly one of the two."""
+class Records:
+    """All that a batch becomes. For a live worker every row stands in exactly one of the two: answers, or dead letters.
 
-    outgoing: Outgoing
+    `rows[i]` is the batch row that gives answer `i` its key and partition.
+    """
+
+    rows: list[int] = field(default_factory=list)
+    topics: list[str] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
+    groups: Groups = field(default_factory=lambda: array("i"))
+    """What each answer counts as once it is committed: numbers that the scorer alone can read; empty: not counted."""
     dead: list[DeadLetter] = field(default_factory=list)
 
+    def without(self, rows: Collection[int], letters: list[DeadLetter]) -> "Records":
+        """Return the same without what was made of these rows, and with these dead letters besides."""
+        kept = [i for i, row in enumerate(self.rows) if row not in rows]
+        return Records(
+            [self.rows[i] for i in kept],
+            [self.topics[i] for i in kept],
+            [self.values[i] for i in kept],
+            array("i", [self.groups[i] for i in kept] if self.groups else []),
+            [letter for letter in self.dead if letter.rejected.row not in rows] + letters,
+        )
 
-def joined(answers: Sequence[Answer], starts: Sequence[int]) -> Answer:
-    """Return the answers of consecutive parts of a batch as one; part `i` begins at row `starts[i]`."""
-    dead = [
-        replace(letter, rejected=replace(letter.rejected, row=letter.rejected.row + start))
-        for answer, start in zip(answers, starts, strict=True)
-        for letter in answer.dead
-    ]
-    return Answer(gathered([answer.outgoing for answer in answers], starts), dead)
+
+def joined(parts: Sequence[Records], starts: Sequence[int]) -> Records:
+    """Return what parts of a batch became as one; part `i` begins at row `starts[i]`."""
+    return Records(
+        [row + start for part, start in zip(parts, starts, strict=True) for row in part.rows],
+        [topic for part in parts for topic in part.topics],
+        [value for part in parts for value in part.values],
+        array("i", b"".join(part.groups.tobytes() for part in parts)),
+        [
+            replace(letter, rejected=replace(letter.rejected, row=letter.rejected.row + start))
+            for part, start in zip(parts, starts, strict=True)
+            for letter in part.dead
+        ],
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,10 +137,10 @@ class Tally:
     """(Tenant, reason) -> dead letters."""
 
     @classmethod
-    def of(cls, answer: Answer, book: object) -> "Tally":
+    def of(cls, records: Records, book: object) -> "Tally":
         """Count what is about to be published."""
-        letters = Counter((letter.tenant, str(letter.rejected.reason)) for letter in answer.dead)
-        return cls(answer.outgoing.groups, book, letters)
+        letters = Counter((letter.tenant, str(letter.rejected.reason)) for letter in records.dead)
+        return cls(records.groups, book, letters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +214,7 @@ class Scorer(Protocol):
     def book(self) -> object:
         """What the group numbers of its records mean; goes with them to whoever counts."""
 
-    def score(self, batch: Batch, attempt: int) -> Answer:
+    def score(self, batch: Batch, attempt: int) -> Records:
         """Score a batch; `attempt` is written into every record, so that a torn transaction can be seen."""
 
     def origins(self, values: Sequence[bytes | None]) -> Sequence[Origin | None]:

@@ -10,7 +10,7 @@ refused too, its topic waits, and no other: it costs the others neither a search
 
 from muse_stream.errors import Reason, StreamError
 from muse_stream.kafka import About, TopicPartitionKey, names
-from muse_stream.worker.batch import Answer, Batch, Topology, given_up
+from muse_stream.worker.batch import Batch, Records, Topology, given_up
 from muse_stream.worker.commit import Pending
 
 TOPIC_FAULTS = names(About.TOPIC)
@@ -76,13 +76,11 @@ class Isolation:
         """Forget the suspects: the partitions may have gone to others."""
         self._suspects = {}
 
-    def reject(self, batch: Batch, answer: Answer, topology: Topology) -> Answer:
+    def reject(self, batch: Batch, answer: Records, topology: Topology) -> Records:
         """Turn the answers that Kafka refused into dead letters; a role that writes none leaves them out."""
         if not self._rejected:
             return answer
         places = zip(batch.topics, batch.partitions, batch.offsets, strict=True)
         rows = {row for row, place in enumerate(places) if place in self._rejected}
-        out = answer.outgoing
-        kept = [i for i, row in enumerate(out.rows) if row not in rows]
         letters = given_up(batch, sorted(rows), topology, Reason.OVERSIZE, "Kafka refused this record's answer")
-        return Answer(out.taken(kept), [letter for letter in answer.dead if letter.rejected.row not in rows] + letters)
+        return answer.without(rows, letters)

@@ -26,7 +26,7 @@ from typing import Any
 
 from muse_stream.errors import Reason
 from muse_stream.kafka import TopicPartitionKey
-from muse_stream.worker.batch import Answer, Batch, Outgoing, Scorer, given_up, joined
+from muse_stream.worker.batch import Batch, Records, Scorer, given_up, joined
 
 SIZE = 1 << 18
 """Bytes of a note; a batch over more partitions than fit (some thousands) leaves none."""
@@ -163,7 +163,7 @@ class Guard:
         following: Mapping[TopicPartitionKey, int],
         attempt: int,
         progress: Callable[[], None],
-    ) -> Answer:
+    ) -> Records:
         """Return the answer of a batch of these `offsets`; `progress` is called before each piece, for the watchdog."""
         parts = self._suspects.pieces(batch) if self._suspects.touch(first, following) else None
         if parts is None:
@@ -178,10 +178,10 @@ class Guard:
         self._in_hand.release()
         return answer
 
-    def _score(self, scorer: Scorer, part: Batch, attempt: int) -> Answer:
+    def _score(self, scorer: Scorer, part: Batch, attempt: int) -> Records:
         if self._suspects.is_poison(part):
             message = "worker processes died while they scored this record alone"
-            return Answer(Outgoing([], [], []), given_up(part, [0], scorer.topology, Reason.PROCESS_DIED, message))
+            return Records(dead=given_up(part, [0], scorer.topology, Reason.PROCESS_DIED, message))
         self._in_hand.hold(*offsets(part), len(part))
         return scorer.score(part, attempt)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from muse_stream.kafka import NOT_QUEUED, TransactionalProducer
 from muse_stream.worker import dead_letter
-from muse_stream.worker.batch import Answer, Batch, DeadLetter
+from muse_stream.worker.batch import Batch, DeadLetter, Records
 
 BY_KEY = -1
 
@@ -18,7 +18,7 @@ PartitionCount = Callable[[str], int]
 def publish(
     producer: TransactionalProducer,
     batch: Batch,
-    answer: Answer,
+    answer: Records,
     count: PartitionCount,
     *,
     generation: int,
@@ -26,11 +26,10 @@ def publish(
     worker: str,
 ) -> None:
     """Queue every answer and dead letter of a batch; raises `Abortable` naming the topic that refused one."""
-    outgoing = answer.outgoing
-    partitions = _partitions(batch, outgoing.rows, outgoing.topics, count)
+    partitions = _partitions(batch, answer.rows, answer.topics, count)
     keys = batch.keys
     produce = producer.produce
-    for row, topic, value, partition in zip(outgoing.rows, outgoing.topics, outgoing.values, partitions, strict=True):
+    for row, topic, value, partition in zip(answer.rows, answer.topics, answer.values, partitions, strict=True):
         try:
             produce(topic, value, keys[row], partition)
         except NOT_QUEUED as error:

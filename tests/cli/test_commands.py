@@ -91,7 +91,7 @@ def answer(config: Path, settings: KafkaSettings, tenant: str, *, skip: int = 0,
             partial(list, found_headers),
         )
         made = scorer.score(batch, 1)
-        outgoing = made.outgoing
+        outgoing = made
         order = list(range(skip, len(outgoing.rows))) + list(range(len(outgoing.rows) - twice, len(outgoing.rows)))
         for place in order:
             row = outgoing.rows[place]

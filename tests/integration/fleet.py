@@ -23,7 +23,7 @@ from muse_stream.control import DirectoryStore
 from muse_stream.runtime import watchdog
 from muse_stream.runtime.batch_scorer import GenerationScorer
 from muse_stream.runtime.run import RunOptions, run
-from muse_stream.worker.batch import Answer, Batch
+from muse_stream.worker.batch import Batch, Records
 from tests.patience import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,7 +128,7 @@ def plant(abort_at: Sequence[str] = (), abort_compiling: int = 0) -> None:
     score, warm = GenerationScorer.score, GenerationScorer.warm
     markers = [marker.encode() for marker in abort_at]
 
-    def fatal_score(self: GenerationScorer, batch: Batch, attempt: int) -> Answer:
+    def fatal_score(self: GenerationScorer, batch: Batch, attempt: int) -> Records:
         if any(marker in (value or b"") for value in batch.values for marker in markers):
             os.abort()
         return score(self, batch, attempt)

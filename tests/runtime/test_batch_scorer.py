@@ -15,7 +15,7 @@ from muse_stream.avro import Encoder, SchemaDirectory
 from muse_stream.config import Role, load_document
 from muse_stream.errors import ConfigError, Reason
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, output_schemas
-from muse_stream.worker.batch import Answer, Batch, BatchLimits, Header, Origin
+from muse_stream.worker.batch import Batch, BatchLimits, Header, Origin, Records
 from tests.integration.bank import RAISES_AT, SCHEMA, Bank
 
 NOW = 1_700_000_000_000
@@ -51,13 +51,13 @@ def event(bank: Bank, **fields: Any) -> bytes:
     return Encoder(schema).encode({name: [value] for name, value in columns.items()}, 1)[0]
 
 
-def records(answer: Answer, schema: str) -> list[dict[str, Any]]:
+def records(answer: Records, schema: str) -> list[dict[str, Any]]:
     """Decode answers with fastavro alone."""
     parsed = fastavro.parse_schema(json.loads(output_schemas().by_file(schema).text))
-    return [fastavro.schemaless_reader(io.BytesIO(value[10:]), parsed) for value in answer.outgoing.values]  # type: ignore[misc]
+    return [fastavro.schemaless_reader(io.BytesIO(value[10:]), parsed) for value in answer.values]  # type: ignore[misc]
 
 
-def reasons(answer: Answer) -> dict[int, tuple[Reason, str]]:
+def reasons(answer: Records) -> dict[int, tuple[Reason, str]]:
     return {letter.rejected.row: (letter.rejected.reason, letter.topic) for letter in answer.dead}
 
 
@@ -80,8 +80,8 @@ def test_every_kind_of_bad_record_costs_itself_only(bank: Bank) -> None:
     letters = bank.topic("dlq", "t0")
     wanted = {2 * place + 1: (reason, letters) for place, reason in enumerate(bad)}
     assert reasons(answer) == wanted | {len(values) - 1: (Reason.UNDECODABLE, letters)}
-    assert answer.outgoing.rows == list(range(0, len(values) - 1, 2))
-    assert set(answer.outgoing.topics) == {bank.topic("scores", "t0")}
+    assert answer.rows == list(range(0, len(values) - 1, 2))
+    assert set(answer.topics) == {bank.topic("scores", "t0")}
 
 
 def test_a_model_that_raises_costs_the_record_that_makes_it(bank: Bank) -> None:
@@ -92,7 +92,7 @@ def test_a_model_that_raises_costs_the_record_that_makes_it(bank: Bank) -> None:
     answer = scorer.score(batch(topics, values), 1)
     assert reasons(answer) == {5: (Reason.SCORING_ERROR, bank.topic("dlq", "t0"))}
     alone = scorer.score(batch(topics[:3], values[:3]), 1)
-    assert answer.outgoing.values[:3] == alone.outgoing.values
+    assert answer.values[:3] == alone.values
 
 
 def test_an_unforeseen_fault_is_halved_down_to_its_record(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_an_unforeseen_fault_is_halved_down_to_its_record(bank: Bank, monkeypatc
     values = [event(bank, id=f"e{n}") for n in range(7)]
     answer = scorer.score(batch([bank.topic("events", "t0")] * 7, values), 1)
     assert reasons(answer) == {3: (Reason.SCORING_ERROR, bank.topic("dlq", "t0"))}
-    assert answer.outgoing.rows == [0, 1, 2, 4, 5, 6]
+    assert answer.rows == [0, 1, 2, 4, 5, 6]
     assert [one["event_id"] for one in records(answer, "score.avsc")] == ["e0", "e1", "e2", "e4", "e5", "e6"]
 
 
@@ -133,7 +133,7 @@ def test_a_score_says_where_it_comes_from(bank: Bank) -> None:
     assert first["score"] == second["score"]
     assert first["scored_at"].timestamp() * 1000 == NOW
     assert first["event_time"].timestamp() * 1000 == 5
-    assert answer.outgoing.topics == [bank.topic("scores", "t0"), bank.topic("scores", "t1")]
+    assert answer.topics == [bank.topic("scores", "t0"), bank.topic("scores", "t1")]
 
 
 @pytest.mark.parametrize("role", ["live", "shadow"])
@@ -142,7 +142,7 @@ def test_an_answer_is_traced_to_its_event_and_attempt(bank: Bank, role: Role) ->
     scorer = scorer_of(bank, bank.document(), role)
     topics = [bank.topic("events", "t0"), bank.topic("events", "t1")]
     answer = scorer.score(batch(topics, [event(bank), event(bank, id="e2", tenant="t1")]), (1 << 62) + 5)
-    first, second = answer.outgoing.values
+    first, second = answer.values
     found = scorer.origins([first, None, b"", b"a stranger's", second, event(bank)])
     wanted: list[Origin] = [Origin(topic, 0, offset, (1 << 62) + 5) for offset, topic in enumerate(topics)]
     assert found == [wanted[0], None, None, None, wanted[1], None]
@@ -180,7 +180,7 @@ def test_a_shared_topic_takes_the_tenant_from_the_event(bank: Bank, source: dict
     values = [event(bank, id=f"e{n}", tenant=name) for n, name in enumerate(named)]
     headers: list[list[Header]] = [[("x-tenant", name.encode())] for name in named]
     answer = scorer.score(batch(["all.events"] * 4, values, headers), 1)
-    assert answer.outgoing.topics == [bank.topic("scores", name) for name in ("t1", "t0", "t1")]
+    assert answer.topics == [bank.topic("scores", name) for name in ("t1", "t0", "t1")]
     assert reasons(answer) == {2: (Reason.UNKNOWN_TENANT, "muse.dlq.bank")}
     assert bank.topic("scores", "t0") in scorer.topology.outputs["all.events"]
     assert "muse.dlq.bank" in scorer.topology.outputs["all.events"]

@@ -16,7 +16,7 @@ from muse_stream.runtime.record_writer import Writer
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.scoring import PredictorScores
 from muse_stream.scoring.scores import ExpertScores
-from muse_stream.worker import Batch, Outgoing
+from muse_stream.worker import Batch, Records
 from tests.integration.bank import Bank
 from tests.runtime.test_batch_scorer import batch, event
 
@@ -49,7 +49,7 @@ def answers(predictor: str, rows: Sequence[int], values: Sequence[float], **erro
     return PredictorScores(predictor, 3, np.array(rows, dtype=np.int64), score, score / 10, experts, failed)
 
 
-def records(outgoing: Outgoing, schema: str) -> list[dict[str, Any]]:
+def records(outgoing: Records, schema: str) -> list[dict[str, Any]]:
     """Decode records with fastavro alone."""
     parsed = fastavro.parse_schema(json.loads(output_schemas().by_file(schema).text))
     return [fastavro.schemaless_reader(io.BytesIO(value[10:]), parsed) for value in outgoing.values]  # type: ignore[misc]

@@ -9,12 +9,12 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.worker.backlog import Waiting
-from muse_stream.worker.batch import Answer, Batch, BatchLimits, DeadLetter, Origin, Outgoing, Scorer, Tally, Topology
+from muse_stream.worker.batch import Batch, BatchLimits, DeadLetter, Origin, Records, Scorer, Tally, Topology
 from tests.patience import until
 
 
@@ -128,10 +128,10 @@ class Echo:
         self.book = None
         self.attempts: list[int] = []
 
-    def score(self, batch: Batch, attempt: int) -> Answer:
+    def score(self, batch: Batch, attempt: int) -> Records:
         self._before(batch)
         self.attempts.append(attempt)
-        outgoing, dead = Outgoing([], [], []), []
+        outgoing, dead = Records(), []
         for row, value in enumerate(batch.values):
             route = self._routes[batch.topics[row]]
             if self._refuse(value):
@@ -142,7 +142,7 @@ class Echo:
             outgoing.rows.append(row)
             outgoing.topics.append(route.scores)
             outgoing.values.append(source.encode() + random.Random(row).randbytes(self._padding(value)))
-        return Answer(outgoing, dead)
+        return replace(outgoing, dead=dead)
 
     def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:
         return [_origin(value) for value in values]

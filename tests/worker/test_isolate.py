@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muse_stream.errors import Abortable, Reason, Rejected, Stage
-from muse_stream.worker.batch import Answer, DeadLetter, Outgoing, Topology
+from muse_stream.worker.batch import DeadLetter, Records, Topology
 from muse_stream.worker.commit import Pending
 from muse_stream.worker.isolate import Isolation
 from tests.worker.doubles import raw
@@ -28,14 +28,14 @@ def hunt(records: int, culprits: set[int], limit: int) -> tuple[int, list[int]]:
         end = min(position + corner.most, records)
         batch = raw([b"x"] * (end - position))
         batch.offsets[:] = range(position, end)
-        answer = Outgoing(list(range(end - position)), ["scores"] * (end - position), [b"a"] * (end - position))
-        answered = corner.reject(batch, Answer(answer), LIVE)
-        if any(batch.offsets[row] in culprits for row in answered.outgoing.rows):
+        answer = Records(list(range(end - position)), ["scores"] * (end - position), [b"a"] * (end - position))
+        answered = corner.reject(batch, answer, LIVE)
+        if any(batch.offsets[row] in culprits for row in answered.rows):
             aborts += 1
             assert aborts < 2_000, "no progress"
             assert corner.suspect(TOO_LARGE, pending(position, end), LIVE) == frozenset()
             continue
-        assert len(answered.outgoing.rows) + len(answered.dead) == len(batch)
+        assert len(answered.rows) + len(answered.dead) == len(batch)
         given_up += [batch.offsets[letter.rejected.row] for letter in answered.dead]
         corner.committed(pending(position, end))
         position = end
@@ -131,9 +131,9 @@ def test_replaces_answer_and_earlier_letter_of_the_condemned_alone() -> None:
     corner.suspect(TOO_LARGE, pending(101, 102), LIVE)
     own = DeadLetter(Rejected(1, Reason.MISSING_ID, Stage.VALIDATE, ""), "dlq")
     other = DeadLetter(Rejected(2, Reason.MISSING_ID, Stage.VALIDATE, ""), "dlq")
-    answer = Answer(Outgoing([0, 1], ["scores"] * 2, [b"0", b"1"]), [own, other])
+    answer = Records([0, 1], ["scores"] * 2, [b"0", b"1"], dead=[own, other])
     after = corner.reject(raw([b"", b"", b""]), answer, LIVE)
-    assert (after.outgoing.rows, after.outgoing.values) == ([0], [b"0"])
+    assert (after.rows, after.values) == ([0], [b"0"])
     assert [(letter.rejected.row, letter.rejected.reason) for letter in after.dead] == [
         (2, Reason.MISSING_ID),
         (1, Reason.OVERSIZE),
@@ -143,8 +143,8 @@ def test_replaces_answer_and_earlier_letter_of_the_condemned_alone() -> None:
 def test_a_role_without_dead_letters_leaves_the_condemned_out() -> None:
     corner = Isolation(4)
     corner.suspect(TOO_LARGE, pending(100, 101), SHADOW)
-    after = corner.reject(raw([b"", b""]), Answer(Outgoing([0, 1], ["audit"] * 2, [b"0", b"1"])), SHADOW)
-    assert (after.outgoing.rows, after.dead) == ([1], [])
+    after = corner.reject(raw([b"", b""]), Records([0, 1], ["audit"] * 2, [b"0", b"1"]), SHADOW)
+    assert (after.rows, after.dead) == ([1], [])
 
 
 @pytest.mark.parametrize("limit", [16, 64, 256])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from muse_stream.errors import Reason
-from muse_stream.worker.batch import Answer, Batch
+from muse_stream.worker.batch import Batch, Records
 from muse_stream.worker.poison import HELD_AFTER, Guard, InHand, Note, PoisonSearch, Suspects, offsets
 from tests.worker.doubles import Echo, Route
 
@@ -40,18 +40,18 @@ class Fragile(Echo):
         self._deadly = {b"%d" % n for n in deadly}
         self.sizes: list[int] = []
 
-    def score(self, batch: Batch, attempt: int) -> Answer:
+    def score(self, batch: Batch, attempt: int) -> Records:
         self.sizes.append(len(batch))
         if self._deadly.intersection(batch.values):
             raise Died
         return super().score(batch, attempt)
 
 
-def score(guard: Guard, scorer: Echo, raw: Batch) -> Answer:
+def score(guard: Guard, scorer: Echo, raw: Batch) -> Records:
     return guard.score(scorer, raw, *offsets(raw), attempt=0, progress=lambda: None)
 
 
-def lives(raw: Batch, *deadly: int, code: int = -signal.SIGSEGV) -> tuple[int, Answer]:
+def lives(raw: Batch, *deadly: int, code: int = -signal.SIGSEGV) -> tuple[int, Records]:
     """Score a batch, a new process after every death; returns the number of deaths and the answer."""
     hunt, scorer = PoisonSearch(), Fragile(*deadly)
     for deaths in range(40):
@@ -72,7 +72,7 @@ def test_one_poison_record_costs_three_deaths_and_itself(count: int, where: floa
     assert [letter.rejected.row for letter in answer.dead] == [poison - 700]
     assert answer.dead[0].rejected.reason is Reason.PROCESS_DIED
     assert answer.dead[0].topic == "dlq"
-    assert answer.outgoing.rows == [row for row in range(count) if row != poison - 700]
+    assert answer.rows == [row for row in range(count) if row != poison - 700]
 
 
 def test_several_poison_records_are_found_one_after_the_other() -> None:
@@ -119,7 +119,7 @@ def test_only_the_suspects_are_scored_in_pieces() -> None:
     answer = score(Guard(InHand(get_context("spawn")), hunt.suspects), scorer, batch(0, 1000))
     assert sorted(scorer.sizes, reverse=True)[:2] == [700, 100]
     assert set(scorer.sizes) == {700, 100, 2}
-    assert answer.outgoing.rows == list(range(1000))
+    assert answer.rows == list(range(1000))
     scorer.sizes.clear()
     score(Guard(InHand(get_context("spawn")), hunt.suspects), scorer, batch(1000, 1000))
     assert scorer.sizes == [1000], "once past them, batches are whole again"

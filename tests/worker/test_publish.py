@@ -12,7 +12,7 @@ from muse_stream.errors import Abortable, Fatal, Reason, Rejected, Stage, Stream
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.transactional_producer import TransactionalProducer, open_producer
 from muse_stream.testing.kafka_broker import Broker
-from muse_stream.worker.batch import Answer, Batch, DeadLetter, Outgoing
+from muse_stream.worker.batch import Batch, DeadLetter, Records
 from muse_stream.worker.publish import BY_KEY, publish
 from tests.worker.doubles import raw
 
@@ -43,7 +43,7 @@ class Recording(TransactionalProducer):
         return self._fault
 
 
-def send(producer: Recording, batch: Batch, answer: Answer, counts: dict[str, int]) -> None:
+def send(producer: Recording, batch: Batch, answer: Records, counts: dict[str, int]) -> None:
     publish(
         producer,
         batch,
@@ -55,9 +55,9 @@ def send(producer: Recording, batch: Batch, answer: Answer, counts: dict[str, in
     )
 
 
-def answers(batch: Batch, topic: str = "scores") -> Answer:
+def answers(batch: Batch, topic: str = "scores") -> Records:
     rows = list(range(len(batch)))
-    return Answer(Outgoing(rows, [topic] * len(rows), [b"%d" % row for row in rows]))
+    return Records(rows, [topic] * len(rows), [b"%d" % row for row in rows])
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_partitions(events: int, scores: int, keys: list[bytes | None], partitio
 
 def test_several_outputs_of_unlike_counts_each_go_their_way() -> None:
     batch, producer = raw([b"a"], partitions=[3], keys=[b"k"]), Recording()
-    answer = Answer(Outgoing([0, 0], ["same", "other"], [b"1", b"2"]))
+    answer = Records([0, 0], ["same", "other"], [b"1", b"2"])
     send(producer, batch, answer, {"events": 4, "same": 4, "other": 5})
     assert [(topic, partition) for topic, _v, _k, partition in producer.sent] == [("same", 3), ("other", BY_KEY)]
 
@@ -87,7 +87,7 @@ def test_several_outputs_of_unlike_counts_each_go_their_way() -> None:
 def test_dead_letter_keeps_bytes_key_and_null_value() -> None:
     batch, producer = raw([b"\x00raw", None], keys=[b"k", None], headers=[[("h", b"1")], []]), Recording()
     letters = [DeadLetter(Rejected(row, Reason.UNDECODABLE, Stage.DECODE, ""), "dlq") for row in (0, 1)]
-    send(producer, batch, Answer(Outgoing([], [], []), letters), {"events": 1, "dlq": 1})
+    send(producer, batch, Records(dead=letters), {"events": 1, "dlq": 1})
     assert producer.sent == [("dlq", b"\x00raw", b"k", 0), ("dlq", None, None, 0)]
     assert producer.headers[0][0] == ("h", b"1")
     assert dict(producer.headers[1])["muse.attempt"] == b"9"

@@ -35,12 +35,12 @@ class Options:
     replication: int | None = None
     min_isr: int | None = None
     retention_ms: int | None = None
-    """-1 keeps for ever."""
+    """-1 keeps forever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """One topic a document needs, whoever shares it."""
+    """One topic a document needs, however many tenants share it."""
 
     name: str
     kind: TopicKind

@@ -11,13 +11,15 @@ are processes of their own.
 import multiprocessing
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException
 
+from muse_stream import testing
 from muse_stream.avro import Encoder, SchemaDirectory
-from muse_stream.testing import CommittedReader
+from muse_stream.testing import CommittedReader, ToSend
 from perf import rig, workload
 from perf.drain import Figures
 
@@ -32,18 +34,19 @@ def produce(bootstrap: str, path: Path, tenants: int, seconds: float, partitions
     schema = SchemaDirectory.open(path.parent / "schemas").by_file("event.avsc")
     encoder = Encoder(schema)
     count = int(RATE * seconds)
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
     features = {name: column[:count] for name, column in data.features.items()}
     start = time.monotonic_ns() + 500_000_000
     due = [start + number * 1_000_000_000 // RATE for number in range(count)]
     ids = [f"{at}-{number:07}" for number, at in enumerate(due)]
     values = encoder.encode({**features, "transaction_id": ids, "event_time": np.zeros(count, np.int64)}, count)
-    for number, value in enumerate(values):
-        while (ahead := due[number] - time.monotonic_ns()) > 0:
-            producer.poll(0)
-            time.sleep(ahead / 1e9)
-        producer.produce(f"muse.events.t{number % tenants:03}", value, partition=number // tenants % partitions)
-    producer.flush()
+
+    def when_due() -> Iterator[ToSend]:
+        for number, value in enumerate(values):
+            while (ahead := due[number] - time.monotonic_ns()) > 0:
+                time.sleep(ahead / 1e9)
+            yield ToSend(f"muse.events.t{number % tenants:03}", number // tenants % partitions, value)
+
+    testing.produce(bootstrap, when_due(), {"linger.ms": 0})
 
 
 def read(bootstrap: str, topics: list[str], partitions: int, count: int, limit_s: float) -> list[tuple[int, int, int]]:

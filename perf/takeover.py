@@ -18,14 +18,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-from confluent_kafka import Producer
 
-from muse_stream.testing import CommittedReader
+from muse_stream import testing
+from muse_stream.testing import CommittedReader, ToSend
 from perf import rig, workload
 from perf.drain import Figures
 
@@ -183,14 +183,14 @@ class _Reader:
 
 
 def _feed(bootstrap: str, values: list[bytes], ended: threading.Event) -> None:
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
-    number = 0
-    while not ended.wait(1 / RATE * 5):
-        for value in values[number % 50_000 : number % 50_000 + 5]:
-            producer.produce("muse.events.t000", value, partition=number % PARTITIONS)
-            number += 1
-        producer.poll(0)
-    producer.flush()
+    def paced() -> Iterator[ToSend]:
+        number = 0
+        while not ended.wait(1 / RATE * 5):
+            for value in values[number % 50_000 : number % 50_000 + 5]:
+                yield ToSend("muse.events.t000", number % PARTITIONS, value)
+                number += 1
+
+    testing.produce(bootstrap, paced(), {"linger.ms": 0})
 
 
 def _until(holds: Any, timeout_s: float = 60.0) -> None:

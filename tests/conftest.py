@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -24,7 +23,7 @@ from hypothesis import settings
 
 from muse_stream.telemetry.logs import package_loggers
 from muse_stream.testing.kafka_broker import Broker, broker
-from tests.patience import PATIENCE
+from tests.patience import until
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
@@ -113,11 +112,7 @@ def eventually() -> Eventually:
     """`eventually(condition, 10.0)` returns when `condition()` is true, and fails the test after `PATIENCE` x 10 s."""
 
     def wait(condition: Callable[[], object], within_s: float = 10.0) -> None:
-        deadline = time.monotonic() + PATIENCE * within_s
-        while not condition():
-            if time.monotonic() > deadline:
-                pytest.fail(f"not true within {PATIENCE * within_s} s")
-            time.sleep(0.02)
+        until(condition, within_s)
 
     return wait
 

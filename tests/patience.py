@@ -4,4 +4,15 @@ Times in tests are written for an idle machine; a busy one is given this many ti
 nothing where the condition comes, so no test fails because others use the machine.
 """
 
+import time
+from collections.abc import Callable
+
 PATIENCE = 5
+
+
+def until(holds: Callable[[], object], timeout_s: float, what: Callable[[], str] = lambda: "condition") -> None:
+    """Poll a condition that nothing announces; AssertionError with `what()` when it does not come."""
+    end = time.monotonic() + PATIENCE * timeout_s
+    while not holds():
+        assert time.monotonic() < end, f"not within {PATIENCE * timeout_s} s: {what()}"
+        time.sleep(0.01)

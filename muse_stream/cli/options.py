@@ -19,6 +19,9 @@ Config = Annotated[
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Configuration file (YAML).")]
 Store = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the generation store, or its file:// URL.")]
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Name of a tenant in the configuration.")]
+Events = Annotated[Path, typer.Argument(metavar="EVENTS", help="Parquet, Avro or JSON-lines file.")]
+Columns = Annotated[list[str] | None, typer.Option("--column", help="field=column, where the file's names differ.")]
+Headers = Annotated[list[str] | None, typer.Option("--header", help="name=value, a Kafka header for every event.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

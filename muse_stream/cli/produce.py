@@ -2,12 +2,11 @@
 
 from dataclasses import asdict
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from muse_stream.cli.options import Config, Json, Session, Tenant, pairs
+from muse_stream.cli.options import Columns, Config, Events, Headers, Json, Session, Tenant, pairs
 from muse_stream.cli.output import note, progress, say, show_json
 
 
@@ -22,13 +21,13 @@ def produce(
     context: typer.Context,
     config: Config,
     tenant: Tenant,
-    file: Annotated[Path, typer.Argument(metavar="EVENTS", help="Parquet, Avro or JSON-lines file.")],
+    file: Events,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second; default: as fast as it goes.")] = None,
     key: Annotated[str | None, typer.Option(help="Field to key events by; default: the event's id.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Send at most this many events.")] = None,
     frame: Annotated[Frame, typer.Option(help="What names the schema before each record.")] = Frame.SINGLE,
-    column: Annotated[list[str] | None, typer.Option(help="field=column, where the file's names differ.")] = None,
-    header: Annotated[list[str] | None, typer.Option(help="name=value, a Kafka header for every event.")] = None,
+    column: Columns = None,
+    header: Headers = None,
     as_json: Json = False,
 ) -> None:
     """Send a file as a tenant's events, at a rate or as fast as it goes.

@@ -6,19 +6,19 @@ from typing import Annotated
 
 import typer
 
-from muse_stream.cli.options import Config, Json, Role, Tenant, pairs
+from muse_stream.cli.options import Columns, Config, Events, Headers, Json, Role, Tenant, pairs
 from muse_stream.cli.output import note, progress, say, show_json, show_table
 
 
 def replay(
     config: Config,
     tenant: Tenant,
-    file: Annotated[Path, typer.Argument(metavar="EVENTS", help="Parquet, Avro or JSON-lines file.")],
+    file: Events,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go: .parquet or .avro.")],
     role: Annotated[Role, typer.Option(help="live writes scores, shadow audit records.")] = Role.LIVE,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score at most this many events.")] = None,
-    column: Annotated[list[str] | None, typer.Option(help="field=column, where the file's names differ.")] = None,
-    header: Annotated[list[str] | None, typer.Option(help="name=value, a Kafka header for every event.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score only so many.")] = None,
+    column: Columns = None,
+    header: Headers = None,
     as_json: Json = False,
 ) -> None:
     """Score a file without Kafka, with the code that scores the stream.

@@ -87,7 +87,7 @@ class DirectoryStore:
         return found[0] if found else None
 
     def former(self) -> tuple[int, ...]:
-        """Return the numbers that were current before, the latest first."""
+        """Return the numbers that were current before and not rolled back, the latest first."""
         found = self._current()
         if found is None:
             return ()
@@ -128,7 +128,9 @@ class DirectoryStore:
                 raise StoreError(f"current is generation {found}, not {expected}: it was moved meanwhile, look again")
             self._manifest(new)
             before = [] if found is None else [found, *self.former()]
-            former = [number for number in dict.fromkeys(before) if number != new][:FORMER]
+            if new in before:  # a way back: whatever has been current since was rolled back
+                before = before[before.index(new) + 1 :]
+            former = before[:FORMER]
             aside = self.path / f".current-{os.getpid()}"
             _write(aside, json.dumps({"number": new, "former": former}).encode())
             aside.replace(self.path / "current")

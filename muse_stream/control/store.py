@@ -49,7 +49,7 @@ class Store(Protocol):
         """Return the number of the current generation, None before the first."""
 
     def former(self) -> tuple[int, ...]:
-        """Return the numbers that were current before, the latest first, each once and without the current one."""
+        """Return the numbers that were current before and were not rolled back, the latest first."""
 
     def move_current(self, expected: int | None, new: int) -> None:
         """Make `new` current if `expected` still is; else `StoreError`, and nothing changes."""

@@ -74,9 +74,9 @@ class CommittedReader:
         tolerant: bool = False,
     ) -> None:
         self._tolerant = tolerant
-        self._reached: dict[Place, int] = {
-            (name, number): 0 for name, count in topics.items() for number in range(count)
-        }
+        self._places = [(name, number) for name, count in topics.items() for number in range(count)]
+        self._empty_from: dict[Place, int] = {}
+        """Where a partition had nothing more when it was last read to its end; markers may stand before it."""
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -89,7 +89,7 @@ class CommittedReader:
             }
             | dict(settings or {})
         )
-        self._consumer.assign([TopicPartition(*place, 0) for place in self._reached])
+        self._consumer.assign([TopicPartition(*place, 0) for place in self._places])
 
     def __enter__(self) -> Self:
         return self
@@ -105,18 +105,11 @@ class CommittedReader:
 
     def read(self, timeout_s: float = 0.1, most: int = 10_000) -> list[Message]:
         """Return records that are new; waits until `most` have come, and for `timeout_s` at the longest."""
-        found = []
-        for message in self._consumer.consume(most, timeout_s):
-            error = message.error()
-            place, offset = (message.topic() or "", message.partition() or 0), message.offset() or 0
-            if error is None:
-                self._reached[place] = offset + 1
-                found.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                self._reached[place] = offset
-            elif not self._tolerant:
-                raise KafkaException(error)
-        return found
+        messages = self._consumer.consume(most, timeout_s)
+        records = [message for message in messages if message.error() is None]
+        if len(records) < len(messages):
+            self._note([message for message in messages if message.error() is not None])
+        return records
 
     def read_to_end(self, ends: Mapping[Place, int] | None = None, *, timeout_s: float = 60.0) -> list[Message]:
         """Read up to `ends`, without them up to what is committed by now; returns the new records.
@@ -125,7 +118,7 @@ class CommittedReader:
         """
         goal = self.ends() if ends is None else ends
         found, until = list[Message](), time.monotonic() + timeout_s
-        while missing := [place for place, end in goal.items() if self._reached[place] < end]:
+        while missing := self._short_of(goal):
             if time.monotonic() > until:
                 raise TimeoutError(f"not read to the end within {timeout_s:g} s: {missing}")
             found += self.read(0.05)
@@ -135,5 +128,18 @@ class CommittedReader:
         """Return where each partition ends now for a reader of committed records: its last stable offset."""
         return {
             place: self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1]
-            for place in self._reached
+            for place in self._places
         }
+
+    def _note(self, faults: list[Message]) -> None:
+        for message in faults:
+            error = message.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                self._empty_from[message.topic() or "", message.partition() or 0] = message.offset() or 0
+            elif not self._tolerant:
+                raise KafkaException(error)
+
+    def _short_of(self, goal: Mapping[Place, int]) -> list[Place]:
+        standing = self._consumer.position([TopicPartition(*place) for place in goal])
+        reached = {(one.topic, one.partition): one.offset for one in standing}
+        return [place for place, end in goal.items() if max(reached[place], self._empty_from.get(place, 0)) < end]

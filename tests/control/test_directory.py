@@ -252,7 +252,7 @@ def test_store_that_cannot_be_written_is_a_store_error(tmp_path: Path, loaded: L
         DirectoryStore(tmp_path / "file").publish(loaded)
 
 
-def test_former_generations_are_those_that_were_current_the_latest_first(
+def test_former_generations_are_those_that_were_current_and_not_rolled_back(
     store: DirectoryStore, loaded: Loaded, edited: Edited
 ) -> None:
     assert store.former() == ()
@@ -262,7 +262,12 @@ def test_former_generations_are_those_that_were_current_the_latest_first(
     store.rollback()
     store.move_current(1, store.publish(edited(loaded, "third")))
     assert store.current() == 3
-    assert store.former() == (1, 2)
+    assert store.former() == (1,), "2 was rolled back"
+    store.move_current(3, store.publish(edited(loaded, "fourth")))
+    store.move_current(4, store.publish(edited(loaded, "fifth")))
+    assert store.former() == (4, 3, 1)
+    store.rollback(to=3)
+    assert store.former() == (1,), "4 and 5 were rolled back"
 
 
 def test_a_current_file_of_version_0_1_names_no_former_ones_so_the_parents_tell(

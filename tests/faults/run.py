@@ -11,16 +11,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from muse_stream.testing import CommittedReader
+from muse_stream import testing
+from muse_stream.testing import CommittedReader, ToSend
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_cluster import LocalCluster
 from muse_stream.worker.slot import SlotName
@@ -185,37 +187,33 @@ class Feeder:
 
     def __init__(self, bank: Bank, bootstrap: str, per_s: int, partitions: int) -> None:
         self._bank, self._per_s, self._partitions = bank, per_s, partitions
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "enable.idempotence": True,
-                "linger.ms": 5,
-                "message.timeout.ms": 300_000,
-                "reconnect.backoff.max.ms": 500,
-                "log_level": 0,
-            }
-        )
+        self._bootstrap = bootstrap
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._executor = ThreadPoolExecutor(1, "feeder")
 
     def __enter__(self) -> "Feeder":
-        self._thread.start()
+        settings = {
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "message.timeout.ms": 300_000,
+            "reconnect.backoff.max.ms": 500,
+            "log_level": 0,
+        }
+        self._sent = self._executor.submit(testing.produce, self._bootstrap, self._paced(), settings, timeout_s=120)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(10)
-        assert self._producer.flush(120) == 0, "the brokers do not take events"
+        self._executor.shutdown()
+        self._sent.result()  # raises when the brokers do not take events
 
-    def _run(self) -> None:
+    def _paced(self) -> Iterator[ToSend]:
         step = 0.1
         due = time.monotonic()
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             due = max(due + step, time.monotonic() - 1.0)
             for number, (tenant, _, value) in enumerate(self._bank.events(int(self._per_s * step))):
-                partition = number // self._bank.tenants % self._partitions
-                self._producer.produce(self._bank.topic("events", tenant), value, partition=partition)
-            self._producer.poll(0)
+                yield ToSend(self._bank.topic("events", tenant), number // self._bank.tenants % self._partitions, value)
 
 
 def tolerant(

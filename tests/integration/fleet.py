@@ -24,8 +24,7 @@ from muse_stream.runtime import watchdog
 from muse_stream.runtime.batch_scorer import GenerationScorer
 from muse_stream.runtime.run import RunOptions, run
 from muse_stream.worker.batch import Answer, Batch
-from tests.integration.witness import until
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTED = re.compile(r"failpoint ([a-z-]+): ")

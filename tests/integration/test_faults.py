@@ -17,7 +17,8 @@ import pytest
 from muse_stream.testing.kafka_broker import Broker
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import Fleet, publish
-from tests.integration.witness import Witness, broken_promises, until
+from tests.integration.witness import Witness, broken_promises
+from tests.patience import until
 
 SESSION_S = 8.0
 """Less than the 10 s after which the group misses a member, and far more than going on at once takes."""

@@ -19,7 +19,8 @@ from muse_stream.testing.kafka_broker import Broker
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import Fleet, publish
 from tests.integration.test_faults import Feeder, live_witness
-from tests.integration.witness import Seen, Witness, broken_promises, until
+from tests.integration.witness import Seen, Witness, broken_promises
+from tests.patience import until
 
 MODELS = ("plain", "retrained")
 

@@ -10,7 +10,8 @@ from muse_stream.testing.kafka_broker import Broker
 from tests.integration.bank import HANGS_AT, PARTITIONS, RAISES_AT, Bank
 from tests.integration.fleet import Fleet, publish
 from tests.integration.test_faults import Feeder, live_witness, shadow_witness
-from tests.integration.witness import Witness, broken_promises, until
+from tests.integration.witness import Witness, broken_promises
+from tests.patience import until
 
 Unique = Callable[[str], str]
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from muse_stream.testing import local_kafka
 from muse_stream.testing.kafka_broker import Broker
 from tests.integration.fleet import ROOT
-from tests.integration.witness import until
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 ELSEWHERE = "127.0.0.2"
 """As good as any address of this machine that is not 127.0.0.1."""

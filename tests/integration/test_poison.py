@@ -10,7 +10,8 @@ from muse_stream.testing.kafka_broker import Broker
 from tests.integration.bank import HANGS_AT, KILLS_AT, Bank
 from tests.integration.fleet import Fleet, publish
 from tests.integration.test_faults import live_witness, shadow_witness
-from tests.integration.witness import Seen, broken_promises, until
+from tests.integration.witness import Seen, broken_promises
+from tests.patience import until
 
 
 def inputs(bank: Bank, events: list[tuple[str, int, bytes]]) -> dict[tuple[str, int], int]:

@@ -19,12 +19,15 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from muse_stream import testing
+from muse_stream.testing import ToSend
 from muse_stream.testing.kafka_jars import missing_tools
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import ROOT, Fleet, publish
 from tests.integration.secured import Secured, binding, bindings
-from tests.integration.witness import Seen, Witness, until
+from tests.integration.witness import Seen, Witness
 from tests.kafka.test_broker_release import Heard
+from tests.patience import until
 
 pytestmark = [
     pytest.mark.broker,
@@ -63,11 +66,10 @@ class Site:
         """Produce events of all tenants, each as its own producer; first some nobody can decode."""
         events = [(TENANTS[0], 0, b"not an event")] * undecodable + self.bank.events(count)
         for tenant in TENANTS:
-            producer = Producer({**self.kafka.connection(f"producer-{tenant}"), "enable.idempotence": True})
-            for owner, partition, value in events:
-                if owner == tenant:
-                    producer.produce(self.bank.topic("events", tenant), value, partition=partition)
-            assert producer.flush(30) == 0
+            topic = self.bank.topic("events", tenant)
+            records = [ToSend(topic, partition, value) for owner, partition, value in events if owner == tenant]
+            settings = self.kafka.connection(f"producer-{tenant}") | {"enable.idempotence": True}
+            testing.produce(self.kafka.bootstrap, records, settings)
         self.counts.update((self.bank.topic("events", tenant), partition) for tenant, partition, _ in events)
         self.broken += undecodable
 

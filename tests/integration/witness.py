@@ -7,9 +7,8 @@ It keeps what a read_committed reader saw, as it came, and counts `broken_promis
 import io
 import json
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import fastavro
 
 from muse_stream.testing import CommittedReader
-from tests.patience import PATIENCE
+from tests.patience import until
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 FRAME = 10  # bytes of the single-object frame
@@ -125,11 +124,3 @@ def _disorder(seen: Sequence[Seen]) -> list[str]:
             return [f"out of order: {one.source} after offset {last[lane]} in {one.topic} [{one.partition}]"]
         last[lane] = offset
     return []
-
-
-def until(holds: Callable[[], bool], timeout_s: float, what: Callable[[], str] = lambda: "condition") -> None:
-    """Wait for a condition, looking every 50 ms; AssertionError with `what()` when it does not come."""
-    end = time.monotonic() + PATIENCE * timeout_s
-    while not holds():
-        assert time.monotonic() < end, f"not within {PATIENCE * timeout_s} s: {what()}"
-        time.sleep(0.05)

@@ -58,7 +58,7 @@ def test_the_current_generation_serves_and_no_other_is_compiled(store: Directory
     log = ListLog()
     assert first_good(store, compile, log) == "scorer of 4"
     assert asked == [4]
-    assert log.said("generation refused") == []
+    assert log.said("generation_refused") == []
 
 
 def test_where_the_current_one_is_refused_the_latest_good_one_before_it_serves(store: DirectoryStore) -> None:
@@ -66,7 +66,7 @@ def test_where_the_current_one_is_refused_the_latest_good_one_before_it_serves(s
     log = ListLog()
     assert first_good(store, compile, log) == "scorer of 2"
     assert asked == [4, 3, 2]
-    assert [one["generation"] for one in log.said("generation refused")] == [4, 3]
+    assert [one["generation"] for one in log.said("generation_refused")] == [4, 3]
 
 
 def test_the_one_before_is_the_one_that_was_current_before_not_the_number_below(store: DirectoryStore) -> None:
@@ -86,7 +86,7 @@ def test_a_generation_that_is_not_what_was_published_is_passed_over(store: Direc
     log = ListLog()
     assert first_good(store, compile, log) == "scorer of 3"
     assert asked == [3]
-    (said,) = log.said("generation refused")
+    (said,) = log.said("generation_refused")
     assert said["generation"] == 4
 
 

@@ -7,7 +7,6 @@ without trusting the worker.
 
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.worker.backlog import Waiting
 from muse_stream.worker.batch import Answer, Batch, BatchLimits, DeadLetter, Origin, Outgoing, Scorer, Tally, Topology
-from tests.patience import PATIENCE
+from tests.patience import until
 
 
 @dataclass
@@ -184,10 +183,7 @@ def raw(
 
 def await_true(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> None:
     """Poll a condition that nothing announces."""
-    end = time.monotonic() + PATIENCE * timeout_s
-    while not condition():
-        assert time.monotonic() < end, f"not within {PATIENCE * timeout_s} s: {what}"
-        time.sleep(0.01)
+    until(condition, timeout_s, lambda: what)
 
 
 def threads(name: str) -> list[threading.Thread]:

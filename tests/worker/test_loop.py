@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from confluent_kafka import Producer
-
-from muse_stream.testing.kafka_broker import Broker
+from muse_stream import testing
+from muse_stream.testing import Broker, ToSend
 from muse_stream.worker.batch import BatchLimits
 from tests.worker.doubles import Echo, Route, await_true
 from tests.worker.rig import expected, headers_of, ledger, open_echo, produce, running, source
@@ -70,15 +69,12 @@ def test_workers_join_and_leave_under_load(kafka: Broker, unique: Unique, tenant
 def feeding(bootstrap: str, topic: str, partitions: int) -> Iterator[Callable[[], int]]:
     """Write records without a pause; calling what is yielded ends it and says how many they were."""
     enough, written = threading.Event(), itertools.count()
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1})
 
-    def feed() -> None:
-        while not enough.is_set():
-            for i in itertools.islice(written, 4):
-                producer.produce(topic, b"x", b"k%d" % i, i % partitions)
-            producer.flush()  # paces it: about a thousand records a second
+    def paced() -> Iterator[ToSend]:
+        while not enough.wait(0.004):  # about a thousand records a second
+            yield from (ToSend(topic, i % partitions, b"x", b"k%d" % i) for i in itertools.islice(written, 4))
 
-    thread = threading.Thread(target=feed, daemon=True)
+    thread = threading.Thread(target=testing.produce, args=(bootstrap, paced(), {"linger.ms": 1}), daemon=True)
     thread.start()
 
     def end() -> int:

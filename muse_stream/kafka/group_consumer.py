@@ -1,4 +1,4 @@
-"""The consuming side of a worker: a group member that knows exactly where it stands.
+"""The consuming side of a worker: a group member that knows its exact positions.
 
 Batches are given out with the group metadata they were polled under. Invariants (docs/exactly-once.md):
   - every partition starts at an explicit offset that `committed()` gave, asked until it answers, or at its first offset
@@ -151,7 +151,7 @@ class GroupConsumer:
         self._offsets.close()
 
     def positions(self) -> dict[TopicPartitionKey, Position]:
-        """Return where the assigned partitions stand, by cached watermarks; no request is sent."""
+        """Return the positions in the assigned partitions, by cached watermarks; no request is sent."""
         found = {}
         for partition in self._consumer.assignment():
             low, high = self._consumer.get_watermark_offsets(partition, cached=True)

@@ -40,7 +40,7 @@ Records = dict[TopicPartitionKey, list[Message]]
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Records below `stable` are decided; between it and `high` stands at least one open transaction."""
+    """Records below `stable` are decided; between it and `high` is at least one open transaction."""
 
     stable: int
     high: int

@@ -77,7 +77,7 @@ class Change:
 
 
 def needed(document: Document, tenants: Sequence[str] | None = None) -> tuple[Needed, ...]:
-    """Return the topics of these tenants (all by default), event topics first; a shared topic stands there once."""
+    """Return the topics of these tenants (all by default), event topics first; a shared topic is listed once."""
     found: dict[tuple[TopicKind, str], Needed] = {}
 
     def add(kind: TopicKind, name: str, lane: str, tenant: str, source: str | None) -> None:

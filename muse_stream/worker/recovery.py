@@ -159,7 +159,7 @@ class Recovery:
             self._hold_after = time.monotonic() + AGAIN_S
 
     def _examine(self, looking: Mapping[TopicPartitionKey, End]) -> None:
-        """Look, once for each last stable offset, whether what stands there is ours and over."""
+        """Look, once for each last stable offset, whether what is there is ours and over."""
         fresh = {place: end for place, end in looking.items() if self._examined.get(place) != end.stable}
         if not fresh:
             return

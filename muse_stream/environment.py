@@ -44,7 +44,7 @@ PROCESS: Mapping[str, str] = {
     "MUSE_HEALTH_HOST": "address that `run` answers /live, /ready and /metrics on; 0.0.0.0 when not set",
     "MUSE_HEALTH_PORT": "port of these pages; worker n is on this port + n",
 }
-"""Options of commands, for whoever starts them without typing."""
+"""Options of commands, for those who start them from a script or a manifest."""
 
 TESTING: Mapping[str, str] = {
     "MUSE_KAFKA_IMAGE": "container image of the broker that `broker`, `demo` and the tests start",
@@ -114,7 +114,7 @@ def _problems(environment: Mapping[str, str]) -> Iterator[Problem]:
             continue
         meant = _nearest(right)
         if name != right and not meant:
-            continue  # names in lower case belong to whoever sets them, unless it is clear what was meant
+            continue  # names in lower case are other programs', unless it is clear what was meant
         case = "; names are in upper case" if name != right else ""
         yield Problem(name, f"muse-stream has no such variable{case}", _hint(right, meant))
 

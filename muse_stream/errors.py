@@ -28,7 +28,7 @@ class MuseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a configuration: where it stands, what is wrong, what would be right."""
+    """One mistake in a configuration: where it is, what is wrong, what would be right."""
 
     path: str
     """Dotted path in the document, e.g. `predictors.cards.experts[1].model`."""
@@ -96,7 +96,7 @@ class Fenced(Fatal):
 
 
 class Reason(StrEnum):
-    """Why a record became a dead letter; stands in its `muse.reason` header."""
+    """Why a record became a dead letter, written to its `muse.reason` header."""
 
     UNDECODABLE = "undecodable"
     UNKNOWN_SCHEMA = "unknown-schema"
@@ -112,7 +112,7 @@ class Reason(StrEnum):
 
 
 class Stage(StrEnum):
-    """Which stage met the fault; stands in the dead letter's `muse.stage` header."""
+    """Which stage met the fault, written to the `muse.stage` header of its dead letter."""
 
     DECODE = "decode"
     VALIDATE = "validate"

@@ -62,7 +62,7 @@ class Run:
         os.kill(self.lines("slot")[-1]["pid"], signal.SIGKILL)
 
     def kill_supervisor(self) -> None:
-        """Kill the supervisor alone, and start anew at once."""
+        """Kill the supervisor alone, and start again at once."""
         self._process.kill()
         self.start()
 
@@ -74,7 +74,7 @@ class Run:
         self._process.wait()
 
     def restart_all(self) -> None:
-        """Kill every process, and start anew at once."""
+        """Kill every process, and start again at once."""
         self.kill_all()
         self.start()
 

@@ -108,7 +108,7 @@ def _walk(
 
 
 def _child(record: pa.RecordBatch | pa.StructArray, name: str) -> pa.Array:
-    """Return a field of a record; what stands in rows where the record is null means nothing."""
+    """Return a field of a record; what is in rows where the record is null means nothing."""
     return record.column(name) if isinstance(record, pa.RecordBatch) else record.field(name)
 
 

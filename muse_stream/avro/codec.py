@@ -7,7 +7,7 @@ Invariant: a payload is consumed to its last byte or refused. In a batch this co
 known 8-byte tail is appended and decoded as one more field, which is itself again only if the record ended where the
 payload did. pyruhvro knows no bytes and fixed and may panic, so it is tried on made-up records before it is trusted,
 and never given more than `MOST_MEMORY` is known to be enough for: an allocation that fails there ends the process. It
-does not look at the bytes of strings either, so whoever takes text from a batch checks that it is UTF-8.
+does not look at the bytes of strings either, so the code that takes text from a batch checks that it is UTF-8.
 """
 
 import io

@@ -29,7 +29,7 @@ PLACE = ("source_topic", "source_partition", "source_offset")
 
 
 def decode_records(schemas: SchemaDirectory, values: Sequence[bytes | None]) -> list[dict[str, Any] | Rejected]:
-    """Decode each value with its writer's schema; in its place stands a Rejected (row = index) where that fails."""
+    """Decode each value with its writer's schema; in its place is a Rejected (row = index) where that fails."""
     return [_record(schemas, row, value) for row, value in enumerate(values)]
 
 

@@ -28,9 +28,9 @@ class Schema:
     name: str
     """Full name of the record."""
     text: str
-    """Schema JSON as it stands in the file."""
+    """Schema JSON as it is in the file."""
     fingerprint: bytes
-    """CRC-64-AVRO of the parsing canonical form, 8 bytes, little endian: as it stands in a single-object frame."""
+    """CRC-64-AVRO of the parsing canonical form, 8 bytes, little endian: as it is in a single-object frame."""
     id: int | None = None
     """Confluent id, if `ids.json` gives one."""
     file: str = ""

@@ -52,7 +52,7 @@ def read(record: Type, wanted: Wanted, data: bytes, at: int = 0) -> tuple[dict[s
 
 
 def _value(node: Type, data: bytes, start: int, end: int) -> Any:
-    """Return what stands in [start, end), which `end_of` has checked."""
+    """Return what is in [start, end), which `end_of` has checked."""
     kind = node.kind
     if kind in ("float", "double"):
         return struct.unpack("<f" if kind == "float" else "<d", data[start:end])[0]

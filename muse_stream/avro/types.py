@@ -48,7 +48,7 @@ class Type:
     scale: int = 0
     """Of a decimal."""
     solid: tuple["Type", ...] = field(default=(), init=False, compare=False, repr=False)
-    """Of a record's fields the types that take encoded bytes, all but null and its like."""
+    """Of a record's fields the types that take encoded bytes, all but null and others of no bytes."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "solid", tuple(part.type for part in self.fields if least_bytes(part.type)))

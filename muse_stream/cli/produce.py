@@ -11,7 +11,7 @@ from muse_stream.cli.output import note, progress, say, show_json
 
 
 class Frame(StrEnum):
-    """What stands before an Avro record."""
+    """What is written before an Avro record."""
 
     SINGLE = "single-object"
     CONFLUENT = "confluent"

@@ -20,7 +20,7 @@ def topics(
     replication: Annotated[int | None, typer.Option(min=1, help="Replicas; default: the cluster's.")] = None,
     min_isr: Annotated[int | None, typer.Option(min=1, help="min.insync.replicas; default: the cluster's.")] = None,
     retention_hours: Annotated[
-        float | None, typer.Option(help="How long records are kept, -1 for ever; default: the cluster's.")
+        float | None, typer.Option(help="How long records are kept, -1 forever; default: the cluster's.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, do nothing.")] = False,
     as_json: Json = False,
@@ -44,7 +44,7 @@ def topics(
     session: Session = context.obj
     hours = retention_hours
     if hours is not None and not math.isfinite(hours):
-        raise typer.BadParameter("give hours, or -1 for ever", param_hint="--retention-hours")
+        raise typer.BadParameter("give hours, or -1 forever", param_hint="--retention-hours")
     retention = None if hours is None else (-1 if hours < 0 else int(hours * 3_600_000))
     options = Options(partitions, output_partitions, replication, min_isr, retention)
     prepared = prepare_topics(open_configuration(config), session.kafka, options, dry_run=dry_run)

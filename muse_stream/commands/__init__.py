@@ -1,7 +1,7 @@
 """What an operator does, without the terminal: each command of `muse-stream` is one function here.
 
 They take a configuration's path (or a generation store's), Kafka settings and choices, and return values to show. They
-print nothing and never exit; whoever shows progress passes a callable. What is wrong is raised as a `MuseError`:
+print nothing and never exit; a caller that shows progress passes a callable. What is wrong is raised as a `MuseError`:
 `ConfigError` for what was written, `Retriable` for a cluster that does not answer.
 
     configuration    which configuration a path means

@@ -51,7 +51,7 @@ class Checked:
 
 
 def check(path: str | Path) -> Checked:
-    """Check a configuration file; never raises for what stands in it or in the files it names."""
+    """Check a configuration file; never raises for what is in it or in the files it names."""
     path = Path(path)
     try:
         examined = examine_document(path)

@@ -55,7 +55,7 @@ def name_problems(draft: Draft) -> Iterator[Problem]:
 
 
 def _found(node: Any, place: list[str], path: YamlPath) -> Iterator[tuple[YamlPath, Any]]:
-    """Yield every path of the file that fits `place`, and what stands there."""
+    """Yield every path of the file that fits `place`, and what is there."""
     if not place:
         yield path, node
         return

@@ -33,7 +33,7 @@ def nearest(name: str, names: Collection[str]) -> str:
 
 
 class Expected:
-    """Looks up in the JSON Schema what stands at a path."""
+    """Looks up in the JSON Schema what is at a path."""
 
     def __init__(self) -> None:
         self._schema = json_schema()
@@ -86,7 +86,7 @@ class Expected:
         return ""
 
     def _at(self, path: YamlPath) -> list[dict[str, Any]]:
-        """Return the schemas that may describe what stands at `path`."""
+        """Return the schemas that may describe what is at `path`."""
         nodes = self._expand(self._schema)
         for step in path:
             below: list[dict[str, Any]] = []

@@ -34,7 +34,7 @@ REFUSED: Mapping[str, str] = {
     "group.id": "a worker's group is named after its lane and role",
     "group.instance.id": "a worker's place in the group is named after `run --name` and its number",
     "transactional.id": "a worker's transactions are named after its lane, its role, `run --name` and its number",
-    "partitioner": "equal keys must meet in one partition, whoever wrote them: as Java producers do it",
+    "partitioner": "equal keys must meet in one partition, also those of Java producers",
     "delivery.report.only.error": "each command asks for the delivery reports that it counts",
     "enable.partition.eof": "each command says itself whether it stops at the end of a topic",
     "topic.blacklist": "events of a topic that is hidden would never be scored",

@@ -98,7 +98,7 @@ class KafkaSettings(BaseModel):
 
     @classmethod
     def from_environment(cls) -> "KafkaSettings":
-        """Read the environment and the file; raises `ConfigError` with every mistake, named by where it stands."""
+        """Read the environment and the file; raises `ConfigError` with every mistake, named by where it is."""
         found = environment.given()
         given = {field: found[name] for field, name in VARIABLES.items() if name in found}
         file = given.get("properties_file")

@@ -1,4 +1,4 @@
-"""A YAML file as plain data that still knows on which line everything stands.
+"""A YAML file as plain data that still knows on which line everything is.
 
 `Source` holds the data (dict, list, str, int, float, bool, None) of one YAML 1.2 document and a line for every path.
 Duplicate keys, tags, dates and absurd sizes are refused as problems with their line; no object is ever constructed.
@@ -130,7 +130,7 @@ class _Walk:
         return self._scalar(value, path)
 
     def find_duplicates(self, node: Any, path: YamlPath, seen: set[int]) -> None:
-        """Report every key that stands twice in one mapping, below a composed YAML node."""
+        """Report every key that is twice in one mapping, below a composed YAML node."""
         if id(node) in seen:
             return
         seen.add(id(node))

@@ -54,7 +54,7 @@ class Draft:
     """Position in the file of each route of `document`."""
 
     def problem(self, path: YamlPath, message: str, hint: str = "") -> Problem:
-        """Return a problem at `path` (route positions as in `document`), trimmed to what stands in the file."""
+        """Return a problem at `path` (route positions as in `document`), trimmed to what is in the file."""
         if path[0] == "routes" and len(path) > 1 and isinstance(path[1], int):
             path = ("routes", self.route_positions[path[1]], *path[2:])
         return self.source.problem(_existing(self.source.tree, path), message, hint)
@@ -149,7 +149,7 @@ def _sound_part(tree: Any, error: ValidationError) -> tuple[Document, tuple[int,
 
 
 def _remove(tree: Any, path: YamlPath) -> bool:
-    """Remove what stands at `path`; return whether it was there."""
+    """Remove what is at `path`; return whether it was there."""
     if not path:
         tree.clear()
         return True

@@ -3,7 +3,7 @@
 A generation is verified against its hashes whenever it is opened, and never changes. Nothing here is on the scoring
 path, and nothing that fails here stops a worker from scoring with what it has.
 
-    address     the one door: a path or URL -> the store there
+    address     a path or URL -> the store there
     store       what a store offers, wherever it keeps generations; `current` moves by compare-and-swap
     directory   a store in a directory
     watch       compiles what became current, in a thread of its own

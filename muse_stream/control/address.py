@@ -1,4 +1,4 @@
-"""The one door to a generation store: an address in, whoever keeps it out.
+"""The one way to a generation store: an address gives the store that is there.
 
 A folder, as a path or as a `file://` URL, is a `DirectoryStore`. There is no other kind yet; it would be one more
 scheme here.

@@ -51,7 +51,7 @@ def run(*, events: Path | None = None, mapping: Path | None = None, as_json: boo
 
     `events`: a Parquet file of somebody's own transactions, described by `mapping` (default: the Fraud Detection
     Handbook's columns); without it, the synthetic stream. `as_json` prints the facts as one JSON document on stdout and
-    tells the story on stderr. Raises MuseError for what stands in the way (no broker, a mapping that does not fit), and
+    tells the story on stderr. Raises MuseError for what prevents it (no broker, a mapping that does not fit), and
     lets KeyboardInterrupt through when everything is cleaned up.
     """
     screen = Screen(error=as_json)

@@ -120,7 +120,7 @@ class EventFile:
                 raise SchemaError(f"{self.path}: {error}") from None
 
     def _rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Yield where each row stands, as an error names it, and the row."""
+        """Yield where each row is, as an error names it, and the row."""
         try:
             if self._kind in AVRO:
                 with self.path.open("rb") as container:

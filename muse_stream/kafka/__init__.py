@@ -3,7 +3,7 @@
 client                  clients with our settings, and their log
 errors                  what each error of Kafka means: one table
 transactional_producer  one transactional id: a batch and its offsets, or nothing
-group_consumer          a member of a consumer group that knows exactly where it stands
+group_consumer          a member of a consumer group that knows its exact positions
 starting_offsets        where a partition starts: what its group has committed
 partition_ends          last stable offset and end of partitions: is a transaction open there?
 lag_reader              how old the first record is that waits in a partition that does not move
@@ -11,7 +11,7 @@ topic_reader, tail      a topic read without a group: from its beginning, or as 
 bulk_producer           framed events onto a topic, at a rate or as fast as it goes
 admin, topic_plan       the topics of a cluster; which ones a configuration needs
 broker_release          which release answers, and what is known to be wrong with it
-partition, deadline     a partition and where it stands; one time budget for several calls
+partition, deadline     a partition and the position in it; one time budget for several calls
 """
 
 from confluent_kafka import Consumer, Message

@@ -34,7 +34,7 @@ class Repeats(logging.Filter):
 
     Two messages are alike when they differ only in which client of the process says it and in how many milliseconds
     something took. A broker that is away makes every client say so ten times a second, and an outage of an hour would
-    bury what else is in the log. The next one that passes tells how many of its like were held back.
+    bury what else is in the log. The next one that passes says how many like it were held back.
     """
 
     def __init__(self, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
@@ -90,7 +90,7 @@ PRODUCER: dict[str, Any] = {
     # the default of 1 MB refuses what topics may allow, dead letters of oversize events above all; the broker decides
     "message.max.bytes": 64 * 1024 * 1024,
     "compression.type": "lz4",
-    "partitioner": "murmur2_random",  # what Java producers do: equal keys meet in one partition whoever wrote them
+    "partitioner": "murmur2_random",  # what Java producers do: equal keys of all producers meet in one partition
 }
 
 

@@ -1,4 +1,4 @@
-"""The consuming side of a worker: a group member that knows exactly where it stands.
+"""The consuming side of a worker: a group member that knows its exact positions.
 
 Batches are given out with the group metadata they were polled under. Invariants (docs/exactly-once.md):
   - every partition starts at an explicit offset that `committed()` gave, asked until it answers, or at its first offset
@@ -124,7 +124,7 @@ class GroupConsumer:
         self._consumer.pause([p for p in assigned if p.topic in topics - self._paused - self._unsubscribed])
         self._paused = topics
         if self._without_offset - topics:
-            # librdkafka fetches no more after an offset was lost, until the partition is assigned anew
+            # librdkafka fetches no more after an offset was lost, until the partition is assigned again
             self._without_offset &= topics
             self._rebalanced = True
 
@@ -140,7 +140,7 @@ class GroupConsumer:
             pass
 
     def rejoin(self) -> None:
-        """Leave the group and join it anew: there is no other way to have it assign again."""
+        """Leave the group and join it again: there is no other way to have it assign again."""
         wanted = self._subscribed
         self.leave()
         self.subscribe(wanted)
@@ -151,7 +151,7 @@ class GroupConsumer:
         self._offsets.close()
 
     def positions(self) -> dict[TopicPartitionKey, Position]:
-        """Return where the assigned partitions stand, by cached watermarks; no request is sent."""
+        """Return the positions in the assigned partitions, by cached watermarks; no request is sent."""
         found = {}
         for partition in self._consumer.assignment():
             low, high = self._consumer.get_watermark_offsets(partition, cached=True)
@@ -238,7 +238,7 @@ class GroupConsumer:
     def _sign(self, partitions: list[TopicPartition]) -> None:
         """Commit where these partitions start once more, with our name, before anything of them is read.
 
-        Should our first transaction hang and hide their offsets, whoever comes after us learns whose it is; and a
+        Should our first transaction hang and hide their offsets, the next owner learns whose it is; and a
         partition that bears our name without being ours is with nobody (`ownership`).
         """
         signed = [TopicPartition(p.topic, p.partition, p.offset, self._signature) for p in partitions]

@@ -77,7 +77,7 @@ class LagReader:
     def _next(self, looked: Places) -> Places | None:
         """Wait for another question, or for the time to ask the same again; None: it is over."""
         with self._changed:
-            # whoever asks does so every second: only a partition or an offset that is new is another question
+            # the caller asks every second: only a partition or an offset that is new is another question
             self._changed.wait_for(lambda: self._closing or self._asked.items() - looked.items(), AGAIN_S)
             return None if self._closing else self._asked
 

@@ -1,4 +1,4 @@
-"""A partition, and what is known of where it stands."""
+"""A partition, and what is known of the position in it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Places = Mapping[TopicPartitionKey, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a partition stands."""
+    """The position in a partition."""
 
     answered: int | None
     """Every record below this offset has its answer; None: not known, since nothing was ever committed."""
@@ -31,4 +31,4 @@ class Standing:
     since_ms: int | None
     """Timestamp of the first record from there on; None: none could be read."""
     empty: bool = False
-    """Whether nothing but transaction markers stands there."""
+    """Whether there is nothing but transaction markers."""

@@ -40,7 +40,7 @@ Records = dict[TopicPartitionKey, list[Message]]
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Records below `stable` are decided; between it and `high` stands at least one open transaction."""
+    """Records below `stable` are decided; between it and `high` is at least one open transaction."""
 
     stable: int
     high: int
@@ -166,7 +166,7 @@ class Ends:
 def _connect(consumer: Consumer) -> None:
     try:
         consumer.list_topics(timeout=LOOK_S)
-    except (KafkaException, RuntimeError):  # whoever looks will hear of it
+    except (KafkaException, RuntimeError):  # the look itself will report it
         return
 
 
@@ -207,7 +207,7 @@ def _forget_leaders(consumer: Consumer, topics: Collection[str]) -> None:
             consumer.list_topics(timeout=LOOK_S)
         for topic in sorted(topics) if len(topics) <= SINGLY else ():
             consumer.list_topics(topic, timeout=LOOK_S)
-    except KafkaException:  # whoever looks again will hear of it
+    except KafkaException:  # the next look will report it
         return
 
 

@@ -28,7 +28,7 @@ COMMITTED_S = 20.0
 BEGINNING_S, AGAIN_S = 3.0, 0.1
 """How long to ask where partitions begin that were never committed."""
 FIRST_ASK_S, ASK_S = 0.7, 2.0
-"""Offsets that are hidden for longer than the first may be so for ever: by a transaction of ours that hangs."""
+"""Offsets that are hidden for longer than the first may be so forever: by a transaction of ours that hangs."""
 
 HIDDEN = (
     "if brokers answer, a transaction that nobody ends hides them: kafka-transactions.sh find-hanging --topic "

@@ -25,7 +25,7 @@ REFRESH_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it stands on the topic."""
+    """One record as it is on the topic."""
 
     partition: int
     offset: int

@@ -35,12 +35,12 @@ class Options:
     replication: int | None = None
     min_isr: int | None = None
     retention_ms: int | None = None
-    """-1 keeps for ever."""
+    """-1 keeps forever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """One topic a document needs, whoever shares it."""
+    """One topic a document needs, however many tenants share it."""
 
     name: str
     kind: TopicKind
@@ -77,7 +77,7 @@ class Change:
 
 
 def needed(document: Document, tenants: Sequence[str] | None = None) -> tuple[Needed, ...]:
-    """Return the topics of these tenants (all by default), event topics first; a shared topic stands there once."""
+    """Return the topics of these tenants (all by default), event topics first; a shared topic is listed once."""
     found: dict[tuple[TopicKind, str], Needed] = {}
 
     def add(kind: TopicKind, name: str, lane: str, tenant: str, source: str | None) -> None:

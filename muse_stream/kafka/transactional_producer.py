@@ -24,7 +24,7 @@ from muse_stream.kafka.partition import TopicPartitionKey
 
 FIRST_INIT_S, PATIENCE_GROWTH, LONGEST_INIT_S = 0.1, 1.5, 5.0
 """After a crash `init_transactions` meets CONCURRENT_TRANSACTIONS and sleeps 0.5-1 s inside librdkafka; a fresh
-producer that asks anew is faster (R5). Measured: 0.16-0.24 s."""
+producer that asks again is faster (R5). Measured: 0.16-0.24 s."""
 FLUSH_SLICE_S = ROOM_S = 0.05
 
 TIMEOUT_MS = 5_000
@@ -56,7 +56,7 @@ class TransactionalProducer:
 
     def flush(self, deadline: Deadline) -> None:
         """Wait until the broker has acknowledged every record; raises `Abortable` naming a refused topic."""
-        # in slices: once a record is refused the rest is never sent, and one long flush would wait for it in vain
+        # in slices: once a record is refused the rest is never sent, and one long flush would wait for nothing
         while left := self._told(self._producer.flush, min(deadline.left_s, FLUSH_SLICE_S)):
             self._faults.check()
             if deadline.over:

@@ -34,7 +34,7 @@ def read_verified(path: Path, sha256: str, max_bytes: int) -> bytes:
 
 
 def _read_once(path: Path, max_bytes: int) -> bytes:
-    # O_NONBLOCK: opening a FIFO for reading would otherwise wait for a writer for ever; regular files ignore it.
+    # O_NONBLOCK: opening a FIFO for reading would otherwise wait for a writer forever; regular files ignore it.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags)

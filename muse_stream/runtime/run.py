@@ -60,7 +60,7 @@ def apart(work: Callable[..., Any], *arguments: Any) -> Iterator[Callable[[], An
     """Run `work(*arguments)` in another process meanwhile; what is yielded waits for its result, or raises its error.
 
     This process must not do itself what starts a thread (a Kafka client, decoding): workers are forked from it, and a
-    forked process lacks such threads and would wait for them for ever.
+    forked process lacks such threads and would wait for them forever.
     """
     context = get_context("fork")
     ours, theirs = context.Pipe(duplex=False)

@@ -21,7 +21,7 @@ from muse_stream.worker import Groups
 
 GroupNumbers = NDArray[np.int32]
 Label = tuple[str, str, float | None]
-"""Tenant, predictor, and a threshold; None stands for all scores."""
+"""Tenant, predictor, and a threshold; None means all scores."""
 
 
 @dataclass(frozen=True, slots=True)

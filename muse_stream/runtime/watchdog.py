@@ -1,6 +1,6 @@
 """A worker's life: it dies with its supervisor, and ends itself when it stands still.
 
-An orphan never goes on (R8: it would fence its successor for ever). A worker that makes no progress while it has work
+An orphan never goes on (R8: it would fence its successor forever). A worker that makes no progress while it has work
 reports unready, then leaves with code `STALLED`, and its supervisor starts another.
 """
 

@@ -1,8 +1,8 @@
 """What a worker counts, under the names that dashboards and alerts use; docs/metrics.md explains each.
 
-The names, help texts and labels below are the contract with whoever watches. Units stand in the names; a label never
-carries an event, an id or a tenant's data. Everything is counted once per batch, and what is counted per tenant when it
-is committed. A tenant that leaves the lane takes its series with it.
+The names, help texts and labels below are the contract with dashboards and alerts. Units stand in the names; a label
+never carries an event, an id or a tenant's data. Everything is counted once per batch, and what is counted per tenant
+when it is committed. A tenant that leaves the lane takes its series with it.
 """
 
 import time

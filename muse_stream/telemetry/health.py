@@ -1,4 +1,4 @@
-"""Three pages for whoever runs the process: `/live`, `/ready` and `/metrics`.
+"""Three pages about a running process: `/live`, `/ready` and `/metrics`.
 
 Live means "restarting would not help"; ready means "send work". A page answers HTTP 200, or 503 with one line that says
 why; a question that raises is a no. The server listens on 127.0.0.1 unless told otherwise (`muse-stream run` tells it),
@@ -89,7 +89,7 @@ def _pages(live: Question, ready: Question, registry: CollectorRegistry) -> WSGI
         elif path == "/metrics":
             try:
                 found = metrics(environ | {"REQUEST_METHOD": "GET"}, start_response)
-            except Exception as error:  # noqa: BLE001 - whoever asks is told; wsgiref would write a traceback to stderr
+            except Exception as error:  # noqa: BLE001 - the client is told; wsgiref would write a traceback to stderr
                 status, body = "500 Internal Server Error", f"{type(error).__name__}: {error}\n".encode()
             else:
                 return [] if method == "HEAD" else found

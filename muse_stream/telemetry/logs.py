@@ -84,7 +84,7 @@ def logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def configure(*, level: str = "INFO", stream: TextIO | None = None, human: bool | None = None, **always: Any) -> None:
-    """Send this package's logs to `stream` (stderr); `always` stands on every line.
+    """Send this package's logs to `stream` (stderr); `always` is added to every line.
 
     `human` chooses coloured lines over JSON; by default it is whether the stream is a terminal. Calling again replaces
     what the last call set. From now on no other library's configuration of `logging` turns our loggers off. Raises

@@ -1,4 +1,4 @@
-"""The small process that owns a local broker and outlives whoever asked for it, but only by a moment.
+"""The small process that owns a local broker and outlives the process that asked for it, but only by a moment.
 
 Takes a run folder and the broker's command line as arguments and one-word orders on stdin; answers each order with the
 broker's process id (0 = none) on stdout.
@@ -46,7 +46,7 @@ def _kill(broker: subprocess.Popen[bytes] | None) -> None:
 
 
 def _stop(broker: subprocess.Popen[bytes] | None) -> None:
-    """Ask it to shut down as an operator would (SIGTERM); the last of a cluster waits in vain and is killed."""
+    """Ask it to shut down as an operator would (SIGTERM); the last of a cluster waits without result and is killed."""
     if broker is not None:
         broker.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

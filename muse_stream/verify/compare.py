@@ -1,7 +1,7 @@
 """Did every event get exactly one answer, in order, and its own? Pure counting.
 
 Takes, per source partition, the offsets of the events that are really there, and all answers that name this event topic
-as their source, with where they stand themselves. Returns findings, each with a count and examples. Numbers, ids and
+as their source, with their own positions. Returns findings, each with a count and examples. Numbers, ids and
 positions only; no clock, no socket, no assumption that offsets are dense (transactions and compaction leave gaps), no
 assumption about the worker but its promise:
 

@@ -6,7 +6,7 @@ Takes what to verify (`Target`s) and functions that decode events and scores (th
 It shares nothing with the workers but the topics. It reads all partitions from the first offset, without a group, and
 sees committed records only. Ends are fixed before reading: first what the group has committed (if asked), then the
 answers, so that every answer that must be there is looked for. An output partition whose end is not stable yet (a
-transaction is open) is waited for; if it stays so, that is a finding: nobody can read what stands behind it. So it is
+transaction is open) is waited for; if it stays so, that is a finding: nobody can read what is behind it. So it is
 when an open transaction hides the group's offsets.
 """
 

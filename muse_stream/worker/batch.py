@@ -1,4 +1,4 @@
-"""What passes between the worker loop and whoever scores: batches of raw records in, records to publish out.
+"""What passes between the worker loop and the scorer: batches of raw records in, records to publish out.
 
 Invariant: parallel lists, one entry a record, in the order Kafka gave them; a row number is an index into them. This
 module knows no vendor, so a test or `muse-stream replay` makes a batch from plain lists.
@@ -212,7 +212,7 @@ class Scorer(Protocol):
 
     @property
     def book(self) -> object:
-        """What the group numbers of its records mean; goes with them to whoever counts."""
+        """What the group numbers of its records mean; goes with them to the counters."""
 
     def score(self, batch: Batch, attempt: int) -> Records:
         """Score a batch; `attempt` is written into every record, so that a torn transaction can be seen."""

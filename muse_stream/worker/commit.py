@@ -165,7 +165,7 @@ class Committer:
                 cost_s = self._finish(self._producers[slot], pending, slot)
             except StreamError as error:
                 return self._fail(error, pending)
-            except Exception as error:  # noqa: BLE001  # a thread that dies silently would stop the worker for ever
+            except Exception as error:  # noqa: BLE001  # a thread that dies silently would stop the worker forever
                 return self._fail(Fatal(f"committing thread: {error!r}"), pending)
             self._on_committed(Committed(pending, cost_s))
             with self._changed:

@@ -40,7 +40,7 @@ HELD_RETRY_S = 60.0
 LOST_RETRY_S = 60.0
 """Nobody can set a running group's offsets: to try again often would only disturb the other tenants."""
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
-"""An orphan and its restarted twin would fence each other for ever (R8): after so many in a minute, one leaves."""
+"""An orphan and its restarted twin would fence each other forever (R8): after so many in a minute, one leaves."""
 
 
 class Worker:
@@ -221,7 +221,7 @@ class Worker:
         try:
             if self._committer.drain(Deadline(SETTLE_S)):
                 self._recovery.free_offsets(places, self._committer.producers)
-        except StreamError as error:  # whoever asks for the offsets goes on asking
+        except StreamError as error:  # the look-up goes on asking for the offsets
             self._log.warning("offsets_hidden", error=str(error))
 
     def _blame(self, error: StreamError, failed: Pending) -> None:

@@ -1,4 +1,4 @@
-"""What a worker tells whoever measures it.
+"""What a worker reports to its meter.
 
 This room counts what happened; `runtime/worker_metrics.py` decides under which names it is shown.
 """
@@ -11,7 +11,7 @@ from muse_stream.worker.batch import Scorer, Tally
 
 
 class Meter(Protocol):
-    """What the worker tells whoever measures it."""
+    """What the worker reports."""
 
     def serving(self, scorer: Scorer) -> None:
         """Another generation answers now."""

@@ -17,7 +17,7 @@ from muse_stream.kafka import Ends, TopicPartitionKey
 LOOKS = 2
 """In so many looks in a row, under the same assignment: a new owner signs within milliseconds."""
 AGAIN_S, LONGEST_S = 60.0, 600.0
-"""Joining anew disturbs the group. Should it not help (an owner of an older release does not sign), it is tried less
+"""Joining again disturbs the group. Should it not help (an owner of an older release does not sign), it is tried less
 and less often."""
 
 
@@ -53,7 +53,7 @@ class Ownership:
             self._seen = (held, strays, 1)
 
     def unowned(self, held: frozenset[TopicPartitionKey] | None) -> frozenset[TopicPartitionKey]:
-        """Return partitions that are with nobody, once: whoever asks has the group assign again.
+        """Return partitions that are with nobody, once: the caller has the group assign again.
 
         `held` are the partitions of this slot, the very same object until the group assigns again; None until it has.
         """

@@ -1,4 +1,4 @@
-"""Find the record that kills the process that scores it, and keep it from doing so for ever.
+"""Find the record that kills the process that scores it, and keep it from doing so forever.
 
 A fault in native code (a decoder, a model runtime) ends the process: nothing in it can catch that. So a worker notes in
 memory that it shares with its supervisor which offsets it has in hand, before it scores them. When it dies, the

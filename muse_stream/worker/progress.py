@@ -1,6 +1,6 @@
 """What a worker tells its meter: what was committed, what waits, who is paused.
 
-It is told of batches as they are taken, submitted and committed, and once a second where the partitions stand.
+It is told of batches as they are taken, submitted and committed, and once a second of the positions.
 
 Invariant: what is counted is committed, and all that is committed is counted, once. A batch whose transaction failed in
 an unknown way counts if the committed offsets, which are read anyway before the worker goes on, say that it stands.
@@ -25,7 +25,7 @@ class Standings(Protocol):
         """Whether a batch that ends at these offsets is committed."""
 
     def positions(self) -> dict[TopicPartitionKey, Position]:
-        """Return where the assigned partitions stand."""
+        """Return the positions in the assigned partitions."""
 
 
 class Accounts:

@@ -39,7 +39,7 @@ OpenProducer = Callable[[int, str], TransactionalProducer]
 
 
 class Recovery:
-    """One slot's, for the worker's thread but for `committed`; `doubt` is set by whoever hears of a broker's end."""
+    """One slot's, for the worker's thread but for `committed`; `doubt` is set when a client hears of a broker's end."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class Recovery:
             self._hold_after = time.monotonic() + AGAIN_S
 
     def _examine(self, looking: Mapping[TopicPartitionKey, End]) -> None:
-        """Look, once for each last stable offset, whether what stands there is ours and over."""
+        """Look, once for each last stable offset, whether what is there is ours and over."""
         fresh = {place: end for place, end in looking.items() if self._examined.get(place) != end.stable}
         if not fresh:
             return
@@ -205,7 +205,7 @@ class Recovery:
             self._log.warning("adoption_failed", error=str(error))
 
     def _adopt(self, instance: str, partitions: frozenset[TopicPartitionKey]) -> None:
-        """End what a slot that is gone has left open; should it be alive, it is fenced and begins anew by itself."""
+        """End what a slot that is gone has left open; should it be alive, it is fenced and starts again by itself."""
         self._log.warning("slot_adopted", instance=instance)
         producers: list[TransactionalProducer] = []
         try:

@@ -53,7 +53,7 @@ def enum(name: str, *symbols: str) -> Json:
 
 
 class Child:
-    """A process of `hostile_child`, started anew when it has died."""
+    """A process of `hostile_child`, started again when it has died."""
 
     def __init__(self, stderr: IO[str]) -> None:
         self._process: subprocess.Popen[str] | None = None

@@ -237,7 +237,7 @@ def test_what_was_collected_before_a_rebalance_is_dropped_and_read_again() -> No
     consumer.assigned = [TopicPartition("t", 0)]
     assert intake.collect(10, 0.05) is None
     assert settled == [False]
-    assert [p.offset for p in consumer.assigned] == [0], "assigned anew, at the committed offset"
+    assert [p.offset for p in consumer.assigned] == [0], "assigned again, at the committed offset"
     collected = intake.collect(10, 0)
     assert collected is not None
     assert collected.metadata == metadata(2, "member")

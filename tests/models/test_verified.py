@@ -49,7 +49,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_folder_and_pipe_are_no_models(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")  # opened without O_NONBLOCK, this would wait for a writer for ever
+    os.mkfifo(tmp_path / "pipe")  # opened without O_NONBLOCK, this would wait for a writer forever
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(ModelError, match="not a regular file"):
             read_verified(path, SHA256, 1 << 20)

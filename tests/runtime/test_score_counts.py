@@ -58,7 +58,7 @@ def test_counts_as_a_plain_loop_would(drawn: list[tuple[str, float]]) -> None:
     counters.serve(groups)
     tenants = [tenant for tenant, _ in drawn]
     one = scores("cards", list(range(len(drawn))), [score for _, score in drawn])
-    for values in (groups.tenants, ("nobody", "globex", "acme")):  # parts of several formats are numbered anew
+    for values in (groups.tenants, ("nobody", "globex", "acme")):  # parts of several formats are numbered again
         column = Categorical(values, np.array([values.index(name) for name in tenants], dtype=np.int32))
         count(counters, groups, one, column)
     wanted = {label: 2 * count for label, count in by_hand(tenants, one, RATES).items()}
@@ -129,7 +129,7 @@ Change = Callable[[Any], None]
 
 
 def generation(tmp_path: Path, change: Change) -> ScoreGroups:
-    """The example with a change, cut down to what can be changed without fitting anything anew."""
+    """The example with a change, cut down to what can be changed without fitting anything again."""
     path = tmp_path / "muse.yaml"
     path.write_text(EXAMPLE.read_text(), encoding="utf-8")
     changed(path, change)

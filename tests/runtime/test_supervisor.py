@@ -175,7 +175,7 @@ def test_never_scales_below_one(start: Start) -> None:
     before = program.serving(0)
     for _ in range(2):
         program.tell(signal.SIGTTOU)
-        time.sleep(0.3)  # nothing announces that a signal was heard in vain, and two at once are one
+        time.sleep(0.3)  # nothing announces that a signal was heard without result, and two at once are one
     program.tell(signal.SIGTTIN)
     assert program.serving(0, 1)[0] == before[0], "the slot kept its process"
     assert program.notes("left") == []

@@ -171,7 +171,7 @@ def test_a_topic_on_trial_is_paused_still_until_it_has_proved_well(
     assert (gate.trial, gate.paused) == (frozenset(), frozenset())
     assert log.said("tenant_resumed") == [{"topic": "events.b"}]
     gate.pause("events.b", "no permission")
-    assert len(log.said("tenant_paused")) == 2, "and again when it begins anew"
+    assert len(log.said("tenant_paused")) == 2, "and again when it begins again"
 
 
 def test_another_reason_is_said(gate: PausedTopics, log: ListLog) -> None:

@@ -135,7 +135,7 @@ def _host(bootstrap: str, store: Path, folder: Path, reader: "_Reader") -> list[
     stays = Run(bootstrap, store, folder, "stays")
     try:
         stays.wait_ready()
-        for _ in range(3):
+        for _ in range(KILLS):
             lost = Run(bootstrap, store, folder, "lost")
             lost.wait_ready()
             time.sleep(3.0)

@@ -7,7 +7,7 @@ without an answer.
     schemas, schema_json, types     where schemas are found; reading one; a schema as a tree
     codec, strict                   pyruhvro for batches; one record, byte by byte
     samples, memory                 made-up records to try a decoder on; what a batch may take
-    resolution                      a field of the reader's schema -> what to do with the writer's
+    resolution                      a field of the reader's schema -> what to do with the writer's; logical types
     arrow_columns, record_columns   doing it: for a batch, for one record
     decoder, decoded, selection     values -> Decoded; joining parts of a batch; keeping rows
     encoder, nested                 columns -> values; columns of lists and maps

@@ -3,6 +3,8 @@
 logs      JSON lines on stderr
 masking   secrets in log lines
 health    `/live`, `/ready`, `/metrics`
+
+What a worker counts is defined in `runtime/worker_metrics.py`.
 """
 
 from muse_stream.telemetry.health import HealthServer, check_host

@@ -69,7 +69,7 @@ class StoreError(MuseError):
 
 
 class StreamError(MuseError):
-    """Kafka did not do what was asked; the subclass says what to do about it (which error means what: kafka/errors.py)."""
+    """Kafka did not do what was asked; the subclass says what to do about it (table: kafka/errors.py)."""
 
     def __init__(self, message: str, *, topic: str | None = None, code: str | None = None) -> None:
         super().__init__(message)

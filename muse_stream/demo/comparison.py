@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from muse_stream.calibration import FittedMap, Move, QuantileMap, Reference, Term, move
 from muse_stream.demo import periods
 from muse_stream.demo.ledger import Ledger
-from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD, Events
+from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD, StreamEvents
 from muse_stream.errors import MuseError
 
 Verdict = Literal["kept", "drifted", "MOVED"]
@@ -79,12 +79,12 @@ class Row:
         return "kept"
 
 
-def compare(ledger: Ledger, events: Events, promises: Sequence[Promise], *, drifts: bool) -> list[Row]:
+def compare(ledger: Ledger, events: StreamEvents, promises: Sequence[Promise], *, drifts: bool) -> list[Row]:
     """Measure all tenants. Raises MuseError for a tenant without events in one of the periods."""
     return [_row(ledger, events, promise, drifts) for promise in promises]
 
 
-def _row(ledger: Ledger, events: Events, promise: Promise, drifts: bool) -> Row:
+def _row(ledger: Ledger, events: StreamEvents, promise: Promise, drifts: bool) -> Row:
     sample, earlier, later = (
         period(ledger, events, promise.tenant) for period in (periods.calibration, periods.before, periods.after)
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.avro import Decoded, fixed_width
-from muse_stream.demo.scenario import Events
+from muse_stream.demo.scenario import StreamEvents
 
 NONE = 0
 """Generation of an event that was not answered yet."""
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(slots=True, eq=False)
-class Answers:
+class LedgerAnswers:
     """One predictor's answers; every array is `[rows]`."""
 
     generation: NDArray[np.int32]
@@ -34,7 +34,7 @@ class Answers:
     live_aggregate: Floats
 
     @classmethod
-    def of(cls, rows: int) -> "Answers":
+    def of(cls, rows: int) -> "LedgerAnswers":
         """Make room for so many events."""
         return cls(np.full(rows, NONE, np.int32), *(np.full(rows, np.nan) for _ in range(4)))
 
@@ -69,19 +69,19 @@ class Counts:
 class Ledger:
     """Written by one thread, the follower; read by the stages when a window is complete."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: StreamEvents) -> None:
         self._order = np.argsort(events.ids, kind="stable")
         self._sorted = events.ids[self._order]
         self._rows = len(events)
-        self.live = Answers.of(self._rows)
-        self.shadows: dict[str, Answers] = {}
+        self.live = LedgerAnswers.of(self._rows)
+        self.shadows: dict[str, LedgerAnswers] = {}
         self.counts = Counts()
         self.scored_at: dict[int, list[NDArray[np.int64]]] = {}
         """Generation -> the distinct times (ms) at which its live batches were scored, as they came in."""
 
-    def shadow(self, predictor: str) -> Answers:
+    def shadow(self, predictor: str) -> LedgerAnswers:
         """Return the answers of a shadow predictor, none if it never shadowed."""
-        return self.shadows.get(predictor) or Answers.of(self._rows)
+        return self.shadows.get(predictor) or LedgerAnswers.of(self._rows)
 
     def scores(self, decoded: Decoded) -> None:
         """Enter live scores."""
@@ -104,7 +104,7 @@ class Ledger:
         for code in np.unique(codes).tolist():
             name = predictor.values[code] or ""
             own = codes == code
-            answers = self.shadows.setdefault(name, Answers.of(self._rows))
+            answers = self.shadows.setdefault(name, LedgerAnswers.of(self._rows))
             for column, values in columns.items():
                 getattr(answers, column)[rows[own]] = values[own]
             numbers, counts = np.unique(columns["generation"][own], return_counts=True)

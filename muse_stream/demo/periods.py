@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.demo.ledger import Ledger
-from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD, Events
+from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD, StreamEvents
 
 FIRST, SHADOWED, CALIBRATED, PROMOTED = 1, 2, 3, 4
 """Numbers of the generations in a fresh store; see `configuration`."""
@@ -21,18 +21,18 @@ WEEK_MS = 7 * 86_400_000
 Rows = NDArray[np.int64]
 
 
-def calibration(ledger: Ledger, events: Events, tenant: str) -> Rows:
+def calibration(ledger: Ledger, events: StreamEvents, tenant: str) -> Rows:
     """Return the events that the maps of generation 3 are fitted to."""
     complete = _audited(ledger, SHADOWED, NEW, BARE_OLD)
     return _weeks(events, events.rows_of(tenant), complete, last=True)
 
 
-def before(ledger: Ledger, events: Events, tenant: str) -> Rows:
+def before(ledger: Ledger, events: StreamEvents, tenant: str) -> Rows:
     """Return the last events that the old predictor answered."""
     return _weeks(events, events.rows_of(tenant), ledger.live.where(CALIBRATED), last=True)
 
 
-def after(ledger: Ledger, events: Events, tenant: str) -> Rows:
+def after(ledger: Ledger, events: StreamEvents, tenant: str) -> Rows:
     """Return the first events that the new predictor answered, and the old one shadowed."""
     complete = ledger.live.where(PROMOTED) & _audited(ledger, PROMOTED, OLD, BARE_NEW)
     return _weeks(events, events.rows_of(tenant), complete, last=False)
@@ -45,7 +45,7 @@ def _audited(ledger: Ledger, generation: int, *predictors: str) -> NDArray[np.bo
     return np.asarray(np.logical_and.reduce(masks))
 
 
-def _weeks(events: Events, own: Rows, chosen: NDArray[np.bool_], *, last: bool) -> Rows:
+def _weeks(events: StreamEvents, own: Rows, chosen: NDArray[np.bool_], *, last: bool) -> Rows:
     rows = own[chosen[own]]
     if not len(rows):
         return rows

@@ -22,7 +22,7 @@ spared."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Events:
+class StreamEvents:
     """What is known about the events of the stream; every array is `[rows]`, in the order of the stream."""
 
     tenants: tuple[str, ...]
@@ -80,7 +80,7 @@ class Scenario:
     """Holds the files that `base` names; a scratch folder of this run."""
     base: Mapping[str, Any]
     """The configuration as a document holds it, without maps: OLD serves, NEW waits."""
-    events: Events
+    events: StreamEvents
     slices: Callable[[], Iterator[Slice]]
     """The stream, from its beginning, every time it is called."""
     first_aggregates: Mapping[str, NDArray[np.float64]]

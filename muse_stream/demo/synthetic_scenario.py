@@ -18,7 +18,7 @@ from muse_stream.config import load_document
 from muse_stream.demo.generator import EVENTS_PER_DAY, FEATURES, TENANTS, generate
 from muse_stream.demo.past import aggregates
 from muse_stream.demo.population import CHANNELS
-from muse_stream.demo.scenario import Events, Plan, Scenario, Slice
+from muse_stream.demo.scenario import Plan, Scenario, Slice, StreamEvents
 from muse_stream.demo.training import ASSETS, RECIPES
 from muse_stream.scoring import Categorical, EventTable
 
@@ -95,13 +95,13 @@ def _with_broken(events: int) -> NDArray[np.int64]:
     return np.insert(rows, after + 1, -after)
 
 
-def _events(columns: Columns, rows: NDArray[np.int64]) -> Events:
+def _events(columns: Columns, rows: NDArray[np.int64]) -> StreamEvents:
     owner = np.abs(rows)
     names = tuple(tenant.name for tenant in TENANTS)
     tenant = np.select([columns["tenant"] == name for name in names], list(range(len(names)))).astype(np.int32)
     ids = columns["transaction_id"].astype(np.bytes_)[owner]
     ids[rows < 0] = b""
-    return Events(
+    return StreamEvents(
         tenants=names,
         tenant=tenant[owner],
         ids=ids,

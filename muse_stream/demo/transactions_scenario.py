@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from muse_stream.demo import transactions
 from muse_stream.demo.mapping import HANDBOOK, Days, FileMapping, read_mapping
 from muse_stream.demo.past import aggregates
-from muse_stream.demo.scenario import NEW, OLD, Events, Plan, Scenario, Slice
+from muse_stream.demo.scenario import NEW, OLD, Plan, Scenario, Slice, StreamEvents
 from muse_stream.demo.screen import Screen
 from muse_stream.demo.training import INPUT, OUTPUT, Expert, train_experts
 from muse_stream.demo.transactions import CHANNEL, EVENT_FILE, ID, TIME, Strings, Transactions
@@ -62,7 +62,7 @@ def scenario(path: Path, mapping_file: Path | None, folder: Path, screen: Screen
         ),
         folder=folder,
         base=base,
-        events=Events(
+        events=StreamEvents(
             names,
             tenant[streamed],
             rows.ids[streamed],

@@ -23,7 +23,7 @@ from muse_stream.runtime.event_reader import EventReader
 from muse_stream.runtime.record_writer import Writer
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.runtime.warmup import Candidate, warm_up
-from muse_stream.scoring import Categorical, described
+from muse_stream.scoring import Categorical, described, halved
 from muse_stream.worker import Batch, BatchLimits, DeadLetter, Origin, Records, Topology, joined
 
 OUTPUT_SCHEMA = {"live": "score.avsc", "shadow": "audit.avsc"}
@@ -56,11 +56,16 @@ class GenerationScorer:
 
     def score(self, batch: Batch, attempt: int) -> Records:
         """Answer a batch; never raises for what a record contains."""
-        try:
-            return self._score(batch, attempt)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it must cost only the records that cause it
-            telemetry.logger("scorer").error("batch_failed", error=repr(error), events=len(batch))
-            return self._in_halves(batch, attempt, error)
+
+        def some(start: int, end: int) -> Records:
+            try:
+                return self._score(batch if end - start == len(batch) else batch.part(start, end), attempt)
+            except Exception as error:  # whatever it is, it must cost only the records that cause it
+                telemetry.logger("scorer").error("batch_failed", error=repr(error), events=end - start)
+                raise
+
+        parts = halved(len(batch), some, lambda row, error: self._given_up(batch.topics[row], error))
+        return parts[0][1] if len(parts) == 1 else joined([part for _, part in parts], [start for start, _ in parts])
 
     def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:
         """Say of each answer of this role what it answers; None for what is no such answer."""
@@ -94,16 +99,12 @@ class GenerationScorer:
             dead.append(DeadLetter(moved, self._dead_letters[tenant], tenant))
         return replace(answers, dead=sorted(dead, key=lambda letter: letter.rejected.row))
 
-    def _in_halves(self, batch: Batch, attempt: int, error: Exception) -> Records:
-        """Score the halves of a batch that raised; a single record that raises is given up."""
-        if len(batch) > 1:
-            middle = len(batch) // 2
-            halves = (batch.part(0, middle), batch.part(middle, len(batch)))
-            return joined([self.score(half, attempt) for half in halves], [0, middle])
+    def _given_up(self, event_topic: str, error: Exception) -> Records:
+        """Return what becomes of a record that cannot be scored even alone."""
         if self._role == "shadow":
             return Records()
         rejected = Rejected(0, Reason.SCORING_ERROR, Stage.SCORE, described(error))
-        return Records(dead=[self._letter(rejected, batch.topics[0])])
+        return Records(dead=[self._letter(rejected, event_topic)])
 
     def _letter(self, rejected: Rejected, event_topic: str) -> DeadLetter:
         """Return the dead letter of a record whose event topic is all that is known of its tenant."""

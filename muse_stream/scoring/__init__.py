@@ -19,7 +19,7 @@ Invariant: the same event under the same generation gives the same bits, in any 
 """
 
 from muse_stream.scoring.answers import Answers
-from muse_stream.scoring.bisection import MESSAGE_LENGTH, described
+from muse_stream.scoring.bisection import MESSAGE_LENGTH, described, halved
 from muse_stream.scoring.columns import Categorical, Column
 from muse_stream.scoring.dataframe import Table
 from muse_stream.scoring.event_table import EventTable
@@ -47,6 +47,7 @@ __all__ = [
     "Table",
     "compile_snapshot",
     "described",
+    "halved",
     "models_needed",
     "predictors_of",
     "promised_rates",

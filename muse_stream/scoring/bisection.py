@@ -7,6 +7,7 @@ about 2*K*log2(N) attempts.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from muse_stream.calibration import Floats
 
 Positions = NDArray[np.intp]
+Part = TypeVar("Part")
 
 MESSAGE_LENGTH = 300
 """A dead letter's header stays small, and a vendor's page of text does not reach it."""
@@ -29,26 +31,42 @@ class Bisected:
     """Index into `rows` -> what was raised."""
 
 
-def bisect(rows: Positions, attempt: Callable[[Positions], Floats]) -> Bisected:
-    """Answer `rows` by `attempt(some of them)`, halving what raises until single rows are left."""
-    answers = np.full(len(rows), np.nan)
-    culprits: dict[int, str] = {}
-    waiting = [(0, len(rows))]
+def halved(
+    count: int, attempt: Callable[[int, int], Part], give_up: Callable[[int, Exception], Part]
+) -> list[tuple[int, Part]]:
+    """Attempt rows `[start, end)` of `count`, halving what raises until it stands alone, and that is given up.
+
+    Returns (start, result) of consecutive parts that cover all rows. No set of rows is attempted twice.
+    """
+    parts: list[tuple[int, Part]] = []
+    waiting = [(0, count)] if count else []
     while waiting:
         start, end = waiting.pop()
-        if start == end:
-            continue
         try:
-            part = attempt(rows[start:end])
-        except Exception as error:  # noqa: BLE001 - whatever a model raises is the row's fault, and becomes a value
-            if end - start == 1:
-                culprits[start] = described(error)
-            else:
+            part = attempt(start, end)
+        except Exception as error:  # noqa: BLE001 - whatever is raised is the fault of some row, and becomes a value
+            if end - start > 1:
                 middle = (start + end) // 2
                 waiting += [(middle, end), (start, middle)]
-        else:
-            answers[start:end] = part
-    return Bisected(answers, dict(sorted(culprits.items())))
+                continue
+            part = give_up(start, error)
+        parts.append((start, part))
+    return parts
+
+
+def bisect(rows: Positions, attempt: Callable[[Positions], Floats]) -> Bisected:
+    """Answer `rows` by `attempt(some of them)`; single rows that raise are culprits."""
+    culprits: dict[int, str] = {}
+
+    def give_up(row: int, error: Exception) -> Floats:
+        culprits[row] = described(error)
+        return np.full(1, np.nan)
+
+    parts = halved(len(rows), lambda start, end: attempt(rows[start:end]), give_up)
+    answers = np.full(len(rows), np.nan)
+    for start, part in parts:
+        answers[start : start + len(part)] = part
+    return Bisected(answers, culprits)
 
 
 def described(error: Exception) -> str:

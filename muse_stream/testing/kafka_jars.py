@@ -85,13 +85,13 @@ def jars(places: Places, say: Say = print, wanted: str | None = None) -> Path:
         (fresh / stamp.name).write_text(digest)
         if home.exists() and not (stamp.exists() and stamp.read_text() == digest):
             shutil.rmtree(home)
-        publish(fresh, home)
+        rename_into_place(fresh, home)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return home
 
 
-def publish(fresh: Path, final: Path) -> None:
+def rename_into_place(fresh: Path, final: Path) -> None:
     """Rename into place; where another process was quicker, its result is as good as ours."""
     try:
         fresh.rename(final)

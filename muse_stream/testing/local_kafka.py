@@ -24,7 +24,7 @@ from typing import Any
 
 from muse_stream.errors import MuseError
 from muse_stream.testing import keeper, probe
-from muse_stream.testing.kafka_jars import Places, Say, call, jars, java, publish
+from muse_stream.testing.kafka_jars import Places, Say, call, jars, java, rename_into_place
 
 MEMORY, MUCH = Path("/dev/shm"), 8 << 30  # noqa: S108  # folders in it are claimed and locked, like those elsewhere
 CLUSTER_ID = "bXVzZS1zdHJlYW0tZGVtbw"  # 16 bytes, base64url: the cluster is formatted once and copied for each run
@@ -127,7 +127,7 @@ class LocalKafka:
             for_format = self._run / "format.properties"
             for_format.write_text(settings)
             call(java(self._jars, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(for_format)))
-            publish(fresh, formatted)
+            rename_into_place(fresh, formatted)
         return formatted
 
     def running(self) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 
 from muse_stream.avro import Decoded, Decoder, Encoder, Fields, nullable, record_lists, string_maps
 from muse_stream.demo.ledger import AUDIT_COLUMNS, LIVE_COLUMNS
-from muse_stream.demo.scenario import Events
+from muse_stream.demo.scenario import StreamEvents
 from muse_stream.runtime.batch_scorer import output_schemas
 from muse_stream.scoring.columns import Categorical
 
@@ -15,10 +15,10 @@ HOUR_MS = 3_600_000
 START_MS = 1_767_571_200_000
 
 
-def events(rows: int, tenants: Sequence[str] = ("acme",), *, spacing_ms: int = HOUR_MS) -> Events:
+def events(rows: int, tenants: Sequence[str] = ("acme",), *, spacing_ms: int = HOUR_MS) -> StreamEvents:
     """`rows` events of the tenants in turn, `spacing_ms` apart, each customer buying ten times."""
     number = np.arange(rows)
-    return Events(
+    return StreamEvents(
         tenants=tuple(tenants),
         tenant=(number % len(tenants)).astype(np.int32),
         ids=np.array([b"e%d" % one for one in range(rows)]),
@@ -27,7 +27,7 @@ def events(rows: int, tenants: Sequence[str] = ("acme",), *, spacing_ms: int = H
     )
 
 
-def _common(streamed: Events, rows: np.ndarray, generation: int) -> dict[str, Any]:
+def _common(streamed: StreamEvents, rows: np.ndarray, generation: int) -> dict[str, Any]:
     tenant = Categorical(streamed.tenants, streamed.tenant[rows])
     return {
         "event_id": [one.decode() for one in streamed.ids[rows].tolist()],
@@ -43,7 +43,7 @@ def _common(streamed: Events, rows: np.ndarray, generation: int) -> dict[str, An
 
 
 def score_records(
-    streamed: Events, rows: Sequence[int], generation: int, scores: Sequence[float], scored_at: int = START_MS
+    streamed: StreamEvents, rows: Sequence[int], generation: int, scores: Sequence[float], scored_at: int = START_MS
 ) -> Decoded:
     """Live scores, encoded and decoded."""
     index = np.array(rows, dtype=np.int64)
@@ -57,7 +57,7 @@ def score_records(
 
 
 def audit_records(
-    streamed: Events,
+    streamed: StreamEvents,
     rows: Sequence[int],
     generation: int,
     predictor: str,

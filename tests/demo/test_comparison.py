@@ -8,7 +8,7 @@ from muse_stream.calibration.reference import Reference
 from muse_stream.demo import comparison, periods
 from muse_stream.demo.comparison import Promise, raw_threshold
 from muse_stream.demo.ledger import Ledger
-from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD, Events
+from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD, StreamEvents
 from muse_stream.errors import MuseError
 from tests.demo.streams import HOUR_MS, audit_records, events, score_records
 
@@ -26,7 +26,7 @@ def aggregates(seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
 
 def toured(
     *, stale: bool = False, drift: float = 1.0, spacing_ms: int = HOUR_MS // 10
-) -> tuple[Ledger, Events, list[Promise]]:
+) -> tuple[Ledger, StreamEvents, list[Promise]]:
     """The ledger of a whole run: window 1 calibrates, window 2 is before, window 3 after the promotion.
 
     `stale`: the new model goes live on the old one's map. `drift` multiplies every aggregate of window 3.

@@ -127,6 +127,12 @@ class _Reading:
             raise SchemaError("not an Avro schema: a union has no types")
         if any(branch.kind == "union" for branch in branches):
             raise SchemaError("not an Avro schema: a union is directly in a union")
+        unnamed = Counter(branch.kind for branch in branches if branch.kind not in ("record", "enum", "fixed"))
+        named = Counter(branch for branch in schema if isinstance(branch, str) and branch not in PRIMITIVES)
+        for twice, times in (unnamed | named).items():
+            if times > 1:
+                # which of them was written would decide what a value means, and the decoders disagree
+                raise SchemaError(f"not an Avro schema: a union has '{twice}' twice")
         return Type("union", branches=branches)
 
     def _complex(self, schema: dict[str, Any], above: tuple[str, ...]) -> Type:

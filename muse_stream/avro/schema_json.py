@@ -131,7 +131,7 @@ class _Reading:
         named = Counter(branch for branch in schema if isinstance(branch, str) and branch not in PRIMITIVES)
         for twice, times in (unnamed | named).items():
             if times > 1:
-                # which of them was written would decide what a value means, and the decoders disagree
+                # Avro specification, "Unions": a type once, named types by their names; Java refuses it as well
                 raise SchemaError(f"not an Avro schema: a union has '{twice}' twice")
         return Type("union", branches=branches)
 

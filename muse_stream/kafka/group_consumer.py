@@ -10,6 +10,7 @@ Batches are given out with the group metadata they were polled under. Invariants
 """
 
 import struct
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.telemetry import Log
 
 IDLE_POLL_S = 0.1
+SERVED = 100
+"""At most so many times in a row is taken what has come; a busy topic would go on for ever."""
 FENCED_MEMBER = (
     "this slot's place in the group was taken (Static consumer fenced). After a broker's restart that is an echo of its"
     " own earlier request, and over with the next process; if no broker restarted, another run has this --name"
@@ -63,6 +66,8 @@ class GroupConsumer:
         self._without_offset: set[str] = set()
         self.held: frozenset[TopicPartitionKey] | None = None
         """What the group has assigned; None before that, and after a revocation until it assigns again."""
+        self.taken_since: float | None = None
+        """Since when (monotonic seconds) the group has taken partitions and assigned nothing again."""
         self.lost_offsets: set[str] = set()
         """Topics whose committed offset no longer exists: somebody has to decide, the worker must not."""
 
@@ -109,13 +114,19 @@ class GroupConsumer:
         return any((self._answered.get(place) or 0) >= offset for place, offset in following.items())
 
     def rewind(self) -> None:
-        """Go back to the committed offsets on every assigned partition; nothing may be in flight."""
+        """Go back to the committed offsets on every assigned partition; nothing may be in flight.
+
+        Should the group take or give partitions meanwhile, that is done instead, and the next `collect` goes back.
+        """
         self._rebalanced = False
         partitions = self._consumer.assignment()
         if not partitions:
             return
-        self._consumer.incremental_unassign(partitions)
-        self._assign(partitions)
+        starts = self._starts(partitions)
+        self._serve()
+        if not self._rebalanced:
+            self._consumer.incremental_unassign(partitions)
+            self._place(starts)
 
     def pause(self, topics: frozenset[str]) -> None:
         """Pause exactly these topics; those blocked before and not named now go on where they stood."""
@@ -193,7 +204,8 @@ class GroupConsumer:
         self._rebalanced = True  # the group's generation moved, also for partitions that stayed
         self._log.info("assigned", partitions=len(partitions))
         if partitions:
-            self._assign(partitions)
+            self._place(self._starts(partitions))
+        self.taken_since = None
         self.held = frozenset((p.topic, p.partition) for p in self._consumer.assignment())
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -209,14 +221,27 @@ class GroupConsumer:
         self._give_up(partitions)
 
     def _give_up(self, partitions: list[TopicPartition]) -> None:
-        self.held = None
+        self.held, self.taken_since = None, time.monotonic()
         for partition in partitions:
             # others may go on from here, and an operator may set offsets back: the floor holds while we own it
             self._floor.pop((partition.topic, partition.partition), None)
             self._answered.pop((partition.topic, partition.partition), None)
         self._consumer.incremental_unassign(partitions)
 
-    def _assign(self, partitions: list[TopicPartition]) -> None:
+    def _serve(self) -> None:
+        """Take in what the group has sent, and drop the records: their places are about to change.
+
+        An assignment that is changed while a revocation waits to be heard of counts as the answer to it: librdkafka
+        then never joins the group again. The look-up of offsets may have taken many seconds.
+        """
+        for _ in range(SERVED):
+            messages = self._consumer.consume(10_000, 0)
+            if not messages:
+                return
+            self._report([message for message in messages if message.error() is not None])
+
+    def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Look up where partitions start, and sign those that others have had."""
         found = self._offsets.starts(partitions)
         starts = found.offsets
         ours = {place for place, name in found.signatures.items() if name == self._signature} | found.guessed
@@ -229,6 +254,9 @@ class GroupConsumer:
             if floor is not None and start.offset < floor:
                 raise Fatal(f"{key} would start at {start.offset}, below the committed {floor}")
             self._answered[key] = start.offset
+        return starts
+
+    def _place(self, starts: list[TopicPartition]) -> None:
         self._consumer.incremental_assign(starts)
         # a partition comes back as it went: paused, though its topic may have been freed in the meantime
         unread = self._paused | self._unsubscribed

@@ -191,6 +191,8 @@ def _ends(consumer: Consumer, places: list[TopicPartitionKey], deadline: Deadlin
 
 def _offsets(consumer: Consumer, places: list[TopicPartitionKey], moment: int) -> dict[TopicPartitionKey, int]:
     """Return the first offset at or after a moment (OFFSET_END: the end), -1 without any; none without a leader."""
+    if not places:  # librdkafka takes that for an invalid argument
+        return {}
     try:
         answers = consumer.offsets_for_times([TopicPartition(*place, moment) for place in places], timeout=LOOK_S)
     except KafkaException as error:

@@ -39,6 +39,9 @@ REFUSED_RETRY_S = 30.0
 HELD_RETRY_S = 60.0
 LOST_RETRY_S = 60.0
 """Nobody can set a running group's offsets: to try again often would only disturb the other tenants."""
+UNASSIGNED_S = 30.0
+"""A rebalance waits 10 s at most, for the session of a dead member. After that another process takes the place: it is
+better than a client that does not join again, and no worse where no broker answers."""
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 """An orphan and its restarted twin would fence each other forever (R8): after so many in a minute, one leaves."""
 
@@ -267,7 +270,10 @@ class Worker:
             self._pause_topics()
 
     def _claim(self) -> None:
-        """Have the group assign again when partitions are with nobody."""
+        """Have the group assign again when partitions are with nobody; leave when it assigns nothing to this member."""
+        taken = self._group_consumer.taken_since
+        if taken is not None and time.monotonic() - taken > UNASSIGNED_S:
+            raise Fatal(f"the group took partitions {UNASSIGNED_S:g} s ago and has assigned nothing since")
         unowned = self._recovery.ownership.unowned(self._group_consumer.held)
         if unowned:
             names = [f"{topic}[{partition}]" for topic, partition in sorted(unowned)]

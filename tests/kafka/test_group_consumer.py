@@ -150,6 +150,9 @@ class ScriptedConsumer:
         self.committed_offset, self.refreshed = 0, 0
         self.low: int | None = 0
         self.signed: list[Any] = []
+        self.waiting: list[Callable[[ScriptedConsumer], None]] = []
+        """Rebalances that come to light with the next `consume`."""
+        self.changes: list[str] = []
         self.signature = ""
         self.refusal: int | None = None
 
@@ -164,6 +167,8 @@ class ScriptedConsumer:
         return step
 
     def consume(self, _most: int, _timeout: float) -> list[Any]:
+        if self.waiting:
+            self.waiting.pop(0)(self)
         return []
 
     def consumer_group_metadata(self) -> bytes:
@@ -195,8 +200,10 @@ class ScriptedConsumer:
 
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
         self.assigned += partitions
+        self.changes.append("assign")
 
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        self.changes.append("unassign")
         gone = {(p.topic, p.partition) for p in partitions}
         self.assigned = [p for p in self.assigned if (p.topic, p.partition) not in gone]
 
@@ -327,6 +334,23 @@ def test_an_expired_commit_is_no_reason_to_begin_again() -> None:
     consumer.committed_offset = OFFSET_INVALID
     with pytest.raises(Fatal, match="below the committed"):
         intake.rewind()
+
+
+def test_a_revocation_that_waits_is_heard_before_an_assignment_is_changed() -> None:
+    """Changed under it, the assignment counts as the answer, and librdkafka never joins again."""
+    intake, consumer, settled = scripted()
+    place = TopicPartition("t", 0)
+    consumer.callbacks["on_assign"](consumer, [place])
+    assert intake.taken_since is None
+    consumer.changes.clear()
+    consumer.waiting.append(lambda one: one.callbacks["on_revoke"](one, [place]))
+    intake.rewind()
+    assert consumer.changes == ["unassign"], "the answer to the revocation, and nothing else"
+    assert settled == [False]
+    assert (intake.held, consumer.assigned) == (None, [])
+    assert intake.taken_since is not None
+    consumer.callbacks["on_assign"](consumer, [])
+    assert intake.taken_since is None, "assigned nothing is an assignment"
 
 
 def test_a_revoked_partition_may_come_back_lower() -> None:

@@ -1,6 +1,7 @@
 """A worker whose transactions fail at any step, or whose names a twin holds; and planted bugs that must be seen."""
 
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from muse_stream.kafka.group_consumer import GroupConsumer, Polled
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker.batch import Batch, BatchLimits
 from muse_stream.worker.commit import Pending
-from muse_stream.worker.loop import Worker
+from muse_stream.worker.loop import UNASSIGNED_S, Worker
 from tests.worker.doubles import Echo, Route, await_true
 from tests.worker.rig import expected, ledger, open_echo, produce, running
 
@@ -140,3 +141,21 @@ def test_r8_two_in_one_slot_do_not_fence_each_other_for_ever(kafka: Broker, uniq
         assert len(twins) <= 2
     for one in [orphan, *twins[:-1]]:
         one.abandon()
+
+
+def test_a_member_that_the_group_assigns_nothing_again_makes_room_for_another(
+    kafka: Broker, unique: Unique, tenant: Tenant
+) -> None:
+    """Seen once brokers were back (librdkafka 2.16): its session ended, and it never joined again."""
+    events, route = tenant(1)
+    with (
+        running(kafka.bootstrap, unique("lane"), Echo({events: route})) as ours,
+        ledger(kafka.bootstrap, **{route.scores: 1}) as found,
+    ):
+        produce(kafka.bootstrap, events, [b"x"])
+        found.until(1)
+        ours.worker._group_consumer.taken_since = time.monotonic() - UNASSIGNED_S - 1
+        await_true(lambda: ours.failure is not None, "the worker ends")
+        assert isinstance(ours.failure, Fatal)
+        assert "assigned nothing since" in str(ours.failure)
+    ours.abandon()

@@ -1,0 +1,28 @@
+"""Where partitions end: questions that need no broker. With dropped markers: tests/worker/test_recovery.py."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from muse_stream.config import KafkaSettings
+from muse_stream.kafka.partition_ends import Ends
+
+
+@pytest.fixture
+def nowhere() -> Iterator[Ends]:
+    """No broker is asked: whoever asks one waits for seconds and raises."""
+    ends = Ends(KafkaSettings(bootstrap="127.0.0.1:1"), "group")
+    yield ends
+    ends.close()
+
+
+def test_nothing_is_asked_about_no_partition(nowhere: Ends) -> None:
+    """A shadow worker has one output topic: there is none beside it in which an event may have its answer.
+
+    librdkafka calls such a question an invalid argument, and the worker ended, again and again.
+    """
+    assert nowhere.look([]) == {}
+    assert nowhere.since({}, 0) == {}
+    assert nowhere.latest({}, 10) == {}
+    assert nowhere.undecided({}) == {}
+    assert nowhere.signatures([]) == {}

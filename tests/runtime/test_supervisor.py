@@ -23,7 +23,7 @@ from tests.worker.rig import expected, ledger, produce
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-class Plan:
+class Program:
     """A supervisor in a process; `events` are its log."""
 
     def __init__(self, serve: str, folder: Path, workers: int) -> None:
@@ -79,15 +79,15 @@ def alive(pid: int) -> bool:
         return False
 
 
-Start = Callable[..., Plan]
+Start = Callable[..., Program]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    started: list[Plan] = []
+    started: list[Program] = []
 
-    def run(serve: str, workers: int = 1) -> Plan:
-        started.append(Plan(serve, tmp_path, workers))
+    def run(serve: str, workers: int = 1) -> Program:
+        started.append(Program(serve, tmp_path, workers))
         return started[-1]
 
     yield run
@@ -125,6 +125,7 @@ def test_a_crashed_worker_is_replaced_at_once_by_the_spare(start: Start) -> None
     gone(before[1])
     after = program.serving(0, 1)
     assert (after[0], {after[1]}) == (before[0], spare)
+    await_true(lambda: program.said("worker_ended"), "the log says that it ended")
     (ended,) = program.said("worker_ended")
     assert (ended["slot"], ended["code"], ended["again_in_s"]) == (1, -signal.SIGKILL, 0.0)
     await_true(lambda: bool(program.said("slot")[-1]["from_spare"]), "the log says that it was the spare")
@@ -248,7 +249,8 @@ def test_a_worker_and_a_spare_that_die_at_once_are_both_replaced(start: Start) -
     gone(*(one.pid for one in killed))
     after = program.serving(0)
     assert set(after.values()).isdisjoint(before.values())
-    assert all(ended["again_in_s"] == 0.0 for ended in program.said("worker_ended")[:1])
+    await_true(lambda: program.said("worker_ended"), "the log says that it ended")
+    assert program.said("worker_ended")[0]["again_in_s"] == 0.0
     program.tell(signal.SIGTERM)
     assert program.end() == 0
 

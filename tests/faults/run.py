@@ -67,7 +67,7 @@ class Result:
     events: int = 0
     missing: int = 0
     unread: int = 0
-    """Of the missing ones, those that no worker has come to: their offsets are not committed."""
+    """Events that no live worker has come to when the patience is over: their offsets are not committed."""
     doubled: int = 0
     disorder: int = 0
     foreign: int = 0
@@ -144,6 +144,8 @@ def _run(scenario: Scenario, brokers: LocalCluster, folder: Path, result: Result
         result.events = sum(inputs.values())
         patient(lambda: len({s.source for s in witness.seen}) + len({s.source for s in audit.seen}), 2 * result.events)
         result.recovery_s = round(time.monotonic() - healed, 1)
+        read = committed(brokers.bootstrap, names[0].group, inputs)
+        result.unread = sum(count - read[place] for place, count in inputs.items())
         for fleet in (live, shadow):
             for event in SAID:
                 result.said[event] = result.said.get(event, 0) + len(fleet.lines(event))

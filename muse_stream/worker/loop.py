@@ -47,7 +47,7 @@ FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 
 
 class Worker:
-    """One worker slot. `run` returns after `stop`; `busy_since` tells a watchdog since when a batch is in hand."""
+    """One worker slot. `run` returns after `stop`; `busy_since` tells a watchdog when it last went on."""
 
     def __init__(
         self,
@@ -98,6 +98,7 @@ class Worker:
         self._meter.serving(self._scorer)
         self.ready = True
         while not self._stopping.is_set():
+            self._progress()
             self._swap()
             self._review()
             self._claim()
@@ -116,10 +117,10 @@ class Worker:
     def _turn(self) -> None:
         self._committer.raise_failure()
         self._recovery.check()
-        collected = self._group_consumer.collect(self._isolation.most, self._linger.seconds, self._stopping.is_set)
+        collected = self._group_consumer.collect(self._isolation.most, self._linger.seconds, self._hurry)
         if collected is None:
             return
-        self.busy_since = time.monotonic()
+        self._progress()
         batch = raw_batch(collected.messages)
         pending = self._pending(collected, batch)
         self._accounts.took(pending)
@@ -130,8 +131,6 @@ class Worker:
             if self._committer.failure is None:
                 self._blame(error, pending)
             raise
-        finally:
-            self.busy_since = None
 
     def _answer(self, batch: Batch, pending: Pending) -> None:
         scorer, began = self._scorer, time.monotonic()
@@ -152,6 +151,10 @@ class Worker:
         )
         self._failpoint("after-produce")
         self._committer.submit(self._accounts.submitted(replace(pending, tally=Tally.of(answer, scorer.book))))
+
+    def _hurry(self) -> bool:
+        self._progress()
+        return self._stopping.is_set()
 
     def _progress(self) -> None:
         self.busy_since = time.monotonic()
@@ -201,6 +204,7 @@ class Worker:
         self._replace_committer(error.code or "unknown")
         self._account()
         self._paused_topics.review(self._scorer.topology, at_once=error.code in TOPIC_FAULTS)
+        self._progress()
         self._group_consumer.rewind()
         self._pause_topics()
 
@@ -209,6 +213,7 @@ class Worker:
         self._committer.close()
         deadline = Deadline(REOPEN_S)
         while True:
+            self._progress()
             try:
                 self._committer = self._open_committer(self._on_committed)
                 self._recovery.begin(self._committer.producers, self._scorer, self._paused_topics.partitions)

@@ -22,7 +22,7 @@ from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
 from muse_stream.kafka.client import reach
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, names, typed
-from muse_stream.kafka.group_consumer import GroupConsumer, Polled
+from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.kafka.lag_reader import READER, LagReader
 from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
 from muse_stream.kafka.partition_ends import End, Ends, Records, Unreadable
@@ -52,7 +52,6 @@ __all__ = [
     "Message",
     "Needed",
     "Options",
-    "Polled",
     "Position",
     "Reading",
     "Record",

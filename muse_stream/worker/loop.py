@@ -14,9 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
-from muse_stream.kafka import Deadline, Free, GroupConsumer, Polled, TopicPartitionKey
+from muse_stream.kafka import Deadline, Free, GroupConsumer, Message, TopicPartitionKey
 from muse_stream.telemetry import Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Batch, Scorer, Tally, raw_batch
@@ -121,8 +122,9 @@ class Worker:
         if collected is None:
             return
         self._progress()
-        batch = raw_batch(collected.messages)
-        pending = self._pending(collected, batch)
+        messages, metadata = collected
+        batch = raw_batch(messages)
+        pending = self._pending(batch, messages, metadata)
         self._accounts.took(pending)
         self._failpoint("after-poll")
         try:
@@ -159,13 +161,13 @@ class Worker:
     def _progress(self) -> None:
         self.busy_since = time.monotonic()
 
-    def _pending(self, collected: Polled, batch: Batch) -> Pending:
+    def _pending(self, batch: Batch, messages: list[Message], metadata: Any) -> Pending:
         first, last = batch.edges()
-        offsets, messages = batch.offsets, collected.messages
+        offsets = batch.offsets
         return Pending(
             {place: offsets[row] for place, row in first.items()},
             {place: offsets[row] + 1 for place, row in last.items()},
-            collected.metadata,
+            metadata,
             self._recovery.attempts.next(self._committer.half),
             len(batch),
             {

@@ -4,6 +4,7 @@ client                  clients with our settings, and their log
 errors                  what each error of Kafka means: one table
 transactional_producer  one transactional id: a batch and its offsets, or nothing
 group_consumer          a member of a consumer group that knows its exact positions
+offsets                 what a group has committed, and which offset is there at a moment
 starting_offsets        where a partition starts: what its group has committed
 partition_ends          last stable offset and end of partitions: is a transaction open there?
 lag_reader              how old the first record is that waits in a partition that does not move

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from muse_stream.config import Document, TopicKind
+from muse_stream.config import CROWDED_PARTITIONS, Document, TopicKind
 
 Action = Literal["create", "set", "warn"]
 
@@ -20,8 +20,6 @@ HEADROOM = 64 * 1024
 """Bytes a record may have over its value: key, headers, batch overhead; a dead letter has them twice (`muse.*`)."""
 BROKER_MAX_MESSAGE = 1_048_588
 """Kafka's default `max.message.bytes`."""
-MANY_PARTITIONS = 32
-"""Output partitions of a lane beyond which one worker's transactions get dear (measured: 22 ms each at 34)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +193,7 @@ def _crowded(
             else options.output_partitions or max(widths[source] for source in need.sources)
             for need in outputs
         )
-        if total > MANY_PARTITIONS and len(outputs) > 1:
+        if total > CROWDED_PARTITIONS and len(outputs) > 1:
             why = (
                 f"lane '{lane}' writes scores to {total} partitions in {len(outputs)} topics, and a transaction costs "
                 f"per partition: share a topic (muse.scores.{{lane}}), use fewer partitions, or more lanes"

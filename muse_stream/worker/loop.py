@@ -213,8 +213,7 @@ class Worker:
     def _replace_committer(self, code: str) -> None:
         self._accounts.given_up(code)
         self._committer.close()
-        deadline = Deadline(REOPEN_S)
-        while True:
+        for last in Deadline(REOPEN_S).tries():
             self._progress()
             try:
                 self._committer = self._open_committer(self._on_committed)
@@ -223,7 +222,7 @@ class Worker:
             except Retriable as error:
                 self._committer.close()
                 self._log.warning("reopening", error=str(error))
-                if deadline.over or self._stopping.is_set():
+                if last or self._stopping.is_set():
                     raise Fatal(f"no transactional producer within {REOPEN_S:g} s: {error}", code=error.code) from error
 
     def _free_offsets(self, places: Sequence[TopicPartitionKey]) -> None:

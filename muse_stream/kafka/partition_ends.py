@@ -83,7 +83,7 @@ class Ends:
             stable = _ends(self._committed, sorted(high), deadline)
         return {place: End(min(end, high[place]), high[place]) for place, end in stable.items()}
 
-    def settle(
+    def wait_decided(
         self, places: Collection[TopicPartitionKey], patience_s: float = CALM_S, leader_s: float = 0.0
     ) -> tuple[set[TopicPartitionKey], dict[TopicPartitionKey, End]]:
         """Wait until everything that stands in these partitions now is decided.

@@ -144,16 +144,16 @@ def _repairs(need: Needed, there: Existing, width: int, size: int | None, option
     settings: dict[str, str] = {}
     reasons: list[str] = []
 
-    def settle(name: str, wanted: int | None, at_least: bool = False) -> None:
+    def setting(name: str, wanted: int | None, at_least: bool = False) -> None:
         has = there.number(name)
         if wanted is not None and has is not None and (has < wanted if at_least else has != wanted):
             settings[name] = str(wanted)
             reasons.append(f"{name} is {has}, not {wanted}{' or more' if at_least else ''}")
 
-    settle("min.insync.replicas", options.min_isr)
-    settle("retention.ms", options.retention_ms)
+    setting("min.insync.replicas", options.min_isr)
+    setting("retention.ms", options.retention_ms)
     if need.kind in ("dlq", "unknown"):
-        settle("max.message.bytes", size, at_least=True)
+        setting("max.message.bytes", size, at_least=True)
     changes = [Change("set", need.name, need.kind, "; ".join(reasons), config=settings)] if settings else []
     return changes + [Change("warn", need.name, need.kind, why) for why in _warnings(need, there, width, options)]
 

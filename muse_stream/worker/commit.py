@@ -1,7 +1,7 @@
 """Two producers used alternately, and the one thread that commits.
 
-A batch's published records, its offsets and its group metadata become one committed transaction, in the order of the
-batches; the next batch is scored and published while the last one commits.
+A batch's records, its offsets and its group metadata become one committed transaction, in the order of the
+batches; the next batch is scored and sent while the last one commits.
 
 Invariants (docs/exactly-once.md, R3, R9 to R11):
   - offsets are sent and transactions committed by one thread, one batch after the other;
@@ -43,7 +43,7 @@ OpenProducer = Callable[[int], TransactionalProducer]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pending:
-    """A published batch that waits to be committed."""
+    """A batch that was sent and waits to be committed."""
 
     first: dict[TopicPartitionKey, int]
     """Partition -> the batch's first offset."""
@@ -102,7 +102,7 @@ class Committer:
         return producer
 
     def submit(self, pending: Pending) -> None:
-        """Hand a published batch over for committing."""
+        """Hand a batch that was sent over for committing."""
         with self._changed:
             self._queue.append(pending)
             self._submitted += 1

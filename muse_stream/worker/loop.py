@@ -1,11 +1,11 @@
-"""The worker loop: collect, score, publish, hand over for committing.
+"""The worker loop: collect, score, send, hand over for committing.
 
 Invariant: a batch's answers, dead letters and offsets are one transaction. Whatever goes wrong with Kafka ends in one
 place, `_recover`: new producers (which end what the old ones left open), then back to the committed offsets. A fault
 that follows the data is isolated by halving the batch until it stands alone; then it is a dead letter, or its topic
 waits.
 
-    run: _turn ... _turn          collect -> score -> begin -> publish -> submit      (the last batch commits meanwhile)
+    run: _turn ... _turn          collect -> score -> begin -> send -> submit         (the last batch commits meanwhile)
            `- Abortable -> _recover                       Fatal -> out of the process; the supervisor starts another
 """
 
@@ -29,8 +29,8 @@ from muse_stream.worker.meter import Meter
 from muse_stream.worker.paused_topics import RETRY_S, PausedTopics
 from muse_stream.worker.poison import Guard
 from muse_stream.worker.progress import Accounts
-from muse_stream.worker.publish import publish
 from muse_stream.worker.recovery import Recovery
+from muse_stream.worker.send_records import send_records
 
 DRAIN_S = 8.0
 SETTLE_S = 6.0
@@ -104,7 +104,7 @@ class Worker:
             self._review()
             self._claim()
             self._account()
-            self._accounts.settle(self._group_consumer)
+            self._accounts.count_doubtful(self._group_consumer)
             self._accounts.measure(self._group_consumer)
             try:
                 self._turn()
@@ -142,7 +142,7 @@ class Worker:
         self._meter.scored(len(batch), time.monotonic() - began)
         producer = self._committer.begin()
         self._recovery.check()  # the last transaction of this producer may have been answered since
-        publish(
+        send_records(
             producer,
             batch,
             answer,

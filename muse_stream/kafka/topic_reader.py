@@ -131,26 +131,24 @@ class Reading:
             polled = [first, *self._client.consume(BATCH - 1, 0.01)] if first is not None else []
         except KafkaException as error:
             raise asked(error) from None
-        messages: list[Message] = []
-        for message in polled:
-            if message.error() is None:
-                messages.append(message)
-            else:
-                self._event(message)
+        messages = [message for message in polled if message.error() is None]
         partitions = [message.partition() or 0 for message in messages]  # None only in a message never sent
         offsets = [message.offset() or 0 for message in messages]
         last = dict(zip(partitions, offsets, strict=True))  # the last of each partition wins
         for partition in last:
             self._waiting.pop(partition, None)
-        finished = {partition for partition, offset in last.items() if offset >= self._ends[partition].high - 1}
-        self._finish(finished)
+        self._finish({partition for partition, offset in last.items() if offset >= self._ends[partition].high - 1})
+        for message in polled if len(messages) < len(polled) else ():
+            if message.error() is not None:
+                self._event(message, last)
         if any(offset >= self._ends[partition].high for partition, offset in last.items()):
             kept = [row for row, offset in enumerate(offsets) if offset < self._ends[partitions[row]].high]
             messages = [messages[row] for row in kept]
             partitions, offsets = [partitions[row] for row in kept], [offsets[row] for row in kept]
         return Block(self._topic, messages, partitions, offsets) if messages else None
 
-    def _event(self, message: Message) -> None:
+    def _event(self, message: Message, last: Mapping[int, int]) -> None:
+        """Note the end of a partition, if no record of it stands behind: `last` are those that came with it."""
         error = message.error()
         partition, offset = message.partition(), message.offset()
         if error is not None and error.code() == UNUSED_GROUP:
@@ -161,7 +159,7 @@ class Reading:
             return
         if offset >= self._ends[partition].high:
             self._finish({partition})
-        else:
+        elif last.get(partition, -1) < offset:
             self._waiting[partition] = offset
 
     def _finish(self, partitions: set[int]) -> None:

@@ -59,7 +59,7 @@ def rows_of(columns: dict[str, pa.Array], count: int) -> list[dict[str, Any]]:
 def _named(name: str, array: pa.Array) -> list[Any]:
     try:
         return values_of(array)
-    except (pa.ArrowException, ValueError, TypeError, OverflowError, NotImplementedError) as error:
+    except (SchemaError, pa.ArrowException, ValueError, TypeError, OverflowError, NotImplementedError) as error:
         raise SchemaError(f"column {name!r} ({array.type}) cannot be read: {_said(error)}") from None
 
 

@@ -179,7 +179,7 @@ def _best(node: Type, options: Sequence[tuple[int, Type]], value: Any, source: S
     reasons: list[Misfit] = []
     for index, branch in options:
         try:
-            found.append((_distance(branch, value, source), index, converted(branch, value, source)))
+            found.append((_distance(branch, value), index, converted(branch, value, source)))
         except Misfit as misfit:
             reasons.append(misfit)
     if not found:
@@ -188,7 +188,13 @@ def _best(node: Type, options: Sequence[tuple[int, Type]], value: Any, source: S
     if source == "default":
         return Chosen(*found[0][1:])
     least = min(distance for distance, _, _ in found)
-    winners = [(index, physical) for distance, index, physical in found if distance == least]
+    if (
+        isinstance(value, int | float | Decimal)
+        and source == "plain"
+        and any(_is_time(node.branches[i]) for _, i, _ in found)
+    ):
+        least = max(distance for distance, _, _ in found)  # a bare number may always be a time
+    winners = [(index, physical) for distance, index, physical in found if distance <= least]
     meant = [node.branches[index] for index, _ in winners]
     if len(winners) > 1 and not _alike(meant):
         names = " or ".join(one.logical or one.name or one.kind for one in meant)
@@ -204,15 +210,15 @@ def _alike(branches: Sequence[Type]) -> bool:
     return plain and {branch.kind for branch in branches} in ({"int", "long"}, {"string", "enum"})
 
 
-def _distance(branch: Type, value: Any, source: Source) -> int:
+def _is_time(branch: Type) -> bool:
+    return branch.logical not in ("decimal", "uuid", None)
+
+
+def _distance(branch: Type, value: Any) -> int:
     """Say how far a branch is from what a value looks like; equal for those between which nothing tells."""
-    if branch.logical in ("decimal", "uuid", None):
-        order = _ORDER.get(type(value), ())
-        name = branch.logical if branch.logical == "decimal" else branch.kind
-        return next((place for place, kinds in enumerate(order) if name in kinds), len(order))
-    # a bare number may be a time; a file with types would have said so
-    number = isinstance(value, int | float | Decimal)
-    return (9 if source == "typed" else 0) if number else 1
+    order = _ORDER.get(type(value), ())
+    name = branch.logical if branch.logical == "decimal" or _is_time(branch) else branch.kind
+    return next((place for place, kinds in enumerate(order) if name in kinds), len(order))
 
 
 _ORDER: dict[type, tuple[tuple[str, ...], ...]] = {

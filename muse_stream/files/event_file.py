@@ -6,9 +6,11 @@ and field, or is given to who asked for such rows. A field may be nested in the 
 path as its name. What the schema does not name is left out.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,7 @@ from muse_stream.files.container import container_rows
 from muse_stream.files.json_lines import Encoding, encoding_of, lines
 from muse_stream.files.rows import Source, physical_value
 from muse_stream.files.table import NoTable, suits_tables, table
+from muse_stream.files.values import plain
 
 CHUNK = 10_000
 PARQUET, AVRO, JSON_LINES = (".parquet", ".pq"), (".avro",), (".jsonl", ".ndjson", ".json")
@@ -43,6 +46,19 @@ class InvalidRow:
 
     def __str__(self) -> str:
         return f"{self.place}: {self.reason}"
+
+    def to_json(self) -> str:
+        """Return row, reason and event as one JSON object on one line; a line of a file stands in it as it is."""
+        said = json.dumps({"row": self.row, "error": self.reason})
+        if isinstance(self.content, str):
+            line = self.content.strip()
+            try:
+                json.loads(line)
+            except (ValueError, RecursionError):
+                line = json.dumps(line)
+        else:
+            line = json.dumps(plain(self.content))
+        return f'{said[:-1]}, "event": {line}}}'
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,18 +141,18 @@ class EventFile:
         return (events.values for events in self.events(chunk))
 
     def events(
-        self, chunk: int = CHUNK, *, first: int = 1, last: int | None = None, invalid: OnInvalid | None = None
+        self, chunk: int = CHUNK, *, first: int = 1, limit: int | None = None, invalid: OnInvalid | None = None
     ) -> Iterator[Events]:
-        """Yield the events of the rows `first` to `last`, `chunk` at a time.
+        """Yield the events from row `first` on, `chunk` at a time, at most `limit`; no row after those is looked at.
 
         A row that is no event goes to `invalid`; without it the first such row is a SchemaError. Raises MuseError where
         the file cannot be read on.
         """
         if self._kind in PARQUET:
-            yield from self._parquet(chunk, first, last, invalid)
+            yield from self._parquet(chunk, first, limit, invalid)
             return
-        rows = (_good(one, invalid) for one in self._rows(first) if last is None or one[0] <= last)
-        for some in _chunked((one for one in rows if one is not None), chunk):
+        rows = (_good(one, invalid) for one in self._rows(first))
+        for some in _chunked(islice((one for one in rows if one is not None), limit), chunk):
             yield Events([value for _, value in some], [row for row, _ in some])
 
     def chunks(
@@ -146,12 +162,13 @@ class EventFile:
         chunk: int = CHUNK,
         *,
         first: int = 1,
+        limit: int | None = None,
         invalid: OnInvalid | None = None,
     ) -> Iterator[FileChunk]:
         """Yield events as `events` does, with the field to key them by and their time (dotted paths in the schema)."""
         alone = SchemaDirectory(self.path.parent, {self.schema.file: self.schema}, _by_id(self.schema))
         decoder = Decoder(alone, self.schema, Fields(key, time))
-        for events in self.events(chunk, first=first, invalid=invalid):
+        for events in self.events(chunk, first=first, limit=limit, invalid=invalid):
             decoded = decoder.decode(events.values)
             ids, times = decoded.ids, decoded.times
             if len(decoded.rows) < len(events.values):  # a key or a time that no column holds
@@ -161,18 +178,20 @@ class EventFile:
                 times = None if times is None else np.where(at < 0, -1, np.append(times, -1)[at])
             yield FileChunk(events.values, ids, times, events.rows)
 
-    def _parquet(self, chunk: int, first: int, last: int | None, invalid: OnInvalid | None) -> Iterator[Events]:
+    def _parquet(self, chunk: int, first: int, limit: int | None, invalid: OnInvalid | None) -> Iterator[Events]:
         file = parquet.opened(self.path)
         self._all_there(file.schema_arrow.names)
         encoder = self._columnar()
-        done = 0
+        before, left = 0, float("inf") if limit is None else limit
         for whole in parquet.batches(file, self.path, chunk):
-            start = max(0, first - 1 - done)
-            end = whole.num_rows if last is None else min(whole.num_rows, last - done)
-            begin, done = done + start, done + whole.num_rows
-            if start < end:
-                yield self._batch(whole.slice(start, end - start), begin + 1, encoder, invalid)
-            if last is not None and done >= last:
+            start = max(0, first - 1 - before)
+            while start < whole.num_rows and left > 0:
+                some = whole.slice(start, int(min(left, whole.num_rows)))
+                events = self._batch(some, before + start + 1, encoder, invalid)
+                start, left = start + some.num_rows, left - len(events.values)
+                yield events
+            before += whole.num_rows
+            if left <= 0:
                 return
 
     def _columnar(self) -> Encoder | None:
@@ -199,7 +218,7 @@ class EventFile:
             held = parquet.rows_of(columns, batch.num_rows)
         except SchemaError as error:
             raise SchemaError(f"{self.path}: {error}") from None
-        read = (self._converted(number, f"{self.path}, row {number}", row) for number, row in enumerate(held, first))
+        read = (self._converted(number, row) for number, row in enumerate(held, first))
         good = [one for one in (_good(one, invalid) for one in read) if one is not None]
         return Events([value for _, value in good], [row for row, _ in good])
 
@@ -212,23 +231,26 @@ class EventFile:
         if self._kind in AVRO:
             for number, row in container_rows(self.path):
                 if number >= first:
-                    yield self._converted(number, f"{self.path}, row {number}", row)
+                    yield self._converted(number, row)
             return
         encoding = self._encoding
         for line in lines(self.path):
             if line.number < first:
                 continue
-            place = f"{self.path}:{line.number}"
             try:
-                yield self._converted(line.number, place, line.value(), encoding, line.text)
+                yield self._converted(line.number, line.value(), encoding, line.text)
             except SchemaError as error:
-                yield line.number, InvalidRow(line.number, place, str(error), line.text)
+                yield line.number, InvalidRow(line.number, self.place(line.number), str(error), line.text)
 
-    def _converted(self, number: int, place: str, row: Any, source: Source = "typed", content: Any = None) -> _Read:
+    def place(self, row: int) -> str:
+        """Return where a row is, as messages begin: `events.jsonl:17`, `events.parquet, row 17`."""
+        return f"{self.path}:{row}" if self._kind in JSON_LINES else f"{self.path}, row {row}"
+
+    def _converted(self, number: int, row: Any, source: Source = "typed", content: Any = None) -> _Read:
         try:
             value = physical_value(self.schema.type, self._shaped(row), source)
         except SchemaError as error:
-            return number, InvalidRow(number, place, str(error), row if content is None else content)
+            return number, InvalidRow(number, self.place(number), str(error), row if content is None else content)
         return number, self._prefix + encoded(self.schema.type, value)
 
     def _all_there(self, names: Iterable[str]) -> None:

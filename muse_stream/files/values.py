@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from itertools import islice
+from math import isfinite
 from typing import Any
 
 EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - without a zone: what is counted from it may have one or not
@@ -149,3 +150,18 @@ def _text(value: Any) -> str:
 def scaled(value: Decimal, digits: int) -> Decimal:
     """Return `value * 10**digits`, exactly."""
     return value.scaleb(digits, EXACT)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: times, decimals and UUIDs as text, bytes a character a byte, NaN as text."""
+    if isinstance(value, Branch):
+        return plain(value.value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, float) and not isfinite(value):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"  # noqa: PLR0124
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

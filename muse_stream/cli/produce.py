@@ -70,27 +70,30 @@ def produce(
     from muse_stream.commands.produce import produce as send  # noqa: PLC0415
 
     session: Session = context.obj
-    columns, headers = pairs(column, "--column"), pairs(header, "--header")
-    sending = Sending(rate, key, limit, frame.value, columns, headers, from_row, json_encoding.encoding, skip_invalid)
+    names = pairs(column, "--column"), pairs(header, "--header")
+    sending = Sending(rate, key, limit, frame.value, *names, from_row, json_encoding.encoding, skip_invalid)
     configuration = open_configuration(config)
     total = _total(event_file(configuration, tenant, file, sending).rows, from_row, limit)
-    with progress(f"events of {tenant}", total) as update:
+    with progress("checked", total) as update:
         told = Progress(
-            lambda checked: update(checked, None, "checked"),
+            lambda checked: update(checked, None, ""),
             lambda sent: update(sent, None, f"events of {tenant}"),
-            lambda report: note(f"interrupted: {report}", "yellow"),
+            _interrupted,
         )
         produced = send(configuration, session.kafka, tenant, file, sending, told)
     sent = produced.sent
     if as_json:
         show_json({**asdict(sent), "skipped": produced.skipped})
     else:
-        speed = sent.events / sent.seconds if sent.seconds else 0.0
-        say(f"{sent.acknowledged:,} events sent in {sent.seconds:.1f} s, {speed:,.0f} a second")
+        say(f"{sent.acknowledged:,} events sent in {sent.seconds:.1f} s, {sent.speed:,.0f} a second")
     if produced.skipped:
         note(f"{produced.skipped:,} rows are no events and were left out: {skip_invalid} says why", "yellow")
     if rate is not None and sent.late_s > 1.0:
         note(f"the rate was not kept: at worst {sent.late_s:.1f} s late", "yellow")
+
+
+def _interrupted(report: str) -> None:
+    note(f"interrupted: {report}", "yellow")
 
 
 def _total(rows: int | None, first: int, limit: int | None) -> int | None:

@@ -53,6 +53,11 @@ class Sent:
     late_s: float
     """How far behind its schedule the worst event was sent; 0 when flat out."""
 
+    @property
+    def speed(self) -> float:
+        """Events a second."""
+        return self.events / self.seconds if self.seconds else 0.0
+
 
 class Ingest:
     """Sends chunks to one topic; use once.

@@ -22,6 +22,15 @@ from muse_stream.cli.options import (
 from muse_stream.cli.output import note, progress, say, show_json
 
 
+FromRow = Annotated[
+    int, typer.Option(min=1, help="Begin with this row of the file, from 1; of JSON lines with this line.")
+]
+SkipInvalid = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write rows that are no events to FILE (JSON lines) and send the others."),
+]
+
+
 class Frame(StrEnum):
     """What is written before an Avro record."""
 
@@ -37,13 +46,8 @@ def produce(
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second; default: as fast as it goes.")] = None,
     key: Annotated[str | None, typer.Option(help="Field to key events by; default: the event's id.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Send at most this many events.")] = None,
-    from_row: Annotated[
-        int, typer.Option(min=1, help="Begin with this row of the file, from 1; of JSON lines with this line.")
-    ] = 1,
-    skip_invalid: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write rows that are no events to FILE (JSON lines) and send the others."),
-    ] = None,
+    from_row: FromRow = 1,
+    skip_invalid: SkipInvalid = None,
     frame: Annotated[Frame, typer.Option(help="What names the schema before each record.")] = Frame.SINGLE,
     json_encoding: JsonEncoding = JsonText.AUTO,
     column: Columns = None,

@@ -21,7 +21,6 @@ from muse_stream.cli.options import (
 )
 from muse_stream.cli.output import note, progress, say, show_json
 
-
 FromRow = Annotated[
     int, typer.Option(min=1, help="Begin with this row of the file, from 1; of JSON lines with this line.")
 ]

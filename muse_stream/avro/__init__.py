@@ -22,6 +22,7 @@ from muse_stream.avro.framing import Frame
 from muse_stream.avro.nested import nullable, record_lists, string_maps
 from muse_stream.avro.records import PLACE, decode_records, origin_decoder, score_decoder
 from muse_stream.avro.resolution import column_type
+from muse_stream.avro.samples import varint
 from muse_stream.avro.schemas import Schema, SchemaDirectory, parse_schema
 from muse_stream.avro.selection import keep, missing, take
 from muse_stream.avro.synthetic import Demands, made_up
@@ -58,4 +59,5 @@ __all__ = [
     "score_decoder",
     "string_maps",
     "take",
+    "varint",
 ]

@@ -157,19 +157,19 @@ class _Reading:
             symbols = tuple(schema["symbols"])
             if not symbols:
                 raise SchemaError(f"not an Avro schema: the enum {name} has no symbols")
-            return Type("enum", name, aliases, symbols=symbols, default=schema.get("default"))
+            return Type("enum", name, full, aliases, symbols=symbols, default=schema.get("default"))
         if kind == "fixed":
             size = schema["size"]
             if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MOST_BYTES:
                 raise SchemaError(
                     f"not an Avro schema: the size of {name} is {size!r}; a number from 0 to {MOST_BYTES:,}"
                 )
-            return Type("fixed", name, aliases, size=size, **_logical(schema, kind))
+            return Type("fixed", name, full, aliases, size=size, **_logical(schema, kind))
         fields = tuple(self._field(field, (*above, full)) for field in schema["fields"])
         twice = [one for one, count in Counter(field.name for field in fields).items() if count > 1]
         if twice:
             raise SchemaError(f"not an Avro schema: {name} has two fields {twice[0]!r}")
-        return Type("record", name, aliases, fields)
+        return Type("record", name, full, aliases, fields)
 
     def _field(self, field: dict[str, Any], above: tuple[str, ...]) -> Field:
         node, default = self.node(field["type"], above), field.get("default")
@@ -186,7 +186,9 @@ def _logical(schema: dict[str, Any], kind: str) -> dict[str, Any]:
     scale = int(schema.get("scale", 0) or 0)
     if not 0 <= scale <= MOST_SCALE:
         raise SchemaError(f"not supported: a decimal's scale of {scale}; 0 to {MOST_SCALE}")
-    return {"logical": logical, "scale": scale}
+    precision = schema.get("precision", 0)
+    known = isinstance(precision, int) and not isinstance(precision, bool) and precision > 0
+    return {"logical": logical, "scale": scale, "precision": precision if known else 0}
 
 
 def allows(node: Type, value: Any) -> bool:

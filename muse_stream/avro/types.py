@@ -33,6 +33,8 @@ class Type:
     """A primitive's name, or record, enum, fixed, array, map, union."""
     name: str = ""
     """Unqualified name of a record, enum or fixed."""
+    full_name: str = field(default="", compare=False)
+    """The same with its namespace."""
     aliases: tuple[str, ...] = ()
     fields: tuple[Field, ...] = ()
     branches: tuple["Type", ...] = ()
@@ -47,6 +49,8 @@ class Type:
     logical: str | None = None
     scale: int = 0
     """Of a decimal."""
+    precision: int = field(default=0, compare=False)
+    """Of a decimal; 0 where the schema does not say."""
     solid: tuple["Type", ...] = field(default=(), init=False, compare=False, repr=False)
     """Of a record's fields the types that take encoded bytes, all but null and others of no bytes."""
 

@@ -15,6 +15,7 @@ without an answer.
     synthetic                       made-up events of a schema, to try a generation with
 """
 
+from muse_stream.avro.arrow_columns import NO_TIME
 from muse_stream.avro.decoded import Decoded, Fields, concat, fixed_width
 from muse_stream.avro.decoder import Decoder
 from muse_stream.avro.encoder import Encoder, RowEncoder, arrow_type, column_array, is_nullable
@@ -28,6 +29,7 @@ from muse_stream.avro.synthetic import Demands, made_up
 from muse_stream.avro.types import Field, Type
 
 __all__ = [
+    "NO_TIME",
     "PLACE",
     "Decoded",
     "Decoder",

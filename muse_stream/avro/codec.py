@@ -50,6 +50,7 @@ class Codec:
         self._type = schema.type
         self._record = fastavro.parse_schema(types.physical(schema.type))
         document = types.physical(schema.type, widen=True)
+        self._wide = fastavro.parse_schema(types.physical(schema.type, widen=True))
         document["fields"].append({"name": TAIL_FIELD, "type": "double"})
         self._batch = json.dumps(document)
         self._memory = Memory.of(schema.type)
@@ -83,13 +84,16 @@ class Codec:
             raise Malformed(f"{type(error).__name__}: {error}") from None
         return dict(record)  # type: ignore[arg-type]
 
+    def _widened(self, payload: bytes) -> Any:
+        return fastavro.schemaless_reader(io.BytesIO(payload), self._wide, None)
+
     def _probe(self) -> bool:
         """Whether pyruhvro reads made-up records as fastavro does; any doubt means no."""
         payloads = samples(self._type, PROBE_RECORDS)
         try:
             decoded, wrong = self.batch(payloads)
             rows = decoded.drop_columns([TAIL_FIELD]).to_pylist()
-            return wrong is None and all(map(_alike, rows, map(self.record, payloads)))
+            return wrong is None and all(map(_alike, rows, map(self._widened, payloads)))
         except Exception:  # noqa: BLE001 - Malformed, or whatever Arrow says about an array it was handed
             return False
 

@@ -66,6 +66,8 @@ class Plan:
         uses += [(path, "text") for path in (fields.tenant, *fields.texts) if path]
         uses += [(path, "value") for path in fields.columns]
         parts = {_part(reader, path, use): None for path, use in uses}
+        _check_names(reader, "id", fields.id)
+        _check_names(reader, "tenant", fields.tenant)
         return cls(fields, tuple(parts))
 
     def place(self, path: str, use: Use) -> int:
@@ -81,6 +83,13 @@ class Plan:
         """Return the column that has a field as text: the field's own where it is text."""
         part = self.parts[self.place(path, "text")]
         return path if part.use == "value" else TEXT_OF + path
+
+
+def _check_names(reader: Type, role: str, path: str | None) -> None:
+    _, _, leaf = column_type(reader, path, "text") if path else ("", False, reader)
+    real = [option.kind for option in leaf.options if option.kind in ("float", "double")]
+    if real:
+        raise SchemaError(f"{path}: the {role} must be a string, a whole number or bytes; a {real[0]} names nothing")
 
 
 def _part(reader: Type, path: str, use: Use) -> Part:

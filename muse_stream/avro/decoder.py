@@ -30,6 +30,16 @@ MESSAGE_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A field that a writer writes as the reader cannot read it."""
+
+    path: str
+    why: str
+    whole: bool
+    """Every event is refused, not only those with some branch of a union or symbol."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Writer:
     """One writer schema, resolved."""
 
@@ -64,6 +74,19 @@ class Decoder:
             route(self._reader.type, writer.type, part.path, part.use, self._plan.fields.time_unit)
             for part in self._plan.parts
         )
+
+    def unreadable(self, writer: Schema) -> list[Unreadable]:
+        """Say what of a writer's events cannot be read, field by field; nothing if all can."""
+        found: list[Unreadable] = []
+        for part in self._plan.parts:
+            try:
+                one = route(self._reader.type, writer.type, part.path, part.use, self._plan.fields.time_unit)
+            except SchemaError as error:
+                found.append(Unreadable(part.path, str(error), whole=True))
+                continue
+            found += [Unreadable(part.path, refused.why, whole=one.hopeless) for refused in one.refusals()]
+        once = {(one.path, one.why): one for one in reversed(found)}
+        return list(reversed(once.values()))
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode a batch; values without an answer are in `rejected`, by their index. Never raises for bad data."""

@@ -53,18 +53,22 @@ MOST_BYTES = 1 << 20
 """Of a fixed; `bytes` has no bound but limits.max_event_bytes."""
 
 
+class NotARecord(SchemaError):
+    """An Avro schema, but of no record: of a key, say, or a type that other files use."""
+
+
 def parse(text: str, where: str = "schema") -> Type:
     """Parse schema JSON; raises SchemaError, naming `where`, for what is malformed, recursive or not a record."""
     try:
-        document = _document(text)
+        document = read_json(text)
         parsed = fastavro.parse_schema(document)
         if not isinstance(parsed, dict) or parsed.get("type") != "record":
-            raise SchemaError("the schema of a Kafka value must be a record")
+            raise NotARecord("the schema of a Kafka value must be a record")
         if not parsed.get("fields"):
             raise SchemaError("not an Avro schema: the record has no fields")
         return _Reading(parsed.get("__named_schemas", {})).node(parsed, ())
     except SchemaError as error:
-        raise SchemaError(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
     except json.JSONDecodeError as error:
         raise SchemaError(f"{where}: not JSON: {error}") from None
     except Exception as error:  # noqa: BLE001 - fastavro raises whatever it trips over: KeyError, TypeError, ...
@@ -72,7 +76,8 @@ def parse(text: str, where: str = "schema") -> Type:
         raise SchemaError(f"{where}: not an Avro schema: {said.get(type(error), str(error))}") from None
 
 
-def _document(text: str) -> Any:
+def read_json(text: str) -> Any:
+    """Return a schema's JSON; raises SchemaError, or JSONDecodeError, for what no parser of schemas should see."""
     try:
         document = json.loads(text)
     except RecursionError:

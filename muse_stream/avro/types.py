@@ -5,7 +5,7 @@ logical type never changes the bytes (Avro specification, "Logical Types"), so b
 alone, and the meaning is applied afterwards, to the columns that are wanted, in one place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +80,17 @@ def any_type(node: Type, is_such: Callable[[Type], bool]) -> bool:
     """Say whether the type or one inside it is such."""
     inner = [field.type for field in node.fields] + list(node.branches) + ([node.items] if node.items else [])
     return is_such(node) or any(any_type(part, is_such) for part in inner)
+
+
+def walk(node: Type, path: str = "") -> Iterator[tuple[str, Type]]:
+    """Yield every type inside a type with its dotted path; what is in a list or map ends in `[]`."""
+    yield path, node
+    for part in node.fields:
+        yield from walk(part.type, f"{path}.{part.name}" if path else part.name)
+    for branch in node.branches:
+        yield from walk(branch, path)
+    if node.items is not None:
+        yield from walk(node.items, f"{path}[]")
 
 
 def physical(node: Type, *, widen: bool = False) -> Any:

@@ -230,6 +230,8 @@ def test_a_decoder_that_misreads_is_found_out_by_the_probe(monkeypatch: pytest.M
     ("fields", "said"),
     [
         (Fields("nope"), "has no field 'nope'; it has id, amount, count"),
+        (Fields("amount"), "amount: the id must be a string, a whole number"),
+        (Fields("id", tenant="amount"), "amount: the tenant must be a string, a whole number"),
         (Fields("id", time="id"), "the event time must be a timestamp"),
         (Fields("id", time="amount"), "the event time must be a timestamp"),
         (Fields("id", columns=("amount.x",)), "amount is double, not a record"),

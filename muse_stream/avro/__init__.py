@@ -24,7 +24,7 @@ from muse_stream.avro.decoder import Decoder, Unreadable
 from muse_stream.avro.encoder import Encoder, RowEncoder, arrow_type, column_array, is_nullable
 from muse_stream.avro.framing import Frame
 from muse_stream.avro.nested import nullable, record_lists, string_maps
-from muse_stream.avro.records import PLACE, decode_records, origin_decoder, score_decoder
+from muse_stream.avro.records import PLACE, audit_decoder, decode_records, origin_decoder, score_decoder
 from muse_stream.avro.resolution import column_type
 from muse_stream.avro.schemas import Schema, SchemaDirectory, parse_schema
 from muse_stream.avro.selection import keep, missing, take
@@ -49,6 +49,7 @@ __all__ = [
     "Type",
     "Unreadable",
     "arrow_type",
+    "audit_decoder",
     "column_array",
     "column_type",
     "concat",

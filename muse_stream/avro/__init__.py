@@ -19,7 +19,7 @@ without an answer.
 
 from muse_stream.avro.arrow_columns import NO_TIME
 from muse_stream.avro.codec import slow_because
-from muse_stream.avro.decoded import Decoded, Fields, concat, fixed_width
+from muse_stream.avro.decoded import Decoded, Fields, TextColumn, concat, fixed_width
 from muse_stream.avro.decoder import Decoder, Unreadable
 from muse_stream.avro.encoder import Encoder, RowEncoder, arrow_type, column_array, is_nullable
 from muse_stream.avro.framing import Frame
@@ -46,6 +46,7 @@ __all__ = [
     "RowEncoder",
     "Schema",
     "SchemaDirectory",
+    "TextColumn",
     "Type",
     "Unreadable",
     "arrow_type",

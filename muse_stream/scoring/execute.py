@@ -25,9 +25,9 @@ STAGE_OF: Mapping[Reason, Stage] = {Reason.MISSING_FEATURE: Stage.VALIDATE}
 
 def execute(program: Plan, table: EventTable) -> Scored:
     """Score one batch. Raises ValueError when the plan samples and the table has no ids."""
-    if not table.rows:
+    if not table.count:
         return Scored((), (), ())
-    routes = program.router.route({**table.intent, "tenant": table.tenant}, table.rows)
+    routes = program.router.route({**table.intent, "tenant": table.tenant}, table.count)
     row_sets = Selections(routes, program.shares, _places(table))
     values = run(program, Execution(table, program.tenants), row_sets)
     rejected = [_unrouted(row) for row in np.flatnonzero(routes == NO_ROUTE).tolist()]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from muse_stream.avro import SchemaDirectory, column_type
 from muse_stream.commands.check_fields import schema_problems
+from muse_stream.commands.check_writers import writer_findings
 from muse_stream.config import (
     Document,
     Draft,
@@ -58,8 +59,12 @@ def check(path: str | Path) -> Checked:
     cache = ModelCache()
     models = _models(draft, path.parent, cache, problems)  # kept: the cache forgets what nobody holds
     schemas = _schemas(draft, path.parent, problems)
-    problems += schema_problems(draft, schemas) if schemas else []
     warnings: list[Problem] = []
+    if schemas is not None:
+        problems += schema_problems(draft, schemas)
+        writers = writer_findings(draft, schemas)
+        problems += writers.problems
+        warnings += writers.warnings
     if loaded is not None:
         total = prove_total(loaded.document, domains(loaded.document, schemas) if schemas else {})
         problems += total.problems(loaded.source)

@@ -27,6 +27,8 @@ SCHEMA = """{"type": "record", "name": "Payment", "fields": [
   {"name": "tenant", "type": "string"},
   {"name": "amount", "type": ["null", "double"]}, {"name": "risk", "type": "double"}]}"""
 PARTITIONS = 2
+AT = 1_780_000_000_000
+"""Time of the first event."""
 
 
 def logistic(slope: float) -> tuple[list[Any], list[Any]]:
@@ -211,7 +213,7 @@ class Bank:
         ids = [f"{self.name}-{start + number}" for number in range(count)]
         self.sent += ids
         names = self.names()
-        columns = {"id": ids, "at": np.arange(count), "amount": amount, "risk": random.random(count)}
+        columns = {"id": ids, "at": AT + np.arange(count), "amount": amount, "risk": random.random(count)}
         columns["tenant"] = [names[number % self.tenants] for number in range(count)]
         values = Encoder(self._schema).encode(columns, count)
         places = [(names[n % self.tenants], n // self.tenants % PARTITIONS) for n in range(count)]

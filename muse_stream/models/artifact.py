@@ -183,8 +183,6 @@ def _take_in(model: Any, external: bytes | None) -> None:
             "`data: {file: FILE, sha256: ...}`; or save the model as one file: "
             "onnx.save_model(onnx.load(path), path, save_as_external_data=False)"
         )
-    if external is not None and not outside:
-        raise ModelError("`data` is given, and the file keeps no tensor outside: leave `data` out")
     places = [{entry.key: entry.value for entry in tensor.external_data} for tensor in outside]
     files = sorted({place.get("location", "") for place in places})
     if len(files) > 1:

@@ -6,7 +6,9 @@ positive class.
 Invariant: the same row gives the same bits in any batch. On one thread onnxruntime keeps this but for two cases, both
 measured: a single row takes another kernel (linear classifiers differ in the last bit), and the rows left over at the
 end of a vectorised loop another instruction (double networks do). So every run gets full blocks of rows, and of a model
-that takes a fixed number of rows only those are used that fill blocks; where none does, the first.
+that takes a fixed number of rows only those are used that fill blocks; where none does, the first. A third case is
+found by the probe rows: some operators (ReduceLogSumExp over three classes) start each row at an address of its own
+alignment. Such a model is run row by row.
 """
 
 import os
@@ -54,6 +56,13 @@ class Session:
         """Every run has a multiple of so many rows."""
         self.used = CHUNK_ROWS if bound.batch is None else max(bound.batch // BLOCK_ROWS * BLOCK_ROWS, 1)
         """Rows of a run that are not padding, at most."""
+        self._fixed = bound.batch is not None
+
+    def one_by_one(self) -> None:
+        """From now on, run each row alone, always in the same place."""
+        self.used = 1
+        if not self._fixed:
+            self.block = 1
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Answer at most `used` rows; raises RuntimeError with a short message free of feature values."""
@@ -84,6 +93,8 @@ class OnnxModel:
         kind = next(port.kind for port in artifact.outputs if port.name == binding.output)
         self.float_error = FLOAT_ERROR["double" if binding.link else kind] if kind in FLOAT_ERROR else 0.0
         """How far outside [0, 1] an answer is a probability still, and the rest is rounding."""
+        self.one_by_one = False
+        """Whether each row is run alone, which costs some 10 microseconds a row."""
         self._session = session
         self._reading = Reading((0,), binding.link, binding.scale)
 
@@ -94,6 +105,11 @@ class OnnxModel:
     def columns(self) -> tuple[int, ...]:
         """The columns of the output that make the probability."""
         return self._reading.columns
+
+    def run_one_by_one(self) -> None:
+        """Run each row alone from now on: for a model in which a row's last bits depend on its place in the batch."""
+        self.one_by_one = True
+        self._session.one_by_one()
 
     def choose_columns(self, shape: Sequence[int]) -> None:
         """Find the positive columns of an output of this shape; raises ModelError when the binding fits none."""

@@ -35,7 +35,7 @@ def run(_bootstrap: str, folder: Path) -> Figures:
         lambda: [[]] * EVENTS,
     )
     events = scorer._reader.read(batch, ids=False)  # the parts are nobody else's business
-    scored = compiled.snapshot.execute(events.table)
+    scored = compiled.snapshot.execute(events)
     model = next(iter(compiled.cache._models.values()))
     (wanted,) = model.inputs
     matrix = workload.matrix(data, EVENTS).astype(wanted.dtype)
@@ -44,7 +44,7 @@ def run(_bootstrap: str, folder: Path) -> Figures:
         "data": data.name,
         "whole_us": _best(lambda: scorer.score(batch, 1)),
         "decode_us": _best(lambda: scorer._reader.read(batch, ids=False)),
-        "execute_us": _best(lambda: compiled.snapshot.execute(events.table)),
+        "execute_us": _best(lambda: compiled.snapshot.execute(events)),
         "of_which_model_us": _best(lambda: model.predict([matrix])),
         "encode_us": _best(lambda: scorer._writer.scores(batch, events, scored.live, 0, 1)),
     }

@@ -15,7 +15,7 @@ without an answer.
     synthetic                       made-up events of a schema, to try a generation with
 """
 
-from muse_stream.avro.decoded import Decoded, Fields, concat, fixed_width
+from muse_stream.avro.decoded import Decoded, Fields, TextColumn, concat, fixed_width
 from muse_stream.avro.decoder import Decoder
 from muse_stream.avro.encoder import Encoder, RowEncoder, arrow_type, column_array, is_nullable
 from muse_stream.avro.framing import Frame
@@ -39,6 +39,7 @@ __all__ = [
     "RowEncoder",
     "Schema",
     "SchemaDirectory",
+    "TextColumn",
     "Type",
     "arrow_type",
     "column_array",

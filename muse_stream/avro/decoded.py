@@ -6,6 +6,7 @@ A piece holds the rows of one writer schema, as Arrow arrays in the order of the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,9 @@ from muse_stream.avro.arrow_columns import ARROW, NO_TIME, categorical, finish, 
 from muse_stream.avro.resolution import Domain
 from muse_stream.errors import Rejected, SchemaError
 from muse_stream.scoring import ID_BYTES, Categorical, Column
+
+TextColumn: TypeAlias = pa.StringArray
+"""A column of texts with nulls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Decoded:
 
     rows: NDArray[np.int64]
     """Index into the values, ascending."""
-    ids: pa.StringArray
+    ids: TextColumn
     """Null where the event has none, or an empty one."""
     times: NDArray[np.int64] | None
     """Milliseconds since 1970; -1 where the event has none; None if no time field was asked for."""
@@ -152,7 +156,7 @@ def _stack_text(parts: list[Column | None], lengths: list[int], order: NDArray[n
     return Categorical(tuple(values), np.concatenate(codes)[order])
 
 
-def fixed_width(ids: pa.StringArray) -> NDArray[np.bytes_]:
+def fixed_width(ids: TextColumn) -> NDArray[np.bytes_]:
     """Return ids as one 'S' array (UTF-8, cut at 256 bytes; null is empty), without a loop over ids."""
     ids = pc.fill_null(ids, "") if ids.null_count else ids
     if not len(ids):

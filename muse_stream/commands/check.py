@@ -5,7 +5,7 @@ hides no other: what the document alone tells is joined with what its models, go
 when the document is refused. At the end it is compiled exactly as workers will, lane by lane and role by role.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from muse_stream.config import (
     NotAllowed,
     Role,
     Source,
-    YamlPath,
     examine_document,
     locate,
     prove_total,
@@ -29,8 +28,6 @@ from muse_stream.models import ModelCache, OnnxModel, check_golden, read_golden
 from muse_stream.runtime.batch_scorer import scorer_of
 from muse_stream.runtime.compile import compile_generation, load_model_of
 
-MANY_OUTPUTS = 16
-"""Score topics of one lane beyond which its transactions get dear (measured: p99 102 ms at 20 topics, 287 at 100)."""
 ROLES: tuple[Role, ...] = ("live", "shadow")
 Domain = frozenset[str | None]
 
@@ -66,7 +63,7 @@ def check(path: str | Path) -> Checked:
     if loaded is not None:
         total = prove_total(loaded.document, domains(loaded.document, schemas) if schemas else {})
         problems += total.problems(loaded.source)
-        warnings += [*loaded.warnings, *total.warnings(loaded.source), *_crowded_lanes(loaded)]
+        warnings += [*loaded.warnings, *total.warnings(loaded.source)]
     if loaded is not None and not problems:
         problems += _compiled(loaded, cache, schemas)
     del models
@@ -156,18 +153,6 @@ def _placed(problem: Problem, source: Source) -> Problem:
     while text and text not in lines:
         text = text[: max(text.rfind("."), text.rfind("["), 0)]
     return replace(problem, line=lines.get(text), file=str(source.path))
-
-
-def _crowded_lanes(loaded: Loaded) -> Iterable[Problem]:
-    document: Document = loaded.document
-    for lane, tenants in document.lanes().items():
-        outputs = {document.tenant_topics(name).scores for name in tenants}
-        if len(outputs) > MANY_OUTPUTS:
-            path: YamlPath = ("topics", "scores")
-            message = (
-                f"lane '{lane}' writes scores to {len(outputs)} topics, and a transaction costs per partition touched"
-            )
-            yield loaded.source.problem(path, message, 'share one ("muse.scores.{lane}"), or use more lanes')
 
 
 def _ordered(problems: Sequence[Problem]) -> tuple[Problem, ...]:

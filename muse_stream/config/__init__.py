@@ -18,6 +18,7 @@ Only what the document and its files tell is decided here; what needs a model or
     kafka_settings                 how Kafka is reached; kafka_properties, librdkafka: the file of properties
 """
 
+from muse_stream.config.check_topics import CROWDED_PARTITIONS
 from muse_stream.config.document import ANY_OTHER, Document, Limits, json_schema
 from muse_stream.config.event import AttributeSource, EventSpec
 from muse_stream.config.files import NotAllowed, locate, referenced_files
@@ -61,6 +62,7 @@ __all__ = [
     "ANY_OTHER",
     "CLIENT",
     "CONSUMER",
+    "CROWDED_PARTITIONS",
     "PRODUCER",
     "TOPIC_KINDS",
     "WEIGHTED",

@@ -4,6 +4,7 @@ client                  clients with our settings, and their log
 errors                  what each error of Kafka means: one table
 transactional_producer  one transactional id: a batch and its offsets, or nothing
 group_consumer          a member of a consumer group that knows its exact positions
+offsets                 what a group has committed, and which offset is there at a moment
 starting_offsets        where a partition starts: what its group has committed
 partition_ends          last stable offset and end of partitions: is a transaction open there?
 lag_reader              how old the first record is that waits in a partition that does not move
@@ -22,7 +23,7 @@ from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
 from muse_stream.kafka.client import reach
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, names, typed
-from muse_stream.kafka.group_consumer import GroupConsumer, Polled
+from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.kafka.lag_reader import READER, LagReader
 from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
 from muse_stream.kafka.partition_ends import End, Ends, Records, Unreadable
@@ -52,7 +53,6 @@ __all__ = [
     "Message",
     "Needed",
     "Options",
-    "Polled",
     "Position",
     "Reading",
     "Record",

@@ -5,7 +5,7 @@ transaction always has one.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class Deadline:
@@ -24,3 +24,13 @@ class Deadline:
     def over(self) -> bool:
         """Whether the budget is spent."""
         return self.left_s == 0.0
+
+    def tries(self, every_s: float = 0.0, sleep: Callable[[float], object] = time.sleep) -> Iterator[bool]:
+        """Yield for each try whether it is the last, at least once; between two of them `every_s` pass.
+
+        A loop over it that has not succeeded by the last try must raise or go on with what it has.
+        """
+        while not self.over:
+            yield False
+            sleep(min(every_s, self.left_s))
+        yield True

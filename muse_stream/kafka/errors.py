@@ -28,6 +28,8 @@ class About(Enum):
     """A partition that nobody leads now, or that is not known yet."""
     AWAY = auto()
     """No answer: the request may have been carried out or not. Asking for something again is safe."""
+    HIDDEN = auto()
+    """What hides a committed offset: a pending transaction, or no answer at all."""
     LOST_OFFSET = auto()
     """The offset to read from is no longer in the topic."""
     PURGED = auto()
@@ -72,7 +74,8 @@ TABLE = (
     Meaning(KafkaError.COORDINATOR_NOT_AVAILABLE, (About.REFUSED_COMMIT,), "no broker coordinates the group now"),
     Meaning(KafkaError.NOT_COORDINATOR, (About.REFUSED_COMMIT,), "another broker coordinates the group now"),
     Meaning(KafkaError._TRANSPORT, (About.AWAY, About.STARTING), "the connection broke"),
-    Meaning(KafkaError._TIMED_OUT, (About.AWAY, About.STARTING), "no answer in time; hidden offsets say so as well"),
+    Meaning(KafkaError._TIMED_OUT, (About.AWAY, About.STARTING, About.HIDDEN), "no answer in time"),
+    Meaning(KafkaError.UNSTABLE_OFFSET_COMMIT, (About.HIDDEN,), "a transaction of the group is pending"),
     Meaning(KafkaError._ALL_BROKERS_DOWN, (About.AWAY, About.STARTING), "no connection is left"),
     Meaning(KafkaError._RESOLVE, (About.AWAY,), "the host's name is not known"),
     Meaning(KafkaError._AUTO_OFFSET_RESET, (About.LOST_OFFSET,), "under auto.offset.reset=error"),

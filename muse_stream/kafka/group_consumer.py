@@ -12,8 +12,7 @@ Batches are given out with the group metadata they were polled under. Invariants
 import struct
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -32,13 +31,8 @@ FENCED_MEMBER = (
     " own earlier request, and over with the next process; if no broker restarted, another run has this --name"
 )
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Polled:
-    """Messages in the order Kafka gave them, and the group as it was when the first was polled."""
-
-    messages: list[Message]
-    metadata: Any
+Collected: TypeAlias = tuple[list[Message], Any] | None
+"""Messages in the order Kafka gave them, and the group's metadata."""
 
 
 class GroupConsumer:
@@ -83,9 +77,10 @@ class GroupConsumer:
             sorted(wanted), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
-    def collect(self, most: int, linger_s: float, hurry: Callable[[], bool] = lambda: False) -> Polled | None:
+    def collect(self, most: int, linger_s: float, hurry: Callable[[], bool] = lambda: False) -> Collected:
         """Return up to `most` messages: all that are there and what comes within `linger_s`; None without any.
 
+        With them comes the group's metadata as it was when the first was polled: what they are committed with.
         `hurry()` ends the waiting, and so does a rebalance: a linger may be seconds long.
         """
         # poll, then consume what is there: `consume(n, t)` would wait the full t for n messages
@@ -170,7 +165,7 @@ class GroupConsumer:
             found[place] = Position(self._answered.get(place), low, high)
         return found
 
-    def _checked(self, messages: list[Message], metadata: Any) -> Polled | None:
+    def _checked(self, messages: list[Message], metadata: Any) -> Collected:
         sound = [message for message in messages if message.error() is None]
         if len(sound) < len(messages):
             self._report([message for message in messages if message.error() is not None])
@@ -178,9 +173,9 @@ class GroupConsumer:
             # generation -1 skips the broker's check of transactional commits: such a batch must never be committed
             self._rebalanced = True
             return None
-        return Polled(sound, metadata) if sound else None
+        return (sound, metadata) if sound else None
 
-    def _after_rebalance(self, collected: Polled | None) -> Polled | None:
+    def _after_rebalance(self, collected: Collected) -> Collected:
         if not self._rebalanced:
             return collected
         self._settle(False)

@@ -19,6 +19,7 @@ from muse_stream.errors import Retriable, StreamError
 from muse_stream.kafka import client
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, concerns, typed
+from muse_stream.kafka.offsets import committed_offsets, forget_leaders, offsets_at
 from muse_stream.kafka.partition import TopicPartitionKey
 
 LOOK_S = 1.0
@@ -26,8 +27,6 @@ AGAIN_S = 0.1
 CALM_S, LOOK_EVERY_S = 0.05, 0.005
 """How long others' open transactions are waited for before anybody looks whose they are: most end in milliseconds."""
 READ_S = 10.0
-SINGLY = 16
-"""More topics than this are asked for all at once."""
 READER: dict[str, Any] = {
     "enable.partition.eof": True,
     "fetch.wait.max.ms": 5,  # the end of a partition is told by an empty answer
@@ -84,7 +83,7 @@ class Ends:
             stable = _ends(self._committed, sorted(high), deadline)
         return {place: End(min(end, high[place]), high[place]) for place, end in stable.items()}
 
-    def settle(
+    def wait_decided(
         self, places: Collection[TopicPartitionKey], patience_s: float = CALM_S, leader_s: float = 0.0
     ) -> tuple[set[TopicPartitionKey], dict[TopicPartitionKey, End]]:
         """Wait until everything that stands in these partitions now is decided.
@@ -118,7 +117,7 @@ class Ends:
     def since(self, ends: Mapping[TopicPartitionKey, End], moment_ms: int) -> Records:
         """Return the committed records of each partition that were written at or after a moment."""
         with self._lock:
-            found = _offsets(self._committed, sorted(ends), moment_ms)
+            found = offsets_at(self._committed, sorted(ends), moment_ms, LOOK_S)
             return _read(self._committed, {p: (at, ends[p].stable) for p, at in found.items() if at >= 0})
 
     def group_offsets(
@@ -128,29 +127,23 @@ class Ends:
 
         With `stable=False` the offsets of open transactions are passed over.
         """
-        asked = [TopicPartition(*place) for place in sorted(set(partitions))]
         with self._lock:
             try:
-                answers = (self._committed if stable else self._all).committed(asked, timeout=timeout_s)
+                found = committed_offsets(self._committed if stable else self._all, set(partitions), timeout_s)
             except KafkaException as error:
-                if error.args[0].code() == KafkaError._TIMED_OUT:
+                if concerns(error, About.HIDDEN):
                     return None
                 raise Retriable(f"no committed offsets: {typed(error)}") from error
-        if any(answer.error is not None for answer in answers):
-            return None
-        return {(answer.topic, answer.partition): max(answer.offset, 0) for answer in answers}
+        return {place: one.offset or 0 for place, one in found.items()}
 
     def signatures(self, partitions: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, str]:
         """Return who has committed the group's offsets of these partitions last, as far as it is known."""
-        asked = [TopicPartition(*place) for place in partitions]
-        if not asked:
-            return {}
         with self._lock:
             try:
-                answers = self._all.committed(asked, timeout=LOOK_S)
+                found = committed_offsets(self._all, partitions, LOOK_S)
             except (KafkaException, RuntimeError):  # no answer, or it has been closed meanwhile
                 return {}
-        return {(answer.topic, answer.partition): answer.metadata for answer in answers if answer.metadata}
+        return {place: one.signature for place, one in found.items() if one.signature}
 
     def metadata(self) -> Any:
         """Return the group's metadata as of one who has not joined: the broker compares no generation with it."""
@@ -174,43 +167,17 @@ def _ends(consumer: Consumer, places: list[TopicPartitionKey], deadline: Deadlin
     """Return where partitions end for this consumer; asks again for those without a leader while there is time."""
     found: dict[TopicPartitionKey, int] = {}
     waiting = places
-    while waiting:
+    for last in deadline.tries(AGAIN_S):
         try:
-            found |= _offsets(consumer, waiting, OFFSET_END)
+            found |= offsets_at(consumer, waiting, OFFSET_END, LOOK_S)
         except Retriable:
-            if deadline.over:
+            if last:
                 raise
         waiting = [place for place in waiting if place not in found]
-        if waiting:
-            _forget_leaders(consumer, {topic for topic, _ in waiting})
-            if deadline.over:
-                break
-            time.sleep(min(AGAIN_S, deadline.left_s))
+        if not waiting:
+            break
+        forget_leaders(consumer, {topic for topic, _ in waiting}, LOOK_S)
     return found
-
-
-def _offsets(consumer: Consumer, places: list[TopicPartitionKey], moment: int) -> dict[TopicPartitionKey, int]:
-    """Return the first offset at or after a moment (OFFSET_END: the end), -1 without any; none without a leader."""
-    if not places:  # librdkafka takes that for an invalid argument
-        return {}
-    try:
-        answers = consumer.offsets_for_times([TopicPartition(*place, moment) for place in places], timeout=LOOK_S)
-    except KafkaException as error:
-        if concerns(error, About.NO_LEADER):  # said of the whole request when it is so of every partition
-            return {}
-        raise Retriable(f"cannot look where partitions end: {typed(error)}") from error
-    return {(answer.topic, answer.partition): answer.offset for answer in answers if answer.error is None}
-
-
-def _forget_leaders(consumer: Consumer, topics: Collection[str]) -> None:
-    """Ask who leads these topics now: that a partition had no leader is believed for minutes otherwise."""
-    try:
-        if len(topics) > SINGLY:
-            consumer.list_topics(timeout=LOOK_S)
-        for topic in sorted(topics) if len(topics) <= SINGLY else ():
-            consumer.list_topics(topic, timeout=LOOK_S)
-    except KafkaException:  # the next look will report it
-        return
 
 
 def _read(consumer: Consumer, spans: Spans) -> Records:

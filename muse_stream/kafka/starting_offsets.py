@@ -10,16 +10,16 @@ which the broker answers only when every other member has joined, and a dead sta
 session ends.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
-from muse_stream.errors import Fatal
+from muse_stream.errors import Fatal, Retriable
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import typed
+from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, forget_leaders, offsets_at
 from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.telemetry import Log
 
@@ -67,35 +67,30 @@ class StartingOffsets:
 
     def starts(self, partitions: list[TopicPartition]) -> Starts:
         """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time."""
-        answers = self._committed([(p.topic, p.partition) for p in partitions])
-        signatures = {(answer.topic, answer.partition): answer.metadata for answer in answers if answer.metadata}
+        found = self._committed([(p.topic, p.partition) for p in partitions])
+        signatures = {place: one.signature for place, one in found.items() if one.signature}
         self._heard(signatures)
-        known = [TopicPartition(one.topic, one.partition, one.offset) for one in answers if one.offset >= 0]
-        new, guessed = self._beginnings([(answer.topic, answer.partition) for answer in answers if answer.offset < 0])
+        known = [TopicPartition(*place, one.offset) for place, one in found.items() if one.offset is not None]
+        new, guessed = self._beginnings([place for place, one in found.items() if one.offset is None])
         return Starts([*known, *new, *guessed], signatures, frozenset((one.topic, one.partition) for one in guessed))
 
     def close(self) -> None:
         """Let the consumer go."""
         self._lookup.close()
 
-    def _committed(self, places: list[TopicPartitionKey]) -> list[TopicPartition]:
-        plain = [TopicPartition(*place) for place in places]
+    def _committed(self, places: list[TopicPartitionKey]) -> dict[TopicPartitionKey, CommittedOffset]:
         deadline = Deadline(COMMITTED_S)
         patience_s = FIRST_ASK_S
-        while True:
+        problem: object = None
+        for _ in deadline.tries():
             try:
-                answers = self._lookup.committed(plain, timeout=min(patience_s, max(deadline.left_s, 0.1)))
+                return committed_offsets(self._lookup, places, min(patience_s, max(deadline.left_s, 0.1)))
             except KafkaException as error:
-                problem: object = typed(error)
-            else:
-                problem = next((answer.error for answer in answers if answer.error), None)
-                if problem is None:
-                    return answers
-            if deadline.over:
-                raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}; {HIDDEN}")
+                problem = typed(error)
             if patience_s < ASK_S:
                 patience_s = ASK_S
                 self._free(places)
+        raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}; {HIDDEN}")
 
     def _beginnings(self, places: list[TopicPartitionKey]) -> tuple[list[TopicPartition], list[TopicPartition]]:
         """Return the first offsets of these partitions, and offset 0 for those that nobody tells in time.
@@ -104,14 +99,14 @@ class StartingOffsets:
         and a partition without a leader does not hold up the others.
         """
         found: dict[TopicPartitionKey, int] = {}
-        waiting, deadline = places, Deadline(BEGINNING_S)
-        while waiting:
+        waiting = places
+        for last in Deadline(BEGINNING_S).tries(AGAIN_S):
             found |= self._first_offsets(waiting)
             waiting = [place for place in waiting if place not in found]
-            if not waiting or deadline.over:
+            if not waiting:
                 break
-            self._refresh({topic for topic, _ in waiting})
-            time.sleep(min(AGAIN_S, deadline.left_s))
+            if not last:
+                forget_leaders(self._lookup, {topic for topic, _ in waiting}, ASK_S)
         for topic, partition in waiting:
             self._log.warning("beginning_unknown", topic=topic, partition=partition)
         for (topic, partition), low in found.items():
@@ -122,15 +117,7 @@ class StartingOffsets:
         return [TopicPartition(*place, low) for place, low in found.items()], guessed
 
     def _first_offsets(self, places: list[TopicPartitionKey]) -> dict[TopicPartitionKey, int]:
-        asked = [TopicPartition(*place, OFFSET_BEGINNING) for place in places]
-        try:
-            answers = self._lookup.offsets_for_times(asked, timeout=ASK_S)
-        except KafkaException:
-            return {}
-        return {(one.topic, one.partition): one.offset for one in answers if one.error is None and one.offset >= 0}
-
-    def _refresh(self, topics: set[str]) -> None:
-        """Ask for the partitions and leaders of these topics: what is known of a topic may be minutes old."""
-        with suppress(KafkaException):
-            for topic in topics:
-                self._lookup.list_topics(topic, timeout=ASK_S)
+        with suppress(Retriable):
+            found = offsets_at(self._lookup, places, OFFSET_BEGINNING, ASK_S)
+            return {place: offset for place, offset in found.items() if offset >= 0}
+        return {}

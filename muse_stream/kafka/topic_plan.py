@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from muse_stream.config import Document, TopicKind
+from muse_stream.config import CROWDED_PARTITIONS, Document, TopicKind
 
 Action = Literal["create", "set", "warn"]
 
@@ -20,8 +20,6 @@ HEADROOM = 64 * 1024
 """Bytes a record may have over its value: key, headers, batch overhead; a dead letter has them twice (`muse.*`)."""
 BROKER_MAX_MESSAGE = 1_048_588
 """Kafka's default `max.message.bytes`."""
-MANY_PARTITIONS = 32
-"""Output partitions of a lane beyond which one worker's transactions get dear (measured: 22 ms each at 34)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +144,16 @@ def _repairs(need: Needed, there: Existing, width: int, size: int | None, option
     settings: dict[str, str] = {}
     reasons: list[str] = []
 
-    def settle(name: str, wanted: int | None, at_least: bool = False) -> None:
+    def setting(name: str, wanted: int | None, at_least: bool = False) -> None:
         has = there.number(name)
         if wanted is not None and has is not None and (has < wanted if at_least else has != wanted):
             settings[name] = str(wanted)
             reasons.append(f"{name} is {has}, not {wanted}{' or more' if at_least else ''}")
 
-    settle("min.insync.replicas", options.min_isr)
-    settle("retention.ms", options.retention_ms)
+    setting("min.insync.replicas", options.min_isr)
+    setting("retention.ms", options.retention_ms)
     if need.kind in ("dlq", "unknown"):
-        settle("max.message.bytes", size, at_least=True)
+        setting("max.message.bytes", size, at_least=True)
     changes = [Change("set", need.name, need.kind, "; ".join(reasons), config=settings)] if settings else []
     return changes + [Change("warn", need.name, need.kind, why) for why in _warnings(need, there, width, options)]
 
@@ -195,7 +193,7 @@ def _crowded(
             else options.output_partitions or max(widths[source] for source in need.sources)
             for need in outputs
         )
-        if total > MANY_PARTITIONS and len(outputs) > 1:
+        if total > CROWDED_PARTITIONS and len(outputs) > 1:
             why = (
                 f"lane '{lane}' writes scores to {total} partitions in {len(outputs)} topics, and a transaction costs "
                 f"per partition: share a topic (muse.scores.{{lane}}), use fewer partitions, or more lanes"

@@ -15,7 +15,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal, Retriable
 from muse_stream.kafka.client import consumer
-from muse_stream.kafka.errors import asked
+from muse_stream.kafka.errors import About, asked, concerns
+from muse_stream.kafka.offsets import committed_offsets
+from muse_stream.kafka.partition import TopicPartitionKey
 
 TIMEOUT_S = 15.0
 SINGLE_S = 1.0
@@ -129,26 +131,24 @@ class Reading:
             polled = [first, *self._client.consume(BATCH - 1, 0.01)] if first is not None else []
         except KafkaException as error:
             raise asked(error) from None
-        messages: list[Message] = []
-        for message in polled:
-            if message.error() is None:
-                messages.append(message)
-            else:
-                self._event(message)
+        messages = [message for message in polled if message.error() is None]
         partitions = [message.partition() or 0 for message in messages]  # None only in a message never sent
         offsets = [message.offset() or 0 for message in messages]
         last = dict(zip(partitions, offsets, strict=True))  # the last of each partition wins
         for partition in last:
             self._waiting.pop(partition, None)
-        finished = {partition for partition, offset in last.items() if offset >= self._ends[partition].high - 1}
-        self._finish(finished)
+        self._finish({partition for partition, offset in last.items() if offset >= self._ends[partition].high - 1})
+        for message in polled if len(messages) < len(polled) else ():
+            if message.error() is not None:
+                self._event(message, last)
         if any(offset >= self._ends[partition].high for partition, offset in last.items()):
             kept = [row for row, offset in enumerate(offsets) if offset < self._ends[partitions[row]].high]
             messages = [messages[row] for row in kept]
             partitions, offsets = [partitions[row] for row in kept], [offsets[row] for row in kept]
         return Block(self._topic, messages, partitions, offsets) if messages else None
 
-    def _event(self, message: Message) -> None:
+    def _event(self, message: Message, last: Mapping[int, int]) -> None:
+        """Note the end of a partition, if no record of it stands behind: `last` are those that came with it."""
         error = message.error()
         partition, offset = message.partition(), message.offset()
         if error is not None and error.code() == UNUSED_GROUP:
@@ -159,7 +159,7 @@ class Reading:
             return
         if offset >= self._ends[partition].high:
             self._finish({partition})
-        else:
+        elif last.get(partition, -1) < offset:
             self._waiting[partition] = offset
 
     def _finish(self, partitions: set[int]) -> None:
@@ -179,37 +179,31 @@ def committed(
     """
     client = consumer(settings, **{"group.id": group})  # never subscribes, so it never joins
     regardless = consumer(settings, **{"group.id": group, "isolation.level": "read_uncommitted"})
-    parts = [TopicPartition(topic, partition) for topic, held in topics.items() for partition in held]
+    places = [(topic, partition) for topic, held in topics.items() for partition in held]
+    hidden: set[TopicPartitionKey] = set()
     try:
-        answers = client.committed(parts, timeout=max(settle_s, SINGLE_S)) if parts else []
-        hidden: set[tuple[str, int]] = set()
+        try:
+            answers = committed_offsets(client, places, max(settle_s, SINGLE_S))
+        except KafkaException as error:
+            if not concerns(error, About.HIDDEN):
+                raise
+            answers = committed_offsets(regardless, places, TIMEOUT_S)
+            hidden = {place for place in places if _hidden(client, place)}
     except KafkaException as error:
-        if error.args[0].code() != KafkaError._TIMED_OUT:
-            raise asked(error) from None
-        answers = _regardless(regardless, parts)  # says in its own way when Kafka does not answer at all
-        hidden = {(part.topic, part.partition) for part in parts if _hidden(client, part)}
+        raise asked(error) from None
     finally:
         client.close()
         regardless.close()
     found: dict[str, dict[int, int]] = {topic: {} for topic in topics}
-    for answer in answers:
-        if answer.error is not None:
-            raise asked(answer.error)
-        low = topics[answer.topic][answer.partition].low
-        found[answer.topic][answer.partition] = answer.offset if answer.offset >= 0 else low
+    for (topic, partition), answer in answers.items():
+        low = topics[topic][partition].low
+        found[topic][partition] = low if answer.offset is None else answer.offset
     return found, hidden
 
 
-def _regardless(client: Consumer, parts: list[TopicPartition]) -> list[TopicPartition]:
+def _hidden(client: Consumer, place: TopicPartitionKey) -> bool:
     try:
-        return client.committed(parts, timeout=TIMEOUT_S)
-    except KafkaException as error:
-        raise asked(error) from None
-
-
-def _hidden(client: Consumer, part: TopicPartition) -> bool:
-    try:
-        client.committed([TopicPartition(part.topic, part.partition)], timeout=SINGLE_S)
+        committed_offsets(client, [place], SINGLE_S)
     except KafkaException:
         return True
     return False

@@ -141,13 +141,13 @@ class TransactionalProducer:
             raise typed(error) from error
 
     def _call(self, operation: Callable[[float], Any], deadline: Deadline) -> None:
-        while True:
+        for last in deadline.tries():
             try:
                 operation(deadline.left_s)
                 return
             except KafkaException as error:
                 problem = typed(error)
-                if not isinstance(problem, Retriable) or deadline.over:
+                if not isinstance(problem, Retriable) or last:
                     raise self._faults.first() or problem from error
 
 
@@ -185,7 +185,8 @@ def open_producer(
     Raises `Fatal` when the broker refuses the id, `Retriable` when the deadline passes.
     """
     patience_s = FIRST_INIT_S
-    while True:
+    problem: StreamError | None = None
+    for _ in deadline.tries():
         faults = DeliveryFaults()
         producer = client.producer(settings, **_configuration(transactional_id), on_delivery=faults, error_cb=on_error)
         try:
@@ -198,9 +199,8 @@ def open_producer(
             threading.Thread(target=_destroy, args=(producer,), name="discard-producer", daemon=True).start()
             if not (error.args[0].retriable() or concerns(error, About.STARTING)):
                 raise Fatal(f"transactional id {transactional_id}: {problem}") from error
-            if deadline.over:
-                raise Retriable(f"transactional id {transactional_id} not initialised in time: {problem}") from error
         patience_s = min(patience_s * PATIENCE_GROWTH, LONGEST_INIT_S)
+    raise Retriable(f"transactional id {transactional_id} not initialised in time: {problem}") from problem
 
 
 def _configuration(transactional_id: str) -> dict[str, Any]:

@@ -87,12 +87,12 @@ class GenerationScorer:
 
     def _score(self, batch: Batch, attempt: int) -> Records:
         events = self._reader.read(batch, ids=self._snapshot.needs_ids)
-        scored = self._snapshot.execute(events.table)
+        scored = self._snapshot.execute(events)
         if self._role == "shadow":
             audit = self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt)
             return replace(audit, clipped=scored.clipped)
         answers = self._writer.scores(batch, events, scored.live, self._clock(), attempt)
-        of_table = events.table.tenant
+        of_table = events.tenant
         dead = [self._letter(one, batch.topics[one.row]) for one in events.rejected]
         for one in scored.rejected:
             tenant = of_table.values[of_table.codes[one.row]] or ""

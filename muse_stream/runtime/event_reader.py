@@ -13,7 +13,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.avro import Decoded, Decoder, Fields, Schema, SchemaDirectory, concat, fixed_width, keep, missing
+from muse_stream.avro import (
+    Decoded,
+    Decoder,
+    Fields,
+    Schema,
+    SchemaDirectory,
+    TextColumn,
+    concat,
+    fixed_width,
+    keep,
+    missing,
+)
 from muse_stream.config import AttributeSource, Document, EventSpec
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.scoring import Categorical, Column, EventTable
@@ -25,17 +36,17 @@ _ATTRIBUTE = "intent:"
 """Before an intent attribute's name among the columns; no Avro field has a colon."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Events:
-    """The events of a batch that can be scored."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Events(EventTable):
+    """The events of a batch that can be scored, and where each stands in the batch."""
 
     rows: NDArray[np.int64]
     """Row in the batch, ascending."""
-    decoded: Decoded
+    event_ids: TextColumn
     times: NDArray[np.int64]
-    table: EventTable
+    """Milliseconds since 1970."""
     topics: Categorical
-    """Event topic of each row of the table."""
+    """Event topic of each."""
     rejected: list[Rejected]
     """Rows of the batch."""
 
@@ -98,17 +109,19 @@ class EventReader:
         too_large = {one.row for one in rejected}
         rejected += [one for one in decoded.rejected if one.row not in too_large]
         assert decoded.tenants is not None  # noqa: S101  # every part was given its tenants
-        rows = len(decoded.rows)
-        nobody = Categorical((), np.full(rows, -1, dtype=np.int32))
-        table = EventTable(
-            rows,
-            decoded.tenants,
-            {name: _text(decoded.columns.get(_ATTRIBUTE + name, nobody)) for name in self._attributes},
-            decoded.columns,
-            fixed_width(decoded.ids) if ids else None,
+        nobody = Categorical((), np.full(len(decoded.rows), -1, dtype=np.int32))
+        return Events(
+            count=len(decoded.rows),
+            tenant=decoded.tenants,
+            intent={name: _text(decoded.columns.get(_ATTRIBUTE + name, nobody)) for name in self._attributes},
+            features=decoded.columns,
+            ids=fixed_width(decoded.ids) if ids else None,
+            rows=decoded.rows,
+            event_ids=decoded.ids,
+            times=_times(decoded, batch),
+            topics=Categorical(tuple(self._topic_codes), topics[decoded.rows]),
+            rejected=rejected,
         )
-        of_table = Categorical(tuple(self._topic_codes), topics[decoded.rows])
-        return Events(decoded.rows, decoded, _times(decoded, batch), table, of_table, rejected)
 
     def _within_limit(self, batch: Batch) -> tuple[list[bytes | None], list[Rejected]]:
         if max(map(len, filter(None, batch.values)), default=0) <= self._limit:

@@ -59,7 +59,7 @@ class Writer:
         if not any(len(one.rows) for one in live):
             return Records()
         answering = [one for one in live if len(one.rows)]
-        answers = LiveColumns(answering, [self._groups.of(one, events.table.tenant) for one in answering])
+        answers = LiveColumns(answering, [self._groups.of(one, events.tenant) for one in answering])
         columns = self._source(batch, events, answers.rows, now_ms, attempt) | {
             "predictor": answers.predictor,
             "predictor_version": answers.version,
@@ -85,16 +85,16 @@ class Writer:
         outgoing = []
         for one in parts:
             columns = self._source(batch, events, one.rows, now_ms, attempt) | _shadow_columns(events, one)
-            groups = self._groups.of(one, events.table.tenant)
+            groups = self._groups.of(one, events.tenant)
             outgoing.append(self._outgoing(events, one.rows, columns | _live_columns(answers, one.rows), groups))
         return joined(outgoing, [0] * len(outgoing))
 
     def _source(self, batch: Batch, events: Events, rows: Rows, now_ms: int, attempt: int) -> dict[str, Any]:
         """Return what every record says of its event; `rows` are rows of the table."""
         of_batch = events.rows[rows]
-        tenant = events.table.tenant
+        tenant = events.tenant
         return {
-            "event_id": take(events.decoded.ids, rows),
+            "event_id": take(events.event_ids, rows),
             "tenant": Categorical(tenant.values, tenant.codes[rows]),
             "generation": self._generation,
             "event_time": events.times[rows],
@@ -106,7 +106,7 @@ class Writer:
         }
 
     def _outgoing(self, events: Events, rows: Rows, columns: dict[str, Any], groups: GroupNumbers) -> Records:
-        tenant = events.table.tenant
+        tenant = events.tenant
         topics = [self._topics[name or ""] for name in tenant.values]
         codes = tenant.codes[rows].tolist()
         values = self._encoder.encode(columns, len(rows))
@@ -120,7 +120,7 @@ def _shadow_columns(events: Events, one: PredictorScores) -> dict[str, Any]:
     codes[np.searchsorted(one.rows, list(one.errors))] = np.arange(len(one.errors), dtype=np.int32)
     names = [expert.name for expert in one.experts]
     experts = {"raw": [expert.raw for expert in one.experts], "corrected": [expert.corrected for expert in one.experts]}
-    intent = {name: Categorical(column.values, column.codes[one.rows]) for name, column in events.table.intent.items()}
+    intent = {name: Categorical(column.values, column.codes[one.rows]) for name, column in events.intent.items()}
     return {
         "intent": string_maps(intent, len(one.rows)),
         "predictor": one.predictor,

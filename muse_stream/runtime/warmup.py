@@ -80,7 +80,7 @@ class _Trial:
     def _score(self, name: str, batch: Batch, events: Events) -> None:
         tried = _predictors(self._candidate, name)
         with self.reporting(f"events.{name}", "made-up events cannot be scored"):
-            rehearsed = self._candidate.snapshot.rehearse(events.table, tried)
+            rehearsed = self._candidate.snapshot.rehearse(events, tried)
             for one in rehearsed:
                 self.problems += _score_problems(events, name, one)
             self._encode(batch, events, rehearsed)
@@ -134,7 +134,7 @@ def _score_problems(events: Events, name: str, one: Rehearsed) -> Iterator[Probl
     """Yield a problem for each tenant none of whose events the predictor can score, whatever they hold."""
     if not any(fault.reason == Reason.SCORING_ERROR for fault in one.faults.values()):
         return
-    tenant = events.table.tenant
+    tenant = events.tenant
     codes = tenant.codes[one.scores.rows]
     failed = np.isin(one.scores.rows, list(one.faults))
     for code in np.unique(codes).tolist():

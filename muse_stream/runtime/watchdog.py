@@ -1,7 +1,8 @@
 """A worker's life: it dies with its supervisor, and ends itself when it stands still.
 
-An orphan never goes on (R8: it would fence its successor forever). A worker that makes no progress while it has work
-reports unready, then leaves with code `STALLED`, and its supervisor starts another.
+An orphan never goes on (R8: it would fence its successor forever). A worker whose loop stands still, in a batch that
+takes too long or in a call that does not return (R20), reports unready, then leaves with code `STALLED`, and its
+supervisor starts another.
 """
 
 import ctypes
@@ -28,12 +29,12 @@ def die_with(parent: int) -> None:
 
 
 def stalled(busy_since: float | None, limit_s: float) -> bool:
-    """Whether a batch has been in hand for longer than `limit_s`."""
+    """Whether the loop has gone on last more than `limit_s` ago; never before its first turn."""
     return busy_since is not None and time.monotonic() - busy_since > limit_s
 
 
 def watch(busy_since: Callable[[], float | None], log: Log, stall_s: float = STALL_S) -> threading.Thread:
-    """Start the watchdog: a thread that ends the process when one batch takes longer than `stall_s`."""
+    """Start the watchdog: a thread that ends the process when the loop stands still for longer than `stall_s`."""
 
     def run() -> None:
         while not stalled(busy_since(), stall_s):

@@ -156,7 +156,7 @@ def _health(options: RunOptions, number: int, worker: Worker, meter: WorkerMeter
 
     def ready() -> bool | str:
         if watchdog.stalled(worker.busy_since, watchdog.UNREADY_S):
-            return f"one batch has been in hand for more than {watchdog.UNREADY_S:g} s"
+            return f"no progress for more than {watchdog.UNREADY_S:g} s"
         return worker.ready or "not started yet, or draining"
 
     port = options.health_port + number

@@ -1,6 +1,6 @@
 """One decoded batch, as the scoring core sees it: the columns that a snapshot asked for (`Snapshot.needs`).
 
-Every column has `rows` entries; row numbers in answers are positions in this table. It is read, never changed.
+Every column has `count` entries; row numbers in answers are positions in this table. It is read, never changed.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from muse_stream.scoring.columns import Categorical, Column
 class EventTable:
     """A batch of events as columns."""
 
-    rows: int
+    count: int
     tenant: Categorical
     intent: Mapping[str, Categorical]
     """Intent attribute -> column; `tenant` is not repeated here."""

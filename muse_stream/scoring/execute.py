@@ -25,9 +25,9 @@ STAGE_OF: Mapping[Reason, Stage] = dict.fromkeys((Reason.MISSING_FEATURE, Reason
 
 def execute(program: Plan, table: EventTable) -> Scored:
     """Score one batch. Raises ValueError when the plan samples and the table has no ids."""
-    if not table.rows:
+    if not table.count:
         return Scored((), (), ())
-    routes = program.router.route({**table.intent, "tenant": table.tenant}, table.rows)
+    routes = program.router.route({**table.intent, "tenant": table.tenant}, table.count)
     row_sets = Selections(routes, program.shares, _places(table))
     execution = Execution(table, program.tenants)
     values = run(program, execution, row_sets)

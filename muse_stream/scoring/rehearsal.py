@@ -51,7 +51,7 @@ def rehearse(program: Plan, table: EventTable, tried: Mapping[str, Collection[st
     shares = np.zeros((len(selections), len(tenants) + 1))
     for chosen, number in selections.items():
         shares[number, sorted(chosen)] = 1.0
-    row_sets = Selections(router.route({"tenant": table.tenant}, table.rows), shares, _unsampled)
+    row_sets = Selections(router.route({"tenant": table.tenant}, table.count), shares, _unsampled)
     values = run(replace(program, steps=steps), Execution(table, program.tenants), row_sets)
     asked = ((one, row_sets.of(one.selection)) for one in predictors)
     return tuple(Rehearsed(*collected(one, rows, values, row_sets)) for one, rows in asked if rows.size)

@@ -81,7 +81,7 @@ class Snapshot:
         """
         asked = Wanted(frozenset(self.tenants), self.fields, self._texts, self.intent_attributes, self.needs_ids)
         given = event_table(table, asked)
-        return answers(self.execute(given), given.rows, [one.name for one in self._program.shadow])
+        return answers(self.execute(given), given.count, [one.name for one in self._program.shadow])
 
 
 def _texts(operator: object) -> frozenset[str]:

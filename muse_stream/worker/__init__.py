@@ -1,8 +1,8 @@
-"""The exactly-once loop: poll a batch, have it scored, publish and commit it in one transaction.
+"""The exactly-once loop: poll a batch, have it scored, send and commit its records in one transaction.
 
-loop            collect, score, publish, hand over for committing; what is done when Kafka refuses
-batch           raw records in columns; records to publish; what scores them (`Scorer`)
-publish         the one loop over records: bytes to Kafka           dead_letter   what a dead letter looks like
+loop            collect, score, send, hand over for committing; what is done when Kafka refuses
+batch           raw records in columns; records to send; what scores them (`Scorer`)
+send_records    the one loop over records: bytes to Kafka           dead_letter   what a dead letter looks like
 commit          two producers used alternately, and the thread that commits
 isolate         which record is refused by Kafka: halve the batch   poison        which one kills the process
 paused_topics   event topics that must not be read now              linger        when to commit

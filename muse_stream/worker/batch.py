@@ -1,4 +1,4 @@
-"""What passes between the worker loop and the scorer: batches of raw records in, records to publish out.
+"""What passes between the worker loop and the scorer: batches of raw records in, records to send.
 
 Invariant: parallel lists, one entry a record, in the order Kafka gave them; a row number is an index into them. This
 module knows no vendor, so a test or `muse-stream replay` makes a batch from plain lists.
@@ -60,8 +60,8 @@ class Batch:
 def raw_batch(messages: list[Message]) -> Batch:
     """Take messages without errors apart into parallel lists.
 
-    One of the two loops over events (the other is in `publish`), in C as far as Python can; timestamps and headers are
-    read when somebody asks, once.
+    One of the two loops over events (the other is in `send_records`), in C as far as Python can; timestamps and headers
+    are read when somebody asks, once.
     """
     return Batch(
         # a message without an error has a topic, a partition and an offset
@@ -144,7 +144,7 @@ class Tally:
 
     @classmethod
     def of(cls, records: Records, book: object) -> "Tally":
-        """Count what is about to be published."""
+        """Count what is about to be sent."""
         letters = Counter((letter.tenant, str(letter.rejected.reason)) for letter in records.dead)
         return cls(records.groups, book, letters, records.clipped)
 

@@ -1,14 +1,15 @@
 """Two producers used alternately, and the one thread that commits.
 
-A batch's published records, its offsets and its group metadata become one committed transaction, in the order of the
-batches; the next batch is scored and published while the last one commits.
+A batch's records, its offsets and its group metadata become one committed transaction, in the order of the
+batches; the next batch is scored and sent while the last one commits.
 
 Invariants (docs/exactly-once.md, R3, R9 to R11):
   - offsets are sent and transactions committed by one thread, one batch after the other;
   - no record of batch k+1 is produced before every record of batch k is acknowledged, or output order could differ;
   - when batch k fails, nothing after it is sent or committed: a failed `Committer` is abandoned whole, and its
     successor, with new producers under the same ids, ends what it left open;
-  - one condition over three counters (submitted >= flushed >= committed) says who waits for what.
+  - one condition over three counters (submitted >= flushed >= committed) says who waits for what;
+  - every step has an end by our own clock: a call of librdkafka may outlive its timeout for ever (R20).
 """
 
 import threading
@@ -28,7 +29,13 @@ BUDGET_S = 4.5
 """For flush, offsets and commit together: below the broker's transaction timeout."""
 SLOW_COMMIT_S = 1.0
 """After a slower commit librdkafka may have retried EndTxn: the producer is replaced before its next use."""
-BEGIN_S = 15.0
+OVERDUE_S = 6.5
+"""A transaction that is not committed by then has failed: the broker ends it after its timeout of 5 s, whatever the
+call under way says."""
+RENEW_S = 15.0
+"""A new producer takes at most 10 s; the rest is for a busy machine."""
+LOOK_S = 0.25
+"""How often who waits looks at the clock."""
 
 OpenProducer = Callable[[int], TransactionalProducer]
 """Open the producer of slot 0 or 1."""
@@ -36,7 +43,7 @@ OpenProducer = Callable[[int], TransactionalProducer]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pending:
-    """A published batch that waits to be committed."""
+    """A batch that was sent and waits to be committed."""
 
     first: dict[TopicPartitionKey, int]
     """Partition -> the batch's first offset."""
@@ -80,22 +87,22 @@ class Committer:
         self._submitted = self._flushed = self._committed = 0
         self._closing = False
         self._failure: tuple[StreamError, Pending] | None = None
+        self._in_hand: tuple[Pending, float] | None = None
+        """What the committing thread works on, and until when (monotonic seconds)."""
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
 
     def begin(self) -> TransactionalProducer:
         """Return a producer with an open transaction, once the last batch is acknowledged; raises its failure."""
         with self._changed:
-            ready = self._changed.wait_for(self._may_begin, BEGIN_S)
+            self._wait(self._may_begin)
             self.raise_failure()
-            if not ready:
-                raise Abortable(f"the last transaction did not end within {BEGIN_S:g} s", code="_TIMED_OUT")
             producer = self._producers[self._submitted % 2]
         producer.begin()
         return producer
 
     def submit(self, pending: Pending) -> None:
-        """Hand a published batch over for committing."""
+        """Hand a batch that was sent over for committing."""
         with self._changed:
             self._queue.append(pending)
             self._submitted += 1
@@ -104,10 +111,12 @@ class Committer:
     def drain(self, deadline: Deadline) -> bool:
         """Wait until everything submitted is committed; False when it failed or the deadline passed."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._failure or self._idle(), deadline.left_s) and not self._failure
+            return self._wait(lambda: self._failure is not None or self._idle(), deadline) and not self._failure
 
     def raise_failure(self) -> None:
-        """Raise what the committing thread met, if anything."""
+        """Raise what the committing thread met, if anything; that it is late is a failure too."""
+        with self._changed:
+            self._expire()
         if self._failure is not None:
             raise self._failure[0]
 
@@ -145,6 +154,25 @@ class Committer:
             for producer in self._producers:
                 producer.discard()
 
+    def _wait(self, met: Callable[[], bool], deadline: Deadline | None = None) -> bool:
+        """Wait under the condition, and fail what is late; without a deadline the step under way has one."""
+        while not met():
+            if deadline is not None and deadline.over:
+                return False
+            self._changed.wait(min(LOOK_S, deadline.left_s) if deadline else LOOK_S)
+            self._expire()
+        return True
+
+    def _expire(self) -> None:
+        """Under the condition: give up what the committing thread should be done with by now."""
+        if self._failure is None and self._in_hand is not None and time.monotonic() > self._in_hand[1]:
+            late = "the transaction was not committed in time; a call of the client did not return"
+            self._failure = Abortable(late, code="_TIMED_OUT"), self._in_hand[0]
+
+    def _allow(self, pending: Pending, seconds: float) -> None:
+        with self._changed:
+            self._in_hand = pending, time.monotonic() + seconds
+
     def _may_begin(self) -> bool:
         return self._failure is not None or (
             self._flushed == self._submitted and self._committed >= self._submitted - 1
@@ -157,11 +185,12 @@ class Committer:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._closing)
-                if self._closing:
+                if self._closing or self._failure is not None:
                     return
                 pending = self._queue.pop(0)
                 slot = self._committed % 2
             try:
+                self._allow(pending, OVERDUE_S)
                 cost_s = self._finish(self._producers[slot], pending, slot)
             except StreamError as error:
                 return self._fail(error, pending)
@@ -169,6 +198,7 @@ class Committer:
                 return self._fail(Fatal(f"committing thread: {error!r}"), pending)
             self._on_committed(Committed(pending, cost_s))
             with self._changed:
+                self._in_hand = None
                 self._committed += 1
                 self._changed.notify_all()
 
@@ -188,6 +218,7 @@ class Committer:
         self._failpoint("after-commit")
         done = time.monotonic()
         if done - began > SLOW_COMMIT_S:
+            self._allow(pending, RENEW_S)
             self._renew(slot)
         return done - started
 
@@ -203,5 +234,5 @@ class Committer:
 
     def _fail(self, error: StreamError, pending: Pending) -> None:
         with self._changed:
-            self._failure = (error, pending)
+            self._failure = self._failure or (error, pending)
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""What a dead letter looks like on its topic: the headers it is published with; key and value stay as they came.
+"""What a dead letter looks like on its topic: the headers it is sent with; key and value stay as they came.
 
 The original bytes, key and headers are untouched and come first. The `muse.*` headers say where the record was, what
 was wrong, at which stage, under which generation and in which transaction attempt. No payload stands in the message.

@@ -98,7 +98,7 @@ class Ending:
                     self._producer(half)  # once it is initialised, what it still has open hangs
                 elif self._end(half, chosen, tails):
                     ended |= {(place, half) for place in chosen}
-            looking = self._ends.settle(looking, SURE_S)[1]
+            looking = self._ends.wait_decided(looking, SURE_S)[1]
 
     def _give_up(self, mine: Tails, looking: Mapping[TopicPartitionKey, End]) -> None:
         if mine:
@@ -140,7 +140,7 @@ class Ending:
 
     def _still(self, mine: Tails) -> bool:
         """Whether these still hang after a moment: to copy what becomes visible by itself would double it."""
-        looking = self._ends.settle(list(mine), SURE_S)[1]
+        looking = self._ends.wait_decided(list(mine), SURE_S)[1]
         return all(p in looking and looking[p].stable == records[0].message.offset() for p, records in mine.items())
 
     def _answered_elsewhere(

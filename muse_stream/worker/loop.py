@@ -1,11 +1,11 @@
-"""The worker loop: collect, score, publish, hand over for committing.
+"""The worker loop: collect, score, send, hand over for committing.
 
 Invariant: a batch's answers, dead letters and offsets are one transaction. Whatever goes wrong with Kafka ends in one
 place, `_recover`: new producers (which end what the old ones left open), then back to the committed offsets. A fault
 that follows the data is isolated by halving the batch until it stands alone; then it is a dead letter, or its topic
 waits.
 
-    run: _turn ... _turn          collect -> score -> begin -> publish -> submit      (the last batch commits meanwhile)
+    run: _turn ... _turn          collect -> score -> begin -> send -> submit         (the last batch commits meanwhile)
            `- Abortable -> _recover                       Fatal -> out of the process; the supervisor starts another
 """
 
@@ -14,9 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
-from muse_stream.kafka import Deadline, Free, GroupConsumer, Polled, TopicPartitionKey
+from muse_stream.kafka import Deadline, Free, GroupConsumer, Message, TopicPartitionKey
 from muse_stream.telemetry import Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Batch, Scorer, Tally, raw_batch
@@ -28,8 +29,8 @@ from muse_stream.worker.meter import Meter
 from muse_stream.worker.paused_topics import RETRY_S, PausedTopics
 from muse_stream.worker.poison import Guard
 from muse_stream.worker.progress import Accounts
-from muse_stream.worker.publish import publish
 from muse_stream.worker.recovery import Recovery
+from muse_stream.worker.send_records import send_records
 
 DRAIN_S = 8.0
 SETTLE_S = 6.0
@@ -47,7 +48,7 @@ FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 
 
 class Worker:
-    """One worker slot. `run` returns after `stop`; `busy_since` tells a watchdog since when a batch is in hand."""
+    """One worker slot. `run` returns after `stop`; `busy_since` tells a watchdog when it last went on."""
 
     def __init__(
         self,
@@ -98,11 +99,12 @@ class Worker:
         self._meter.serving(self._scorer)
         self.ready = True
         while not self._stopping.is_set():
+            self._progress()
             self._swap()
             self._review()
             self._claim()
             self._account()
-            self._accounts.settle(self._group_consumer)
+            self._accounts.count_doubtful(self._group_consumer)
             self._accounts.measure(self._group_consumer)
             try:
                 self._turn()
@@ -116,12 +118,13 @@ class Worker:
     def _turn(self) -> None:
         self._committer.raise_failure()
         self._recovery.check()
-        collected = self._group_consumer.collect(self._isolation.most, self._linger.seconds, self._stopping.is_set)
+        collected = self._group_consumer.collect(self._isolation.most, self._linger.seconds, self._hurry)
         if collected is None:
             return
-        self.busy_since = time.monotonic()
-        batch = raw_batch(collected.messages)
-        pending = self._pending(collected, batch)
+        self._progress()
+        messages, metadata = collected
+        batch = raw_batch(messages)
+        pending = self._pending(batch, messages, metadata)
         self._accounts.took(pending)
         self._failpoint("after-poll")
         try:
@@ -130,8 +133,6 @@ class Worker:
             if self._committer.failure is None:
                 self._blame(error, pending)
             raise
-        finally:
-            self.busy_since = None
 
     def _answer(self, batch: Batch, pending: Pending) -> None:
         scorer, began = self._scorer, time.monotonic()
@@ -141,7 +142,7 @@ class Worker:
         self._meter.scored(len(batch), time.monotonic() - began)
         producer = self._committer.begin()
         self._recovery.check()  # the last transaction of this producer may have been answered since
-        publish(
+        send_records(
             producer,
             batch,
             answer,
@@ -153,16 +154,20 @@ class Worker:
         self._failpoint("after-produce")
         self._committer.submit(self._accounts.submitted(replace(pending, tally=Tally.of(answer, scorer.book))))
 
+    def _hurry(self) -> bool:
+        self._progress()
+        return self._stopping.is_set()
+
     def _progress(self) -> None:
         self.busy_since = time.monotonic()
 
-    def _pending(self, collected: Polled, batch: Batch) -> Pending:
+    def _pending(self, batch: Batch, messages: list[Message], metadata: Any) -> Pending:
         first, last = batch.edges()
-        offsets, messages = batch.offsets, collected.messages
+        offsets = batch.offsets
         return Pending(
             {place: offsets[row] for place, row in first.items()},
             {place: offsets[row] + 1 for place, row in last.items()},
-            collected.metadata,
+            metadata,
             self._recovery.attempts.next(self._committer.half),
             len(batch),
             {
@@ -201,14 +206,15 @@ class Worker:
         self._replace_committer(error.code or "unknown")
         self._account()
         self._paused_topics.review(self._scorer.topology, at_once=error.code in TOPIC_FAULTS)
+        self._progress()
         self._group_consumer.rewind()
         self._pause_topics()
 
     def _replace_committer(self, code: str) -> None:
         self._accounts.given_up(code)
         self._committer.close()
-        deadline = Deadline(REOPEN_S)
-        while True:
+        for last in Deadline(REOPEN_S).tries():
+            self._progress()
             try:
                 self._committer = self._open_committer(self._on_committed)
                 self._recovery.begin(self._committer.producers, self._scorer, self._paused_topics.partitions)
@@ -216,7 +222,7 @@ class Worker:
             except Retriable as error:
                 self._committer.close()
                 self._log.warning("reopening", error=str(error))
-                if deadline.over or self._stopping.is_set():
+                if last or self._stopping.is_set():
                     raise Fatal(f"no transactional producer within {REOPEN_S:g} s: {error}", code=error.code) from error
 
     def _free_offsets(self, places: Sequence[TopicPartitionKey]) -> None:

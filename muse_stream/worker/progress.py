@@ -59,7 +59,7 @@ class Accounts:
         self._meter.aborted(code)
         self._doubtful = True
 
-    def settle(self, intake: Standings) -> None:
+    def count_doubtful(self, intake: Standings) -> None:
         """Once the committed offsets have been read again: count what stands of the batches that were given up."""
         if self._doubtful:
             self._doubtful, unknown, self._open = False, self._open, []

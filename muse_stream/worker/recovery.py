@@ -77,7 +77,7 @@ class Recovery:
         others = {place: name for place, name in committers.items() if name != self._instance}
         self._predecessors |= set(others.values())
         if others:
-            self._end_others(lambda: self._ends.settle(self._places())[1], others)
+            self._end_others(lambda: self._ends.wait_decided(self._places())[1], others)
 
     def committed(self, committed: Committed) -> None:
         """Remember a committed transaction: should its markers be lost, this process still knows the outcome."""
@@ -100,7 +100,7 @@ class Recovery:
         self._over = self.attempts.last
         self._doubt.clear()
         places = self._places()
-        seen, looking = self._ends.settle(places, leader_s=LEADER_S)
+        seen, looking = self._ends.wait_decided(places, leader_s=LEADER_S)
         try:
             with self._ending(self._instance, producers) as ending:
                 ending.run(looking)
@@ -130,7 +130,7 @@ class Recovery:
             self._doubt.clear()
             places = self._places()
             try:
-                seen, looking = self._ends.settle(places, HOLD_S)
+                seen, looking = self._ends.wait_decided(places, HOLD_S)
             except Retriable:
                 seen, looking = set(), {}
             self._doubt_unseen(len(places) - len(seen))
@@ -211,7 +211,7 @@ class Recovery:
         try:
             producers += [self._open_producer(half, instance) for half in (0, 1)]
             with self._ending(instance, producers) as ending:
-                ending.run(self._ends.settle(self._places())[1])
+                ending.run(self._ends.wait_decided(self._places())[1])
                 if partitions:
                     ending.free_offsets(partitions, ())
         finally:

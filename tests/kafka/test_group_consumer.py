@@ -235,8 +235,8 @@ def test_r2_metadata_is_that_of_the_first_poll() -> None:
     intake, _consumer, _settled = scripted(Record(0), Record(1), quietly)
     collected = intake.collect(10, 0.05)
     assert collected is not None
-    assert len(collected.messages) == 2
-    assert collected.metadata == metadata(1, "member")
+    assert len(collected[0]) == 2
+    assert collected[1] == metadata(1, "member")
 
 
 def test_what_was_collected_before_a_rebalance_is_dropped_and_read_again() -> None:
@@ -247,7 +247,7 @@ def test_what_was_collected_before_a_rebalance_is_dropped_and_read_again() -> No
     assert [p.offset for p in consumer.assigned] == [0], "assigned again, at the committed offset"
     collected = intake.collect(10, 0)
     assert collected is not None
-    assert collected.metadata == metadata(2, "member")
+    assert collected[1] == metadata(2, "member")
 
 
 def test_a_batch_polled_outside_the_group_is_never_handed_out() -> None:
@@ -414,10 +414,10 @@ def held(intake: GroupConsumer) -> set[int]:
 
 
 def drive(*intakes: GroupConsumer) -> list[Any]:
-    found = []
+    found: list[Any] = []
     for intake in intakes:
         collected = intake.collect(1_000, 0)
-        found += collected.messages if collected else []
+        found += collected[0] if collected else []
     return found
 
 
@@ -505,7 +505,7 @@ def test_r2_the_broker_refuses_offsets_of_an_older_group(
     two = group.member("two", ListLog())
     await_true(lambda: drive(one, two) is None or len(held(two)) == 1 == len(held(one)), "a partition moved")
     (moved,) = held(two)
-    late = one._consumer.consumer_group_metadata() if planted else batch[0].metadata
+    late = one._consumer.consumer_group_metadata() if planted else batch[0][1]
     producer = open_producer(settings, unique("r2"), Deadline(10))
     producer.begin()
     offsets = {(group.topic, moved): 5}
@@ -529,7 +529,7 @@ def test_a_long_linger_ends_when_the_worker_is_to_stop() -> None:
     intake, _consumer, _settled = scripted(Record(0), None, Record(1), told_to, Record(2))
     collected = intake.collect(10, 60.0, stop.is_set)
     assert collected is not None
-    assert len(collected.messages) == 2
+    assert len(collected[0]) == 2
 
 
 def test_a_long_linger_ends_with_a_rebalance() -> None:

@@ -62,7 +62,7 @@ class Member:
         while not self._ending.is_set():
             collected = self._intake.collect(1_000, 0)
             if collected:
-                self.seen |= {(m.partition() or 0, m.offset() or 0) for m in collected.messages}
+                self.seen |= {(m.partition() or 0, m.offset() or 0) for m in collected[0]}
         self._intake.close()
 
     def end(self) -> None:

@@ -35,12 +35,12 @@ def sharing(source: dict[str, str]) -> Callable[[Any], None]:
 
 
 def tenants(events: Events) -> list[str | None]:
-    column = events.table.tenant
+    column = events.tenant
     return [column.values[code] for code in column.codes.tolist()]
 
 
 def intent(events: Events, name: str) -> list[str | None]:
-    column = events.table.intent[name]
+    column = events.intent[name]
     return [None if code < 0 else column.values[code] for code in column.codes.tolist()]
 
 
@@ -55,11 +55,11 @@ def test_the_table_has_what_was_asked_for_of_every_event(bank: Bank) -> None:
     assert events.rows.tolist() == [0, 1, 2, 3]
     assert events.rejected == []
     assert tenants(events) == ["t0", "t1", "t0", "t1"]
-    assert events.table.features["amount"].tolist() == [0.0, 1.0, 2.0, 3.0]  # type: ignore[union-attr]
-    assert events.table.ids is not None
-    assert events.table.ids.tolist() == [b"e0", b"e1", b"e2", b"e3"]
+    assert events.features["amount"].tolist() == [0.0, 1.0, 2.0, 3.0]  # type: ignore[union-attr]
+    assert events.ids is not None
+    assert events.ids.tolist() == [b"e0", b"e1", b"e2", b"e3"]
     assert [events.topics.values[code] for code in events.topics.codes] == topics
-    assert reader_of(bank).read(batch(topics, values), ids=False).table.ids is None, "they cost, and were not asked for"
+    assert reader_of(bank).read(batch(topics, values), ids=False).ids is None, "they cost, and were not asked for"
 
 
 KINDS: dict[str, Reason | None] = {
@@ -172,5 +172,5 @@ def test_a_feature_that_is_missing_is_no_reason_to_reject(bank: Bank) -> None:
     """Whether a model needs it is the plan's business."""
     events = reader_of(bank).read(batch([bank.topic("events", "t0")], [event(bank, amount=None)]), ids=False)
     assert events.rejected == []
-    amount: Any = events.table.features["amount"]
+    amount: Any = events.features["amount"]
     assert np.isnan(amount).tolist() == [True]

@@ -250,7 +250,7 @@ def test_every_tenant_and_every_optional_part_goes_the_whole_way(bank: Bank, mon
 
     monkeypatch.setattr(EventReader, "read", noted)
     build_scorer(load_document(bank.document()), 1, "live", bank.name).warm()
-    table = seen[0].table
+    table = seen[0]
     column = table.features["amount"]
     assert isinstance(column, np.ndarray)
     for code in range(2):

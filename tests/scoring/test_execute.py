@@ -83,7 +83,7 @@ def test_shadows_score_the_events_of_their_routes_and_samples() -> None:
 
 def test_a_table_without_ids_is_refused_only_when_ids_decide() -> None:
     spec, batch = document(ROUTES), table(50)
-    bare = EventTable(batch.rows, batch.tenant, batch.intent, batch.features)
+    bare = EventTable(batch.count, batch.tenant, batch.intent, batch.features)
     assert snapshot(spec, role="shadow").needs_ids
     assert not snapshot(spec).needs_ids
     snapshot(spec).execute(bare)

@@ -240,6 +240,44 @@ def test_a_failure_reaches_the_worker_with_its_batch(step: str, error: StreamErr
     stage.committer.close()
 
 
+@pytest.mark.parametrize("step", ["flush", "offsets", "commit"])
+def test_r20_a_call_that_does_not_return_is_a_failure_without_another_batch(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OVERDUE_S", 0.2)
+    stage = Stage()
+    gate = stage.script.hold(step, 0)
+    stage.batch(0)
+    await_true(lambda: failed(stage.committer), "what is late is raised")
+    assert failed(stage.committer) == "_TIMED_OUT"
+    assert stage.committer.failure is not None
+    assert stage.committer.failure[1].attempt == 0
+    assert not stage.committer.drain(Deadline(10))
+    stage.committer.close()
+    gate.set()
+
+
+def test_r20_nothing_is_sent_behind_a_call_that_returned_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OVERDUE_S", 0.2)
+    stage = Stage()
+    gate = stage.script.hold("commit", 0)
+    stage.batch(0)
+    stage.batch(1)
+    await_true(lambda: failed(stage.committer), "what is late is raised")
+    gate.set()
+    await_true(lambda: stage.landed == [0], "that it was committed is told")
+    await_true(lambda: not stage.committer._thread.is_alive(), "the committing thread ends")
+    assert ("offsets", 1) not in stage.script.calls
+
+
+def failed(committer: Committer) -> str | None:
+    try:
+        committer.raise_failure()
+    except Abortable as error:
+        return error.code
+    return None
+
+
 def test_an_unexpected_exception_does_not_die_in_the_thread() -> None:
     stage = Stage()
     stage.script.failing["commit", 0] = ZeroDivisionError("oops")

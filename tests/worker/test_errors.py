@@ -41,7 +41,7 @@ def outcome(mock: MockCluster, metadata: Any, name: str) -> tuple[type[StreamErr
     producer = committer.begin()
     producer.produce(TOPIC, b"x", None, 0)
     committer.submit(Pending({(TOPIC, 0): 0}, {(TOPIC, 0): 1}, metadata, 1, 1))
-    committer.drain(Deadline(10))
+    committer.drain(Deadline(30))
     failure = committer.failure
     committer.close()
     return (type(failure[0]), failure[0].code, failure[0].topic) if failure else (None, None, None)
@@ -110,3 +110,17 @@ def test_nobody_there_is_retriable_within_the_deadline() -> None:
     with pytest.raises(Retriable, match="not initialised in time"):
         open_producer(KafkaSettings(bootstrap="127.0.0.1:1"), "nobody", deadline)
     assert deadline.over
+
+
+def test_r20_a_call_that_outlives_its_timeout_fails_its_transaction() -> None:
+    """librdkafka issue 5456: `send_offsets_to_transaction` waits for a coordinator that is away for ever."""
+    with mock_cluster(brokers=2) as mock:
+        consumer = Consumer({"bootstrap.servers": mock.bootstrap, "group.id": "g"})
+        metadata = consumer.consumer_group_metadata()
+        consumer.close()
+        mock.lead(TOPIC, 0, broker=1)
+        for half in (0, 1):
+            mock.coordinate("transaction", f"away-{half}", broker=1)
+        mock.coordinate("group", "g", broker=2)
+        mock.take_down(2)
+        assert outcome(mock, metadata, "away") == (Abortable, "_TIMED_OUT", None)

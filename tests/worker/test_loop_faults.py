@@ -4,13 +4,14 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from muse_stream.errors import Abortable, Fatal, Fenced
-from muse_stream.kafka.group_consumer import GroupConsumer, Polled
+from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.testing.kafka_broker import Broker
-from muse_stream.worker.batch import Batch, BatchLimits
+from muse_stream.worker.batch import BatchLimits
 from muse_stream.worker.commit import Pending
 from muse_stream.worker.loop import UNASSIGNED_S, Worker
 from tests.worker.doubles import Echo, Route, await_true
@@ -59,8 +60,8 @@ def no_rewind(patch: pytest.MonkeyPatch) -> None:
 def off_by_one(patch: pytest.MonkeyPatch) -> None:
     right = Worker._pending
 
-    def wrong(self: Worker, collected: Polled, batch: Batch) -> Pending:
-        pending = right(self, collected, batch)
+    def wrong(self: Worker, *given: Any) -> Pending:
+        pending = right(self, *given)
         return replace(pending, following={place: offset - 1 for place, offset in pending.following.items()})
 
     patch.setattr(Worker, "_pending", wrong)

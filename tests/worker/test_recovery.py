@@ -253,7 +253,7 @@ class Gate:
 def test_a_running_worker_ends_its_own(brokers: Forgetful, unique: Unique, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker goes away between acknowledgement and commit; the worker is told that its batch is committed."""
     monkeypatch.setattr(commit, "BUDGET_S", 60.0)
-    monkeypatch.setattr(commit, "BEGIN_S", 60.0)
+    monkeypatch.setattr(commit, "OVERDUE_S", 60.0)
     monkeypatch.setattr(transactional_producer, "TIMEOUT_MS", 60_000)
     old, gate = leave(brokers, unique), Gate()
     bootstrap, topics = brokers.bootstrap, {old.route.scores: 2, old.route.dlq: 2}

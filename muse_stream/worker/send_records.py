@@ -15,7 +15,7 @@ BY_KEY = -1
 PartitionCount = Callable[[str], int]
 
 
-def publish(
+def send_records(
     producer: TransactionalProducer,
     batch: Batch,
     answer: Records,

@@ -13,7 +13,7 @@ from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.transactional_producer import TransactionalProducer, open_producer
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker.batch import Batch, DeadLetter, Records
-from muse_stream.worker.publish import BY_KEY, publish
+from muse_stream.worker.send_records import BY_KEY, send_records
 from tests.worker.doubles import raw
 
 Unique = Callable[[str], str]
@@ -44,7 +44,7 @@ class Recording(TransactionalProducer):
 
 
 def send(producer: Recording, batch: Batch, answer: Records, counts: dict[str, int]) -> None:
-    publish(
+    send_records(
         producer,
         batch,
         answer,
@@ -129,7 +129,7 @@ def test_a_refused_record_is_told_at_once_with_its_topic(kafka: Broker, unique: 
     deadline = Deadline(40)
     batch = raw([b""] * 2_000)
     with pytest.raises(Abortable) as raised:  # the later records are what used to hold the flush up
-        publish(producer, batch, answers(batch, fine), lambda _t: 1, generation=1, attempt=1, worker="w")
+        send_records(producer, batch, answers(batch, fine), lambda _t: 1, generation=1, attempt=1, worker="w")
         producer.flush(deadline)
     assert (raised.value.topic, raised.value.code) == (small, "MSG_SIZE_TOO_LARGE")
     assert deadline.left_s > 20
@@ -168,7 +168,7 @@ def test_r8_being_fenced_is_fatal_and_has_one_name(kafka: Broker, unique: Unique
         batch = raw([b"y"])
         with pytest.raises(Fatal) as raised:  # whichever call is the first to learn of it
             for _ in range(3):
-                publish(orphan, batch, answers(batch, topic), lambda _t: 1, generation=1, attempt=1, worker="w")
+                send_records(orphan, batch, answers(batch, topic), lambda _t: 1, generation=1, attempt=1, worker="w")
                 orphan.flush(Deadline(4))
             orphan.commit(Deadline(4))
         assert raised.value.code == "_FENCED", late

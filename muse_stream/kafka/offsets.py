@@ -1,0 +1,79 @@
+"""The two questions about offsets: what has a group committed, and which offset is there at a moment or an end.
+
+They are asked here and nowhere else, through any consumer of the group, which need not have joined it. Who asks decides
+how long. A consumer that reads committed records waits for pending transactions and sees the end before them; one that
+reads all passes them over (docs/exactly-once.md, R6).
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from muse_stream.errors import Retriable
+from muse_stream.kafka.errors import About, concerns, typed
+from muse_stream.kafka.partition import TopicPartitionKey
+
+SINGLY = 16
+"""More topics than this are asked for all at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedOffset:
+    """Where the group goes on in a partition."""
+
+    offset: int | None
+    """The next record to read; None: nothing is committed."""
+    signature: str = ""
+    """The metadata beside it: who has committed it (R16)."""
+
+
+def committed_offsets(
+    consumer: Consumer, places: Iterable[TopicPartitionKey], timeout_s: float
+) -> dict[TopicPartitionKey, CommittedOffset]:
+    """Return what is committed of each partition.
+
+    Raises KafkaException when Kafka refuses or does not answer in time; it is about `About.HIDDEN` also while a pending
+    transaction hides an offset from a consumer that reads committed records.
+    """
+    asked = [TopicPartition(*place) for place in places]
+    if not asked:  # librdkafka takes that for an invalid argument
+        return {}
+    answers = consumer.committed(asked, timeout=timeout_s)
+    for answer in answers:
+        if answer.error is not None:
+            raise KafkaException(answer.error)
+    return {
+        (one.topic, one.partition): CommittedOffset(one.offset if one.offset >= 0 else None, one.metadata or "")
+        for one in answers
+    }
+
+
+def offsets_at(
+    consumer: Consumer, places: Collection[TopicPartitionKey], moment: int, timeout_s: float
+) -> dict[TopicPartitionKey, int]:
+    """Return the first offset at or after a moment, in milliseconds since 1970; -1 where there is none.
+
+    OFFSET_BEGINNING and OFFSET_END are moments too. Partitions without a leader are left out. Raises `Retriable` when
+    Kafka does not answer.
+    """
+    if not places:
+        return {}
+    try:
+        answers = consumer.offsets_for_times([TopicPartition(*place, moment) for place in places], timeout=timeout_s)
+    except KafkaException as error:
+        if concerns(error, About.NO_LEADER):  # said of the whole request when it is so of every partition
+            return {}
+        raise Retriable(f"cannot look offsets up: {typed(error)}") from error
+    return {(answer.topic, answer.partition): answer.offset for answer in answers if answer.error is None}
+
+
+def forget_leaders(consumer: Consumer, topics: Collection[str], timeout_s: float) -> None:
+    """Ask who leads these topics now: that a partition had no leader is believed for minutes otherwise."""
+    try:
+        if len(topics) > SINGLY:
+            consumer.list_topics(timeout=timeout_s)
+        for topic in sorted(topics) if len(topics) <= SINGLY else ():
+            consumer.list_topics(topic, timeout=timeout_s)
+    except KafkaException:  # the next look will report it
+        return

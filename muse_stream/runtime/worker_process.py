@@ -36,7 +36,6 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
     """Be one worker process: compile, say "ready", wait for a slot number, work, drain. The supervisor's `serve`."""
     parent = multiprocessing.parent_process()
     watchdog.die_with(parent.pid if parent and parent.pid else os.getppid())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the supervisor decides what it means
     telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid())
     log = telemetry.logger("worker")
     store = open_store(options.store)

@@ -13,9 +13,9 @@ thread.
     SIGTTIN  one worker more            SIGTTOU  one worker less, which leaves the group
     SIGUSR1, SIGUSR2   logged, nothing else; a SIGHUP that was ignored at the start stays so (nohup)
 
-A worker process: `serve(payload, connection, in_hand, refused)` sends "ready" when it could serve any slot, then waits
-for its slot number and the suspects (`poison`). `in_hand` is where it notes what it does; `refused` are generations it
-must not compile. It drains on SIGTERM, and drains and leaves the group on SIGUSR1.
+A worker process: `serve(payload, connection, in_hand, refused)` sends "ready" when it could serve any slot, waits for
+its slot number and the suspects (`poison`), and sends "serving" when it does. `in_hand` is where it notes what it does;
+`refused` are generations it must not compile. It drains on SIGTERM, and drains and leaves the group on SIGUSR1.
 """
 
 import contextlib
@@ -36,6 +36,8 @@ DRAIN_S = 10.0
 QUIET_S = 10.0
 """A slot that served longer than this before it crashed is replaced at once."""
 LONGEST_BACKOFF_S = 30.0
+HOPELESS = 5
+"""So many crashes in a row before any worker has served: what is wrong does not pass, and a container must end."""
 LEAVE = signal.SIGUSR1
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
@@ -91,12 +93,18 @@ class Supervisor:
         self._children: list[Child] = []
         self._context = multiprocessing.get_context("fork")
         self._search = PoisonSearch()
+        self._served = False
+        """Whether any worker has served; until then crashes may mean that none ever will."""
+        self._hopeless = False
         self._signals: list[int] = []
 
     def run(self) -> int:
-        """Serve until one of `STOPPING`; returns 0 when every worker drained, 1 when one had to be killed."""
+        """Serve until one of `STOPPING`; returns 0 when every worker drained, 1 when one had to be killed.
+
+        Returns 1 as well when no worker could serve at all (`HOPELESS`).
+        """
         with self._listening() as wakeup:
-            while not self._stop_signal():
+            while not self._stop_signal() and not self._hopeless:
                 self._fill()
                 wait(
                     [
@@ -111,7 +119,7 @@ class Supervisor:
                 self._scale()
                 self._hear()
                 self._reap()
-            return self._drain(leave=self._stop_signal() == signal.SIGINT)
+            return max(self._drain(leave=self._stop_signal() == signal.SIGINT), int(self._hopeless))
 
     def _fill(self) -> None:
         now = time.monotonic()
@@ -145,12 +153,18 @@ class Supervisor:
     def _hear(self) -> None:
         for child in self._children:
             try:
-                while child.talks and child.pipe.poll() and child.pipe.recv() == "ready":
-                    child.ready = True
-                    if child.slot is None:
-                        self._log.info("spare_ready", pid=child.process.pid)
+                while child.talks and child.pipe.poll():
+                    self._heard(child, child.pipe.recv())
             except (EOFError, ConnectionError):
                 child.talks = False
+
+    def _heard(self, child: Child, said: str) -> None:
+        if said == "serving":
+            self._served = True
+        elif said == "ready":
+            child.ready = True
+            if child.slot is None:
+                self._log.info("spare_ready", pid=child.process.pid)
 
     def _reap(self) -> None:
         for child in [c for c in self._children if not c.process.is_alive()]:
@@ -179,6 +193,9 @@ class Supervisor:
             slot.due = now
             return {"again_in_s": 0.0}
         slot.crashes = 1 if now - child.since > QUIET_S else slot.crashes + 1
+        if slot.crashes >= HOPELESS and not self._served and not self._hopeless:
+            self._hopeless = True
+            self._log.error("gave_up", error=f"{slot.crashes} crashes in a row and no worker has served yet; see above")
         delay_s = 0.0 if slot.crashes <= 1 else min(0.5 * 2 ** (slot.crashes - 2), self._longest_backoff_s)
         slot.due = now + delay_s
         if not delay_s:

@@ -50,7 +50,7 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
         number, suspects = connection.recv()
         del first  # the watcher has it, or by now a newer one
         try:
-            _work(options, number, watcher.take, Guard(in_hand, suspects), log)
+            _work(options, number, watcher.take, Guard(in_hand, suspects), log, lambda: connection.send("serving"))
         except MuseError as error:  # meant for a person: one line of the log, not a traceback past it
             log.error("worker_failed", slot=number, error=str(error))
             raise SystemExit(1) from None
@@ -94,7 +94,12 @@ def _compiler(
 
 
 def _work(
-    options: RunOptions, number: int, next_scorer: Callable[[], GenerationScorer | None], guard: Guard, log: Log
+    options: RunOptions,
+    number: int,
+    next_scorer: Callable[[], GenerationScorer | None],
+    guard: Guard,
+    log: Log,
+    serving: Callable[[], object],
 ) -> None:
     name = SlotName(options.role, options.lane, options.host, number)
     telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid(), slot=number)
@@ -117,6 +122,7 @@ def _work(
     asked.tell(worker)
     watchdog.watch(lambda: worker.busy_since, log, options.stall_s)
     health = _health(options, number, worker, meter)
+    serving()
     try:
         worker.run(leave=lambda: asked.leaving)
     finally:

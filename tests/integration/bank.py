@@ -44,14 +44,19 @@ def logistic(slope: float) -> tuple[list[Any], list[Any]]:
 
 
 def _hit(amount: float) -> tuple[list[Any], list[Any]]:
-    """Nodes that compute `hit` [N, 1]: 1 in the rows that have this very amount, else 0 (int64)."""
+    """Nodes that compute `hit` [N, 1]: 1 in the rows that have this very amount, else 0 (int64).
+
+    The amount is no constant of the file: a model is tried with values around all of them when it is loaded.
+    """
+    constants = {"part": amount / 4, "rest": amount - amount / 4}
     return [
         helper.make_node("Gather", ["features", "zero"], ["amounts"], axis=1),
-        helper.make_node("Equal", ["amounts", "wanted"], ["equal"]),
+        helper.make_node("Sub", ["amounts", "part"], ["remainder"]),
+        helper.make_node("Equal", ["remainder", "rest"], ["equal"]),
         helper.make_node("Cast", ["equal"], ["hit"], to=TensorProto.INT64),
     ], [
         numpy_helper.from_array(np.array([0], dtype=np.int64), "zero"),
-        numpy_helper.from_array(np.array(amount, dtype=np.float32), "wanted"),
+        *(numpy_helper.from_array(np.array(number, dtype=np.float32), name) for name, number in constants.items()),
     ]
 
 
@@ -80,7 +85,7 @@ def killing() -> bytes:
     return _file(
         [
             *nodes,
-            *hit[:2],
+            *hit[:3],
             helper.make_node("Where", ["equal", "lowest", "one"], ["numerator"]),
             helper.make_node("Div", ["numerator", "minus"], ["quotient"]),
             helper.make_node("Cast", ["quotient"], ["number"], to=TensorProto.FLOAT),

@@ -165,6 +165,14 @@ def test_repeated_crashes_are_backed_off(start: Start) -> None:
     program.end()
 
 
+def test_a_run_whose_workers_can_never_serve_ends_with_a_reason(start: Start) -> None:
+    program = start("hopeless", 2)
+    assert program.end(60 * PATIENCE) == 1
+    (said,) = program.said("gave_up")
+    assert said["error"] == "5 crashes in a row and no worker has served yet; see above"
+    assert psutil.pid_exists(program.process.pid) is False
+
+
 def test_a_massacre_is_survived(start: Start) -> None:
     program = start("obedient", 2)
     program.serving(0, 1)

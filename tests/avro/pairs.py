@@ -8,6 +8,7 @@ the Avro specification in a few lines of its own; fastavro and Apache Avro Java 
 import copy
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -41,21 +42,24 @@ class Pair:
         return options(self.writer, self.path), options(self.reader, self.path)
 
 
-def pair(rng: random.Random) -> Pair:
-    """Draw a pair; the reader makes at least a text of the field."""
+def pair(rng: random.Random, *, another_record: bool = True, more: Sequence[Json] = ()) -> Pair:
+    """Draw a pair; the reader makes at least a text of the field.
+
+    `another_record` lets the writer have one beside the one that is read; `more` are further fields of both.
+    """
     names = iter(range(1000))
     wrote = several(rng, names)
     wants = changed(rng, copy.deepcopy(wrote), names)
     depth = rng.choice((0, 0, 1, 2))
     writer, path = nested(rng, {"name": "v", "type": wrote}, depth)
     reader, _ = nested(rng, {"name": "v", "type": wants}, depth)
-    if rng.random() < 0.3:
+    if another_record and rng.random() < 0.3:
         wider(writer, rng)
-    return Pair(event(writer, "writer.avsc"), event(reader, "reader.avsc"), path)
+    return Pair(event(writer, "writer.avsc", more), event(reader, "reader.avsc", more), path)
 
 
-def event(field: Json, file: str) -> Schema:
-    fields = [{"name": "id", "type": "string"}, field]
+def event(field: Json, file: str, more: Sequence[Json]) -> Schema:
+    fields = [{"name": "id", "type": "string"}, field, *more]
     return parse_schema(json.dumps({"type": "record", "name": "Event", "fields": fields}), file=file)
 
 

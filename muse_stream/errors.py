@@ -106,6 +106,7 @@ class Reason(StrEnum):
     WRONG_TENANT = "wrong-tenant"
     NO_ROUTE = "no-route"
     MISSING_FEATURE = "missing-feature"
+    INEXACT_FEATURE = "inexact-feature"
     NON_FINITE = "non-finite-score"
     SCORING_ERROR = "scoring-error"
     OVERSIZE = "oversize"

@@ -107,13 +107,8 @@ def _part(reader: Type, path: str, use: Use) -> Part:
     return Part(path, use, domain, nullable)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """Some rows of a batch."""
-
-    rows: NDArray[np.int64]
-    arrays: list[pa.Array]
-    """One for each part of the plan, each of `ARROW[domain]`."""
+Piece: TypeAlias = tuple[NDArray[np.int64], list[pa.Array]]
+"""Some rows of a batch, and for each part of the plan their values, each array of `ARROW[domain]`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,9 +160,9 @@ def _join(pieces: Sequence[Piece], kinds: list[pa.DataType]) -> tuple[NDArray[np
     if not pieces:
         return np.zeros(0, dtype=np.int64), [pa.array([], kind) for kind in kinds]
     if len(pieces) == 1:
-        return pieces[0].rows, pieces[0].arrays
-    rows = np.concatenate([piece.rows for piece in pieces])
-    arrays = [pa.concat_arrays(parts) for parts in zip(*(piece.arrays for piece in pieces), strict=True)]
+        return pieces[0]
+    rows = np.concatenate([rows for rows, _ in pieces])
+    arrays = [pa.concat_arrays(parts) for parts in zip(*(arrays for _, arrays in pieces), strict=True)]
     if (np.diff(rows) < 0).any():
         order = np.argsort(rows, kind="stable")
         rows, taken = rows[order], pa.array(order)

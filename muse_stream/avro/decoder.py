@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from muse_stream.avro import framing
 from muse_stream.avro.arrow_columns import extract
@@ -92,15 +93,15 @@ class Decoder:
         """Decode a batch; values without an answer are in `rejected`, by their index. Never raises for bad data."""
         groups, rejected = framing.group(values)
         pieces: list[Piece] = []
-        for group in groups:
-            writer = self._writer(group.prefix)
+        for prefix, rows in groups.items():
+            writer = self._writer(prefix)
             if isinstance(writer, Rejected):
-                rejected.extend(
-                    Rejected(row, writer.reason, writer.stage, writer.message) for row in group.rows.tolist()
-                )
+                rejected.extend(Rejected(row, writer.reason, writer.stage, writer.message) for row in rows.tolist())
                 continue
-            work = _Group(writer, group, pieces, rejected)
-            work.run(0, len(group.values))
+            framed = values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
+            # a value without a frame is in no group
+            work = _Group(writer, len(prefix), rows, framed, pieces, rejected)  # type: ignore[arg-type]
+            work.run(0, len(rows))
         return assemble(pieces, rejected, self._plan)
 
     def _writer(self, prefix: bytes) -> "_Writer | Rejected":
@@ -137,9 +138,18 @@ class Decoder:
 class _Group:
     """The values of one writer in one batch."""
 
-    def __init__(self, writer: _Writer, group: framing.Group, pieces: list[Piece], rejected: list[Rejected]) -> None:
+    def __init__(
+        self,
+        writer: _Writer,
+        skip: int,
+        rows: NDArray[np.int64],
+        values: Sequence[bytes],
+        pieces: list[Piece],
+        rejected: list[Rejected],
+    ) -> None:
+        """`values` have `skip` bytes before the record; `rows` are their places in the batch."""
         self._writer = writer
-        self._group = group
+        self._skip, self._rows, self._values = skip, rows, values
         self._pieces = pieces
         self._rejected = rejected
 
@@ -159,16 +169,16 @@ class _Group:
             self.run(middle, stop)
 
     def _at_once(self, start: int, stop: int) -> None:
-        whole = start == 0 and stop == len(self._group.values)
-        values = self._group.values if whole else self._group.values[start:stop]
-        batch, refused = self._writer.codec.batch(values, len(self._group.prefix))
+        whole = start == 0 and stop == len(self._values)
+        values = self._values if whole else self._values[start:stop]
+        batch, refused = self._writer.codec.batch(values, self._skip)
         arrays = []
         for path in self._writer.routes:
             array, bad = extract(path, batch)
             arrays.append(array)
             if bad is not None:
                 refused = bad if refused is None else refused | bad
-        rows = self._group.rows[start:stop]
+        rows = self._rows[start:stop]
         if refused is not None and refused.any():  # only records can say why, and they have the last word
             keep = pa.array(~refused)
             arrays = [array.filter(keep) for array in arrays]
@@ -178,16 +188,15 @@ class _Group:
         elif not whole:  # a part's array would keep all that was decoded with it, and parts may be many
             every = pa.array(np.arange(len(rows)))
             arrays = [array.take(every) for array in arrays]
-        self._pieces.append(Piece(rows, arrays))
+        self._pieces.append((rows, arrays))
 
     def _one_by_one(self, start: int, stop: int) -> None:
-        skip = len(self._group.prefix)
         rows: list[int] = []
         found: list[list[Picked]] = []
         for index in range(start, stop):
-            row = int(self._group.rows[index])
+            row = int(self._rows[index])
             try:
-                record = self._writer.codec.read(self._group.values[index][skip:], self._writer.wanted)
+                record = self._writer.codec.read(self._values[index][self._skip :], self._writer.wanted)
                 found.append([pick(route, record) for route in self._writer.routes])
                 rows.append(row)
             except Exception as error:  # noqa: BLE001 - Malformed, Unresolved, or a fault of our own
@@ -217,7 +226,7 @@ class _Group:
             keep = pa.array([position not in refused for position in range(len(rows))])
             arrays = [array.filter(keep) for array in arrays]
         kept = [row for position, row in enumerate(rows) if position not in refused]
-        self._pieces.append(Piece(np.array(kept, dtype=np.int64), arrays))
+        self._pieces.append((np.array(kept, dtype=np.int64), arrays))
 
     def _refuse(self, row: int, error: Exception) -> None:
         said = str(error) if isinstance(error, Malformed | Unresolved) else f"{type(error).__name__}: {error}"

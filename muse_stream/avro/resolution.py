@@ -187,8 +187,8 @@ def route(reader: Type, writer: Type, path: str, use: Use = "value", time_unit: 
 
 
 def _another_record(reader: Type, writer: Type) -> str:
-    hint = f"give {reader.full} the alias {writer.name} if they are the same"
-    return f"a {writer.full} was written where a {reader.full} is read ({hint})"
+    hint = f"give {reader.full_name} the alias {writer.name} if they are the same"
+    return f"a {writer.full_name} was written where a {reader.full_name} is read ({hint})"
 
 
 def _same_name(reader: Type, writer: Type) -> bool:
@@ -232,7 +232,7 @@ class _Resolving:
         candidates = [option for option in reader.options if _fits(option, wrote) and _is_own(option, wrote, beside)]
         if not candidates:
             return Refused(self._why_not(reader, wrote))
-        candidates.sort(key=lambda option: (option.kind != wrote.kind, option.full != wrote.full))
+        candidates.sort(key=lambda option: (option.kind != wrote.kind, option.full_name != wrote.full_name))
         if not names:
             return self._case(candidates[0], wrote)
         try:
@@ -310,7 +310,9 @@ def _writers_field(expected: Field, wrote: Type) -> Field | None:
 
 def _is_own(reader: Type, wrote: Type, beside: tuple[Type, ...]) -> bool:
     """Say whether no other type beside it is the reader's by its full name."""
-    return wrote.full == reader.full or all(other.full != reader.full for other in beside if other.full)
+    return wrote.full_name == reader.full_name or all(
+        other.full_name != reader.full_name for other in beside if other.full_name
+    )
 
 
 def _fits(reader: Type, wrote: Type) -> bool:

@@ -195,7 +195,9 @@ def _logical(schema: dict[str, Any], kind: str) -> dict[str, Any]:
     scale = int(schema.get("scale", 0) or 0)
     if not 0 <= scale <= MOST_SCALE:
         raise SchemaError(f"not supported: a decimal's scale of {scale}; 0 to {MOST_SCALE}")
-    return {"logical": logical, "scale": scale}
+    precision = schema.get("precision", 0)
+    known = isinstance(precision, int) and not isinstance(precision, bool) and precision > 0
+    return {"logical": logical, "scale": scale, "precision": precision if known else 0}
 
 
 def allows(node: Type, value: Any) -> bool:

@@ -35,7 +35,7 @@ class Type:
     """A primitive's name, or record, enum, fixed, array, map, union."""
     name: str = ""
     """Unqualified name of a record, enum or fixed..."""
-    full: str = ""
+    full_name: str = ""
     """...and the name with its namespace."""
     aliases: tuple[str, ...] = ()
     fields: tuple[Field, ...] = ()
@@ -51,6 +51,8 @@ class Type:
     logical: str | None = None
     scale: int = 0
     """Of a decimal."""
+    precision: int = field(default=0, compare=False)
+    """Of a decimal; 0 where the schema does not say."""
     solid: tuple["Type", ...] = field(default=(), init=False, compare=False, repr=False)
     """Of a record's fields the types that take encoded bytes, all but null and others of no bytes."""
 

@@ -27,7 +27,7 @@ from muse_stream.config import (
 from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
 from muse_stream.models import ModelCache, OnnxModel, check_golden, read_golden
 from muse_stream.runtime.batch_scorer import scorer_of
-from muse_stream.runtime.compile import compile_generation
+from muse_stream.runtime.compile import compile_generation, load_model_of
 
 ROLES: tuple[Role, ...] = ("live", "shadow")
 Domain = frozenset[str | None]
@@ -116,7 +116,7 @@ def _models(draft: Draft, root: Path, cache: ModelCache, problems: list[Problem]
     models: list[OnnxModel] = []
     for name, spec in draft.document.models.items():
         try:
-            model = cache.load(locate(root, spec.uri), spec, max_bytes=draft.document.limits.model_bytes)
+            model = load_model_of(root, spec, cache, draft.document.limits.model_bytes)
         except ModelError as error:
             problems.append(draft.problem(("models", name), str(error)))
             continue

@@ -95,7 +95,7 @@ def _writer(draft: Draft, kind: _Format, writer: Schema, others: Iterable[_Forma
 def _another_name(kind: _Format, writer: Schema) -> bool:
     """Say whether nothing but its name keeps a writer from being read."""
     reader = kind.schema.type
-    renamed = replace(writer, type=replace(writer.type, name=reader.name, full=reader.full))
+    renamed = replace(writer, type=replace(writer.type, name=reader.name, full_name=reader.full_name))
     return not any(one.whole for one in kind.decoder.unreadable(renamed))
 
 

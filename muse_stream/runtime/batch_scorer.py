@@ -89,7 +89,8 @@ class GenerationScorer:
         events = self._reader.read(batch, ids=self._snapshot.needs_ids)
         scored = self._snapshot.execute(events)
         if self._role == "shadow":
-            return self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt)
+            audit = self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt)
+            return replace(audit, clipped=scored.clipped)
         answers = self._writer.scores(batch, events, scored.live, self._clock(), attempt)
         of_table = events.tenant
         dead = [self._letter(one, batch.topics[one.row]) for one in events.rejected]
@@ -97,7 +98,8 @@ class GenerationScorer:
             tenant = of_table.values[of_table.codes[one.row]] or ""
             moved = Rejected(int(events.rows[one.row]), one.reason, one.stage, one.message)
             dead.append(DeadLetter(moved, self._dead_letters[tenant], tenant))
-        return replace(answers, dead=sorted(dead, key=lambda letter: letter.rejected.row))
+        dead.sort(key=lambda letter: letter.rejected.row)
+        return replace(answers, dead=dead, clipped=scored.clipped)
 
     def _given_up(self, event_topic: str, error: Exception) -> Records:
         """Return what becomes of a record that cannot be scored even alone."""

@@ -246,7 +246,7 @@ def test_a_type_without_a_namespace_keeps_none_inside_another(tmp_path: Path) ->
     root = {"type": "record", "name": "Root", "fields": [{"name": "h", "type": "Holder"}]}
     folder = SchemaDirectory.open(write(tmp_path, r__avsc=root, h__avsc=holder, p__avsc=plain))
     holder_type = folder.by_file("r.avsc").type.fields[0].type
-    assert (holder_type.full, holder_type.fields[0].type.full) == ("Holder", "Plain")
+    assert (holder_type.full_name, holder_type.fields[0].type.full_name) == ("Holder", "Plain")
 
 
 def test_files_that_name_each_other_contain_themselves(tmp_path: Path) -> None:

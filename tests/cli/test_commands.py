@@ -220,6 +220,9 @@ def test_tenants_that_share_topics(config: Path, settings: KafkaSettings, tmp_pa
     ]
     assert {one["tenant"] for one in shown} == {"umbrella"}
     assert len(shown) == 40
+    last = [one for some in tail(configuration, settings, "umbrella", start=3, until_end=True) for one in some]
+    assert [one["event_id"] for one in last if one in shown] == [one["event_id"] for one in last]
+    assert len(last) == 6, "three in each of two partitions, of the tenant's own"
     unknown = tail(configuration, settings, "umbrella", "unknown", "beginning", until_end=True)
     letters = [record for records in unknown for record in records]
     assert {(one["reason"], one["event"]["tenant"]) for one in letters} == {("unknown-tenant", "stranger")}

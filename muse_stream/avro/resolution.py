@@ -279,7 +279,7 @@ class _Resolving:
             value, node = value.get(name, inner.default), inner.type
         if value is None:
             return NULL
-        option = next(option for option in node.options if allows(option, value))
+        option = _holder(node, value)
         return Default(self._case(option, option), physical(option, value))
 
 
@@ -291,6 +291,16 @@ def _bytes_form(reader: Type, wrote: Type) -> Form:
     if reader.kind == "string":
         return "utf8" if wrote.kind == "bytes" else "value"
     return "uuid" if reader.logical == "uuid" and reader.kind == "fixed" else "hex"
+
+
+def default_of(field: Field) -> Any:
+    """Return a field's default as the value that it means."""
+    return None if field.default is None else physical(_holder(field.type, field.default), field.default)
+
+
+def _holder(node: Type, default: Any) -> Type:
+    """Return the type, or the branch of a union, that a default is of: the first that can hold it."""
+    return next(option for option in node.options if allows(option, default))
 
 
 def physical(node: Type, default: Any) -> Any:

@@ -27,7 +27,7 @@ from muse_stream.avro.nested import nullable, record_lists, string_maps
 from muse_stream.avro.records import PLACE, audit_decoder, decode_records, origin_decoder, score_decoder
 from muse_stream.avro.resolution import column_type
 from muse_stream.avro.samples import varint
-from muse_stream.avro.schemas import Schema, SchemaDirectory, parse_schema
+from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous, parse_schema
 from muse_stream.avro.selection import keep, missing, take
 from muse_stream.avro.synthetic import Demands, made_up
 from muse_stream.avro.times import IN_WORDS
@@ -50,6 +50,7 @@ __all__ = [
     "TextColumn",
     "Type",
     "Unreadable",
+    "ambiguous",
     "arrow_type",
     "audit_decoder",
     "column_array",

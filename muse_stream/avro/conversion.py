@@ -61,9 +61,7 @@ def convert(case: Case, array: pa.Array) -> tuple[pa.Array, Mask | None]:
         return (_by_value(array, lambda text: text.encode().hex()), None) if case.form == "hex" else (array, None)
     if case.kind == "enum":
         return _from_symbols(case, array)
-    if case.single and array.type != pa.float32():
-        array = array.cast(pa.float32(), safe=False)
-    return _into(case.domain, array), None
+    return _into(case.domain, _as_real(case, array)), None
 
 
 def refusal(case: Case) -> str:
@@ -97,9 +95,13 @@ def _from_integers(case: Case, array: pa.Array) -> tuple[pa.Array, Mask | None]:
     if case.scale_by != (1, 1):
         array, beyond = _scaled(array, *case.scale_by, saturate=case.saturate)
         refused = beyond if refused is None else refused if beyond is None else refused | beyond
-    if case.single:
-        array = array.cast(pa.float32(), safe=False)
-    return _into(case.domain, array), refused
+    return _into(case.domain, _as_real(case, array)), refused
+
+
+def _as_real(case: Case, array: pa.Array) -> pa.Array:
+    if not case.real or array.type == PHYSICAL[case.real]:
+        return array
+    return array.cast(PHYSICAL[case.real], safe=False)
 
 
 def _from_symbols(case: Case, array: pa.Array) -> tuple[pa.Array, Mask | None]:

@@ -21,7 +21,7 @@ from muse_stream.avro.codec import Codec, codec_for
 from muse_stream.avro.decoded import Decoded, Fields, Piece, Plan, assemble
 from muse_stream.avro.record_columns import Picked, Unresolved, column, pick, wanted
 from muse_stream.avro.resolution import Route, route
-from muse_stream.avro.schemas import Schema, SchemaDirectory
+from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous
 from muse_stream.avro.strict import Malformed, Wanted
 from muse_stream.errors import Reason, Rejected, SchemaError, Stage
 
@@ -115,13 +115,20 @@ class Decoder:
     def _find(self, prefix: bytes) -> "_Writer | Rejected":
         number = framing.schema_id(prefix)
         try:
-            schema = self._schemas.by_id(number) if number is not None else self._schemas.by_fingerprint(prefix[2:])
+            by_id = [self._schemas.by_id(number)] if number is not None else None
+            schemas = by_id or self._schemas.of_fingerprint(prefix[2:])
         except SchemaError as error:
             return Rejected(-1, Reason.UNKNOWN_SCHEMA, Stage.DECODE, str(error)[:MESSAGE_LENGTH])
         try:
-            return self._resolve(schema)
+            if not self.alike(schemas):
+                return Rejected(-1, Reason.UNKNOWN_SCHEMA, Stage.DECODE, ambiguous(schemas)[:MESSAGE_LENGTH])
+            return self._resolve(schemas[0])
         except SchemaError as error:
             return Rejected(-1, Reason.UNDECODABLE, Stage.DECODE, str(error)[:MESSAGE_LENGTH])
+
+    def alike(self, writers: Sequence[Schema]) -> bool:
+        """Say whether the same is read of what any of these writers writes; raises SchemaError if nothing can be."""
+        return len(writers) == 1 or len({self.routes(writer) for writer in writers}) == 1
 
     def _resolve(self, schema: Schema) -> "_Writer":
         routes = self.routes(schema)

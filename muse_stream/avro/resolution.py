@@ -46,8 +46,8 @@ class Case:
     """...and in its text, at least."""
     saturate: bool = False
     """What does not fit after that becomes the nearest that does, instead of being refused."""
-    single: bool = False
-    """The reader has a float: a number is rounded to one."""
+    real: Literal["", "float", "double"] = ""
+    """The reader's type, where it is one of these: a number becomes one."""
     symbols: tuple[str, ...] | None = None
     """Reader's enum symbols, when a writer's symbol may be missing from them..."""
     substitute: str | None = None
@@ -255,9 +255,9 @@ class _Resolving:
             return replace(case, symbols=reader.symbols, substitute=reader.default)
         if wrote.kind in ("int", "long"):
             by = ratio_to_ms(reader, wrote, self._time_unit) if self._use == "time" else ratio(reader, wrote)
-            return replace(case, scale_by=by, saturate=self._use == "time", single=reader.kind == "float")
+            return replace(case, scale_by=by, saturate=self._use == "time", real=_real(reader))
         if wrote.kind in NUMERIC:
-            return replace(case, single=reader.kind == "float")
+            return replace(case, real=_real(reader))
         if reader.logical in DECIMALS:
             written = wrote if wrote.logical in DECIMALS else reader
             form: Form = "big-decimal" if written.logical == "big-decimal" else "decimal"
@@ -279,14 +279,28 @@ class _Resolving:
             value, node = value.get(name, inner.default), inner.type
         if value is None:
             return NULL
-        option = next(option for option in node.options if allows(option, value))
+        option = _holder(node, value)
         return Default(self._case(option, option), physical(option, value))
+
+
+def _real(reader: Type) -> Literal["", "float", "double"]:
+    return reader.kind if reader.kind in ("float", "double") else ""  # type: ignore[return-value]
 
 
 def _bytes_form(reader: Type, wrote: Type) -> Form:
     if reader.kind == "string":
         return "utf8" if wrote.kind == "bytes" else "value"
     return "uuid" if reader.logical == "uuid" and reader.kind == "fixed" else "hex"
+
+
+def default_of(field: Field) -> Any:
+    """Return a field's default as the value that it means."""
+    return None if field.default is None else physical(_holder(field.type, field.default), field.default)
+
+
+def _holder(node: Type, default: Any) -> Type:
+    """Return the type, or the branch of a union, that a default is of: the first that can hold it."""
+    return next(option for option in node.options if allows(option, default))
 
 
 def physical(node: Type, default: Any) -> Any:

@@ -123,17 +123,22 @@ class SchemaDirectory:
 
     def by_fingerprint(self, fingerprint: bytes) -> Schema:
         """Return the schema with that fingerprint; SchemaError when none has it, or several of different meaning."""
+        found = self.of_fingerprint(fingerprint)
+        if len(found) > 1:
+            raise SchemaError(ambiguous(found))
+        return found[0]
+
+    def of_fingerprint(self, fingerprint: bytes) -> tuple[Schema, ...]:
+        """Return the schemas with that fingerprint that do not mean the same, mostly one; SchemaError for none."""
         found = self._fingerprints.get(fingerprint, [])
         if not found:
             unread = f"; not readable: {', '.join(self.broken())}" if self.broken() else ""
             raise SchemaError(f"no schema in {self.path} has the fingerprint {fingerprint.hex()}{unread}")
-        if why := _ambiguous(found):
-            raise SchemaError(why)
-        return found[0]
+        return _distinct(found)
 
-    def ambiguous(self) -> list[str]:
-        """Say which files a single-object frame cannot tell apart, though they do not mean the same."""
-        return [why for found in self._fingerprints.values() if (why := _ambiguous(found))]
+    def twins(self) -> list[tuple[Schema, ...]]:
+        """Return the schemas that a single-object frame cannot tell apart, though they do not mean the same."""
+        return [some for found in self._fingerprints.values() if len(some := _distinct(found)) > 1]
 
     def by_file(self, name: str) -> Schema:
         """Return the schema of a file of the folder, e.g. `event.avsc`; SchemaError when it has none that is usable."""
@@ -144,11 +149,19 @@ class SchemaDirectory:
         return self._files[name]
 
 
-def _ambiguous(found: Sequence[Schema]) -> str:
-    if all(_meaning(other.type) == _meaning(found[0].type) for other in found[1:]):
-        return ""
+def ambiguous(found: Sequence[Schema]) -> str:
+    """Say that schemas have one fingerprint and several meanings."""
     names = ", ".join(schema.file for schema in found)
     return f"{names} have one fingerprint but differ in logical types: a frame cannot tell them apart"
+
+
+def _distinct(found: Sequence[Schema]) -> tuple[Schema, ...]:
+    """Return one schema of each meaning."""
+    kept: list[Schema] = []
+    for schema in found:
+        if all(_meaning(schema.type) != _meaning(other.type) for other in kept):
+            kept.append(schema)
+    return tuple(kept)
 
 
 def _read_ids(folder: Path) -> dict[int, str]:

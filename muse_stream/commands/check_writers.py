@@ -8,7 +8,16 @@ record has the name of the format's schema.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from muse_stream.avro import IN_WORDS, Decoder, Fields, Schema, SchemaDirectory, column_type, slow_because
+from muse_stream.avro import (
+    IN_WORDS,
+    Decoder,
+    Fields,
+    Schema,
+    SchemaDirectory,
+    ambiguous,
+    column_type,
+    slow_because,
+)
 from muse_stream.commands.check_fields import features_of
 from muse_stream.config import Draft, EventSpec, YamlPath
 from muse_stream.errors import Problem, SchemaError
@@ -42,7 +51,7 @@ def writer_findings(draft: Draft, schemas: SchemaDirectory) -> Findings:
         others = [other for other in formats if other is not kind]
         for file in schemas.files():
             _writer(draft, kind, schemas.by_file(file), others, found)
-        found.warnings += [*_time(draft, kind), *_dates(draft, kind)]
+        found.warnings += [*_twins(draft, kind, schemas), *_time(draft, kind), *_dates(draft, kind)]
     found.warnings += _folder(draft, schemas)
     return found
 
@@ -94,6 +103,17 @@ def _reads(kind: _Format, writer: Schema) -> bool:
     return not any(one.whole for one in kind.decoder.unreadable(writer))
 
 
+def _twins(draft: Draft, kind: _Format, schemas: SchemaDirectory) -> Iterator[Problem]:
+    for writers in schemas.twins():
+        try:
+            alike = kind.decoder.alike(writers)
+        except SchemaError:  # of another format, or said already
+            continue
+        if not alike:
+            message = f"{ambiguous(writers)}, and events in single-object frames become dead letters"
+            yield draft.problem(("events", kind.name, "schema"), message, "keep one of them, or write Confluent frames")
+
+
 def _time(draft: Draft, kind: _Format) -> Iterator[Problem]:
     path = kind.spec.time
     if path is None or "time_unit" in kind.spec.model_fields_set:
@@ -118,5 +138,3 @@ def _folder(draft: Draft, schemas: SchemaDirectory) -> Iterator[Problem]:
     place: YamlPath = ("schemas",)
     for why in schemas.broken().values():
         yield draft.source.problem(place, f"{why}; {LOST}", "correct the file, or take it away")
-    for why in schemas.ambiguous():
-        yield draft.source.problem(place, why, "keep one of them, or write Confluent frames")

@@ -343,10 +343,62 @@ def test_a_union_is_read_by_the_branch_that_was_written() -> None:
 def test_unknown_prefixes_are_not_remembered() -> None:
     """There is one for every value that somebody invents."""
     reader = decoder(SIMPLE)
+    reader.decode([simple(0)])
     known = len(reader._writers)
-    invented = [confluent_prefix(number) + b"x" for number in range(500)]
-    assert {one.reason for one in reader.decode(invented).rejected} == {Reason.UNKNOWN_SCHEMA}
-    assert len(reader._writers) == known
+    ids = [confluent_prefix(number) + b"x" for number in range(2000)]
+    fingerprints = [b"\xc3\x01" + number.to_bytes(8, "big") + b"x" for number in range(2000)]
+    found = reader.decode([*ids, *fingerprints, simple(1)])
+    assert {one.reason for one in found.rejected} == {Reason.UNKNOWN_SCHEMA}
+    assert (found.rows.tolist(), len(reader._writers)) == ([4000], known)
+
+
+def test_no_fault_of_ours_costs_more_than_the_records_that_cause_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding never raises for data: whatever nobody has foreseen is `undecodable`, and found record by record."""
+    from muse_stream.avro import decoder as module  # noqa: PLC0415
+    from muse_stream.avro import record_columns  # noqa: PLC0415
+
+    def fails(*_: Any) -> Any:
+        raise pa.ArrowInvalid("nobody foresaw this")
+
+    def fails_at_seven(route: Any, picked: Any) -> Any:
+        return fails() if any(value == 7 for _, value in picked) else column(route, picked)
+
+    column = record_columns.column
+    reader = decoder(SIMPLE, "count")
+    values = [simple(row) for row in range(40)]
+    monkeypatch.setattr(module, "extract", fails)
+    assert listed(reader.decode(values).columns["count"]) == list(range(40))
+    monkeypatch.setattr(module, "column", fails_at_seven)
+    found = reader.decode(values)
+    assert listed(found.columns["count"]) == [row for row in range(40) if row != 7]
+    ((row, reason, message),) = [(one.row, one.reason, one.message) for one in found.rejected]
+    assert (row, reason) == (7, Reason.UNDECODABLE) and "nobody foresaw this" in message
+
+
+@pytest.mark.parametrize(
+    ("wants", "default", "read"),
+    [
+        ("double", "NaN", None),
+        ("float", "INF", np.inf),
+        (["double", "null"], "-Infinity", -np.inf),
+        (["null", "double"], None, None),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, "\u0001\u0000", 2.56),
+        ({"type": "int", "logicalType": "date"}, 20_000, 20_000),
+        (["string", "null"], "a", "a"),
+        ("bytes", "\u00ff", "ff"),
+        ({"type": "enum", "name": "K", "symbols": ["A", "B"]}, "B", "B"),
+    ],
+)
+def test_a_default_means_what_its_type_means(wants: Any, default: Any, read: Any) -> None:
+    writer = schema_of(("id", "string"), file="w.avsc")
+    again = {**wants, "name": "Again"} if isinstance(wants, dict) and "name" in wants else wants
+    inner = {"type": "record", "name": "Sub", "fields": [{"name": "x", "type": again, "default": default}]}
+    reader = schema_of(("id", "string"), ("x", wants, default), ("sub", inner, {}), file="r.avsc")
+    found = Decoder(directory(writer, reader), reader, Fields("id", columns=("x", "sub.x"))).decode(
+        [framed(writer, {"id": "a"})] * 2
+    )
+    assert not found.rejected
+    assert listed(found.columns["x"]) == listed(found.columns["sub.x"]) == [read, read]
 
 
 def test_a_default_that_is_not_finite_is_one() -> None:

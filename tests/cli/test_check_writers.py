@@ -172,8 +172,10 @@ def test_a_type_of_another_file_is_found(bank: Bank) -> None:
 
 def test_one_fingerprint_of_two_meanings_is_a_warning(bank: Bank) -> None:
     write(bank, "payment-2.avsc", schema(("at", {"type": "long", "logicalType": "timestamp-micros"})))
-    (one,) = said(checked(bank).warnings, "schemas")
+    (one,) = said(checked(bank).warnings, "events.payment.schema")
     assert "payment-2.avsc, payment.avsc have one fingerprint but differ in logical types" in one
+    write(bank, "payment-2.avsc", schema(("id", {"type": "string", "logicalType": "uuid"})))
+    assert checked(bank).warnings == (), "of no field that is read the meaning differs"
 
 
 def test_years_in_the_wrong_order_are_refused(bank: Bank) -> None:

@@ -121,7 +121,7 @@ def test_a_map_that_does_not_fit_says_what_to_fit_again_and_not_what_to_paste(co
 
 def test_what_a_broken_schema_leaves_open_is_not_said_to_lack_an_answer(config: Path, edit: Edit) -> None:
     """Routes that name all symbols of an enum answer everything, as long as the enum is known."""
-    edit(ELSE, "  - when: {channel: [pos, ecom, atm]}\n    live: cards")
+    edit(ELSE, "  - when: {channel: [pos, ecom, atm]}\n    live: cards  # no `when`")
     assert check(config).problems == ()
     schema = config.parent / "schemas" / "card-event.avsc"
     text = schema.read_text()

@@ -170,6 +170,7 @@ class Worker:
             metadata,
             self._recovery.attempts.next(self._committer.half),
             len(batch),
+            self._group_consumer.signature,
             {
                 place: (offsets[row], messages[row].timestamp()[1], messages[last[place]].timestamp()[1])
                 for place, row in first.items()
@@ -280,6 +281,11 @@ class Worker:
         taken = self._group_consumer.taken_since
         if taken is not None and time.monotonic() - taken > UNASSIGNED_S:
             raise Fatal(f"the group took partitions {UNASSIGNED_S:g} s ago and has assigned nothing since")
+        if self._group_consumer.outdated:
+            self._log.info("topics_changed", hint="joins the group again, which gave it what its last process read")
+            self._settle(False)
+            self._group_consumer.rejoin()
+            return
         unowned = self._recovery.ownership.unowned(self._group_consumer.held)
         if unowned:
             names = [f"{topic}[{partition}]" for topic, partition in sorted(unowned)]

@@ -18,12 +18,12 @@ without an answer.
 from muse_stream.avro.decoded import Decoded, Fields, TextColumn, concat, fixed_width
 from muse_stream.avro.decoder import Decoder
 from muse_stream.avro.encoder import Encoder, RowEncoder, arrow_type, column_array, is_nullable
-from muse_stream.avro.framing import Frame
+from muse_stream.avro.framing import Frame, single_object_prefix
 from muse_stream.avro.nested import nullable, record_lists, string_maps
 from muse_stream.avro.records import PLACE, decode_records, origin_decoder, score_decoder
 from muse_stream.avro.resolution import column_type
 from muse_stream.avro.samples import varint
-from muse_stream.avro.schemas import Schema, SchemaDirectory, parse_schema
+from muse_stream.avro.schemas import Schema, SchemaDirectory, canonical_form, parse_schema
 from muse_stream.avro.selection import keep, missing, take
 from muse_stream.avro.synthetic import Demands, made_up
 from muse_stream.avro.types import Field, Type
@@ -43,6 +43,7 @@ __all__ = [
     "TextColumn",
     "Type",
     "arrow_type",
+    "canonical_form",
     "column_array",
     "column_type",
     "concat",
@@ -57,6 +58,7 @@ __all__ = [
     "parse_schema",
     "record_lists",
     "score_decoder",
+    "single_object_prefix",
     "string_maps",
     "take",
     "varint",

@@ -23,6 +23,7 @@ COMMANDS = [
     "check",
     "demo",
     "generations",
+    "golden",
     "produce",
     "publish",
     "replay",

@@ -5,11 +5,12 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 # where it is set every process compiles every module anew: a worker's start costs 2.8 s of CPU instead of 1.5
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo faults perf kafka lock release up down \
+.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults perf kafka lock release up down \
 	ci clean
 
 VENV := .venv
 BIN := $(VENV)/bin
+EXPORTERS := .cache/exporters
 READY := $(VENV)/.ready
 SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py $(wildcard perf)
 COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
@@ -52,19 +53,27 @@ docs: $(READY) ## the API reference, from docstrings: build/docs/index.html
 kafka: $(READY) ## fetch what the real broker needs (image or jars) and say which one it will be
 	@$(BIN)/python -m muse_stream.testing
 
-test: $(READY) kafka ## the tests, the real broker included
+exporters: $(EXPORTERS)/.ready ## the libraries whose exports are tested (6 GB, once), in an environment of their own
+
+$(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
+	@echo "setup: installing the exporters' libraries into $(EXPORTERS)"
+	@$(BIN)/python -m venv --clear $(EXPORTERS)
+	@$(BIN)/python deploy/run_uv.py pip install --quiet --python $(EXPORTERS)/bin/python --require-hashes -r $<
+	@touch $@
+
+test: $(READY) kafka exporters ## the tests, the real broker included
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(READY) kafka ## the tests, the long repetitions too
+test-all: $(READY) kafka exporters ## the tests, the long repetitions too
 	@$(PYTEST) $(ARGS)
 
-test-unit: $(READY) ## the tests that need no broker
+test-unit: $(READY) exporters ## the tests that need no broker
 	@$(PYTEST) -m "not broker and not slow" $(ARGS)
 
 matrix: $(READY) ## the tests that need no broker, on every Python (PYTHONS="3.12 3.13" for some)
 	@sh deploy/matrix.sh "$(PYTHONS)" --numprocesses $(JOBS) --dist loadfile -m "not broker and not slow" $(ARGS)
 
-coverage: $(READY) kafka ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
+coverage: $(READY) kafka exporters ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
 	@$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
 demo: $(READY) kafka ## the guided demo on a real broker; ends by itself
@@ -79,6 +88,7 @@ perf: $(READY) kafka ## the benchmarks behind the README's table
 lock: $(READY) ## pin all dependencies anew: the newest that pyproject.toml admits, with hashes, naming no index
 	@$(COMPILE) --upgrade --extra cli pyproject.toml --output-file requirements.lock
 	@$(COMPILE) --upgrade --constraint requirements.lock --extra dev pyproject.toml --output-file requirements-dev.lock
+	@$(COMPILE) --upgrade --constraint requirements-dev.lock --extra exporters pyproject.toml --output-file requirements-exporters.lock
 	@printf 'setuptools\nuv\n' | $(COMPILE) --upgrade --constraint requirements-dev.lock - --output-file requirements-build.lock
 
 release: $(READY) ## try the release of VERSION=x.y.z: version, changelog, build, check; ARGS=--write commits and tags; no upload

@@ -29,7 +29,7 @@ RECIPES = dict(
 PREAMBLE = re.findall(r"^```python\n(.*?)^```", PAGE.partition("\n## Recipes\n")[2], re.DOTALL | re.MULTILINE)[0]
 PYTHON = ROOT / ".cache" / "exporters" / "bin" / "python"
 pytestmark = pytest.mark.skipif(
-    not PYTHON.exists(), reason="the exporters' libraries are not installed: make exporters (make test does it)"
+    not PYTHON.exists(), reason="the libraries of the recipes are not installed (6 GB): make exporters"
 )
 SCHEMA = {
     "type": "record",

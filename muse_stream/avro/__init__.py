@@ -22,12 +22,12 @@ from muse_stream.avro.codec import slow_because
 from muse_stream.avro.decoded import Decoded, Fields, TextColumn, concat, fixed_width
 from muse_stream.avro.decoder import Decoder, Unreadable
 from muse_stream.avro.encoder import Encoder, RowEncoder, arrow_type, column_array, is_nullable
-from muse_stream.avro.framing import Frame
+from muse_stream.avro.framing import Frame, single_object_prefix
 from muse_stream.avro.nested import nullable, record_lists, string_maps
 from muse_stream.avro.records import PLACE, audit_decoder, decode_records, origin_decoder, score_decoder
 from muse_stream.avro.resolution import column_type
 from muse_stream.avro.samples import varint
-from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous, parse_schema
+from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous, canonical_form, parse_schema
 from muse_stream.avro.selection import keep, missing, take
 from muse_stream.avro.synthetic import Demands, made_up
 from muse_stream.avro.times import IN_WORDS
@@ -53,6 +53,7 @@ __all__ = [
     "ambiguous",
     "arrow_type",
     "audit_decoder",
+    "canonical_form",
     "column_array",
     "column_type",
     "concat",
@@ -67,6 +68,7 @@ __all__ = [
     "parse_schema",
     "record_lists",
     "score_decoder",
+    "single_object_prefix",
     "slow_because",
     "string_maps",
     "take",

@@ -52,6 +52,11 @@ def parse_schema(text: str, *, file: str = "", schema_id: int | None = None) -> 
     return Schema(name, text, bytes.fromhex(crc64(canonical, "CRC-64-AVRO")), schema_id, file, node)
 
 
+def canonical_form(schema: Schema) -> str:
+    """Return the parsing canonical form, of which the fingerprint is."""
+    return to_parsing_canonical_form(json.loads(schema.text))
+
+
 class SchemaDirectory:
     """All schemas of one folder."""
 

@@ -11,6 +11,8 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     publish          publish, list, roll back generations
     topics           plan, make and check topics
     produce, tail    a file -> events; follow a topic, decoded
+    event            an event -> what workers would answer
+    schema           the Avro schemas of what workers write
     replay           a file -> scores, without a broker
     verify           the independent auditor
 """

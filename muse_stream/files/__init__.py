@@ -7,16 +7,19 @@ binary, table                   that as Avro bytes; the short cut for Parquet co
 result_file                     records -> a file that appears whole or not at all
 """
 
-from muse_stream.files.event_file import EventFile, Events, FileChunk, InvalidRow
+from muse_stream.files.event_file import EVENT_FILES, EventFile, Events, FileChunk, InvalidRow
 from muse_stream.files.json_lines import ENCODINGS, Encoding
 from muse_stream.files.result_file import ResultFile
+from muse_stream.files.values import plain
 
 __all__ = [
     "ENCODINGS",
+    "EVENT_FILES",
     "Encoding",
     "EventFile",
     "Events",
     "FileChunk",
     "InvalidRow",
     "ResultFile",
+    "plain",
 ]

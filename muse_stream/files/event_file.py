@@ -30,6 +30,8 @@ from muse_stream.files.values import plain
 
 CHUNK = 10_000
 PARQUET, AVRO, JSON_LINES = (".parquet", ".pq"), (".avro",), (".jsonl", ".ndjson", ".json")
+EVENT_FILES = (*PARQUET, *AVRO, *JSON_LINES)
+"""How names of files of events end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class EventFile:
         """
         self.path = Path(path)
         self.schema = schema
-        self._kind = kind_of(self.path, PARQUET + AVRO + JSON_LINES)
+        self._kind = kind_of(self.path, EVENT_FILES)
         if not self.path.is_file():
             raise MuseError(f"{self.path}: no such file")
         self._frame: Frame = frame

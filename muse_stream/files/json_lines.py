@@ -9,6 +9,7 @@ says what all of them are. A line that means two things, in a file where no othe
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -44,12 +45,55 @@ class Line:
             raise SchemaError("not an event: nested too deep") from None
         except ValueError as error:
             whole = self.text.strip() in ("{", "[")
-            more = "; one event a line is expected, as `jq -c .` writes them" if whole else ""
+            more = (
+                "; one event a line is expected, as `jq -c .` writes them, or a name that ends in .json"
+                if whole
+                else ""
+            )
             raise SchemaError(f"not JSON: {error}{more}") from None
 
 
 def lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of a file that are not empty."""
+    """Yield the lines of a file that are not empty; of a `.json` file that is one document, its events."""
+    whole = _documents(path) if path.suffix.lower() == ".json" else None
+    yield from _split(path) if whole is None else whole
+
+
+def _documents(path: Path) -> list[Line] | None:
+    """Return the objects of a file that has one over several lines, or an array of them; None: it has JSON lines."""
+    first = next(_split(path), None)
+    if first is None or first.text is None or (first.text.lstrip().startswith("{") and _is_json(first.text)):
+        return None
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        at = _BLANK.match(text, 0).end()  # type: ignore[union-attr]
+        array = text.startswith("[", at)
+        return list(_objects(text, at + array, "]" if array else ""))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _objects(text: str, at: int, end: str) -> Iterator[Line]:
+    """Yield the objects from a position on, each as it is written; raises ValueError where something else stands."""
+    line, counted = 1, 0
+    while (at := _BLANK.match(text, at).end()) < len(text) and (not end or text[at] != end):  # type: ignore[union-attr]
+        if text[at] != "{":
+            raise ValueError("an event is an object")
+        stop = _SCAN(text, at)[1]
+        line, counted = line + text.count("\n", counted, at), at
+        yield Line(line, text[at:stop])
+        at = stop
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _split(path: Path) -> Iterator[Line]:
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             data = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw  # Windows' tools put a mark there
@@ -129,4 +173,7 @@ def _fraction(text: str) -> Decimal:
         raise ValueError(f"{text[:40]} is no number that can be held") from None
 
 
+_BLANK = re.compile(r"[\s,]*")
+"""Between two events of one document."""
+_SCAN = json.JSONDecoder().raw_decode
 _DECODE = json.JSONDecoder(object_pairs_hook=_object, parse_float=_fraction).decode

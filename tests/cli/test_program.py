@@ -22,6 +22,7 @@ COMMANDS = [
     "broker",
     "check",
     "demo",
+    "event",
     "generations",
     "produce",
     "publish",
@@ -33,7 +34,7 @@ COMMANDS = [
     "topics",
     "verify",
 ]
-TABLES = [name for name in COMMANDS if name not in ("run", "schema")]
+TABLES = [name for name in COMMANDS if name != "run"]
 
 
 def test_help_shows_every_command_with_one_sentence_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

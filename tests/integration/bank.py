@@ -154,7 +154,7 @@ MODELS = {
     "retrained": plain(2.5),
     "raises": raising(),
     "kills": killing(),
-    "slow": looping(6_000, 0),
+    "slow": looping(600, 0),
     "hangs": looping(1, 1 << 50),
 }
 

@@ -183,3 +183,18 @@ def test_years_in_the_wrong_order_are_refused(bank: Bank) -> None:
     assert said(found.problems, "events.payment.time_range") == [
         "2100 is after 2000 (give the first and the last year, for example [2000, 2100])"
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "problems", "warnings"),
+    [(["true", "false"], 0, 0), (["true"], 1, 0), (["true", "false", "True"], 0, 1)],
+)
+def test_a_boolean_attribute_is_true_or_false(bank: Bank, values: list[str], problems: int, warnings: int) -> None:
+    write(bank, "payment.avsc", schema(("risk", "boolean")))
+
+    def change(document: Any) -> None:
+        document["events"]["payment"]["intent"] = {"risky": {"field": "risk"}}
+        document["routes"] = [{"when": {"risky": values}, "live": "plain"}]
+
+    found = checked(bank, change)
+    assert (len(found.problems) > 0, len(found.warnings)) == (problems > 0, warnings)

@@ -28,7 +28,7 @@ from muse_stream.errors import Reason, Rejected, SchemaError, Stage
 LEAF = 8
 """Below this a failed group is decoded record by record: a call costs as much as several single records."""
 AT_ONCE = 256
-"""Records of which the values are held as Python objects: more of them and the garbage collector takes as long as we."""
+"""Records whose values are held as Python objects: of more, the garbage collector takes as long as the decoding."""
 MESSAGE_LENGTH = 200
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError
+from itertools import chain
 from pathlib import Path
 
 from muse_stream.avro import SchemaDirectory, column_type

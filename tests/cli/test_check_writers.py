@@ -194,7 +194,7 @@ def test_a_boolean_attribute_is_true_or_false(bank: Bank, values: list[str], pro
 
     def change(document: Any) -> None:
         document["events"]["payment"]["intent"] = {"risky": {"field": "risk"}}
-        document["routes"] = [{"when": {"risky": values}, "live": "plain"}]
+        document["routes"] = [{"when": {"risky": values}, "live": "plain", "shadow": ["retrained"]}]
 
     found = checked(bank, change)
     assert (len(found.problems) > 0, len(found.warnings)) == (problems > 0, warnings)

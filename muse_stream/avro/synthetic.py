@@ -159,6 +159,8 @@ class _Maker:
             return varint(known[0] if known else shape.number % len(node.symbols))
         if node.kind == "fixed":
             return number.to_bytes(node.size, "big") if node.size else b""
+        if chosen and node.kind in ("int", "long") and chosen[0].lstrip("-").isdigit():
+            return varint(int(chosen[0]))
         return NUMBERS[node.kind](number)
 
 

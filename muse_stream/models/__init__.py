@@ -12,19 +12,21 @@ by its sha256 and what the configuration says of it, and returns an object that 
 """
 
 from muse_stream.models.artifact import Artifact, Port, describe
-from muse_stream.models.golden import Golden, check_golden, read_golden
+from muse_stream.models.golden import Agreement, Golden, agreement, check_golden, read_golden
 from muse_stream.models.load import ModelCache, load_model
 from muse_stream.models.session import OnnxModel
 from muse_stream.models.signature import Signature
 from muse_stream.models.verified import read_verified
 
 __all__ = [
+    "Agreement",
     "Artifact",
     "Golden",
     "ModelCache",
     "OnnxModel",
     "Port",
     "Signature",
+    "agreement",
     "check_golden",
     "describe",
     "load_model",

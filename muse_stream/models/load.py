@@ -27,8 +27,8 @@ def load_model(
 ) -> OnnxModel:
     """Load one model; raises ModelError.
 
-    `data` is its file or its bytes, `external` the same of the file that `spec.data` names, `max_bytes` the most that
-    both may have together.
+    `data` is its file or its bytes, `external` the same of the file that the specification names as `data`, `max_bytes`
+    the most that both may have together.
     """
     content = _pinned(data, spec.sha256, max_bytes)
     tensors = None if spec.data is None or external is None else _pinned(external, spec.data.sha256, max_bytes)
@@ -74,8 +74,8 @@ class ModelCache:
     def load(self, path: Path, spec: ModelSpec, *, max_bytes: int, external: Path | None = None) -> OnnxModel:
         """Return the model of `spec`, from memory when it is loaded already; raises ModelError.
 
-        `external` is the file that `spec.data` names. `max_bytes` is the limit of the generation that asks: it holds
-        for a model that another one has loaded, too.
+        `external` is the file that `spec` names as `data`. `max_bytes` is the limit of the generation that asks: it
+        holds for a model that another one has loaded, too.
         """
         key = (spec.sha256.lower(), Signature.of(spec))
         with self._lock:  # held while loading: two callers that want the same model must not load it twice

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from muse_stream.errors import ModelError
 from muse_stream.models.answer import FLOAT_ERROR, Reading, columns_of
 from muse_stream.models.artifact import Artifact
+from muse_stream.models.labels import Classes, fitting
 from muse_stream.models.signature import Bound, Signature, check_dimensions
 from muse_stream.scoring import ModelInput
 
@@ -86,8 +87,7 @@ class OnnxModel:
         self.size = artifact.size
         self.inputs: tuple[ModelInput, ...] = bound.inputs
         self.binding = binding
-        self.labels = artifact.labels.get(binding.output, ())
-        """The classes of the output's columns, as far as the file names them."""
+        self._labels = artifact.labels.get(binding.output, ())
         self.constant: float | None = None
         """The answer to every probe row, if there was but one."""
         kind = next(port.kind for port in artifact.outputs if port.name == binding.output)
@@ -97,6 +97,8 @@ class OnnxModel:
         """Whether each row is run alone, which costs some 10 microseconds a row."""
         self._session = session
         self._reading = Reading((0,), binding.link, binding.scale)
+        self.classes: Classes | None = None
+        """The class of each of the output's columns, where the file names them."""
 
     def __repr__(self) -> str:
         return f"OnnxModel({self.sha256[:12]}, {', '.join(f'{port.name}[N, {port.width}]' for port in self.inputs)})"
@@ -117,7 +119,9 @@ class OnnxModel:
         name = f"{binding.output} {list(shape)}"
         check_dimensions(name, len(shape))
         columns = shape[1] if len(shape) == 2 else 1
-        chosen = columns_of(binding.positive, self.labels, columns, name, softmax=binding.link == "softmax")
+        named = fitting(self._labels, columns)
+        self.classes = named[0] if len(named) == 1 else None
+        chosen = columns_of(binding.positive, self._labels, columns, name, softmax=binding.link == "softmax")
         self._reading = Reading(chosen, binding.link, binding.scale)
 
     def predict(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ COMMANDS = [
     "demo",
     "event",
     "generations",
+    "golden",
     "produce",
     "publish",
     "replay",

@@ -5,11 +5,12 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 # where it is set every process compiles every module anew: a worker's start costs 2.8 s of CPU instead of 1.5
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo faults perf kafka lock release up down \
+.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults perf kafka lock release up down \
 	ci clean
 
 VENV := .venv
 BIN := $(VENV)/bin
+EXPORTERS := .cache/exporters
 READY := $(VENV)/.ready
 SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py $(wildcard perf)
 COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
@@ -52,6 +53,14 @@ docs: $(READY) ## the API reference, from docstrings: build/docs/index.html
 kafka: $(READY) ## fetch what the real broker needs (image or jars) and say which one it will be
 	@$(BIN)/python -m muse_stream.testing
 
+exporters: $(EXPORTERS)/.ready ## the libraries that docs/for-model-owners.md has recipes for (6 GB, once): the tests run these then
+
+$(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
+	@echo "setup: installing the exporters' libraries into $(EXPORTERS)"
+	@$(BIN)/python -m venv --clear $(EXPORTERS)
+	@$(BIN)/python deploy/run_uv.py pip install --quiet --python $(EXPORTERS)/bin/python --require-hashes -r $<
+	@touch $@
+
 test: $(READY) kafka ## the tests, the real broker included
 	@$(PYTEST) -m "not slow" $(ARGS)
 
@@ -79,6 +88,7 @@ perf: $(READY) kafka ## the benchmarks behind the README's table
 lock: $(READY) ## pin all dependencies anew: the newest that pyproject.toml admits, with hashes, naming no index
 	@$(COMPILE) --upgrade --extra cli pyproject.toml --output-file requirements.lock
 	@$(COMPILE) --upgrade --constraint requirements.lock --extra dev pyproject.toml --output-file requirements-dev.lock
+	@$(COMPILE) --upgrade --constraint requirements-dev.lock --extra exporters pyproject.toml --output-file requirements-exporters.lock
 	@printf 'setuptools\nuv\n' | $(COMPILE) --upgrade --constraint requirements-dev.lock - --output-file requirements-build.lock
 
 release: $(READY) ## try the release of VERSION=x.y.z: version, changelog, build, check; ARGS=--write commits and tags; no upload

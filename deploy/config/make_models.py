@@ -24,6 +24,9 @@ DOCUMENT = HERE / "muse.yaml"
 EVENTS = 20_000
 LEVELS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 
+CHANNELS = ("pos", "ecom", "atm")
+"""Channels by the number that the category table gives them."""
+
 Rows = NDArray[np.float64]
 
 
@@ -125,6 +128,21 @@ def golden(model: Logistic, rows: Rows) -> bytes:
     return (json.dumps(content) + "\n").encode()
 
 
+def golden_events(model: Logistic, rows: Rows) -> bytes:
+    """Return a golden file for cards-2026q3: events, as a producer would send them, and the answers to them."""
+    exact = rows.astype(np.float32).astype(float)
+    events = [
+        {
+            "amount": amount,
+            "terminal": {"risk_7d": risk},
+            "channel": CHANNELS[int(channel)],
+            "customer": {"tx_per_day": often},
+        }
+        for amount, risk, channel, often in exact.tolist()
+    ]
+    return (json.dumps({"events": events, "scores": model.answer(exact).tolist()}) + "\n").encode()
+
+
 def keep(name: str, data: bytes) -> str:
     """Write a file beside this script and return its sha256."""
     (HERE / name).write_bytes(data)
@@ -147,6 +165,9 @@ def main() -> None:
     for name, model in MODELS.items():
         text = pin(text, f"uri: models/{name}.onnx", keep(f"models/{name}.onnx", model.onnx(name)))
     keep("golden/cards-2026q2.json", golden(MODELS["cards-2026q2"], events["pooled"][:16]))
+    keep("golden/cards-2026q3.json", golden_events(MODELS["cards-2026q3"], events["pooled"][:16, [0, 1, 2, 4]]))
+    scores = np.random.default_rng(3).random((16, 2))
+    keep("golden/blend.json", golden(MODELS["blend"], scores))
     document = Document.model_validate(parse(DOCUMENT, text.encode()).tree)
     for name, predictor, sample in (
         ("cards-pooled", "cards", "pooled"),

@@ -7,7 +7,7 @@ when a command runs, so that `--help` and completion answer at once.
     options   what all commands share
     output    tables, JSON, progress, errors
 
-    check, schema                                a configuration
+    check, golden, schema                        a configuration
     event                                        an event, tried out
     publish, generations, rollback               a store of generations
     run, topics, broker                          on Kafka

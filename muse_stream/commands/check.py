@@ -13,6 +13,8 @@ from pathlib import Path
 
 from muse_stream.avro import SchemaDirectory, column_type
 from muse_stream.commands.check_fields import schema_problems
+from muse_stream.commands.check_models import load_all, oddities
+from muse_stream.commands.check_writers import writer_findings
 from muse_stream.config import (
     Document,
     Draft,
@@ -28,8 +30,8 @@ from muse_stream.config import (
     unsound,
     written,
 )
-from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
-from muse_stream.models import ModelCache, OnnxModel, check_golden, read_golden
+from muse_stream.errors import ConfigError, Problem, SchemaError
+from muse_stream.models import ModelCache
 from muse_stream.runtime.batch_scorer import scorer_of
 from muse_stream.runtime.compile import compile_generation
 
@@ -65,15 +67,19 @@ def check(path: str | Path) -> Checked:
     misfits = [misfit.problem for misfit in examined.misfits]
     problems = [problem for problem in examined.problems if problem not in misfits]
     cache = ModelCache()
-    models = _models(draft, path.parent, cache, problems)  # kept: the cache forgets what nobody holds
+    models = load_all(draft, path.parent, cache, problems)  # kept: the cache forgets what nobody holds
     schemas = _schemas(draft, path.parent, problems)
-    problems += schema_problems(draft, schemas) if schemas else []
-    problems += [misfit.problem for misfit in examined.misfits if not misfit.follows(problems)]
     warnings: list[Problem] = []
+    if schemas is not None:
+        problems += schema_problems(draft, schemas, models)
+        writers = writer_findings(draft, schemas)
+        problems += writers.problems
+        warnings += writers.warnings
+    problems += [misfit.problem for misfit in examined.misfits if not misfit.follows(problems)]
     if loaded is not None:
         total = prove_total(loaded.document, domains(loaded.document, schemas) if schemas else {})
         problems += _told(total, loaded.document, problems).problems(loaded.source)
-        warnings += [*loaded.warnings, *total.warnings(loaded.source)]
+        warnings += [*oddities(draft, models), *loaded.warnings, *total.warnings(loaded.source)]
     if loaded is not None and not problems:
         problems += _compiled(loaded, cache, schemas)
     del models
@@ -137,29 +143,6 @@ def _told(total: Totality, document: Document, problems: Sequence[Problem]) -> T
     }
     known = tuple(one for one in total.uncovered if document.tenants[one.tenant].event not in wrong)
     return replace(total, uncovered=known)
-
-
-def _models(draft: Draft, root: Path, cache: ModelCache, problems: list[Problem]) -> list[OnnxModel]:
-    """Load all models, used or not, and compare them with their golden rows; what is wrong is added to `problems`."""
-    models: list[OnnxModel] = []
-    for name, spec in draft.document.models.items():
-        try:
-            model = cache.load(locate(root, spec.uri), spec, max_bytes=draft.document.limits.model_bytes)
-        except ModelError as error:
-            if not any(problem.path == f"models.{name}" for problem in problems):
-                problems.append(draft.problem(("models", name), str(error)))
-            continue
-        except NotAllowed:
-            continue  # the document's own check has said so
-        models.append(model)
-        if spec.golden is not None:
-            try:
-                check_golden(model, read_golden(locate(root, spec.golden.file).read_bytes()), spec.golden.tolerance)
-            except ModelError as error:
-                problems.append(draft.problem(("models", name, "golden"), str(error)))
-            except (NotAllowed, OSError):
-                continue
-    return models
 
 
 def _compiled(loaded: Loaded, cache: ModelCache, schemas: SchemaDirectory | None) -> list[Problem]:

@@ -40,7 +40,16 @@ from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.config.librdkafka import CLIENT, CONSUMER, PRODUCER, canonical
 from muse_stream.config.loading import Examined, Loaded, examine_document, load_document
 from muse_stream.config.maps import load_maps, unsound
-from muse_stream.config.model import FeatureSpec, GoldenSpec, ModelSpec, OutputSpec
+from muse_stream.config.model import (
+    ClassChoice,
+    ColumnOf,
+    DataSpec,
+    FeatureSpec,
+    GoldenSpec,
+    LabelOf,
+    ModelSpec,
+    OutputSpec,
+)
 from muse_stream.config.predictor import ExpertSpec, GraphPredictor, MetaModel, PredictorSpec, ShortPredictor
 from muse_stream.config.reference import BetaComponent, FileMap, InlineMap, MapSpec, Quantiles, ReferenceSpec
 from muse_stream.config.route import Role, RouteSpec, ShadowSpec
@@ -60,9 +69,12 @@ __all__ = [
     "AggregateNode",
     "AttributeSource",
     "BetaComponent",
+    "ClassChoice",
     "ClipNode",
+    "ColumnOf",
     "CorrectionNode",
     "Counterexample",
+    "DataSpec",
     "Document",
     "Draft",
     "EventSpec",
@@ -75,6 +87,7 @@ __all__ = [
     "How",
     "InlineMap",
     "KafkaSettings",
+    "LabelOf",
     "Limits",
     "Loaded",
     "MapNode",

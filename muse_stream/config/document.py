@@ -4,13 +4,14 @@ These classes say what a single field may be. What fields mean to each other is 
 `Document` that did not come from there may still name things that do not exist.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from muse_stream.config.event import EventSpec
-from muse_stream.config.fields import AttributeName, Integer, Name, Number, SpecModel, Text
+from muse_stream.config.fields import AttributeName, Integer, Name, Number, SpecModel, Text, fault
 from muse_stream.config.graph import PredictorGraph
 from muse_stream.config.model import ModelSpec
 from muse_stream.config.predictor import PredictorSpec
@@ -20,6 +21,20 @@ from muse_stream.config.tenant import TenantSpec, TenantTopics, Topics
 
 ANY_OTHER = "*"
 """In a category table: every string that is not listed."""
+
+
+def _texts(table: object) -> object:
+    """Return a table whose keys are texts: YAML reads `5411:` as an integer and `true:` as a boolean."""
+    if not isinstance(table, dict):
+        return table
+    keys = [json.dumps(key) if isinstance(key, int) else key for key in table]
+    twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+    if twice:
+        raise fault(f"{', '.join(twice)} stands in it twice, as a text and as a number", "keep one of the two")
+    return dict(zip(keys, table.values(), strict=True))
+
+
+CategoryTable = Annotated[dict[str, Number], Field(min_length=1), BeforeValidator(_texts)]
 
 
 class Limits(SpecModel):
@@ -42,8 +57,9 @@ class Document(SpecModel):
     """Version of this format: 1."""
     schemas: Text = "schemas"
     """Folder with the Avro schemas (.avsc) and `ids.json` (Confluent id to file), relative to this document."""
-    categories: dict[Name, Annotated[dict[str, Number], Field(min_length=1)]] = Field(default_factory=dict)
-    """Tables that turn strings into numbers. `"*"` is any other string; without it, an unknown string is missing."""
+    categories: dict[Name, CategoryTable] = Field(default_factory=dict)
+    """Tables that turn strings, integers and booleans into numbers. `"*"` is any other value; without it, an unknown
+    value is missing."""
     models: Annotated[dict[Name, ModelSpec], Field(min_length=1)]
     """ONNX models by name."""
     references: dict[Name, ReferenceSpec] = Field(default_factory=dict)

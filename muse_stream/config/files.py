@@ -60,6 +60,8 @@ def _like(path: Path) -> str:
 def _named(document: Document) -> Iterator[tuple[YamlPath, str]]:
     for name, model in document.models.items():
         yield ("models", name, "uri"), model.uri
+        if model.data is not None:
+            yield ("models", name, "data", "file"), model.data.file
         if model.golden is not None:
             yield ("models", name, "golden", "file"), model.golden.file
     for name, fitted in document.maps.items():

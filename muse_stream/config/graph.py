@@ -44,7 +44,7 @@ class CorrectionNode(SpecModel):
     input: str
     """Node that is corrected."""
     beta: Beta
-    """Share of the negatives that were kept in training, in (0, 1]."""
+    """Share of the negatives that were kept in training; above 1 where positives are more frequent than in training."""
 
     @property
     def sources(self) -> tuple[str, ...]:

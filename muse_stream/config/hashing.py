@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from muse_stream.config.document import Document
 from muse_stream.config.graph import AggregateNode, ClipNode, CorrectionNode, MapNode, ModelNode, PredictorGraph
-from muse_stream.config.model import FeatureSpec
+from muse_stream.config.model import FeatureSpec, OutputSpec
 
 
 def content_hash(content: object) -> str:
@@ -75,13 +75,25 @@ def _node_content(document: Document, graph: PredictorGraph, name: str, hashes: 
 def _model_content(document: Document, name: str) -> dict[str, Any]:
     model = document.models[name]
     return {
+        **({} if model.data is None else {"data": model.data.sha256}),
         "sha256": model.sha256,
         # A list keeps the order of features; the order of named inputs means nothing, so a mapping is right for them.
         "inputs": {
             key: [_binding(document, feature) for feature in features] for key, features in model.inputs.items()
         },
-        "output": model.output.model_dump(),
+        "output": _output_content(model.output),
     }
+
+
+def _output_content(output: OutputSpec) -> dict[str, Any]:
+    """Return what is read from a model's answer; keys that are left out do not count, so a new key changes no hash."""
+    classes = output.model_dump(exclude_none=True).pop("positive", (1,))
+    content: dict[str, Any] = {"name": output.name, "positive": classes[0] if len(classes) == 1 else classes}
+    if output.link is not None:
+        content["link"] = output.link
+    if output.scale is not None:
+        content["scale"] = output.scale
+    return content
 
 
 def _binding(document: Document, feature: FeatureSpec) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class ExpertSpec(SpecModel):
     model: Name
     """A model of this document."""
     beta: Beta = 1.0
-    """Share of the negatives that were kept in training, in (0, 1]; 1 means no correction."""
+    """Share of the negatives that were kept in training; 1 means no correction. Above 1 where positives are more
+    frequent than in training: the odds of a positive now, over the odds in training."""
     weight: Weight = 1.0
     """Weight in `mean` and `logit_mean`, at least 0."""
 

@@ -5,6 +5,7 @@ every predictor of every tenant the same loaded model for the same bytes under t
 the last snapshot that uses it.
 """
 
+import ctypes
 import hashlib
 import threading
 from pathlib import Path
@@ -12,24 +13,55 @@ from weakref import WeakValueDictionary
 
 from muse_stream.config import ModelSpec
 from muse_stream.errors import ModelError
-from muse_stream.models.artifact import describe
+from muse_stream.models.artifact import read_model, runnable
+from muse_stream.models.batch_axis import refuse_mixing
+from muse_stream.models.constants import constants
 from muse_stream.models.session import OnnxModel, open_session
 from muse_stream.models.signature import Signature, bind
 from muse_stream.models.verified import read_verified
 from muse_stream.models.warmup import warm
 
 
-def load_model(data: bytes | Path, spec: ModelSpec, *, max_bytes: int) -> OnnxModel:
-    """Load one model; `data` is its file or its bytes, `max_bytes` the largest file accepted. Raises ModelError."""
-    content = read_verified(data, spec.sha256, max_bytes) if isinstance(data, Path) else data
-    _check_size(len(content), max_bytes)
-    if not isinstance(data, Path) and hashlib.sha256(content).hexdigest() != spec.sha256.lower():
-        raise ModelError(f"the model's sha256 is not the pinned {spec.sha256}: these are other bytes")
-    artifact = describe(content)
+def load_model(
+    data: bytes | Path, spec: ModelSpec, *, max_bytes: int, external: bytes | Path | None = None
+) -> OnnxModel:
+    """Load one model; raises ModelError.
+
+    `data` is its file or its bytes, `external` the same of the file that the specification names as `data`, `max_bytes`
+    the most that both may have together.
+    """
+    content = _pinned(data, spec.sha256, max_bytes)
+    tensors = None if spec.data is None or external is None else _pinned(external, spec.data.sha256, max_bytes)
+    _check_size(len(content) + len(tensors or b""), max_bytes)
     binding = Signature.of(spec)
-    model = open_session(content, artifact, bind(artifact, binding), binding)
-    warm(model)
+    parsed, artifact = read_model(content, tensors)
+    bound = bind(artifact, binding)
+    refuse_mixing(parsed, artifact)
+    known = constants(parsed)
+    model = open_session(runnable(parsed, artifact, content), artifact, bound, binding)
+    warm(model, known)
+    del content, tensors, parsed, known
+    _give_back()
     return model
+
+
+def _pinned(data: bytes | Path, sha256: str, max_bytes: int) -> bytes:
+    if isinstance(data, Path):
+        return read_verified(data, sha256, max_bytes)
+    _check_size(len(data), max_bytes)
+    if hashlib.sha256(data).hexdigest() != sha256.lower():
+        raise ModelError(f"the model's sha256 is not the pinned {sha256}: these are other bytes")
+    return data
+
+
+def _give_back() -> None:
+    """Give memory that is free again back to the system: the runtime takes up to 12 times the file while it loads it.
+
+    glibc keeps what lies below the last piece in use; other C libraries have no such call, and no need of it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 class ModelCache:
@@ -39,16 +71,17 @@ class ModelCache:
         self._lock = threading.Lock()
         self._models: WeakValueDictionary[tuple[str, Signature], OnnxModel] = WeakValueDictionary()
 
-    def load(self, path: Path, spec: ModelSpec, *, max_bytes: int) -> OnnxModel:
+    def load(self, path: Path, spec: ModelSpec, *, max_bytes: int, external: Path | None = None) -> OnnxModel:
         """Return the model of `spec`, from memory when it is loaded already; raises ModelError.
 
-        `max_bytes` is the limit of the generation that asks: it holds for a model that another one has loaded, too.
+        `external` is the file that `spec` names as `data`. `max_bytes` is the limit of the generation that asks: it
+        holds for a model that another one has loaded, too.
         """
         key = (spec.sha256.lower(), Signature.of(spec))
         with self._lock:  # held while loading: two callers that want the same model must not load it twice
             model = self._models.get(key)
             if model is None:
-                model = load_model(path, spec, max_bytes=max_bytes)
+                model = load_model(path, spec, max_bytes=max_bytes, external=external)
                 self._models[key] = model
             _check_size(model.size, max_bytes)
             return model

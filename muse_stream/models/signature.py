@@ -1,30 +1,30 @@
 """Joins what the configuration asks of a model with what its file offers.
 
-A `Signature` (input names with their widths, output name, positive column) and an `Artifact` give the inputs in the
+A `Signature` (input names with their widths, the output and how it is read) and an `Artifact` give the inputs in the
 configuration's order with the element type each wants, or a ModelError naming every input that does not fit. Inputs
-meet by name, never by position, and only shapes and types that a table of numbers can feed are bound: `[N, width]` of
-float, double, int64 or bool, N free; the output is a float `[N]`, `[N, 1]` or `[N, 2]`.
+meet by name, never by position. Bound is what a table can feed: `[N, width]` or `[N]` of numbers, booleans or strings.
+N is free, or fixed: the model is then run on as many rows at a time. The output is numbers, `[N]` or `[N, K]`.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from muse_stream.config import ModelSpec
+from muse_stream.config import ClassChoice, ModelSpec
 from muse_stream.errors import ModelError
 from muse_stream.models.artifact import Artifact, Port
 from muse_stream.scoring import ModelInput
 
-DTYPES = {"float": np.float32, "double": np.float64, "int64": np.int64, "bool": np.bool_}
-HINTS = {
-    "string": "strings come as numbers: encode them before export and name a category table for the feature",
-    "float16": "export with float inputs",
-    "int32": "export with int64 inputs",
+DTYPES: dict[str, np.dtype[Any]] = {
+    "float16": np.dtype(np.float16),
+    "float": np.dtype(np.float32),
+    "double": np.dtype(np.float64),
+    **{name: np.dtype(name) for bits in (8, 16, 32, 64) for name in (f"int{bits}", f"uint{bits}")},
+    "bool": np.dtype(np.bool_),
+    "string": np.dtype(np.object_),
 }
-ZIPMAP_HINT = (
-    "export without it: skl2onnx `to_onnx(model, x, options={'zipmap': False})` (a pipeline: "
-    "`options={id(model): {'zipmap': False}}`), onnxmltools `convert_lightgbm(model, types, zipmap=False)`"
-)
+FLOATS = ("float16", "float", "double")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +34,43 @@ class Signature:
     inputs: tuple[tuple[str, int], ...]
     """(ONNX input name, number of features), in the configuration's order."""
     output: str
-    positive: int
-    """Column of the positive class; 0 for `[N]` and `[N, 1]`."""
+    positive: tuple[ClassChoice, ...] | None = None
+    """The classes whose probabilities are summed; None: decided by the file."""
+    link: str | None = None
+    scale: tuple[float, float] | None = None
+    data: str | None = None
+    """Hash of the file with the model's tensors."""
 
     @classmethod
     def of(cls, spec: ModelSpec) -> "Signature":
         """Take from the configuration what concerns the model's bytes."""
         inputs = tuple((name, len(features)) for name, features in spec.inputs.items())
-        return cls(inputs, spec.output.name, spec.output.positive)
+        output = spec.output
+        data = None if spec.data is None else spec.data.sha256
+        return cls(inputs, output.name, output.positive, output.link, output.scale, data)
 
 
-def bind(artifact: Artifact, binding: Signature) -> tuple[ModelInput, ...]:
-    """Check inputs and output; return the inputs in the configuration's order. Raises ModelError."""
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a binding found."""
+
+    inputs: tuple[ModelInput, ...]
+    """In the configuration's order."""
+    flat: frozenset[str]
+    """Inputs of shape `[N]`."""
+    batch: int | None
+    """How many rows the file takes, where it takes a fixed number."""
+
+
+def bind(artifact: Artifact, binding: Signature) -> Bound:
+    """Check inputs and output. Raises ModelError."""
     _check_names(artifact, binding)
     ports = {port.name: port for port in artifact.inputs}
-    bound = tuple(_input(ports[name], width) for name, width in binding.inputs)
-    _check_output(artifact, binding)
-    return bound
+    inputs = tuple(_input(ports[name], width) for name, width in binding.inputs)
+    batch = _batch([ports[name] for name, _ in binding.inputs])
+    _check_output(artifact, binding, batch)
+    flat = frozenset(name for name, _ in binding.inputs if len(ports[name].shape or (0, 0)) == 1)
+    return Bound(inputs, flat, batch)
 
 
 def _check_names(artifact: Artifact, binding: Signature) -> None:
@@ -67,48 +87,49 @@ def _check_names(artifact: Artifact, binding: Signature) -> None:
 
 def _input(port: Port, width: int) -> ModelInput:
     if port.kind not in DTYPES:
-        hint = HINTS.get(port.kind, f"only {', '.join(DTYPES)} tensors can be fed")
-        raise ModelError(f"input {port}: {port.kind} cannot be fed from event fields; {hint}")
+        raise ModelError(
+            f"input {port}: {port.kind} cannot be fed from event fields; only {', '.join(DTYPES)} tensors can be"
+        )
     if port.shape is not None:
-        if len(port.shape) != 2:
-            raise ModelError(f"input {port}: must be [N, features]; export it with two dimensions")
-        if isinstance(port.shape[0], int):
-            raise ModelError(f"input {port}: fixed to {port.shape[0]} rows; export with a free first dimension")
-        if isinstance(port.shape[1], int) and port.shape[1] != width:
-            raise ModelError(f"input {port}: takes {port.shape[1]} features, the configuration lists {width}")
-    return ModelInput(port.name, width, np.dtype(DTYPES[port.kind]))
+        if len(port.shape) not in (1, 2):
+            raise ModelError(f"input {port}: must be [N, features] or [N]; export it with one or two dimensions")
+        takes = 1 if len(port.shape) == 1 else port.shape[1]
+        if isinstance(takes, int) and takes != width:
+            raise ModelError(f"input {port}: takes {takes} features, the configuration lists {width}")
+    return ModelInput(port.name, width, DTYPES[port.kind])
 
 
-def _check_output(artifact: Artifact, binding: Signature) -> None:
+def _batch(ports: list[Port]) -> int | None:
+    """Return the number of rows that the inputs are fixed to, if they are."""
+    fixed = {port.shape[0] for port in ports if port.shape is not None and isinstance(port.shape[0], int)}
+    if len(fixed) > 1:
+        raise ModelError(
+            f"inputs are fixed to different numbers of rows ({_list(tuple(ports))}): export with a free first dimension"
+        )
+    return fixed.pop() if fixed else None
+
+
+def _check_output(artifact: Artifact, binding: Signature, batch: int | None) -> None:
     port = next((port for port in artifact.outputs if port.name == binding.output), None)
     if port is None:
         raise ModelError(f"output: the model has no {binding.output!r}; it offers {_list(artifact.outputs)}")
-    if port.name in artifact.zipmaps or port.kind in ("sequence", "map"):
-        raise ModelError(f"output {port.name!r} is a ZipMap (a dictionary for every row); {ZIPMAP_HINT}")
-    if port.kind not in ("float", "double"):
-        raise ModelError(
-            f"output {port} is not a float probability; the model offers {_list(artifact.outputs)}"
-            + (" (a class label? name the probabilities)" if port.kind in ("int64", "string", "bool") else "")
-        )
+    others = tuple(one for one in artifact.outputs if one.kind in FLOATS)
+    if port.kind not in FLOATS and not (binding.scale is not None and port.kind in DTYPES and port.kind != "string"):
+        hint = f"name the probabilities, for example `name: {others[0].name}`" if others else "export its probabilities"
+        label = "; a class label?" if port.kind in ("int64", "string", "bool") else ";"
+        raise ModelError(f"output {port} is not a float probability{label} {hint}; it offers {_list(artifact.outputs)}")
     if port.shape is None:
         return  # decided by the first batch it answers
-    if isinstance(port.shape[0] if port.shape else None, int):
-        raise ModelError(f"output {port}: fixed to {port.shape[0]} rows; export with a free first dimension")
-    columns = port.shape[1] if len(port.shape) == 2 else None
-    check_columns(str(port), len(port.shape), columns if isinstance(columns, int) else None, binding.positive)
+    rows = port.shape[0] if port.shape else None
+    if isinstance(rows, int) and rows != batch:
+        raise ModelError(f"output {port}: fixed to {rows} rows, the inputs are not; export with a free first dimension")
+    check_dimensions(str(port), len(port.shape))
 
 
-def check_columns(name: str, dimensions: int, columns: int | None, positive: int) -> None:
-    """Refuse an output whose shape is not `[N]`, `[N, 1]` or `[N, 2]` with the positive column in it.
-
-    `columns` is None where it is not known (yet); used on the declared shape and again on the first real answer.
-    """
-    if dimensions not in (1, 2) or (columns is not None and columns > 2):
-        raise ModelError(f"output {name}: must be [N], [N, 1] or [N, 2] probabilities of a binary model")
-    width = 1 if dimensions == 1 else columns
-    if width is not None and not 0 <= positive < width:
-        allowed = "0" if width == 1 else "0 or 1"
-        raise ModelError(f"output {name}: positive is {positive}, it can only be {allowed}")
+def check_dimensions(name: str, dimensions: int) -> None:
+    """Refuse an output that has not one or two; used on the declared shape and again on the first real answer."""
+    if dimensions not in (1, 2):
+        raise ModelError(f"output {name}: must be [N] or [N, classes]")
 
 
 def _list(ports: tuple[Port, ...]) -> str:

@@ -51,6 +51,7 @@ class GenerationScorer:
         self.book = ScoreGroups(document, lane, role)
         self._writer = Writer(encoder, outputs, self.number, self.book)
         self._candidate = Candidate(document, role, compiled.schemas, snapshot, self._reader, self._writer)
+        self._failures = telemetry.BoundedLog(telemetry.logger("scorer").error)
         self._dead_letters = {name: one.dlq for name, one in topics.items()}
         self.topology = _topology(document, lane, role)
 
@@ -61,7 +62,7 @@ class GenerationScorer:
             try:
                 return self._score(batch if end - start == len(batch) else batch.part(start, end), attempt)
             except Exception as error:  # whatever it is, it must cost only the records that cause it
-                telemetry.logger("scorer").error("batch_failed", error=repr(error), events=end - start)
+                self._failures.note("batch_failed", (type(error), str(error)), end - start, error=repr(error))
                 raise
 
         parts = halved(len(batch), some, lambda row, error: self._given_up(batch.topics[row], error))
@@ -89,7 +90,8 @@ class GenerationScorer:
         events = self._reader.read(batch, ids=self._snapshot.needs_ids)
         scored = self._snapshot.execute(events)
         if self._role == "shadow":
-            return self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt)
+            audit = self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt)
+            return replace(audit, clipped=scored.clipped)
         answers = self._writer.scores(batch, events, scored.live, self._clock(), attempt)
         of_table = events.tenant
         dead = [self._letter(one, batch.topics[one.row]) for one in events.rejected]
@@ -97,7 +99,8 @@ class GenerationScorer:
             tenant = of_table.values[of_table.codes[one.row]] or ""
             moved = Rejected(int(events.rows[one.row]), one.reason, one.stage, one.message)
             dead.append(DeadLetter(moved, self._dead_letters[tenant], tenant))
-        return replace(answers, dead=sorted(dead, key=lambda letter: letter.rejected.row))
+        dead.sort(key=lambda letter: letter.rejected.row)
+        return replace(answers, dead=dead, clipped=scored.clipped)
 
     def _given_up(self, event_topic: str, error: Exception) -> Records:
         """Return what becomes of a record that cannot be scored even alone."""

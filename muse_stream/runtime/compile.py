@@ -4,9 +4,10 @@ A generation is compiled whole or refused whole; models are shared through the c
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from muse_stream.avro import SchemaDirectory
-from muse_stream.config import Document, Loaded, Role, load_maps, locate
+from muse_stream.config import Document, Loaded, ModelSpec, Role, load_maps, locate
 from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
 from muse_stream.models import ModelCache, OnnxModel
 from muse_stream.scoring import Snapshot, compile_snapshot, models_needed
@@ -47,6 +48,12 @@ def compile_generation(
     return Compiled(loaded, snapshot, schemas, cache)
 
 
+def load_model_of(root: Path, spec: ModelSpec, cache: ModelCache, max_bytes: int) -> OnnxModel:
+    """Load one model of a document whose files stand in `root`. Raises ModelError or NotAllowed."""
+    external = None if spec.data is None else locate(root, spec.data.file)
+    return cache.load(locate(root, spec.uri), spec, max_bytes=max_bytes, external=external)
+
+
 def load_models(loaded: Loaded, role: Role, cache: ModelCache) -> dict[str, OnnxModel]:
     """Load every model that the role needs, by name. Raises ConfigError naming each that is refused."""
     models: dict[str, OnnxModel] = {}
@@ -54,7 +61,7 @@ def load_models(loaded: Loaded, role: Role, cache: ModelCache) -> dict[str, Onnx
     for name in sorted(models_needed(loaded.document, role)):
         spec = loaded.document.models[name]
         try:
-            models[name] = cache.load(locate(loaded.root, spec.uri), spec, max_bytes=loaded.document.limits.model_bytes)
+            models[name] = load_model_of(loaded.root, spec, cache, loaded.document.limits.model_bytes)
         except ModelError as error:
             problems.append(loaded.source.problem(("models", name), str(error)))
     if problems:

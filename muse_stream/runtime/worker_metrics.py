@@ -78,6 +78,7 @@ class WorkerMeter:
             ("tenant", "reason"),
             registry=registry,
         )
+        self._clipped = _clipped(registry)
         self._lane = _LaneCollector(role, clock)
         registry.register(self._lane)
 
@@ -109,6 +110,8 @@ class WorkerMeter:
             self._lane.scores.add(tally.book, tally.groups)
         for (tenant, reason), count in tally.letters.items():
             self._letters.labels(tenant or UNKNOWN, reason).inc(count)
+        for model, count in tally.clipped.items():
+            self._clipped.labels(model).inc(count)
 
     def aborted(self, code: str) -> None:
         """Count a transaction given up, by Kafka's code."""
@@ -131,6 +134,15 @@ class WorkerMeter:
     def paused(self, event_topics: frozenset[str]) -> None:
         """Take in which event topics are paused."""
         self._lane.paused = event_topics
+
+
+def _clipped(registry: CollectorRegistry) -> Counter:
+    return Counter(
+        "muse_clipped_probabilities",
+        "Answers of a model that lay outside [0, 1] by float error alone and were bounded, committed, by model",
+        ("model",),
+        registry=registry,
+    )
 
 
 def _registry(role: Role, lane: str, slot: int) -> CollectorRegistry:

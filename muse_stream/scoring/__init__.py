@@ -14,6 +14,7 @@ Invariant: the same event under the same generation gives the same bits, in any 
     features, model, bisection     columns -> a model's inputs; what a model offers; which rows make it raise
     columns, event_table, scores   a column, a batch, the answers
     dataframe                      tables of a notebook in, plain columns out
+    event_rows                     events as dictionaries -> a model's inputs
     required_fields                what must be decoded for one event format
     reference_rates                what a reference promises at its thresholds
 """
@@ -22,8 +23,10 @@ from muse_stream.scoring.answers import Answers
 from muse_stream.scoring.bisection import MESSAGE_LENGTH, described, halved
 from muse_stream.scoring.columns import Categorical, Column
 from muse_stream.scoring.dataframe import Table
+from muse_stream.scoring.event_rows import bound_rows, found, tensors_of
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import without
+from muse_stream.scoring.features import Tensor, fits
 from muse_stream.scoring.model import Model, ModelInput
 from muse_stream.scoring.reference_rates import promised_rates
 from muse_stream.scoring.rehearsal import Rehearsed
@@ -45,12 +48,17 @@ __all__ = [
     "Rehearsed",
     "Snapshot",
     "Table",
+    "Tensor",
+    "bound_rows",
     "compile_snapshot",
     "described",
+    "fits",
+    "found",
     "halved",
     "models_needed",
     "predictors_of",
     "promised_rates",
     "reachable",
+    "tensors_of",
     "without",
 ]

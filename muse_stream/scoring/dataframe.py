@@ -6,7 +6,7 @@ over rows in Python, for strings.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -103,6 +103,11 @@ def answers(scored: Scored, rows: int, shadows: Iterable[str]) -> Answers:
     for shadow in scored.shadow:
         columns[f"shadow:{shadow.predictor}"][shadow.rows] = shadow.score
     return Answers(columns)
+
+
+def feature_column(cells: Sequence[Any], *, text: bool) -> Column:
+    """Return plain Python values as a column; None is a null. `text`: the feature is read as text."""
+    return _feature(np.array(cells), text=text)
 
 
 def _array(column: Any) -> NDArray[Any]:

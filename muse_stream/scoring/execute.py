@@ -19,7 +19,7 @@ from muse_stream.scoring.sampling import position
 from muse_stream.scoring.scores import ExpertScores, PredictorScores, Scored
 from muse_stream.scoring.selection import Selection, Selections
 
-STAGE_OF: Mapping[Reason, Stage] = {Reason.MISSING_FEATURE: Stage.VALIDATE}
+STAGE_OF: Mapping[Reason, Stage] = dict.fromkeys((Reason.MISSING_FEATURE, Reason.INEXACT_FEATURE), Stage.VALIDATE)
 """Faults of scoring that are not met in stage `score`."""
 
 
@@ -29,7 +29,8 @@ def execute(program: Plan, table: EventTable) -> Scored:
         return Scored((), (), ())
     routes = program.router.route({**table.intent, "tenant": table.tenant}, table.count)
     row_sets = Selections(routes, program.shares, _places(table))
-    values = run(program, Execution(table, program.tenants), row_sets)
+    execution = Execution(table, program.tenants)
+    values = run(program, execution, row_sets)
     rejected = [_unrouted(row) for row in np.flatnonzero(routes == NO_ROUTE).tolist()]
     live = []
     for predictor in program.live:
@@ -49,7 +50,7 @@ def execute(program: Plan, table: EventTable) -> Scored:
         if rows.size:
             scores, _ = collected(predictor, rows, values, row_sets)
             shadow.append(without(scores, gone))
-    return Scored(_answering(live), _answering(shadow), tuple(rejected))
+    return Scored(_answering(live), _answering(shadow), tuple(rejected), execution.clipped)
 
 
 def _unrouted(row: int) -> Rejected:

@@ -1,9 +1,10 @@
 """From event columns to the tensors a model reads.
 
 A model's bindings (compiled once) and the batch's columns give one C-contiguous `[N, width]` array per model input, and
-the rows whose required features are missing. Bound by name, in declared order. Null, NaN and a string outside its
+the rows whose features are missing or do not fit. Bound by name, in declared order. Null, NaN and a value outside its
 category table are all "missing": then `required` rejects the row, `default` stands in, and otherwise the model sees
-NaN. No arithmetic beyond the cast.
+NaN. No arithmetic beyond the cast, and no cast changes a value: a number is rounded to the nearest that a float type
+has, but what an integer or boolean type cannot hold exactly, or a float type only as infinity, costs its row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,13 @@ from muse_stream.scoring.columns import Categorical, Column
 from muse_stream.scoring.selection import Selection
 
 ANY_OTHER = "*"
-"""In a category table: every string that is not listed."""
+"""In a category table: every value that is not listed."""
+
+EXACT = float(1 << 53)
+"""Whole numbers up to here are themselves in a float64 column; beyond, one may stand for another."""
+
+SPELLED = {"0": "false", "1": "true"}
+"""Booleans with nulls are numbers in their column: a category table is asked for both spellings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,8 @@ class Feature:
     """One column of a tensor."""
 
     field: str
-    default: float | None = None
+    default: float | str | None = None
+    """A text for a tensor of strings, else a number."""
     required: bool = False
     categories: tuple[tuple[str, float], ...] | None = None
     """The category table, sorted, so that equal features are equal keys."""
@@ -37,6 +45,7 @@ class Tensor:
 
     features: tuple[Feature, ...]
     dtype: np.dtype[Any]
+    """`object` is a tensor of strings."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +55,32 @@ class Bound:
     tensors: tuple[NDArray[Any], ...]
     missing: Mapping[int, str]
     """Position in the rows -> the required field that is missing there (the first in declared order)."""
+    unfit: Mapping[int, str]
+    """Position in the rows -> the field whose value the tensor's type cannot hold, and that type."""
+
+
+def fits(value: float, dtype: np.dtype[Any]) -> bool:
+    """Tell whether a number can stand in a tensor of this type, a float's rounding aside."""
+    return bool(np.isnan(value)) or _misfits(np.array([value]), dtype) is None
+
+
+def _misfits(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.bool_] | None:
+    """Return which numbers, none of them NaN but for float types, a type cannot hold; None: it holds all."""
+    if values.dtype == dtype or values.dtype.kind == "b":
+        return None
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            wrong = np.isinf(values.astype(dtype)) & np.isfinite(values)
+    elif dtype.kind == "b":
+        wrong = (values != 0) & (values != 1)
+    elif values.dtype.kind == "f":
+        bounds = np.iinfo(dtype)
+        # The upper bound plus one is a power of two, so a float64 is on the right side of it; the bound itself is not.
+        wrong = ~((values >= float(bounds.min)) & (values < float(int(bounds.max) + 1)) & (np.floor(values) == values))
+    else:
+        bounds, own = np.iinfo(dtype), np.iinfo(values.dtype)
+        wrong = (values < max(bounds.min, own.min)) | (values > min(bounds.max, own.max))
+    return wrong if wrong.any() else None
 
 
 class Binding:
@@ -61,42 +96,124 @@ class Binding:
             if feature.categories is not None
         }
 
+    @property
+    def texts(self) -> frozenset[str]:
+        """The fields that are read as texts: by a category table, or for a tensor of strings."""
+        return frozenset(
+            feature.field
+            for tensor in self.tensors
+            for feature in tensor.features
+            if feature.categories is not None or tensor.dtype.kind == "O"
+        )
+
     def build(self, columns: Mapping[str, Column], rows: Selection) -> Bound:
         """Return the tensors for `rows`."""
-        missing: dict[int, str] = {}
-        with np.errstate(over="ignore", invalid="ignore"):  # 1e300 as float32 is inf: the model's business
-            built = tuple(self._tensor(tensor, columns, rows, missing) for tensor in self.tensors)
-        return Bound(built, missing)
+        faults = _Faults({}, {})
+        built = tuple(self._tensor(tensor, columns, rows, faults) for tensor in self.tensors)
+        return Bound(built, faults.missing, faults.unfit)
 
     def _tensor(
-        self, tensor: Tensor, columns: Mapping[str, Column], rows: Selection, missing: dict[int, str]
+        self, tensor: Tensor, columns: Mapping[str, Column], rows: Selection, faults: "_Faults"
     ) -> NDArray[Any]:
         matrix = np.empty((rows.size, len(tensor.features)), dtype=tensor.dtype)
-        for place, feature in enumerate(tensor.features):
-            column = columns.get(feature.field)
-            if column is None:
-                raise ValueError(f"the batch has no column {feature.field}")
-            values = self._numbers(feature, rows.take_column(column))
-            if values.dtype.kind == "f" and (feature.required or feature.default is not None):
-                gaps = np.isnan(values)
-                if feature.default is not None:
-                    values = np.where(gaps, feature.default, values)
-                elif gaps.any():
-                    for position in np.flatnonzero(gaps).tolist():
-                        missing.setdefault(position, feature.field)
-                    values = np.where(gaps, 0.0, values)  # never seen by the model: these rows are left out
-            matrix[:, place] = values
+        with np.errstate(over="ignore"):  # looked at below
+            for place, feature in enumerate(tensor.features):
+                matrix[:, place] = self._values(tensor, feature, _taken(feature, columns, rows), faults)
+        if tensor.dtype.kind == "f" and np.isinf(matrix).any():
+            for feature in tensor.features:
+                values = self._values(tensor, feature, _taken(feature, columns, rows), faults)
+                faults.misfits(feature, values, tensor.dtype)
         return matrix
+
+    def _values(self, tensor: Tensor, feature: Feature, column: Column, faults: "_Faults") -> NDArray[Any]:
+        """Return a column's values with its gaps filled, and without what an integer or boolean cannot hold."""
+        if tensor.dtype.kind == "O":
+            return self._texts(feature, column, faults)
+        values = self._filled(feature, self._numbers(feature, column), faults)
+        if tensor.dtype.kind != "f":
+            wrong = faults.misfits(feature, values, tensor.dtype)
+            if wrong is not None:
+                return np.where(wrong, values.dtype.type(0), values)  # these rows are left out
+        return values
+
+    def _filled(self, feature: Feature, values: NDArray[Any], faults: "_Faults") -> NDArray[Any]:
+        if values.dtype.kind == "f" and (feature.required or feature.default is not None):
+            gaps = np.isnan(values)
+            if feature.default is not None:
+                values = np.where(gaps, feature.default, values)
+            elif gaps.any():
+                faults.note(faults.missing, gaps, feature.field)
+                values = np.where(gaps, 0.0, values)  # never seen by the model: these rows are left out
+        return values
 
     def _numbers(self, feature: Feature, column: Column) -> NDArray[Any]:
         if feature.categories is None:
             if isinstance(column, Categorical):
                 raise ValueError(f"{feature.field} is text; its feature needs a category table")
             return column
-        if not isinstance(column, Categorical):
-            raise ValueError(f"{feature.field} is not text; its feature has a category table")
         table = self._tables[feature.categories]
         other = table.get(ANY_OTHER, np.nan)
+        texts, codes = _coded(column)
         # One entry more, for code -1 (null), which indexes it from the end.
-        of_code = [np.nan if text is None else table.get(text, other) for text in column.values] + [np.nan]
-        return np.array(of_code, dtype=np.float64)[column.codes]
+        of_code = [np.nan if text is None else _looked_up(table, text, other) for text in texts] + [np.nan]
+        numbers: NDArray[np.float64] = np.array(of_code, dtype=np.float64)[codes]
+        return numbers
+
+    def _texts(self, feature: Feature, column: Column, faults: "_Faults") -> NDArray[Any]:
+        texts, codes = _coded(column)
+        default = "" if feature.default is None else str(feature.default)
+        if feature.required:
+            null = np.array([*(text is None for text in texts), True])
+            gaps = null[codes]
+            if gaps.any():
+                faults.note(faults.missing, gaps, feature.field)
+        filled = np.array([*(default if text is None else text for text in texts), default], dtype=object)
+        chosen: NDArray[Any] = filled[codes]
+        return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class _Faults:
+    """What is found while tensors are built; of each row the first."""
+
+    missing: dict[int, str]
+    unfit: dict[int, str]
+
+    def misfits(self, feature: Feature, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.bool_] | None:
+        """Note and return which values the type cannot hold."""
+        wrong = _misfits(values, dtype)
+        if wrong is not None:
+            self.note(self.unfit, wrong, f"{feature.field} holds what {dtype} cannot")
+        return wrong
+
+    def note(self, kind: dict[int, str], where: NDArray[np.bool_], what: str) -> None:
+        for position in np.flatnonzero(where).tolist():
+            kind.setdefault(position, what)
+
+
+def _taken(feature: Feature, columns: Mapping[str, Column], rows: Selection) -> Column:
+    column = columns.get(feature.field)
+    if column is None:
+        raise ValueError(f"the batch has no column {feature.field}")
+    return rows.take_column(column)
+
+
+def _coded(column: Column) -> tuple[Sequence[str | None], NDArray[Any]]:
+    """Return the distinct values of a column as texts, None for a null, and each row's place among them."""
+    if isinstance(column, Categorical):
+        return column.values, column.codes
+    distinct, codes = np.unique(column, return_inverse=True)
+    return [_spelled(value) for value in distinct.tolist()], codes
+
+
+def _spelled(value: float | bool) -> str | None:
+    """Return a number as a category: an integer in digits, a boolean as JSON writes it; what is no category is None."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    return str(int(value)) if abs(value) <= EXACT and value == int(value) else None
+
+
+def _looked_up(table: Mapping[str, float], text: str, other: float) -> float:
+    return table[text] if text in table else table.get(SPELLED.get(text, text), other)

@@ -35,6 +35,11 @@ class Model(Protocol):
         """The inputs, in the order `predict` takes them."""
         ...
 
+    @property
+    def float_error(self) -> float:
+        """How far outside [0, 1] an answer may lie and still be a probability that was rounded."""
+        ...
+
     def predict(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
         """Return `[N]` probabilities of the positive class; raise whatever it likes when it cannot."""
         ...

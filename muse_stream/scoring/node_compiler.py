@@ -5,8 +5,9 @@ map that was fitted for another predictor content is a problem. Problems are col
 at once.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from muse_stream.config import (
 )
 from muse_stream.errors import Problem
 from muse_stream.scoring.aggregation import combiner
-from muse_stream.scoring.features import Binding, Feature, Tensor
+from muse_stream.scoring.features import Binding, Feature, Tensor, fits
 from muse_stream.scoring.model import Model
 from muse_stream.scoring.operators import (
     AggregateOperator,
@@ -99,11 +100,32 @@ class NodeCompiler:
                 hint = f"list {one.width}, in the order of training"
                 self.problem(f"{path}.{one.name}", f"{len(features)} features for an input of width {one.width}", hint)
             for place, feature in enumerate(features):
-                if one.dtype.kind in "iub" and feature.default is None and not feature.required:
-                    hint = "give `default` or `required: true`"
-                    self.problem(f"{path}.{one.name}[{place}]", f"a missing value cannot be {one.dtype}", hint)
+                for message, hint in self._misfits(feature, one.dtype):
+                    self.problem(f"{path}.{one.name}[{place}]", message, hint)
             bound.append(Tensor(tuple(self._feature(feature) for feature in features), one.dtype))
         return tuple(bound)
+
+    def _misfits(self, feature: FeatureSpec, dtype: np.dtype[Any]) -> Iterator[tuple[str, str]]:
+        """Yield what a feature says that its tensor's type cannot hold."""
+        named = "strings" if dtype.kind == "O" else str(dtype)
+        if dtype.kind in "iubO" and feature.default is None and not feature.required:
+            value = 'a text, `default: "missing"`,' if dtype.kind == "O" else "`default`"
+            yield f"a missing value cannot be fed: the model takes {named}", f"give {value} or `required: true`"
+        if dtype.kind == "O":
+            if feature.categories is not None:
+                yield "the model takes strings, and a category table makes numbers", "leave `categories` out"
+            if isinstance(feature.default, float):
+                yield f"default {feature.default:g} is a number, and the model takes strings", "put it in quotes"
+            return
+        if isinstance(feature.default, str):
+            yield f"default '{feature.default}' is a text, and the model takes {named}", "give a number"
+        elif feature.default is not None and not fits(feature.default, dtype):
+            yield f"default {feature.default:g} cannot be {named}", f"give a number that {named} holds exactly"
+        table = {} if feature.categories is None else self._document.categories.get(feature.categories, {})
+        wrong = [f"{text}: {number:g}" for text, number in table.items() if not fits(number, dtype)]
+        if wrong:
+            message = f"category table {feature.categories} has what cannot be {named}: {', '.join(wrong[:3])}"
+            yield message, f"give numbers that {named} holds exactly"
 
     def _feature(self, spec: FeatureSpec) -> Feature:
         table = None if spec.categories is None else self._document.categories[spec.categories]
@@ -128,7 +150,9 @@ class NodeCompiler:
 
     def _artifact(self, name: str) -> Hashable:
         spec = self._document.models[name]
-        return self._models[name].sha256, spec.output.name, spec.output.positive
+        data = None if spec.data is None else spec.data.sha256
+        output = spec.output
+        return self._models[name].sha256, data, output.name, output.positive, output.link, output.scale
 
     def _aggregate(self, node: AggregateNode) -> Compiled | None:
         if node.model is not None:
@@ -146,6 +170,12 @@ class NodeCompiler:
         if width != arity:
             self.problem(f"models.{name}", f"a meta-model of {width} scores aggregates {arity} experts", "match them")
             return None
+        for one in model.inputs:
+            if one.dtype.kind != "f":
+                named = "strings" if one.dtype.kind == "O" else str(one.dtype)
+                message = f"a meta-model reads scores, and its input {one.name} takes {named}"
+                self.problem(f"models.{name}.inputs.{one.name}", message, "export it with float inputs")
+                return None
         starts = self._experts_of(name, model)
         return (
             None

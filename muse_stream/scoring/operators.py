@@ -6,6 +6,7 @@ Invariant: elementwise and deterministic. A row that cannot be computed is NaN a
 travel along the graph. Nothing a model raises leaves this module.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -51,6 +52,8 @@ class Execution:
     def __init__(self, table: EventTable, tenants: Mapping[str, int]) -> None:
         self.table = table
         self._tenants = tenants
+        self.clipped: Counter[str] = Counter()
+        """Model -> answers that were a probability but for float error."""
         self._bound: dict[tuple[int, int], Bound] = {}
         self._tenant_numbers: NDArray[np.intp] | None = None
 
@@ -86,6 +89,11 @@ class ModelOperator:
         self._model = model
         self._binding = binding
 
+    @property
+    def texts(self) -> frozenset[str]:
+        """The fields that it reads as texts."""
+        return self._binding.texts
+
     def run(self, batch: Execution, rows: Selection, parts: Sequence[Values]) -> Values:
         """Run the model once on all rows that have what it requires."""
         try:
@@ -98,7 +106,10 @@ class ModelOperator:
             )
             for position, field in bound.missing.items()
         }
-        return _answered(self._name, self._model, bound.tensors, rows, faults)
+        for position, what in bound.unfit.items():
+            fault = Fault(Reason.INEXACT_FEATURE, f"{what}; model {self._name} reads it")
+            faults.setdefault(int(rows.rows[position]), fault)
+        return _answered(batch, self._name, self._model, bound.tensors, rows, faults)
 
 
 class MetaModelOperator:
@@ -116,7 +127,7 @@ class MetaModelOperator:
         for wanted, first in zip(self._model.inputs, self._starts, strict=True):
             columns = [part.array for part in parts[first : first + wanted.width]]
             tensors.append(np.stack(columns, axis=1).astype(wanted.dtype, order="C"))
-        return _answered(self._name, self._model, tuple(tensors), rows, dict(_merged(parts)))
+        return _answered(batch, self._name, self._model, tuple(tensors), rows, dict(_merged(parts)))
 
 
 class CorrectionOperator:
@@ -205,7 +216,12 @@ def _all_faulty(rows: Selection, fault: Fault) -> Values:
 
 
 def _answered(
-    name: str, model: Model, tensors: Sequence[NDArray[Any]], rows: Selection, faults: dict[int, Fault]
+    batch: Execution,
+    name: str,
+    model: Model,
+    tensors: Sequence[NDArray[Any]],
+    rows: Selection,
+    faults: dict[int, Fault],
 ) -> Values:
     """Ask a model about every row without a fault; what raises is bisected, what is no probability is a fault."""
     able: Positions = np.arange(rows.size, dtype=np.intp)
@@ -216,6 +232,7 @@ def _answered(
         faults[int(rows.rows[able[index]])] = Fault(Reason.SCORING_ERROR, f"model {name}: {message}")
     probable = (found.answers >= 0.0) & (found.answers <= 1.0)
     if not probable.all():
+        probable |= _clipped(batch, name, found.answers, model.float_error)
         for index in np.flatnonzero(~probable).tolist():
             fault = Fault(Reason.NON_FINITE, f"model {name} answered {found.answers[index]:g}, not a probability")
             faults.setdefault(int(rows.rows[able[index]]), fault)
@@ -225,6 +242,16 @@ def _answered(
     array = np.full(rows.size, np.nan)
     array[able] = found.answers
     return Values(rows, array, faults)
+
+
+def _clipped(batch: Execution, name: str, answers: Floats, error: float) -> NDArray[np.bool_]:
+    """Bound, in place, the answers that lie outside [0, 1] by float error alone; returns which, and counts them."""
+    near: NDArray[np.bool_] = (answers >= -error) & (answers <= 1.0 + error) & ((answers < 0.0) | (answers > 1.0))
+    count = int(near.sum())
+    if count:
+        answers[near] = np.clip(answers[near], 0.0, 1.0)
+        batch.clipped[name] += count
+    return near
 
 
 def _asker(model: Model, tensors: Sequence[NDArray[Any]]) -> Callable[[Positions], Floats]:

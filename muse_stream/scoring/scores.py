@@ -6,7 +6,7 @@ may be shared between predictors that share an operator: read, never write.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,3 +50,5 @@ class Scored:
     shadow: tuple[PredictorScores, ...]
     rejected: tuple[Rejected, ...]
     """By row."""
+    clipped: Mapping[str, int] = field(default_factory=dict)
+    """Model -> answers that lay outside [0, 1] by float error alone, and were bounded."""

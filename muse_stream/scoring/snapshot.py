@@ -17,6 +17,7 @@ from muse_stream.scoring.dataframe import Table, Wanted, answers, event_table
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import execute
 from muse_stream.scoring.model import Model
+from muse_stream.scoring.operators import ModelOperator
 from muse_stream.scoring.plan import Plan
 from muse_stream.scoring.planner import models_needed, plan, predictors_needed
 from muse_stream.scoring.rehearsal import Rehearsed, rehearse
@@ -42,7 +43,7 @@ class Snapshot:
         self._needs = {event: required_fields_of(document, event, role) for event in document.events}
         experts = {model for name in self.predictors for model in document.predictors[name].graph().experts()}
         features = [feature for model in experts for feature in document.models[model].features()]
-        self._texts = frozenset(feature.field for feature in features if feature.categories is not None)
+        self._texts = frozenset(field for planned in program.steps for field in _texts(planned.step))
         self.fields: Final = frozenset(feature.field for feature in features)
         """Dotted feature fields that any predictor of this role reads."""
         self.intent_attributes: Final = tuple(name for name in program.router.attributes if name != "tenant")
@@ -81,6 +82,11 @@ class Snapshot:
         asked = Wanted(frozenset(self.tenants), self.fields, self._texts, self.intent_attributes, self.needs_ids)
         given = event_table(table, asked)
         return answers(self.execute(given), given.count, [one.name for one in self._program.shadow])
+
+
+def _texts(operator: object) -> frozenset[str]:
+    """Return the fields that an operator reads as texts."""
+    return operator.texts if isinstance(operator, ModelOperator) else frozenset()
 
 
 def compile_snapshot(

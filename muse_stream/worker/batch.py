@@ -98,6 +98,8 @@ class Records:
     groups: Groups = field(default_factory=lambda: array("i"))
     """What each answer counts as once it is committed: numbers that the scorer alone can read; empty: not counted."""
     dead: list[DeadLetter] = field(default_factory=list)
+    clipped: Mapping[str, int] = field(default_factory=dict)
+    """Model -> its answers that lay outside [0, 1] by float error alone."""
 
     def without(self, rows: Collection[int], letters: list[DeadLetter]) -> "Records":
         """Return the same without what was made of these rows, and with these dead letters besides."""
@@ -108,6 +110,7 @@ class Records:
             [self.values[i] for i in kept],
             array("i", [self.groups[i] for i in kept] if self.groups else []),
             [letter for letter in self.dead if letter.rejected.row not in rows] + letters,
+            self.clipped,
         )
 
 
@@ -123,6 +126,7 @@ def joined(parts: Sequence[Records], starts: Sequence[int]) -> Records:
             for part, start in zip(parts, starts, strict=True)
             for letter in part.dead
         ],
+        sum((Counter(part.clipped) for part in parts), Counter()),
     )
 
 
@@ -135,12 +139,14 @@ class Tally:
     """What the groups mean: the scorer's."""
     letters: Mapping[tuple[str | None, str], int]
     """(Tenant, reason) -> dead letters."""
+    clipped: Mapping[str, int] = field(default_factory=dict)
+    """Model -> answers bounded to [0, 1]."""
 
     @classmethod
     def of(cls, records: Records, book: object) -> "Tally":
         """Count what is about to be sent."""
         letters = Counter((letter.tenant, str(letter.rejected.reason)) for letter in records.dead)
-        return cls(records.groups, book, letters)
+        return cls(records.groups, book, letters, records.clipped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from muse_stream import posterior_correction
 
 probabilities = st.floats(0.0, 1.0)
-betas = st.floats(1e-6, 1.0)
+betas = st.floats(1e-6, 1e6)
 
 
 @given(probabilities, betas)
@@ -25,7 +25,17 @@ def test_keeps_order_and_bounds_exactly(p: list[float], beta: float) -> None:
     assert (corrected <= 1.0).all()
 
 
-@given(st.floats(1e-9, 1.0), betas)
+@given(st.floats(1e-6, 1.0 - 1e-6), st.floats(1e-3, 0.9), st.floats(1e-3, 0.9))
+def test_moves_a_probability_to_another_share_of_positives(likelihood: float, trained: float, served: float) -> None:
+    # Bayes: the same evidence under another share of positives; above 1 where they are more frequent than in training
+    def posterior(share: float) -> float:
+        return likelihood * share / (likelihood * share + (1.0 - likelihood) * (1.0 - share))
+
+    beta = (served / (1.0 - served)) / (trained / (1.0 - trained))
+    assert posterior_correction(posterior(trained), beta) == pytest.approx(posterior(served), rel=1e-9)
+
+
+@given(st.floats(1e-9, 1.0), st.floats(1e-6, 1.0))
 def test_undoes_undersampling(p: float, beta: float) -> None:
     # keeping a share beta of the negatives turns odds o into o / beta
     seen = p / (p + beta * (1.0 - p))
@@ -40,9 +50,9 @@ def test_beta_one_is_the_identity_and_a_copy(p: list[float]) -> None:
     assert corrected is not original
 
 
-@pytest.mark.parametrize("beta", [0.0, -0.1, 1.0000001, float("nan"), float("inf")])
+@pytest.mark.parametrize("beta", [0.0, -0.1, float("nan"), float("inf")])
 def test_refuses_beta_outside_its_range(beta: float) -> None:
-    with pytest.raises(ValueError, match="0 < beta <= 1"):
+    with pytest.raises(ValueError, match="finite and above 0"):
         posterior_correction(0.5, beta)
 
 

@@ -191,7 +191,16 @@ def test_parts_of_an_event_are_checked_each(config: Path, edit: Edit) -> None:
 def test_broken_schema_and_unreadable_model_are_both_said(config: Path) -> None:
     (config.parent / "schemas" / "card-event-v1.avsc").write_text("{")
     (config.parent / "models" / "blend.onnx").write_bytes(b"no model")
-    assert {problem.path for problem in check(config).problems} == {"schemas", "models.blend"}
+    checked = check(config)
+    assert {problem.path for problem in checked.problems} == {"models.blend"}
+    (warned,) = [one.message for one in checked.warnings if one.path == "schemas"]
+    assert warned.startswith("card-event-v1.avsc: not JSON")
+
+
+def test_a_broken_schema_that_a_format_names_is_a_problem(config: Path) -> None:
+    (config.parent / "schemas" / "card-event.avsc").write_text("{")
+    (problem,) = check(config).problems
+    assert problem.path == "events.card-event.schema" and problem.message.startswith("card-event.avsc: not JSON")
 
 
 def test_tenant_without_an_answer_is_shown_its_intent(config: Path, edit: Edit) -> None:

@@ -103,7 +103,7 @@ FILES = (
          "inside"),
     Rule("a backslash", "uri: models/blend.onnx", 'uri: "..\\\\blend.onnx"', "models.blend.uri", "plain relative",
          "inside"),
-    Rule("no golden file", "golden/cards-2026q2.json", "golden/cards.json", "models.cards-2026q2.golden.file",
+    Rule("no golden file", "golden/cards-2026q2.json", "golden/cards-2026q22.json", "models.cards-2026q2.golden.file",
          "no file",
          "'cards-2026q2.json'"),
     Rule("no map file", "maps/cards-acme.json", "maps/cards-akme.json", "maps.cards-acme.file", "no file",

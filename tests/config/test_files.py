@@ -22,7 +22,9 @@ def copied(tmp_path: Path) -> Path:
 
 def test_every_file_is_listed_once_relative_and_sorted() -> None:
     assert [path.as_posix() for path in referenced_files(load_document(FILE))] == [
+        "golden/blend.json",
         "golden/cards-2026q2.json",
+        "golden/cards-2026q3.json",
         "maps/cards-acme.json",
         "maps/cards-pooled.json",
         "maps/cautious-pooled.json",

@@ -21,7 +21,11 @@ Shape = Sequence[int | str | None]
 
 
 def spec_of(
-    data: bytes, inputs: Mapping[str, int] | None = None, output: str = "probabilities", positive: int = 1
+    data: bytes,
+    inputs: Mapping[str, int] | None = None,
+    output: str = "probabilities",
+    positive: Any = None,
+    **reading: Any,
 ) -> ModelSpec:
     widths = inputs or {"features": 3}
     return ModelSpec.model_validate(
@@ -29,15 +33,19 @@ def spec_of(
             "uri": "model.onnx",
             "sha256": hashlib.sha256(data).hexdigest(),
             "inputs": {name: [f"{name}{column}" for column in range(width)] for name, width in widths.items()},
-            "output": {"name": output, "positive": positive},
+            "output": {"name": output, "positive": positive, **reading},
         }
     )
 
 
 def load(
-    data: bytes, inputs: Mapping[str, int] | None = None, output: str = "probabilities", positive: int = 1
+    data: bytes,
+    inputs: Mapping[str, int] | None = None,
+    output: str = "probabilities",
+    positive: Any = None,
+    **reading: Any,
 ) -> OnnxModel:
-    return load_model(data, spec_of(data, inputs, output, positive), max_bytes=LIMIT)
+    return load_model(data, spec_of(data, inputs, output, positive, **reading), max_bytes=LIMIT)
 
 
 def port(name: str, shape: Shape | None, kind: int = TensorProto.FLOAT) -> Any:

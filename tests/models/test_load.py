@@ -48,9 +48,11 @@ class _Counter:
         self.loads = 0
         real = load.load_model
 
-        def counted(data: bytes | Path, spec: ModelSpec, *, max_bytes: int) -> OnnxModel:
+        def counted(
+            data: bytes | Path, spec: ModelSpec, *, max_bytes: int, external: bytes | Path | None = None
+        ) -> OnnxModel:
             self.loads += 1
-            return real(data, spec, max_bytes=max_bytes)
+            return real(data, spec, max_bytes=max_bytes, external=external)
 
         monkeypatch.setattr(load, "load_model", counted)
 
@@ -74,7 +76,7 @@ def test_the_cache_loads_once_even_from_several_threads(path: Path, counter: _Co
 
 def test_another_binding_is_another_model(path: Path, counter: _Counter) -> None:
     cache, spec = ModelCache(), spec_of(linear(), positive=0)
-    renamed = spec.model_copy(update={"output": spec.output.model_copy(update={"positive": 1})})
+    renamed = spec.model_copy(update={"output": spec.output.model_copy(update={"positive": (1,)})})
     model = cache.load(path, spec, max_bytes=LIMIT)
     with pytest.raises(ModelError, match="positive"):
         cache.load(path, renamed, max_bytes=LIMIT)

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper
 
 from muse_stream.errors import ModelError
 from muse_stream.models import OnnxModel
-from muse_stream.models.session import BLOCK_ROWS, CHUNK_ROWS, whole_blocks
+from muse_stream.models.session import BLOCK_ROWS, CHUNK_ROWS, padded
 from tests.models.onnx_factory import file, linear, load, port, rows, weights
 
 
@@ -37,10 +37,10 @@ def test_rows_that_are_not_contiguous_are_answered_alike() -> None:
 
 def test_full_blocks_are_passed_on_without_a_copy() -> None:
     full = rows(3 * BLOCK_ROWS, 2)
-    assert whole_blocks(full) is full
-    padded = whole_blocks(full[:-3])
-    assert len(padded) == len(full)
-    assert (padded[-4:] == padded[-4]).all()
+    assert padded(full, BLOCK_ROWS) is full
+    whole = padded(full[:-3], BLOCK_ROWS)
+    assert len(whole) == len(full)
+    assert (whole[-4:] == whole[-4]).all()
 
 
 def test_a_fault_is_one_short_line_without_the_values(lookup: OnnxModel) -> None:

@@ -13,7 +13,7 @@ def _model(*nodes: object, width: int = 3) -> bytes:
 
 
 def test_a_raw_margin_is_refused_with_the_way_out() -> None:
-    with pytest.raises(ModelError, match=r"answers .* for a probe row: not a probability. A raw margin\? Export"):
+    with pytest.raises(ModelError, match=r"answers .* for a probe row: not a probability. A margin .*link: sigmoid"):
         load(linear(activation=None), positive=0)
 
 
@@ -62,5 +62,5 @@ def test_a_score_that_depends_on_the_other_rows_is_refused() -> None:
         helper.make_node("Sigmoid", ["centred"], ["probabilities"]),
     ]
     data = file(nodes, [port("features", [None, 1])], None, [axes])
-    with pytest.raises(ModelError, match="changes with the batch it comes in"):
+    with pytest.raises(ModelError, match="operator ReduceMean goes over the rows of the batch"):
         load(data, {"features": 1}, positive=0)

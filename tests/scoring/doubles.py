@@ -32,6 +32,8 @@ def sha(name: str) -> str:
 class Linear:
     """A logistic model over all its columns, NaN counting as 0.3; counts calls and rows."""
 
+    float_error = 0.0
+
     def __init__(self, name: str, widths: Mapping[str, int], dtype: type[np.generic] = np.float32) -> None:
         self.sha256 = sha(name)
         self.inputs = tuple(ModelInput(key, width, np.dtype(dtype)) for key, width in widths.items())

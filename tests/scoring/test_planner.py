@@ -217,7 +217,7 @@ def test_inputs_that_do_not_fit_the_model_are_all_reported() -> None:
     assert "3 features for an input of width 4" in found["models.a.inputs.x"]
     assert "no such input" in found["models.b.inputs.y"]
     assert "input z of the model is not bound" in found["models.b.inputs"]
-    assert "cannot be int64" in found["models.c.inputs.x[0]"]
+    assert "cannot be fed: the model takes int64" in found["models.c.inputs.x[0]"]
 
 
 def test_a_meta_model_of_other_arity_or_inputs_is_refused() -> None:

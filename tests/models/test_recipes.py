@@ -1,0 +1,124 @@
+"""docs/for-model-owners.md does what it says: each recipe is run, served, and compared with the library itself.
+
+A recipe's Python block makes `model.onnx` and `predictions.parquet` in a folder of its own, in a process and an
+environment of its own (`make exporters`: the libraries are gigabytes); its YAML block is what the configuration says of
+the model. Then `golden` writes the golden events and `check` accepts the configuration, as a reader would do.
+"""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from ruamel.yaml import YAML
+
+from muse_stream.commands.check import check
+from muse_stream.commands.golden import write_golden
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "for-model-owners.md").read_text(encoding="utf-8")
+RECIPES = dict(
+    re.findall(r"^### (.+?)\n(.*?)(?=^##)", PAGE.partition("\n## Recipes\n")[2] + "\n##", re.DOTALL | re.MULTILINE)
+)
+PREAMBLE = re.findall(r"^```python\n(.*?)^```", PAGE.partition("\n## Recipes\n")[2], re.DOTALL | re.MULTILINE)[0]
+PYTHON = ROOT / ".cache" / "exporters" / "bin" / "python"
+pytestmark = pytest.mark.skipif(
+    not PYTHON.exists(), reason="the libraries of the recipes are not installed (6 GB): make exporters"
+)
+SCHEMA = {
+    "type": "record",
+    "name": "Event",
+    "fields": [
+        {"name": "id", "type": "string"},
+        *(
+            {"name": name, "type": ["null", kind], "default": None}
+            for name, kind in {
+                **dict.fromkeys(("amount", "hour", "hundreds", "hours", "thousands", "day"), "double"),
+                "mcc": "int",
+                "country": "string",
+            }.items()
+        ),
+    ],
+}
+
+
+def block(recipe: str, language: str) -> str:
+    return str(re.findall(rf"^```{language}\n(.*?)^```", RECIPES[recipe], re.DOTALL | re.MULTILINE)[0])
+
+
+def made(recipe: str, folder: Path) -> None:
+    """Run a recipe's Python in a folder."""
+    script = folder / "recipe.py"
+    script.write_text(PREAMBLE + block(recipe, "python"), encoding="utf-8")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HOME": str(folder)}
+    command = [str(PYTHON), str(script)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def configured(recipe: str, folder: Path, golden: Mapping[str, Any]) -> Path:
+    """Write the configuration that a recipe's YAML is the model of."""
+    model = YAML(typ="safe").load(block(recipe, "yaml")) | {
+        "uri": "model.onnx",
+        "sha256": _sha256(folder / "model.onnx"),
+    }
+    if "data" in model:
+        model["data"]["sha256"] = _sha256(folder / model["data"]["file"])
+    model.pop("golden", None)
+    document = {
+        "version": 1,
+        "categories": {"countries": {"DE": 0, "FR": 1, "IT": 2, "*": -1}},
+        "models": {"cards": model | ({"golden": dict(golden)} if golden else {})},
+        "predictors": {"cards": {"version": 1, "experts": [{"model": "cards"}]}},
+        "events": {"event": {"schema": "event.avsc", "id": "id"}},
+        "routes": [{"live": "cards"}],
+        "tenants": {"acme": {"event": "event"}},
+    }
+    if "countries" not in block(recipe, "yaml"):
+        del document["categories"]
+    (folder / "schemas").mkdir(exist_ok=True)
+    (folder / "schemas" / "event.avsc").write_text(json.dumps(SCHEMA), encoding="utf-8")
+    path = folder / "muse.yaml"
+    with path.open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(document, file)
+    return path
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_is_served_and_answers_as_its_library(recipe: str, tmp_path: Path) -> None:
+    made(recipe, tmp_path)
+    told = YAML(typ="safe").load(block(recipe, "yaml")).get("golden", {"tolerance": 1e-5, "differing": 0.01})
+    golden = {"file": "cards.golden.json", **told}
+    path = configured(recipe, tmp_path, {})
+    before = check(path)
+    assert before.ok, before.problems
+    assert [one.message.partition(":")[0] for one in before.warnings] == ["no golden rows"]
+    (tmp_path / "cards.golden.json").write_text('{"inputs": {"x": [[1]]}, "scores": [1]}', encoding="utf-8")
+    path = configured(recipe, tmp_path, golden)
+    written = write_golden(path, "cards", tmp_path / "predictions.parquet", "score", tmp_path / golden["file"])
+    assert written.agrees, written.agreement.shown
+    assert written.agreement.rows > 150
+    after = check(path)
+    assert after.ok, after.problems
+    assert after.warnings == ()
+
+
+@pytest.mark.parametrize("recipe", ["CatBoost", "LightGBM", "XGBoost"])
+def test_extreme_and_missing_rows_are_among_the_golden_events(recipe: str, tmp_path: Path) -> None:
+    made(recipe, tmp_path)
+    path = configured(recipe, tmp_path, {})
+    write_golden(path, "cards", tmp_path / "predictions.parquet", "score", tmp_path / "golden.json")
+    events = json.loads((tmp_path / "golden.json").read_text())["events"]
+    assert len(events) == pq.read_metadata(tmp_path / "predictions.parquet").num_rows
+    assert {"amount": None, "hour": 12.0} in [{name: event[name] for name in ("amount", "hour")} for event in events]
+    assert 1e9 in [event["amount"] for event in events]

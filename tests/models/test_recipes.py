@@ -2,7 +2,7 @@
 
 A recipe's Python block makes `model.onnx` and `predictions.parquet` in a folder of its own, in a process and an
 environment of its own (`make exporters`: the libraries are gigabytes); its YAML block is what the configuration says of
-the model. Then `golden` writes the golden events and `check` accepts the configuration, as a reader of the page would do it.
+the model. Then `golden` writes the golden events and `check` accepts the configuration, as a reader of the page does.
 """
 
 import hashlib

@@ -53,7 +53,7 @@ docs: $(READY) ## the API reference, from docstrings: build/docs/index.html
 kafka: $(READY) ## fetch what the real broker needs (image or jars) and say which one it will be
 	@$(BIN)/python -m muse_stream.testing
 
-exporters: $(EXPORTERS)/.ready ## the libraries whose exports are tested (6 GB, once), in an environment of their own
+exporters: $(EXPORTERS)/.ready ## the libraries that docs/for-model-owners.md has recipes for (6 GB, once): the tests run these then
 
 $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
 	@echo "setup: installing the exporters' libraries into $(EXPORTERS)"
@@ -61,19 +61,19 @@ $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
 	@$(BIN)/python deploy/run_uv.py pip install --quiet --python $(EXPORTERS)/bin/python --require-hashes -r $<
 	@touch $@
 
-test: $(READY) kafka exporters ## the tests, the real broker included
+test: $(READY) kafka ## the tests, the real broker included
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(READY) kafka exporters ## the tests, the long repetitions too
+test-all: $(READY) kafka ## the tests, the long repetitions too
 	@$(PYTEST) $(ARGS)
 
-test-unit: $(READY) exporters ## the tests that need no broker
+test-unit: $(READY) ## the tests that need no broker
 	@$(PYTEST) -m "not broker and not slow" $(ARGS)
 
 matrix: $(READY) ## the tests that need no broker, on every Python (PYTHONS="3.12 3.13" for some)
 	@sh deploy/matrix.sh "$(PYTHONS)" --numprocesses $(JOBS) --dist loadfile -m "not broker and not slow" $(ARGS)
 
-coverage: $(READY) kafka exporters ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
+coverage: $(READY) kafka ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
 	@$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
 demo: $(READY) kafka ## the guided demo on a real broker; ends by itself

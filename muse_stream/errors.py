@@ -101,6 +101,7 @@ class Reason(StrEnum):
     UNDECODABLE = "undecodable"
     UNKNOWN_SCHEMA = "unknown-schema"
     MISSING_ID = "missing-id"
+    TIME_OUT_OF_RANGE = "time-out-of-range"
     UNKNOWN_TENANT = "unknown-tenant"
     WRONG_TENANT = "wrong-tenant"
     NO_ROUTE = "no-route"

@@ -38,7 +38,7 @@ def produce(bootstrap: str, path: Path, tenants: int, seconds: float, partitions
     start = time.monotonic_ns() + 500_000_000
     due = [start + number * 1_000_000_000 // RATE for number in range(count)]
     ids = [f"{at}-{number:07}" for number, at in enumerate(due)]
-    values = encoder.encode({**features, "transaction_id": ids, "event_time": np.zeros(count, np.int64)}, count)
+    values = encoder.encode({**features, "transaction_id": ids, "event_time": np.full(count, 1_700_000_000_000)}, count)
 
     def when_due() -> Iterator[ToSend]:
         for number, value in enumerate(values):

@@ -4,10 +4,12 @@ Invariant: a record's fault is a `Rejected`, a schema's fault is a `SchemaError`
 without an answer.
 
     framing                         the prefix that names the writer's schema
-    schemas, schema_json, types     where schemas are found; reading one; a schema as a tree
+    schemas, schema_files           where schemas are found; types that other files define
+    schema_json, types              reading one; a schema as a tree
     codec, strict                   pyruhvro for batches; one record, byte by byte
     samples, memory                 made-up records to try a decoder on; what a batch may take
-    resolution                      a field of the reader's schema -> what to do with the writer's; logical types
+    resolution, times               a field of the reader's schema -> what to do with the writer's; units of time
+    conversion                      what was written -> what a column holds: numbers, text forms
     arrow_columns, record_columns   doing it: for a batch, for one record
     decoder, decoded, selection     values -> Decoded; joining parts of a batch; keeping rows
     encoder, nested                 columns -> values; columns of lists and maps
@@ -15,19 +17,25 @@ without an answer.
     synthetic                       made-up events of a schema, to try a generation with
 """
 
+from muse_stream.avro.arrow_columns import NO_TIME
+from muse_stream.avro.codec import slow_because
 from muse_stream.avro.decoded import Decoded, Fields, TextColumn, concat, fixed_width
-from muse_stream.avro.decoder import Decoder
+from muse_stream.avro.decoder import Decoder, Unreadable
 from muse_stream.avro.encoder import Encoder, RowEncoder, arrow_type, column_array, is_nullable
-from muse_stream.avro.framing import Frame
+from muse_stream.avro.framing import Frame, single_object_prefix
 from muse_stream.avro.nested import nullable, record_lists, string_maps
-from muse_stream.avro.records import PLACE, decode_records, origin_decoder, score_decoder
+from muse_stream.avro.records import PLACE, audit_decoder, decode_records, origin_decoder, score_decoder
 from muse_stream.avro.resolution import column_type
-from muse_stream.avro.schemas import Schema, SchemaDirectory, parse_schema
+from muse_stream.avro.samples import varint
+from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous, canonical_form, parse_schema
 from muse_stream.avro.selection import keep, missing, take
 from muse_stream.avro.synthetic import Demands, made_up
+from muse_stream.avro.times import IN_WORDS
 from muse_stream.avro.types import Field, Type
 
 __all__ = [
+    "IN_WORDS",
+    "NO_TIME",
     "PLACE",
     "Decoded",
     "Decoder",
@@ -41,7 +49,11 @@ __all__ = [
     "SchemaDirectory",
     "TextColumn",
     "Type",
+    "Unreadable",
+    "ambiguous",
     "arrow_type",
+    "audit_decoder",
+    "canonical_form",
     "column_array",
     "column_type",
     "concat",
@@ -56,6 +68,9 @@ __all__ = [
     "parse_schema",
     "record_lists",
     "score_decoder",
+    "single_object_prefix",
+    "slow_because",
     "string_maps",
     "take",
+    "varint",
 ]

@@ -3,33 +3,30 @@
 A RecordBatch, as pyruhvro made it from the *physical* writer schema, and a `Route` give one Arrow array of the route's
 domain (int64, bool, double or string) and the rows it refuses; then, batch by batch, a `Column`. No loop runs over
 events; every operation is one call over the whole column.
+
+Arrow must not be asked for a field with the nulls of its record (`struct_field`, `flatten`): where the field is a
+union, which has no place for them, it aborts the process. So a field is taken as it stands; what it has in the rows
+where its record is null is blotted out afterwards.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from muse_stream.avro.resolution import Case, Domain, FieldAccess, Route
-from muse_stream.avro.strict import Malformed
+from muse_stream.avro.conversion import ARROW, PHYSICAL, Mask, convert
+from muse_stream.avro.resolution import NULL, Access, Case, Default, Domain, Outcome, Refused, Route
 from muse_stream.scoring import Categorical, Column
 
-Mask = NDArray[np.bool_]
+Record: TypeAlias = pa.RecordBatch | pa.StructArray
 
-NO_TIME = -1
-"""Event time of a record that has none; Kafka's own mark for a missing timestamp."""
+NO_TIME = np.iinfo(np.int64).min
+"""Event time of a record that has none: no time that was written (-1 would be one)."""
 
 NOTHING = pa.scalar(0, pa.int32())
 """Given to Arrow as a plain 0, it looks for a package that is not installed, at every call."""
-
-ARROW: dict[Domain, pa.DataType] = {
-    "integer": pa.int64(),
-    "boolean": pa.bool_(),
-    "number": pa.float64(),
-    "text": pa.string(),
-}
 
 
 def extract(route: Route, batch: pa.RecordBatch) -> tuple[pa.Array, Mask | None]:
@@ -37,15 +34,18 @@ def extract(route: Route, batch: pa.RecordBatch) -> tuple[pa.Array, Mask | None]
 
     Raises Malformed when some row's text is not UTF-8.
     """
-    parent, absent, refused = _walk(route.steps, batch)
-    if route.name:
-        array, bad = _resolve(route, _child(parent, route.name), absent)
-        refused = _either(refused, bad)
-    else:
-        array = _constant(route, batch.num_rows)
-    if absent is not None:
-        array = pc.if_else(pa.array(absent), pa.scalar(None, array.type), array)
-    return array, refused
+    kind = ARROW[route.domain]
+    if isinstance(route.root, Default):
+        return constant(route.root, kind, batch.num_rows), None
+    return _field(route.root, batch, kind)
+
+
+def constant(default: Default, kind: pa.DataType, rows: int) -> pa.Array:
+    """Return a default in every row."""
+    if default.case is None:
+        return pa.nulls(rows, kind)
+    array, _ = convert(default.case, pa.array([default.value], PHYSICAL[default.case.kind]))
+    return pa.repeat(array[0], rows)
 
 
 def finish(array: pa.Array, domain: Domain, nullable: bool) -> Column:
@@ -76,128 +76,54 @@ def milliseconds(array: pa.Array) -> NDArray[np.int64]:
 
 
 def texts(array: pa.Array) -> pa.StringArray:
-    """Return ids as text, null where null or empty; numbers in decimal digits."""
-    text = array if array.type == pa.string() else array.cast(pa.string())
-    empty = pc.equal(pc.binary_length(text), NOTHING)
-    return pc.if_else(empty, pa.scalar(None, pa.string()), text) if pc.any(empty).as_py() else text
+    """Return ids as text, null where null or empty."""
+    empty = pc.equal(pc.binary_length(array), NOTHING)
+    return pc.if_else(empty, pa.scalar(None, pa.string()), array) if pc.any(empty).as_py() else array
 
 
-def _walk(
-    steps: tuple[FieldAccess, ...], batch: pa.RecordBatch
-) -> tuple[pa.RecordBatch | pa.StructArray, Mask | None, Mask | None]:
-    """Go down the writer's records.
-
-    Returns the last one, the rows in which it or one above is null, and the rows refused: a null where the reader has
-    none. Arrow must not be asked for a field with the nulls of its record (`struct_field`, `flatten`): where the field
-    is a union, which has no place for them, it aborts the process.
-    """
-    node: pa.RecordBatch | pa.StructArray = batch
-    absent: Mask | None = None
+def _field(access: Access, record: Record, kind: pa.DataType) -> tuple[pa.Array, Mask | None]:
+    """Resolve one field of a record; in rows where the record is null, the result means nothing."""
+    child = record.column(access.field) if isinstance(record, pa.RecordBatch) else record.field(access.field)
+    if pa.types.is_union(child.type):
+        return _union(access, child, kind)
+    array: pa.Array | None = None
     refused: Mask | None = None
-    for step in steps:
-        node = _child(node, step.field)
-        if pa.types.is_union(node.type):  # a union of the record alone
-            node = node.field(0)
-        if not node.null_count:
-            continue
-        null = _mask(node.is_null())
-        if step.required:  # a null of its own refuses the row, not one that was inherited
-            refused = _either(refused, null if absent is None else null & ~absent)
-        absent = _either(absent, null)
-    return node, absent, refused
-
-
-def _child(record: pa.RecordBatch | pa.StructArray, name: str) -> pa.Array:
-    """Return a field of a record; what is in rows where the record is null means nothing."""
-    return record.column(name) if isinstance(record, pa.RecordBatch) else record.field(name)
-
-
-def _constant(route: Route, rows: int) -> pa.Array:
-    kind = ARROW[route.domain]
-    return pa.nulls(rows, kind) if route.constant is None else pa.repeat(pa.scalar(route.constant, kind), rows)
-
-
-def _resolve(route: Route, leaf: pa.Array, absent: Mask | None) -> tuple[pa.Array, Mask | None]:
-    """Turn the writer's values into the domain; `absent` rows have no parent and stay null."""
-    if pa.types.is_union(leaf.type):
-        return _resolve_union(route, leaf, absent)
-    array, refused = None, None
-    for case, wrote in zip(route.cases, route.wrote, strict=True):
+    for wrote, outcome in zip(access.kinds, access.branches, strict=True):
         if wrote == "null":
-            if case is None and leaf.null_count:
-                nulls = _mask(leaf.is_null())
-                refused = _either(refused, nulls if absent is None else nulls & ~absent)
-        elif case is None:
-            refused = _either(refused, _mask(leaf.is_valid()))
-        else:
-            array, bad = _convert(case, leaf, route.domain)
-            refused = _either(refused, bad)
-    return pa.nulls(len(leaf), ARROW[route.domain]) if array is None else array, refused
-
-
-def _resolve_union(route: Route, leaf: pa.UnionArray, absent: Mask | None) -> tuple[pa.Array, Mask | None]:
-    codes = _numpy(leaf.type_codes)
-    kind = ARROW[route.domain]
-    array, refused = pa.nulls(len(leaf), kind), None
-    for branch, (case, wrote) in enumerate(zip(route.cases, route.wrote, strict=True)):
-        here = codes == branch
-        if absent is not None:
-            here &= ~absent
-        if not here.any():
+            if isinstance(outcome, Refused) and child.null_count:
+                refused = _either(refused, _mask(child.is_null()))
             continue
-        if case is None:
-            refused = _either(refused, here)
-        elif wrote != "null":
-            part, bad = _convert(case, leaf.field(branch), route.domain)
-            array = pc.if_else(pa.array(here), part, array)
-            refused = _either(refused, None if bad is None else bad & here)
-    return array, refused
+        array, bad = _outcome(outcome, child, kind)
+        if child.null_count and not isinstance(outcome, Case):  # a case leaves null what is null
+            present = child.is_valid()
+            array = pc.if_else(present, array, pa.scalar(None, kind))
+            bad = None if bad is None else bad & _mask(present)
+        refused = _either(refused, bad)
+    return pa.nulls(len(child), kind) if array is None else array, refused
 
 
-def _convert(case: Case, array: pa.Array, domain: Domain) -> tuple[pa.Array, Mask | None]:
-    refused: Mask | None = None
-    if case.limit is not None:
-        refused = _outside(array, case.limit)
-    if case.scale_by != (1, 1):
-        array = _scaled(array, *case.scale_by)
-    if case.symbols is not None:
-        known = pc.is_in(array, value_set=pa.array(case.symbols, pa.string()))
-        strange = pc.and_(array.is_valid(), pc.invert(known))
-        if case.substitute is None:
-            refused = _either(refused, _mask(strange))
-        else:
-            array = pc.if_else(strange, pa.scalar(case.substitute), array)
-    if case.kind == "string":
-        _check_utf8(array)
-    if array.type != ARROW[domain]:
-        array = array.cast(ARROW[domain], safe=False)
-    return array, refused
+def _union(access: Access, child: pa.UnionArray, kind: pa.DataType) -> tuple[pa.Array, Mask | None]:
+    codes = _numpy(child.type_codes)
+    result, refused = pa.nulls(len(child), kind), None
+    for branch, outcome in enumerate(access.branches):
+        rows = codes == branch
+        if outcome == NULL or not rows.any():
+            continue
+        array, bad = _outcome(outcome, child.field(branch), kind)
+        result = pc.if_else(pa.array(rows), array, result)
+        refused = _either(refused, None if bad is None else bad & rows)
+    return result, refused
 
 
-def _check_utf8(array: pa.StringArray) -> None:
-    """Raise Malformed unless all text is UTF-8: pyruhvro copies the bytes of a string unseen."""
-    data = array.buffers()[2]
-    if data is None or not data.size or np.frombuffer(data, np.uint8).max() < 0x80:
-        return
-    try:
-        array.validate(full=True)
-    except pa.ArrowInvalid:
-        raise Malformed("a string is not UTF-8") from None
-
-
-def _outside(array: pa.Array, limit: int) -> Mask | None:
-    """Rows that are no 32-bit int, or None; looks at single rows only if the extremes ask for it."""
-    values = _numpy(array.fill_null(0) if array.null_count else array)
-    if not len(values) or (values.min() >= -limit and values.max() < limit):
-        return None
-    mask: Mask = (values < -limit) | (values >= limit)
-    return mask
-
-
-def _scaled(array: pa.Array, times: int, over: int) -> pa.Array:
-    values = _numpy(array.fill_null(0) if array.null_count else array)
-    scaled = values * times // over  # floor, as for times before 1970
-    return pa.array(scaled, mask=_mask(array.is_null()) if array.null_count else None)
+def _outcome(outcome: Outcome, array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask | None]:
+    """Do what is to be done with values that all have one of the writer's types."""
+    if isinstance(outcome, Access):
+        return _field(outcome, array, kind)
+    if isinstance(outcome, Case):
+        return convert(outcome, array)
+    if isinstance(outcome, Refused):
+        return pa.nulls(len(array), kind), np.ones(len(array), dtype=bool)
+    return constant(outcome, kind, len(array)), None
 
 
 def _either(one: Mask | None, other: Mask | None) -> Mask | None:

@@ -36,6 +36,8 @@ TAIL_FIELD = "muse_wire_tail_"
 PROBE_RECORDS = 20
 BATCH_LACKS = frozenset({"bytes", "fixed"})
 """Kinds that pyruhvro 0.4 panics on, so that it is not even asked."""
+NAMED = 3
+"""Fields that are named as the cause, at most."""
 MOST_BRANCHES = 100
 """Of a union: Arrow counts them in 7 bits, and pyruhvro panics beyond."""
 MOST_MEMORY = 256 << 20
@@ -50,6 +52,7 @@ class Codec:
         self._type = schema.type
         self._record = fastavro.parse_schema(types.physical(schema.type))
         document = types.physical(schema.type, widen=True)
+        self._wide = fastavro.parse_schema(types.physical(schema.type, widen=True))
         document["fields"].append({"name": TAIL_FIELD, "type": "double"})
         self._batch = json.dumps(document)
         self._memory = Memory.of(schema.type)
@@ -83,15 +86,31 @@ class Codec:
             raise Malformed(f"{type(error).__name__}: {error}") from None
         return dict(record)  # type: ignore[arg-type]
 
+    def _widened(self, payload: bytes) -> Any:
+        return fastavro.schemaless_reader(io.BytesIO(payload), self._wide, None)
+
     def _probe(self) -> bool:
         """Whether pyruhvro reads made-up records as fastavro does; any doubt means no."""
         payloads = samples(self._type, PROBE_RECORDS)
         try:
             decoded, wrong = self.batch(payloads)
             rows = decoded.drop_columns([TAIL_FIELD]).to_pylist()
-            return wrong is None and all(map(_alike, rows, map(self.record, payloads)))
+            return wrong is None and all(map(_alike, rows, map(self._widened, payloads)))
         except Exception:  # noqa: BLE001 - Malformed, or whatever Arrow says about an array it was handed
             return False
+
+
+def slow_because(schema: Schema) -> str:
+    """Say why a schema's records are decoded one by one, which takes about ten times the CPU; empty if they are not."""
+    if codec_for(schema).batched:
+        return ""
+    found = [
+        f"{path} is {node.logical or node.kind}" if node.kind in BATCH_LACKS else f"{path} is a union of many types"
+        for path, node in types.walk(schema.type)
+        if node.kind in BATCH_LACKS or len(node.branches) > MOST_BRANCHES
+    ]
+    named = ", ".join(found[:NAMED]) + (f" and {len(found) - NAMED} more" if len(found) > NAMED else "")
+    return named or "the batch decoder does not read its records as they were written"
 
 
 def suits_batches(node: Type) -> bool:

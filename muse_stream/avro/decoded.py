@@ -4,7 +4,7 @@ A piece holds the rows of one writer schema, as Arrow arrays in the order of the
 `Decoded`, whose rows ascend whatever the pieces were. No loop runs over events.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -13,11 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from muse_stream.avro.arrow_columns import ARROW, NO_TIME, categorical, finish, milliseconds, texts
-from muse_stream.avro.resolution import Domain
+from muse_stream.avro.arrow_columns import NO_TIME, categorical, finish, milliseconds, texts
+from muse_stream.avro.conversion import ARROW
+from muse_stream.avro.resolution import Domain, Use, column_type
+from muse_stream.avro.times import TimeUnit
+from muse_stream.avro.types import Type
 from muse_stream.errors import Rejected, SchemaError
 from muse_stream.scoring import ID_BYTES, Categorical, Column
 
+TEXT_OF = "text:"
+"""Before a path, the name of a column that has the text of what is no text; no Avro name has a colon."""
 TextColumn: TypeAlias = pa.StringArray
 """A column of texts with nulls."""
 
@@ -30,19 +35,80 @@ class Fields:
     time: str | None = None
     tenant: str | None = None
     columns: tuple[str, ...] = ()
+    """Read as values: numbers; text where the schema has text."""
+    texts: tuple[str, ...] = ()
+    """Read as text, whatever the schema has: docs/avro.md says which."""
+    time_unit: TimeUnit = "ms"
+    """What a time without a logical type counts, since 1970."""
 
-    def paths(self) -> tuple[str, ...]:
-        """All paths, each once, the id first."""
-        return tuple(dict.fromkeys(path for path in (self.id, self.time, self.tenant, *self.columns) if path))
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One way to read one field."""
+
+    path: str
+    use: Use
+    domain: Domain
+    nullable: bool
+    """The column may hold nulls; an integer or boolean column is then float64."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """Some rows of a batch."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is read of an event."""
 
-    rows: NDArray[np.int64]
-    arrays: list[pa.Array]
-    """One for each path, each of `ARROW[domain]`."""
+    fields: Fields
+    parts: tuple[Part, ...]
+    """Each once, the id first."""
+
+    @classmethod
+    def of(cls, reader: Type, fields: Fields) -> "Plan":
+        """Raises SchemaError when a field is not there, or of a type that cannot be read so."""
+        uses: list[tuple[str, Use]] = [(fields.id, "text")]
+        uses += [(fields.time, "time")] if fields.time else []
+        uses += [(path, "text") for path in (fields.tenant, *fields.texts) if path]
+        uses += [(path, "value") for path in fields.columns]
+        parts = {_part(reader, path, use): None for path, use in uses}
+        _check_names(reader, "id", fields.id)
+        _check_names(reader, "tenant", fields.tenant)
+        return cls(fields, tuple(parts))
+
+    def place(self, path: str, use: Use) -> int:
+        """Return which part reads a field so; where it is text, its value is its text."""
+        wanted = [(path, use)] if use != "text" else [(path, "text"), (path, "value")]
+        return next(
+            place
+            for place, part in enumerate(self.parts)
+            if (part.path, part.use) in wanted and (part.use == use or part.domain == "text")
+        )
+
+    def name_of_text(self, path: str) -> str:
+        """Return the column that has a field as text: the field's own where it is text."""
+        part = self.parts[self.place(path, "text")]
+        return path if part.use == "value" else TEXT_OF + path
+
+
+def _check_names(reader: Type, role: str, path: str | None) -> None:
+    _, _, leaf = column_type(reader, path, "text") if path else ("", False, reader)
+    real = [option.kind for option in leaf.options if option.kind in ("float", "double")]
+    if real:
+        raise SchemaError(f"{path}: the {role} must be a string, a whole number or bytes; a {real[0]} names nothing")
+
+
+def _part(reader: Type, path: str, use: Use) -> Part:
+    if use == "text":
+        try:
+            domain, nullable, _ = column_type(reader, path)
+            if domain == "text":
+                return Part(path, "value", domain, nullable)
+        except SchemaError:
+            pass  # a union of text and numbers, which has texts alone; or what the next line raises
+    domain, nullable, _ = column_type(reader, path, use)
+    return Part(path, use, domain, nullable)
+
+
+Piece: TypeAlias = tuple[NDArray[np.int64], list[pa.Array]]
+"""Some rows of a batch, and for each part of the plan their values, each array of `ARROW[domain]`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +120,9 @@ class Decoded:
     ids: TextColumn
     """Null where the event has none, or an empty one."""
     times: NDArray[np.int64] | None
-    """Milliseconds since 1970; -1 where the event has none; None if no time field was asked for."""
+    """Milliseconds since 1970; `NO_TIME` where the event has none; None if no time field was asked for."""
     columns: dict[str, Column]
+    """By path; texts of what is none by `Decoder.name_of_text`."""
     rejected: tuple[Rejected, ...]
     """`row` is an index into the values; ascending."""
     tenants: Categorical | None = None
@@ -67,22 +134,25 @@ class Decoded:
         return replace(self, rows=index[self.rows], rejected=rejected)
 
 
-def assemble(
-    pieces: Sequence[Piece],
-    rejected: list[Rejected],
-    fields: Fields,
-    domains: Mapping[str, tuple[Domain, bool]],
-) -> Decoded:
-    """Join pieces of one reader into its `Decoded`; `domains` has domain and nullability by path, in piece order."""
-    rows, arrays = _join(pieces, [ARROW[domain] for domain, _ in domains.values()])
-    by_path = dict(zip(domains, arrays, strict=True))
+def assemble(pieces: Sequence[Piece], rejected: list[Rejected], plan: Plan) -> Decoded:
+    """Join pieces of one reader into its `Decoded`; their arrays are in the order of the plan's parts."""
+    rows, arrays = _join(pieces, [ARROW[part.domain] for part in plan.parts])
+    fields = plan.fields
+    columns: dict[str, Column] = {}
+    for path in fields.columns:
+        place = plan.place(path, "value")
+        columns[path] = finish(arrays[place], plan.parts[place].domain, plan.parts[place].nullable)
+    for path in fields.texts:
+        name = plan.name_of_text(path)
+        if name not in columns:
+            columns[name] = categorical(arrays[plan.place(path, "text")])
     return Decoded(
         rows=rows,
-        ids=texts(by_path[fields.id]),
-        times=milliseconds(by_path[fields.time]) if fields.time else None,
-        columns={path: finish(by_path[path], *domains[path]) for path in fields.columns},
+        ids=texts(arrays[0]),
+        times=milliseconds(arrays[plan.place(fields.time, "time")]) if fields.time else None,
+        columns=columns,
         rejected=tuple(sorted(rejected, key=lambda one: one.row)),
-        tenants=categorical(by_path[fields.tenant]) if fields.tenant else None,
+        tenants=categorical(arrays[plan.place(fields.tenant, "text")]) if fields.tenant else None,
     )
 
 
@@ -90,9 +160,9 @@ def _join(pieces: Sequence[Piece], kinds: list[pa.DataType]) -> tuple[NDArray[np
     if not pieces:
         return np.zeros(0, dtype=np.int64), [pa.array([], kind) for kind in kinds]
     if len(pieces) == 1:
-        return pieces[0].rows, pieces[0].arrays
-    rows = np.concatenate([piece.rows for piece in pieces])
-    arrays = [pa.concat_arrays(parts) for parts in zip(*(piece.arrays for piece in pieces), strict=True)]
+        return pieces[0]
+    rows = np.concatenate([rows for rows, _ in pieces])
+    arrays = [pa.concat_arrays(parts) for parts in zip(*(arrays for _, arrays in pieces), strict=True)]
     if (np.diff(rows) < 0).any():
         order = np.argsort(rows, kind="stable")
         rows, taken = rows[order], pa.array(order)

@@ -8,25 +8,36 @@ given whole groups; where it fails the group is halved until the bad records sta
 per-record decoder, which has the last word.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from muse_stream.avro import framing
-from muse_stream.avro.arrow_columns import ARROW, extract
+from muse_stream.avro.arrow_columns import extract
 from muse_stream.avro.codec import Codec, codec_for
-from muse_stream.avro.decoded import Decoded, Fields, Piece, assemble
-from muse_stream.avro.record_columns import Unresolved, value, wanted
-from muse_stream.avro.resolution import Route, column_type, route
-from muse_stream.avro.schemas import Schema, SchemaDirectory
+from muse_stream.avro.decoded import Decoded, Fields, Piece, Plan, assemble
+from muse_stream.avro.record_columns import Picked, Unresolved, column, pick, wanted
+from muse_stream.avro.resolution import Route, route
+from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous
 from muse_stream.avro.strict import Malformed, Wanted
 from muse_stream.errors import Reason, Rejected, SchemaError, Stage
 
 LEAF = 8
 """Below this a failed group is decoded record by record: a call costs as much as several single records."""
 MESSAGE_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A field that a writer writes as the reader cannot read it."""
+
+    path: str
+    why: str
+    whole: bool
+    """Every event is refused, not only those with some branch of a union or symbol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +56,53 @@ class Decoder:
         """Raises SchemaError when the reader's schema does not have one of the fields, or it makes no column."""
         self._schemas = schemas
         self._reader = reader
-        self._fields = fields
-        self.domains = {path: column_type(reader.type, path)[:2] for path in fields.paths()}
-        _check_roles(fields, self.domains)
+        self._plan = Plan.of(reader.type, fields)
         self._writers: dict[bytes, _Writer | Rejected] = {}
         self._resolve(reader)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The fields that are read, the id first."""
+        return tuple(dict.fromkeys(part.path for part in self._plan.parts))
+
+    def name_of_text(self, path: str) -> str:
+        """Return which of `Decoded.columns` is the text of a field of `Fields.texts`."""
+        return self._plan.name_of_text(path)
+
+    def routes(self, writer: Schema) -> tuple[Route, ...]:
+        """Return where each part is found in what a writer wrote; raises SchemaError when it cannot be read."""
+        return tuple(
+            route(self._reader.type, writer.type, part.path, part.use, self._plan.fields.time_unit)
+            for part in self._plan.parts
+        )
+
+    def unreadable(self, writer: Schema) -> list[Unreadable]:
+        """Say what of a writer's events cannot be read, field by field; nothing if all can."""
+        found: list[Unreadable] = []
+        for part in self._plan.parts:
+            try:
+                one = route(self._reader.type, writer.type, part.path, part.use, self._plan.fields.time_unit)
+            except SchemaError as error:
+                found.append(Unreadable(part.path, str(error), whole=True))
+                continue
+            found += [Unreadable(part.path, refused.why, whole=one.hopeless) for refused in one.refusals()]
+        once = {(one.path, one.why): one for one in reversed(found)}
+        return list(reversed(once.values()))
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode a batch; values without an answer are in `rejected`, by their index. Never raises for bad data."""
         groups, rejected = framing.group(values)
         pieces: list[Piece] = []
-        for group in groups:
-            writer = self._writer(group.prefix)
+        for prefix, rows in groups.items():
+            writer = self._writer(prefix)
             if isinstance(writer, Rejected):
-                rejected.extend(
-                    Rejected(row, writer.reason, writer.stage, writer.message) for row in group.rows.tolist()
-                )
+                rejected.extend(Rejected(row, writer.reason, writer.stage, writer.message) for row in rows.tolist())
                 continue
-            work = _Group(writer, group, pieces, rejected)
-            work.run(0, len(group.values))
-        return assemble(pieces, rejected, self._fields, self.domains)
+            framed = values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
+            # a value without a frame is in no group
+            work = _Group(writer, len(prefix), rows, framed, pieces, rejected)  # type: ignore[arg-type]
+            work.run(0, len(rows))
+        return assemble(pieces, rejected, self._plan)
 
     def _writer(self, prefix: bytes) -> "_Writer | Rejected":
         found = self._writers.get(prefix)
@@ -77,25 +115,41 @@ class Decoder:
     def _find(self, prefix: bytes) -> "_Writer | Rejected":
         number = framing.schema_id(prefix)
         try:
-            schema = self._schemas.by_id(number) if number is not None else self._schemas.by_fingerprint(prefix[2:])
+            by_id = [self._schemas.by_id(number)] if number is not None else None
+            schemas = by_id or self._schemas.of_fingerprint(prefix[2:])
         except SchemaError as error:
             return Rejected(-1, Reason.UNKNOWN_SCHEMA, Stage.DECODE, str(error)[:MESSAGE_LENGTH])
         try:
-            return self._resolve(schema)
+            if not self.alike(schemas):
+                return Rejected(-1, Reason.UNKNOWN_SCHEMA, Stage.DECODE, ambiguous(schemas)[:MESSAGE_LENGTH])
+            return self._resolve(schemas[0])
         except SchemaError as error:
             return Rejected(-1, Reason.UNDECODABLE, Stage.DECODE, str(error)[:MESSAGE_LENGTH])
 
+    def alike(self, writers: Sequence[Schema]) -> bool:
+        """Say whether the same is read of what any of these writers writes; raises SchemaError if nothing can be."""
+        return len(writers) == 1 or len({self.routes(writer) for writer in writers}) == 1
+
     def _resolve(self, schema: Schema) -> "_Writer":
-        routes = tuple(route(self._reader.type, schema.type, path) for path in self.domains)
+        routes = self.routes(schema)
         return _Writer(codec_for(schema), routes, wanted(routes))
 
 
 class _Group:
     """The values of one writer in one batch."""
 
-    def __init__(self, writer: _Writer, group: framing.Group, pieces: list[Piece], rejected: list[Rejected]) -> None:
+    def __init__(
+        self,
+        writer: _Writer,
+        skip: int,
+        rows: NDArray[np.int64],
+        values: Sequence[bytes],
+        pieces: list[Piece],
+        rejected: list[Rejected],
+    ) -> None:
+        """`values` have `skip` bytes before the record; `rows` are their places in the batch."""
         self._writer = writer
-        self._group = group
+        self._skip, self._rows, self._values = skip, rows, values
         self._pieces = pieces
         self._rejected = rejected
 
@@ -106,7 +160,7 @@ class _Group:
             return
         try:
             self._at_once(start, stop)
-        except Malformed:
+        except Exception:  # noqa: BLE001 - Malformed; or a fault of our own or of Arrow, which costs no good record
             if stop - start <= LEAF:
                 self._one_by_one(start, stop)
                 return
@@ -115,16 +169,16 @@ class _Group:
             self.run(middle, stop)
 
     def _at_once(self, start: int, stop: int) -> None:
-        whole = start == 0 and stop == len(self._group.values)
-        values = self._group.values if whole else self._group.values[start:stop]
-        batch, refused = self._writer.codec.batch(values, len(self._group.prefix))
+        whole = start == 0 and stop == len(self._values)
+        values = self._values if whole else self._values[start:stop]
+        batch, refused = self._writer.codec.batch(values, self._skip)
         arrays = []
         for path in self._writer.routes:
             array, bad = extract(path, batch)
             arrays.append(array)
             if bad is not None:
                 refused = bad if refused is None else refused | bad
-        rows = self._group.rows[start:stop]
+        rows = self._rows[start:stop]
         if refused is not None and refused.any():  # only records can say why, and they have the last word
             keep = pa.array(~refused)
             arrays = [array.filter(keep) for array in arrays]
@@ -134,36 +188,47 @@ class _Group:
         elif not whole:  # a part's array would keep all that was decoded with it, and parts may be many
             every = pa.array(np.arange(len(rows)))
             arrays = [array.take(every) for array in arrays]
-        self._pieces.append(Piece(rows, arrays))
+        self._pieces.append((rows, arrays))
 
     def _one_by_one(self, start: int, stop: int) -> None:
-        skip = len(self._group.prefix)
         rows: list[int] = []
-        found: list[list[object]] = []
+        found: list[list[Picked]] = []
         for index in range(start, stop):
-            row = int(self._group.rows[index])
+            row = int(self._rows[index])
             try:
-                record = self._writer.codec.read(self._group.values[index][skip:], self._writer.wanted)
-                found.append([value(path, record) for path in self._writer.routes])
+                record = self._writer.codec.read(self._values[index][self._skip :], self._writer.wanted)
+                found.append([pick(route, record) for route in self._writer.routes])
                 rows.append(row)
-            except (Malformed, Unresolved) as error:
-                message = f"not a {self._writer.codec.name}: {error}"[:MESSAGE_LENGTH]
-                self._rejected.append(Rejected(row, Reason.UNDECODABLE, Stage.DECODE, message))
-        if rows:
-            columns = zip(*found, strict=True)
-            arrays = [
-                pa.array(list(column), ARROW[path.domain])
-                for column, path in zip(columns, self._writer.routes, strict=True)
-            ]
-            self._pieces.append(Piece(np.array(rows, dtype=np.int64), arrays))
+            except Exception as error:  # noqa: BLE001 - Malformed, Unresolved, or a fault of our own
+                self._refuse(row, error)
+        self._columns(rows, found)
 
+    def _columns(self, rows: list[int], found: list[list[Picked]]) -> None:
+        """Make a piece of what was read record by record."""
+        if not rows:
+            return
+        routes = self._writer.routes
+        try:
+            made = [column(route, picked) for route, picked in zip(routes, zip(*found, strict=True), strict=True)]
+        except Exception as error:  # noqa: BLE001 - a fault of our own or of Arrow costs the records that cause it
+            if len(rows) == 1:
+                self._refuse(rows[0], error)
+                return
+            middle = len(rows) // 2
+            self._columns(rows[:middle], found[:middle])
+            self._columns(rows[middle:], found[middle:])
+            return
+        refused = {position: why for _, bad in reversed(made) for position, why in bad.items()}
+        for position, why in refused.items():
+            self._refuse(rows[position], Unresolved(why))
+        arrays = [array for array, _ in made]
+        if refused:
+            keep = pa.array([position not in refused for position in range(len(rows))])
+            arrays = [array.filter(keep) for array in arrays]
+        kept = [row for position, row in enumerate(rows) if position not in refused]
+        self._pieces.append((np.array(kept, dtype=np.int64), arrays))
 
-def _check_roles(fields: Fields, domains: Mapping[str, tuple[str, bool]]) -> None:
-    wanted: list[tuple[str, str | None, Callable[[str], bool], str]] = [
-        ("the id", fields.id, lambda domain: domain in ("text", "integer"), "a string, an int or a long"),
-        ("the event time", fields.time, lambda domain: domain == "integer", "a timestamp or a long of milliseconds"),
-        ("the tenant", fields.tenant, lambda domain: domain == "text", "a string or an enum"),
-    ]
-    for role, path, fits, right in wanted:
-        if path is not None and not fits(domains[path][0]):
-            raise SchemaError(f"{path}: {role} must be {right}; its column is {domains[path][0]}")
+    def _refuse(self, row: int, error: Exception) -> None:
+        said = str(error) if isinstance(error, Malformed | Unresolved) else f"{type(error).__name__}: {error}"
+        message = f"not a {self._writer.codec.name}: {said}"[:MESSAGE_LENGTH]
+        self._rejected.append(Rejected(row, Reason.UNDECODABLE, Stage.DECODE, message))

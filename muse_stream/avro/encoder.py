@@ -19,6 +19,7 @@ import pyruhvro
 
 from muse_stream.avro import framing, types
 from muse_stream.avro.codec import PROBE_RECORDS, guarded, suits_batches
+from muse_stream.avro.resolution import default_of
 from muse_stream.avro.samples import samples
 from muse_stream.avro.schemas import Schema
 from muse_stream.avro.strict import Malformed
@@ -123,7 +124,7 @@ class Encoder:
         if field.name in columns:
             given = columns[field.name]
         elif field.has_default:
-            given = pa.scalar(field.default, kind)
+            given = pa.scalar(default_of(field), kind)
         else:
             raise SchemaError(f"{self.schema}: no column {field.name!r}, which has no default")
         array = column_array(given, field.type, kind, rows, f"{self.schema}: {field.name}")

@@ -7,7 +7,6 @@ fingerprint (8 bytes, little endian), as in the Avro specification, "Single-obje
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,17 +20,6 @@ CONFLUENT_MAGIC = b"\x00"
 CONFLUENT_LENGTH = 5
 SINGLE_OBJECT_MAGIC = b"\xc3\x01"
 SINGLE_OBJECT_LENGTH = 10
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Group:
-    """Rows whose values begin with the same prefix, hence were written with the same schema."""
-
-    prefix: bytes
-    rows: NDArray[np.int64]
-    """Index into the values that were grouped, ascending."""
-    values: Sequence[bytes]
-    """Whole values, the prefix still on them."""
 
 
 def confluent_prefix(schema_id: int) -> bytes:
@@ -62,10 +50,10 @@ def schema_id(prefix: bytes) -> int | None:
     return int.from_bytes(prefix[1:], "big") if len(prefix) == CONFLUENT_LENGTH else None
 
 
-def group(values: Sequence[bytes | None]) -> tuple[list[Group], list[Rejected]]:
-    """Group values by prefix, in order of first appearance; a value without a frame is rejected (row = its index)."""
+def group(values: Sequence[bytes | None]) -> tuple[dict[bytes, NDArray[np.int64]], list[Rejected]]:
+    """Return prefix -> rows of the values that begin with it, ascending; a value without a frame is rejected."""
     if not values:
-        return [], []
+        return {}, []
     first = values[0]
     prefix = prefix_of(first) if first is not None else None
     if prefix is not None:
@@ -75,23 +63,20 @@ def group(values: Sequence[bytes | None]) -> tuple[list[Group], list[Rejected]]:
         except TypeError:  # a tombstone among them
             alike = False
         if alike:  # the usual batch: one schema; no further look at single values
-            return [Group(prefix, np.arange(len(values), dtype=np.int64), values)], []  # type: ignore[arg-type]
+            return {prefix: np.arange(len(values), dtype=np.int64)}, []
     return _group_mixed(values)
 
 
-def _group_mixed(values: Sequence[bytes | None]) -> tuple[list[Group], list[Rejected]]:
-    found: dict[bytes, tuple[list[int], list[bytes]]] = {}
+def _group_mixed(values: Sequence[bytes | None]) -> tuple[dict[bytes, NDArray[np.int64]], list[Rejected]]:
+    found: dict[bytes, list[int]] = {}
     rejected = []
     for row, value in enumerate(values):
         prefix = prefix_of(value) if value is not None else None
-        if value is None or prefix is None:
+        if prefix is None:
             rejected.append(unframed(row, value))
-            continue
-        rows, members = found.setdefault(prefix, ([], []))
-        rows.append(row)
-        members.append(value)
-    groups = [Group(prefix, np.array(rows, dtype=np.int64), members) for prefix, (rows, members) in found.items()]
-    return groups, rejected
+        else:
+            found.setdefault(prefix, []).append(row)
+    return {prefix: np.array(rows, dtype=np.int64) for prefix, rows in found.items()}, rejected
 
 
 def unframed(row: int, value: bytes | None) -> Rejected:

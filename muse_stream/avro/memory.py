@@ -37,7 +37,7 @@ def _width(node: Type) -> int:
     if node.kind == "record":
         return 1 + sum(_width(field.type) for field in node.fields)
     if node.kind == "union":
-        return 1 + sum(map(_width, node.branches))
+        return 1 + sum(1 + _width(branch) for branch in node.branches)  # 1: an int may stand in a record of its own
     if node.kind == "enum":  # its symbol is written out
         return LIST + max(map(len, node.symbols))
     return LIST if node.kind in ("array", "map", "string") else VALUE

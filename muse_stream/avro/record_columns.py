@@ -1,14 +1,23 @@
 """The same as `arrow_columns`, one record at a time: for what the batch decoder cannot read, and for what it refuses.
 
-The wanted fields of a record, as `strict.read` gives them, and a `Route` give one Python value of the route's domain,
-or `Unresolved`. It is exactly what `arrow_columns.extract` gives; property tests compare the two.
+The wanted fields of a record, as `strict.read` gives them, and a `Route` give the `Case` or `Default` that applies, by
+the branches that were written; the values of many records become one array by the conversion that batches take too.
+Property tests compare the two.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
-from muse_stream.avro.resolution import Case, Route, decimal_number
+import numpy as np
+import pyarrow as pa
+
+from muse_stream.avro.arrow_columns import constant
+from muse_stream.avro.conversion import ARROW, PHYSICAL, convert, refusal
+from muse_stream.avro.resolution import Access, Case, Default, Outcome, Refused, Route
 from muse_stream.avro.strict import Wanted
+
+Picked: TypeAlias = tuple[Case | Default, Any]
+"""What to do with a value, and the value."""
 
 
 class Unresolved(ValueError):
@@ -19,61 +28,50 @@ def wanted(routes: Iterable[Route]) -> Wanted:
     """Return the writer's fields that the routes need."""
     tree: dict[str, Any] = {}
     for route in routes:
-        node = tree
-        for step in route.steps:
-            node = node.setdefault(step.field, {})
-        if route.name:
-            node.setdefault(route.name, {})
+        _add(route.root, tree)
     return tree
 
 
-def value(route: Route, record: dict[str, Any]) -> Any:
-    """Return None, or an int, bool, float or str as the route's domain wants it; raises Unresolved."""
-    node = record
-    for step in route.steps:
-        _, inner = node[step.field]
-        if inner is None:
-            if step.required:
-                raise Unresolved(f"{route.path}: {step.field} is null, which the reader does not allow")
-            return None
-        node = inner
-    if not route.name:
-        return _domain(route.constant, route)
-    branch, found = node[route.name]
-    case = route.cases[branch]
-    if case is None:
-        raise Unresolved(f"{route.path}: {route.wrote[branch]} cannot be read here")
-    return None if found is None else _domain(_convert(case, found, route.path), route)
+def _add(outcome: Outcome, tree: dict[str, Any]) -> None:
+    if isinstance(outcome, Access):
+        below = tree.setdefault(outcome.field, {})
+        for branch in outcome.branches:
+            _add(branch, below)
 
 
-def _convert(case: Case, found: Any, path: str) -> Any:
-    if case.limit is not None and not -case.limit <= found < case.limit:
-        raise Unresolved(f"{path}: the value is outside the range of an int")
-    if case.decimal is not None:
-        return decimal_number(found, case.decimal)
-    if case.scale_by != (1, 1):
-        times, over = case.scale_by
-        return found * times // over
-    if case.symbols is not None and found not in case.symbols:
-        if case.substitute is None:
-            raise Unresolved(f"{path}: the reader's enum lacks the symbol written, and has no default")
-        return case.substitute
-    return found
+def pick(route: Route, record: dict[str, Any]) -> Picked:
+    """Follow the branches that a record's writer took; raises Unresolved where they lead to nothing readable."""
+    outcome: Outcome = route.root
+    found: Any = record
+    while isinstance(outcome, Access):
+        branch, found = found[outcome.field]
+        outcome = outcome.branches[branch]
+    if isinstance(outcome, Refused):
+        raise Unresolved(outcome.why)
+    return outcome, found
 
 
-def _domain(found: Any, route: Route) -> Any:
-    if found is None:
-        return None
-    if route.domain == "number":
-        return float(found)
-    if route.domain == "text" and isinstance(found, bytes):
-        return _text(found, route)
-    return found
+def column(route: Route, picked: Sequence[Picked]) -> tuple[pa.Array, dict[int, str]]:
+    """Return the route's array of `ARROW[route.domain]`, and why positions of it are refused.
 
-
-def _text(found: bytes, route: Route) -> str:
-    """Bytes as text: UTF-8; where the reader says `bytes`, what is not UTF-8 is spelled out as \\xNN."""
-    try:
-        return found.decode("utf-8", errors="backslashreplace" if route.binary else "strict")
-    except UnicodeDecodeError:
-        raise Unresolved(f"{route.path}: bytes read as a string must be UTF-8") from None
+    Raises Malformed when some text is not UTF-8.
+    """
+    kind = ARROW[route.domain]
+    groups: dict[int, list[int]] = {}
+    for position, (outcome, _) in enumerate(picked):
+        groups.setdefault(id(outcome), []).append(position)
+    arrays: list[pa.Array] = []
+    refused: dict[int, str] = {}
+    for positions in groups.values():
+        outcome = picked[positions[0]][0]
+        if isinstance(outcome, Default):
+            arrays.append(constant(outcome, kind, len(positions)))
+            continue
+        array, bad = convert(outcome, pa.array([picked[at][1] for at in positions], PHYSICAL[outcome.kind]))
+        arrays.append(array)
+        if bad is not None:
+            refused |= {positions[at]: refusal(outcome) for at in np.flatnonzero(bad).tolist()}
+    if len(arrays) == 1:
+        return arrays[0], refused
+    order = np.argsort(np.concatenate([np.array(positions) for positions in groups.values()]))
+    return pa.concat_arrays(arrays).take(pa.array(order)), refused

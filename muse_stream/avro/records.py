@@ -21,7 +21,7 @@ from muse_stream.avro.schemas import Schema, SchemaDirectory
 from muse_stream.avro.strict import Malformed
 from muse_stream.errors import Reason, Rejected, SchemaError, Stage
 
-SCORE_FILE = "score.avsc"
+SCORE_FILE, AUDIT_FILE = "score.avsc", "audit.avsc"
 LONG = 10_000
 """Bytes in a value, beyond which a record is shown without logical types."""
 PLACE = ("source_topic", "source_partition", "source_offset")
@@ -34,9 +34,15 @@ def decode_records(schemas: SchemaDirectory, values: Sequence[bytes | None]) -> 
 
 
 def score_decoder(schemas: SchemaDirectory) -> Decoder:
-    """Return the decoder of score records by columns: ids, tenants, event times and `PLACE`."""
-    fields = Fields("event_id", "event_time", "tenant", PLACE)
+    """Return the decoder of score records by columns: ids, tenants, event times, `PLACE`, generation and score."""
+    fields = Fields("event_id", "event_time", "tenant", (*PLACE, "generation", "score"))
     return Decoder(schemas, schemas.by_file(SCORE_FILE), fields)
+
+
+def audit_decoder(schemas: SchemaDirectory) -> Decoder:
+    """Return the decoder of audit records by columns: `PLACE`, and the live score with the generation it is of."""
+    columns = (*PLACE, "generation", "live_generation", "live_score")
+    return Decoder(schemas, schemas.by_file(AUDIT_FILE), Fields("event_id", columns=columns))
 
 
 def origin_decoder(schemas: SchemaDirectory, file: str) -> Decoder:

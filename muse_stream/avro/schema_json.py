@@ -31,12 +31,13 @@ LOGICAL: dict[str, frozenset[str]] = {
         frozenset({"long"}),
     ),
     "decimal": frozenset({"bytes", "fixed"}),
+    "big-decimal": frozenset({"bytes"}),
     "uuid": frozenset({"string", "fixed"}),
 }
 """Logical types that mean something here, and what they may annotate; elsewhere Avro wants them ignored."""
 
-NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-"""Defaults of float and double for which JSON has no number; Python's float() reads them."""
+NOT_FINITE = ("NaN", *(f"{sign}{name}" for sign in ("", "+", "-") for name in ("Infinity", "INF")))
+"""Defaults of float and double for which JSON has no number, as Jackson writes and reads them; so does float()."""
 
 MOST_DEPTH = 64
 """Types inside types, names followed. Decoders go down by recursion; a stack that runs out kills the process."""
@@ -45,24 +46,29 @@ MOST_NESTING = 4 * MOST_DEPTH
 TOO_DEEP = f"not supported: types nest more than {MOST_DEPTH} deep"
 MOST_TYPES = 20_000
 """Types in a schema, names followed: thirty records that name each other twice are a thousand million."""
+UUID_BYTES = 16
 MOST_SCALE = 1000
 """Digits after a decimal's point; a float64 ends near 300."""
 MOST_BYTES = 1 << 20
 """Of a fixed; `bytes` has no bound but limits.max_event_bytes."""
 
 
+class NotARecord(SchemaError):
+    """An Avro schema, but of no record: of a key, say, or a type that other files use."""
+
+
 def parse(text: str, where: str = "schema") -> Type:
     """Parse schema JSON; raises SchemaError, naming `where`, for what is malformed, recursive or not a record."""
     try:
-        document = _document(text)
+        document = read_json(text)
         parsed = fastavro.parse_schema(document)
         if not isinstance(parsed, dict) or parsed.get("type") != "record":
-            raise SchemaError("the schema of a Kafka value must be a record")
+            raise NotARecord("the schema of a Kafka value must be a record")
         if not parsed.get("fields"):
             raise SchemaError("not an Avro schema: the record has no fields")
         return _Reading(parsed.get("__named_schemas", {})).node(parsed, ())
     except SchemaError as error:
-        raise SchemaError(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
     except json.JSONDecodeError as error:
         raise SchemaError(f"{where}: not JSON: {error}") from None
     except Exception as error:  # noqa: BLE001 - fastavro raises whatever it trips over: KeyError, TypeError, ...
@@ -70,7 +76,8 @@ def parse(text: str, where: str = "schema") -> Type:
         raise SchemaError(f"{where}: not an Avro schema: {said.get(type(error), str(error))}") from None
 
 
-def _document(text: str) -> Any:
+def read_json(text: str) -> Any:
+    """Return a schema's JSON; raises SchemaError, or JSONDecodeError, for what no parser of schemas should see."""
     try:
         document = json.loads(text)
     except RecursionError:
@@ -157,19 +164,19 @@ class _Reading:
             symbols = tuple(schema["symbols"])
             if not symbols:
                 raise SchemaError(f"not an Avro schema: the enum {name} has no symbols")
-            return Type("enum", name, aliases, symbols=symbols, default=schema.get("default"))
+            return Type("enum", name, full, aliases, symbols=symbols, default=schema.get("default"))
         if kind == "fixed":
             size = schema["size"]
             if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MOST_BYTES:
                 raise SchemaError(
                     f"not an Avro schema: the size of {name} is {size!r}; a number from 0 to {MOST_BYTES:,}"
                 )
-            return Type("fixed", name, aliases, size=size, **_logical(schema, kind))
+            return Type("fixed", name, full, aliases, size=size, **_logical(schema, kind))
         fields = tuple(self._field(field, (*above, full)) for field in schema["fields"])
         twice = [one for one, count in Counter(field.name for field in fields).items() if count > 1]
         if twice:
             raise SchemaError(f"not an Avro schema: {name} has two fields {twice[0]!r}")
-        return Type("record", name, aliases, fields)
+        return Type("record", name, full, aliases, fields)
 
     def _field(self, field: dict[str, Any], above: tuple[str, ...]) -> Field:
         node, default = self.node(field["type"], above), field.get("default")
@@ -183,10 +190,14 @@ def _logical(schema: dict[str, Any], kind: str) -> dict[str, Any]:
     logical = schema.get("logicalType")
     if not isinstance(logical, str) or kind not in LOGICAL.get(logical, ()):
         return {}
+    if logical == "uuid" and kind == "fixed" and schema["size"] != UUID_BYTES:
+        return {}
     scale = int(schema.get("scale", 0) or 0)
     if not 0 <= scale <= MOST_SCALE:
         raise SchemaError(f"not supported: a decimal's scale of {scale}; 0 to {MOST_SCALE}")
-    return {"logical": logical, "scale": scale}
+    precision = schema.get("precision", 0)
+    known = isinstance(precision, int) and not isinstance(precision, bool) and precision > 0
+    return {"logical": logical, "scale": scale, "precision": precision if known else 0}
 
 
 def allows(node: Type, value: Any) -> bool:

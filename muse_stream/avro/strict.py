@@ -149,6 +149,11 @@ def _integer(data: bytes, at: int, bits: int) -> tuple[int, int]:
     raise Malformed("a number takes more than 10 bytes")
 
 
+def number_at(data: bytes, at: int) -> tuple[int, int]:
+    """Return the long at a position, and the position after it; raises Malformed."""
+    return _integer(data, at, 64)
+
+
 def _within(index: int, count: int, what: str) -> int:
     if not 0 <= index < count:
         raise Malformed(f"{what} {index} of {count}")

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from muse_stream.avro.encoder import prefix_for
-from muse_stream.avro.resolution import route
+from muse_stream.avro.resolution import NULL, Access, Outcome, column_type, route
 from muse_stream.avro.samples import counted, varint
 from muse_stream.avro.schemas import Schema
+from muse_stream.avro.times import INSTANTS, UNITS, TimeUnit
 from muse_stream.avro.types import Type
 
 MOST = 64
@@ -30,6 +31,10 @@ class Demands:
     """Fields that a second record of each shape has where the first leaves them out."""
     texts: Texts = field(default_factory=dict)
     """Text fields and the sets of strings they take one of, set after set."""
+    times: Mapping[str, int] = field(default_factory=dict)
+    """Times and what they say, in nanoseconds since 1970."""
+    time_unit: TimeUnit = "ms"
+    """What a time without a logical type counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +49,32 @@ class _Shape:
 
 def made_up(reader: Schema, writer: Schema, paths: Iterable[str], demands: Demands) -> list[bytes]:
     """Return records of `writer`, the complete ones first; raises SchemaError if it cannot be read as `reader`."""
-    routes = {path: route(reader.type, writer.type, path) for path in paths}
-    written = {
-        path: ".".join([*(step.field for step in one.steps), one.name]) for path, one in routes.items() if one.name
-    }
+    written = {path: place for path in paths if (place := _written(reader.type, writer.type, path))}
     texts = {written[path]: sets for path, sets in demands.texts.items() if path in written}
     present = {place for path in demands.present if path in written for place in _above(written[path])}
+    times = {written[path]: _counted(reader.type, path, demands) for path in demands.times if path in written}
     prefix = prefix_for(writer, "single-object" if writer.id is None else "confluent")
-    maker = _Maker(present, texts)
+    maker = _Maker(present, texts, times)
     shapes = _shapes(writer.type, max((len(sets) for sets in texts.values()), default=1))
     return list(dict.fromkeys(prefix + maker.value(writer.type, "", shape, 0) for shape in shapes))
+
+
+def _written(reader: Type, writer: Type, path: str) -> str:
+    """Return the path of a field in the writer's schema, or nothing where the writer does not have it."""
+    outcome: Outcome = route(reader, writer, path, "text").root
+    names: list[str] = []
+    while isinstance(outcome, Access):
+        names.append(outcome.field)
+        deeper = [branch for branch in outcome.branches if isinstance(branch, Access)]
+        outcome = deeper[0] if deeper else NULL
+    return ".".join(names)
+
+
+def _counted(reader: Type, path: str, demands: Demands) -> tuple[int, int]:
+    """Return a time's nanoseconds, and the unit that its number counts where the writer states none."""
+    options = column_type(reader, path, "time")[2].options
+    stated = [INSTANTS[option.logical] for option in options if option.logical in INSTANTS]
+    return demands.times[path], stated[0] if stated else UNITS[demands.time_unit]
 
 
 def _above(path: str) -> list[str]:
@@ -95,8 +116,9 @@ def _depth(node: Type) -> int:
 class _Maker:
     """Writes values in Avro's binary form: a library would choose a union's branch by the look of the value."""
 
-    def __init__(self, present: set[str], texts: Texts) -> None:
-        self._present, self._texts = present, texts
+    def __init__(self, present: set[str], texts: Texts, times: Mapping[str, tuple[int, int]]) -> None:
+        """`times`: by the writer's path, nanoseconds and the unit of a number that states none."""
+        self._present, self._texts, self._times = present, texts, times
 
     def value(self, node: Type, path: str, shape: _Shape, depth: int) -> bytes:
         """Return one value; `depth` counts the parts above it that may be left out."""
@@ -123,6 +145,9 @@ class _Maker:
         return others[shape.number % len(others)]
 
     def _leaf(self, node: Type, path: str, shape: _Shape) -> bytes:
+        if path in self._times and node.kind in ("int", "long"):
+            nanoseconds, unit = self._times[path]
+            return varint(nanoseconds // INSTANTS.get(node.logical or "", unit))
         number = 1 - shape.number % 2
         sets = self._texts.get(path)
         chosen = sets[shape.number % len(sets)] if sets else ()

@@ -5,10 +5,12 @@ logical type never changes the bytes (Avro specification, "Logical Types"), so b
 alone, and the meaning is applied afterwards, to the columns that are wanted, in one place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+WIDE = "muse_wide_"
+"""Field of the record that an int beside a long is decoded as."""
 LEAST = {"null": 0, "float": 4, "double": 8}
 """Encoded bytes, where it is not one at least."""
 
@@ -32,7 +34,9 @@ class Type:
     kind: str
     """A primitive's name, or record, enum, fixed, array, map, union."""
     name: str = ""
-    """Unqualified name of a record, enum or fixed."""
+    """Unqualified name of a record, enum or fixed..."""
+    full_name: str = ""
+    """...and the name with its namespace."""
     aliases: tuple[str, ...] = ()
     fields: tuple[Field, ...] = ()
     branches: tuple["Type", ...] = ()
@@ -47,6 +51,8 @@ class Type:
     logical: str | None = None
     scale: int = 0
     """Of a decimal."""
+    precision: int = field(default=0, compare=False)
+    """Of a decimal; 0 where the schema does not say."""
     solid: tuple["Type", ...] = field(default=(), init=False, compare=False, repr=False)
     """Of a record's fields the types that take encoded bytes, all but null and others of no bytes."""
 
@@ -78,18 +84,33 @@ def any_type(node: Type, is_such: Callable[[Type], bool]) -> bool:
     return is_such(node) or any(any_type(part, is_such) for part in inner)
 
 
+def walk(node: Type, path: str = "") -> Iterator[tuple[str, Type]]:
+    """Yield every type inside a type with its dotted path; what is in a list or map ends in `[]`."""
+    yield path, node
+    for part in node.fields:
+        yield from walk(part.type, f"{path}.{part.name}" if path else part.name)
+    for branch in node.branches:
+        yield from walk(branch, path)
+    if node.items is not None:
+        yield from walk(node.items, f"{path}[]")
+
+
 def physical(node: Type, *, widen: bool = False) -> Any:
     """Return schema JSON of the same wire form with no logical types; every named type gets a name of its own.
 
     With `widen`, int is given as long: same bytes, but a decoder then shows a value out of int's range instead of
-    cutting it off.
+    cutting it off. Beside a long in a union it is a record of one long, `WIDE`: a union has no type twice.
     """
     return _physical(node, widen, iter(range(1 << 30)))
 
 
 def _physical(node: Type, widen: bool, numbers: Any) -> Any:
     if node.kind == "union":
-        return [_physical(branch, widen, numbers) for branch in node.branches]
+        wrapped = widen and any(branch.kind == "long" for branch in node.branches)
+        return [
+            _wide(numbers) if wrapped and branch.kind == "int" else _physical(branch, widen, numbers)
+            for branch in node.branches
+        ]
     if node.kind in ("array", "map"):
         key = "items" if node.kind == "array" else "values"
         return {"type": node.kind, key: _physical(node.items or Type("null"), widen, numbers)}
@@ -102,3 +123,7 @@ def _physical(node: Type, widen: bool, numbers: Any) -> Any:
         fields = [{"name": field.name, "type": _physical(field.type, widen, numbers)} for field in node.fields]
         return {**named, "fields": fields}
     return "long" if widen and node.kind == "int" else node.kind
+
+
+def _wide(numbers: Any) -> Any:
+    return {"type": "record", "name": f"T{next(numbers)}", "fields": [{"name": WIDE, "type": "long"}]}

@@ -8,6 +8,7 @@ when a command runs, so that `--help` and completion answer at once.
     output    tables, JSON, progress, errors
 
     check, golden, schema                        a configuration
+    event                                        an event, tried out
     publish, generations, rollback               a store of generations
     run, topics, broker                          on Kafka
     produce, tail, verify, replay                events and answers

@@ -18,7 +18,7 @@ def check(
 
     Validates the document, loads every model and compares it with its golden rows, checks every feature against the
     event schemas, proves that each tenant has an answer for every intent, compiles it as workers will, and sends
-    made-up events of every format through it. RequiredFields no Kafka.
+    made-up events of every format through it. Needs no Kafka.
 
     Examples:
 
@@ -26,6 +26,9 @@ def check(
     muse-stream check deploy/config/muse.yaml
     muse-stream check muse.yaml --json | jq '.problems[].path'
     ```
+
+    With --json, `fitted_for` has the hash of each predictor's content before its quantile map: a map that is fitted now
+    names it.
 
     Exit code 2 when anything is wrong.
     """
@@ -35,7 +38,7 @@ def check(
     refused = bool(checked.problems or (strict and checked.warnings))
     if as_json:
         found = {name: [asdict(one) for one in getattr(checked, name)] for name in ("problems", "warnings")}
-        show_json({"ok": not refused, **found})
+        show_json({"ok": not refused, **found, "fitted_for": dict(checked.contents)})
     else:
         if checked.warnings:
             complain(checked.warnings, style="yellow", title=f"{_counted(len(checked.warnings), 'warning')}")

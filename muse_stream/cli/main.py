@@ -16,6 +16,7 @@ from muse_stream import environment
 from muse_stream.cli.broker import broker
 from muse_stream.cli.check import check
 from muse_stream.cli.demo import demo
+from muse_stream.cli.event import event
 from muse_stream.cli.generations import generations
 from muse_stream.cli.golden import golden
 from muse_stream.cli.options import Session
@@ -69,7 +70,8 @@ program = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(check, golden, schema, publish, generations, rollback, topics, produce, tail, run, verify, replay, demo, broker),
+    *(check, golden, schema, event, publish, generations, rollback, topics),
+    *(produce, tail, run, verify, replay, demo, broker),
 ):
     program.command()(command)
 

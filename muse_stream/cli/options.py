@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from muse_stream.config import KafkaSettings
+    from muse_stream.files import Encoding
 
 Config = Annotated[
     str, typer.Argument(metavar="CONFIG", help="Configuration file, or folder or URL of a generation store.")
@@ -23,6 +24,28 @@ Events = Annotated[Path, typer.Argument(metavar="EVENTS", help="Parquet, Avro or
 Columns = Annotated[list[str] | None, typer.Option("--column", help="field=column, where the file's names differ.")]
 Headers = Annotated[list[str] | None, typer.Option("--header", help="name=value, a Kafka header for every event.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+class JsonText(StrEnum):
+    """How JSON lines write Avro values."""
+
+    AUTO = "auto"
+    PLAIN = "plain"
+    AVRO = "avro"
+
+    @property
+    def encoding(self) -> "Encoding | None":
+        """What `files` calls it; None: the file tells."""
+        return None if self is JsonText.AUTO else "avro" if self is JsonText.AVRO else "plain"
+
+
+JsonEncoding = Annotated[
+    JsonText,
+    typer.Option(
+        "--json-encoding",
+        help='How JSON lines write Avro values: plain, the Avro JSON encoding ({"double": 1.5}), or as the file tells.',
+    ),
+]
 
 
 class Role(StrEnum):

@@ -33,6 +33,11 @@ def show_json(value: Any) -> None:
     sys.stdout.write(_json(value, indent=2) + "\n")
 
 
+def show_text(text: str) -> None:
+    """Print a text that is an answer as it is."""
+    sys.stdout.write(text + "\n")
+
+
 def show_line(value: Any) -> None:
     """Print one JSON document on one line, at once."""
     sys.stdout.write(_json(value) + "\n")

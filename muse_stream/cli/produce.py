@@ -2,12 +2,32 @@
 
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from muse_stream.cli.options import Columns, Config, Events, Headers, Json, Session, Tenant, pairs
+from muse_stream.cli.options import (
+    Columns,
+    Config,
+    Events,
+    Headers,
+    Json,
+    JsonEncoding,
+    JsonText,
+    Session,
+    Tenant,
+    pairs,
+)
 from muse_stream.cli.output import note, progress, say, show_json
+
+FromRow = Annotated[
+    int, typer.Option(min=1, help="Begin with this row of the file, from 1; of JSON lines with this line.")
+]
+SkipInvalid = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write rows that are no events to FILE (JSON lines) and send the others."),
+]
 
 
 class Frame(StrEnum):
@@ -25,12 +45,19 @@ def produce(
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second; default: as fast as it goes.")] = None,
     key: Annotated[str | None, typer.Option(help="Field to key events by; default: the event's id.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Send at most this many events.")] = None,
+    from_row: FromRow = 1,
+    skip_invalid: SkipInvalid = None,
     frame: Annotated[Frame, typer.Option(help="What names the schema before each record.")] = Frame.SINGLE,
+    json_encoding: JsonEncoding = JsonText.AUTO,
     column: Columns = None,
     header: Headers = None,
     as_json: Json = False,
 ) -> None:
     """Send a file as a tenant's events, at a rate or as fast as it goes.
+
+    The whole file is checked first: where a row is no event of the schema, nothing is sent, or, with --skip-invalid,
+    all other rows are. When sending ends early, the message says which rows have been sent, and --from-row sends the
+    rest. How values are converted, and what is refused: docs/event-files.md.
 
     Examples:
 
@@ -38,24 +65,43 @@ def produce(
     muse-stream produce muse.yaml acme events.parquet
     muse-stream produce muse.yaml acme events.jsonl --rate 1000 --key customer_id
     muse-stream produce muse.yaml acme tx.parquet --column transaction_id=TX_ID --column amount=TX_AMOUNT
+    muse-stream produce muse.yaml acme events.jsonl --skip-invalid refused.jsonl
     ```
     """
     from muse_stream.commands.configuration import open_configuration  # noqa: PLC0415
-    from muse_stream.commands.produce import Sending, event_file  # noqa: PLC0415
+    from muse_stream.commands.produce import Progress, Sending, event_file  # noqa: PLC0415
     from muse_stream.commands.produce import produce as send  # noqa: PLC0415
 
     session: Session = context.obj
-    columns, headers = pairs(column, "--column"), pairs(header, "--header")
-    sending = Sending(rate, key, limit, frame.value, columns, headers)
+    names = pairs(column, "--column"), pairs(header, "--header")
+    sending = Sending(rate, key, limit, frame.value, *names, from_row, json_encoding.encoding, skip_invalid)
     configuration = open_configuration(config)
-    rows = event_file(configuration, tenant, file, sending).rows
-    total = rows if limit is None or rows is None else min(limit, rows)
-    with progress(f"events of {tenant}", total) as update:
-        sent = send(configuration, session.kafka, tenant, file, sending, lambda done: update(done, None, ""))
+    total = _total(event_file(configuration, tenant, file, sending).rows, from_row, limit)
+    with progress("checked", total) as update:
+        told = Progress(
+            lambda checked: update(checked, None, ""),
+            lambda sent: update(sent, None, f"events of {tenant}"),
+            _interrupted,
+        )
+        produced = send(configuration, session.kafka, tenant, file, sending, told)
+    sent = produced.sent
     if as_json:
-        show_json(asdict(sent))
+        show_json({**asdict(sent), "skipped": produced.skipped})
     else:
-        speed = sent.events / sent.seconds if sent.seconds else 0.0
-        say(f"{sent.acknowledged:,} events sent in {sent.seconds:.1f} s, {speed:,.0f} a second")
-        if rate is not None and sent.late_s > 1.0:
-            note(f"the rate was not kept: at worst {sent.late_s:.1f} s late", "yellow")
+        say(f"{sent.acknowledged:,} events sent in {sent.seconds:.1f} s, {sent.speed:,.0f} a second")
+    if produced.skipped:
+        note(f"{produced.skipped:,} rows are no events and were left out: {skip_invalid} says why", "yellow")
+    if rate is not None and sent.late_s > 1.0:
+        note(f"the rate was not kept: at worst {sent.late_s:.1f} s late", "yellow")
+
+
+def _interrupted(report: str) -> None:
+    note(f"interrupted: {report}", "yellow")
+
+
+def _total(rows: int | None, first: int, limit: int | None) -> int | None:
+    """Return how many events there are to send, where that is known."""
+    if rows is None:
+        return None
+    left = max(0, rows - first + 1)
+    return left if limit is None else min(limit, left)

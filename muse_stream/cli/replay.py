@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from muse_stream.cli.options import Columns, Config, Events, Headers, Json, Role, Tenant, pairs
+from muse_stream.cli.options import Columns, Config, Events, Headers, Json, JsonEncoding, JsonText, Role, Tenant, pairs
 from muse_stream.cli.output import note, progress, say, show_json, show_table
 
 
@@ -17,6 +17,7 @@ def replay(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go: .parquet or .avro.")],
     role: Annotated[Role, typer.Option(help="live writes scores, shadow audit records.")] = Role.LIVE,
     limit: Annotated[int | None, typer.Option(min=1, help="Score only so many.")] = None,
+    json_encoding: JsonEncoding = JsonText.AUTO,
     column: Columns = None,
     header: Headers = None,
     as_json: Json = False,
@@ -35,7 +36,12 @@ def replay(
     from muse_stream.commands.replay import replay as run_replay  # noqa: PLC0415
 
     configuration = open_configuration(config)
-    sending = Sending(limit=limit, columns=pairs(column, "--column"), headers=pairs(header, "--header"))
+    sending = Sending(
+        limit=limit,
+        columns=pairs(column, "--column"),
+        headers=pairs(header, "--header"),
+        encoding=json_encoding.encoding,
+    )
     rows = event_file(configuration, tenant, file, sending).rows
     with progress(f"events of {tenant}", rows if limit is None or rows is None else min(limit, rows)) as update:
         done = run_replay(

@@ -1,13 +1,17 @@
 """`verify`: was every event answered exactly once?"""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from muse_stream.cli.options import Config, Json, Session
 from muse_stream.cli.output import note, progress, say, show_json, show_table
+
+if TYPE_CHECKING:
+    from muse_stream.verify import Report
 
 SHOWN = 3
 """Examples of each finding in the table; JSON has more."""
@@ -32,8 +36,9 @@ def verify(
 ) -> None:
     """Read a tenant's events, scores and dead letters independently and count what is wrong.
 
-    Every event must have exactly one score or one dead letter, in order, its own. Reads committed records from the
-    first offset and shares nothing with the workers. Exit code 1 when anything is found.
+    Every event must have exactly one score or one dead letter, in order, its own. Audit records are compared with the
+    scores: of the same generation, their live scores must be the same. Reads committed records from the first offset
+    and shares nothing with the workers. Exit code 1 when anything is found.
 
     Examples:
 
@@ -58,22 +63,39 @@ def verify(
     if as_json:
         show_json([{**asdict(report), "ok": report.ok} for report in reports])
     else:
-        rows: list[dict[str, Any]] = [
-            {
-                "events topic": report.topic,
-                "tenants": report.tenants,
-                "events": report.events,
-                "scores": report.scores,
-                "dead letters": report.dead_letters,
-                "found": ", ".join(f"{one.count:,} {one.kind}" for one in report.findings) or "nothing wrong",
-            }
-            for report in reports
-        ]
-        show_table("exactly once?", rows, right=("events", "scores", "dead letters"))
-        for report in reports:
-            for one in report.findings:
-                say(f"{one.kind}: {', '.join(one.examples[:SHOWN])}" + (" ..." if one.count > SHOWN else ""))
-            for text in report.notes:
-                note(text, "yellow")
+        _show(reports)
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
+
+
+def _show(reports: "Sequence[Report]") -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "events topic": report.topic,
+            "tenants": report.tenants,
+            "events": report.events,
+            "scores": report.scores,
+            "dead letters": report.dead_letters,
+            "audit records": "-" if report.audit is None else f"{report.audit.records:,}",
+            "found": ", ".join(f"{one.count:,} {one.kind}" for one in report.findings) or "nothing wrong",
+        }
+        for report in reports
+    ]
+    show_table("exactly once?", rows, right=("events", "scores", "dead letters", "audit records"))
+    for report in reports:
+        for one in report.findings:
+            say(f"{one.kind}: {', '.join(one.examples[:SHOWN])}" + (" ..." if one.count > SHOWN else ""))
+        for text in (*_audit_notes(report), *report.notes):
+            note(text, "yellow")
+
+
+def _audit_notes(report: "Report") -> list[str]:
+    """Say what an analyst must know before live scores of audit records are used."""
+    audit = report.audit
+    if audit is None or not audit.other_generation:
+        return []
+    return [
+        f"{report.topic}: {audit.other_generation:,} of {audit.records:,} audit records computed the live score under "
+        f"another generation than the published one; {audit.different:,} of them differ from it. "
+        "The published score is what the tenant got: docs/audit-records.md"
+    ]

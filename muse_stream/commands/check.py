@@ -5,13 +5,16 @@ hides no other: what the document alone tells is joined with what its models, go
 when the document is refused. At the end it is compiled exactly as workers will, lane by lane and role by role.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError
 from pathlib import Path
 
 from muse_stream.avro import SchemaDirectory, column_type
 from muse_stream.commands.check_fields import schema_problems
 from muse_stream.commands.check_models import load_all, oddities
+from muse_stream.commands.check_writers import writer_findings
 from muse_stream.config import (
     Document,
     Draft,
@@ -19,9 +22,12 @@ from muse_stream.config import (
     NotAllowed,
     Role,
     Source,
+    Totality,
     examine_document,
     locate,
+    pre_map_hash,
     prove_total,
+    unsound,
     written,
 )
 from muse_stream.errors import ConfigError, Problem, SchemaError
@@ -41,6 +47,8 @@ class Checked:
     warnings: tuple[Problem, ...]
     loaded: Loaded | None
     """None when the document itself is refused."""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """Predictor -> hash of its content before its quantile map: what `fitted_for` of a map fitted on it is."""
 
     @property
     def ok(self) -> bool:
@@ -55,19 +63,38 @@ def check(path: str | Path) -> Checked:
         examined = examine_document(path)
     except ConfigError as error:
         return Checked(error.problems, (), None)
-    draft, loaded, problems = examined.draft, examined.loaded, list(examined.problems)
+    draft, loaded = examined.draft, examined.loaded
+    misfits = [misfit.problem for misfit in examined.misfits]
+    problems = [problem for problem in examined.problems if problem not in misfits]
     cache = ModelCache()
     models = load_all(draft, path.parent, cache, problems)  # kept: the cache forgets what nobody holds
     schemas = _schemas(draft, path.parent, problems)
-    problems += schema_problems(draft, schemas, models) if schemas else []
     warnings: list[Problem] = []
+    if schemas is not None:
+        problems += schema_problems(draft, schemas, models)
+        writers = writer_findings(draft, schemas)
+        problems += writers.problems
+        warnings += writers.warnings
+    problems += [misfit.problem for misfit in examined.misfits if not misfit.follows(problems)]
     if loaded is not None:
         total = prove_total(loaded.document, domains(loaded.document, schemas) if schemas else {})
-        problems += total.problems(loaded.source)
+        problems += _told(total, loaded.document, problems).problems(loaded.source)
         warnings += [*oddities(draft, models), *loaded.warnings, *total.warnings(loaded.source)]
     if loaded is not None and not problems:
         problems += _compiled(loaded, cache, schemas)
-    return Checked(_ordered(problems), _ordered(warnings), loaded)
+    del models
+    others = [problem for problem in problems if problem not in misfits]
+    return Checked(_ordered(problems), _ordered(warnings), loaded, _contents(draft.document, others))
+
+
+def _contents(document: Document, problems: Sequence[Problem]) -> dict[str, str]:
+    """Return the content hash of each predictor that nothing is wrong with."""
+    found: dict[str, str] = {}
+    for name, predictor in document.predictors.items():
+        if not unsound(name, predictor.graph().models(), problems):
+            with suppress(KeyError, CycleError):
+                found[name] = pre_map_hash(document, name)
+    return found
 
 
 def _schemas(draft: Draft, root: Path, problems: list[Problem]) -> SchemaDirectory | None:
@@ -104,6 +131,18 @@ def domains(document: Document, schemas: SchemaDirectory) -> dict[tuple[str, str
             if [option.kind for option in kinds] == ["enum"]:
                 found[event, name] = frozenset({*kinds[0].symbols, *((None,) if nullable else ())})
     return found
+
+
+def _told(total: Totality, document: Document, problems: Sequence[Problem]) -> Totality:
+    """Leave out tenants of whose events something is wrong: what their attributes can hold is not known then."""
+    wrong = {
+        event
+        for event in document.events
+        for problem in problems
+        if problem.path == "schemas" or problem.path.startswith(f"events.{event}.")
+    }
+    known = tuple(one for one in total.uncovered if document.tenants[one.tenant].event not in wrong)
+    return replace(total, uncovered=known)
 
 
 def _compiled(loaded: Loaded, cache: ModelCache, schemas: SchemaDirectory | None) -> list[Problem]:

@@ -8,7 +8,7 @@ predictors that an event format can reach count.
 from collections.abc import Iterator, Mapping
 
 from muse_stream.avro import Decoder, Fields, Schema, SchemaDirectory, column_type
-from muse_stream.config import Draft, EventSpec, FeatureSpec, YamlPath
+from muse_stream.config import Document, Draft, EventSpec, FeatureSpec, YamlPath
 from muse_stream.errors import Problem, SchemaError
 from muse_stream.scoring import Model, reachable
 
@@ -19,8 +19,10 @@ def schema_problems(draft: Draft, schemas: SchemaDirectory, models: Mapping[str,
     for name, spec in draft.document.events.items():
         try:
             schema = schemas.by_file(spec.schema_file)
-        except SchemaError:
-            continue  # likewise
+        except SchemaError as error:
+            if schemas.holds(spec.schema_file):
+                problems.append(draft.problem(("events", name, "schema"), str(error), "an event is a record"))
+            continue  # where there is no such file, the document's own check has said so
         problems += _parts(draft, schemas, schema, name, spec)
         problems += _features(draft, schema, name, models)
     return problems
@@ -56,23 +58,27 @@ def _sound_id(schema: Schema) -> str:
 
 
 def _features(draft: Draft, schema: Schema, event: str, loaded: Mapping[str, Model]) -> Iterator[Problem]:
-    document = draft.document
+    for place, feature in features_of(draft.document, event):
+        name, port = str(place[1]), str(place[3])
+        texts = {one.name: one.dtype.kind == "O" for one in loaded[name].inputs} if name in loaded else {}
+        fault = _fault(schema, feature, texts.get(port))
+        if fault is not None:
+            message, hint = fault
+            yield draft.problem(place, f"events of format '{event}' ({schema.file}): {message}", hint)
+
+
+def features_of(document: Document, event: str) -> Iterator[tuple[YamlPath, FeatureSpec]]:
+    """Yield the features that models read of events of a format, with their places; of models that exist."""
     graphs = document.graphs()
     routes = reachable(document, event)
     predictors = dict.fromkeys(
         [route.live for route in routes] + [one.predictor for route in routes for one in route.shadow]
     )
-    models = dict.fromkeys(model for name in predictors if name in graphs for model in graphs[name].experts())
-    for name in models:
+    for name in dict.fromkeys(model for one in predictors if one in graphs for model in graphs[one].experts()):
         spec = document.models.get(name)
-        texts = {one.name: one.dtype.kind == "O" for one in loaded[name].inputs} if name in loaded else {}
         for port, features in spec.inputs.items() if spec is not None else ():
             for place, feature in enumerate(features):
-                fault = _fault(schema, feature, texts.get(port))
-                if fault is not None:
-                    message, hint = fault
-                    where = f"events of format '{event}' ({schema.file}): "
-                    yield draft.problem(("models", name, "inputs", port, place), where + message, hint)
+                yield ("models", name, "inputs", port, place), feature
 
 
 def _fault(schema: Schema, feature: FeatureSpec, strings: bool | None) -> tuple[str, str] | None:

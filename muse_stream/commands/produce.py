@@ -1,21 +1,26 @@
 """A file (Parquet, Avro or JSON lines) becomes framed, keyed Avro events on the tenant's topic.
 
-The file is checked against the event schema chunk by chunk before it is sent. Its order is the order per key.
+The whole file is checked against the event schema before anything is sent, unless rows that are no events are to be
+left out. Its order is the order per key. What ends the sending early says exactly which rows have been sent.
 """
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from muse_stream.avro import Frame, SchemaDirectory
 from muse_stream.commands.configuration import Configuration
 from muse_stream.config import EventSpec, KafkaSettings
-from muse_stream.errors import StreamError
-from muse_stream.files import EventFile
+from muse_stream.errors import MuseError, SchemaError, StreamError
+from muse_stream.files import Encoding, EventFile, FileChunk, InvalidRow
 from muse_stream.kafka import Chunk, Ingest, Sent, client, survey
 
 CHUNK = 5_000
+SHOWN = 10
+"""Rows that are no events, described one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +32,46 @@ class Sending:
     key: str | None = None
     """Dotted field to key by; None takes the event's id."""
     limit: int | None = None
+    """Of events; rows that are left out do not count, and none after the last is looked at."""
     frame: Frame = "single-object"
     columns: Mapping[str, str] = field(default_factory=dict)
     """Field of the schema -> column of the file, where the names differ."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Kafka headers that every event gets."""
+    first: int = 1
+    """Row to begin with; of JSON lines the line."""
+    encoding: Encoding | None = None
+    """How JSON lines write Avro values; None: the file tells."""
+    skip_invalid: Path | None = None
+    """Where rows that are no events are written, while the others are sent; None refuses the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """What became of a file."""
+
+    sent: Sent
+    skipped: int
+    """Rows that were left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Who is told how far it is."""
+
+    checked: Callable[[int], object] = lambda _events: None
+    """Events of the file that have been found right so far."""
+    sent: Callable[[int], object] = lambda _events: None
+    """Events sent so far."""
+    interrupted: Callable[[str], object] = lambda _report: None
+    """Gets a sentence about what was sent before Ctrl-C."""
 
 
 def event_file(configuration: Configuration, tenant: str, path: Path, sending: Sending) -> EventFile:
     """Return the file, to be read as events of the tenant; raises MuseError when it cannot be."""
     schema = _spec(configuration, tenant).schema_file
     schemas = SchemaDirectory.open(configuration.loaded.root / configuration.loaded.document.schemas)
-    return EventFile(path, schemas.by_file(schema), sending.frame, columns=sending.columns)
+    return EventFile(path, schemas.by_file(schema), sending.frame, columns=sending.columns, encoding=sending.encoding)
 
 
 def produce(
@@ -47,20 +80,34 @@ def produce(
     tenant: str,
     path: Path,
     sending: Sending | None = None,
-    progress: Callable[[int], object] = lambda _sent: None,
-) -> Sent:
-    """Send a file's events to a tenant's topic; `progress` gets the number sent so far.
+    progress: Progress | None = None,
+) -> Produced:
+    """Send a file's events to a tenant's topic.
 
-    Raises MuseError for the file, `StreamError` for Kafka; Ctrl-C flushes what was sent and goes on to the caller.
+    Raises MuseError for the file, before anything is sent, and `StreamError` for Kafka, with what was sent. Ctrl-C
+    flushes what was sent and goes on to the caller.
     """
-    sending = sending or Sending()
+    sending, progress = sending or Sending(), progress or Progress()
     file = event_file(configuration, tenant, path, sending)
-    topic = configuration.loaded.document.tenant_topics(tenant).events
+    document = configuration.loaded.document
+    topic = document.tenant_topics(tenant).events
     if topic not in survey(client.reach(settings), [topic]):
         raise StreamError(f"there is no topic {topic}; `muse-stream topics` makes what a configuration needs")
     key = sending.key or _spec(configuration, tenant).id
-    ingest = Ingest(settings, topic, rate=sending.rate, headers=sending.headers, progress=progress)
-    return ingest.run(_chunks(file, key, sending.limit))
+    checker = _Checker(file, sending, document.limits.max_event_bytes)
+    if sending.skip_invalid is None:
+        checker.check(progress.checked)
+    sender = _Sender(Ingest(settings, topic, rate=sending.rate, headers=sending.headers, progress=progress.sent), topic)
+    with _Skipped(sending.skip_invalid, path) as skipped:
+        try:
+            return Produced(sender.run(checker.chunks(key, skipped.add)), skipped.count)
+        except KeyboardInterrupt:
+            progress.interrupted(sender.report())
+            raise
+        except StreamError as error:
+            raise type(error)(f"{error}; {sender.report()}", topic=error.topic, code=error.code) from None
+        except MuseError as error:  # the file has changed since it was checked, or cannot be read on
+            raise type(error)(f"{error}; {sender.report()}") from None
 
 
 def _spec(configuration: Configuration, tenant: str) -> EventSpec:
@@ -68,12 +115,113 @@ def _spec(configuration: Configuration, tenant: str) -> EventSpec:
     return document.events[document.tenants[configuration.tenant(tenant)].event]
 
 
-def _chunks(file: EventFile, key: str, limit: int | None) -> Iterator[Chunk]:
-    left = limit
-    for chunk in file.chunks(key, chunk=CHUNK):
-        count = len(chunk.values) if left is None else min(left, len(chunk.values))
-        yield Chunk(chunk.values[:count], list(islice(chunk.keys(), count)))
-        if left is not None:
-            left -= count
-            if left <= 0:
-                return
+class _Checker:
+    """The events of a file that are to be sent, and what is none."""
+
+    def __init__(self, file: EventFile, sending: Sending, most_bytes: int) -> None:
+        self._file, self._sending, self._most_bytes = file, sending, most_bytes
+
+    def check(self, checked: Callable[[int], object]) -> None:
+        """Read everything that is to be sent; raises SchemaError that lists the first rows that are no events."""
+        found: list[InvalidRow] = []
+        count = good = 0
+
+        def note(row: InvalidRow) -> None:
+            nonlocal count
+            count += 1
+            if len(found) < SHOWN:
+                found.append(row)
+
+        for events in self._file.events(CHUNK, first=self._sending.first, limit=self._sending.limit, invalid=note):
+            for place, value in enumerate(events.values):
+                if len(value) > self._most_bytes:
+                    note(self._too_large(events.rows[place], value))
+            good += len(events.values)
+            checked(good)
+        if count:
+            rows = "row is no event" if count == 1 else "rows are no events"
+            more = f"\n... and {count - len(found):,} more" if count > len(found) else ""
+            raise SchemaError(
+                "\n".join(map(str, found))
+                + more
+                + f"\n{count:,} {rows} of {self._file.schema}; nothing was sent. --skip-invalid FILE sends the others"
+            )
+
+    def chunks(self, key: str, invalid: Callable[[InvalidRow], object]) -> Iterator[FileChunk]:
+        """Return what is to be sent; rows that are no events go to `invalid`."""
+        sending = self._sending
+        chunks = self._file.chunks(key, chunk=CHUNK, first=sending.first, limit=sending.limit, invalid=invalid)
+        return (self._fitting(chunk, invalid) for chunk in chunks)
+
+    def _fitting(self, chunk: FileChunk, invalid: Callable[[InvalidRow], object]) -> FileChunk:
+        large = [place for place, value in enumerate(chunk.values) if len(value) > self._most_bytes]
+        if not large:
+            return chunk
+        for place in large:
+            invalid(self._too_large(chunk.rows[place], chunk.values[place]))
+        places = [place for place in range(len(chunk.values)) if place not in set(large)]
+        values, rows = [chunk.values[place] for place in places], [chunk.rows[place] for place in places]
+        return FileChunk(values, chunk.ids.take(places), None if chunk.times is None else chunk.times[places], rows)
+
+    def _too_large(self, row: int, value: bytes) -> InvalidRow:
+        reason = f"an event of {len(value):,} bytes, and limits.max_event_bytes is {self._most_bytes:,}"
+        return InvalidRow(row, self._file.place(row), reason, None)
+
+
+class _Sender:
+    """Sends chunks, and knows the row of each event."""
+
+    def __init__(self, ingest: Ingest, topic: str) -> None:
+        self._ingest, self._topic = ingest, topic
+        self._rows = array("q")
+
+    def run(self, chunks: Iterator[FileChunk]) -> Sent:
+        return self._ingest.run(self._noted(chunks))
+
+    def _noted(self, chunks: Iterator[FileChunk]) -> Iterator[Chunk]:
+        for chunk in chunks:
+            self._rows.extend(chunk.rows)
+            yield Chunk(chunk.values, chunk.keys())
+
+    def report(self) -> str:
+        """Say which rows are on the topic, and how to send the rest."""
+        missing, sent = self._ingest.missing, self._ingest.sent
+        arrived = sent - len(missing)
+        if not arrived:
+            return "nothing was sent"
+        before = missing[0] if missing else sent
+        rest = self._rows[before] if before < len(self._rows) else self._rows[before - 1] + 1
+        upto = [f"all up to row {self._rows[before - 1]}"] if before else []
+        later = [f"{arrived - before:,} of row {rest} and later"] if arrived > before else []
+        again = f", and the {arrived - before:,} once more" if later else ""
+        which = " and ".join(upto + later)
+        return f"{arrived:,} events are on {self._topic}: {which}; --from-row {rest} sends the rest{again}"
+
+
+class _Skipped:
+    """Writes rows that are no events to a file, one JSON object a line; without a file it raises for the first."""
+
+    def __init__(self, path: Path | None, events: Path) -> None:
+        if path is not None and path.exists() and path.samefile(events):
+            raise MuseError(f"{path}: these are the events; give --skip-invalid another file")
+        self._path = path
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._file = None if self._path is None else self._path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise MuseError(f"{self._path}: cannot be written: {error.strerror}") from None
+        return self
+
+    def add(self, row: InvalidRow) -> None:
+        if self._file is None:
+            raise SchemaError(str(row))
+        self._file.write(row.to_json() + "\n")
+        self.count += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()

@@ -6,7 +6,7 @@ offsets of one partition, so the same event under the same generation gets the s
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -70,7 +70,8 @@ def replay(
     done = Replayed()
     started = time.monotonic()
     with ResultFile(output, output_schemas().by_file(OUTPUT_SCHEMA[role])) as result:
-        for values in _batches(file.values(BATCH), sending.limit):
+        for events in file.events(BATCH, first=sending.first, limit=sending.limit):
+            values = events.values
             answer = scorer.score(_batch(topic, values, done.events, headers), 0)
             if answer.values:
                 result.write(rows.columns(answer.values), len(answer.values))
@@ -109,18 +110,6 @@ class _Rows:
 def _milliseconds(value: Any) -> Any:
     """Return a time as the schema stores it; anything else as it is."""
     return round(value.timestamp() * 1000) if isinstance(value, datetime) else value
-
-
-def _batches(chunks: Iterator[list[bytes]], limit: int | None) -> Iterator[list[bytes]]:
-    left = limit
-    for values in chunks:
-        if left is None:
-            yield values
-            continue
-        yield values[:left]
-        left -= len(values[:left])
-        if left <= 0:
-            return
 
 
 def _batch(topic: str, values: list[bytes], first: int, headers: list[Header]) -> Batch:

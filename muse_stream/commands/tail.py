@@ -14,7 +14,6 @@ from muse_stream.errors import Rejected
 from muse_stream.kafka import Record, Start, client, follow
 from muse_stream.runtime.batch_scorer import output_schemas
 
-"""`unknown`: the dead letters of the tenant's lane whose tenant is unknown."""
 PROVENANCE = "muse."
 
 
@@ -30,7 +29,9 @@ def tail(
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield a tenant's records as they come, each a dict: the record's fields and, under `_kafka`, its place and key.
 
-    Dead letters have `reason`, `stage`, `message` and `source`, and the `event` where it can be decoded.
+    Dead letters have `reason`, `stage`, `message` and `source`, and the `event` where it can be decoded; `unknown` are
+    those of the tenant's lane whose tenant is unknown. `start` may be a number: of the tenant's records in each
+    partition, from the end.
     """
     document = configuration.loaded.document
     topics = document.tenant_topics(configuration.tenant(tenant))
@@ -39,7 +40,12 @@ def tail(
     own = kind in ("scores", "audit")
     schemas = output_schemas() if own else SchemaDirectory.open(configuration.loaded.root / document.schemas)
     client.reach(settings)
-    for records in follow(settings, topic, start, until_end=until_end, stop=stop):
+
+    def wanted(records: Sequence[Record]) -> list[bool]:
+        """On a topic that tenants share, only the tenant's own are counted and shown."""
+        return [one.get("tenant", tenant) == tenant for one in _shown(records, schemas, kind)]
+
+    for records in follow(settings, topic, start, wanted=wanted if own else None, until_end=until_end, stop=stop):
         shown = _shown(records, schemas, kind)
         kept = [one for one in shown if not own or one.get("tenant", tenant) == tenant]
         if kept:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from muse_stream.avro import Decoder, Fields, SchemaDirectory, fixed_width, score_decoder
+import numpy as np
+
+from muse_stream.avro import Decoded, Decoder, Fields, SchemaDirectory, audit_decoder, fixed_width, score_decoder
 from muse_stream.commands.configuration import Configuration
 from muse_stream.config import EventSpec, KafkaSettings
 from muse_stream.kafka import Block, client, survey
@@ -16,6 +18,8 @@ from muse_stream.runtime.batch_scorer import output_schemas
 from muse_stream.scoring import Categorical
 from muse_stream.verify import (
     SETTLE_S,
+    AuditDecoder,
+    AuditKeys,
     Decoders,
     EventDecoder,
     EventKeys,
@@ -79,7 +83,7 @@ def _decoders(configuration: Configuration, chosen: Sequence[Target]) -> Decoder
         target.topic: _event_decoder(schemas, document.events[document.tenants[target.tenants[0]].event], target)
         for target in chosen
     }
-    return Decoders(events, _score_decoder())
+    return Decoders(events, _score_decoder(), _audit_decoder())
 
 
 def _event_decoder(schemas: SchemaDirectory, spec: EventSpec, target: Target) -> EventDecoder:
@@ -116,6 +120,27 @@ def _score_decoder() -> ScoreDecoder:
             raise TypeError("score.avsc no longer says tenant and source topic as strings")
         if isinstance(partitions, Categorical) or isinstance(offsets, Categorical):
             raise TypeError("score.avsc no longer says source partition and offset as numbers")
-        return ScoreKeys(decoded.rows, fixed_width(decoded.ids), decoded.tenants, topics, partitions, offsets)
+        live = _live_scores(decoded, "generation", "score")
+        return ScoreKeys(decoded.rows, fixed_width(decoded.ids), decoded.tenants, topics, partitions, offsets, live)
 
     return decode
+
+
+def _audit_decoder() -> AuditDecoder:
+    decoder = audit_decoder(output_schemas())
+
+    def decode(block: Block) -> AuditKeys:
+        return _live_scores(decoder.decode(block.values()), "live_generation", "live_score")
+
+    return decode
+
+
+def _live_scores(decoded: Decoded, generation: str, score: str) -> AuditKeys:
+    topics = decoded.columns["source_topic"]
+    if not isinstance(topics, Categorical):
+        raise TypeError("a record no longer says its source topic as a string")
+    numbers = [decoded.columns[name] for name in ("source_partition", "source_offset", "generation", generation, score)]
+    partitions, offsets, plain, stated, scores = (np.asarray(column) for column in numbers)
+    # audit records of the first version did not state it: it was that of the record
+    generations = np.where(np.isnan(stated), plain, stated) if stated.dtype.kind == "f" else stated
+    return AuditKeys(topics, partitions, offsets, generations.astype(np.int64), scores)

@@ -39,7 +39,7 @@ from muse_stream.config.kafka_properties import Property
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.config.librdkafka import CLIENT, CONSUMER, PRODUCER, canonical
 from muse_stream.config.loading import Examined, Loaded, examine_document, load_document
-from muse_stream.config.maps import load_maps
+from muse_stream.config.maps import load_maps, unsound
 from muse_stream.config.model import (
     ClassChoice,
     ColumnOf,
@@ -129,5 +129,6 @@ __all__ = [
     "prove_total",
     "read_structure",
     "referenced_files",
+    "unsound",
     "written",
 ]

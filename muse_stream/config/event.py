@@ -4,18 +4,18 @@
 exactly one place; the attribute `tenant` is always there and never declared.
 """
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from muse_stream.config.fields import AttributeName, FieldPath, SpecModel, Text, fault
+from muse_stream.config.fields import AttributeName, FieldPath, SpecModel, Text, Year, fault
 
 
 class AttributeSource(SpecModel):
     """Where an attribute's value is found: exactly one of the three."""
 
     field: FieldPath | None = None
-    """Dotted path of a string or enum field of the event."""
+    """Dotted path of a field of the event; its text form counts (docs/avro.md)."""
     header: Text | None = None
     """Name of a Kafka header, read as UTF-8."""
     value: str | None = None
@@ -43,6 +43,16 @@ def _no_tenant(intent: dict[str, AttributeSource]) -> dict[str, AttributeSource]
     return intent
 
 
+def _in_order(years: tuple[int, int]) -> tuple[int, int]:
+    if years[0] > years[1]:
+        raise fault(f"{years[0]} is after {years[1]}", "give the first and the last year, for example [2000, 2100]")
+    return years
+
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+TimeOutside = Literal["dead_letter", "kafka_timestamp"]
+
+
 class EventSpec(SpecModel):
     """One event format."""
 
@@ -51,7 +61,13 @@ class EventSpec(SpecModel):
     id: FieldPath
     """Field with the event's id; an event without one becomes a dead letter."""
     time: FieldPath | None = None
-    """Field with the event time; without it, the Kafka timestamp counts."""
+    """Field with the event time; without it, and where it is null, the Kafka timestamp counts."""
+    time_unit: TimeUnit = "ms"
+    """What the time counts since 1970 where its schema gives it no logical type: s, ms, us or ns."""
+    time_range: Annotated[tuple[Year, Year], AfterValidator(_in_order)] = (2000, 2100)
+    """First and last year that an event may be of, for example [2000, 2100]."""
+    time_outside: TimeOutside = "dead_letter"
+    """What becomes of an event of another year: dead_letter, or kafka_timestamp to take that time instead."""
     tenant: Annotated[AttributeSource, AfterValidator(_not_constant)] | None = None
     """Where the tenant is found. On a tenant's own topic it must agree with the topic; on a shared topic it decides."""
     intent: Annotated[dict[AttributeName, AttributeSource], AfterValidator(_no_tenant)] = Field(default_factory=dict)

@@ -92,6 +92,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Integer = Annotated[int, Strict()]
+Year = Annotated[int, Strict(), Field(ge=1, le=9999)]
 Flag = Annotated[bool, Strict()]
 Beta = Annotated[float, Strict(), Field(allow_inf_nan=False, gt=0)]
 Weight = Annotated[float, Strict(), Field(allow_inf_nan=False, ge=0)]

@@ -14,7 +14,7 @@ from muse_stream.config.check_topics import topic_problems, topic_warnings
 from muse_stream.config.check_usage import usage_problems, usage_warnings
 from muse_stream.config.document import Document
 from muse_stream.config.files import file_problems
-from muse_stream.config.maps import map_problems
+from muse_stream.config.maps import Misfit, map_problems
 from muse_stream.config.secret_keys import secret_problems
 from muse_stream.config.source import Source, parse
 from muse_stream.config.structure import Draft, read_structure
@@ -41,7 +41,9 @@ class Examined:
     draft: Draft
     """The document, or the part of it that is sound."""
     problems: tuple[Problem, ...]
-    """Everything that is wrong, in the order of the file."""
+    """Everything that is wrong, in the order of the file; without the misfits that may only follow from it."""
+    misfits: tuple[Misfit, ...]
+    """Uses of maps that were fitted for something else, all of them."""
     loaded: Loaded | None
     """The document, when nothing is wrong."""
 
@@ -75,11 +77,13 @@ def examine_source(source: Source, root: Path) -> Examined:
     first = [*source.problems, *secret_problems(source)]
     # What was refused for what it is needs no second finding about its form, which might repeat a secret.
     said = {problem.path for problem in first}
-    later = [*broken, *_errors_in(draft), *file_problems(draft, root), *map_problems(draft, root)]
+    unusable, misfits = map_problems(draft, root)
+    later = [*broken, *_errors_in(draft), *file_problems(draft, root), *unusable]
     problems = [*first, *(problem for problem in later if problem.path not in said)]
+    problems += [misfit.problem for misfit in misfits if not misfit.follows(problems)]
     if problems:
-        return Examined(draft, tuple(_in_order(problems)), None)
-    return Examined(draft, (), Loaded(draft.document, root, source, tuple(_in_order(_warnings_in(draft)))))
+        return Examined(draft, tuple(_in_order(problems)), tuple(misfits), None)
+    return Examined(draft, (), (), Loaded(draft.document, root, source, tuple(_in_order(_warnings_in(draft)))))
 
 
 def _errors_in(draft: Draft) -> list[Problem]:

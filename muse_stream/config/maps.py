@@ -6,7 +6,9 @@ hash of the predictor before the map: a map fitted for another version is refuse
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from graphlib import CycleError
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +61,10 @@ def _from_file(root: Path, spec: FileMap) -> InlineMap:
         raise Unusable(f"'{spec.file}' has {len(data)} bytes", f"at most {MAX_MAP_BYTES}")
     found = hashlib.sha256(data).hexdigest()
     if found != spec.sha256:
-        raise Unusable(f"'{spec.file}' has another sha256", f"its bytes hash to {found}")
+        raise Unusable(
+            f"'{spec.file}' has another sha256: {found[:12]}... and not {spec.sha256[:12]}...",
+            "put back the file that was pinned; a map that was fitted anew is pinned by its own sha256",
+        )
     try:
         return InlineMap.model_validate(json.loads(data))
     except ValidationError as error:
@@ -71,8 +76,32 @@ def _from_file(root: Path, spec: FileMap) -> InlineMap:
         raise Unusable(f"'{spec.file}' is not JSON", '{"fitted_for": ..., "levels": [...], "values": [...]}') from error
 
 
-def map_problems(draft: Draft, root: Path) -> list[Problem]:
-    """Return a problem for every map that cannot be used, and for every use of a map fitted for something else."""
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A use of a map that was fitted for something else."""
+
+    problem: Problem
+    predictor: str
+    models: frozenset[str]
+    """Of the predictor."""
+
+    def follows(self, problems: Iterable[Problem]) -> bool:
+        """Say whether it may only follow from another problem: in the predictor, in its models or their tables."""
+        return unsound(self.predictor, self.models, problems)
+
+
+def unsound(predictor: str, models: Collection[str], problems: Iterable[Problem]) -> bool:
+    """Say whether something is wrong with what a predictor's content is made of."""
+    parts = (f"predictors.{predictor}", "categories", *(f"models.{model}" for model in models))
+    return any(
+        problem.path == part or problem.path.startswith((f"{part}.", f"{part}["))
+        for problem in problems
+        for part in parts
+    )
+
+
+def map_problems(draft: Draft, root: Path) -> tuple[list[Problem], list[Misfit]]:
+    """Return a problem for every map that cannot be used, and every use of a map that was fitted for something else."""
     problems: list[Problem] = []
     maps: dict[str, FittedMap] = {}
     for name, spec in draft.document.maps.items():
@@ -83,28 +112,64 @@ def map_problems(draft: Draft, root: Path) -> list[Problem]:
             problems.append(draft.problem(("maps", name, step), str(unusable), unusable.hint))
         except NotAllowed:
             continue  # `files` has said so
-    return [*problems, *_misfits(draft, maps)]
+    misfits = list(_misfits(draft, maps))
+    suspects = {model for misfit in misfits for model in misfit.models}
+    return [*problems, *_other_files(draft, root, suspects)], misfits
 
 
-def _misfits(draft: Draft, maps: dict[str, FittedMap]) -> Iterator[Problem]:
+def _other_files(draft: Draft, root: Path, suspects: Collection[str]) -> Iterator[Problem]:
+    """Yield the models whose file is not the one that is pinned: nothing fitted for them can fit."""
+    for name, spec in draft.document.models.items():
+        if name not in suspects:
+            continue
+        try:
+            with locate(root, spec.uri).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except (NotAllowed, OSError):
+            continue  # `files` has said so, or the model's own check will
+        if found != spec.sha256:
+            message = f"'{spec.uri}' is another file than the one pinned: its sha256 is {found[:12]}..."
+            hint = "put back the file that was pinned; for a retrained model pin the new file, and fit its maps anew"
+            yield draft.problem(("models", name), message, hint)
+
+
+def _misfits(draft: Draft, maps: dict[str, FittedMap]) -> Iterator[Misfit]:
+    owners = {content: name for name in draft.document.predictors for content in _contents(draft, name).values()}
     for name, predictor in draft.document.predictors.items():
-        for node, refs in predictor.graph().map_nodes().items():
-            try:
-                expected = pre_map_hash(draft.document, name, node)
-            except (KeyError, CycleError):
-                continue  # the graph or a name in it is wrong, and has been reported
+        graph, contents = predictor.graph(), _contents(draft, name)
+        for node, refs in graph.map_nodes().items():
+            if node not in contents:
+                continue
             where: YamlPath = ("predictors", name, *predictor.where(node))
             uses: dict[YamlPath, str] = {("tenants", tenant): chosen for tenant, chosen in refs.tenants.items()}
             if refs.default is not None:
                 uses[("default",)] = refs.default
             for step, chosen in uses.items():
                 fitted = maps.get(chosen)
-                if fitted is not None and fitted.fitted_for != expected:
-                    yield draft.problem(
-                        (*where, *step),
-                        f"map '{chosen}' was fitted for {fitted.fitted_for[:12]}..., another content of the predictor",
-                        f"fit it again for this version: fitted_for must be {expected}",
+                if fitted is not None and fitted.fitted_for != contents[node]:
+                    message = (
+                        f"map '{chosen}' was fitted for {fitted.fitted_for[:12]}..., another content of the predictor"
                     )
+                    owner = owners.get(fitted.fitted_for)
+                    hint = (
+                        f"it was fitted for '{owner}': give '{name}' a map of its own" if owner else _REFIT.format(name)
+                    )
+                    yield Misfit(draft.problem((*where, *step), message, hint), name, frozenset(graph.models()))
+
+
+_REFIT = (
+    "fit it again, on what '{}' gives before its map; or take back what changed since: models, their inputs, category "
+    "tables, betas, aggregation"
+)
+
+
+def _contents(draft: Draft, name: str) -> dict[str, str]:
+    """Return the content hash before each map of a predictor, by node; without what cannot be told."""
+    found: dict[str, str] = {}
+    for node in draft.document.predictors[name].graph().map_nodes():
+        with suppress(KeyError, CycleError):  # the graph or a name in it is wrong, and has been reported
+            found[node] = pre_map_hash(draft.document, name, node)
+    return found
 
 
 def load_maps(loaded: "Loaded") -> dict[str, FittedMap]:

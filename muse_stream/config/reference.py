@@ -94,7 +94,7 @@ class InlineMap(SpecModel):
     """A fitted quantile map: the distribution of the pre-mapping aggregate on the sample it was fitted on."""
 
     fitted_for: Sha256
-    """Content hash of the predictor up to the map's input; `muse-stream check` prints it."""
+    """Content hash of the predictor up to the map's input; `muse-stream check --json` has it."""
     levels: Levels
     """Cumulative probabilities, strictly increasing in [0, 1], at least two."""
     values: Values

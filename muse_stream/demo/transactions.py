@@ -96,7 +96,7 @@ def read(path: Path, mapping: FileMapping, progress: Progress = lambda _rows: No
     wanted = tuple(name for name in columns if name not in (ID, TIME))
     decoder = Decoder(SchemaDirectory(path.parent, {schema.file: schema}, {}), schema, Fields(ID, TIME, None, wanted))
     gather = _Gather(mapping)
-    for values in EventFile(path, schema, columns=columns).values(CHUNK):
+    for values in EventFile(path, schema, columns=columns, flags_are_numbers=True).values(CHUNK):
         gather.add(decoder.decode(values), path)
         progress(gather.rows)
     if not gather.rows:
@@ -107,7 +107,8 @@ def read(path: Path, mapping: FileMapping, progress: Progress = lambda _rows: No
 def framed(path: Path, mapping: FileMapping, first: int) -> Iterator[list[bytes]]:
     """Yield the framed events from row `first` on, in chunks."""
     skip = first
-    for values in EventFile(path, event_schema(mapping), columns=fields_of(mapping)).values(CHUNK):
+    file = EventFile(path, event_schema(mapping), columns=fields_of(mapping), flags_are_numbers=True)
+    for values in file.values(CHUNK):
         if skip < len(values):
             yield values[skip:]
         skip = max(0, skip - len(values))

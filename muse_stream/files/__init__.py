@@ -1,18 +1,28 @@
 """Files of events and files of results: JSON lines, Parquet, Avro containers.
 
-event_file   rows of a file -> framed events of a schema
-rows, table  a row, or a whole Parquet table, as values and columns that an Avro schema can write
-plain_rows   any table as dictionaries, with no schema but its own
-result_file  records -> a file that appears whole or not at all
+event_file                      rows of a file -> framed events of a schema
+json_lines, container, parquet  a file of each kind -> its rows as Python values
+rows, values                    the rules: such a value -> what an Avro schema writes; times that Python has not
+binary, table                   that as Avro bytes; the short cut for Parquet columns that need no look at values
+plain_rows                      any table as dictionaries, with no schema but its own
+result_file                     records -> a file that appears whole or not at all
 """
 
-from muse_stream.files.event_file import EventFile, FileChunk
+from muse_stream.files.event_file import EVENT_FILES, EventFile, Events, FileChunk, InvalidRow
+from muse_stream.files.json_lines import ENCODINGS, Encoding
 from muse_stream.files.plain_rows import read_rows
 from muse_stream.files.result_file import ResultFile
+from muse_stream.files.values import plain
 
 __all__ = [
+    "ENCODINGS",
+    "EVENT_FILES",
+    "Encoding",
     "EventFile",
+    "Events",
     "FileChunk",
+    "InvalidRow",
     "ResultFile",
+    "plain",
     "read_rows",
 ]

@@ -1,159 +1,458 @@
-"""Rows of a file as values an Avro schema can write.
+"""Rows of a file as values that an Avro schema writes: the one set of rules for all kinds of files.
 
-Python values, as JSON, an Avro container or Parquet give them, become *physical* values: logical types turned into the
-int, string or bytes that are written. Nothing is rounded, cut or guessed; what does not fit is a SchemaError with the
-dotted path of the field.
+A value of a JSON line, a Parquet column or an Avro container becomes a *physical* value: logical types turned into the
+int, string or bytes that are written, and in a union of several types `Chosen` says which. Nothing is rounded, cut or
+guessed: what a field cannot hold exactly, or what may mean two things, is a SchemaError with the field's dotted path.
+docs/event-files.md has the rules as a table.
 
-fastavro does not do this part (1.12): its writer takes `True` for a number and 2**31 for an int, and counts a time
-without a zone in the machine's zone; its validation refuses what JSON and Parquet have to give (a timestamp or a
-decimal as text or number, 3.0 for 3, a map as pairs), and names no reason that a person could act on.
+fastavro does not do this part (1.13): its writer takes `True` for a number and 2**31 for an int, rounds decimals to 28
+digits, picks a union's branch by the look of a value, and its reader has no moments after the year 9999.
 """
 
-import datetime as dt
-from collections.abc import Callable, Mapping
+import math
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from muse_stream.avro import Type
 from muse_stream.errors import SchemaError
+from muse_stream.files.values import (
+    NANOS,
+    Branch,
+    Date,
+    TimeOfDay,
+    Timestamp,
+    parsed_date,
+    parsed_time,
+    parsed_timestamp,
+    scaled,
+    shown,
+)
 
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-MICROS_PER_TICK = {"millis": 1000, "micros": 1}
+Source = Literal["typed", "plain", "avro", "default"]
+"""What text and wrappers mean. typed: a Parquet or Avro file, which has bytes and times; plain: JSON as most write it;
+avro: the Avro JSON encoding; default: a schema's defaults."""
+
+UNITS = {"millis": NANOS["ms"], "micros": NANOS["us"], "nanos": NANOS["ns"]}
+LONGEST = 400
+"""Digits before the point of a number that is looked at: a double ends near 309."""
 RANGES = {"int": 2**31, "long": 2**63}
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+"""Text for the numbers that JSON lacks, as Avro's JSON encoding and protobuf's have it."""
 
 
-def physical_value(node: Type, value: Any, path: str) -> Any:
-    """Return the value in the physical form of `node`; raises SchemaError naming `path` where it is no such value."""
-    if node.kind == "union":
-        return _union(node, value, path)
-    if node.kind == "record":
-        return _record(node, value, path)
-    if node.kind == "array" and isinstance(value, list | tuple) and node.items:
-        return [physical_value(node.items, item, f"{path}[{index}]") for index, item in enumerate(value)]
-    if node.kind == "map" and node.items:
-        pairs = _pairs(value)
-        if pairs is not None:
-            return {str(key): physical_value(node.items, item, f"{path}.{key}") for key, item in pairs.items()}
-    found = _LEAVES[node.kind](node, value) if node.kind in _LEAVES else None
-    if (found is None and node.kind != "null") or (node.kind == "null" and value is not None):
-        kind = f"none of {', '.join(node.symbols[:20])}" if node.kind == "enum" else f"not {node.logical or node.kind}"
-        raise SchemaError(f"{path}: {repr(value)[:40]} is {kind}")
-    return found
+class Chosen(NamedTuple):
+    """A value of a union of several types."""
+
+    branch: int
+    value: Any
 
 
-def _union(node: Type, value: Any, path: str) -> Any:
-    reasons = []
-    for branch in node.branches:
-        if (branch.kind == "null") != (value is None):
-            continue
-        try:
-            return physical_value(branch, value, path)
-        except SchemaError as error:
-            reasons.append(str(error))
-    kinds = "|".join(branch.logical or branch.kind for branch in node.branches)
-    raise SchemaError(reasons[0] if len(reasons) == 1 else f"{path}: {repr(value)[:40]} is not {kinds}")
+class Misfit(Exception):
+    """Why a value does not fit a type; `steps` lead to it, innermost first."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.steps: list[str] = []
+
+    def under(self, step: str) -> "Misfit":
+        """Say where it was met."""
+        self.steps.append(step)
+        return self
+
+    def __str__(self) -> str:
+        path = ""
+        for step in reversed(self.steps):
+            path += step if step.startswith("[") or not path else f".{step}"
+        return f"{path or 'the row'}: {self.reason}"
 
 
-def _record(node: Type, value: Any, path: str) -> dict[str, Any]:
+def physical_value(node: Type, value: Any, source: Source) -> Any:
+    """Return the value in the physical form of `node`; raises SchemaError naming the path where it is no such value."""
+    try:
+        return converted(node, value, source)
+    except Misfit as misfit:
+        raise SchemaError(str(misfit)) from None
+
+
+def converted(node: Type, value: Any, source: Source) -> Any:
+    """Return what `physical_value` does; raises Misfit."""
+    return _CONVERT[node.kind](node, value, source)
+
+
+def default_of(node: Type, default: Any) -> Any:
+    """Return a schema's JSON default as a physical value."""
+    return converted(node, default, "default")
+
+
+def _record(node: Type, value: Any, source: Source) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise SchemaError(f"{path or 'the row'}: {repr(value)[:40]} is not a record {node.name}")
-    found = {}
+        raise _is_not(value, f"a record {node.name}")
+    found: dict[str, Any] = {}
     for field in node.fields:
-        inner = f"{path}.{field.name}" if path else field.name
-        if field.name in value:
-            found[field.name] = physical_value(field.type, value[field.name], inner)
-        elif field.has_default:
-            found[field.name] = default_value(field.type, field.default)
-        else:
-            raise SchemaError(
-                f"{inner}: missing, and the schema gives no default; there is {', '.join(value) or 'nothing'}"
-            )
+        name = field.name
+        try:
+            if name in value:
+                found[name] = converted(field.type, value[name], source)
+            elif field.has_default:
+                found[name] = default_of(field.type, field.default)
+            else:
+                there = ", ".join(map(str, value)) or "nothing"
+                raise Misfit(f"missing, and the schema gives no default; there is {there}")
+        except Misfit as misfit:
+            raise misfit.under(name) from None
     return found
 
 
-def _pairs(value: Any) -> dict[Any, Any] | None:
-    """Return a map as JSON or Parquet gives it; None where it is no map."""
-    try:
-        return dict(value) if isinstance(value, Mapping | list) else None  # Parquet gives a map as pairs
-    except (TypeError, ValueError):
-        return None
-
-
-def default_value(node: Type, default: Any) -> Any:
-    """Return a schema's JSON default as a physical value; bytes are one character a byte there."""
-    option = next(iter(node.options))
-    if isinstance(default, dict) and option.kind == "record":
-        return {
-            field.name: default_value(field.type, default.get(field.name, field.default)) for field in option.fields
-        }
-    if isinstance(default, str) and option.kind in ("bytes", "fixed"):
-        return default.encode("latin-1")
-    return default
-
-
-def _integer(node: Type, value: Any) -> int | None:
-    logical = node.logical or ""
-    if logical.startswith(("timestamp", "local-timestamp")) and isinstance(value, str):
+def _array(node: Type, value: Any, source: Source) -> list[Any]:
+    if not isinstance(value, list):
+        raise _is_not(value, "array")
+    items, found = node.items or Type("null"), []
+    for index, item in enumerate(value):
         try:
-            value = dt.datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    if isinstance(value, dt.datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=dt.UTC)
-        micros = (aware - EPOCH) // dt.timedelta(microseconds=1)
-        value = micros * 1000 if logical.endswith("nanos") else micros // MICROS_PER_TICK[logical.rsplit("-", 1)[-1]]
-    elif isinstance(value, dt.date) and logical == "date":
-        value = (value - EPOCH.date()).days
-    elif isinstance(value, dt.time) and logical.startswith("time-"):
-        micros = (dt.datetime.combine(EPOCH.date(), value, dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
-        value = micros // MICROS_PER_TICK[logical.removeprefix("time-")]
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # JSON writers often give 3 as 3.0
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and -RANGES[node.kind] <= value < RANGES[node.kind] else None
+            found.append(converted(items, item, source))
+        except Misfit as misfit:
+            raise misfit.under(f"[{index}]") from None
+    return found
 
 
-def _real(_: Type, value: Any) -> float | None:
-    try:
-        return float(value) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else None
-    except OverflowError:  # a whole number of more than 308 digits
-        return None
+def _map(node: Type, value: Any, source: Source) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _is_not(value, "map")
+    items, found = node.items or Type("null"), {}
+    for key, item in value.items():
+        try:
+            found[_text(node, key, source)] = converted(items, item, source)
+        except Misfit as misfit:
+            raise misfit.under(str(key)) from None
+    return found
 
 
-def _bytes(node: Type, value: Any) -> bytes | None:
-    if node.logical == "decimal" and isinstance(value, int | float | str | Decimal):
-        return _decimal(node, value)
-    if isinstance(value, UUID):
-        value = value.bytes
-    if not isinstance(value, bytes) or (node.kind == "fixed" and len(value) != node.size):
-        return None
+def _null(_: Type, value: Any, _source: Source) -> None:
+    if value is not None:
+        raise _is_not(value, "null")
+
+
+def _union(node: Type, value: Any, source: Source) -> Any:
+    options = [(index, branch) for index, branch in enumerate(node.branches) if branch.kind != "null"]
+    if value is None:
+        if len(options) == len(node.branches):
+            raise _is_not(value, kinds(node))
+        return None if len(options) < 2 else Chosen(_null_of(node), None)
+    if source == "avro":
+        return _wrapped(node, value)
+    if not options:
+        raise _is_not(value, "null")
+    if isinstance(value, Branch):
+        same = [(i, one) for i, one in options if one.kind == value.kind and one.full_name == value.name]
+        if same and len(options) > 1:
+            return Chosen(same[0][0], converted(same[0][1], value.value, source))
+        value = value.value
+    if len(options) == 1:
+        return converted(options[0][1], value, source)
+    return _best(node, options, value, source)
+
+
+def _null_of(node: Type) -> int:
+    return next(index for index, branch in enumerate(node.branches) if branch.kind == "null")
+
+
+def _wrapped(node: Type, value: Any) -> Any:
+    """Read a value as the Avro JSON encoding writes it in a union: `{"double": 1.5}`."""
+    names = {branch.full_name or branch.kind: index for index, branch in enumerate(node.branches)}
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((name, inner),) = value.items()
+        if name in names:
+            found = converted(node.branches[names[name]], inner, "avro")
+            several = sum(branch.kind != "null" for branch in node.branches) > 1
+            return Chosen(names[name], found) if several else found
+    first = next((name for name in names if name != "null"), "null")
+    raise Misfit(f'{shown(value)} is not {kinds(node)} in the Avro JSON encoding, which writes {{"{first}": ...}}')
+
+
+def _best(node: Type, options: Sequence[tuple[int, Type]], value: Any, source: Source) -> Chosen:
+    """Choose the branch that a value means; refused where it may mean two."""
+    found: list[tuple[int, int, Any]] = []
+    reasons: list[Misfit] = []
+    for index, branch in options:
+        try:
+            found.append((_distance(branch, value), index, converted(branch, value, source)))
+        except Misfit as misfit:
+            reasons.append(misfit)
+    if not found:
+        deeper = [misfit for misfit in reasons if misfit.steps]  # said by a branch of the right shape
+        raise deeper[0] if len(deeper) == 1 else _is_not(value, kinds(node))
+    if source == "default":
+        return Chosen(*found[0][1:])
+    least = min(distance for distance, _, _ in found)
+    if (
+        isinstance(value, int | float | Decimal)
+        and source == "plain"
+        and any(_is_time(node.branches[i]) for _, i, _ in found)
+    ):
+        least = max(distance for distance, _, _ in found)  # a bare number may always be a time
+    winners = [(index, physical) for distance, index, physical in found if distance <= least]
+    meant = [node.branches[index] for index, _ in winners]
+    if len(winners) > 1 and not _alike(meant):
+        names = " or ".join(one.logical or one.name or one.kind for one in meant)
+        raise Misfit(
+            f"{shown(value)} may be {names}; the Avro JSON encoding, an Avro file or text of a time tells them apart"
+        )
+    return Chosen(*winners[0])
+
+
+def _alike(branches: Sequence[Type]) -> bool:
+    """Say whether a value means the same in all of these branches."""
+    plain = all(branch.logical is None for branch in branches)
+    return plain and {branch.kind for branch in branches} in ({"int", "long"}, {"string", "enum"})
+
+
+def _is_time(branch: Type) -> bool:
+    return branch.logical not in ("decimal", "uuid", None)
+
+
+def _distance(branch: Type, value: Any) -> int:
+    """Say how far a branch is from what a value looks like; equal for those between which nothing tells."""
+    order = _ORDER.get(type(value), ())
+    name = branch.logical if branch.logical == "decimal" or _is_time(branch) else branch.kind
+    return next((place for place, kinds in enumerate(order) if name in kinds), len(order))
+
+
+_ORDER: dict[type, tuple[tuple[str, ...], ...]] = {
+    int: (("int", "long"), ("double",), ("float",), ("decimal",), ("string",)),
+    float: (("double",), ("float",), ("decimal",), ("int", "long")),
+    Decimal: (("double", "decimal"), ("float",), ("int", "long")),
+    str: (("string", "enum"), ("bytes", "decimal", "fixed", "float", "double")),
+    bytes: (("bytes",), ("fixed",), ("decimal",)),
+}
+
+
+def _boolean(node: Type, value: Any, _source: Source) -> bool:
+    if not isinstance(value, bool):
+        raise _is_not(value, node.kind)
     return value
 
 
-def _decimal(node: Type, value: float | str | Decimal) -> bytes | None:
+def _integer(node: Type, value: Any, source: Source) -> int:
+    number = _whole(value)
+    if number is None and source not in ("avro", "default"):
+        number = _time(node, value)
+    if number is None:
+        raise _is_not(value, _called(node), _hint(node, value))
+    bound = RANGES[node.kind]
+    if not -bound <= number < bound:
+        raise _is_not(value, node.kind, "out of range")
+    return number
+
+
+def _whole(value: Any) -> int | None:
+    """Return a number that is whole as an int; None for any other value."""
+    if isinstance(value, int):
+        return None if isinstance(value, bool) else value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None  # JSON writers often give 3 as 3.0
+    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < LONGEST:
+        return int(value) if value == value.to_integral_value() else None
+    return None
+
+
+def _time(node: Type, value: Any) -> int | None:
+    """Return a time, or text of one, in the unit of the field; None when it is none, or the field is none."""
+    logical = node.logical or ""
+    unit = UNITS.get(logical.rsplit("-", 1)[-1], 0)
+    if logical == "date":
+        found: Any = parsed_date(value) if isinstance(value, str) else value
+        return found.days if isinstance(found, Date) else None
+    if logical.startswith("time-"):
+        found = parsed_time(value) if isinstance(value, str) else value
+        return _counted(found, unit, logical) if isinstance(found, TimeOfDay) else None
+    if unit:
+        found = parsed_timestamp(value) if isinstance(value, str) else value
+        if isinstance(found, Timestamp):
+            if found.zoned and logical.startswith("local-"):
+                raise Misfit(f"{found} has a zone, and {logical} has none: give the local time")
+            return _counted(found, unit, logical)
+    return None
+
+
+def _counted(value: Timestamp | TimeOfDay, unit: int, logical: str) -> int:
+    whole, rest = divmod(value.nanos, unit)
+    if rest:
+        raise Misfit(f"{value} is finer than {logical} can hold: cut it in the file, or use a finer type")
+    return whole
+
+
+def _real(node: Type, value: Any, source: Source) -> float:
+    if isinstance(value, str) and value in NOT_FINITE:
+        return float(value)
+    if not isinstance(value, int | float | Decimal) or isinstance(value, bool):
+        raise _is_not(value, node.kind, _hint(node, value))
+    if isinstance(value, float) and (node.kind == "double" or math.isnan(value)):
+        return value
+    found = _nearest(node.kind, value)
+    if source != "default" and not _stands_for(found, value):
+        near = f"; the nearest is {found:.9g}" if node.kind == "float" else f"; the nearest is {found!r}"
+        raise _is_not(value, node.kind, f"it would be rounded{near if abs(found) < float('inf') else ''}")
+    return found
+
+
+def _nearest(kind: str, value: float | Decimal) -> float:
     try:
-        unscaled = Decimal(str(value)).scaleb(node.scale)
-        whole = int(unscaled)
-    except (InvalidOperation, ValueError, OverflowError):
-        return None
-    if whole != unscaled:  # more digits than the schema keeps
-        return None
-    size = node.size if node.kind == "fixed" else (whole + (whole < 0)).bit_length() // 8 + 1
-    try:
-        return whole.to_bytes(size, "big", signed=True)
+        found = float(value)
+        return float(struct.unpack("<f", struct.pack("<f", found))[0]) if kind == "float" else found
     except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def _stands_for(found: float, value: float | Decimal) -> bool:
+    """Say whether `value` is `found` as somebody wrote it: with the same digits, however many they are."""
+    if found == value:
+        return True
+    if abs(found) == float("inf"):
+        return False
+    digits = value if isinstance(value, Decimal) else Decimal(repr(value))
+    count = len(digits.as_tuple().digits)
+    return count < LONGEST and Decimal(f"{found:.{count - 1}e}") == digits
+
+
+def _text(node: Type, value: Any, _source: Source) -> str:
+    if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    if not isinstance(value, str):
+        raise _is_not(value, "string", _hint(node, value))
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Misfit("text with half a surrogate pair, which UTF-8 cannot write") from None
+    return value
+
+
+def _enum(node: Type, value: Any, _source: Source) -> str:
+    if not isinstance(value, str) or value not in node.symbols:
+        more = ", ..." if len(node.symbols) > 20 else ""
+        raise Misfit(f"{shown(value)} is none of {', '.join(node.symbols[:20])}{more}")
+    return value
+
+
+def _bytes(node: Type, value: Any, source: Source) -> bytes:
+    if node.logical == "decimal" and not (isinstance(value, str) and source in ("avro", "default")):
+        return _decimal(node, value)
+    if node.logical == "uuid":
+        value = _uuid(value, source)
+    if isinstance(value, UUID):
+        value = value.bytes
+    if isinstance(value, str) and source != "typed":
+        value = _characters(value, node)
+    if not isinstance(value, bytes):
+        raise _is_not(value, _called(node), _hint(node, value))
+    if node.kind == "fixed" and len(value) != node.size:
+        raise Misfit(f"{len(value)} bytes are not the {node.size} of {node.name}")
+    if node.logical == "decimal" and source != "default":
+        _check_precision(node, int.from_bytes(value, "big", signed=True), value)
+    return value
+
+
+def _uuid(value: Any, source: Source) -> Any:
+    if isinstance(value, str) and source != "avro" and len(value) > 16:
+        try:
+            return UUID(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _characters(text: str, node: Type) -> bytes:
+    """Return bytes as Avro writes them in JSON: a character a byte."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise _is_not(text, node.kind, "JSON has bytes as text of the characters 0 to 255, one a byte") from None
+
+
+def _decimal(node: Type, value: Any) -> bytes:
+    if isinstance(value, bytes):
+        unscaled = int.from_bytes(value, "big", signed=True)
+        if node.kind == "fixed" and len(value) != node.size:
+            raise Misfit(f"{len(value)} bytes are not the {node.size} of {node.name}")
+        _check_precision(node, unscaled, value)
+        return value
+    number = _number(value)
+    if number is None or not number.is_finite():
+        raise _is_not(value, "a decimal", _hint(node, value))
+    if number and number.adjusted() + node.scale > max(node.precision, LONGEST):
+        raise _is_not(value, _called(node), "out of range")
+    moved = scaled(number, node.scale)
+    if moved != moved.to_integral_value():
+        raise _is_not(value, _called(node), f"it would be rounded to {node.scale} digits after the point")
+    unscaled = int(moved)
+    _check_precision(node, unscaled, value)
+    try:
+        size = node.size if node.kind == "fixed" else (unscaled + (unscaled < 0)).bit_length() // 8 + 1
+        return unscaled.to_bytes(size, "big", signed=True)
+    except OverflowError:
+        raise _is_not(value, _called(node), f"out of the range of {node.size} bytes") from None
+
+
+def _number(value: Any) -> Decimal | None:
+    """Return a number as a decimal: a float by its shortest digits, as JSON has it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        return value if isinstance(value, Decimal) else Decimal(value if isinstance(value, int | str) else repr(value))
+    except InvalidOperation:
         return None
 
 
-_LEAVES: dict[str, Callable[[Type, Any], Any]] = {
-    "boolean": lambda _, value: value if isinstance(value, bool) else None,
+def _check_precision(node: Type, unscaled: int, value: Any) -> None:
+    if node.precision and abs(unscaled) >= 10**node.precision:
+        raise _is_not(value, _called(node), f"more than {node.precision} digits")
+
+
+def _called(node: Type) -> str:
+    if node.logical == "decimal":
+        return f"decimal({node.precision}, {node.scale})" if node.precision else "decimal"
+    return node.logical or node.kind
+
+
+def kinds(node: Type) -> str:
+    """Return the names of a type or of a union's branches, for a message."""
+    return "|".join(option.logical or option.name or option.kind for option in node.options)
+
+
+def _is_not(value: Any, what: str, hint: str = "") -> Misfit:
+    return Misfit(f"{shown(value)} is not {what}" + (f" ({hint})" if hint else ""))
+
+
+def _hint(node: Type, value: Any) -> str:
+    """Say what would be right, where that is not plain."""
+    if isinstance(value, Timestamp | Date | TimeOfDay) and node.kind in ("int", "long"):
+        return f"a {type(value).__name__.lower()}, and {_called(node)} is counted otherwise: give the number itself"
+    if isinstance(value, str) and node.logical and node.kind in ("int", "long"):
+        return "text of a time is ISO 8601, as in 2026-01-02T03:04:05Z, 2026-01-02 or 03:04:05"
+    if isinstance(value, float) and node.kind == "string":
+        return "a whole number or text; 1.0 and 1 would be two texts"
+    if isinstance(value, Mapping) and len(value) == 1:
+        return "an object with one key looks like a union's value in the Avro JSON encoding, which this field is not"
+    return ""
+
+
+_CONVERT: dict[str, Callable[[Type, Any, Source], Any]] = {
+    "null": _null,
+    "boolean": _boolean,
     "int": _integer,
     "long": _integer,
     "float": _real,
     "double": _real,
-    "string": lambda _, value: str(value) if isinstance(value, str | UUID) else None,
-    "enum": lambda node, value: value if value in node.symbols else None,
+    "string": _text,
+    "enum": _enum,
     "bytes": _bytes,
     "fixed": _bytes,
+    "record": _record,
+    "array": _array,
+    "map": _map,
+    "union": _union,
 }

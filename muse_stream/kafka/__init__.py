@@ -7,6 +7,7 @@ group_consumer          a member of a consumer group that knows its exact positi
 offsets                 what a group has committed, and which offset is there at a moment
 starting_offsets        where a partition starts: what its group has committed
 partition_ends          last stable offset and end of partitions: is a transaction open there?
+signature               what an owner commits beside its offsets
 lag_reader              how old the first record is that waits in a partition that does not move
 topic_reader, tail      a topic read without a group: from its beginning, or as it grows
 bulk_producer           framed events onto a topic, at a rate or as fast as it goes

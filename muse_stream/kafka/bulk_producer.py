@@ -10,6 +10,7 @@ whatever the brokers do, so a slow cluster shows as lateness, not as a gentler t
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -20,6 +21,9 @@ from muse_stream.kafka.errors import typed
 
 SERVE_EVERY = 500  # records between two looks at delivery reports
 FLUSH_S = 60.0
+INTERRUPTED_S = 5.0
+PURGE_S = 5.0
+"""Seconds for reports of what the client itself has given up."""
 BULK = {
     "linger.ms": 20,
     "batch.num.messages": 50_000,
@@ -40,7 +44,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of it; `acknowledged` is less than `events` only when it was interrupted."""
+    """What became of it; all of it is acknowledged."""
 
     events: int
     acknowledged: int
@@ -48,6 +52,11 @@ class Sent:
     seconds: float
     late_s: float
     """How far behind its schedule the worst event was sent; 0 when flat out."""
+
+    @property
+    def speed(self) -> float:
+        """Events a second."""
+        return self.events / self.seconds if self.seconds else 0.0
 
 
 class Ingest:
@@ -73,7 +82,8 @@ class Ingest:
         self._rate = rate
         self._progress = progress
         self._headers: list[tuple[str, str | bytes | None]] = list((headers or {}).items())
-        self._refused: list[str] = []
+        self._refused: dict[int, str] = {}
+        """Number of an event, counted from 0 -> why it did not arrive."""
         self._sent = 0
         self._bytes = 0
         self._late = 0.0
@@ -82,21 +92,38 @@ class Ingest:
         """Send everything and wait for the acknowledgements.
 
         Raises `Fatal` when a record was refused or not acknowledged. On Ctrl-C what is under way is flushed, and
-        KeyboardInterrupt goes on to the caller.
+        KeyboardInterrupt goes on to the caller. Whatever ends it, `sent` and `missing` then say what became of each
+        event.
         """
         start = time.monotonic()
         try:
             for chunk in chunks:
                 self._chunk(chunk, start)
-        except KeyboardInterrupt:
-            self._producer.flush(5.0)
+        except BaseException as error:
+            self._settle(INTERRUPTED_S if isinstance(error, KeyboardInterrupt) else FLUSH_S)
             raise
-        left = self._producer.flush(FLUSH_S)
+        self._settle(FLUSH_S)
         self._progress(self._sent)
-        if self._refused or left:
-            why = self._refused[0] if self._refused else f"not acknowledged within {FLUSH_S:.0f} s"
-            raise Fatal(f"{len(self._refused) + left} of {self._sent} events did not reach {self._topic}: {why}")
-        return Sent(self._sent, self._sent - left, self._bytes, time.monotonic() - start, self._late)
+        if self._refused:
+            why = next(iter(self._refused.values()))
+            raise Fatal(f"{len(self._refused):,} of {self._sent:,} events did not reach {self._topic}: {why}")
+        return Sent(self._sent, self._sent, self._bytes, time.monotonic() - start, self._late)
+
+    @property
+    def sent(self) -> int:
+        """How many events were handed to the client."""
+        return self._sent
+
+    @property
+    def missing(self) -> list[int]:
+        """Numbers, from 0, of those that were not acknowledged; some may have arrived all the same."""
+        return sorted(self._refused)
+
+    def _settle(self, patience_s: float) -> None:
+        """Wait for what is under way, then give it up: afterwards each event is acknowledged or in `missing`."""
+        if self._producer.flush(patience_s):
+            self._producer.purge()
+            self._producer.flush(PURGE_S)
 
     def _chunk(self, chunk: Chunk, start: float) -> None:
         times = chunk.timestamps
@@ -119,7 +146,7 @@ class Ingest:
                     key,
                     timestamp=timestamp,
                     headers=self._headers,
-                    on_delivery=self._delivered,
+                    on_delivery=partial(self._delivered, self._sent),
                 )
                 return
             except BufferError:  # the local queue is full: wait for the brokers, not for memory
@@ -137,8 +164,10 @@ class Ingest:
     def _serve(self, wait_s: float) -> None:
         self._producer.poll(wait_s)
         if self._refused:
-            raise Fatal(f"an event did not reach {self._topic}: {self._refused[0]}")
+            why = next(iter(self._refused.values()))
+            raise Fatal(f"an event did not reach {self._topic}: {why}")
 
-    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+    def _delivered(self, number: int, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
-            self._refused.append(f"{error.name()}: {error.str()}")
+            purged = error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
+            self._refused[number] = "not acknowledged in time" if purged else f"{error.name()}: {error.str()}"

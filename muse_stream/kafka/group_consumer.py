@@ -20,6 +20,7 @@ from muse_stream.errors import Fatal
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, concerns, typed
 from muse_stream.kafka.partition import Position, TopicPartitionKey
+from muse_stream.kafka.signature import Signature
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.telemetry import Log
 
@@ -44,18 +45,16 @@ class GroupConsumer:
         offsets: StartingOffsets,
         settle: Callable[[bool], None],
         log: Log,
-        signature: str = "",
+        owner: str = "",
     ) -> None:
-        """`signature` is committed beside the offsets of partitions that others have had; none without one."""
+        """`owner` signs partitions that others have had; nobody does without one."""
         self._consumer, self._offsets, self._settle, self._log = consumer, offsets, settle, log
-        self._signature = signature
+        self._owner = owner
         self._floor: dict[TopicPartitionKey, int] = {}
         self._answered: dict[TopicPartitionKey, int] = {}
         """Assigned partition -> its committed offset; where it begins before the first commit."""
         self._paused: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
-        self._unsubscribed: frozenset[str] = frozenset()
-        """Topics that were subscribed once and are not now: paused until the group has taken them."""
         self._rebalanced = False
         self._without_offset: set[str] = set()
         self.held: frozenset[TopicPartitionKey] | None = None
@@ -64,17 +63,19 @@ class GroupConsumer:
         """Since when (monotonic seconds) the group has taken partitions and assigned nothing again."""
         self.lost_offsets: set[str] = set()
         """Topics whose committed offset no longer exists: somebody has to decide, the worker must not."""
+        self.outdated = False
+        """Whether the group has given this slot what its last process read, and that read other topics (R21)."""
+
+    @property
+    def signature(self) -> str:
+        """What is committed beside every offset; empty without an owner."""
+        return str(Signature.of(self._owner, self._subscribed)) if self._owner else ""
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Read these topics and, from now on, no others; a change of subscription rebalances the group."""
-        wanted = frozenset(topics)
-        dropped = (self._unsubscribed | self._subscribed) - wanted
-        assigned = self._consumer.assignment()
-        self._consumer.resume([p for p in assigned if p.topic in self._unsubscribed - dropped - self._paused])
-        self._consumer.pause([p for p in assigned if p.topic in dropped - self._unsubscribed - self._paused])
-        self._subscribed, self._unsubscribed = wanted, dropped
+        self._read(frozenset(topics), self._paused)
         self._consumer.subscribe(
-            sorted(wanted), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            sorted(self._subscribed), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
     def collect(self, most: int, linger_s: float, hurry: Callable[[], bool] = lambda: False) -> Collected:
@@ -124,11 +125,8 @@ class GroupConsumer:
             self._place(starts)
 
     def pause(self, topics: frozenset[str]) -> None:
-        """Pause exactly these topics; those blocked before and not named now go on where they stood."""
-        assigned = self._consumer.assignment()
-        self._consumer.resume([p for p in assigned if p.topic in self._paused - topics - self._unsubscribed])
-        self._consumer.pause([p for p in assigned if p.topic in topics - self._paused - self._unsubscribed])
-        self._paused = topics
+        """Pause exactly these topics; those paused before and not named now go on where they stood."""
+        self._read(self._subscribed, topics)
         if self._without_offset - topics:
             # librdkafka fetches no more after an offset was lost, until the partition is assigned again
             self._without_offset &= topics
@@ -147,9 +145,9 @@ class GroupConsumer:
 
     def rejoin(self) -> None:
         """Leave the group and join it again: there is no other way to have it assign again."""
-        wanted = self._subscribed
+        self.outdated = False
         self.leave()
-        self.subscribe(wanted)
+        self.subscribe(self._subscribed)
 
     def close(self) -> None:
         """Close the consumer; a static member keeps its place for its session."""
@@ -160,10 +158,22 @@ class GroupConsumer:
         """Return the positions in the assigned partitions, by cached watermarks; no request is sent."""
         found = {}
         for partition in self._consumer.assignment():
+            if partition.topic not in self._subscribed:
+                continue
             low, high = self._consumer.get_watermark_offsets(partition, cached=True)
             place = (partition.topic, partition.partition)
             found[place] = Position(self._answered.get(place), low, high)
         return found
+
+    def _read(self, subscribed: frozenset[str], paused: frozenset[str]) -> None:
+        """Read what is subscribed and not paused; a topic that the group has not taken yet may be neither."""
+        assigned = self._consumer.assignment()
+        before = self._subscribed - self._paused
+        self._subscribed, self._paused = subscribed, paused
+        now = subscribed - paused
+        # only what changes: where a partition is resumed librdkafka drops answers to what it has asked (R15)
+        self._consumer.resume([p for p in assigned if p.topic in now - before])
+        self._consumer.pause([p for p in assigned if p.topic in before - now])
 
     def _checked(self, messages: list[Message], metadata: Any) -> Collected:
         sound = [message for message in messages if message.error() is None]
@@ -239,9 +249,13 @@ class GroupConsumer:
         """Look up where partitions start, and sign those that others have had."""
         found = self._offsets.starts(partitions)
         starts = found.offsets
-        ours = {place for place, name in found.signatures.items() if name == self._signature} | found.guessed
+        own = Signature.of(self._owner, self._subscribed)
+        if self.held is None and self.taken_since is None:  # the first assignment of this process
+            before = {one.topics for one in found.signatures.values() if one.owner == self._owner}
+            self.outdated = bool(before - {own.topics, ""})
+        ours = {place for place, one in found.signatures.items() if one == own} | found.guessed
         others = [start for start in starts if (start.topic, start.partition) not in ours]
-        if self._signature and others:
+        if self._owner and others:
             self._sign(others)
         for start in starts:
             key = (start.topic, start.partition)
@@ -254,9 +268,9 @@ class GroupConsumer:
     def _place(self, starts: list[TopicPartition]) -> None:
         self._consumer.incremental_assign(starts)
         # a partition comes back as it went: paused, though its topic may have been freed in the meantime
-        unread = self._paused | self._unsubscribed
-        self._consumer.resume([start for start in starts if start.topic not in unread])
-        self._consumer.pause([start for start in starts if start.topic in unread])
+        read = self._subscribed - self._paused
+        self._consumer.resume([start for start in starts if start.topic in read])
+        self._consumer.pause([start for start in starts if start.topic not in read])
 
     def _sign(self, partitions: list[TopicPartition]) -> None:
         """Commit where these partitions start once more, with our name, before anything of them is read.
@@ -264,7 +278,7 @@ class GroupConsumer:
         Should our first transaction hang and hide their offsets, the next owner learns whose it is; and a
         partition that bears our name without being ours is with nobody (`ownership`).
         """
-        signed = [TopicPartition(p.topic, p.partition, p.offset, self._signature) for p in partitions]
+        signed = [TopicPartition(p.topic, p.partition, p.offset, self.signature) for p in partitions]
         try:
             self._consumer.commit(offsets=signed, asynchronous=False)
         except KafkaException as error:

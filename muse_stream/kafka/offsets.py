@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from muse_stream.errors import Retriable
 from muse_stream.kafka.errors import About, concerns, typed
 from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka.signature import Signature
 
 SINGLY = 16
 """More topics than this are asked for all at once."""
@@ -24,8 +25,8 @@ class CommittedOffset:
 
     offset: int | None
     """The next record to read; None: nothing is committed."""
-    signature: str = ""
-    """The metadata beside it: who has committed it (R16)."""
+    signature: Signature | None = None
+    """Who has committed it (R16)."""
 
 
 def committed_offsets(
@@ -44,7 +45,9 @@ def committed_offsets(
         if answer.error is not None:
             raise KafkaException(answer.error)
     return {
-        (one.topic, one.partition): CommittedOffset(one.offset if one.offset >= 0 else None, one.metadata or "")
+        (one.topic, one.partition): CommittedOffset(
+            one.offset if one.offset >= 0 else None, Signature.parse(one.metadata)
+        )
         for one in answers
     }
 

@@ -143,7 +143,7 @@ class Ends:
                 found = committed_offsets(self._all, partitions, LOOK_S)
             except (KafkaException, RuntimeError):  # no answer, or it has been closed meanwhile
                 return {}
-        return {place: one.signature for place, one in found.items() if one.signature}
+        return {place: one.signature.owner for place, one in found.items() if one.signature}
 
     def metadata(self) -> Any:
         """Return the group's metadata as of one who has not joined: the broker compares no generation with it."""

@@ -21,6 +21,7 @@ from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import typed
 from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, forget_leaders, offsets_at
 from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka.signature import Signature
 from muse_stream.telemetry import Log
 
 COMMITTED_S = 20.0
@@ -44,7 +45,7 @@ class Starts:
     """Where to start, and who has signed these partitions (those that were never committed: nobody)."""
 
     offsets: list[TopicPartition]
-    signatures: dict[TopicPartitionKey, str]
+    signatures: dict[TopicPartitionKey, Signature]
     guessed: frozenset[TopicPartitionKey]
     """Those of which nobody told where they begin."""
 
@@ -69,7 +70,7 @@ class StartingOffsets:
         """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time."""
         found = self._committed([(p.topic, p.partition) for p in partitions])
         signatures = {place: one.signature for place, one in found.items() if one.signature}
-        self._heard(signatures)
+        self._heard({place: one.owner for place, one in signatures.items()})
         known = [TopicPartition(*place, one.offset) for place, one in found.items() if one.offset is not None]
         new, guessed = self._beginnings([place for place, one in found.items() if one.offset is None])
         return Starts([*known, *new, *guessed], signatures, frozenset((one.topic, one.partition) for one in guessed))

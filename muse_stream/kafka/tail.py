@@ -6,16 +6,18 @@ from their first offset.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from muse_stream.config import KafkaSettings
-from muse_stream.errors import Fatal
+from muse_stream.errors import Fatal, Retriable
+from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import asked
-from muse_stream.kafka.topic_reader import UNUSED_GROUP, Bounds, bounds, headers, reader
+from muse_stream.kafka.topic_reader import TIMEOUT_S, UNUSED_GROUP, Bounds, bounds, headers, reader
 
 Start = Literal["beginning", "end"]
 WAIT_S = 0.2
@@ -36,15 +38,24 @@ class Record:
     headers: tuple[tuple[str, bytes | None], ...]
 
 
+Wanted = Callable[[Sequence[Record]], Sequence[bool]]
+"""Says of each record whether it counts."""
+
+
 def follow(
     settings: KafkaSettings,
     topic: str,
     start: Start | int = "end",
     *,
+    wanted: Wanted | None = None,
     until_end: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Record]]:
     """Yield records as they come; `start` may be a number of records to go back to in each partition.
+
+    That number counts records that are `wanted` (all, unless told otherwise: one answer for each record), and neither
+    the markers of transactions nor records of aborted ones, which take offsets as well. What is not wanted is yielded
+    all the same.
 
     Ends when `stop` says so (asked at least every 0.2 s), or, with `until_end`, at the end the topic had at the start.
     Raises `Fatal` when the topic does not exist.
@@ -54,8 +65,9 @@ def follow(
         held = bounds(client, topic)
         if not held:
             raise Fatal(f"there is no topic {topic}")
-        client.assign([TopicPartition(topic, partition, _first(bound, start)) for partition, bound in held.items()])
-        left = {partition for partition, bound in held.items() if bound.high > _first(bound, start)}
+        first = _first_offsets(client, topic, held, start, wanted or (lambda records: [True] * len(records)))
+        client.assign([TopicPartition(topic, partition, offset) for partition, offset in first.items()])
+        left = {partition for partition, bound in held.items() if bound.high > first[partition]}
         looked = time.monotonic()
         while not stop() and not (until_end and not left):
             records, ended = _poll(client)
@@ -69,10 +81,51 @@ def follow(
         client.close()
 
 
-def _first(bound: Bounds, start: Start | int) -> int:
+def _first_offsets(
+    client: Consumer, topic: str, held: Mapping[int, Bounds], start: Start | int, wanted: Wanted
+) -> dict[int, int]:
+    """Return where each partition is read from.
+
+    Offsets do not count records: transactions put markers between them, aborted ones and compaction leave gaps. So for
+    a number of records the end of each partition is read, and twice as much of it until there are enough.
+    """
     if start == "beginning":
-        return bound.low
-    return bound.high if start == "end" else max(bound.low, bound.high - int(start))
+        return {partition: bound.low for partition, bound in held.items()}
+    found = {partition: bound.high for partition, bound in held.items()}
+    if start == "end":
+        return found
+    count, span = int(start), 2 * int(start)
+    open_ones = {partition for partition, bound in held.items() if bound.high > bound.low}
+    while open_ones:
+        begin = {partition: max(held[partition].low, held[partition].high - span) for partition in open_ones}
+        for partition, offsets in _wanted_offsets(client, topic, held, begin, count, wanted).items():
+            found[partition] = offsets[0] if offsets else held[partition].high
+            if len(offsets) == count or begin[partition] == held[partition].low:
+                open_ones.discard(partition)
+        span *= 2
+    return found
+
+
+def _wanted_offsets(
+    client: Consumer, topic: str, held: Mapping[int, Bounds], begin: Mapping[int, int], count: int, wanted: Wanted
+) -> dict[int, deque[int]]:
+    """Return the offsets of the last `count` wanted records of each partition, from `begin` to its end."""
+    client.assign([TopicPartition(topic, partition, offset) for partition, offset in begin.items()])
+    found: dict[int, deque[int]] = {partition: deque(maxlen=count) for partition in begin}
+    left, deadline = set(begin), Deadline(TIMEOUT_S)
+    while left:
+        records, ended = _poll(client)
+        for record, keep in zip(records, wanted(records), strict=True):
+            if record.offset >= held[record.partition].high - 1:
+                ended.add(record.partition)
+            if keep and record.offset < held[record.partition].high:
+                found[record.partition].append(record.offset)
+        left -= ended
+        if records or ended:
+            deadline = Deadline(TIMEOUT_S)
+        elif deadline.over:
+            raise Retriable(f"no records of {topic} arrived within {TIMEOUT_S:.0f} s")
+    return found
 
 
 def _poll(client: Consumer) -> tuple[list[Record], set[int]]:

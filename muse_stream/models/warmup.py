@@ -59,15 +59,17 @@ def _try(model: OnnxModel, known: Constants) -> None:
         raise ModelError(f"the model cannot answer plain rows (zeros and ones): {error}") from error
     _judge(model, plain, answers)
     _beside_each(model, plain, answers, known)
-    seen = [answers]
+    tried = [(plain, answers)]
     for rows in (_wide_rows(model, known, random), _threshold_rows(model, known, random)):
         try:
             answers = model.predict(rows)
         except RuntimeError:
             continue  # a lookup out of its table: the model's own right, and scoring isolates such rows
         _judge(model, rows, answers)
-        seen.append(answers)
-    distinct = np.unique(np.concatenate(seen))
+        tried.append((rows, answers))
+    if not model.one_by_one:
+        _full_batch(model, *tried[min(1, len(tried) - 1)])
+    distinct = np.unique(np.concatenate([answers for _, answers in tried]))
     model.constant = float(distinct[0]) if len(distinct) == 1 else None
 
 
@@ -87,9 +89,12 @@ def _judge(model: OnnxModel, rows: Rows, answers: NDArray[np.float64]) -> None:
         piece = model.predict([array[start : start + size] for array in rows])
         _same(model, piece, answers[start : start + size])
         start += size
-    if not model.one_by_one:
-        whole = model.predict([np.resize(array, (CHUNK_ROWS, array.shape[1])) for array in rows])
-        _same(model, whole, np.resize(answers, CHUNK_ROWS))
+
+
+def _full_batch(model: OnnxModel, rows: Rows, answers: NDArray[np.float64]) -> None:
+    """See the same bits in a full batch; of one kind of rows alone, since a slow model takes seconds for it."""
+    whole = model.predict([np.resize(array, (CHUNK_ROWS, array.shape[1])) for array in rows])
+    _same(model, whole, np.resize(answers, CHUNK_ROWS))
 
 
 def _same(model: OnnxModel, one: NDArray[np.float64], other: NDArray[np.float64]) -> None:

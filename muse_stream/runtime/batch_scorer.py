@@ -51,6 +51,7 @@ class GenerationScorer:
         self.book = ScoreGroups(document, lane, role)
         self._writer = Writer(encoder, outputs, self.number, self.book)
         self._candidate = Candidate(document, role, compiled.schemas, snapshot, self._reader, self._writer)
+        self._failures = telemetry.BoundedLog(telemetry.logger("scorer").error)
         self._dead_letters = {name: one.dlq for name, one in topics.items()}
         self.topology = _topology(document, lane, role)
 
@@ -61,7 +62,7 @@ class GenerationScorer:
             try:
                 return self._score(batch if end - start == len(batch) else batch.part(start, end), attempt)
             except Exception as error:  # whatever it is, it must cost only the records that cause it
-                telemetry.logger("scorer").error("batch_failed", error=repr(error), events=end - start)
+                self._failures.note("batch_failed", (type(error), str(error)), end - start, error=repr(error))
                 raise
 
         parts = halved(len(batch), some, lambda row, error: self._given_up(batch.topics[row], error))

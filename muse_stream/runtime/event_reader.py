@@ -27,7 +27,8 @@ from muse_stream.avro import (
 )
 from muse_stream.config import AttributeSource, Document, EventSpec
 from muse_stream.errors import Reason, Rejected, Stage
-from muse_stream.scoring import Categorical, Column, EventTable
+from muse_stream.runtime.event_time import EventTimes
+from muse_stream.scoring import Categorical, EventTable
 from muse_stream.worker import Batch, Header
 
 Headers = list[list[Header]]
@@ -59,6 +60,8 @@ class Format:
     schema: Schema
     """What its events are read as."""
     decoder: Decoder
+    features: tuple[str, ...]
+    times: EventTimes
     reads_headers: bool
 
 
@@ -83,7 +86,7 @@ class EventReader:
             topic: document.tenants[name].event for name, topic in zip(self.tenants, self._topic_of, strict=True)
         }
         self._formats = {
-            name: _format(document.events[name], schemas, needed.get(name, ()))
+            name: _format(name, document.events[name], schemas, needed.get(name, ()))
             for name in dict.fromkeys(self._format_of.values())
         }
         self._attributes = sorted({name for kind in self._formats.values() for name in kind.spec.intent})
@@ -109,16 +112,17 @@ class EventReader:
         too_large = {one.row for one in rejected}
         rejected += [one for one in decoded.rejected if one.row not in too_large]
         assert decoded.tenants is not None  # noqa: S101  # every part was given its tenants
+        assert decoded.times is not None  # noqa: S101  # and its times
         nobody = Categorical((), np.full(len(decoded.rows), -1, dtype=np.int32))
         return Events(
             count=len(decoded.rows),
             tenant=decoded.tenants,
-            intent={name: _text(decoded.columns.get(_ATTRIBUTE + name, nobody)) for name in self._attributes},
+            intent={name: _texts(decoded, _ATTRIBUTE + name, nobody) for name in self._attributes},
             features=decoded.columns,
             ids=fixed_width(decoded.ids) if ids else None,
             rows=decoded.rows,
             event_ids=decoded.ids,
-            times=_times(decoded, batch),
+            times=decoded.times,
             topics=Categorical(tuple(self._topic_codes), topics[decoded.rows]),
             rejected=rejected,
         )
@@ -151,11 +155,13 @@ class EventReader:
         if not whole:
             decoded = decoded.renumbered(rows)
         headers = batch.headers() if kind.reads_headers else []
-        columns = dict(decoded.columns)
+        columns = {name: decoded.columns[name] for name in kind.features}
         for name, source in kind.spec.intent.items():
-            columns[_ATTRIBUTE + name] = _attribute(source, decoded, headers)
-        tenants, faults = self._tenants(topics[decoded.rows], decoded, kind.spec.tenant, headers)
-        decoded = replace(decoded, columns=columns, tenants=Categorical(self.tenants, tenants))
+            columns[_ATTRIBUTE + name] = _attribute(source, kind.decoder, decoded, headers)
+        tenants, faults = self._tenants(topics[decoded.rows], decoded, kind, headers)
+        times, out_of_range = kind.times.of(decoded, batch)
+        faults = out_of_range | faults
+        decoded = replace(decoded, columns=columns, times=times, tenants=Categorical(self.tenants, tenants))
         faults |= {
             row: Rejected(row, Reason.MISSING_ID, Stage.VALIDATE, f"no event id in {kind.spec.id}")
             for row in decoded.rows[missing(decoded.ids)].tolist()
@@ -166,13 +172,13 @@ class EventReader:
         return decoded
 
     def _tenants(
-        self, topics: Codes, decoded: Decoded, source: AttributeSource | None, headers: Headers
+        self, topics: Codes, decoded: Decoded, kind: Format, headers: Headers
     ) -> tuple[Codes, dict[int, Rejected]]:
         """Return each row's tenant, and the rows whose topic and event do not agree on one."""
-        owners = self._owner_of_code[topics]
+        source, owners = kind.spec.tenant, self._owner_of_code[topics]
         if source is None:
             return owners, {}
-        stated = decoded.tenants if source.field is not None else _attribute(source, decoded, headers)
+        stated = decoded.tenants if source.field is not None else _attribute(source, kind.decoder, decoded, headers)
         assert stated is not None  # noqa: S101  # the decoder was asked for the tenant field
         known = np.array([*(self._codes.get(value or "", -1) for value in stated.values), -1], dtype=np.int32)
         said = known[stated.codes]
@@ -190,12 +196,12 @@ class EventReader:
         return np.where(shared, said, owners), faults
 
 
-def _attribute(source: AttributeSource, decoded: Decoded, headers: Headers) -> Categorical:
+def _attribute(source: AttributeSource, decoder: Decoder, decoded: Decoded, headers: Headers) -> Categorical:
     rows = len(decoded.rows)
     if source.value is not None:
         return Categorical.constant(source.value, rows)
     if source.field is not None:
-        return _text(decoded.columns[source.field])
+        return _texts(decoded, decoder.name_of_text(source.field))
     wanted = source.header
     return Categorical.from_strings(_header(headers[row], wanted) for row in decoded.rows.tolist())
 
@@ -208,26 +214,18 @@ def _header(headers: list[Header], wanted: str | None) -> str | None:
     return None
 
 
-def _text(column: Column) -> Categorical:
-    """Return an attribute as strings; numbers and booleans are written as Python writes them."""
-    if isinstance(column, Categorical):
-        return column
-    distinct, codes = np.unique(column, return_inverse=True)
-    return Categorical(tuple(str(value) for value in distinct.tolist()), codes.astype(np.int32))
+def _texts(decoded: Decoded, name: str, otherwise: Categorical | None = None) -> Categorical:
+    column = decoded.columns.get(name, otherwise)
+    assert isinstance(column, Categorical)  # noqa: S101  # the decoder was asked for text
+    return column
 
 
-def _times(decoded: Decoded, batch: Batch) -> NDArray[np.int64]:
-    """Return event times in milliseconds; Kafka's timestamp where the event has none."""
-    if decoded.times is not None and (decoded.times >= 0).all():
-        return decoded.times
-    stamps = np.array(batch.timestamps(), dtype=np.int64)[decoded.rows]
-    return stamps if decoded.times is None else np.where(decoded.times >= 0, decoded.times, stamps)
-
-
-def _format(spec: EventSpec, schemas: SchemaDirectory, features: tuple[str, ...]) -> Format:
-    intent = [source.field for source in spec.intent.values() if source.field is not None]
+def _format(name: str, spec: EventSpec, schemas: SchemaDirectory, features: tuple[str, ...]) -> Format:
+    intent = tuple(source.field for source in spec.intent.values() if source.field is not None)
     tenant = spec.tenant.field if spec.tenant else None
-    fields = Fields(spec.id, spec.time, tenant, tuple(dict.fromkeys([*features, *intent])))
+    fields = Fields(spec.id, spec.time, tenant, features, tuple(dict.fromkeys(intent)), spec.time_unit)
     sources = [*spec.intent.values(), *([spec.tenant] if spec.tenant else [])]
     schema = schemas.by_file(spec.schema_file)
-    return Format(spec, schema, Decoder(schemas, schema, fields), any(source.header is not None for source in sources))
+    decoder = Decoder(schemas, schema, fields)
+    reads_headers = any(source.header is not None for source in sources)
+    return Format(spec, schema, decoder, features, EventTimes(name, spec), reads_headers)

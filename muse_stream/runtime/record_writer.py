@@ -86,7 +86,8 @@ class Writer:
         for one in parts:
             columns = self._source(batch, events, one.rows, now_ms, attempt) | _shadow_columns(events, one)
             groups = self._groups.of(one, events.tenant)
-            outgoing.append(self._outgoing(events, one.rows, columns | _live_columns(answers, one.rows), groups))
+            columns |= _live_columns(answers, one.rows) | {"live_generation": self._generation}
+            outgoing.append(self._outgoing(events, one.rows, columns, groups))
         return joined(outgoing, [0] * len(outgoing))
 
     def _source(self, batch: Batch, events: Events, rows: Rows, now_ms: int, attempt: int) -> dict[str, Any]:

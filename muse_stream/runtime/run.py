@@ -86,7 +86,9 @@ def apart(work: Callable[..., Any], *arguments: Any) -> Iterator[Callable[[], An
 
 
 def _apart(pipe: Connection, work: Callable[..., Any], arguments: Sequence[Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):  # a terminal sends them to both
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         pipe.send((work(*arguments), None))
     except (MuseError, OSError) as error:
@@ -108,7 +110,7 @@ def _reach(settings: KafkaSettings) -> None:
 
 
 def run(options: RunOptions, workers: int, *, spare: bool = True) -> int:
-    """Keep `workers` slots of a role and lane served; returns the exit code. Blocks until SIGTERM or SIGINT.
+    """Keep `workers` slots of a role and lane served; returns the exit code. Blocks until a signal ends it.
 
     This process must not have a Kafka client.
     """

@@ -7,13 +7,15 @@ successor (R8). Workers are forked from this process, which has imported what th
 successor cost the imports once. So this process must never have a Kafka client, which would not survive a fork, nor a
 thread.
 
-    SIGTERM  drain; slots keep their membership for their session (a restart or a rolling upgrade takes over unnoticed)
-    SIGINT   drain and leave the group, so that others take the partitions at once; a second one kills
+    SIGTERM, SIGHUP, SIGQUIT
+             drain; slots keep their membership for their session (a restart or a rolling upgrade takes over unnoticed)
+    SIGINT   drain and leave the group, so that others take the partitions at once; a second signal of these kills
     SIGTTIN  one worker more            SIGTTOU  one worker less, which leaves the group
+    SIGUSR1, SIGUSR2   logged, nothing else; a SIGHUP that was ignored at the start stays so (nohup)
 
-A worker process: `serve(payload, connection, in_hand, refused)` sends "ready" when it could serve any slot, then waits
-for its slot number and the suspects (`poison`). `in_hand` is where it notes what it does; `refused` are generations it
-must not compile. It drains on SIGTERM, and drains and leaves the group on SIGUSR1.
+A worker process: `serve(payload, connection, in_hand, refused)` sends "ready" when it could serve any slot, waits for
+its slot number and the suspects (`poison`), and sends "serving" when it does. `in_hand` is where it notes what it does;
+`refused` are generations it must not compile. It drains on SIGTERM, and drains and leaves the group on SIGUSR1.
 """
 
 import contextlib
@@ -34,8 +36,12 @@ DRAIN_S = 10.0
 QUIET_S = 10.0
 """A slot that served longer than this before it crashed is replaced at once."""
 LONGEST_BACKOFF_S = 30.0
+HOPELESS = 5
+"""So many crashes before any worker has served: what is wrong does not pass, and a container must end."""
 LEAVE = signal.SIGUSR1
-WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGTTIN, signal.SIGTTOU)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
+WATCHED = (*STOPPING, signal.SIGTTIN, signal.SIGTTOU, *IGNORED)
 
 
 Serve = Callable[[Any, Connection, InHand, frozenset[int]], None]
@@ -87,12 +93,19 @@ class Supervisor:
         self._children: list[Child] = []
         self._context = multiprocessing.get_context("fork")
         self._search = PoisonSearch()
+        self._served = False
+        """Whether any worker has served; until then crashes may mean that none ever will."""
+        self._vain = 0
+        """Crashes until then."""
         self._signals: list[int] = []
 
     def run(self) -> int:
-        """Serve until SIGTERM or SIGINT; returns 0 when every worker drained, 1 when one had to be killed."""
+        """Serve until one of `STOPPING`; returns 0 when every worker drained, 1 when one had to be killed.
+
+        Returns 1 as well when no worker could serve at all (`HOPELESS`).
+        """
         with self._listening() as wakeup:
-            while not self._stop_signal():
+            while not self._stop_signal() and self._vain < HOPELESS:
                 self._fill()
                 wait(
                     [
@@ -107,7 +120,7 @@ class Supervisor:
                 self._scale()
                 self._hear()
                 self._reap()
-            return self._drain(leave=self._stop_signal() == signal.SIGINT)
+            return max(self._drain(leave=self._stop_signal() == signal.SIGINT), int(self._vain >= HOPELESS))
 
     def _fill(self) -> None:
         now = time.monotonic()
@@ -141,12 +154,18 @@ class Supervisor:
     def _hear(self) -> None:
         for child in self._children:
             try:
-                while child.talks and child.pipe.poll() and child.pipe.recv() == "ready":
-                    child.ready = True
-                    if child.slot is None:
-                        self._log.info("spare_ready", pid=child.process.pid)
+                while child.talks and child.pipe.poll():
+                    self._heard(child, child.pipe.recv())
             except (EOFError, ConnectionError):
                 child.talks = False
+
+    def _heard(self, child: Child, said: str) -> None:
+        if said == "serving":
+            self._served = True
+        elif said == "ready":
+            child.ready = True
+            if child.slot is None:
+                self._log.info("spare_ready", pid=child.process.pid)
 
     def _reap(self) -> None:
         for child in [c for c in self._children if not c.process.is_alive()]:
@@ -175,6 +194,9 @@ class Supervisor:
             slot.due = now
             return {"again_in_s": 0.0}
         slot.crashes = 1 if now - child.since > QUIET_S else slot.crashes + 1
+        self._vain += not self._served
+        if self._vain == HOPELESS:
+            self._log.error("gave_up", error=f"{HOPELESS} crashes and no worker has served yet; see above")
         delay_s = 0.0 if slot.crashes <= 1 else min(0.5 * 2 ** (slot.crashes - 2), self._longest_backoff_s)
         slot.due = now + delay_s
         if not delay_s:
@@ -188,9 +210,11 @@ class Supervisor:
         return max(0.0, min([1.0, *waits]))
 
     def _scale(self) -> None:
-        for number in [s for s in self._signals if s in (signal.SIGTTIN, signal.SIGTTOU)]:
+        for number in [s for s in self._signals if s not in STOPPING]:
             self._signals.remove(number)
-            if number == signal.SIGTTIN:
+            if number in IGNORED:
+                self._log.warning("signal_ignored", signal=signal.Signals(number).name)
+            elif number == signal.SIGTTIN:
                 self._slots[len(self._slots)] = Slot()
             elif len(self._slots) > 1:
                 last = len(self._slots) - 1
@@ -224,7 +248,7 @@ class Supervisor:
                 os.kill(child.process.pid, number)
 
     def _stop_signal(self) -> int | None:
-        return next((s for s in self._signals if s in (signal.SIGTERM, signal.SIGINT)), None)
+        return next((s for s in self._signals if s in STOPPING), None)
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[int]:
@@ -232,7 +256,8 @@ class Supervisor:
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
-        before = {number: signal.signal(number, lambda got, _frame: self._signals.append(got)) for number in WATCHED}
+        heeded = [one for one in WATCHED if one != signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, lambda got, _frame: self._signals.append(got)) for number in heeded}
         wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         try:
             yield reader
@@ -245,8 +270,13 @@ class Supervisor:
 
 
 def _child(serve: Serve, payload: Any, pipe: Connection, in_hand: InHand, refused: frozenset[int]) -> None:
-    """Run `serve` in a forked process, without the supervisor's signal handlers."""
+    """Run `serve` in a forked process, without the supervisor's signal handlers.
+
+    A terminal sends its signals to all processes: what they mean the supervisor decides, and tells by SIGTERM or
+    `LEAVE`.
+    """
     signal.set_wakeup_fd(-1)
     for number in WATCHED:
-        signal.signal(number, signal.SIG_DFL)
+        theirs = number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
+        signal.signal(number, signal.SIG_IGN if theirs else signal.SIG_DFL)
     serve(payload, pipe, in_hand, refused)

@@ -161,7 +161,7 @@ def _batch(candidate: Candidate, name: str, kind: Format) -> tuple[Batch, NDArra
     headers: list[list[Header]] = []
     own: list[bool] = []
     tables = _tables(candidate.document, kind)
-    source = kind.spec.tenant
+    source, times = kind.spec.tenant, {kind.spec.time: kind.times.middle} if kind.spec.time else {}
     sent = [(source.header, b"") for source in kind.spec.intent.values() if source.header is not None]
     for tenant, topic in candidate.reader.senders(name):
         named: dict[str, tuple[tuple[str, ...], ...]] = {source.field: ((tenant,),)} if source and source.field else {}
@@ -170,7 +170,8 @@ def _batch(candidate: Candidate, name: str, kind: Format) -> tuple[Batch, NDArra
         for file in candidate.schemas.files():
             schema = candidate.schemas.by_file(file)
             try:
-                made = made_up(kind.schema, schema, kind.decoder.domains, Demands(present, tables | named))
+                demands = Demands(present, tables | named, times, kind.spec.time_unit)
+                made = made_up(kind.schema, schema, kind.decoder.paths, demands)
             except SchemaError:
                 continue  # the schema of another format
             values += made
@@ -185,7 +186,7 @@ def _tables(document: Document, kind: Format) -> dict[str, tuple[tuple[str, ...]
     found: dict[str, dict[tuple[str, ...], None]] = {}
     for model in document.models.values():
         for feature in model.features():
-            if feature.categories is not None and feature.field in kind.decoder.domains:
+            if feature.categories is not None and feature.field in kind.decoder.paths:
                 known = tuple(text for text in document.categories[feature.categories] if text != "*")
                 found.setdefault(feature.field, {})[known or ("*",)] = None
     return {field: tuple(tables) for field, tables in found.items()}

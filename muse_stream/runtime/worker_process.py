@@ -36,7 +36,6 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
     """Be one worker process: compile, say "ready", wait for a slot number, work, drain. The supervisor's `serve`."""
     parent = multiprocessing.parent_process()
     watchdog.die_with(parent.pid if parent and parent.pid else os.getppid())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the supervisor decides what it means
     telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid())
     log = telemetry.logger("worker")
     store = open_store(options.store)
@@ -51,7 +50,7 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
         number, suspects = connection.recv()
         del first  # the watcher has it, or by now a newer one
         try:
-            _work(options, number, watcher.take, Guard(in_hand, suspects), log)
+            _work(options, number, watcher.take, Guard(in_hand, suspects), log, lambda: connection.send("serving"))
         except MuseError as error:  # meant for a person: one line of the log, not a traceback past it
             log.error("worker_failed", slot=number, error=str(error))
             raise SystemExit(1) from None
@@ -95,7 +94,12 @@ def _compiler(
 
 
 def _work(
-    options: RunOptions, number: int, next_scorer: Callable[[], GenerationScorer | None], guard: Guard, log: Log
+    options: RunOptions,
+    number: int,
+    next_scorer: Callable[[], GenerationScorer | None],
+    guard: Guard,
+    log: Log,
+    serving: Callable[[], object],
 ) -> None:
     name = SlotName(options.role, options.lane, options.host, number)
     telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid(), slot=number)
@@ -118,6 +122,7 @@ def _work(
     asked.tell(worker)
     watchdog.watch(lambda: worker.busy_since, log, options.stall_s)
     health = _health(options, number, worker, meter)
+    serving()
     try:
         worker.run(leave=lambda: asked.leaving)
     finally:

@@ -215,7 +215,7 @@ class NodeCompiler:
             return None
         if stored.fitted_for != wanted:
             message = f"fitted for content {stored.fitted_for[:12]}, and {user} is another"
-            self.problem(f"maps.{name}", message, f"fit it again: fitted_for must be {wanted}")
+            self.problem(f"maps.{name}", message, "fit it again, on the scores before this map")
             return None
         try:
             return QuantileMap(stored, self._reference(reference))

@@ -5,13 +5,18 @@ It shares no state with the workers: it reads the topics from the beginning, wit
     verification   one run over the topics of some tenants
     collect        what is kept of the records that were seen: numbers, never payloads
     compare        events against answers, pure counting
+    audit          live scores that shadow workers computed, against the published ones
 """
 
-from muse_stream.verify.collect import EventDecoder, EventKeys, ScoreDecoder, ScoreKeys
+from muse_stream.verify.audit import AuditKeys, AuditReport
+from muse_stream.verify.collect import AuditDecoder, EventDecoder, EventKeys, ScoreDecoder, ScoreKeys
 from muse_stream.verify.verification import SETTLE_S, Decoders, Progress, Report, Target, Verification, targets
 
 __all__ = [
     "SETTLE_S",
+    "AuditDecoder",
+    "AuditKeys",
+    "AuditReport",
     "Decoders",
     "EventDecoder",
     "EventKeys",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from muse_stream.kafka import Block, Bounds
 from muse_stream.scoring import Categorical
+from muse_stream.verify.audit import AuditKeys
 from muse_stream.verify.compare import SeenAnswers, SeenEvents, Tally
 
 
@@ -36,8 +37,11 @@ class ScoreKeys:
     topics: Categorical
     partitions: NDArray[np.int64]
     offsets: NDArray[np.int64]
+    live: AuditKeys | None = None
+    """The scores themselves, where audit records are to be compared with them."""
 
 
+AuditDecoder = Callable[[Block], AuditKeys]
 EventDecoder = Callable[[Block], EventKeys]
 ScoreDecoder = Callable[[Block], ScoreKeys]
 

@@ -15,6 +15,7 @@ assumption about the worker but its promise:
     ahead         an answer that is visible although its event's offset is not committed
     absent        the event topic does not exist (`verify` adds it)
     hanging       a partition, or the group's offset of one, stands still behind an open transaction (`verify` adds it)
+    disagreeing   an audit record with another live score than the published one of the same generation (from `audit`)
     undecodable   a record in an output topic that cannot be read as what belongs there
 """
 

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from muse_stream.config import Document, KafkaSettings
+from muse_stream.errors import StreamError
 from muse_stream.kafka import Block, Bounds, Consumer, Reading, bounds, committed, reader
-from muse_stream.verify.collect import AnswerLog, Codes, EventDecoder, EventLog, ScoreDecoder
+from muse_stream.verify.audit import AuditReport, LiveScoreLog, compare_audit
+from muse_stream.verify.collect import AnswerLog, AuditDecoder, Codes, EventDecoder, EventLog, ScoreDecoder
 from muse_stream.verify.compare import Finding, SeenAnswers, Tally, judge
 
 SETTLE_S = 20.0
@@ -38,6 +40,8 @@ class Target:
     dead: Mapping[str, frozenset[str]]
     homes: Mapping[str, str]
     """Tenant -> its event topic, over the whole configuration."""
+    audit: tuple[str, ...] = ()
+    """Audit topics with records of its events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Decoders:
 
     events: Mapping[str, EventDecoder]
     scores: ScoreDecoder
+    audit: AuditDecoder | None = None
+    """None: audit records are not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class Report:
     dead_letters: int
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    audit: AuditReport | None = None
+    """How the audit records agree with the published scores; None where none were looked at."""
 
     @property
     def ok(self) -> bool:
@@ -88,9 +96,14 @@ def targets(document: Document, tenants: Sequence[str] | None = None) -> tuple[T
                     for place in dead
                 },
                 {name: topics[name].events for name in topics},
+                tuple(dict.fromkeys(topics[name].audit for name in members)) if _has_shadows(document) else (),
             )
         )
     return tuple(found)
+
+
+def _has_shadows(document: Document) -> bool:
+    return any(route.shadow for route in document.routes)
 
 
 @dataclass(slots=True)
@@ -105,6 +118,9 @@ class _Seen:
     """Topic -> what a person should know about the reading of it."""
     hanging: dict[str, Tally] = field(default_factory=dict)
     """Topic -> its partitions that stand still."""
+    published: LiveScoreLog = field(default_factory=LiveScoreLog)
+    computed: LiveScoreLog = field(default_factory=LiveScoreLog)
+    """By shadow workers."""
 
 
 class Verification:
@@ -148,10 +164,14 @@ class Verification:
                 self._events(client, topic, seen)
             for name, owners in _merged(target.scores for target in wanted).items():
                 for block in self._blocks(client, name, outputs[name], seen):
-                    seen.answers.scores(block, self._decoders.scores(block), owners)
+                    keys = self._decoders.scores(block)
+                    seen.answers.scores(block, keys, owners)
+                    if keys.live is not None:
+                        seen.published.add(keys.live)
             for name, sources in _merged(target.dead for target in wanted).items():
                 for block in self._blocks(client, name, outputs[name], seen):
                     seen.answers.dead(block, sources)
+            self._audit(client, wanted, seen)
             after, hidden_after = self._committed(held)
         finally:
             client.close()
@@ -182,6 +202,19 @@ class Verification:
         log = seen.events[topic] = EventLog(seen.codes)
         for block in self._blocks(client, topic, seen.bounds[topic], seen):
             log.add(block, self._decoders.events[topic](block))
+
+    def _audit(self, client: Consumer, wanted: Sequence[Target], seen: _Seen) -> None:
+        """Read the audit topics as far as they can be read; that they cannot is no broken promise."""
+        decode = self._decoders.audit
+        if decode is None:
+            return
+        for topic in dict.fromkeys(name for target in wanted for name in target.audit):
+            try:
+                ends = bounds(client, topic)
+                for block in self._blocks(client, topic, ends, seen) if ends else ():
+                    seen.computed.add(decode(block))
+            except StreamError as error:
+                seen.notes.setdefault(topic, []).append(f"{topic} was not compared with the scores: {error}")
 
     def _blocks(self, client: Consumer, topic: str, ends: Mapping[int, Bounds], seen: _Seen) -> Iterator[Block]:
         notes = seen.notes.setdefault(topic, [])
@@ -214,6 +247,7 @@ class Verification:
         events = seen.events[target.topic].events(seen.bounds[target.topic], ends.get(target.topic, {}))
         tally = judge(target.topic, events, answers, compacted=target.topic in self._compacted)
         _ahead(target.topic, answers, after.get(target.topic, {}), tally)
+        audit = self._compared(target, seen, tally)
         if not seen.bounds[target.topic]:  # another cluster, or a mistyped template: nothing was verified
             tally.add("absent", iter((target.topic,)), 1)
         places = (*target.scores, *target.dead)
@@ -227,8 +261,14 @@ class Verification:
             scores=int((~answers.dead).sum()),
             dead_letters=int(answers.dead.sum()),
             findings=tally.findings(),
-            notes=tuple(note for place in (target.topic, *places) for note in seen.notes.get(place, ())),
+            notes=tuple(note for place in (target.topic, *places, *target.audit) for note in seen.notes.get(place, ())),
+            audit=audit,
         )
+
+    def _compared(self, target: Target, seen: _Seen, tally: Tally) -> AuditReport | None:
+        if self._decoders.audit is None or not target.audit:
+            return None
+        return compare_audit(target.topic, seen.published.of(target.topic), seen.computed.of(target.topic), tally)
 
 
 def _ahead(topic: str, answers: SeenAnswers, after: Mapping[int, int], tally: Tally) -> None:

@@ -53,6 +53,8 @@ class Pending:
     """The group as it was when the batch was polled; the broker compares it (R2)."""
     attempt: int
     events: int
+    signature: str = ""
+    """Committed beside every offset: who comes after learns whose transactions may hang."""
     stamps: Stamps = field(default_factory=dict)
     """Partition -> offset and timestamp of its first record, timestamp of its last."""
     tally: Tally | None = None
@@ -75,11 +77,8 @@ class Committer:
         open_producer: OpenProducer,
         failpoint: Failpoint,
         on_committed: Callable[[Committed], None],
-        signature: str = "",
     ) -> None:
-        """`signature` is committed beside every offset: who comes after learns whose transactions may hang."""
         self._open_producer, self._failpoint, self._on_committed = open_producer, failpoint, on_committed
-        self._signature = signature
         with ThreadPoolExecutor(2) as pool:  # both before the first poll, in parallel (R5)
             self._producers = list(pool.map(open_producer, (0, 1)))
         self._changed = threading.Condition()
@@ -210,7 +209,7 @@ class Committer:
         with self._changed:
             self._flushed += 1
             self._changed.notify_all()
-        producer.send_offsets(pending.following, pending.metadata, deadline, self._signature)
+        producer.send_offsets(pending.following, pending.metadata, deadline, pending.signature)
         self._failpoint("after-send-offsets")
         self._failpoint("before-commit")
         began = time.monotonic()

@@ -6,10 +6,12 @@ was wrong, at which stage, under which generation and in which transaction attem
 A dead letter that is itself replayed and refused again keeps its first provenance: later `muse.*` headers are appended.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 from muse_stream.errors import Rejected
-from muse_stream.worker.batch import Batch, Header, Origin
+from muse_stream.telemetry import BoundedLog
+from muse_stream.worker.batch import Batch, Header, Origin, Records
 
 MESSAGE_LIMIT = 500
 """Characters of the reason's text: enough for a person, too little to leak a payload."""
@@ -31,6 +33,18 @@ def headers(batch: Batch, rejected: Rejected, *, generation: int, attempt: int, 
         "muse.worker": worker,
     }
     return [*batch.headers()[row], *((name, str(value).encode()) for name, value in provenance.items())]
+
+
+def note_refusals(log: BoundedLog, batch: Batch, records: Records) -> None:
+    """Log the batch's dead letters: a line for each event topic and reason, with the first of them, once a minute."""
+    counts = Counter((batch.topics[letter.rejected.row], letter.rejected.reason) for letter in records.dead)
+    for letter in records.dead:
+        row, reason = letter.rejected.row, letter.rejected.reason
+        count = counts.pop((batch.topics[row], reason), 0)
+        if count:
+            topic, place = batch.topics[row], {"partition": batch.partitions[row], "offset": batch.offsets[row]}
+            facts = {"topic": topic, "reason": str(reason), **place, "error": letter.rejected.message[:MESSAGE_LIMIT]}
+            log.note("dead_letters", (topic, reason), count, **facts)
 
 
 def source_of(headers: Mapping[str, str | bytes | None]) -> Origin | None:

@@ -18,10 +18,11 @@ from typing import Any
 
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
 from muse_stream.kafka import Deadline, Free, GroupConsumer, Message, TopicPartitionKey
-from muse_stream.telemetry import Log
+from muse_stream.telemetry import BoundedLog, Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Batch, Scorer, Tally, raw_batch
 from muse_stream.worker.commit import Committed, Committer, Pending
+from muse_stream.worker.dead_letter import note_refusals
 from muse_stream.worker.failpoints import Failpoint, nothing
 from muse_stream.worker.isolate import TOPIC_FAULTS, Isolation
 from muse_stream.worker.linger import AdaptiveLinger
@@ -68,7 +69,7 @@ class Worker:
         self.ready = False
         self._open_committer, self._next_scorer, self._recovery = open_committer, next_scorer, recovery
         self._meter, self._log, self._failpoint = meter, log, failpoint
-        self._guard = guard
+        self._guard, self._refusals = guard, BoundedLog(log.warning)
         self._fenced: list[float] = []
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())
@@ -140,6 +141,7 @@ class Worker:
         answer = self._guard.score(scorer, batch, first, following, pending.attempt, self._progress)
         answer = self._isolation.reject(batch, answer, scorer.topology)
         self._meter.scored(len(batch), time.monotonic() - began)
+        note_refusals(self._refusals, batch, answer)
         producer = self._committer.begin()
         self._recovery.check()  # the last transaction of this producer may have been answered since
         send_records(
@@ -170,6 +172,7 @@ class Worker:
             metadata,
             self._recovery.attempts.next(self._committer.half),
             len(batch),
+            self._group_consumer.signature,
             {
                 place: (offsets[row], messages[row].timestamp()[1], messages[last[place]].timestamp()[1])
                 for place, row in first.items()
@@ -280,6 +283,11 @@ class Worker:
         taken = self._group_consumer.taken_since
         if taken is not None and time.monotonic() - taken > UNASSIGNED_S:
             raise Fatal(f"the group took partitions {UNASSIGNED_S:g} s ago and has assigned nothing since")
+        if self._group_consumer.outdated:
+            self._log.info("topics_changed", hint="joins the group again, which gave it what its last process read")
+            self._settle(False)
+            self._group_consumer.rejoin()
+            return
         unowned = self._recovery.ownership.unowned(self._group_consumer.held)
         if unowned:
             names = [f"{topic}[{partition}]" for topic, partition in sorted(unowned)]

@@ -97,7 +97,7 @@ def open_worker(
         return GroupConsumer(client.consumer(settings, **names, **group), starting, settle, log, name.instance)
 
     def committer(landed: Callable[[Committed], None]) -> Committer:
-        return Committer(producer, failpoint, landed, name.instance)
+        return Committer(producer, failpoint, landed)
 
     def reader() -> Consumer:
         return client.consumer(settings, **{"group.id": name.group, **READER})

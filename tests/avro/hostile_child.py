@@ -14,12 +14,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from muse_stream.avro import Decoded, Decoder, Fields, Schema, decode_records, parse_schema
 from muse_stream.avro.codec import codec_for
 from muse_stream.avro.framing import confluent_prefix
 from muse_stream.avro.memory import Memory
-from muse_stream.avro.resolution import MILLISECONDS, column_type
+from muse_stream.avro.resolution import column_type
 from muse_stream.avro.strict import Malformed
 from muse_stream.errors import Reason, SchemaError
 from tests.avro.avro_data import column_paths, directory, listed, record_by_record
@@ -169,11 +170,8 @@ def _meaning(schema: Schema, path: str, record: Any) -> Any:
     wrote = leaf.options[branch]
     if wrote.logical == "decimal":
         return int.from_bytes(value, "big", signed=True) / 10**wrote.scale
-    if wrote.logical in MILLISECONDS:
-        times, over = MILLISECONDS[wrote.logical]
-        value = value * times // over
     if isinstance(value, bytes):
-        value = value.decode("utf-8", "backslashreplace")
+        value = str(UUID(bytes=value)) if wrote.logical == "uuid" else value.hex()
     return value if domain == "text" or not (domain == "number" or nullable) else float(value)
 
 

@@ -44,7 +44,7 @@ class Names:
 
 @st.composite
 def leaves(draw: st.DrawFn, names: Names) -> Json:
-    more = (*OPAQUE, "fixed", "decimal") if names.opaque else ()
+    more = (*OPAQUE, "fixed", "decimal", "uuid") if names.opaque else ()
     kind = draw(st.sampled_from((*PLAIN[1:], *LOGICAL, *more, "enum", "again")))
     if kind == "enum":
         return {"type": "enum", "name": names.new("E"), "symbols": ["A", "B", "C"][: draw(st.integers(1, 3))]}
@@ -59,6 +59,8 @@ def leaves(draw: st.DrawFn, names: Names) -> Json:
             "precision": 6,
             "scale": 3,
         }
+    if kind == "uuid":
+        return {"type": "fixed", "name": names.new("F"), "size": 16, "logicalType": "uuid"}
     if kind == "again":
         return names.complete[draw(st.integers(0, len(names.complete) - 1))] if names.complete else "int"
     return kind
@@ -69,7 +71,8 @@ def several(draw: st.DrawFn, names: Names, depth: int) -> Json:
     """A union of several types, null among them or not."""
     simple = (*PLAIN, "bytes") if names.opaque else PLAIN
     kinds: list[Json] = draw(st.lists(st.sampled_from(simple), min_size=1, max_size=4, unique=True))
-    if depth and draw(st.booleans()):
+    kinds = [draw(st.sampled_from((kind, *(one for one in LOGICAL if one["type"] == kind)))) for kind in kinds]
+    for _ in range(draw(st.integers(0, 2)) if depth else 0):
         kinds.insert(draw(st.integers(0, len(kinds))), draw(records(names, depth - 1)))
     if draw(st.booleans()):
         kinds.append({"type": "enum", "name": names.new("E"), "symbols": ["A", "B"]})

@@ -180,3 +180,22 @@ def test_what_is_written_is_what_is_read(rows: list[dict[str, Any]]) -> None:
     assert encoder.batched
     values = encoder.encode({name: [row[name] for row in rows] for name in rows[0]}, len(rows))
     assert decode_records(directory(MIXED), values) == rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "means"),
+    [
+        ("double", "NaN", None),
+        ("float", "-Infinity", float("-inf")),
+        (["double", "null"], "Infinity", float("inf")),
+        ("bytes", "\u00ff\u0000", b"\xff\x00"),
+        ({"type": "fixed", "name": "F", "size": 2}, "\u00fea", b"\xfea"),
+        ("double", 1, 1.0),
+    ],
+)
+def test_a_default_that_json_spells_as_text_is_written_as_what_it_means(kind: Any, default: Any, means: Any) -> None:
+    schema = schema_of(("id", "string"), ("x", kind, default))
+    (value,) = Encoder(schema).encode({"id": ["a"]}, 1)
+    (record,) = decode_records(directory(schema), [value])
+    assert isinstance(record, dict)
+    assert means == (None if record["x"] != record["x"] else record["x"])

@@ -48,7 +48,7 @@ def test_a_fingerprint_of_another_length_is_refused() -> None:
 def test_a_value_without_a_frame_is_rejected_and_its_neighbours_are_not(value: bytes | None, said: str) -> None:
     good = framing.confluent_prefix(7) + b"x"
     groups, rejected = framing.group([good, value, good])
-    assert [(group.prefix, group.rows.tolist()) for group in groups] == [(good[:5], [0, 2])]
+    assert {prefix: rows.tolist() for prefix, rows in groups.items()} == {good[:5]: [0, 2]}
     (one,) = rejected
     assert (one.row, one.reason, one.stage) == (1, Reason.UNDECODABLE, Stage.DECODE)
     assert said in one.message
@@ -59,8 +59,6 @@ def test_a_value_without_a_frame_is_rejected_and_its_neighbours_are_not(value: b
 )
 def test_every_value_is_in_one_group_or_rejected(values: list[bytes | None]) -> None:
     groups, rejected = framing.group(values)
-    rows = [row for group in groups for row in group.rows.tolist()]
+    rows = [row for rows in groups.values() for row in rows.tolist()]
     assert sorted(rows + [one.row for one in rejected]) == list(range(len(values)))
-    assert all(
-        values[row] == member for group in groups for row, member in zip(group.rows.tolist(), group.values, strict=True)
-    )
+    assert all((values[row] or b"").startswith(prefix) for prefix, rows in groups.items() for row in rows.tolist())

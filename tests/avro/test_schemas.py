@@ -34,7 +34,7 @@ def test_schemas_are_found_by_id_by_fingerprint_and_by_file(tmp_path: Path) -> N
 
 def test_the_projects_own_schemas_open() -> None:
     folder = SchemaDirectory.open(PROJECT_SCHEMAS)
-    assert set(folder.files()) == {"audit.avsc", "event.avsc", "score.avsc"}
+    assert set(folder.files()) == {"audit.1.avsc", "audit.avsc", "event.avsc", "score.avsc"}
     assert folder.by_id(2) is folder.by_file("score.avsc")
 
 
@@ -191,3 +191,114 @@ def test_names_are_followed_with_namespaces() -> None:
         )
     )
     assert [field.type.symbols for field in schema.type.fields] == [("A", "B")] * 3
+
+
+MONEY = {
+    "type": "record",
+    "name": "Money",
+    "namespace": "shop",
+    "fields": [{"name": "amount", "type": "long"}, {"name": "currency", "type": "Currency"}],
+}
+CURRENCY = {"type": "enum", "name": "shop.Currency", "symbols": ["EUR", "USD"]}
+
+
+def using(kind: object, **more: object) -> dict[str, object]:
+    return {**EVENT, "fields": [{"name": "id", "type": "string"}, {"name": "x", "type": kind}], **more}
+
+
+@pytest.mark.parametrize(
+    ("kind", "inlined"),
+    [
+        ("shop.Currency", CURRENCY),
+        ("Currency", CURRENCY),
+        ({"type": "shop.Currency"}, CURRENCY),
+        ({"type": CURRENCY}, CURRENCY),
+        ({"type": ["null", "string"]}, ["null", "string"]),
+        (["null", "Currency"], ["null", CURRENCY]),
+        ({"type": "array", "items": "Currency"}, {"type": "array", "items": CURRENCY}),
+        ({"type": "map", "values": "Currency"}, {"type": "map", "values": CURRENCY}),
+        (
+            "Money",
+            {**MONEY, "fields": [{"name": "amount", "type": "long"}, {"name": "currency", "type": CURRENCY}]},
+        ),
+    ],
+)
+def test_types_of_other_files_are_found_and_the_schema_is_as_if_written_whole(
+    tmp_path: Path, kind: object, inlined: object
+) -> None:
+    write(tmp_path, a__avsc=using(kind), money__avsc=MONEY, z__avsc=CURRENCY)
+    schema = SchemaDirectory.open(tmp_path).by_file("a.avsc")
+    whole = parse_schema(json.dumps(using(inlined)))
+    assert (schema.fingerprint, schema.type) == (whole.fingerprint, whole.type)
+    assert parse_schema(schema.text).fingerprint == schema.fingerprint, "its text can be used alone"
+
+
+def test_a_type_used_twice_is_defined_once(tmp_path: Path) -> None:
+    twice = {**EVENT, "fields": [{"name": "a", "type": "Currency"}, {"name": "b", "type": ["null", "Currency"]}]}
+    schema = SchemaDirectory.open(write(tmp_path, a__avsc=twice, z__avsc=CURRENCY)).by_file("a.avsc")
+    assert schema.text.count("symbols") == 1
+    assert schema.type.fields[0].type == schema.type.fields[1].type.branches[1]
+
+
+def test_a_type_without_a_namespace_keeps_none_inside_another(tmp_path: Path) -> None:
+    plain = {"type": "enum", "name": "Plain", "symbols": ["A"]}
+    holder = {"type": "record", "name": "Holder", "fields": [{"name": "p", "type": "Plain"}]}
+    root = {"type": "record", "name": "Root", "fields": [{"name": "h", "type": "Holder"}]}
+    folder = SchemaDirectory.open(write(tmp_path, r__avsc=root, h__avsc=holder, p__avsc=plain))
+    holder_type = folder.by_file("r.avsc").type.fields[0].type
+    assert (holder_type.full_name, holder_type.fields[0].type.full_name) == ("Holder", "Plain")
+
+
+def test_files_that_name_each_other_contain_themselves(tmp_path: Path) -> None:
+    one = {"type": "record", "name": "One", "fields": [{"name": "two", "type": ["null", "Two"]}]}
+    two = {"type": "record", "name": "Two", "fields": [{"name": "one", "type": ["null", "One"]}]}
+    folder = SchemaDirectory.open(write(tmp_path, one__avsc=one, two__avsc=two, e__avsc=EVENT))
+    assert folder.files() == ("e.avsc",)
+    assert all("contains itself" in why for why in folder.broken().values()) and len(folder.broken()) == 2
+
+
+def test_a_type_that_two_files_define_differently_is_ambiguous_where_it_is_used(tmp_path: Path) -> None:
+    other = {**CURRENCY, "symbols": ["EUR"]}
+    write(tmp_path, a__avsc=using("Currency"), c__avsc=CURRENCY, d__avsc=other, e__avsc=EVENT | {"name": "shop.E"})
+    folder = SchemaDirectory.open(tmp_path)
+    with pytest.raises(SchemaError, match=r"a.avsc: uses shop.Currency, which c.avsc and d.avsc define"):
+        folder.by_file("a.avsc")
+    write(tmp_path, d__avsc={**CURRENCY, "doc": "the same, with words"})
+    assert "a.avsc" in SchemaDirectory.open(tmp_path).files()
+
+
+def test_a_file_of_its_own_comes_before_parts_of_others(tmp_path: Path) -> None:
+    old = using({**CURRENCY, "symbols": ["FRF"]}, name="shop.Old")
+    folder = SchemaDirectory.open(write(tmp_path, a__avsc=using("Currency"), b__avsc=old, c__avsc=CURRENCY))
+    assert folder.by_file("a.avsc").type.fields[1].type.symbols == ("EUR", "USD")
+
+
+@pytest.mark.parametrize(
+    ("content", "broken"),
+    [
+        ('"string"', False),
+        ('["null", "string"]', False),
+        (json.dumps(CURRENCY), False),
+        (json.dumps({"type": "fixed", "name": "F", "size": 3}), False),
+        (json.dumps({"type": "array", "items": "string"}), False),
+        ("{", True),
+        ("", True),
+        ("\udcff", True),
+        ("7", True),
+        ('{"type": "record", "name": 5, "fields": [3, {"type": []}]}', True),
+        (json.dumps(using("shop.Nothing")), True),
+        (json.dumps(using(["null", "shop.Event"])), True),
+        ("[" * 1000 + "]" * 1000, True),
+    ],
+)
+def test_a_file_that_is_not_asked_for_refuses_nobody(tmp_path: Path, content: str, broken: bool) -> None:
+    write(tmp_path, event__avsc=EVENT, ids__json={"1": "other.avsc", "2": "event.avsc"})
+    (tmp_path / "other.avsc").write_bytes(content.encode("utf-8", "surrogateescape"))
+    folder = SchemaDirectory.open(tmp_path)
+    assert folder.files() == ("event.avsc",)
+    assert folder.by_id(2) is folder.by_file("event.avsc")
+    assert list(folder.broken()) == (["other.avsc"] if broken else [])
+    with pytest.raises(SchemaError, match=r"other\.avsc"):
+        folder.by_file("other.avsc")
+    with pytest.raises(SchemaError, match=r"other\.avsc"):
+        folder.by_id(1)

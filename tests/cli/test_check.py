@@ -11,8 +11,8 @@ import pytest
 from muse_stream.avro import SchemaDirectory
 from muse_stream.cli.main import main
 from muse_stream.commands.check import Checked, check, domains
-from muse_stream.config import load_document
-from muse_stream.errors import Problem
+from muse_stream.config import Document, examine_document, load_document, pre_map_hash
+from muse_stream.errors import ConfigError, Problem
 
 ELSE = "  - live: cards                                          # no `when`"
 """The example's last route, which takes everything else."""
@@ -53,6 +53,10 @@ def one(checked: Checked) -> Problem:
     return checked.problems[0]
 
 
+def load_draft(config: Path) -> Document:
+    return examine_document(config).draft.document
+
+
 def test_example_of_the_project_is_all_well(config: Path) -> None:
     checked = check(config)
     assert checked.ok, checked.problems
@@ -66,6 +70,70 @@ def test_changed_model_is_named(config: Path) -> None:
     assert problem.path == "models.cards-2026q2"
     assert problem.line == line_of(config, "  cards-2026q2:")
     assert "sha256" in problem.message
+
+
+def test_a_wrong_hash_of_a_model_is_the_one_thing_said(config: Path, edit: Edit) -> None:
+    """Every map fitted for it would not fit: that follows, and to pin them anew would defeat the pin."""
+    pin = re.search(r"cards-2026q2:.*?sha256: ([0-9a-f]{64})", config.read_text(), re.DOTALL)
+    assert pin is not None
+    config.write_text(config.read_text().replace(pin[1], "ab" * 32))
+    problem = one(check(config))
+    assert problem.path == "models.cards-2026q2" and problem.line == line_of(config, "  cards-2026q2:")
+    assert "is another file than the one pinned" in problem.message and "fit its maps anew" in problem.hint
+    with pytest.raises(ConfigError) as caught:  # what every other command says of it
+        load_document(config)
+    assert caught.value.problems == (problem,)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "path"),
+    [
+        ("- cross_border ", "- cross_boarder ", "models.cards-2026q2.inputs.features[3]"),
+        (
+            "amount: {field: amount, required: true}",
+            "amount: {field: amont, required: true}",
+            "models.cards-2026q3.inputs.amount",
+        ),
+        ("version: 3", "version: three", "predictors.cards.version"),
+    ],
+)
+def test_a_wrong_name_is_not_buried_under_the_maps_that_no_longer_fit(
+    config: Path, edit: Edit, before: str, after: str, path: str
+) -> None:
+    edit(before, after)
+    problems = check(config).problems
+    assert path in {problem.path for problem in problems}
+    assert not any("fitted for" in problem.message for problem in problems), problems
+
+
+def test_a_map_that_does_not_fit_says_what_to_fit_again_and_not_what_to_paste(config: Path, edit: Edit) -> None:
+    edit(
+        "- {field: customer.tx_per_day, default: 1.5}\n        - {field: cust",
+        "- {field: customer.tx_per_day, default: 1.6}\n        - {field: cust",
+    )
+    checked = check(config)
+    assert {problem.message.partition(" was fitted for")[0] for problem in checked.problems} >= {"map 'cards-pooled'"}
+    for problem in checked.problems:
+        assert "fit it again, on what '" in problem.hint and "fitted_for must" not in problem.hint
+        assert not re.search(r"[0-9a-f]{64}", problem.message + problem.hint)
+    assert checked.contents["cards"] == pre_map_hash(load_draft(config), "cards"), "what the new map will name"
+
+
+def test_what_a_broken_schema_leaves_open_is_not_said_to_lack_an_answer(config: Path, edit: Edit) -> None:
+    """Routes that name all symbols of an enum answer everything, as long as the enum is known."""
+    edit(ELSE, "  - when: {channel: [pos, ecom, atm]}\n    live: cards  # no `when`")
+    assert check(config).problems == ()
+    schema = config.parent / "schemas" / "card-event.avsc"
+    text = schema.read_text()
+    schema.write_text("{")
+    assert "schemas" in {problem.path for problem in check(config).problems}
+    schema.write_text(text)
+    edit("channel: {field: channel}", "channel: {field: canal}")
+    for problem in check(config).problems:
+        assert "has no answer" not in problem.message
+    schema.write_text("{")
+    for problem in check(config).problems:
+        assert "has no answer" not in problem.message
 
 
 def test_golden_rows_that_differ(config: Path) -> None:
@@ -123,7 +191,16 @@ def test_parts_of_an_event_are_checked_each(config: Path, edit: Edit) -> None:
 def test_broken_schema_and_unreadable_model_are_both_said(config: Path) -> None:
     (config.parent / "schemas" / "card-event-v1.avsc").write_text("{")
     (config.parent / "models" / "blend.onnx").write_bytes(b"no model")
-    assert {problem.path for problem in check(config).problems} == {"schemas", "models.blend"}
+    checked = check(config)
+    assert {problem.path for problem in checked.problems} == {"models.blend"}
+    (warned,) = [one.message for one in checked.warnings if one.path == "schemas"]
+    assert warned.startswith("card-event-v1.avsc: not JSON")
+
+
+def test_a_broken_schema_that_a_format_names_is_a_problem(config: Path) -> None:
+    (config.parent / "schemas" / "card-event.avsc").write_text("{")
+    (problem,) = check(config).problems
+    assert problem.path == "events.card-event.schema" and problem.message.startswith("card-event.avsc: not JSON")
 
 
 def test_tenant_without_an_answer_is_shown_its_intent(config: Path, edit: Edit) -> None:
@@ -182,9 +259,9 @@ def test_mistakes_of_all_kinds_come_together(config: Path, edit: Edit) -> None:
         "models.blend",
         "predictors.cards.version",
         "routes[0].shadow[0].predictor",
-        "predictors.cards-next.quantile_map.default",  # fitted for the model as it was bound before
     }
     assert expected <= {problem.path for problem in problems}
+    assert not any("fitted for" in problem.message for problem in problems), "what only follows is not said"
     assert [problem.line for problem in problems] == sorted(problem.line or 0 for problem in problems)
     assert all(problem.file == str(config) for problem in problems)
 

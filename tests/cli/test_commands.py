@@ -19,7 +19,7 @@ import pytest
 from muse_stream.cli.main import main
 from muse_stream.commands.configuration import open_configuration
 from muse_stream.commands.tail import tail
-from muse_stream.config import load_document
+from muse_stream.config import Role, load_document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client
 from muse_stream.kafka.topic_reader import Bounds, Reading, bounds, reader
@@ -70,10 +70,19 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def answer(config: Path, settings: KafkaSettings, tenant: str, *, skip: int = 0, twice: int = 0) -> None:
+def answer(
+    config: Path,
+    settings: KafkaSettings,
+    tenant: str,
+    *,
+    skip: int = 0,
+    twice: int = 0,
+    role: Role = "live",
+    number: int = 1,
+) -> None:
     """Do a worker's job without a worker: score the tenant's topic with the product's scorer, planting faults."""
     document = open_configuration(config).loaded.document
-    scorer = build_scorer(load_document(config), 1, "live", document.tenants[tenant].lane)
+    scorer = build_scorer(load_document(config), number, role, document.tenants[tenant].lane)
     topic = document.tenant_topics(tenant).events
     consumer, producer = reader(settings), client.producer(settings)
     held: dict[int, Bounds] = bounds(consumer, topic)
@@ -160,6 +169,41 @@ def test_planted_faults_are_counted(config: Path, settings: KafkaSettings, tmp_p
     assert found(capsys) == {"acme": {"missing": 3, "duplicated": 5}}
 
 
+def test_live_scores_of_audit_records_are_compared_with_the_published_ones(
+    config: Path, settings: KafkaSettings, tmp_path: Path, capsys: Output
+) -> None:
+    """After a promotion, while the shadow worker lags: what it computes is not what the tenant got."""
+
+    def audited() -> dict[str, int]:
+        capsys.readouterr()
+        assert main(["verify", str(config), "acme", "--json"]) == 0
+        (report,) = json.loads(capsys.readouterr().out)
+        return {name: count for name, count in report["audit"].items() if count}
+
+    assert main(["topics", str(config), "--partitions", "2"]) == 0
+    assert main(["produce", str(config), "acme", str(write(tmp_path / "e.jsonl", events(60)))]) == 0
+    answer(config, settings, "acme")
+    assert audited() == {}
+    answer(config, settings, "acme", role="shadow")
+    first = audited()["records"]
+    assert first >= 60 and audited() == {"records": first}, "the same generation: the same numbers"
+
+    promoted = config.with_name("promoted.yaml")
+    promoted.write_text(config.read_text().replace("live: cards\n", "live: cautious\n"))
+    answer(promoted, settings, "acme", role="shadow", number=2)
+    counted = audited()
+    second = counted["records"] - first
+    different = counted["different"]  # ecom is answered by another route
+    assert 0 < different < second == counted["other_generation"]
+    assert main(["verify", str(config), "acme"]) == 0
+    assert "under another generation" in capsys.readouterr().err
+
+    answer(promoted, settings, "acme", role="shadow", number=1)  # says generation 1, and is not
+    capsys.readouterr()
+    assert main(["verify", str(config), "acme", "--json"]) == 1
+    assert found(capsys) == {"acme": {"disagreeing": different}}
+
+
 def test_tenants_that_share_topics(config: Path, settings: KafkaSettings, tmp_path: Path, capsys: Output) -> None:
     assert main(["topics", str(config), "--partitions", "2"]) == 0
     rows = events(60, "initech") + events(40, "umbrella") + events(5, "stranger")
@@ -176,6 +220,9 @@ def test_tenants_that_share_topics(config: Path, settings: KafkaSettings, tmp_pa
     ]
     assert {one["tenant"] for one in shown} == {"umbrella"}
     assert len(shown) == 40
+    last = [one for some in tail(configuration, settings, "umbrella", start=3, until_end=True) for one in some]
+    assert [one["event_id"] for one in last if one in shown] == [one["event_id"] for one in last]
+    assert len(last) == 6, "three in each of two partitions, of the tenant's own"
     unknown = tail(configuration, settings, "umbrella", "unknown", "beginning", until_end=True)
     letters = [record for records in unknown for record in records]
     assert {(one["reason"], one["event"]["tenant"]) for one in letters} == {("unknown-tenant", "stranger")}

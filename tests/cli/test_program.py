@@ -22,6 +22,7 @@ COMMANDS = [
     "broker",
     "check",
     "demo",
+    "event",
     "generations",
     "golden",
     "produce",
@@ -34,7 +35,7 @@ COMMANDS = [
     "topics",
     "verify",
 ]
-TABLES = [name for name in COMMANDS if name not in ("run", "schema")]
+TABLES = [name for name in COMMANDS if name != "run"]
 
 
 def test_help_shows_every_command_with_one_sentence_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,7 +195,7 @@ def test_completion_script_is_offered() -> None:
 
 def test_interrupt_ends_with_130_and_leaves_no_half_written_file(tmp_path: Path) -> None:
     events, output = tmp_path / "events.jsonl", tmp_path / "scores.parquet"
-    event = {"transaction_id": "t", "event_time": 0, "tenant": "acme", "channel": "pos", "amount": 1.0}
+    event = {"transaction_id": "t", "event_time": 1_780_000_000_000, "tenant": "acme", "channel": "pos", "amount": 1.0}
     line = json.dumps(event | {"terminal": {"id": "x"}, "customer": {}}) + "\n"
     events.write_text(line * 200_000)  # seconds of work
     process = run_in_shell("replay", str(EXAMPLE), "acme", str(events), "--output", str(output))

@@ -50,11 +50,9 @@ GRAPHS = (
          "in a cycle: a -> score -> a", "cut one"),
     Rule("arity of a meta-model", "[settled, retrained]", "[settled, retrained, third]",
          "predictors.blended.nodes.both.aggregate.model", "reads 3 scores, but 2 are given", "one feature per",
-         "both:",
-         ("predictors.blended.nodes.mapped.quantile_map.default",)),
+         "both:"),
     Rule("features of a meta-model", "[settled, retrained]", "[settled, {field: retrained, default: 1}]",
-         "models.blend.inputs.scores[1]", "reads scores", "the name alone",
-         also=("predictors.blended.nodes.mapped.quantile_map.default",)),
+         "models.blend.inputs.scores[1]", "reads scores", "the name alone"),
     Rule("expert and meta-model", "a: {model: cards-2026q2}", "a: {model: blend}", "models.blend",
          "as an expert and as a meta-model", "declare two models", "  blend:\n"),
 )  # fmt: skip
@@ -68,7 +66,8 @@ MAPPING = (
     Rule("shadow twice", "shadow: [unmapped]", "shadow: [unmapped, unmapped]", "routes[1].shadow[1]", "named twice",
          "once"),
     Rule("map of another predictor", "default: next-pooled", "default: cautious-pooled",
-         "predictors.cards-next.quantile_map.default", "was fitted for", "fitted_for must be"),
+         "predictors.cards-next.quantile_map.default", "was fitted for",
+         "it was fitted for 'cautious': give 'cards-next' a map of its own"),
     Rule("another beta", "experts: [{model: cards-2026q2, beta: 0.1}, {model",
          "experts: [{model: cards-2026q2, beta: 0.2}, {model",
          "predictors.cautious.quantile_map.default", "was fitted for", "fit it again", "default: cautious-pooled"),
@@ -116,7 +115,7 @@ FILES = (
     Rule("a schema elsewhere", "schema: card-event.avsc ", "schema: ../muse.yaml ", "events.card-event.schema",
          "not a file of the schemas folder", "name an .avsc file"),
     Rule("map with another hash", "json, sha256: a40b", "json, sha256: b40b", "maps.cards-pooled.sha256",
-         "has another sha256", "its bytes hash to a40b"),
+         "has another sha256", "put back the file that was pinned"),
 )  # fmt: skip
 
 TABLES = {"name": NAMES, "graph": GRAPHS, "mapping": MAPPING, "topic": TOPICS, "file": FILES}

@@ -204,7 +204,7 @@ def test_a_column_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
             "jsonl:2: amount: .* is not double",
         ),
         ('{"id": "e", "at": 1, "amount": 1, "customer": null, "customer.age": 4}', r"jsonl:2: customer\.id: missing"),
-        ('{"id": "e", "at": 1, "amount": 1, "customer": "c", "customer.age": 4}', r"jsonl:2: customer\.id: missing"),
+        ('{"id": "e", "at": 1, "amount": 1, "customer": "c", "customer.age": 4}', r"jsonl:2: customer: is given as"),
         (
             '{"id": "e", "at": 1, "amount": 1, "customer": {"id": "c"}, "kind": "x"}',
             "jsonl:2: kind: 'x' is none of pos, web",
@@ -216,6 +216,29 @@ def test_a_strange_line_is_named(tmp_path: Path, line: str, said: str) -> None:
     path.write_text("\ufeff" + path.read_text() + line + "\n")  # the mark that Windows' tools put before a text
     with pytest.raises(MuseError, match=said):
         list(EventFile(path, EVENT).values())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{{"id": "a",\n "n": 1}}\n{0}',
+        '[{{"id": "a",\n "n": 1}},\n{0}]\n',
+        '[{{"id": "a", "n": 1}},\n\n{0}\n]',
+        '{{"id": "a", "n": 1}}\n\n{0}\n',
+    ],
+)
+def test_a_json_document_over_several_lines_is_events_too(tmp_path: Path, text: str) -> None:
+    schema = schema_of(("id", "string"), ("n", "double"))
+    path = tmp_path / "event.json"
+    path.write_text("\ufeff" + text.format('{"id": "b", "n": 2}'))
+    assert read_back(schema, EventFile(path, schema)) == [{"id": "a", "n": 1.0}, {"id": "b", "n": 2.0}]
+    path.write_text(text.format('{"id": "b", "n": "2"}'))
+    with pytest.raises(SchemaError, match=r"event\.json:[23]: n: '2' is not double"):
+        list(EventFile(path, schema).values())
+    path.rename(tmp_path / "event.jsonl")
+    if "\n " in text or text.startswith("["):
+        with pytest.raises(MuseError, match=r"event\.jsonl:1: "):
+            list(EventFile(tmp_path / "event.jsonl", schema).values())
 
 
 def test_a_map_that_is_none_is_refused(tmp_path: Path) -> None:

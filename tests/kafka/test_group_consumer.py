@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+from hypothesis import given
+from hypothesis import strategies as st
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal
@@ -16,6 +18,7 @@ from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import TABLE, About
 from muse_stream.kafka.group_consumer import GroupConsumer, joined
 from muse_stream.kafka.partition import Position
+from muse_stream.kafka.signature import Signature
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.kafka.transactional_producer import open_producer
 from muse_stream.testing.kafka_broker import Broker
@@ -287,14 +290,49 @@ def test_a_partition_without_a_commit_starts_at_an_offset_by_its_number() -> Non
     consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
     assert [p.offset for p in consumer.assigned] == [7]
     assert intake.positions() == {("t", 0): Position(7, 7, 50)}
-    assert consumer.signed == [("t", 0, 7, "me")], "who comes after us must find our name"
+    assert consumer.signed == [("t", 0, 7, str(Signature.of("me", ["t"])))], "who comes after us must find our name"
     intake.committed({("t", 0): 9})
-    consumer.committed_offset, consumer.signature = 9, "me"
+    consumer.committed_offset, consumer.signature = 9, str(Signature.of("me", ["t"]))
     intake.rewind()
     assert len(consumer.signed) == 1, "it bears our name already"
     consumer.signature = "other"
     intake.rewind()
-    assert consumer.signed[1:] == [("t", 0, 9, "me")]
+    assert consumer.signed[1:] == [("t", 0, 9, str(Signature.of("me", ["t"])))]
+
+
+@pytest.mark.parametrize(
+    ("found", "outdated"),
+    [
+        (str(Signature.of("me", ["t", "gone"])), True),
+        (str(Signature.of("me", ["t"])), False),
+        (str(Signature.of("other", ["t", "gone"])), False),
+        ("me", False),
+        ("", False),
+    ],
+    ids=["other topics", "the same topics", "another slot", "an older version", "never committed"],
+)
+def test_r21_a_slot_that_read_other_topics_before_is_told_so(found: str, outdated: bool) -> None:
+    intake, consumer, _settled = scripted()
+    intake.subscribe(["t"])
+    consumer.committed_offset, consumer.signature = 9, found
+    consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
+    assert intake.outdated == outdated
+
+
+def test_r21_a_topic_that_is_not_subscribed_is_not_read_though_the_group_assigns_it() -> None:
+    intake, consumer, _settled = scripted()
+    intake.subscribe(["t"])
+    consumer.committed_offset = 9
+    consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0), TopicPartition("gone", 0)])
+    assert consumer.paused == {"gone"}
+    assert intake.positions().keys() == {("t", 0)}
+
+
+@given(st.text(min_size=1), st.lists(st.text()))
+def test_a_signature_is_read_as_it_was_written(owner: str, topics: list[str]) -> None:
+    ours = Signature.of(owner, topics)
+    assert Signature.parse(str(ours)) == ours
+    assert Signature.parse("") is None
 
 
 @pytest.mark.parametrize("refusal", [one.code for one in TABLE if About.REFUSED_COMMIT in one.about])

@@ -1,7 +1,7 @@
 """Following a topic shows committed records as they come, from where it was told, and leaves no trace."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from confluent_kafka.cimpl import NewPartitions
@@ -68,6 +68,59 @@ def test_beginning_end_and_a_number_back(settings: KafkaSettings, make_topic: Ca
     assert values(settings, topic, 2) == ["b", "c"]
     assert values(settings, topic, 99) == ["a", "b", "c"]
     assert values(settings, topic, "end") == []
+
+
+def transaction(settings: KafkaSettings, topic: str, name: str, *values: str, commit: bool = True) -> None:
+    producer = client.producer(settings, **{"transactional.id": name})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    for value in values:
+        producer.produce(topic, value.encode(), partition=0)
+    producer.flush(20)
+    producer.commit_transaction(20) if commit else producer.abort_transaction(20)
+
+
+def test_a_number_back_counts_records_and_not_what_else_takes_offsets(
+    settings: KafkaSettings, make_topic: Callable[..., str], unique: Callable[[str], str]
+) -> None:
+    """Each transaction ends with a marker; what was aborted stays in the log."""
+    topic, name = make_topic("scores", partitions=2), unique("tail")
+    for value in "abc":
+        transaction(settings, topic, name, value)
+    assert values(settings, topic, 1) == ["c"]
+    assert values(settings, topic, 2) == ["b", "c"]
+    transaction(settings, topic, name, *["gone"] * 50, commit=False)
+    assert values(settings, topic, 1) == ["c"]
+    assert values(settings, topic, 3) == ["a", "b", "c"]
+    assert values(settings, topic, 99) == ["a", "b", "c"]
+    transaction(settings, topic, name, "d")
+    assert values(settings, topic, 2) == ["c", "d"]
+
+
+def test_a_number_back_counts_only_what_is_wanted(settings: KafkaSettings, make_topic: Callable[..., str]) -> None:
+    topic = make_topic("scores")
+    put(settings, topic, "ours", *["theirs"] * 20, "ours", *["theirs"] * 40)
+
+    def ours(records: Sequence[Record]) -> list[bool]:
+        return [record.value == b"ours" for record in records]
+
+    for count, first in ((1, 21), (2, 0), (3, 0)):
+        records = [one for some in follow(settings, topic, count, wanted=ours, until_end=True) for one in some]
+        assert records[0].offset == first and records[-1].offset == 61
+
+
+def test_a_number_back_before_an_open_transaction(
+    settings: KafkaSettings, make_topic: Callable[..., str], unique: Callable[[str], str]
+) -> None:
+    topic = make_topic("scores")
+    put(settings, topic, "a", "b")
+    producer = client.producer(settings, **{"transactional.id": unique("tail")})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce(topic, b"open")
+    producer.flush(20)
+    assert values(settings, topic, 1) == ["b"]
+    producer.abort_transaction(20)
 
 
 def test_record_is_shown_whole(settings: KafkaSettings, make_topic: Callable[..., str]) -> None:

@@ -2,7 +2,7 @@
 
 A recipe's Python block makes `model.onnx` and `predictions.parquet` in a folder of its own, in a process and an
 environment of its own (`make exporters`: the libraries are gigabytes); its YAML block is what the configuration says of
-the model. Then `golden` writes the golden events and `check` accepts the configuration, as a reader of the page does.
+the model. Then `golden` writes the golden events and `check` accepts the configuration, as a reader would do.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ RECIPES = dict(
 PREAMBLE = re.findall(r"^```python\n(.*?)^```", PAGE.partition("\n## Recipes\n")[2], re.DOTALL | re.MULTILINE)[0]
 PYTHON = ROOT / ".cache" / "exporters" / "bin" / "python"
 pytestmark = pytest.mark.skipif(
-    not PYTHON.exists(), reason="the exporters' libraries are not installed: make exporters (make test does it)"
+    not PYTHON.exists(), reason="the libraries of the recipes are not installed (6 GB): make exporters"
 )
 SCHEMA = {
     "type": "record",

@@ -16,7 +16,7 @@ from muse_stream.config import Role, load_document
 from muse_stream.errors import ConfigError, Reason
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, output_schemas
 from muse_stream.worker.batch import Batch, BatchLimits, Header, Origin, Records
-from tests.integration.bank import RAISES_AT, SCHEMA, Bank
+from tests.integration.bank import AT, RAISES_AT, SCHEMA, Bank
 
 NOW = 1_700_000_000_000
 Make = Callable[..., GenerationScorer]
@@ -47,7 +47,7 @@ def batch(
 def event(bank: Bank, **fields: Any) -> bytes:
     """Return one framed event; `fields` change the usual ones."""
     schema = SchemaDirectory.open(bank.folder / "schemas").by_file("payment.avsc")
-    columns = {"id": "e1", "at": 5, "tenant": "t0", "amount": 40.0, "risk": 0.3} | fields
+    columns = {"id": "e1", "at": AT, "tenant": "t0", "amount": 40.0, "risk": 0.3} | fields
     return Encoder(schema).encode({name: [value] for name, value in columns.items()}, 1)[0]
 
 
@@ -132,7 +132,7 @@ def test_a_score_says_where_it_comes_from(bank: Bank) -> None:
     }
     assert first["score"] == second["score"]
     assert first["scored_at"].timestamp() * 1000 == NOW
-    assert first["event_time"].timestamp() * 1000 == 5
+    assert first["event_time"].timestamp() * 1000 == AT
     assert answer.topics == [bank.topic("scores", "t0"), bank.topic("scores", "t1")]
 
 
@@ -199,7 +199,7 @@ def test_formats_mix_in_one_batch(bank: Bank) -> None:
     (bank.folder / "schemas" / "other.avsc").write_text(other, encoding="utf-8")
     scorer = scorer_of(bank, changed(bank.document(), other_format))
     schema = SchemaDirectory.open(bank.folder / "schemas").by_file("other.avsc")
-    columns = {"key": [12], "at": [5], "tenant": ["whoever"], "amount": [40.0], "risk": [0.3]}
+    columns = {"key": [12], "at": [AT], "tenant": ["whoever"], "amount": [40.0], "risk": [0.3]}
     foreign = Encoder(schema).encode(columns, 1)[0]
     names = ["t1", "t0", "t1"]
     answer = scorer.score(batch([bank.topic("events", name) for name in names], [foreign, event(bank), foreign]), 1)

@@ -104,7 +104,15 @@ def gone(*pids: int) -> None:
     await_true(lambda: not any(alive(pid) for pid in pids), "the processes are gone")
 
 
-@pytest.mark.parametrize(("number", "how"), [(signal.SIGTERM, "drained"), (signal.SIGINT, "left")])
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [
+        (signal.SIGTERM, "drained"),
+        (signal.SIGHUP, "drained"),
+        (signal.SIGQUIT, "drained"),
+        (signal.SIGINT, "left"),
+    ],
+)
 def test_a_signal_drains_all_and_leaves_nothing(start: Start, number: int, how: str) -> None:
     program = start("obedient", 2)
     served = program.serving(0, 1)
@@ -114,6 +122,23 @@ def test_a_signal_drains_all_and_leaves_nothing(start: Start, number: int, how: 
     assert program.end() == 0
     assert program.notes(how) == sorted(served.items())
     gone(*everyone)
+
+
+def test_signals_without_a_meaning_are_logged_and_end_nothing(start: Start) -> None:
+    program = start("obedient", 1)
+    served = program.serving(0)
+    program.with_spare(1)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        program.tell(number)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2):  # as a terminal sends them, to all
+        for worker in program.workers():
+            worker.send_signal(number)
+    await_true(lambda: len(program.said("signal_ignored")) == 2, "they are logged")
+    assert [one["signal"] for one in program.said("signal_ignored")] == ["SIGUSR1", "SIGUSR2"]
+    assert program.serving(0) == served
+    program.tell(signal.SIGTERM)
+    assert program.end() == 0
+    assert program.said("worker_ended") == []
 
 
 def test_a_crashed_worker_is_replaced_at_once_by_the_spare(start: Start) -> None:
@@ -138,6 +163,14 @@ def test_repeated_crashes_are_backed_off(start: Start) -> None:
     assert [ended["again_in_s"] for ended in program.said("worker_ended")[:4]] == [0.0, 0.5, 1.0, 2.0]
     program.tell(signal.SIGTERM)
     program.end()
+
+
+def test_a_run_whose_workers_can_never_serve_ends_with_a_reason(start: Start) -> None:
+    program = start("hopeless", 2)
+    assert program.end(60 * PATIENCE) == 1
+    (said,) = program.said("gave_up")
+    assert said["error"] == "5 crashes and no worker has served yet; see above"
+    assert psutil.pid_exists(program.process.pid) is False
 
 
 def test_a_massacre_is_survived(start: Start) -> None:

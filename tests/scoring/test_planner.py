@@ -202,12 +202,12 @@ def test_every_missing_model_and_map_is_reported_at_once() -> None:
     assert set(found) == {"models.b", "models.c", "models.meta", "maps.one-acme", "maps.two-default", "maps.two-acme"}
 
 
-def test_a_map_fitted_for_another_content_is_refused_with_the_right_hash() -> None:
+def test_a_map_fitted_for_another_content_is_refused() -> None:
     spec = document([{"live": "one"}])
     stale = replace(maps_of(spec)["one-default"], fitted_for=sha("yesterday"))
     found = problems(spec, maps={**maps_of(spec), "one-default": stale})
     assert list(found) == ["maps.one-default"]
-    assert maps_of(spec)["one-default"].fitted_for in found["maps.one-default"]
+    assert "fit it again" in found["maps.one-default"]
 
 
 def test_inputs_that_do_not_fit_the_model_are_all_reported() -> None:

@@ -41,6 +41,7 @@ def _begin(connection: Connection) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection.send("ready")
     slot, _suspects = connection.recv()
+    connection.send("serving")
     return int(slot)
 
 
@@ -87,6 +88,13 @@ def stubborn(folder: str, connection: Connection, _in_hand: InHand, _refused: fr
     threading.Event().wait()
 
 
+def hopeless(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
+    """Be ready, and end before serving, every time."""
+    connection.send("ready")
+    connection.recv()
+    os._exit(3)
+
+
 def stillborn(_folder: str, _connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
     """Die before being ready."""
     os._exit(4)
@@ -122,7 +130,7 @@ def _note(folder: str, slot: int, what: str) -> None:
     (Path(folder) / f"{what}-{slot}-{os.getpid()}").touch()
 
 
-SERVES = {serve.__name__: serve for serve in (obedient, mute, crashing, stubborn, stillborn, echo)}
+SERVES = {serve.__name__: serve for serve in (obedient, mute, crashing, stubborn, hopeless, stillborn, echo)}
 
 
 def main(serve: str, folder: str, workers: str) -> int:

@@ -1,8 +1,9 @@
 """A dead letter's headers: the record's own first and untouched, then where it was and why it is here."""
 
 from muse_stream.errors import Reason, Rejected, Stage
+from muse_stream.telemetry.bounded import BoundedLog
 from muse_stream.worker import dead_letter
-from muse_stream.worker.batch import Header
+from muse_stream.worker.batch import DeadLetter, Header, Records
 from tests.worker.doubles import raw
 
 
@@ -38,3 +39,20 @@ def test_a_replayed_dead_letter_keeps_its_first_provenance() -> None:
     rejected = Rejected(0, Reason.UNDECODABLE, Stage.DECODE, "")
     found = dead_letter.headers(batch, rejected, generation=1, attempt=1, worker="w")
     assert [value for name, value in found if name == "muse.source.offset"] == [b"5", b"100"]
+
+
+def test_dead_letters_are_logged_once_a_minute_for_each_topic_and_reason() -> None:
+    lines: list[dict[str, object]] = []
+    log = BoundedLog(lambda event, **facts: lines.append({"event": event, **facts}))
+    batch = raw([b"one", b"two", b"three"], partitions=[3, 4, 5])
+    undecodable, nameless = Reason.UNDECODABLE, Reason.MISSING_ID
+    letters = [
+        DeadLetter(Rejected(row, reason, Stage.DECODE, f"why {row}"), "dlq", "acme")
+        for row, reason in enumerate((undecodable, nameless, undecodable))
+    ]
+    for _ in range(100):
+        dead_letter.note_refusals(log, batch, Records(dead=letters))
+    assert [(line["reason"], line["events"], line["offset"], line["error"]) for line in lines] == [
+        ("undecodable", 2, 100, "why 0"),
+        ("missing-id", 1, 101, "why 1"),
+    ]

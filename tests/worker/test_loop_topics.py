@@ -158,3 +158,27 @@ def test_lost_offsets_pause_that_topic_alone_and_say_so(kafka: Broker, unique: U
 def delete(kafka: Broker, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     admin.delete_topics([topic])[topic].result(10)
+
+
+def test_r21_a_quick_restart_with_other_tenants_reads_theirs_and_no_others(
+    kafka: Broker, unique: Unique, tenant: Tenant
+) -> None:
+    """The group gives a static member what its last process had, whatever the new one subscribes to."""
+    (kept, kept_route), (gone, gone_route), (new, new_route) = tenant(1), tenant(1), tenant(1)
+    lane = unique("lane")
+    topics = {route.scores: 1 for route in (kept_route, gone_route, new_route)}
+    with ledger(kafka.bootstrap, **topics) as found:
+        produce(kafka.bootstrap, kept, [b"x"] * 20)
+        produce(kafka.bootstrap, gone, [b"x"] * 20)
+        with running(kafka.bootstrap, lane, Echo({kept: kept_route, gone: gone_route})) as before:
+            found.until(40)
+            before.leave = False  # as an operator restarts it: the slot stays a member
+            before.stop()
+        with running(kafka.bootstrap, lane, Echo({kept: kept_route, new: new_route})) as ours:
+            for topic in (kept, gone, new):
+                produce(kafka.bootstrap, topic, [b"y"] * 20)
+            found.until(80)
+            assert ours.log.await_said("topics_changed")
+            ours.stop()
+        assert found.to_end().answers() == expected(kept, 40) | expected(gone, 20) | expected(new, 20)
+        assert ours.meter.aborts == []

@@ -1,0 +1,140 @@
+"""Can the events that producers write be read, and as what?
+
+A draft of a document and the schemas folder give problems and warnings about every writer of each event format: what
+can never be read, what is read slowly, what a number means. A file of the folder counts as a writer of a format if its
+record has the name of the format's schema.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from muse_stream.avro import (
+    IN_WORDS,
+    Decoder,
+    Fields,
+    Schema,
+    SchemaDirectory,
+    ambiguous,
+    column_type,
+    slow_because,
+)
+from muse_stream.commands.check_fields import features_of
+from muse_stream.config import Draft, EventSpec, YamlPath
+from muse_stream.errors import Problem, SchemaError
+
+LOST = "events written with it become dead letters"
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found: problems refuse a configuration, warnings do not."""
+
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """One event format, with the decoder that its events would get."""
+
+    name: str
+    spec: EventSpec
+    schema: Schema
+    decoder: Decoder
+
+
+def writer_findings(draft: Draft, schemas: SchemaDirectory) -> Findings:
+    """Return what is to be said about the writers of all event formats."""
+    found = Findings()
+    formats = [one for name, spec in draft.document.events.items() if (one := _format(draft, schemas, name, spec))]
+    for kind in formats:
+        others = [other for other in formats if other is not kind]
+        for file in schemas.files():
+            _writer(draft, kind, schemas.by_file(file), others, found)
+        found.warnings += [*_twins(draft, kind, schemas), *_time(draft, kind), *_dates(draft, kind)]
+    found.warnings += _folder(draft, schemas)
+    return found
+
+
+def _format(draft: Draft, schemas: SchemaDirectory, name: str, spec: EventSpec) -> _Format | None:
+    """Return the format; None where its fields are wrong, which `check_fields` says."""
+    try:
+        schema = schemas.by_file(spec.schema_file)
+        features = dict.fromkeys(feature.field for _, feature in features_of(draft.document, name))
+        texts = dict.fromkeys(source.field for source in spec.intent.values() if source.field is not None)
+        tenant = spec.tenant.field if spec.tenant is not None else None
+        fields = Fields(spec.id, spec.time, tenant, tuple(features), tuple(texts), spec.time_unit)
+        return _Format(name, spec, schema, Decoder(schemas, schema, fields))
+    except SchemaError:
+        return None
+
+
+def _writer(draft: Draft, kind: _Format, writer: Schema, others: Iterable[_Format], found: Findings) -> None:
+    place = ("events", kind.name, "schema")
+    reader = kind.schema
+    if writer.type.name not in (reader.type.name, *reader.type.aliases):
+        if _another_name(kind, writer):
+            message = f"{writer.file} has this format's fields, but is a {writer.name}, not a {reader.name}: {LOST}"
+            hint = f"if they are the same, give {reader.name} the alias {writer.type.name} in {reader.file}"
+            found.warnings.append(draft.problem(place, message, hint))
+        return
+    for one in kind.decoder.unreadable(writer):
+        if not one.whole:
+            message = f"{writer.file}: some of the events written with it become dead letters: {one.why}"
+            found.warnings.append(draft.problem(place, message))
+            continue
+        of_another = writer.name != reader.name or any(_reads(other, writer) for other in others)
+        message = f"{writer.file} can never be read as {reader.file}, so {LOST}: {one.why}"
+        hint = f"give the field a default in {reader.file}, or take {writer.file} away if nothing is written with it"
+        (found.warnings if of_another else found.problems).append(draft.problem(place, message, hint))
+    if because := slow_because(writer):
+        message = f"{writer.file} is decoded record by record, which takes about ten times the CPU: {because}"
+        found.warnings.append(draft.problem(place, message, "events without bytes, fixed and decimal are fast"))
+
+
+def _another_name(kind: _Format, writer: Schema) -> bool:
+    """Say whether nothing but its name keeps a writer from being read."""
+    reader = kind.schema.type
+    renamed = replace(writer, type=replace(writer.type, name=reader.name, full_name=reader.full_name))
+    return not any(one.whole for one in kind.decoder.unreadable(renamed))
+
+
+def _reads(kind: _Format, writer: Schema) -> bool:
+    return not any(one.whole for one in kind.decoder.unreadable(writer))
+
+
+def _twins(draft: Draft, kind: _Format, schemas: SchemaDirectory) -> Iterator[Problem]:
+    for writers in schemas.twins():
+        try:
+            alike = kind.decoder.alike(writers)
+        except SchemaError:  # of another format, or said already
+            continue
+        if not alike:
+            message = f"{ambiguous(writers)}, and events in single-object frames become dead letters"
+            yield draft.problem(("events", kind.name, "schema"), message, "keep one of them, or write Confluent frames")
+
+
+def _time(draft: Draft, kind: _Format) -> Iterator[Problem]:
+    path = kind.spec.time
+    if path is None or "time_unit" in kind.spec.model_fields_set:
+        return
+    _, _, leaf = column_type(kind.schema.type, path, "time")
+    if any(option.logical is None for option in leaf.options if option.kind != "null"):
+        message = f"{path} has no logical type in {kind.schema.file}: it is taken for milliseconds since 1970"
+        hint = 'give it the logicalType "timestamp-millis", or say `time_unit`: s, ms, us or ns'
+        yield draft.problem(("events", kind.name, "time"), message, hint)
+
+
+def _dates(draft: Draft, kind: _Format) -> Iterator[Problem]:
+    for place, feature in features_of(draft.document, kind.name):
+        _, _, leaf = column_type(kind.schema.type, feature.field)
+        counted = {option.logical: IN_WORDS[option.logical] for option in leaf.options if option.logical in IN_WORDS}
+        if counted:
+            message = f"{feature.field} is a {' or '.join(counted)}: the model reads {' or '.join(counted.values())}"
+            yield draft.problem(place, message, "the number as it is written; see that the model was trained on it")
+
+
+def _folder(draft: Draft, schemas: SchemaDirectory) -> Iterator[Problem]:
+    place: YamlPath = ("schemas",)
+    for why in schemas.broken().values():
+        yield draft.source.problem(place, f"{why}; {LOST}", "correct the file, or take it away")

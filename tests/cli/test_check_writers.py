@@ -1,0 +1,185 @@
+"""`check` about the schemas that events are written with: what can never be read, what is slow, what a number means."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muse_stream.commands.check import check
+from muse_stream.errors import Problem
+from tests.integration.bank import SCHEMA, Bank
+from tests.runtime.test_batch_scorer import changed
+
+Json = Any
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Bank:
+    return Bank(tmp_path / "bank", "bank")
+
+
+def write(bank: Bank, file: str, document: Json) -> None:
+    text = document if isinstance(document, str) else json.dumps(document)
+    (bank.folder / "schemas" / file).write_text(text, encoding="utf-8")
+
+
+def schema(*fields: Json, drop: tuple[str, ...] = (), **more: Json) -> Json:
+    """The bank's schema with other fields, each (name, type) or (name, type, default)."""
+    document = json.loads(SCHEMA)
+    kept = {field["name"]: field for field in document["fields"] if field["name"] not in drop}
+    kept |= {field[0]: dict(zip(("name", "type", "default"), field, strict=False)) for field in fields}
+    return {**document, "fields": list(kept.values()), **more}
+
+
+def said(problems: tuple[Problem, ...], path: str = "") -> list[str]:
+    return [f"{one.message} ({one.hint})" for one in problems if path in one.path]
+
+
+def checked(bank: Bank, change: Callable[[Any], None] = lambda document: None) -> Any:
+    return check(changed(bank.document(), change))
+
+
+def test_a_folder_of_the_format_s_own_schema_is_all_well(bank: Bank) -> None:
+    found = checked(bank)
+    assert (found.problems, found.warnings) == ((), ())
+
+
+def test_a_writer_that_can_never_be_read_is_a_problem_with_file_field_and_reason(bank: Bank) -> None:
+    write(bank, "old.avsc", schema(drop=("risk",)))
+    (one,) = said(checked(bank).problems)
+    assert "old.avsc can never be read as payment.avsc" in one
+    assert "risk: Payment was written without 'risk', which has no default" in one
+    assert "give the field a default in payment.avsc" in one
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("string", "risk: written as string, which cannot be read as double"),
+        (["null", "string"], "risk: written as null|string, which cannot be read as double"),
+        ({"type": "array", "items": "double"}, "risk: written as array"),
+    ],
+)
+def test_a_field_of_a_type_that_cannot_be_read_is_a_problem(bank: Bank, kind: Json, reason: str) -> None:
+    write(bank, "old.avsc", schema(("risk", kind)))
+    (one,) = said(checked(bank).problems)
+    assert reason in one
+
+
+def test_every_field_is_named_and_fields_that_nobody_reads_are_not(bank: Bank) -> None:
+    write(bank, "old.avsc", schema(("more", "string"), drop=("risk", "amount", "at")))
+    messages = said(checked(bank).problems)
+    assert len(messages) == 3
+    assert all(any(f": {field}: " in one for one in messages) for field in ("risk", "amount", "at"))
+
+
+def test_a_writer_with_values_that_cannot_be_read_is_a_warning(bank: Bank) -> None:
+    write(bank, "new.avsc", schema(("risk", ["double", "string"])))
+    found = checked(bank)
+    (one,) = said(found.warnings)
+    assert found.problems == ()
+    assert "new.avsc: some of the events" in one and "risk: a value written as string cannot be read" in one
+
+
+def test_two_formats_of_one_name_are_not_each_other_s_writers_for_certain(bank: Bank) -> None:
+    write(bank, "other.avsc", schema(drop=("risk",)))
+
+    def change(document: Any) -> None:
+        document["events"]["other"] = {"schema": "other.avsc", "id": "id"}
+        document["tenants"]["t1"]["event"] = "other"
+        document["routes"] = [{"when": {"tenant": ["t0"]}, "live": "plain"}]
+
+    found = checked(bank, change)
+    assert not any("other.avsc" in one for one in said(found.problems))
+    assert any("other.avsc can never be read as payment.avsc" in one for one in said(found.warnings))
+
+
+def test_a_namespace_apart_is_a_warning(bank: Bank) -> None:
+    write(bank, "theirs.avsc", schema(drop=("risk",), namespace="theirs"))
+    found = checked(bank)
+    assert found.problems == ()
+    assert "theirs.avsc can never be read" in said(found.warnings)[0]
+
+
+def test_a_record_renamed_without_an_alias_is_a_warning(bank: Bank) -> None:
+    write(bank, "renamed.avsc", schema(name="CardPayment"))
+    write(bank, "unrelated.avsc", schema(drop=("id", "at"), name="Refund"))
+    (one,) = said(checked(bank).warnings)
+    assert "renamed.avsc has this format's fields, but is a CardPayment" in one
+    assert "alias CardPayment" in one
+
+
+@pytest.mark.parametrize(
+    ("kind", "because"),
+    [
+        ("bytes", "more is bytes"),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, "more is decimal"),
+        ({"type": "array", "items": {"type": "fixed", "name": "F", "size": 2}}, "more[] is fixed"),
+    ],
+)
+def test_a_schema_that_is_decoded_record_by_record_is_a_warning(bank: Bank, kind: Json, because: str) -> None:
+    write(bank, "payment.avsc", schema(("more", kind)))
+    (one,) = said(checked(bank).warnings)
+    assert "payment.avsc is decoded record by record" in one and because in one
+
+
+def test_a_union_of_int_and_long_is_decoded_by_columns(bank: Bank) -> None:
+    write(bank, "payment.avsc", schema(("risk", ["null", "int", "long"])))
+    assert checked(bank).warnings == ()
+
+
+def test_a_time_without_a_logical_type_is_a_warning_unless_its_unit_is_said(bank: Bank) -> None:
+    write(bank, "payment.avsc", schema(("at", "long")))
+    (one,) = said(checked(bank).warnings, "events.payment.time")
+    assert "at has no logical type" in one and "milliseconds since 1970" in one and "time_unit" in one
+    assert checked(bank, lambda document: document["events"]["payment"].update(time_unit="us")).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("logical", "kind", "reads"),
+    [
+        ("date", "int", "days since 1970-01-01"),
+        ("timestamp-micros", "long", "microseconds since 1970-01-01"),
+        ("local-timestamp-nanos", "long", "nanoseconds since 1970-01-01"),
+        ("time-millis", "int", "milliseconds since midnight"),
+    ],
+)
+def test_a_feature_that_is_a_time_is_a_warning_with_its_unit(bank: Bank, logical: str, kind: str, reads: str) -> None:
+    write(bank, "payment.avsc", schema(("risk", ["null", {"type": kind, "logicalType": logical}])))
+    one = said(checked(bank).warnings, "models.")[0]
+    assert f"risk is a {logical}: the model reads {reads}" in one
+
+
+def test_files_that_are_not_needed_refuse_nothing(bank: Bank) -> None:
+    write(bank, "key.avsc", '"string"')
+    write(bank, "currency.avsc", {"type": "enum", "name": "Currency", "symbols": ["EUR"]})
+    write(bank, "broken.avsc", "{")
+    write(bank, "recursive.avsc", schema(("next", ["null", "Payment"])))
+    write(bank, "ids.json", {"1": "key.avsc", "2": "broken.avsc", "3": "payment.avsc"})
+    found = checked(bank)
+    assert found.problems == ()
+    assert sorted(one.partition(":")[0] for one in said(found.warnings, "schemas")) == ["broken.avsc", "recursive.avsc"]
+
+
+def test_a_type_of_another_file_is_found(bank: Bank) -> None:
+    write(bank, "payment.avsc", schema(("risk", "shop.Risk"), namespace="bank"))
+    write(bank, "risk.avsc", {"type": "fixed", "name": "Risk", "namespace": "shop", "size": 2})
+    messages = said(checked(bank).problems)
+    assert all("risk is text" in one for one in messages), "it is found, and is no number"
+
+
+def test_one_fingerprint_of_two_meanings_is_a_warning(bank: Bank) -> None:
+    write(bank, "payment-2.avsc", schema(("at", {"type": "long", "logicalType": "timestamp-micros"})))
+    (one,) = said(checked(bank).warnings, "events.payment.schema")
+    assert "payment-2.avsc, payment.avsc have one fingerprint but differ in logical types" in one
+    write(bank, "payment-2.avsc", schema(("id", {"type": "string", "logicalType": "uuid"})))
+    assert checked(bank).warnings == (), "of no field that is read the meaning differs"
+
+
+def test_years_in_the_wrong_order_are_refused(bank: Bank) -> None:
+    found = checked(bank, lambda document: document["events"]["payment"].update(time_range=[2100, 2000]))
+    assert said(found.problems, "events.payment.time_range") == [
+        "2100 is after 2000 (give the first and the last year, for example [2000, 2100])"
+    ]

@@ -1,0 +1,86 @@
+"""Signals while a command starts, and missing standard streams: the program as a process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.patience import PATIENCE, until
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
+PROGRAM = [sys.executable, "-m", "muse_stream"]
+FIRST_OF_ALL = ["unshare", "--pid", "--fork", "--kill-child"]
+"""As the first process of a container: a signal without a handler is not delivered."""
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A broker's address that takes connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(50)
+        listening.settimeout(30 * PATIENCE)
+        yield listening
+
+
+def may_unshare() -> bool:
+    try:
+        return subprocess.run([*FIRST_OF_ALL, "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        pytest.param([], id="a process"),
+        pytest.param(
+            FIRST_OF_ALL,
+            id="the first process",
+            marks=pytest.mark.skipif(not may_unshare(), reason="a namespace of its own needs root and unshare"),
+        ),
+    ],
+)
+def test_a_run_that_looks_for_kafka_ends_at_a_signal(
+    silent: socket.socket, prefix: Sequence[str], number: signal.Signals
+) -> None:
+    environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}"}
+    command = [*prefix, *PROGRAM, "run", "--role", "live", "--config", str(EXAMPLE)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        silent.accept()[0].close()
+        program = psutil.Process(process.pid)
+        if prefix:
+            (program,) = program.children()
+        others = program.children(recursive=True)
+        program.send_signal(number)
+        assert process.wait(8 * PATIENCE) == 128 + number
+        until(lambda: not any(one.is_running() for one in others), 10, lambda: f"left behind: {others}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_was_ignored_stays_so() -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from muse_stream.__main__ import _signals\n"
+        "with _signals(): signal.raise_signal(signal.SIGHUP); print('goes on')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_program_without_standard_streams_works(closed: str) -> None:
+    command = f'exec "$0" -m muse_stream check "$1" {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable, str(EXAMPLE)], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == b""

@@ -1,6 +1,6 @@
 """Graphs in which rows depend on each other are refused by the operator's name; those that score each row are not.
 
-Each graph is made so that probe rows cannot tell: what mixes the rows decides only beyond a bound that no probe reaches.
+Each graph is made so that probe rows cannot tell: what mixes the rows decides only beyond a bound that none reaches.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What can be fed: strings, vectors, small types, fixed numbers of rows, tensors in another file; and what is said else."""
+"""What can be fed: strings, vectors, small types, fixed numbers of rows, tensors in another file; what is said else."""
 
 import gc
 import hashlib
@@ -172,7 +172,7 @@ def test_tensors_that_lie_outside_their_file_are_refused(external: tuple[bytes, 
 def test_tensors_in_several_files_are_refused_with_the_way_to_one(external: tuple[bytes, bytes]) -> None:
     model = onnx.load_from_string(external[0])
     next(entry for entry in model.graph.initializer[0].external_data if entry.key == "location").value = "other"
-    with pytest.raises(ModelError, match="kept in 2 files .*all_tensors_to_one_file=True"):
+    with pytest.raises(ModelError, match=r"kept in 2 files .*all_tensors_to_one_file=True"):
         describe(model.SerializeToString(), external[1])
 
 
@@ -217,7 +217,7 @@ def test_an_operator_of_the_runtime_itself_is_served() -> None:
 def test_an_operator_that_the_runtime_does_not_have_is_not_called_native_code() -> None:
     nodes = [helper.make_node("NoSuch", ["features"], ["probabilities"], domain="com.microsoft")]
     opsets = [helper.make_opsetid("com.microsoft", 1)]
-    with pytest.raises(ModelError, match="onnxruntime refuses the model: .*NoSuch") as caught:
+    with pytest.raises(ModelError, match=r"onnxruntime refuses the model: .*NoSuch") as caught:
         load(proto(nodes, opsets=opsets).SerializeToString())
     assert "native code" not in str(caught.value)
 
@@ -238,7 +238,8 @@ if sys.argv[2] == "keep":
     loading._give_back = lambda: None
 path = Path(sys.argv[1])
 spec = {"uri": "m", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "inputs": {"X": list("abc")}}
-model = load_model(path, ModelSpec.model_validate({**spec, "output": {"name": "output_probability"}}), max_bytes=1 << 30)
+spec["output"] = {"name": "output_probability"}
+model = load_model(path, ModelSpec.model_validate(spec), max_bytes=1 << 30)
 print(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize())
 """
 

@@ -1,5 +1,6 @@
 """From an output to a probability: classes by name, columns, links, scales, ZipMaps, rounding."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,12 @@ def exported(estimator: Any, labels: Any, **options: Any) -> bytes:
     )
 
 
-CLASSIFIERS = {
-    "logistic": lambda: LogisticRegression(),
+CLASSIFIERS: dict[str, Callable[[], Any]] = {
+    "logistic": LogisticRegression,
     "forest": lambda: RandomForestClassifier(7, random_state=1),
     "network": lambda: MLPClassifier((4,), max_iter=20, tol=1.0, n_iter_no_change=1, random_state=1),
     "calibrated": lambda: CalibratedClassifierCV(LinearSVC(), cv=2),
-    "bayes": lambda: GaussianNB(),
+    "bayes": GaussianNB,
     "one against the rest": lambda: OneVsRestClassifier(LogisticRegression()),
 }
 
@@ -56,7 +57,7 @@ def test_classes_are_chosen_by_their_label(name: str, zipmap: bool) -> None:
         assert model.columns == (column,)
         assert model.classes == ("fraud", "legit")
         assert model.predict([WIDE]) == pytest.approx(share[:, column], abs=1e-5)
-    with pytest.raises(ModelError, match="are the classes 'fraud', 'legit'; say which .* positive: fraud"):
+    with pytest.raises(ModelError, match=r"are the classes 'fraud', 'legit'; say which .* positive: fraud"):
         load(data, {"X": 3}, output)
     with pytest.raises(ModelError, match="positive is frauds, it can only be 0 or 1, or the label of a class: fraud"):
         load(data, {"X": 3}, output, positive="frauds")
@@ -116,7 +117,7 @@ def test_several_classes_are_summed() -> None:
 
 
 def test_a_file_that_contradicts_itself_about_its_classes_is_not_guessed_about() -> None:
-    attributes = {
+    attributes: dict[str, Any] = {
         "coefficients": [1.0, -1.0, 0.5, 0.2, 0.1, 0.3],
         "intercepts": [0.0, 0.1],
         "post_transform": "SOFTMAX",

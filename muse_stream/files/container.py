@@ -18,7 +18,7 @@ import fastavro
 from muse_stream.avro import Type, parse_schema
 from muse_stream.errors import MuseError
 from muse_stream.files.rows import UNITS
-from muse_stream.files.values import Branch, Date, TimeOfDay, Timestamp, scaled
+from muse_stream.files.values import Branch, Date, Single, TimeOfDay, Timestamp, scaled
 
 Convert = Callable[[Any], Any]
 
@@ -129,6 +129,8 @@ def _logical(node: Type) -> Convert | None:
         return (lambda value: UUID(bytes=value)) if node.kind == "fixed" and node.size == 16 else None
     if logical == "date":
         return Date
+    if node.kind == "float":
+        return Single
     if logical.startswith("time-"):
         return lambda value: TimeOfDay(value * unit)
     return (lambda value: Timestamp(value * unit, zoned)) if unit else None

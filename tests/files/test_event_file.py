@@ -241,6 +241,14 @@ def test_a_json_document_over_several_lines_is_events_too(tmp_path: Path, text: 
             list(EventFile(tmp_path / "event.jsonl", schema).values())
 
 
+@pytest.mark.parametrize("text", ['[{"id": "a"}', '[{"id": "a"},\n', "[", '[{"id": "a"}] {"id": "b"}', '[{"id": "a"}]]'])
+def test_a_part_of_a_json_array_is_not_taken_for_the_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "event.json"
+    path.write_text(text)
+    with pytest.raises(MuseError, match=r"event\.json:1: "):
+        list(EventFile(path, schema_of(("id", "string"))).values())
+
+
 def test_a_map_that_is_none_is_refused(tmp_path: Path) -> None:
     schema = schema_of(("id", "string"), ("tags", {"type": "map", "values": "int"}))
     with pytest.raises(SchemaError, match=r"tags: .* is not map"):

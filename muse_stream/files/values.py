@@ -73,7 +73,7 @@ class TimeOfDay:
 
 
 class Single(float):
-    """A float of 32 bits: its digits are the fewest that no other such float has, so 0.1 and not 0.10000000149011612."""
+    """A float of 32 bits, written with the fewest digits that tell it: 0.1, not 0.10000000149011612."""
 
     __slots__ = ()
 

@@ -13,7 +13,7 @@ import pytest
 
 from muse_stream.avro import Schema, decode_records
 from muse_stream.errors import MuseError, SchemaError
-from muse_stream.files import EventFile, ResultFile
+from muse_stream.files import EventFile, InvalidRow, ResultFile
 from tests.avro.avro_data import directory, schema_of
 from tests.avro.test_encoder import SCORE, score_columns
 
@@ -241,12 +241,26 @@ def test_a_json_document_over_several_lines_is_events_too(tmp_path: Path, text: 
             list(EventFile(tmp_path / "event.jsonl", schema).values())
 
 
-@pytest.mark.parametrize("text", ['[{"id": "a"}', '[{"id": "a"},\n', "[", '[{"id": "a"}] {"id": "b"}', '[{"id": "a"}]]'])
+@pytest.mark.parametrize(
+    "text", ['[{"id": "a"}', '[{"id": "a"},\n', "[", '[{"id": "a"}] {"id": "b"}', '[{"id": "a"}]]']
+)
 def test_a_part_of_a_json_array_is_not_taken_for_the_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "event.json"
     path.write_text(text)
     with pytest.raises(MuseError, match=r"event\.json:1: "):
         list(EventFile(path, schema_of(("id", "string"))).values())
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "avro"])
+def test_a_row_that_makes_too_large_an_event_is_given_as_it_stands(tmp_path: Path, kind: str) -> None:
+    rows = [{"id": "a", "text": "b"}, {"id": "c", "text": "d" * 100}, {"id": "e", "text": "f"}]
+    schema = schema_of(("id", "string"), ("text", "string"))
+    path = write(tmp_path, kind, rows, schema)
+    refused: list[InvalidRow] = []
+    (events,) = EventFile(path, schema, most_bytes=50).events(invalid=refused.append)
+    assert (len(events.values), list(events.rows)) == (2, [1, 3])
+    assert [json.loads(one.to_json())["event"] for one in refused] == rows[1:2]  # so that no row is lost
+    assert (refused[0].row, "an event of 114 bytes" in refused[0].reason) == (2, True)
 
 
 def test_a_map_that_is_none_is_refused(tmp_path: Path) -> None:

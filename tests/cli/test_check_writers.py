@@ -137,6 +137,13 @@ def test_a_time_without_a_logical_type_is_a_warning_unless_its_unit_is_said(bank
     assert checked(bank, lambda document: document["events"]["payment"].update(time_unit="us")).warnings == ()
 
 
+@pytest.mark.parametrize("kind", ["int", ["null", "int"]])
+def test_seconds_in_an_int_are_well_though_they_end_in_2038(bank: Bank, kind: Json) -> None:
+    write(bank, "payment.avsc", schema(("at", kind)))
+    found = checked(bank, lambda document: document["events"]["payment"].update(time_unit="s"))
+    assert (found.problems, found.warnings) == ((), ())
+
+
 @pytest.mark.parametrize(
     ("logical", "kind", "reads"),
     [

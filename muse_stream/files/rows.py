@@ -152,7 +152,9 @@ def _union(node: Type, value: Any, source: Source) -> Any:
     if not options:
         raise _is_not(value, "null")
     if isinstance(value, Branch):
-        same = [(i, one) for i, one in options if one.kind == value.kind and one.full_name == value.name]
+        alike = [(i, one) for i, one in options if one.kind == value.kind]
+        same = [(i, one) for i, one in alike if one.full_name == value.name]
+        same = same or [(i, one) for i, one in alike if one.name and one.name == value.name.rpartition(".")[2]]
         if same and len(options) > 1:
             return Chosen(same[0][0], converted(same[0][1], value.value, source))
         value = value.value

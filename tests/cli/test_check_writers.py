@@ -140,6 +140,12 @@ def test_a_time_without_a_logical_type_is_a_warning_unless_its_unit_is_said(bank
     assert checked(bank, lambda document: document["events"]["payment"].update(time_unit="us")).warnings == ()
 
 
+def test_a_writer_s_time_that_states_no_unit_is_a_warning(bank: Bank) -> None:
+    write(bank, "old.avsc", schema(("at", "long"), ("more", "string", "")))
+    (one,) = said(checked(bank).warnings)
+    assert "at has no logical type in old.avsc: it is taken for the reader's timestamp-millis" in one
+
+
 @pytest.mark.parametrize(
     ("logical", "kind", "reads"),
     [

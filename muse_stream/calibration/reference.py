@@ -3,9 +3,11 @@
 Made of alert rates at thresholds, of quantiles, or of a Beta mixture; gives a quantile function and the alert rate of a
 threshold. An alert is `score >= threshold`, so the alert rate is P(S >= t).
 
-Invariant: bounded to [0, 1] and monotone. The quantile function is piecewise linear on stored knots (for a Beta
-mixture: on a grid dense in both tails), so `quantile` and `alert_rate` are exact inverses of each other, and a quantile
-map can put its own knots at these kinks.
+Invariant: bounded to [0, 1] and monotone. The quantile function is piecewise linear on stored knots, so `quantile` and
+`alert_rate` are exact inverses of each other, and a quantile map can put its own knots at these kinks. For a Beta
+mixture, knots stand on a grid of levels dense in both tails, and wherever the straight line between two of them would
+miss: between the thresholds 1e-12 and 1 - 1e-10 the alert rate is within 0.3 % of the mixture's where that is 1e-6 or
+more, and within 1e-8 of it where it is less.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +30,9 @@ class Reference:
     """[K] scores in [0, 1], not falling; equal neighbours are an atom (a share of events with one score)."""
 
     BISECTIONS: ClassVar[int] = 60  # halves [0, 1] to the last bit of a double
+    REFINEMENTS: ClassVar[int] = 60  # likewise: halves a segment of scores at most so often
+    PRECISION: ClassVar[float] = 2e-3  # of a Beta mixture's alert rates between knots, with room to what is documented
+    FLOOR: ClassVar[float] = 2e-9  # alert rates that differ by less are the same
 
     def __post_init__(self) -> None:
         if len(self.levels) != len(self.values) or len(self.levels) < 2:
@@ -76,7 +81,8 @@ class Reference:
         if abs(weights.sum() - 1.0) > 1e-6:
             raise ValueError(f"the weights of a Beta mixture sum to 1, not {weights.sum():g}")
         levels = tail_levels(uniform=512, per_decade=32, smallest=1e-7)
-        return cls(levels, _mixture_quantiles(levels, weights / weights.sum(), a, b))
+        weights = weights / weights.sum()
+        return cls(*_refined(_mixture_quantiles(levels, weights, a, b), weights, a, b))
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Reference":
@@ -122,6 +128,65 @@ def _vector(numbers: ArrayLike) -> Floats:
     if vector.ndim != 1:
         raise ValueError("levels and values are flat lists of numbers")
     return vector
+
+
+def _refined(values: Floats, weights: Floats, a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Return levels and values of a mixture's knots: `values`, and more where the line between two misses the mixture.
+
+    Between two levels of a grid lie few events, but where the density is low they may lie in a corner of a wide range
+    of scores: there the line is wrong by up to the distance of the levels.
+    """
+    knots = np.unique(values)
+    above = _survival(knots, weights, a, b)
+    parts = [(knots, above)]
+    start, end, over, under = knots[:-1], knots[1:], above[:-1], above[1:]
+    for _ in range(Reference.REFINEMENTS):
+        missed = np.zeros(len(start), dtype=bool)
+        inside = [start + part * (end - start) for part in (0.25, 0.5, 0.75)]
+        for middle in (*inside, _between(start, end, 0.25), _between(start, end, 0.5)):
+            exact = _survival(middle, weights, a, b)
+            line = over + (middle - start) / (end - start) * (under - over)
+            missed |= np.abs(line - exact) > np.maximum(Reference.PRECISION * exact, Reference.FLOOR)
+        missed &= (middle > start) & (middle < end)
+        if not missed.any():
+            break
+        middle, exact = middle[missed], exact[missed]
+        parts.append((middle, exact))
+        start, end = np.concatenate((start[missed], middle)), np.concatenate((middle, end[missed]))
+        over, under = np.concatenate((over[missed], exact)), np.concatenate((exact, under[missed]))
+    whole, first = np.unique(np.concatenate([x for x, _ in parts]), return_index=True)
+    levels = 1.0 - np.concatenate([y for _, y in parts])[first]
+    levels[0], levels[-1] = 0.0, 1.0
+    return _strictly(np.maximum.accumulate(levels), whole)
+
+
+def _between(start: Floats, end: Floats, part: float) -> Floats:
+    """Return scores that lie a part of the way from start to end, in orders of magnitude where these are several."""
+    wide = (start > 0.0) & (end > 4.0 * start)
+    low = np.where(wide, start, 1.0)
+    return np.where(wide, low * (end / low) ** part, start + part * (end - start))
+
+
+def _strictly(levels: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Make levels that do not fall rise: of knots at one level, the first and the last stay, one bit apart."""
+    rises = np.diff(levels) > 0.0
+    kept = np.concatenate(([True], rises)) | np.concatenate((rises, [True]))
+    levels, values = levels[kept], values[kept]
+    twice = np.flatnonzero(np.diff(levels) == 0.0)
+    top = twice[levels[twice] == 1.0]
+    levels[top] = np.nextafter(1.0, 0.0)
+    rest = np.setdiff1d(twice, top) + 1
+    levels[rest] = np.nextafter(levels[rest], 2.0)
+    sound = np.concatenate(([True], np.diff(levels) > 0.0))
+    sound[-1] = True
+    return levels[sound], values[sound]
+
+
+def _survival(values: Floats, weights: Floats, a: Floats, b: Floats) -> Floats:
+    """Return the share of events above each score."""
+    from scipy.special import betaincc  # noqa: PLC0415 - as below
+
+    return np.asarray((weights * betaincc(a, b, values[:, None])).sum(axis=1), dtype=np.float64)
 
 
 def _mixture_quantiles(levels: Floats, weights: Floats, a: Floats, b: Floats) -> Floats:

@@ -10,6 +10,7 @@ transaction requires abort, retriable), never by its code; an error with no flag
 
 import logging
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -68,6 +69,7 @@ _SECRETS = re.compile("passw|secret|passphrase|pem|config")
 
 LONGEST_WHY = 300
 FIRST_ASK_S = 1.0
+ADVERTISED_S = 3.0
 """librdkafka reports a refused password only between two requests, so the first are short."""
 
 CONSUMER: dict[str, Any] = {
@@ -138,9 +140,10 @@ def _made(kind: type[Client], settings: KafkaSettings, configuration: dict[str, 
 def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
     """Return an admin client that a broker has answered; warns of a release with a fault that matters here.
 
-    Raises `Retriable` when none does within `timeout_s`, and at once when a broker, or the token endpoint, refuses who
-    we say we are; `ConfigError` when the client library itself refuses the settings (a mechanism it lacks, a file that
-    is no certificate, a value out of range), also those for clients of other kinds.
+    Raises `Retriable` when none does within `timeout_s`; at once when a broker, or the token endpoint, refuses who we
+    say we are, and when no address that the brokers advertise can be reached. Raises `ConfigError` when the client
+    library itself refuses the settings (a mechanism it lacks, a file that is no certificate, a value out of range),
+    also those for clients of other kinds.
     """
     heard: list[KafkaError] = []  # the request itself says only that it failed; why (refused, TLS, password) comes here
     if problems := list(_refused_lines(settings.properties)):
@@ -152,7 +155,8 @@ def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
     while True:
         left_s = end - time.monotonic()
         try:
-            client.list_topics(timeout=max(0.01, min(patience_s, left_s)))
+            brokers = client.list_topics(timeout=max(0.01, min(patience_s, left_s))).brokers.values()
+            _reach_advertised(settings.bootstrap, [(broker.host or "", broker.port) for broker in brokers])
             client.poll(0)  # what was said while connecting is handed over here
             listening.report(settings.bootstrap)
             return client
@@ -164,6 +168,27 @@ def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
                 why = " ".join(why.split())[:LONGEST_WHY]  # it may be the whole page of a token endpoint
                 raise Retriable(f"Kafka cannot be reached at {settings.bootstrap}: {why}") from None
         patience_s *= 2  # a slow cluster needs longer to answer; it is not asked more often for that
+
+
+def _reach_advertised(bootstrap: str, addresses: Sequence[tuple[str, int]]) -> None:
+    """Connect once to an address that brokers advertise: that is where a client goes after the first answer.
+
+    Raises `Retriable` naming the addresses when none of them takes a connection.
+    """
+    why: dict[str, str] = {}
+    for host, port in addresses:
+        try:
+            socket.create_connection((host, port), ADVERTISED_S).close()
+        except OSError as error:
+            why[f"{host}:{port}"] = (error.strerror or str(error)).lower()
+        else:
+            return
+    if why:
+        each = ", ".join(f"{address} ({reason})" for address, reason in sorted(why.items()))
+        raise Retriable(
+            f"Kafka answers at {bootstrap}, but the address that it advertises cannot be reached from here: {each}; "
+            "set the broker's advertised.listeners to what its clients can reach"
+        )
 
 
 def _refusals(settings: KafkaSettings, error: KafkaException) -> Iterator[Problem]:

@@ -37,7 +37,7 @@ QUIET_S = 10.0
 """A slot that served longer than this before it crashed is replaced at once."""
 LONGEST_BACKOFF_S = 30.0
 HOPELESS = 5
-"""So many crashes in a row before any worker has served: what is wrong does not pass, and a container must end."""
+"""So many crashes before any worker has served: what is wrong does not pass, and a container must end."""
 LEAVE = signal.SIGUSR1
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
@@ -95,7 +95,8 @@ class Supervisor:
         self._search = PoisonSearch()
         self._served = False
         """Whether any worker has served; until then crashes may mean that none ever will."""
-        self._hopeless = False
+        self._vain = 0
+        """Crashes until then."""
         self._signals: list[int] = []
 
     def run(self) -> int:
@@ -104,7 +105,7 @@ class Supervisor:
         Returns 1 as well when no worker could serve at all (`HOPELESS`).
         """
         with self._listening() as wakeup:
-            while not self._stop_signal() and not self._hopeless:
+            while not self._stop_signal() and self._vain < HOPELESS:
                 self._fill()
                 wait(
                     [
@@ -119,7 +120,7 @@ class Supervisor:
                 self._scale()
                 self._hear()
                 self._reap()
-            return max(self._drain(leave=self._stop_signal() == signal.SIGINT), int(self._hopeless))
+            return max(self._drain(leave=self._stop_signal() == signal.SIGINT), int(self._vain >= HOPELESS))
 
     def _fill(self) -> None:
         now = time.monotonic()
@@ -193,9 +194,9 @@ class Supervisor:
             slot.due = now
             return {"again_in_s": 0.0}
         slot.crashes = 1 if now - child.since > QUIET_S else slot.crashes + 1
-        if slot.crashes >= HOPELESS and not self._served and not self._hopeless:
-            self._hopeless = True
-            self._log.error("gave_up", error=f"{slot.crashes} crashes in a row and no worker has served yet; see above")
+        self._vain += not self._served
+        if self._vain == HOPELESS:
+            self._log.error("gave_up", error=f"{HOPELESS} crashes and no worker has served yet; see above")
         delay_s = 0.0 if slot.crashes <= 1 else min(0.5 * 2 ** (slot.crashes - 2), self._longest_backoff_s)
         slot.due = now + delay_s
         if not delay_s:

@@ -94,8 +94,8 @@ def scored(path: Path, events: Sequence[Mapping[str, Any]], scorer: GenerationSc
 
 def scores(answer: Records) -> list[float]:
     parsed = fastavro.parse_schema(json.loads(output_schemas().by_file("score.avsc").text))
-    read = [fastavro.schemaless_reader(io.BytesIO(value[10:]), parsed) for value in answer.values]  # type: ignore[misc]
-    return [one["score"] for one in read]  # type: ignore[index,call-overload]
+    read: list[Any] = [fastavro.schemaless_reader(io.BytesIO(value[10:]), parsed, None) for value in answer.values]
+    return [one["score"] for one in read]
 
 
 def letters(answer: Records) -> dict[int, tuple[Reason, str]]:

@@ -58,7 +58,7 @@ exporters: $(EXPORTERS)/.ready ## the libraries that docs/for-model-owners.md ha
 $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
 	@echo "setup: installing the exporters' libraries into $(EXPORTERS)"
 	@$(BIN)/python -m venv --clear $(EXPORTERS)
-	@$(BIN)/python deploy/run_uv.py pip install --quiet --python $(EXPORTERS)/bin/python --require-hashes -r $<
+	@$(BIN)/python deploy/run_uv.py pip install --quiet --no-build --require-hashes --python $(EXPORTERS)/bin/python -r $<
 	@touch $@
 
 test: $(READY) kafka ## the tests, the real broker included

@@ -31,6 +31,8 @@ Eventually = Callable[..., None]
 
 settings.register_profile("default", deadline=None)  # a busy machine may take any time for one example
 settings.load_profile("default")
+settings.register_profile("hunt", max_examples=1_000, deadline=None)
+"""`--hypothesis-profile=hunt`: ten times as many."""
 settings.register_profile("long", max_examples=30_000, deadline=None)
 """`--hypothesis-profile=long`: 300 times as many examples where a test has them by profile."""
 LONG = (

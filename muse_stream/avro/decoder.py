@@ -27,6 +27,8 @@ from muse_stream.errors import Reason, Rejected, SchemaError, Stage
 
 LEAF = 8
 """Below this a failed group is decoded record by record: a call costs as much as several single records."""
+AT_ONCE = 256
+"""Records whose values are held as Python objects: of more, the garbage collector takes as long as the decoding."""
 MESSAGE_LENGTH = 200
 
 
@@ -156,7 +158,8 @@ class _Group:
     def run(self, start: int, stop: int) -> None:
         """Decode values [start, stop): all at once if they are all good, else in halves."""
         if not self._writer.codec.batched:
-            self._one_by_one(start, stop)
+            for at in range(start, stop, AT_ONCE):
+                self._one_by_one(at, min(at + AT_ONCE, stop))
             return
         try:
             self._at_once(start, stop)

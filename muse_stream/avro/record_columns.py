@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from muse_stream.avro.arrow_columns import constant
-from muse_stream.avro.conversion import ARROW, PHYSICAL, convert, refusal
-from muse_stream.avro.resolution import Access, Case, Default, Outcome, Refused, Route
+from muse_stream.avro.conversion import ARROW, PHYSICAL, Mask, convert, refusal
+from muse_stream.avro.resolution import NULL, Access, Case, Default, Outcome, Refused, Route
 from muse_stream.avro.strict import Wanted
 
 Picked: TypeAlias = tuple[Case | Default, Any]
@@ -56,6 +56,20 @@ def column(route: Route, picked: Sequence[Picked]) -> tuple[pa.Array, dict[int, 
 
     Raises Malformed when some text is not UTF-8.
     """
+    outcomes = {id(outcome): outcome for outcome, _ in picked}
+    written = [outcome for outcome in outcomes.values() if outcome != NULL]
+    if len(written) == 1 and isinstance(written[0], Case):  # the usual column: null stays null in a conversion
+        array, bad = _converted(written[0], [value for _, value in picked])
+        return array, {} if bad is None else dict.fromkeys(np.flatnonzero(bad).tolist(), refusal(written[0]))
+    return _mixed(route, picked)
+
+
+def _converted(case: Case, values: list[Any]) -> tuple[pa.Array, Mask | None]:
+    return convert(case, pa.array(values, PHYSICAL[case.kind]))
+
+
+def _mixed(route: Route, picked: Sequence[Picked]) -> tuple[pa.Array, dict[int, str]]:
+    """Make the column of values that the writer wrote in several ways."""
     kind = ARROW[route.domain]
     groups: dict[int, list[int]] = {}
     for position, (outcome, _) in enumerate(picked):
@@ -67,7 +81,7 @@ def column(route: Route, picked: Sequence[Picked]) -> tuple[pa.Array, dict[int, 
         if isinstance(outcome, Default):
             arrays.append(constant(outcome, kind, len(positions)))
             continue
-        array, bad = convert(outcome, pa.array([picked[at][1] for at in positions], PHYSICAL[outcome.kind]))
+        array, bad = _converted(outcome, [picked[at][1] for at in positions])
         arrays.append(array)
         if bad is not None:
             refused |= {positions[at]: refusal(outcome) for at in np.flatnonzero(bad).tolist()}

@@ -8,7 +8,7 @@ for: by name or reader alias, promotions, defaults, enum defaults, unions on eit
 (a null for a reader that has none, a branch that the reader lacks) the row is refused, not the writer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -119,27 +119,33 @@ def _hopeful(outcome: Outcome) -> bool:
 
 
 def column_type(reader: Type, path: str, use: Use = "value") -> tuple[Domain, bool, Type]:
-    """Return domain, nullability and leaf type of a dotted path in the reader's schema; SchemaError if it is none."""
-    node, nullable = reader, False
+    """Return domain, nullability and leaf type of a dotted path in the reader's schema; SchemaError if it is none.
+
+    Where a union on the way has several records, those that lack the field have null there.
+    """
+    nodes, nullable = [reader], False
     names = path.split(".")
     for depth, name in enumerate(names):
-        record, maybe = _record(node, ".".join(names[:depth]) or reader.name)
-        nullable |= maybe
-        field = record.field(name)
-        if field is None:
-            known = ", ".join(other.name for other in record.fields)
-            raise SchemaError(f"{path}: {record.name} has no field {name!r}; it has {known}")
-        node = field.type
-    domain = _domain(node, path, use)
-    return domain, nullable or any(option.kind == "null" for option in node.options), node
+        records, maybe = _records(nodes, ".".join(names[:depth]) or reader.name)
+        found = [field.type for record in records if (field := record.field(name)) is not None]
+        if not found:
+            known = ", ".join(other.name for record in records for other in record.fields)
+            raise SchemaError(f"{path}: {records[0].name} has no field {name!r}; it has {known}")
+        nullable |= maybe or len(found) < len(records)
+        nodes = found
+    leaf = nodes[0] if len(nodes) == 1 else Type("union", branches=tuple(one for node in nodes for one in node.options))
+    domain = _domain(leaf, path, use)
+    return domain, nullable or any(option.kind == "null" for option in leaf.options), leaf
 
 
-def _record(node: Type, path: str) -> tuple[Type, bool]:
-    records = [option for option in node.options if option.kind != "null"]
-    if len(records) != 1 or records[0].kind != "record":
-        kinds = "|".join(option.kind for option in node.options)
+def _records(nodes: Sequence[Type], path: str) -> tuple[list[Type], bool]:
+    """Return the records that a field may be, and whether it may be null."""
+    options = [option for node in nodes for option in node.options]
+    records = [option for option in options if option.kind != "null"]
+    if not records or any(option.kind != "record" for option in records):
+        kinds = "|".join(option.kind for option in options)
         raise SchemaError(f"{path} is {kinds}, not a record: it has no fields to name")
-    return records[0], len(records) < len(node.options)
+    return records, len(records) < len(options)
 
 
 def _domain(node: Type, path: str, use: Use) -> Domain:
@@ -205,7 +211,7 @@ class _Resolving:
         """Resolve the first of `names` in a record, the others below it; raises SchemaError if nothing can be read."""
         expected = reader.field(names[0])
         if expected is None:
-            raise SchemaError(f"{self._path}: {reader.name} has no field {names[0]!r}")
+            return NULL  # another record of a union has it: `column_type` has seen to that
         found = _writers_field(expected, writer)
         if found is None:
             return self._default(expected, names[1:], writer)
@@ -272,9 +278,10 @@ class _Resolving:
         for name in below:
             if value is None:
                 return NULL
-            record, _ = _record(node, self._path)
-            inner = record.field(name)
-            if inner is None or (name not in value and not inner.has_default):
+            inner = _holder(node, value).field(name)
+            if inner is None:
+                return NULL
+            if name not in value and not inner.has_default:
                 raise SchemaError(f"{self._path}: the default of {expected.name!r} does not give {name!r}")
             value, node = value.get(name, inner.default), inner.type
         if value is None:

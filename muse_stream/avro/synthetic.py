@@ -147,7 +147,8 @@ class _Maker:
     def _leaf(self, node: Type, path: str, shape: _Shape) -> bytes:
         if path in self._times and node.kind in ("int", "long"):
             nanoseconds, unit = self._times[path]
-            return varint(nanoseconds // INSTANTS.get(node.logical or "", unit))
+            most = 2 ** (31 if node.kind == "int" else 63) - 1
+            return varint(max(-most, min(most, nanoseconds // INSTANTS.get(node.logical or "", unit))))
         number = 1 - shape.number % 2
         sets = self._texts.get(path)
         chosen = sets[shape.number % len(sets)] if sets else ()

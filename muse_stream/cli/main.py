@@ -4,6 +4,7 @@ An error that is meant for a person is one line (`--debug` shows where it came f
 was; Ctrl-C ends every command with 130.
 """
 
+import io
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -104,6 +105,9 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name in a file may hold what the terminal's encoding has not
+            stream.reconfigure(errors="backslashreplace")
     session = Session(asks_for_help=not {"-h", "--help"}.isdisjoint(words))
     try:
         program(args=words, prog_name="muse-stream", obj=session)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError
+from itertools import chain
 from pathlib import Path
 
 from muse_stream.avro import SchemaDirectory, column_type
@@ -37,6 +38,8 @@ from muse_stream.runtime.compile import compile_generation
 
 ROLES: tuple[Role, ...] = ("live", "shadow")
 Domain = frozenset[str | None]
+CLOSED = {"boolean": ("true", "false")}
+"""Types that have few text forms; an enum has its symbols."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ def domains(document: Document, schemas: SchemaDirectory) -> dict[tuple[str, str
     """Return the values that an intent attribute can have, by event format and attribute, where they are a closed set.
 
     A set is only called closed when no event of the format can carry another value: an enum of the Avro schema, with
-    null if it may be. Anything else is open and left out, and so is what cannot be read.
+    null if it may be, or a boolean. Anything else is open and left out, and so is what cannot be read.
     """
     found: dict[tuple[str, str], Domain] = {}
     for event, spec in document.events.items():
@@ -124,12 +127,12 @@ def domains(document: Document, schemas: SchemaDirectory) -> dict[tuple[str, str
             if source.field is None:
                 continue
             try:
-                _, nullable, leaf = column_type(schemas.by_file(spec.schema_file).type, source.field)
+                _, nullable, leaf = column_type(schemas.by_file(spec.schema_file).type, source.field, "text")
             except SchemaError:
                 continue
-            kinds = [option for option in leaf.options if option.kind != "null"]
-            if [option.kind for option in kinds] == ["enum"]:
-                found[event, name] = frozenset({*kinds[0].symbols, *((None,) if nullable else ())})
+            sets = [CLOSED.get(option.kind, option.symbols) for option in leaf.options if option.kind != "null"]
+            if sets and all(sets):
+                found[event, name] = frozenset({*chain(*sets), *((None,) if nullable else ())})
     return found
 
 

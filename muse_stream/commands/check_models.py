@@ -22,7 +22,8 @@ def load_all(draft: Draft, root: Path, cache: ModelCache, problems: list[Problem
         try:
             models[name] = load_model_of(root, spec, cache, draft.document.limits.model_bytes)
         except ModelError as error:
-            problems.append(draft.problem(("models", name), str(error)))
+            if not any(problem.path == f"models.{name}" for problem in problems):  # that it is another file, say
+                problems.append(draft.problem(("models", name), str(error)))
         except NotAllowed:
             continue  # the document's own check has said so
     problems += [

@@ -43,9 +43,12 @@ def _no_tenant(intent: dict[str, AttributeSource]) -> dict[str, AttributeSource]
     return intent
 
 
-def _in_order(years: tuple[int, int]) -> tuple[int, int]:
+def _first_and_last(years: tuple[int, ...]) -> tuple[int, ...]:
+    right = "give the first and the last year, for example [2000, 2100]"
+    if len(years) != 2:
+        raise fault(f"{len(years)} years", right)
     if years[0] > years[1]:
-        raise fault(f"{years[0]} is after {years[1]}", "give the first and the last year, for example [2000, 2100]")
+        raise fault(f"{years[0]} is after {years[1]}", right)
     return years
 
 
@@ -64,7 +67,7 @@ class EventSpec(SpecModel):
     """Field with the event time; without it, and where it is null, the Kafka timestamp counts."""
     time_unit: TimeUnit = "ms"
     """What the time counts since 1970 where its schema gives it no logical type: s, ms, us or ns."""
-    time_range: Annotated[tuple[Year, Year], AfterValidator(_in_order)] = (2000, 2100)
+    time_range: Annotated[tuple[Year, ...], Field(min_length=2), AfterValidator(_first_and_last)] = (2000, 2100)
     """First and last year that an event may be of, for example [2000, 2100]."""
     time_outside: TimeOutside = "dead_letter"
     """What becomes of an event of another year: dead_letter, or kafka_timestamp to take that time instead."""

@@ -121,8 +121,8 @@ def _id_faults(folder: Path) -> Iterator[tuple[str, str]]:
         return
     known = [file.name for file in folder.glob("*.avsc")]
     for number, name in ids.items():
-        if not (number.isascii() and number.isdigit() and int(number) < 1 << 31):
-            yield f"{IDS_FILE}: '{number}' is not a schema id", "ids are numbers from 0, as strings"
+        if not (number.isascii() and number.isdigit() and len(number) <= 10 and int(number) < 1 << 31):
+            yield f"{IDS_FILE}: '{number[:40]}' is not a schema id", "ids are numbers from 0, as strings"
         if name not in known:
             yield f"{IDS_FILE}: id {number} names no file of the folder: {name!r}", nearest(str(name), known)
 

@@ -30,9 +30,9 @@ class EventTimes:
         self._low, self._high, self._end = (_start(year) for year in (first, last + 1, LAST_YEAR + 1))
 
     @property
-    def middle(self) -> int:
-        """A time that is allowed, in nanoseconds since 1970."""
-        return (self._low + self._high) // 2 * 1_000_000
+    def allowed(self) -> int:
+        """A time that is allowed, in nanoseconds since 1970; if it may be, one that an int of seconds can hold."""
+        return min(max(_start(2001), self._low), self._high - 1) * 1_000_000
 
     def of(self, decoded: Decoded, batch: Batch) -> tuple[Times, dict[int, Rejected]]:
         """Return the milliseconds of each decoded event, and the events refused, by row of the batch."""

@@ -161,7 +161,7 @@ def _batch(candidate: Candidate, name: str, kind: Format) -> tuple[Batch, NDArra
     headers: list[list[Header]] = []
     own: list[bool] = []
     tables = _tables(candidate.document, kind)
-    source, times = kind.spec.tenant, {kind.spec.time: kind.times.middle} if kind.spec.time else {}
+    source, times = kind.spec.tenant, {kind.spec.time: kind.times.allowed} if kind.spec.time else {}
     sent = [(source.header, b"") for source in kind.spec.intent.values() if source.header is not None]
     for tenant, topic in candidate.reader.senders(name):
         named: dict[str, tuple[tuple[str, ...], ...]] = {source.field: ((tenant,),)} if source and source.field else {}

@@ -6,8 +6,10 @@ Invariant: numbers are float64 with NaN for null, or int64 / bool without nulls;
 -1 for null. No string is ever compared per row.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,19 @@ class Categorical:
         """Return the strings row by row."""
         with_null = (*self.values, None)
         return [with_null[code] for code in self.codes.tolist()]
+
+
+def text_of(value: object) -> str:
+    """Return the text of an id or attribute, as the stream has it of the same value in Avro (docs/avro.md)."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return str(value)
 
 
 Column = NDArray[Any] | Categorical

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from muse_stream.scoring.answers import Answers
-from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring.columns import Categorical, Column, text_of
 from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.sampling import ID_BYTES
 from muse_stream.scoring.scores import Scored
@@ -68,7 +68,7 @@ def event_table(table: Table, asked: Wanted) -> EventTable:
     missing = [name for name in wanted if name not in names]
     if missing:
         raise ValueError(f"the table has no column {', '.join(missing)}")
-    columns = {name: _array(table[name]) for name in wanted}
+    columns = {name: _array(table[name], exact=name in text or name == "id") for name in wanted}
     sizes = {name: len(column) for name, column in columns.items() if column.ndim}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"columns differ in length: {', '.join(f'{name} {size}' for name, size in sizes.items())}")
@@ -110,8 +110,11 @@ def feature_column(cells: Sequence[Any], *, text: bool) -> Column:
     return _feature(np.array(cells), text=text)
 
 
-def _array(column: Any) -> NDArray[Any]:
+def _array(column: Any, *, exact: bool) -> NDArray[Any]:
+    """Return a column as numpy has it; `exact` keeps whole numbers beside nulls, which numpy would make floats."""
     if hasattr(column, "to_pylist"):  # Arrow, which otherwise refuses to copy what has nulls
+        if exact and column.null_count:
+            return np.array(column.to_pylist(), dtype=object)
         return np.asarray(column.to_numpy(zero_copy_only=False))
     return np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
 
@@ -126,12 +129,12 @@ def _tenants(column: NDArray[Any], known: frozenset[str]) -> Categorical:
 
 
 def _ids(column: NDArray[Any]) -> NDArray[np.bytes_]:
-    ids = ["" if _is_null(one) else str(one) for one in column.tolist()]
+    ids = ["" if _is_null(one) else text_of(one) for one in column.tolist()]
     return np.array([one.encode()[:ID_BYTES] for one in ids], dtype=np.bytes_)
 
 
 def _strings(column: NDArray[Any]) -> Categorical:
-    return Categorical.from_strings(None if _is_null(one) else str(one) for one in column.tolist())
+    return Categorical.from_strings(None if _is_null(one) else text_of(one) for one in column.tolist())
 
 
 def _is_null(value: object) -> bool:

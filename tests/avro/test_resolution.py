@@ -181,3 +181,51 @@ def test_a_deep_null_above_a_required_field_refuses_once() -> None:
     reader = schema_of(("id", "string"), ("sub", strict), file="r.avsc")
     rows = [{"sub": None}, {"sub": {"inner": None}}, {"sub": {"inner": {"x": 3}}}]
     assert read(writer, reader, rows, "sub.inner.x") == [None, REFUSED, 3.0]
+
+
+CARD = rec(f("bin", ["null", "string"], default=None), f("risk", "double"), name="Card")
+BANK = rec(f("iban", "string"), f("risk", "int"), name="Bank")
+PAYS: list[Json] = [
+    {"pay": None},
+    {"pay": ("Card", {"bin": "411111", "risk": 0.5})},
+    {"pay": ("Bank", {"iban": "x", "risk": 7})},
+]
+
+
+@pytest.mark.parametrize(
+    ("wrote", "wants", "path", "expected"),
+    [
+        (["null", CARD, BANK], ["null", CARD], "pay.bin", [None, "411111", REFUSED]),
+        (["null", CARD, BANK], ["null", CARD, BANK], "pay.bin", [None, "411111", None]),
+        (["null", CARD, BANK], ["null", CARD, BANK], "pay.iban", [None, None, "x"]),
+        (["null", CARD, BANK], ["null", BANK, CARD], "pay.risk", [None, 0.5, 7.0]),
+        (["null", BANK, CARD], [CARD, BANK], "pay.risk", [REFUSED, 0.5, 7.0]),
+        (["null", BANK, CARD], [rec(f("risk", "double"), name="Any", aliases=["Card", "Bank"]), "null"], "pay.risk",
+         [None, 0.5, 7.0]),
+    ],
+)  # fmt: skip
+def test_a_union_of_records_is_read_by_the_record_that_was_written(
+    wrote: Json, wants: Json, path: str, expected: list[Any]
+) -> None:
+    writer = schema_of(("id", "string"), ("pay", wrote), file="w.avsc")
+    reader = schema_of(("id", "string"), ("pay", wants), file="r.avsc")
+    assert read(writer, reader, PAYS, path) == expected
+
+
+def test_records_of_one_short_name_are_told_apart_by_their_namespaces() -> None:
+    mine, theirs = rec(f("x", "int"), name="a.Card"), rec(f("x", "int"), name="b.Card")
+    writer = schema_of(("id", "string"), ("pay", ["null", mine, theirs]), file="w.avsc")
+    rows = [{"pay": ("a.Card", {"x": 1})}, {"pay": ("b.Card", {"x": 2})}]
+    reader = schema_of(("id", "string"), ("pay", ["null", mine]), file="r.avsc")
+    assert read(writer, reader, rows, "pay.x") == [1.0, REFUSED]
+    reader = schema_of(("id", "string"), ("pay", ["null", theirs, mine]), file="r.avsc")
+    assert read(writer, reader, rows, "pay.x") == [1.0, 2.0]
+
+
+def test_a_field_that_no_record_of_a_union_has_is_refused() -> None:
+    schema = schema_of(("id", "string"), ("pay", ["null", CARD, BANK]))
+    with pytest.raises(SchemaError, match="Card has no field 'bic'; it has bin, risk, iban, risk"):
+        Decoder(directory(schema), schema, Fields("id", columns=("pay.bic",)))
+    with pytest.raises(SchemaError, match=r"null\|record\|string, not a record"):
+        mixed = schema_of(("id", "string"), ("pay", ["null", CARD, "string"]))
+        Decoder(directory(mixed), mixed, Fields("id", columns=("pay.bin",)))

@@ -102,7 +102,7 @@ def test_a_share_of_the_rows_may_differ(tmp_path: Path) -> None:
 def test_missing_values_are_kept_and_chosen_first(tmp_path: Path) -> None:
     estimator = LogisticRegression()
     path = served(tmp_path, estimator)
-    lines: list[dict[str, Any]] = [
+    lines: list[dict[str, float | None]] = [
         {"amount": 1.0, "count": 2, "score": float(estimator.predict_proba([[1, 2]])[0, 1])} for _ in range(500)
     ]
     lines += [{"amount": None, "score": float(estimator.predict_proba([[0, 0]])[0, 1])}]

@@ -94,7 +94,7 @@ def scored(path: Path, events: Sequence[Mapping[str, Any]], scorer: GenerationSc
 
 def scores(answer: Records) -> list[float]:
     parsed = fastavro.parse_schema(json.loads(output_schemas().by_file("score.avsc").text))
-    read: list[Any] = [fastavro.schemaless_reader(io.BytesIO(value[10:]), parsed, None) for value in answer.values]
+    read: list[Any] = [fastavro.schemaless_reader(io.BytesIO(value[10:]), parsed) for value in answer.values]
     return [one["score"] for one in read]
 
 

@@ -2,8 +2,10 @@
 
 import sys
 from dataclasses import replace
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -214,3 +216,27 @@ def test_long_ids_are_sampled_as_in_the_stream() -> None:
     seen = next(one for one in scored.shadow if one.predictor == "three")
     assert 0 < len(seen.rows) < ROWS
     assert np.flatnonzero(~np.isnan(made.score(columns)["shadow:three"])).tolist() == seen.rows.tolist()
+
+
+@pytest.mark.parametrize(
+    ("cells", "region"),
+    [
+        (pa.array([5411, None]), "5411"),
+        (pa.array([2**53 + 1, None]), str(2**53 + 1)),
+        ([5411, None], "5411"),
+        (np.array([5411, 7]), "5411"),
+        (pa.array([True, None]), "true"),
+        ([False, None], "false"),
+        (pa.array([b"\xff\x00", None]), "ff00"),
+        ([Decimal("12.50"), None], "12.50"),
+        ([UUID("f47ac10b-58cc-4372-a567-0e02b2c3d479"), None], "f47ac10b-58cc-4372-a567-0e02b2c3d479"),
+        ([0.5, None], "0.5"),
+    ],
+)
+def test_attributes_have_the_text_that_they_have_in_the_stream(cells: Any, region: str) -> None:
+    routes: list[dict[str, object]] = [{"when": {"region": region}, "live": "two"}, {"live": "one"}]
+    columns = {"tenant": "acme", "channel": None, "amount": 1.0, "risk": 0.5, "age": 30, "id": "a"}
+    given: Any = {**columns, "region": cells}
+    if isinstance(cells, pa.Array):
+        given = pa.table({"region": cells, **{name: [value] * len(cells) for name, value in columns.items()}})
+    assert snapshot(document(routes)).score(given)["predictor"].tolist() == ["two", "one"]

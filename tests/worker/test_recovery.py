@@ -12,6 +12,7 @@ from confluent_kafka import TopicPartition
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.kafka import client, transactional_producer
+from muse_stream.kafka.signature import Signature
 from muse_stream.testing.kafka_jars import missing_tools
 from muse_stream.worker import commit, end_transactions, hanging_transactions, open_transactions
 from muse_stream.worker.end_transactions import Ending
@@ -227,7 +228,7 @@ def test_a_new_partition_is_signed_before_its_first_transaction(brokers: Forgetf
         ):
             found.until(EVENTS, 40)
             ours.stop()
-    assert seen[0] == [(0, old.name.instance)] * 2
+    assert seen[0] == [(0, str(Signature.of(old.name.instance, [old.events])))] * 2
 
 
 def test_a_start_warns_of_this_release(brokers: Forgetful, caplog: pytest.LogCaptureFixture) -> None:

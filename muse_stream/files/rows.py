@@ -16,7 +16,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from muse_stream.avro import Type
+from muse_stream.avro import NOT_FINITE, Type
 from muse_stream.errors import SchemaError
 from muse_stream.files.values import (
     NANOS,
@@ -39,8 +39,6 @@ UNITS = {"millis": NANOS["ms"], "micros": NANOS["us"], "nanos": NANOS["ns"]}
 LONGEST = 400
 """Digits before the point of a number that is looked at: a double ends near 309."""
 RANGES = {"int": 2**31, "long": 2**63}
-NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-"""Text for the numbers that JSON lacks, as Avro's JSON encoding and protobuf's have it."""
 
 
 class Chosen(NamedTuple):

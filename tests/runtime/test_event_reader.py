@@ -239,9 +239,10 @@ def test_the_years_are_the_format_s(bank: Bank) -> None:
     def ms(day: str) -> int:
         return int(np.datetime64(day, "ms").astype(np.int64))
 
-    values = [event(bank, at=ms(day)) for day in ("2023-12-31T23:59:59.999", "2024-01-01", "2025-12-31T23:59:59.999")]
-    events = read_in(bank, [*values, event(bank, at=ms("2026-01-01"))], timed(time_range=[2024, 2025]))
+    values = [event(bank, at=ms(day)) for day in ("2023-12-31T23:59:59.999", "2024-01-01", "2027-12-31T23:59:59.999")]
+    events = read_in(bank, [*values, event(bank, at=ms("2028-01-01"))], timed(time_range=[2024, 2027]))
     assert events.rows.tolist() == [1, 2]
+    assert [one.message.split("year ")[1][:4] for one in events.rejected] == ["2023", "2028"]
 
 
 def test_a_kafka_timestamp_that_no_reader_can_hold_is_a_dead_letter(bank: Bank) -> None:

@@ -10,6 +10,7 @@ without an answer.
     samples, memory                 made-up records to try a decoder on; what a batch may take
     resolution, times               a field of the reader's schema -> what to do with the writer's; units of time
     conversion                      what was written -> what a column holds: numbers, text forms
+    text_forms                      which texts a type can have
     arrow_columns, record_columns   doing it: for a batch, for one record
     decoder, decoded, selection     values -> Decoded; joining parts of a batch; keeping rows
     encoder, nested                 columns -> values; columns of lists and maps
@@ -30,6 +31,7 @@ from muse_stream.avro.samples import varint
 from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous, canonical_form, parse_schema
 from muse_stream.avro.selection import keep, missing, take
 from muse_stream.avro.synthetic import Demands, made_up
+from muse_stream.avro.text_forms import can_be, in_words
 from muse_stream.avro.times import IN_WORDS
 from muse_stream.avro.types import Field, Type
 
@@ -53,12 +55,14 @@ __all__ = [
     "ambiguous",
     "arrow_type",
     "audit_decoder",
+    "can_be",
     "canonical_form",
     "column_array",
     "column_type",
     "concat",
     "decode_records",
     "fixed_width",
+    "in_words",
     "is_nullable",
     "keep",
     "made_up",

@@ -101,7 +101,7 @@ class SchemaDirectory:
             except SchemaError as error:
                 unusable[name] = error
         if not schemas:
-            raise unusable[names[0]]
+            raise next((one for one in unusable.values() if not isinstance(one, NotARecord)), unusable[names[0]])
         known = {number: schemas[name] for number, name in ids.items() if name in schemas}
         others = {number: name for number, name in ids.items() if name in unusable}
         return cls(folder, schemas, known, unusable, others)

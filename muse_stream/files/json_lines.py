@@ -87,6 +87,8 @@ def _objects(text: str, at: int, end: str) -> Iterator[Line]:
         line, counted = line + text.count("\n", counted, at), at
         yield Line(line, text[at:stop])
         at = stop
+    if end and text[at:].strip() != end:
+        raise ValueError("the array does not end, or does not end the file")  # a part of a file is not taken for it
 
 
 def _is_json(text: str) -> bool:

@@ -10,6 +10,7 @@ digits, picks a union's branch by the look of a value, and its reader has no mom
 """
 
 import math
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -23,6 +24,8 @@ from muse_stream.files.values import (
     NANOS,
     Branch,
     Date,
+    Half,
+    Single,
     TimeOfDay,
     Timestamp,
     parsed_date,
@@ -40,6 +43,8 @@ UNITS = {"millis": NANOS["ms"], "micros": NANOS["us"], "nanos": NANOS["ns"]}
 LONGEST = 400
 """Digits before the point of a number that is looked at: a double ends near 309."""
 RANGES = {"int": 2**31, "long": 2**63}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NAMES = {Timestamp: "timestamp", Date: "date", TimeOfDay: "time of day"}
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 """Text for the numbers that JSON lacks, as Avro's JSON encoding and protobuf's have it."""
 
@@ -148,7 +153,9 @@ def _union(node: Type, value: Any, source: Source) -> Any:
     if not options:
         raise _is_not(value, "null")
     if isinstance(value, Branch):
-        same = [(i, one) for i, one in options if one.kind == value.kind and one.full_name == value.name]
+        alike = [(i, one) for i, one in options if one.kind == value.kind]
+        same = [(i, one) for i, one in alike if one.full_name == value.name]
+        same = same or [(i, one) for i, one in alike if one.name and one.name == value.name.rpartition(".")[2]]
         if same and len(options) > 1:
             return Chosen(same[0][0], converted(same[0][1], value.value, source))
         value = value.value
@@ -228,9 +235,11 @@ def _distance(branch: Type, value: Any, source: Source) -> int:
 _ORDER: dict[type, tuple[tuple[str, ...], ...]] = {
     int: (("int", "long"), ("double",), ("float",), ("decimal",), ("string",)),
     float: (("double",), ("float",), ("decimal",), ("int", "long")),
-    Decimal: (("decimal",), ("double",), ("float",), ("int", "long")),
+    Single: (("float",), ("double",), ("decimal",), ("int", "long")),
+    Half: (("float",), ("double",), ("decimal",), ("int", "long")),
+    Decimal: (("double", "decimal"), ("float",), ("int", "long")),
     str: (("string", "enum"), ("bytes", "decimal", "fixed", "float", "double")),
-    bytes: (("bytes",), ("fixed",), ("decimal",)),
+    bytes: (("bytes",), ("fixed",)),
 }
 
 
@@ -329,9 +338,9 @@ def _stands_for(found: float, value: float | Decimal) -> bool:
     return abs(EXACT.subtract(Decimal(found), digits)) < Decimal((0, (1,), exponent))
 
 
-def _text(node: Type, value: Any, _source: Source) -> str:
-    if type(value) is str and value.isascii():
-        return value
+def _text(node: Type, value: Any, source: Source) -> str:
+    if source == "typed" and isinstance(value, Decimal) and value.as_tuple().exponent == 0:
+        return str(value)  # a column of whole numbers, as databases have them
     if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
         return str(value)
     if not isinstance(value, str):
@@ -387,12 +396,6 @@ def _characters(text: str, node: Type) -> bytes:
 
 
 def _decimal(node: Type, value: Any) -> bytes:
-    if isinstance(value, bytes):
-        unscaled = int.from_bytes(value, "big", signed=True)
-        if node.kind == "fixed" and len(value) != node.size:
-            raise Misfit(f"{len(value)} bytes are not the {node.size} of {node.name}")
-        _check_precision(node, unscaled, value)
-        return value
     number = _number(value)
     if number is None or not number.is_finite():
         raise _is_not(value, "a decimal", _hint(node, value))
@@ -414,6 +417,8 @@ def _number(value: Any) -> Decimal | None:
     """Return a number as a decimal: a float by its shortest digits, as JSON has it."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return None  # Decimal would take " 5", 1_0 and digits of other scripts
     try:
         return value if isinstance(value, Decimal) else Decimal(value if isinstance(value, int | str) else repr(value))
     except InvalidOperation:
@@ -443,7 +448,7 @@ def _is_not(value: Any, what: str, hint: str = "") -> Misfit:
 def _hint(node: Type, value: Any) -> str:
     """Say what would be right, where that is not plain."""
     if isinstance(value, Timestamp | Date | TimeOfDay) and node.kind in ("int", "long"):
-        return f"a {type(value).__name__.lower()}, and {_called(node)} is counted otherwise: give the number itself"
+        return f"a {_NAMES[type(value)]}, and {_called(node)} is counted otherwise: give the number itself"
     if isinstance(value, str) and node.logical and node.kind in ("int", "long"):
         return "text of a time is ISO 8601, as in 2026-01-02T03:04:05Z, 2026-01-02 or 03:04:05"
     if isinstance(value, float) and node.kind == "string":

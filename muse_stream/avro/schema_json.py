@@ -111,7 +111,7 @@ def _decimal(schema: dict[str, Any]) -> bool:
     if not _whole(precision, 2**31) or precision < max(1, scale):
         return False
     bits = 8 * size - 1 if _whole(size, MOST_BYTES + 1) else 0
-    return schema["type"] == "bytes" or precision <= math.floor(math.log10(2) * bits)
+    return schema["type"] == "bytes" or bool(precision <= math.floor(math.log10(2) * bits))
 
 
 def read_json(text: str) -> Any:

@@ -130,6 +130,8 @@ class Decoder:
             return self._resolve(schemas[0])
         except SchemaError as error:
             return Rejected(-1, Reason.UNDECODABLE, Stage.DECODE, str(error)[:MESSAGE_LENGTH])
+        except Exception as error:  # noqa: BLE001 - of a schema that was not foreseen: its events are lost, no others
+            return Rejected(-1, Reason.UNDECODABLE, Stage.DECODE, repr(error)[:MESSAGE_LENGTH])
 
     def alike(self, writers: Sequence[Schema]) -> bool:
         """Say whether the same is read of what any of these writers writes; raises SchemaError if nothing can be."""

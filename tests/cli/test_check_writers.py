@@ -212,6 +212,12 @@ def test_seconds_in_an_int_are_well_though_they_end_in_2038(bank: Bank, kind: Js
     assert (found.problems, found.warnings) == ((), ())
 
 
+def test_a_writer_s_time_that_states_no_unit_is_a_warning(bank: Bank) -> None:
+    write(bank, "old.avsc", schema(("at", "long"), ("more", "string", "")))
+    (one,) = said(checked(bank).warnings)
+    assert "at has no logical type in old.avsc: it is taken for the reader's timestamp-millis" in one
+
+
 @pytest.mark.parametrize(
     ("logical", "kind", "reads"),
     [

@@ -18,10 +18,11 @@ from muse_stream.avro import SchemaDirectory
 from muse_stream.avro.framing import single_object_prefix
 from muse_stream.config import load_document
 from muse_stream.errors import Reason, SchemaError
+from muse_stream.runtime.batch_scorer import build_scorer
 from muse_stream.runtime.event_reader import EventReader, Events
 from muse_stream.worker import Batch, Header
 from tests.integration.bank import AT, SCHEMA, Bank
-from tests.runtime.test_batch_scorer import NOW, batch, changed, event
+from tests.runtime.test_batch_scorer import NOW, batch, changed, event, records
 
 UUID_TEXT = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
 NEEDED = {"payment": ("amount", "risk")}
@@ -300,6 +301,21 @@ def test_a_field_may_be_a_feature_and_an_attribute(bank: Bank) -> None:
     assert intent(events, "risky") == ["true", None]
     amount: Any = events.features["amount"]
     assert amount[0] == 2.0**53 and np.isnan(amount[1])
+
+
+def test_a_rule_on_a_nullable_number_holds(bank: Bank) -> None:
+    """The whole way: `when: {mcc: "5411"}` on ["null", "int"], and a null that no condition holds for."""
+    write = with_schema(bank, ("mcc", ["null", "int"]))
+
+    def change(document: Any) -> None:
+        document["events"]["payment"]["intent"] = {"mcc": {"field": "mcc"}}
+        document["routes"] = [{"when": {"mcc": ["5411"]}, "live": "retrained"}, {"live": "plain"}]
+
+    path = changed(bank.document(), change)
+    scorer = build_scorer(load_document(path), 1, "live", bank.name)
+    values = [write(mcc=5411), write(mcc=None), write(mcc=54110)]
+    answer = scorer.score(batch([bank.topic("events", "t0")] * 3, values), 1)
+    assert [one["predictor"] for one in records(answer, "score.avsc")] == ["retrained", "plain", "plain"]
 
 
 def test_senders_of_a_format_are_the_lane_s_tenants_with_their_topics(bank: Bank) -> None:

@@ -72,7 +72,7 @@ def columns_of(
     `columns`: how many there are; `labels`: the classes that the file names.
     """
     if columns == 1:
-        return _only_column(choices, output, softmax=softmax)
+        return _only_column(choices, fitting(labels, 2), output, softmax=softmax)
     fit = fitting(labels, columns)
     classes = fit[0] if len(fit) == 1 else None
     if choices is None:
@@ -83,10 +83,23 @@ def columns_of(
     return tuple(found)
 
 
-def _only_column(choices: Sequence[ClassChoice] | None, output: str, *, softmax: bool) -> tuple[int, ...]:
+def _only_column(
+    choices: Sequence[ClassChoice] | None, fit: Sequence[Classes], output: str, *, softmax: bool
+) -> tuple[int, ...]:
+    """Accept the only column; of two named classes it is the second's (a decision function), which may not be meant."""
     if softmax:
         raise ModelError(f"output {output}: a softmax takes a margin for each class, and there is one: link: sigmoid")
+    second = fit[0][1] if len(fit) == 1 and tuple(map(str, fit[0])) not in KNOWN else None
+    named = [None if isinstance(choice, ColumnOf) else _of_label(choice, fit[0]) for choice in choices or () if fit]
+    if second is not None and (choices is None or 0 in named):
+        raise ModelError(
+            f"output {output}: one column for the classes {', '.join(map(repr, fit[0]))}, by custom the score of the "
+            f"second: say `positive: {_written(second)}` if that one is meant, or `positive: {{column: 0}}` for the "
+            "column as it is; else train with labels whose order puts the positive class last (0 and 1)"
+        )
     for choice in choices or ():
+        if second is not None and not isinstance(choice, ColumnOf) and _of_label(choice, fit[0]) == 1:
+            continue
         number = choice.column if isinstance(choice, ColumnOf) else choice
         if number != 0:
             raise ModelError(f"output {output}: positive is {_shown(choice)}, it can only be 0: there is one column")

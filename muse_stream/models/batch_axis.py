@@ -85,6 +85,8 @@ def refuse_mixing(model: Any, artifact: Artifact) -> bool:
             env[port.name] = Unknown()
         else:
             env[port.name] = Rows((ROWS, *(dim if isinstance(dim, int) else None for dim in port.shape[1:])), 0)
+    if artifact.inputs and all(port.shape and port.shape[0] == 1 for port in artifact.inputs):
+        return True  # a file that takes one row at a time: it has no neighbours
     functions = {(one.domain, one.name): one for one in model.functions}
     opsets = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.opset_import}
     reader = _Reader(functions, opsets)

@@ -121,7 +121,8 @@ class OnnxModel:
         columns = shape[1] if len(shape) == 2 else 1
         named = fitting(self._labels, columns)
         self.classes = named[0] if len(named) == 1 else None
-        chosen = columns_of(binding.positive, self._labels, columns, name, softmax=binding.link == "softmax")
+        labels = self._labels if len(shape) == 2 else ()  # of one class's own vector they tell nothing
+        chosen = columns_of(binding.positive, labels, columns, name, softmax=binding.link == "softmax")
         self._reading = Reading(chosen, binding.link, binding.scale)
 
     def predict(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float64]:

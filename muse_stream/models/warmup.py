@@ -159,7 +159,8 @@ def fitting_type(values: NDArray[np.float64], dtype: np.dtype[Any], known: Const
         return np.clip(np.rint(values), low, high).astype(dtype)
     if dtype == np.float16:
         return np.clip(values, -6e4, 6e4).astype(dtype)
-    return values.astype(dtype)
+    with np.errstate(over="ignore"):  # the file's own numbers may be too large for its inputs
+        return values.astype(dtype)
 
 
 def _plain_rows(model: OnnxModel, known: Constants, random: np.random.Generator) -> Rows:

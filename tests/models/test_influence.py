@@ -256,3 +256,18 @@ def test_the_number_of_values_is_the_number_of_rows() -> None:
     ]
     with pytest.raises(ModelError, match="operator Mul computes with the number of rows"):
         load(guarded(nodes, [axes(1)]))
+
+
+def test_a_file_that_takes_one_row_has_no_neighbours() -> None:
+    nodes = [N("ReduceMean", ["features", "axes"], ["m"]), N("Sub", ["features", "m"], ["d"])]
+    nodes += [N("ReduceMax", ["d", "one"], ["e"]), N("Sigmoid", ["e"], ["probabilities"])]
+    ports = [port("features", [1, 3])], [port("probabilities", [1, 1])]
+    model = load(proto(nodes, *ports, [axes(0), weights("one", [1], I64)]).SerializeToString())
+    assert model.predict([np.ones((5, 3), np.float32)]) == pytest.approx(0.5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_that_is_too_large_for_the_inputs_warns_of_nothing() -> None:
+    nodes = [N("ReduceMax", ["features", "axes"], ["m"]), N("Min", ["m", "most"], ["n"])]
+    nodes.append(N("Sigmoid", ["n"], ["probabilities"]))
+    load(proto(nodes, None, None, [axes(1), weights("most", 3e38)]).SerializeToString())

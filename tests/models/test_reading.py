@@ -105,6 +105,27 @@ def test_classes_that_could_be_meant_otherwise_are_refused(
         load(data, {"X": 3}, "output_probability", positive)
 
 
+def test_one_column_of_two_named_classes_is_the_seconds() -> None:
+    model = LinearSVC(random_state=1)
+    data = exported(model, NAMED)
+    for positive in (None, "fraud"):
+        with pytest.raises(ModelError, match=r"one column for the classes 'fraud', 'legit'.*say `positive: legit`"):
+            load(data, {"X": 3}, positive=positive, link="sigmoid")
+    expected = 1 / (1 + np.exp(-model.decision_function(WIDE)))
+    for stated in ("legit", 0, {"column": 0}):
+        served = load(data, {"X": 3}, positive=stated, link="sigmoid")
+        assert served.predict([WIDE]) == pytest.approx(expected, abs=1e-5)
+    load(exported(LinearSVC(random_state=1), FRAUD.astype(int)), {"X": 3}, link="sigmoid")
+
+
+def test_the_vector_of_one_class_is_that_classs() -> None:
+    model = LogisticRegression()
+    data = exported(model, NAMED, zipmap="columns")
+    assert load(data, {"X": 3}, output="sfraud").predict([WIDE]) == pytest.approx(
+        model.predict_proba(WIDE)[:, 0], abs=1e-5
+    )
+
+
 def test_several_classes_are_summed() -> None:
     labels = np.select([FRAUD & (FEATURES[:, 2] > 0), FRAUD], ["stolen", "returned"], "legit")
     estimator = GaussianNB()

@@ -46,6 +46,7 @@ class Schema:
 def parse_schema(text: str, *, file: str = "", schema_id: int | None = None) -> Schema:
     """Make a Schema of JSON text; raises SchemaError naming `file` when it is not a record Avro knows."""
     node = schema_json.parse(text, file or "schema")
+    text = schema_json.sound(text)
     document: dict[str, Any] = json.loads(text)
     canonical = to_parsing_canonical_form(document)
     name = json.loads(canonical)["name"]

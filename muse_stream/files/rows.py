@@ -17,7 +17,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from muse_stream.avro import Type
+from muse_stream.avro import NOT_FINITE, Type
 from muse_stream.errors import SchemaError
 from muse_stream.files.values import (
     EXACT,
@@ -45,8 +45,6 @@ LONGEST = 400
 RANGES = {"int": 2**31, "long": 2**63}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NAMES = {Timestamp: "timestamp", Date: "date", TimeOfDay: "time of day"}
-NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-"""Text for the numbers that JSON lacks, as Avro's JSON encoding and protobuf's have it."""
 
 
 class Chosen(NamedTuple):

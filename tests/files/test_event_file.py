@@ -276,7 +276,7 @@ def container(codec: str, packed: bytes, schema: Schema) -> bytes:
 @pytest.mark.parametrize("codec", ["null", "deflate", "bzip2", "xz", "snappy", "zstandard"])
 def test_containers_of_every_codec_that_java_writes_are_read(tmp_path: Path, codec: str) -> None:
     schema = schema_of(("id", "string"), ("n", "long"))
-    rows = [{"id": "a" * 5000, "n": 1}, {"id": "b", "n": 2}]
+    rows: list[dict[str, Any]] = [{"id": "a" * 5000, "n": 1}, {"id": "b", "n": 2}]
     plain = b"".join(counted(row["id"].encode()) + varint(row["n"]) for row in rows)
     path = tmp_path / "f.avro"
     if codec in ("snappy", "zstandard"):

@@ -28,6 +28,7 @@ from muse_stream.avro.nested import nullable, record_lists, string_maps
 from muse_stream.avro.records import PLACE, audit_decoder, decode_records, origin_decoder, score_decoder
 from muse_stream.avro.resolution import column_type
 from muse_stream.avro.samples import varint
+from muse_stream.avro.schema_json import NOT_FINITE
 from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous, canonical_form, parse_schema
 from muse_stream.avro.selection import keep, missing, take
 from muse_stream.avro.synthetic import Demands, made_up
@@ -37,6 +38,7 @@ from muse_stream.avro.types import Field, Type
 
 __all__ = [
     "IN_WORDS",
+    "NOT_FINITE",
     "NO_TIME",
     "PLACE",
     "Decoded",

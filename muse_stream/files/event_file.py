@@ -275,7 +275,7 @@ class EventFile:
 
         Raises SchemaError where a field is given twice.
         """
-        if not isinstance(row, Mapping) or not (self._columns or any("." in name for name in row)):
+        if not isinstance(row, Mapping) or not (self._columns or "." in "\n".join(row)):
             return row
         moved = {column for path, column in self._columns.items()}
         shaped: dict[str, Any] = {name: value for name, value in row.items() if "." not in name}

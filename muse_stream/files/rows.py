@@ -17,9 +17,10 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from muse_stream.avro import Type
+from muse_stream.avro import NOT_FINITE, Type
 from muse_stream.errors import SchemaError
 from muse_stream.files.values import (
+    EXACT,
     NANOS,
     Branch,
     Date,
@@ -44,8 +45,6 @@ LONGEST = 400
 RANGES = {"int": 2**31, "long": 2**63}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NAMES = {Timestamp: "timestamp", Date: "date", TimeOfDay: "time of day"}
-NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-"""Text for the numbers that JSON lacks, as Avro's JSON encoding and protobuf's have it."""
 
 
 class Chosen(NamedTuple):
@@ -186,7 +185,7 @@ def _best(node: Type, options: Sequence[tuple[int, Type]], value: Any, source: S
     reasons: list[Misfit] = []
     for index, branch in options:
         try:
-            found.append((_distance(branch, value), index, converted(branch, value, source)))
+            found.append((_distance(branch, value, source), index, converted(branch, value, source)))
         except Misfit as misfit:
             reasons.append(misfit)
     if not found:
@@ -221,9 +220,12 @@ def _is_time(branch: Type) -> bool:
     return branch.logical not in ("decimal", "uuid", None)
 
 
-def _distance(branch: Type, value: Any) -> int:
+def _distance(branch: Type, value: Any, source: Source) -> int:
     """Say how far a branch is from what a value looks like; equal for those between which nothing tells."""
-    order = _ORDER.get(type(value), ())
+    kind = type(value)
+    if kind is Decimal and source == "plain":
+        kind = float  # in JSON a number with many digits is no other kind of number
+    order = _ORDER.get(kind, ())
     name = branch.logical if branch.logical == "decimal" or _is_time(branch) else branch.kind
     return next((place for place, kinds in enumerate(order) if name in kinds), len(order))
 
@@ -246,7 +248,7 @@ def _boolean(node: Type, value: Any, _source: Source) -> bool:
 
 
 def _integer(node: Type, value: Any, source: Source) -> int:
-    number = _whole(value)
+    number = value if type(value) is int else _whole(value)
     if number is None and source not in ("avro", "default"):
         number = _time(node, value)
     if number is None:
@@ -295,11 +297,13 @@ def _counted(value: Timestamp | TimeOfDay, unit: int, logical: str) -> int:
 
 
 def _real(node: Type, value: Any, source: Source) -> float:
+    if type(value) is float and node.kind == "double":
+        return value
     if isinstance(value, str) and value in NOT_FINITE:
         return float(value)
     if not isinstance(value, int | float | Decimal) or isinstance(value, bool):
         raise _is_not(value, node.kind, _hint(node, value))
-    if isinstance(value, float) and (node.kind == "double" or math.isnan(value)):
+    if isinstance(value, float) and math.isnan(value):
         return value
     found = _nearest(node.kind, value)
     if source != "default" and not _stands_for(found, value):
@@ -317,14 +321,19 @@ def _nearest(kind: str, value: float | Decimal) -> float:
 
 
 def _stands_for(found: float, value: float | Decimal) -> bool:
-    """Say whether `value` is `found` as somebody wrote it: with the same digits, however many they are."""
+    """Say whether `value` is `found` as somebody wrote it: less than one unit of its own last digit away."""
     if found == value:
         return True
-    if abs(found) == float("inf"):
-        return False
     digits = value if isinstance(value, Decimal) else Decimal(repr(value))
-    count = len(digits.as_tuple().digits)
-    return count < LONGEST and Decimal(f"{found:.{count - 1}e}") == digits
+    _, coefficient, exponent = digits.as_tuple()
+    if (
+        math.isinf(found)
+        or not isinstance(exponent, int)
+        or len(coefficient) > LONGEST
+        or abs(digits.adjusted()) > LONGEST
+    ):
+        return False
+    return abs(EXACT.subtract(Decimal(found), digits)) < Decimal((0, (1,), exponent))
 
 
 def _text(node: Type, value: Any, source: Source) -> str:

@@ -162,8 +162,13 @@ def _text(value: Any) -> str:
         return "{" + ", ".join(f"{_text(key)}: {_text(one)}" for key, one in islice(value.items(), 8)) + "}"
     if isinstance(value, list):
         return f"[{', '.join(map(_text, value[:8]))}]"
-    if isinstance(value, str):
-        return repr(_cut(value))
+    return repr(_cut(value)) if isinstance(value, str) else _number(value)
+
+
+def _number(value: Any) -> str:
+    """Return a number, a time or bytes as text."""
+    if isinstance(value, int) and abs(value) >= 1 << 4096:  # Python refuses to write the digits of more than 4,300
+        return "a number of more than a thousand digits"
     return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
 
 

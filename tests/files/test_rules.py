@@ -111,6 +111,11 @@ JSON_RULES: list[tuple[Any, str, Any]] = [
     ("double", "9007199254740992", 2.0**53),
     ("double", "9007199254740993", REFUSED),
     ("double", "5e-324", 5e-324),
+    ("double", "2e-324", REFUSED),
+    ("double", "5.960464477539063e-8", 2.0**-24),  # a tie: the shortest digits are not the rounded ones
+    ("float", "5.960464477539063e-8", 2.0**-24),
+    ("double", "1e23", 1e23),
+    ("double", "1.7976931348623157e308", 1.7976931348623157e308),
     ("double", "true", REFUSED),
     ("double", '"1.5"', REFUSED),
     ("double", '"Infinity"', float("inf")),

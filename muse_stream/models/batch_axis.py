@@ -128,7 +128,7 @@ class _Reader:
         if node.kind == "Constant":
             return [_constant(node)]
         follow = OPERATORS.get(node.kind)
-        plain = not any(isinstance(one, Rows | Count) for one in given) and follow is not _elementwise
+        plain = not any(isinstance(one, Rows | Count) for one in given) and follow not in (_elementwise, _concat)
         return [_unfollowed(given)] * MANY if follow is None or plain else follow(node, given)
 
     def _control(self, node: Node, given: Sequence[Value], env: dict[str, Value]) -> Outputs:
@@ -663,6 +663,8 @@ def _slice(node: Node, given: Sequence[Value]) -> Outputs:
     if not isinstance(data, Rows):
         return [_unfollowed(given)]
     if starts is None or ends is None:
+        if axes and data.axis in {int(axis or 0) % data.rank for axis in axes} and isinstance(given[1], Count):
+            raise _Mixing("takes certain rows of the batch")  # from a place on that the number of rows decides
         return [Unknown()]
     axes = axes or tuple(range(len(starts)))
     shape = list(data.shape)

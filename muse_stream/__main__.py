@@ -20,7 +20,7 @@ ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    with _signals():
+    with _signals() as told:
         _open_standard_streams()
         try:
             from muse_stream.cli.main import main as program  # noqa: PLC0415
@@ -30,31 +30,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             print(f"Error: {missing}", file=sys.stderr)
             return missing.exit_code
-        return program(arguments)
+        code = program(arguments)
+        # an import that is interrupted may make an error of its own of it
+        return 128 + told[0] if told else code
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """End the command in order when it is told to end; a command that drains handles its signals itself.
+def _signals() -> Iterator[list[int]]:
+    """End the command in order when it is told to end; yields what it was told, once it is.
+
+    A command that drains handles its signals itself.
 
     The kernel does not deliver a signal without a handler to the first process of a container. What was ignored stays
     so (nohup).
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield []
         return
+    told: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        told.append(number)
+        raise SystemExit(128 + number)
+
     before = {one: signal.getsignal(one) for one in ENDING if signal.getsignal(one) is not signal.SIG_IGN}
     for number in before:
-        signal.signal(number, _end)
+        signal.signal(number, end)
     try:
-        yield
+        yield told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def _open_standard_streams() -> None:

@@ -10,6 +10,7 @@ without an answer.
     samples, memory                 made-up records to try a decoder on; what a batch may take
     resolution, times               a field of the reader's schema -> what to do with the writer's; units of time
     conversion                      what was written -> what a column holds: numbers, text forms
+    text_forms                      which texts a type can have
     arrow_columns, record_columns   doing it: for a batch, for one record
     decoder, decoded, selection     values -> Decoded; joining parts of a batch; keeping rows
     encoder, nested                 columns -> values; columns of lists and maps
@@ -27,14 +28,17 @@ from muse_stream.avro.nested import nullable, record_lists, string_maps
 from muse_stream.avro.records import PLACE, audit_decoder, decode_records, origin_decoder, score_decoder
 from muse_stream.avro.resolution import column_type
 from muse_stream.avro.samples import varint
+from muse_stream.avro.schema_json import NOT_FINITE
 from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous, canonical_form, parse_schema
 from muse_stream.avro.selection import keep, missing, take
 from muse_stream.avro.synthetic import Demands, made_up
+from muse_stream.avro.text_forms import can_be, in_words
 from muse_stream.avro.times import IN_WORDS
 from muse_stream.avro.types import Field, Type
 
 __all__ = [
     "IN_WORDS",
+    "NOT_FINITE",
     "NO_TIME",
     "PLACE",
     "Decoded",
@@ -53,12 +57,14 @@ __all__ = [
     "ambiguous",
     "arrow_type",
     "audit_decoder",
+    "can_be",
     "canonical_form",
     "column_array",
     "column_type",
     "concat",
     "decode_records",
     "fixed_width",
+    "in_words",
     "is_nullable",
     "keep",
     "made_up",

@@ -20,7 +20,7 @@ from muse_stream.avro.arrow_columns import extract
 from muse_stream.avro.codec import Codec, codec_for
 from muse_stream.avro.decoded import Decoded, Fields, Piece, Plan, assemble
 from muse_stream.avro.record_columns import Picked, Unresolved, column, pick, wanted
-from muse_stream.avro.resolution import Route, route
+from muse_stream.avro.resolution import Lacking, Route, route
 from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous
 from muse_stream.avro.strict import Malformed, Wanted
 from muse_stream.errors import Reason, Rejected, SchemaError, Stage
@@ -40,6 +40,8 @@ class Unreadable:
     why: str
     whole: bool
     """Every event is refused, not only those with some branch of a union or symbol."""
+    lacks: bool
+    """For want of a field that has no default; else for its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,10 @@ class Decoder:
             try:
                 one = route(self._reader.type, writer.type, part.path, part.use, self._plan.fields.time_unit)
             except SchemaError as error:
-                found.append(Unreadable(part.path, str(error), whole=True))
+                found.append(Unreadable(part.path, str(error), True, isinstance(error, Lacking)))
                 continue
-            found += [Unreadable(part.path, refused.why, whole=one.hopeless) for refused in one.refusals()]
+            hopeless = one.hopeless
+            found += [Unreadable(part.path, bad.why, hopeless, bad.lacks) for bad in one.refusals()]
         once = {(one.path, one.why): one for one in reversed(found)}
         return list(reversed(once.values()))
 
@@ -127,6 +130,8 @@ class Decoder:
             return self._resolve(schemas[0])
         except SchemaError as error:
             return Rejected(-1, Reason.UNDECODABLE, Stage.DECODE, str(error)[:MESSAGE_LENGTH])
+        except Exception as error:  # noqa: BLE001 - of a schema that was not foreseen: its events are lost, no others
+            return Rejected(-1, Reason.UNDECODABLE, Stage.DECODE, repr(error)[:MESSAGE_LENGTH])
 
     def alike(self, writers: Sequence[Schema]) -> bool:
         """Say whether the same is read of what any of these writers writes; raises SchemaError if nothing can be."""

@@ -29,6 +29,10 @@ TEXT = ("string", "bytes", "enum", "fixed")
 DECIMALS = ("decimal", "big-decimal")
 
 
+class Lacking(SchemaError):
+    """A writer does not have a field, and the reader has no default for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """What to do with a value that the writer wrote as `kind`."""
@@ -59,6 +63,8 @@ class Refused:
     """Such a value cannot be read."""
 
     why: str
+    lacks: bool = False
+    """For want of a field that has no default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +225,8 @@ class _Resolving:
         outcomes = tuple(self._outcome(expected.type, option, options, names[1:]) for option in options)
         refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
         if len(refused) == len(outcomes):
-            raise SchemaError(self._why_none(expected.type, options, refused, below=len(names) > 1))
+            fault = Lacking if any(one.lacks for one in refused) else SchemaError
+            raise fault(self._why_none(expected.type, options, refused, below=len(names) > 1))
         return Access(found.name, tuple(option.kind for option in options), outcomes)
 
     def _why_none(self, reader: Type, wrote: tuple[Type, ...], refused: list[Refused], *, below: bool) -> str:
@@ -244,7 +251,7 @@ class _Resolving:
         try:
             return self.field(candidates[0], wrote, names)
         except SchemaError as error:
-            return Refused(str(error))
+            return Refused(str(error), isinstance(error, Lacking))
 
     def _why_not(self, reader: Type, wrote: Type) -> str:
         records = [option for option in reader.options if option.kind == "record"]
@@ -273,7 +280,7 @@ class _Resolving:
     def _default(self, expected: Field, below: list[str], writer: Type) -> Default:
         if not expected.has_default:
             lacks = f"{writer.name} was written without {expected.name!r}, which has no default"
-            raise SchemaError(f"{self._path}: {lacks}")
+            raise Lacking(f"{self._path}: {lacks}")
         value, node = expected.default, expected.type
         for name in below:
             if value is None:

@@ -122,9 +122,9 @@ class _Completing:
 
 
 def read_text(file: Path) -> str:
-    """Return a file's text; raises SchemaError."""
+    """Return a file's text, without the mark that Windows' tools put before it; raises SchemaError."""
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SchemaError(f"{file}: cannot be read: {error}") from None
 

@@ -7,6 +7,7 @@ defaults that are no such thing.
 """
 
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -60,7 +61,7 @@ class NotARecord(SchemaError):
 def parse(text: str, where: str = "schema") -> Type:
     """Parse schema JSON; raises SchemaError, naming `where`, for what is malformed, recursive or not a record."""
     try:
-        document = read_json(text)
+        document = read_json(sound(text))
         parsed = fastavro.parse_schema(document)
         if not isinstance(parsed, dict) or parsed.get("type") != "record":
             raise NotARecord("the schema of a Kafka value must be a record")
@@ -74,6 +75,43 @@ def parse(text: str, where: str = "schema") -> Type:
     except Exception as error:  # noqa: BLE001 - fastavro raises whatever it trips over: KeyError, TypeError, ...
         said = {KeyError: f"{error} is missing", UnknownType: f"unknown type {error}"}
         raise SchemaError(f"{where}: not an Avro schema: {said.get(type(error), str(error))}") from None
+
+
+def sound(text: str) -> str:
+    """Return schema JSON without decimals that are none, which Avro wants ignored and fastavro refuses.
+
+    Raises what `read_json` does.
+    """
+    document = read_json(text)
+    return json.dumps(document) if _strip_decimals(document) else text
+
+
+def _strip_decimals(schema: Any) -> bool:
+    """Take the logical type off decimals that are none, in place; say whether there were any."""
+    if isinstance(schema, list):
+        return any([_strip_decimals(one) for one in schema])  # noqa: C419 - of all, not up to the first
+    if not isinstance(schema, dict):
+        return False
+    inner = any([_strip_decimals(schema.get(key)) for key in ("type", "fields", "items", "values")])  # noqa: C419
+    wrong = schema.get("logicalType") == "decimal" and schema.get("type") in ("bytes", "fixed") and not _decimal(schema)
+    if wrong:
+        del schema["logicalType"]
+    return inner or wrong
+
+
+def _decimal(schema: dict[str, Any]) -> bool:
+    """Say whether a decimal is one (Avro 1.12, "Decimal"); one without a precision may be."""
+    scale: Any = schema.get("scale", 0)
+    precision: Any = schema.get("precision")
+    size: Any = schema.get("size")
+    if not _whole(scale, 2**31) or scale < 0:
+        return False
+    if "precision" not in schema:
+        return True
+    if not _whole(precision, 2**31) or precision < max(1, scale):
+        return False
+    bits = 8 * size - 1 if _whole(size, MOST_BYTES + 1) else 0
+    return schema["type"] == "bytes" or bool(precision <= math.floor(math.log10(2) * bits))
 
 
 def read_json(text: str) -> Any:

@@ -46,6 +46,7 @@ class Schema:
 def parse_schema(text: str, *, file: str = "", schema_id: int | None = None) -> Schema:
     """Make a Schema of JSON text; raises SchemaError naming `file` when it is not a record Avro knows."""
     node = schema_json.parse(text, file or "schema")
+    text = schema_json.sound(text)
     document: dict[str, Any] = json.loads(text)
     canonical = to_parsing_canonical_form(document)
     name = json.loads(canonical)["name"]
@@ -101,7 +102,7 @@ class SchemaDirectory:
             except SchemaError as error:
                 unusable[name] = error
         if not schemas:
-            raise unusable[names[0]]
+            raise next((one for one in unusable.values() if not isinstance(one, NotARecord)), unusable[names[0]])
         known = {number: schemas[name] for number, name in ids.items() if name in schemas}
         others = {number: name for number, name in ids.items() if name in unusable}
         return cls(folder, schemas, known, unusable, others)

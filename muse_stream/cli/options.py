@@ -91,5 +91,7 @@ def pairs(given: list[str] | None, option: str) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise typer.BadParameter(f"'{text}' is not name=value", param_hint=option)
+        if not text.isprintable():
+            raise typer.BadParameter(f"{text!a} has characters that are no text", param_hint=option)
         found[name] = value
     return found

@@ -90,7 +90,8 @@ def produce(
     else:
         say(f"{sent.acknowledged:,} events sent in {sent.seconds:.1f} s, {sent.speed:,.0f} a second")
     if produced.skipped:
-        note(f"{produced.skipped:,} rows are no events and were left out: {skip_invalid} says why", "yellow")
+        rows = "row is no event and was" if produced.skipped == 1 else "rows are no events and were"
+        note(f"{produced.skipped:,} {rows} left out: {skip_invalid} says why", "yellow")
     if rate is not None and sent.late_s > 1.0:
         note(f"the rate was not kept: at worst {sent.late_s:.1f} s late", "yellow")
 

@@ -64,7 +64,7 @@ def _row(kind: Kind, record: dict[str, Any]) -> None:
         say(f"{where:>12}  undecodable: {record['undecodable']}")
     elif kind in (Kind.DLQ, Kind.UNKNOWN):
         say(f"{where:>12}  {record.get('reason', '?'):<18} {record['source']}  {record.get('message', '')}")
-    elif kind is Kind.EVENTS:
+    elif kind is Kind.EVENTS or "event_id" not in record:  # a record that somebody else has written
         say(f"{where:>12}  " + " ".join(f"{name}={value}" for name, value in record.items() if name != "_kafka"))
     else:
         score, live = record.get("score"), record.get("live_score")

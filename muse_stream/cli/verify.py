@@ -32,6 +32,7 @@ def verify(
         UpTo, typer.Option(help="end: every event there is; committed: what live workers have committed so far.")
     ] = UpTo.END,
     settle: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for transactions that are open.")] = 20.0,
+    audit: Annotated[bool, typer.Option(help="Compare audit records with the scores as well.")] = True,
     as_json: Json = False,
 ) -> None:
     """Read a tenant's events, scores and dead letters independently and count what is wrong.
@@ -57,7 +58,7 @@ def verify(
             open_configuration(config),
             session.kafka,
             tenants,
-            Scope(upto.value, settle),
+            Scope(upto.value, settle, audit),
             lambda topic, done, total: update(done, total, topic),
         )
     if as_json:

@@ -7,8 +7,9 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     configuration    which configuration a path means
     load             a configuration -> a snapshot to score with
     check            all that can be known before anything runs
-    check_fields, check_writers, check_models
-                     features and the event schemas; the schemas that events are written with; models and golden rows
+    check_fields, check_writers, check_routes, check_models
+                     features and the event schemas; the schemas that events are written with; conditions that no event
+                     meets; models and golden rows
     golden           golden events of a model, from the trainer's predictions
     publish          publish, list, roll back generations
     topics           plan, make and check topics

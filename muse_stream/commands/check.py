@@ -15,6 +15,7 @@ from pathlib import Path
 from muse_stream.avro import SchemaDirectory, column_type
 from muse_stream.commands.check_fields import schema_problems
 from muse_stream.commands.check_models import load_all, oddities
+from muse_stream.commands.check_routes import condition_warnings
 from muse_stream.commands.check_writers import writer_findings
 from muse_stream.config import (
     Document,
@@ -80,9 +81,12 @@ def check(path: str | Path) -> Checked:
         warnings += writers.warnings
     problems += [misfit.problem for misfit in examined.misfits if not misfit.follows(problems)]
     if loaded is not None:
-        total = prove_total(loaded.document, domains(loaded.document, schemas) if schemas else {})
+        closed = domains(loaded.document, schemas) if schemas else {}
+        total = prove_total(loaded.document, closed)
         problems += _told(total, loaded.document, problems).problems(loaded.source)
         warnings += [*oddities(draft, models), *loaded.warnings, *total.warnings(loaded.source)]
+        if schemas is not None:
+            warnings += condition_warnings(loaded.document, schemas, closed, loaded.source)
     if loaded is not None and not problems:
         problems += _compiled(loaded, cache, schemas)
     del models
@@ -111,7 +115,9 @@ def _schemas(draft: Draft, root: Path, problems: list[Problem]) -> SchemaDirecto
     try:
         return SchemaDirectory.open(folder)
     except SchemaError as error:
-        problems.append(draft.problem(("schemas",), str(error)))
+        said = any(problem.message.startswith("ids.json") for problem in problems)  # by the document's own check
+        if not (said and "ids.json" in str(error)):
+            problems.append(draft.problem(("schemas",), str(error)))
         return None
 
 

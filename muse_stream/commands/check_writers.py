@@ -14,6 +14,7 @@ from muse_stream.avro import (
     Fields,
     Schema,
     SchemaDirectory,
+    Unreadable,
     ambiguous,
     column_type,
     slow_because,
@@ -85,11 +86,35 @@ def _writer(draft: Draft, kind: _Format, writer: Schema, others: Iterable[_Forma
             continue
         of_another = writer.name != reader.name or any(_reads(other, writer) for other in others)
         message = f"{writer.file} can never be read as {reader.file}, so {LOST}: {one.why}"
-        hint = f"give the field a default in {reader.file}, or take {writer.file} away if nothing is written with it"
+        hint = f"{_remedy(kind, one)}, or take {writer.file} away if nothing is written with it"
         (found.warnings if of_another else found.problems).append(draft.problem(place, message, hint))
+    if writer is not reader and (unit := _unit_of_the_reader(kind, writer)):
+        message = f"{kind.spec.time} has no logical type in {writer.file}: it is taken for the reader's {unit}"
+        found.warnings.append(draft.problem(place, message, "see that events written with it count the same"))
     if because := slow_because(writer):
         message = f"{writer.file} is decoded record by record, which takes about ten times the CPU: {because}"
         found.warnings.append(draft.problem(place, message, "events without bytes, fixed and decimal are fast"))
+
+
+def _remedy(kind: _Format, one: Unreadable) -> str:
+    if not one.lacks:
+        return f"give the field a type in {kind.schema.file} that what is written can be read as"
+    if one.path == kind.spec.id:
+        return "have it written: no default makes an id"
+    return f"give the field a default in {kind.schema.file}"
+
+
+def _unit_of_the_reader(kind: _Format, writer: Schema) -> str:
+    """Return the logical type that a writer's time gets from the reader's, where it has none of its own."""
+    path = kind.spec.time
+    if path is None or "time_unit" in kind.spec.model_fields_set:
+        return ""
+    try:
+        leaves = [column_type(schema.type, path, "time")[2] for schema in (kind.schema, writer)]
+    except SchemaError:  # under another name, or not there
+        return ""
+    stated, written = ([one.logical for one in leaf.options if one.kind != "null"] for leaf in leaves)
+    return next((name for name in stated if name), "") if None in written else ""
 
 
 def _another_name(kind: _Format, writer: Schema) -> bool:
@@ -121,7 +146,8 @@ def _time(draft: Draft, kind: _Format) -> Iterator[Problem]:
     _, _, leaf = column_type(kind.schema.type, path, "time")
     if any(option.logical is None for option in leaf.options if option.kind != "null"):
         message = f"{path} has no logical type in {kind.schema.file}: it is taken for milliseconds since 1970"
-        hint = 'give it the logicalType "timestamp-millis", or say `time_unit`: s, ms, us or ns'
+        typed = '"type": {"type": "long", "logicalType": "timestamp-millis"}'  # beside "type" it means nothing
+        hint = f"give it a logical type, as in {typed}, or say `time_unit`: s, ms, us or ns"
         yield draft.problem(("events", kind.name, "time"), message, hint)
 
 

@@ -67,11 +67,20 @@ class Progress:
     """Gets a sentence about what was sent before Ctrl-C."""
 
 
-def event_file(configuration: Configuration, tenant: str, path: Path, sending: Sending) -> EventFile:
-    """Return the file, to be read as events of the tenant; raises MuseError when it cannot be."""
+def event_file(
+    configuration: Configuration, tenant: str, path: Path, sending: Sending, most_bytes: int | None = None
+) -> EventFile:
+    """Return the file, to be read as events of the tenant, none larger; raises MuseError when it cannot be."""
     schema = _spec(configuration, tenant).schema_file
     schemas = SchemaDirectory.open(configuration.loaded.root / configuration.loaded.document.schemas)
-    return EventFile(path, schemas.by_file(schema), sending.frame, columns=sending.columns, encoding=sending.encoding)
+    return EventFile(
+        path,
+        schemas.by_file(schema),
+        sending.frame,
+        columns=sending.columns,
+        encoding=sending.encoding,
+        most_bytes=most_bytes,
+    )
 
 
 def produce(
@@ -88,13 +97,13 @@ def produce(
     flushes what was sent and goes on to the caller.
     """
     sending, progress = sending or Sending(), progress or Progress()
-    file = event_file(configuration, tenant, path, sending)
     document = configuration.loaded.document
+    file = event_file(configuration, tenant, path, sending, document.limits.max_event_bytes)
     topic = document.tenant_topics(tenant).events
     if topic not in survey(client.reach(settings), [topic]):
         raise StreamError(f"there is no topic {topic}; `muse-stream topics` makes what a configuration needs")
     key = sending.key or _spec(configuration, tenant).id
-    checker = _Checker(file, sending, document.limits.max_event_bytes)
+    checker = _Checker(file, sending)
     if sending.skip_invalid is None:
         checker.check(progress.checked)
     sender = _Sender(Ingest(settings, topic, rate=sending.rate, headers=sending.headers, progress=progress.sent), topic)
@@ -118,8 +127,8 @@ def _spec(configuration: Configuration, tenant: str) -> EventSpec:
 class _Checker:
     """The events of a file that are to be sent, and what is none."""
 
-    def __init__(self, file: EventFile, sending: Sending, most_bytes: int) -> None:
-        self._file, self._sending, self._most_bytes = file, sending, most_bytes
+    def __init__(self, file: EventFile, sending: Sending) -> None:
+        self._file, self._sending = file, sending
 
     def check(self, checked: Callable[[int], object]) -> None:
         """Read everything that is to be sent; raises SchemaError that lists the first rows that are no events."""
@@ -133,9 +142,6 @@ class _Checker:
                 found.append(row)
 
         for events in self._file.events(CHUNK, first=self._sending.first, limit=self._sending.limit, invalid=note):
-            for place, value in enumerate(events.values):
-                if len(value) > self._most_bytes:
-                    note(self._too_large(events.rows[place], value))
             good += len(events.values)
             checked(good)
         if count:
@@ -150,22 +156,7 @@ class _Checker:
     def chunks(self, key: str, invalid: Callable[[InvalidRow], object]) -> Iterator[FileChunk]:
         """Return what is to be sent; rows that are no events go to `invalid`."""
         sending = self._sending
-        chunks = self._file.chunks(key, chunk=CHUNK, first=sending.first, limit=sending.limit, invalid=invalid)
-        return (self._fitting(chunk, invalid) for chunk in chunks)
-
-    def _fitting(self, chunk: FileChunk, invalid: Callable[[InvalidRow], object]) -> FileChunk:
-        large = [place for place, value in enumerate(chunk.values) if len(value) > self._most_bytes]
-        if not large:
-            return chunk
-        for place in large:
-            invalid(self._too_large(chunk.rows[place], chunk.values[place]))
-        places = [place for place in range(len(chunk.values)) if place not in set(large)]
-        values, rows = [chunk.values[place] for place in places], [chunk.rows[place] for place in places]
-        return FileChunk(values, chunk.ids.take(places), None if chunk.times is None else chunk.times[places], rows)
-
-    def _too_large(self, row: int, value: bytes) -> InvalidRow:
-        reason = f"an event of {len(value):,} bytes, and limits.max_event_bytes is {self._most_bytes:,}"
-        return InvalidRow(row, self._file.place(row), reason, None)
+        return self._file.chunks(key, chunk=CHUNK, first=sending.first, limit=sending.limit, invalid=invalid)
 
 
 class _Sender:

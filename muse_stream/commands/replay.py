@@ -36,7 +36,7 @@ class Replayed:
     dead: dict[str, int] = field(default_factory=dict)
     """Reason -> events."""
     letters: list[tuple[int, str, str]] = field(default_factory=list)
-    """The first dead letters: row in the file from 0, reason, message."""
+    """The first dead letters: row in the file from 1 (of JSON lines the line), reason, message."""
     seconds: float = 0.0
 
 
@@ -75,7 +75,7 @@ def replay(
             answer = scorer.score(_batch(topic, values, done.events, headers), 0)
             if answer.values:
                 result.write(rows.columns(answer.values), len(answer.values))
-            _count(done, len(values), len(answer.values), answer.dead)
+            _count(done, events.rows, len(answer.values), answer.dead)
             progress(done.events)
     done.seconds = time.monotonic() - started
     return done
@@ -126,11 +126,11 @@ def _batch(topic: str, values: list[bytes], first: int, headers: list[Header]) -
     )
 
 
-def _count(done: Replayed, events: int, answers: int, dead: Sequence[DeadLetter]) -> None:
+def _count(done: Replayed, rows: Sequence[int], answers: int, dead: Sequence[DeadLetter]) -> None:
     for letter in islice(dead, FIRST_DEAD - len(done.letters)):
-        done.letters.append((done.events + letter.rejected.row, letter.rejected.reason, letter.rejected.message))
+        done.letters.append((rows[letter.rejected.row], letter.rejected.reason, letter.rejected.message))
     for letter in dead:
         reason = str(letter.rejected.reason)
         done.dead[reason] = done.dead.get(reason, 0) + 1
-    done.events += events
+    done.events += len(rows)
     done.answers += answers

@@ -42,6 +42,8 @@ class Scope:
 
     upto: UpTo = "end"
     settle_s: float = SETTLE_S
+    audit: bool = True
+    """Compare audit records with the scores as well."""
 
 
 def verify(
@@ -62,7 +64,7 @@ def verify(
     admin = client.reach(settings)
     existing = survey(admin, [target.topic for target in chosen])
     compacted = frozenset(name for name, one in existing.items() if "compact" in one.config.get("cleanup.policy", ""))
-    decoders = _decoders(configuration, chosen)
+    decoders = _decoders(configuration, chosen, audit=scope.audit)
     lanes: dict[str, list[Target]] = {}
     for target in chosen:
         lanes.setdefault(document.tenants[target.tenants[0]].lane, []).append(target)
@@ -76,14 +78,14 @@ def verify(
     return reports
 
 
-def _decoders(configuration: Configuration, chosen: Sequence[Target]) -> Decoders:
+def _decoders(configuration: Configuration, chosen: Sequence[Target], *, audit: bool) -> Decoders:
     document = configuration.loaded.document
     schemas = SchemaDirectory.open(configuration.loaded.root / document.schemas)
     events = {
         target.topic: _event_decoder(schemas, document.events[document.tenants[target.tenants[0]].event], target)
         for target in chosen
     }
-    return Decoders(events, _score_decoder(), _audit_decoder())
+    return Decoders(events, _score_decoder(), _audit_decoder() if audit else None)
 
 
 def _event_decoder(schemas: SchemaDirectory, spec: EventSpec, target: Target) -> EventDecoder:

@@ -112,17 +112,22 @@ def _id_faults(folder: Path) -> Iterator[tuple[str, str]]:
     if not table.exists():
         return
     try:
-        ids = json.loads(table.read_bytes())
+        ids = json.loads(table.read_bytes(), object_pairs_hook=tuple)
     except (OSError, ValueError, RecursionError) as error:
         yield f"{IDS_FILE} is not JSON: {error}", '{"1": "event.avsc"}'
         return
-    if not isinstance(ids, dict):
+    if not isinstance(ids, tuple):
         yield f"{IDS_FILE} is not a JSON object", '{"1": "event.avsc"}'
         return
     known = [file.name for file in folder.glob("*.avsc")]
-    for number, name in ids.items():
+    seen: set[int] = set()
+    for number, name in ids:
         if not (number.isascii() and number.isdigit() and len(number) <= 10 and int(number) < 1 << 31):
             yield f"{IDS_FILE}: '{number[:40]}' is not a schema id", "ids are numbers from 0, as strings"
+        elif int(number) in seen:
+            yield f"{IDS_FILE}: id {int(number)} is there twice", "an id has one schema: remove the entry that is wrong"
+        else:
+            seen.add(int(number))
         if name not in known:
             yield f"{IDS_FILE}: id {number} names no file of the folder: {name!r}", nearest(str(name), known)
 

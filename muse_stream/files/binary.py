@@ -30,7 +30,7 @@ def _union(node: Type, value: Any, out: bytearray) -> None:
         index, value = value
     else:
         index = next(place for place, one in enumerate(node.branches) if (one.kind == "null") == (value is None))
-    out += varint(index)
+    _integer(index, out)
     branch = node.branches[index]
     _WRITE[branch.kind](branch, value, out)
 
@@ -55,15 +55,22 @@ def _map(node: Type, value: Any, out: bytearray) -> None:
 
 
 def _counted(data: bytes, out: bytearray) -> None:
-    out += varint(len(data))
+    _integer(len(data), out)
     out += data
+
+
+def _integer(number: int, out: bytearray) -> None:
+    if 0 <= number < 64:
+        out.append(number << 1)
+    else:
+        out += varint(number)
 
 
 _WRITE: dict[str, Callable[[Type, Any, bytearray], None]] = {
     "null": lambda _node, _value, _out: None,
     "boolean": lambda _, value, out: out.append(value),
-    "int": lambda _, value, out: out.extend(varint(value)),
-    "long": lambda _, value, out: out.extend(varint(value)),
+    "int": lambda _, value, out: _integer(value, out),
+    "long": lambda _, value, out: _integer(value, out),
     "float": lambda _, value, out: out.extend(_FLOAT(value)),
     "double": lambda _, value, out: out.extend(_DOUBLE(value)),
     "bytes": lambda _, value, out: _counted(value, out),

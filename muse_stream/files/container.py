@@ -6,21 +6,27 @@ same bytes that has no logical types (its own times end with the year 9999) and 
 (the type of a value does not tell two branches apart).
 """
 
+import zlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import fastavro
+import pyarrow as pa
+from fastavro.read import BLOCK_READERS
 
 from muse_stream.avro import Type, parse_schema
 from muse_stream.errors import MuseError
 from muse_stream.files.rows import UNITS
-from muse_stream.files.values import Branch, Date, TimeOfDay, Timestamp, scaled
+from muse_stream.files.values import Branch, Date, Single, TimeOfDay, Timestamp, scaled
 
 Convert = Callable[[Any], Any]
+SNAPPY_RATIO = 32
+"""Bytes that a byte of snappy makes at most: 64 of three, a little less than that."""
 
 
 def container_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -48,6 +54,37 @@ def container_rows(path: Path) -> Iterator[tuple[int, Any]]:
             raise
         except Exception as error:  # noqa: BLE001
             raise MuseError(f"{path}: cannot be read after row {number}: {_said(error)}") from None
+
+
+def _block(file: Any) -> bytes:
+    data: Any = fastavro.schemaless_reader(file, "bytes", None)
+    return bytes(data)
+
+
+def _snappy(file: Any) -> BytesIO:
+    """Read a block: its size as snappy has it (seven bits to a byte), snappy, and the CRC-32 of what was packed."""
+    block = _block(file)
+    packed, crc = block[:-4], block[-4:]
+    size, at = 0, 0
+    while at < min(len(packed), 5):
+        size |= (packed[at] & 0x7F) << (7 * at)
+        at += 1
+        if packed[at - 1] < 0x80:
+            break
+    if size > SNAPPY_RATIO * len(packed):
+        raise ValueError("a snappy block that announces more than it can hold")
+    data: bytes = pa.decompress(packed, size, codec="snappy", asbytes=True)
+    if zlib.crc32(data).to_bytes(4, "big") != crc:
+        raise ValueError("a snappy block with another checksum than its own")
+    return BytesIO(data)
+
+
+def _zstandard(file: Any) -> BytesIO:
+    return BytesIO(pa.CompressedInputStream(pa.BufferReader(_block(file)), "zstd").read())
+
+
+# Java and Spark write snappy, or zstandard; fastavro would need a library for each, and Arrow has them
+BLOCK_READERS.update(snappy=_snappy, zstandard=_zstandard)
 
 
 def _said(error: Exception) -> str:
@@ -129,6 +166,8 @@ def _logical(node: Type) -> Convert | None:
         return (lambda value: UUID(bytes=value)) if node.kind == "fixed" and node.size == 16 else None
     if logical == "date":
         return Date
+    if node.kind == "float":
+        return Single
     if logical.startswith("time-"):
         return lambda value: TimeOfDay(value * unit)
     return (lambda value: Timestamp(value * unit, zoned)) if unit else None

@@ -7,6 +7,7 @@ path as its name. What the schema does not name is left out.
 """
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,13 +108,14 @@ class EventFile:
         columns: Mapping[str, str] | None = None,
         encoding: Encoding | None = None,
         flags_are_numbers: bool = False,
+        most_bytes: int | None = None,
     ) -> None:
         """Open a file; nothing of it is read yet.
 
         `columns` gives the file's column for a dotted field of the schema, where the names differ; `encoding` says how
         JSON lines write Avro values, where the file leaves that open; `flags_are_numbers` takes a Parquet column of
-        booleans for 0 and 1, which is refused for a number otherwise. Raises MuseError when the file is missing or of
-        no known kind.
+        booleans for 0 and 1, which is refused for a number otherwise; a row whose framed event has more than
+        `most_bytes` is none. Raises MuseError when the file is missing or of no known kind.
         """
         self.path = Path(path)
         self.schema = schema
@@ -125,6 +127,7 @@ class EventFile:
         self._columns = dict(columns or {})
         self._given_encoding = encoding
         self._flags_are_numbers = flags_are_numbers
+        self._most_bytes = sys.maxsize if most_bytes is None else most_bytes
         strangers = [path for path in self._columns if not _has(schema.type, path)]
         if strangers:
             raise SchemaError(f"{self.path}: {schema} has no field {strangers[0]!r} to take a column for")
@@ -214,7 +217,8 @@ class EventFile:
                     values = encoder.encode(
                         table(self.schema.type, columns, self._columns, batch.num_rows), batch.num_rows
                     )
-                    return Events(values, range(first, first + batch.num_rows))
+                    if max(map(len, values), default=0) <= self._most_bytes:
+                        return Events(values, range(first, first + batch.num_rows))
                 except (NoTable, SchemaError):
                     pass  # the rows say what it is
             held = parquet.rows_of(columns, batch.num_rows)
@@ -253,7 +257,11 @@ class EventFile:
             value = physical_value(self.schema.type, self._shaped(row), source)
         except SchemaError as error:
             return number, InvalidRow(number, self.place(number), str(error), row if content is None else content)
-        return number, self._prefix + encoded(self.schema.type, value)
+        event = self._prefix + encoded(self.schema.type, value)
+        if len(event) > self._most_bytes:
+            reason = f"an event of {len(event):,} bytes, and limits.max_event_bytes is {self._most_bytes:,}"
+            return number, InvalidRow(number, self.place(number), reason, row if content is None else content)
+        return number, event
 
     def _all_there(self, names: Iterable[str]) -> None:
         """Refuse a column that was asked for and is not there: its field's default is not what was meant."""
@@ -267,7 +275,7 @@ class EventFile:
 
         Raises SchemaError where a field is given twice.
         """
-        if not isinstance(row, Mapping) or not (self._columns or any("." in name for name in row)):
+        if not isinstance(row, Mapping) or not (self._columns or "." in "\n".join(row)):
             return row
         moved = {column for path, column in self._columns.items()}
         shaped: dict[str, Any] = {name: value for name, value in row.items() if "." not in name}

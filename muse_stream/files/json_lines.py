@@ -23,6 +23,10 @@ from muse_stream.files.rows import Misfit, converted
 
 Encoding = Literal["plain", "avro"]
 ENCODINGS: tuple[Encoding, ...] = ("plain", "avro")
+SURE = 16
+"""Characters of a number with a point or an exponent, of which a double keeps all digits (15 at most)..."""
+MIDDLE = 1e-290
+"""...and not too near 0 or infinity for that."""
 Shape = Callable[[Any], Any]
 
 
@@ -83,6 +87,8 @@ def _objects(text: str, at: int, end: str) -> Iterator[Line]:
         line, counted = line + text.count("\n", counted, at), at
         yield Line(line, text[at:stop])
         at = stop
+    if end and text[at:].strip() != end:
+        raise ValueError("the array does not end, or does not end the file")  # a part of a file is not taken for it
 
 
 def _is_json(text: str) -> bool:
@@ -166,7 +172,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _fraction(text: str) -> Decimal:
+def _fraction(text: str) -> float | Decimal:
+    if len(text) <= SURE:
+        number = float(text)
+        if MIDDLE < abs(number) < 1 / MIDDLE:
+            return number  # which says its digits, all of them
     try:
         return Decimal(text)
     except InvalidOperation:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from muse_stream.errors import MuseError, SchemaError
-from muse_stream.files.values import DAY, NANOS, Date, TimeOfDay, Timestamp
+from muse_stream.files.values import DAY, NANOS, Date, Half, Single, TimeOfDay, Timestamp
 
 
 def opened(path: Path) -> pq.ParquetFile:
@@ -75,7 +75,8 @@ def _plain(array: pa.Array) -> list[Any]:
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         array.validate(full=True)  # a file may hold text that is not UTF-8
     values: list[Any] = array.to_pylist()
-    return values
+    short = Single if pa.types.is_float32(array.type) else Half if pa.types.is_float16(array.type) else None
+    return values if short is None else [None if value is None else short(value) for value in values]
 
 
 def _of_extension(array: pa.ExtensionArray) -> list[Any]:

@@ -10,18 +10,22 @@ digits, picks a union's branch by the look of a value, and its reader has no mom
 """
 
 import math
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from muse_stream.avro import Type
+from muse_stream.avro import NOT_FINITE, Type
 from muse_stream.errors import SchemaError
 from muse_stream.files.values import (
+    EXACT,
     NANOS,
     Branch,
     Date,
+    Half,
+    Single,
     TimeOfDay,
     Timestamp,
     parsed_date,
@@ -39,8 +43,8 @@ UNITS = {"millis": NANOS["ms"], "micros": NANOS["us"], "nanos": NANOS["ns"]}
 LONGEST = 400
 """Digits before the point of a number that is looked at: a double ends near 309."""
 RANGES = {"int": 2**31, "long": 2**63}
-NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-"""Text for the numbers that JSON lacks, as Avro's JSON encoding and protobuf's have it."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NAMES = {Timestamp: "timestamp", Date: "date", TimeOfDay: "time of day"}
 
 
 class Chosen(NamedTuple):
@@ -147,7 +151,9 @@ def _union(node: Type, value: Any, source: Source) -> Any:
     if not options:
         raise _is_not(value, "null")
     if isinstance(value, Branch):
-        same = [(i, one) for i, one in options if one.kind == value.kind and one.full_name == value.name]
+        alike = [(i, one) for i, one in options if one.kind == value.kind]
+        same = [(i, one) for i, one in alike if one.full_name == value.name]
+        same = same or [(i, one) for i, one in alike if one.name and one.name == value.name.rpartition(".")[2]]
         if same and len(options) > 1:
             return Chosen(same[0][0], converted(same[0][1], value.value, source))
         value = value.value
@@ -179,7 +185,7 @@ def _best(node: Type, options: Sequence[tuple[int, Type]], value: Any, source: S
     reasons: list[Misfit] = []
     for index, branch in options:
         try:
-            found.append((_distance(branch, value), index, converted(branch, value, source)))
+            found.append((_distance(branch, value, source), index, converted(branch, value, source)))
         except Misfit as misfit:
             reasons.append(misfit)
     if not found:
@@ -214,9 +220,12 @@ def _is_time(branch: Type) -> bool:
     return branch.logical not in ("decimal", "uuid", None)
 
 
-def _distance(branch: Type, value: Any) -> int:
+def _distance(branch: Type, value: Any, source: Source) -> int:
     """Say how far a branch is from what a value looks like; equal for those between which nothing tells."""
-    order = _ORDER.get(type(value), ())
+    kind = type(value)
+    if kind is Decimal and source == "plain":
+        kind = float  # in JSON a number with many digits is no other kind of number
+    order = _ORDER.get(kind, ())
     name = branch.logical if branch.logical == "decimal" or _is_time(branch) else branch.kind
     return next((place for place, kinds in enumerate(order) if name in kinds), len(order))
 
@@ -224,9 +233,11 @@ def _distance(branch: Type, value: Any) -> int:
 _ORDER: dict[type, tuple[tuple[str, ...], ...]] = {
     int: (("int", "long"), ("double",), ("float",), ("decimal",), ("string",)),
     float: (("double",), ("float",), ("decimal",), ("int", "long")),
+    Single: (("float",), ("double",), ("decimal",), ("int", "long")),
+    Half: (("float",), ("double",), ("decimal",), ("int", "long")),
     Decimal: (("double", "decimal"), ("float",), ("int", "long")),
     str: (("string", "enum"), ("bytes", "decimal", "fixed", "float", "double")),
-    bytes: (("bytes",), ("fixed",), ("decimal",)),
+    bytes: (("bytes",), ("fixed",)),
 }
 
 
@@ -237,7 +248,7 @@ def _boolean(node: Type, value: Any, _source: Source) -> bool:
 
 
 def _integer(node: Type, value: Any, source: Source) -> int:
-    number = _whole(value)
+    number = value if type(value) is int else _whole(value)
     if number is None and source not in ("avro", "default"):
         number = _time(node, value)
     if number is None:
@@ -286,11 +297,13 @@ def _counted(value: Timestamp | TimeOfDay, unit: int, logical: str) -> int:
 
 
 def _real(node: Type, value: Any, source: Source) -> float:
+    if type(value) is float and node.kind == "double":
+        return value
     if isinstance(value, str) and value in NOT_FINITE:
         return float(value)
     if not isinstance(value, int | float | Decimal) or isinstance(value, bool):
         raise _is_not(value, node.kind, _hint(node, value))
-    if isinstance(value, float) and (node.kind == "double" or math.isnan(value)):
+    if isinstance(value, float) and math.isnan(value):
         return value
     found = _nearest(node.kind, value)
     if source != "default" and not _stands_for(found, value):
@@ -308,17 +321,24 @@ def _nearest(kind: str, value: float | Decimal) -> float:
 
 
 def _stands_for(found: float, value: float | Decimal) -> bool:
-    """Say whether `value` is `found` as somebody wrote it: with the same digits, however many they are."""
+    """Say whether `value` is `found` as somebody wrote it: less than one unit of its own last digit away."""
     if found == value:
         return True
-    if abs(found) == float("inf"):
-        return False
     digits = value if isinstance(value, Decimal) else Decimal(repr(value))
-    count = len(digits.as_tuple().digits)
-    return count < LONGEST and Decimal(f"{found:.{count - 1}e}") == digits
+    _, coefficient, exponent = digits.as_tuple()
+    if (
+        math.isinf(found)
+        or not isinstance(exponent, int)
+        or len(coefficient) > LONGEST
+        or abs(digits.adjusted()) > LONGEST
+    ):
+        return False
+    return abs(EXACT.subtract(Decimal(found), digits)) < Decimal((0, (1,), exponent))
 
 
-def _text(node: Type, value: Any, _source: Source) -> str:
+def _text(node: Type, value: Any, source: Source) -> str:
+    if source == "typed" and isinstance(value, Decimal) and value.as_tuple().exponent == 0:
+        return str(value)  # a column of whole numbers, as databases have them
     if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
         return str(value)
     if not isinstance(value, str):
@@ -374,12 +394,6 @@ def _characters(text: str, node: Type) -> bytes:
 
 
 def _decimal(node: Type, value: Any) -> bytes:
-    if isinstance(value, bytes):
-        unscaled = int.from_bytes(value, "big", signed=True)
-        if node.kind == "fixed" and len(value) != node.size:
-            raise Misfit(f"{len(value)} bytes are not the {node.size} of {node.name}")
-        _check_precision(node, unscaled, value)
-        return value
     number = _number(value)
     if number is None or not number.is_finite():
         raise _is_not(value, "a decimal", _hint(node, value))
@@ -401,6 +415,8 @@ def _number(value: Any) -> Decimal | None:
     """Return a number as a decimal: a float by its shortest digits, as JSON has it."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return None  # Decimal would take " 5", 1_0 and digits of other scripts
     try:
         return value if isinstance(value, Decimal) else Decimal(value if isinstance(value, int | str) else repr(value))
     except InvalidOperation:
@@ -430,7 +446,7 @@ def _is_not(value: Any, what: str, hint: str = "") -> Misfit:
 def _hint(node: Type, value: Any) -> str:
     """Say what would be right, where that is not plain."""
     if isinstance(value, Timestamp | Date | TimeOfDay) and node.kind in ("int", "long"):
-        return f"a {type(value).__name__.lower()}, and {_called(node)} is counted otherwise: give the number itself"
+        return f"a {_NAMES[type(value)]}, and {_called(node)} is counted otherwise: give the number itself"
     if isinstance(value, str) and node.logical and node.kind in ("int", "long"):
         return "text of a time is ISO 8601, as in 2026-01-02T03:04:05Z, 2026-01-02 or 03:04:05"
     if isinstance(value, float) and node.kind == "string":

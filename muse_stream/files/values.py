@@ -12,6 +12,8 @@ from itertools import islice
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
 EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - without a zone: what is counted from it may have one or not
 NANOS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 """Nanoseconds of Arrow's units of time."""
@@ -68,6 +70,24 @@ class TimeOfDay:
         seconds, rest = divmod(self.nanos, NANOS["s"])
         clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
         return clock + (f".{rest:09d}".rstrip("0") if rest else "")
+
+
+class Single(float):
+    """A float of 32 bits, written with the fewest digits that tell it: 0.1, not 0.10000000149011612."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(np.float32(self))
+
+
+class Half(float):
+    """A float of 16 bits, likewise."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(np.float16(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +162,13 @@ def _text(value: Any) -> str:
         return "{" + ", ".join(f"{_text(key)}: {_text(one)}" for key, one in islice(value.items(), 8)) + "}"
     if isinstance(value, list):
         return f"[{', '.join(map(_text, value[:8]))}]"
-    if isinstance(value, str):
-        return repr(_cut(value))
+    return repr(_cut(value)) if isinstance(value, str) else _number(value)
+
+
+def _number(value: Any) -> str:
+    """Return a number, a time or bytes as text."""
+    if isinstance(value, int) and abs(value) >= 1 << 4096:  # Python refuses to write the digits of more than 4,300
+        return "a number of more than a thousand digits"
     return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
 
 

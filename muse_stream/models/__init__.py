@@ -8,7 +8,8 @@ by its sha256 and what the configuration says of it, and returns an object that 
     answer      from an output to a probability       session     the runtime: batches in, probabilities out
     batch_axis  does a row depend on its neighbours?  onnx_nodes  a file's operators and constants as values
     warmup      first answers, and a look at them     constants   the numbers of a file that probe rows stand around
-    golden      the author's own answers              load        all of it, and the cache
+    influence   do rows meet in a tensor inside?      golden      the author's own answers
+    load        all of it, and the cache
 """
 
 from muse_stream.models.artifact import Artifact, Port, describe

@@ -4,7 +4,7 @@ Invented rows cannot prove that none does: a graph may look at the largest amoun
 is over 50,000. So the graph is read: which dimension of each tensor counts the rows is followed from the inputs through
 the operators, and what works over that dimension (a reduction, a sort, a running sum, a normalisation, a product of
 rows with rows, a choice of certain rows, a dynamic quantisation), or computes with the number of rows, is refused by
-its name. What cannot be followed is not refused here: it is left to the probe rows (`warmup`).
+its name. What cannot be followed is not refused here: it is left to trials (`influence`, `warmup`).
 
 Invariant: nothing is refused that treats each row alone. Where a shape is not known well enough to tell, the tensor is
 `Unknown`, and whatever is made of it.
@@ -74,8 +74,11 @@ class _Mixing(Exception):
     """An operator makes rows depend on each other; the text says how."""
 
 
-def refuse_mixing(model: Any, artifact: Artifact) -> None:
-    """Raise ModelError naming the operator that makes a row's answer depend on the other rows of the batch."""
+def refuse_mixing(model: Any, artifact: Artifact) -> bool:
+    """Raise ModelError naming the operator that makes a row's answer depend on the other rows of the batch.
+
+    Returns whether the rows could be followed through the whole graph: what was not is left to trials.
+    """
     env: dict[str, Value] = {}
     for port in artifact.inputs:
         if port.shape is None or len(port.shape) not in (1, 2):
@@ -84,7 +87,10 @@ def refuse_mixing(model: Any, artifact: Artifact) -> None:
             env[port.name] = Rows((ROWS, *(dim if isinstance(dim, int) else None for dim in port.shape[1:])), 0)
     functions = {(one.domain, one.name): one for one in model.functions}
     opsets = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.opset_import}
-    _Reader(functions, opsets).graph(model.graph, env)
+    reader = _Reader(functions, opsets)
+    reader.followed = not any(isinstance(one, Unknown) for one in env.values())
+    reader.graph(model.graph, env)
+    return reader.followed
 
 
 class _Reader:
@@ -93,6 +99,8 @@ class _Reader:
     def __init__(self, functions: Mapping[tuple[str, str], Any], opsets: Mapping[str, int]) -> None:
         self._functions = functions
         self._opset = opsets.get("", 1)
+        self.followed = True
+        """Whether no tensor was met whose rows could not be followed."""
 
     def graph(self, graph: Any, env: dict[str, Value]) -> None:
         """Give every tensor of a graph a value; `env` holds those of its inputs and of the graphs around it."""
@@ -116,6 +124,7 @@ class _Reader:
                 ) from None
             for place, name in enumerate(proto.output):
                 env[name] = made[place] if place < len(made) else _unfollowed(given)
+                self.followed &= not (name and isinstance(env[name], Unknown))
 
     def _outputs(self, node: Node, given: Sequence[Value], env: dict[str, Value]) -> Outputs:
         function = self._functions.get((node.domain, node.kind))
@@ -234,6 +243,13 @@ def _of_counts(node: Node, given: Sequence[Value]) -> Value:
     if len(shapes) == len(given):
         return Constant(_broadcast(shapes, max(map(len, shapes), default=0)))
     return _unfollowed(given)
+
+
+def _dropout(node: Node, given: Sequence[Value]) -> Outputs:
+    trains = _at(given, 2)
+    if trains is not None and not (isinstance(trains, Constant) and trains.values in ((False,), (0,))):
+        raise _Mixing("is exported in training mode and drops other features of each row (torch: model.eval())")
+    return _first(node, given)
 
 
 def _first(node: Node, given: Sequence[Value]) -> Outputs:
@@ -478,6 +494,10 @@ def _shape(node: Node, given: Sequence[Value]) -> Outputs:
         return [Constant() if isinstance(one, Count) else _unfollowed(given)]
     start, end = node.attributes.get("start", 0), node.attributes.get("end")
     return [_dims(one.shape[slice(start, end)])]
+
+
+def _size(node: Node, given: Sequence[Value]) -> Outputs:
+    return [Count() if isinstance(given[0], Rows) else _unfollowed(given)]
 
 
 def _dims(dims: tuple[Dim, ...]) -> Value:
@@ -763,7 +783,7 @@ def _extracted(node: Node, given: Sequence[Value]) -> Outputs:
 UNARY = frozenset(
     (
         *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Binarizer", "BitwiseNot", "Cast", "CastLike"),
-        *("CategoryMapper", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Dropout", "Elu", "Erf", "Exp", "FastGelu"),
+        *("CategoryMapper", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Elu", "Erf", "Exp", "FastGelu"),
         *("Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LabelEncoder", "LeakyRelu"),
         *("Log", "Mish", "Neg", "Not", "QuickGelu", "Reciprocal", "RegexFullMatch", "Relu", "Round", "Selu", "Shrink"),
         *("Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "StringNormalizer", "Swish", "Tan"),
@@ -813,6 +833,7 @@ OPERATORS: Mapping[str, Callable[[Node, Sequence[Value]], Outputs]] = {
     "ConstantOfShape": _filled,
     "CumSum": _over_axis(0, 1),
     "CumProd": _over_axis(0, 1),
+    "Dropout": _dropout,
     "Einsum": _einsum,
     "Expand": _expand,
     "FeatureVectorizer": _feature_vectors,
@@ -829,6 +850,7 @@ OPERATORS: Mapping[str, Callable[[Node, Sequence[Value]], Outputs]] = {
     "Reshape": _reshape,
     "ReverseSequence": _reversed,
     "Shape": _shape,
+    "Size": _size,
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,

@@ -121,7 +121,7 @@ def _answers(model: OnnxModel, golden: Golden, tensors: Sequence[Tensor]) -> NDA
 def _of_events(golden: Golden, tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
     try:
         bound = bound_rows(tensors, golden.events)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:  # a list, an object or a number beyond float64 as feature
         raise ModelError(f"golden events: {error}") from error
     faults = {row: f"{name} is missing, and required" for row, name in bound.missing.items()} | dict(bound.unfit)
     if faults:

@@ -16,6 +16,7 @@ from muse_stream.errors import ModelError
 from muse_stream.models.artifact import read_model, runnable
 from muse_stream.models.batch_axis import refuse_mixing
 from muse_stream.models.constants import constants
+from muse_stream.models.influence import refuse_influence
 from muse_stream.models.session import OnnxModel, open_session
 from muse_stream.models.signature import Signature, bind
 from muse_stream.models.verified import read_verified
@@ -36,10 +37,12 @@ def load_model(
     binding = Signature.of(spec)
     parsed, artifact = read_model(content, tensors)
     bound = bind(artifact, binding)
-    refuse_mixing(parsed, artifact)
+    followed = refuse_mixing(parsed, artifact)
     known = constants(parsed)
     model = open_session(runnable(parsed, artifact, content), artifact, bound, binding)
     warm(model, known)
+    if not followed:
+        refuse_influence(parsed, bound, known)
     del content, tensors, parsed, known
     _give_back()
     return model

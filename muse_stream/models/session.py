@@ -13,7 +13,7 @@ alignment. Such a model is run row by row.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,6 +151,37 @@ def open_session(runnable: bytes, artifact: Artifact, bound: Bound, binding: Sig
     except Exception as error:  # as above
         raise ModelError(f"onnxruntime refuses the model: {refusal(str(error))}") from error
     return OnnxModel(artifact, bound, binding, Session(session, bound, binding.output))
+
+
+def inner_session(model: Any, bound: Bound, tensors: Sequence[str]) -> Callable[[Sequence[NDArray[Any]]], list[Any]]:
+    """Load a parsed file, unoptimised, so that it gives its inner tensors; raises ModelError.
+
+    What is returned takes a batch as it is (no padding) and raises RuntimeError when it cannot be answered.
+    """
+    given = {value.name for value in model.graph.output}
+    for name in tensors:
+        if name not in given:
+            model.graph.output.add().name = name  # the runtime finds the type
+    options = _options()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # as above
+        raise ModelError(f"onnxruntime refuses the model: {refusal(str(error))}") from error
+
+    def run(inputs: Sequence[NDArray[Any]]) -> list[Any]:
+        arrays = (
+            array[:, 0] if port.name in bound.flat else array for port, array in zip(bound.inputs, inputs, strict=True)
+        )
+        feed = dict(zip((port.name for port in bound.inputs), arrays, strict=True))
+        try:
+            return list(session.run(list(tensors), feed))
+        except Exception as error:  # as above
+            raise RuntimeError(short_message(error)) from error
+
+    return run
 
 
 def check_answer(model: OnnxModel, inputs: Sequence[NDArray[Any]]) -> None:

@@ -120,7 +120,7 @@ def _way_to_probabilities(model: OnnxModel) -> str:
 def _beside_each(model: OnnxModel, plain: Rows, answers: NDArray[np.float64], known: Constants) -> None:
     """See that no row changes when the one beside it stands on either side of one of the file's own numbers."""
     for row in _neighbours(model, known):
-        # In the middle, since some graphs look at the row before or behind; without the row of zeros, which shows little.
+        # In the middle, since some graphs look at the row before or behind; without the row of zeros: it shows little.
         batch = [
             np.concatenate([array[1:PLACE], one, array[PLACE + 1 : COMPANY + 1]])
             for array, one in zip(plain, row, strict=True)
@@ -146,10 +146,10 @@ def _sides(number: float) -> tuple[float, ...]:
 
 def _filled(port: ModelInput, value: float, known: Constants) -> NDArray[Any]:
     """Return one row of one value, as near to it as the input's type comes."""
-    return np.tile(_fitting(np.array([[value]]), port.dtype, known), (1, port.width))
+    return np.tile(fitting_type(np.array([[value]]), port.dtype, known), (1, port.width))
 
 
-def _fitting(values: NDArray[np.float64], dtype: np.dtype[Any], known: Constants) -> NDArray[Any]:
+def fitting_type(values: NDArray[np.float64], dtype: np.dtype[Any], known: Constants) -> NDArray[Any]:
     """Return numbers as an input's type: rounded and cut where it cannot hold them, texts by number."""
     if dtype.kind == "O":
         texts = known.texts or TYPICAL
@@ -173,7 +173,7 @@ def _plain_rows(model: OnnxModel, known: Constants, random: np.random.Generator)
         bits[0], bits[1] = 0, 1
         if port.dtype.kind == "O":
             rows.append(
-                _fitting(random.integers(0, max(len(known.texts), 1), bits.shape).astype(float), port.dtype, known)
+                fitting_type(random.integers(0, max(len(known.texts), 1), bits.shape).astype(float), port.dtype, known)
             )
         else:
             rows.append(bits.astype(port.dtype))
@@ -185,7 +185,7 @@ def _wide_rows(model: OnnxModel, known: Constants, random: np.random.Generator) 
     for port in model.inputs:
         values = 10.0 ** random.uniform(-2.0, 4.0, (ROWS, port.width))
         values[ROWS // 2 :] *= random.choice([-1.0, 1.0], (ROWS // 2, port.width))
-        rows.append(_fitting(values, port.dtype, known))
+        rows.append(fitting_type(values, port.dtype, known))
     return rows
 
 
@@ -197,5 +197,5 @@ def _threshold_rows(model: OnnxModel, known: Constants, random: np.random.Genera
     for port in model.inputs:
         values = random.choice(numbers, (ROWS, port.width))
         values += random.choice([-1.0, 1.0], values.shape) * np.maximum(np.abs(values) * 0.01, 1e-3)
-        rows.append(_fitting(values, port.dtype, known))
+        rows.append(fitting_type(values, port.dtype, known))
     return rows

@@ -14,8 +14,7 @@ from muse_stream.worker import Batch
 
 LAST_YEAR = 9999
 """Of a timestamp that Python's datetime, hence fastavro, can hold."""
-YEAR_MS = 31_556_952_000
-"""365.2425 days: enough to tell a person the year."""
+EPOCH_YEAR = 1970
 
 Times = NDArray[np.int64]
 
@@ -76,8 +75,8 @@ class EventTimes:
 
 def _start(year: int) -> int:
     """Return the first millisecond of a year, in UTC."""
-    return int(np.datetime64(year - 1970, "Y").astype("datetime64[ms]").astype(np.int64))
+    return int(np.datetime64(year - EPOCH_YEAR, "Y").astype("datetime64[ms]").astype(np.int64))
 
 
 def _year(ms: int) -> int:
-    return 1970 + ms // YEAR_MS
+    return EPOCH_YEAR + int(np.datetime64(ms, "ms").astype("datetime64[Y]").astype(np.int64))

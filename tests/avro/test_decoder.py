@@ -352,6 +352,21 @@ def test_unknown_prefixes_are_not_remembered() -> None:
     assert (found.rows.tolist(), len(reader._writers)) == ([4000], known)
 
 
+def test_a_schema_that_nothing_can_be_made_of_costs_its_own_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = schema_of(("id", "string"), ("more", "int"), file="other.avsc", name="Event")
+    reader = Decoder(directory(SIMPLE, other), SIMPLE, Fields("id"))
+
+    def fails(schema: Any) -> Any:
+        raise RecursionError("nobody foresaw this")
+
+    monkeypatch.setattr(
+        "muse_stream.avro.decoder.codec_for", lambda one: fails(one) if one is other else codec_for(one)
+    )
+    found = reader.decode([simple(0), framed(other, {"id": "a", "more": 1}), simple(2)])
+    assert found.rows.tolist() == [0, 2]
+    assert [(one.row, one.reason) for one in found.rejected] == [(1, Reason.UNDECODABLE)]
+
+
 def test_no_fault_of_ours_costs_more_than_the_records_that_cause_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoding never raises for data: whatever nobody has foreseen is `undecodable`, and found record by record."""
     from muse_stream.avro import decoder as module  # noqa: PLC0415

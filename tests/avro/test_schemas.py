@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from muse_stream.avro import SchemaDirectory, parse_schema
+from muse_stream.avro import SchemaDirectory, canonical_form, parse_schema
+from muse_stream.avro.types import walk
 from muse_stream.errors import SchemaError
 
 PROJECT_SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -147,6 +148,29 @@ def test_a_logical_type_that_fits_no_such_type_is_ignored_as_avro_wants_it() -> 
     for kind in (*odd, {"type": "int", "logicalType": ["date"]}):
         (field,) = parse_schema(json.dumps({**EVENT, "fields": [{"name": "x", "type": kind}]})).type.fields
         assert field.type.logical is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"precision": 2, "scale": 4},
+        {"precision": 4, "scale": -2},
+        {"precision": 0},
+        {"precision": "4"},
+        {"precision": 4, "scale": 1.5},
+        {"precision": 9, "type": "fixed", "size": 1, "name": "F"},
+    ],
+)
+@pytest.mark.parametrize("inside", ["field", "union", "array", "record"])
+def test_a_decimal_that_is_none_is_ignored_as_avro_wants_it(more: dict[str, object], inside: str) -> None:
+    decimal = {"type": "bytes", "logicalType": "decimal", **more}
+    record = {"type": "record", "name": "R", "fields": [{"name": "y", "type": decimal}]}
+    kinds = {"union": ["null", decimal], "array": {"type": "array", "items": decimal}, "record": record}
+    kind = kinds.get(inside, decimal)
+    schema = parse_schema(json.dumps({**EVENT, "fields": [{"name": "x", "type": kind}]}))
+    assert [one for _, one in walk(schema.type) if one.kind in ("bytes", "fixed")] != []
+    assert all(one.logical is None for _, one in walk(schema.type))
+    canonical_form(schema)  # fastavro takes it
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

@@ -69,6 +69,71 @@ def test_a_field_of_a_type_that_cannot_be_read_is_a_problem(bank: Bank, kind: Js
     write(bank, "old.avsc", schema(("risk", kind)))
     (one,) = said(checked(bank).problems)
     assert reason in one
+    assert "give the field a type in payment.avsc" in one, "a default would not help"
+
+
+def test_no_default_is_asked_for_an_id(bank: Bank) -> None:
+    write(bank, "old.avsc", schema(drop=("id",)))
+    (one,) = said(checked(bank).problems)
+    assert "have it written: no default makes an id, or take old.avsc away" in one
+
+
+@pytest.mark.parametrize("maybe", [False, True])
+def test_a_default_is_asked_for_what_a_record_inside_lacks(bank: Bank, maybe: bool) -> None:
+    def inside(*names: str) -> Json:
+        fields = [{"name": name, "type": "double"} for name in names]
+        record = {"type": "record", "name": "Inside", "fields": fields}
+        return schema(("inside", ["null", record] if maybe else record))
+
+    write(bank, "payment.avsc", inside("a", "b"))
+    write(bank, "old.avsc", inside("a"))
+
+    def change(document: Any) -> None:
+        document["events"]["payment"]["intent"] = {"b": {"field": "inside.b"}}
+
+    (one,) = said(checked(bank, change).problems)
+    assert "inside.b: Inside was written without 'b'" in one and "give the field a default" in one
+
+
+def test_a_schema_that_a_windows_tool_saved_is_read(bank: Bank) -> None:
+    for file, text in (("payment.avsc", SCHEMA), ("ids.json", '{"1": "payment.avsc"}')):
+        (bank.folder / "schemas" / file).write_text("\ufeff" + text, encoding="utf-8")
+    assert (checked(bank).problems, checked(bank).warnings) == ((), ())
+
+
+@pytest.mark.parametrize("ids", ["{", "[1]", '{"1": "none.avsc"}', '{"1": 5}', '{"1.0": "payment.avsc"}'])
+def test_a_mistake_in_the_table_of_ids_is_said_once(bank: Bank, ids: str) -> None:
+    write(bank, "ids.json", ids)
+    assert len(checked(bank).problems) == 1
+
+
+def test_a_folder_without_any_usable_schema_says_what_is_wrong_with_the_event_s(bank: Bank) -> None:
+    write(bank, "aaa.avsc", {"type": "enum", "name": "Currency", "symbols": ["EUR"]})
+    write(bank, "payment.avsc", schema(("currency", "Currency", "eur")))
+    (one,) = said(checked(bank).problems)
+    assert "payment.avsc" in one and "aaa.avsc" not in one
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "right"),
+    [
+        ("int", "5411.0", "its digits, as in 5411"),
+        (["null", "long"], "05411", "its digits"),
+        ({"type": "int", "logicalType": "date"}, "2026-01-01", "date: its digits"),
+        ("double", "5411", "the shortest text of the number, as in 5411.0"),
+        ({"type": "string", "logicalType": "uuid"}, None, ""),
+    ],
+)
+def test_a_condition_that_no_event_meets_is_a_warning(bank: Bank, kind: Json, text: str | None, right: str) -> None:
+    write(bank, "payment.avsc", schema(("mcc", kind)))
+
+    def change(document: Any) -> None:
+        document["events"]["payment"]["intent"] = {"mcc": {"field": "mcc"}}
+        document["routes"] = [{"when": {"mcc": text or "anything"}, "live": "plain"}, *document["routes"]]
+
+    warnings = said(checked(bank, change).warnings, "routes[0].when.mcc")
+    assert len(warnings) == (text is not None)
+    assert text is None or (f"no event has mcc = '{text}'" in warnings[0] and right in warnings[0])
 
 
 def test_every_field_is_named_and_fields_that_nobody_reads_are_not(bank: Bank) -> None:
@@ -138,6 +203,19 @@ def test_a_time_without_a_logical_type_is_a_warning_unless_its_unit_is_said(bank
     (one,) = said(checked(bank).warnings, "events.payment.time")
     assert "at has no logical type" in one and "milliseconds since 1970" in one and "time_unit" in one
     assert checked(bank, lambda document: document["events"]["payment"].update(time_unit="us")).warnings == ()
+
+
+@pytest.mark.parametrize("kind", ["int", ["null", "int"]])
+def test_seconds_in_an_int_are_well_though_they_end_in_2038(bank: Bank, kind: Json) -> None:
+    write(bank, "payment.avsc", schema(("at", kind)))
+    found = checked(bank, lambda document: document["events"]["payment"].update(time_unit="s"))
+    assert (found.problems, found.warnings) == ((), ())
+
+
+def test_a_writer_s_time_that_states_no_unit_is_a_warning(bank: Bank) -> None:
+    write(bank, "old.avsc", schema(("at", "long"), ("more", "string", "")))
+    (one,) = said(checked(bank).warnings)
+    assert "at has no logical type in old.avsc: it is taken for the reader's timestamp-millis" in one
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,16 @@ def test_tables_of_every_kind_are_the_same_rows(tmp_path: Path) -> None:
         fastavro.writer(file, {"type": "record", "name": "R", "fields": fields}, rows)
     found = {kind: read_rows(tmp_path / f"t.{kind}") for kind in ("parquet", "jsonl", "avro", "csv")}
     assert found["parquet"] == found["jsonl"] == found["avro"] == rows
-    assert [row["amount"] for row in found["csv"]] == [1.5, None]
+    assert found["csv"] == rows
+    (tmp_path / "t.csv").write_text('id,code,n,when,flag\n1,007,1e3,2026-01-01,true\n2,10,"-0.5",,false\n')
+    assert read_rows(tmp_path / "t.csv") == [
+        {"id": 1, "code": "007", "n": 1000.0, "when": "2026-01-01", "flag": True},
+        {"id": 2, "code": "10", "n": -0.5, "when": None, "flag": False},
+    ]
+    for text, said in (("a,a\n1,2\n", "'a' is there twice"), ("a,b\n1\n", "csv:2: 1 cells"), ("a\n1e999\n", "csv:2: ")):
+        (tmp_path / "t.csv").write_text(text)
+        with pytest.raises(MuseError, match=said):
+            read_rows(tmp_path / "t.csv")
     with pytest.raises(MuseError, match="not a table that can be read; it ends in one of"):
         read_rows(tmp_path / "t.xlsx")
     with pytest.raises(MuseError, match=r"none\.csv: "):

@@ -3,6 +3,7 @@
 A few examples each by default; `--hypothesis-profile=hunt` tries ten times as many, `long` three hundred times.
 """
 
+import copy
 import io
 import json
 import shutil
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from muse_stream.cli.main import main
-from muse_stream.commands import event, replay
+from muse_stream.commands import configuration, event, replay
+from muse_stream.commands.configuration import Configuration
 from muse_stream.config import Loaded, Role
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, scorer_of
 from muse_stream.runtime.compile import Compiled, compile_generation
@@ -45,7 +47,16 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile the example once: here it is the files that are strange."""
+    """Read and compile the example once: here it is the files that are strange."""
+    read = configuration.open_configuration
+
+    def opened(path: str | Path) -> Configuration:
+        if str(path) != CONFIG:
+            return read(path)
+        if CONFIG not in _OPENED:
+            _OPENED[CONFIG] = read(CONFIG)
+        return _OPENED[CONFIG]
+
     event_compile, replay_build = compile_generation, build_scorer
 
     def compiled(loaded: Loaded, number: int, role: Role, *rest: Any) -> Compiled:
@@ -58,13 +69,18 @@ def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def built(loaded: Loaded, number: int, role: Role, lane: str) -> GenerationScorer:
         if str(loaded.source.path) != CONFIG:
             return replay_build(loaded, number, role, lane)
-        return scorer_of(compiled(loaded, number, role), role, lane)
+        if (role, lane) not in _BUILT:
+            _BUILT[role, lane] = scorer_of(compiled(loaded, number, role), role, lane)
+        return _BUILT[role, lane]
 
+    monkeypatch.setattr(configuration, "open_configuration", opened)
     monkeypatch.setattr(event, "compile_generation", compiled)
     monkeypatch.setattr(replay, "build_scorer", built)
 
 
+_OPENED: dict[str, Configuration] = {}
 _COMPILED: dict[Role, Compiled] = {}
+_BUILT: dict[tuple[Role, str], GenerationScorer] = {}
 
 
 @pytest.fixture
@@ -312,7 +328,7 @@ def places(node: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @st.composite
 def mutated(draw: st.DrawFn, document: Any, words: st.SearchStrategy[Any]) -> Any:
     """A document with up to three of its nodes taken away, exchanged or replaced."""
-    document = json.loads(json.dumps(document))
+    document = copy.deepcopy(document)
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from(places(document)[1:] or [()]))
         if not path:
@@ -329,7 +345,7 @@ def mutated(draw: st.DrawFn, document: Any, words: st.SearchStrategy[Any]) -> An
             other = document
             for step in draw(st.sampled_from(places(document))):
                 other = other[step]
-            node[path[-1]] = json.loads(json.dumps(other))
+            node[path[-1]] = copy.deepcopy(other)
         else:
             node[path[-1]] = draw(words)
     return document
@@ -364,7 +380,7 @@ def copied(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLE, folder))
 
 
-DOCUMENT = json.loads(json.dumps(YAML(typ="safe").load(EXAMPLE / "muse.yaml")))
+DOCUMENT = YAML(typ="safe").load(EXAMPLE / "muse.yaml")
 WORDS = VALUES | st.sampled_from(
     [
         *(
@@ -392,7 +408,7 @@ def test_configurations(tmp_path: Path, sound: Callable[..., None], document: An
         YAML().dump(document, text)
         (folder / "muse.yaml").write_text(text.getvalue())
     except (UnicodeEncodeError, ValueError):
-        (folder / "muse.yaml").write_text(json.dumps(document))
+        (folder / "muse.yaml").write_text(repr(document), errors="backslashreplace")
     file = folder / "e.jsonl"
     file.write_text("\n".join(map(json.dumps, events(2))))
     sound("check", folder / "muse.yaml", "--json", "--strict")
@@ -445,3 +461,22 @@ def test_options(tmp_path: Path, sound: Callable[..., None], options: list[str])
     file.write_text("\n".join(map(json.dumps, events(2))))
     sound("event", CONFIG, file, *options)
     sound("replay", CONFIG, "acme", file, "--output", tmp_path / "o.avro", *options)
+
+
+@hunt(10)
+@given(st.data(), st.integers(0, 3), st.sampled_from(["parquet", "csv", "jsonl"]))
+def test_tables_for_golden_events(
+    tmp_path: Path, sound: Callable[..., None], data: st.DataObject, rows: int, kind: str
+) -> None:
+    names = data.draw(st.lists(st.sampled_from([*PATHS, "score"]), min_size=1, max_size=6))
+    file = tmp_path / f"t.{kind}"
+    if kind == "parquet":
+        try:
+            pq.write_table(pa.Table.from_arrays([data.draw(arrow_column(rows)) for _ in names], names), file)
+        except (pa.ArrowException, ValueError, OSError):
+            return
+    else:
+        cells = st.sampled_from(["1", "0.5", "007", "1e999", '"a', "\x00", "é", "", "nan", "true", "1" * 5000])
+        lines = [",".join(names), *(",".join(data.draw(cells) for _ in names) for _ in range(rows))]
+        file.write_text("\n".join(lines) if kind == "csv" else data.draw(TEXTS), errors="surrogatepass")
+    sound("golden", CONFIG, "cards-2026q2", file, "--column", "score", "--output", tmp_path / "g.json")

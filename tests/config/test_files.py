@@ -137,6 +137,8 @@ def test_a_map_file_that_is_no_usable_map_is_refused(copied: Path, content: byte
         ('{"x": "card-event.avsc"}', "'x' is not a schema id"),
         ('{"7": "card-evnt.avsc"}', "id 7 names no file of the folder: 'card-evnt.avsc'"),
         ('{"7": ["card-event.avsc"]}', "names no file"),
+        ('{"7": "card-event.avsc", "7": "card-event-v1.avsc"}', "id 7 is there twice"),
+        ('{"7": "card-event.avsc", "07": "card-event-v1.avsc"}', "id 7 is there twice"),
     ],
 )
 def test_a_broken_table_of_schema_ids_is_refused(copied: Path, ids: str, says: str) -> None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import zlib
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from muse_stream.avro import Schema, decode_records
+from muse_stream.avro import Schema, decode_records, varint
+from muse_stream.avro.samples import counted
 from muse_stream.errors import MuseError, SchemaError
-from muse_stream.files import EventFile, ResultFile
+from muse_stream.files import EventFile, InvalidRow, ResultFile
 from tests.avro.avro_data import directory, schema_of
 from tests.avro.test_encoder import SCORE, score_columns
 
@@ -239,6 +241,74 @@ def test_a_json_document_over_several_lines_is_events_too(tmp_path: Path, text: 
     if "\n " in text or text.startswith("["):
         with pytest.raises(MuseError, match=r"event\.jsonl:1: "):
             list(EventFile(tmp_path / "event.jsonl", schema).values())
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"id": "a"}', '[{"id": "a"},\n', "[", '[{"id": "a"}] {"id": "b"}', '[{"id": "a"}]]']
+)
+def test_a_part_of_a_json_array_is_not_taken_for_the_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "event.json"
+    path.write_text(text)
+    with pytest.raises(MuseError, match=r"event\.json:1: "):
+        list(EventFile(path, schema_of(("id", "string"))).values())
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "avro"])
+def test_a_row_that_makes_too_large_an_event_is_given_as_it_stands(tmp_path: Path, kind: str) -> None:
+    rows = [{"id": "a", "text": "b"}, {"id": "c", "text": "d" * 100}, {"id": "e", "text": "f"}]
+    schema = schema_of(("id", "string"), ("text", "string"))
+    path = write(tmp_path, kind, rows, schema)
+    refused: list[InvalidRow] = []
+    (events,) = EventFile(path, schema, most_bytes=50).events(invalid=refused.append)
+    assert (len(events.values), list(events.rows)) == (2, [1, 3])
+    assert [json.loads(one.to_json())["event"] for one in refused] == rows[1:2]  # so that no row is lost
+    assert (refused[0].row, "an event of 114 bytes" in refused[0].reason) == (2, True)
+
+
+def container(codec: str, packed: bytes, schema: Schema) -> bytes:
+    """An Avro container of one block of two records."""
+    meta = [("avro.codec", codec.encode()), ("avro.schema", schema.text.encode())]
+    entries = b"".join(counted(name.encode()) + counted(value) for name, value in meta)
+    head = b"Obj\x01" + varint(len(meta)) + entries + varint(0) + b"s" * 16
+    return head + varint(2) + counted(packed) + b"s" * 16
+
+
+@pytest.mark.parametrize("codec", ["null", "deflate", "bzip2", "xz", "snappy", "zstandard"])
+def test_containers_of_every_codec_that_java_writes_are_read(tmp_path: Path, codec: str) -> None:
+    schema = schema_of(("id", "string"), ("n", "long"))
+    rows: list[dict[str, Any]] = [{"id": "a" * 5000, "n": 1}, {"id": "b", "n": 2}]
+    plain = b"".join(counted(row["id"].encode()) + varint(row["n"]) for row in rows)
+    path = tmp_path / "f.avro"
+    if codec in ("snappy", "zstandard"):
+        packed = pa.compress(plain, codec="zstd" if codec == "zstandard" else codec, asbytes=True)
+        packed += zlib.crc32(plain).to_bytes(4, "big") if codec == "snappy" else b""
+        path.write_bytes(container(codec, packed, schema))
+    else:
+        with path.open("wb") as file:
+            fastavro.writer(file, fastavro.parse_schema(json.loads(schema.text)), rows, codec=codec)
+    assert read_back(schema, EventFile(path, schema)) == rows
+    if codec in ("snappy", "zstandard"):
+        for spoilt in (
+            packed[:-1] + bytes([packed[-1] ^ 1]),
+            packed[:10],
+            b"\xff" * 40,
+            b"\x80\x80\x80\x80\x0fabcd",
+            b"",
+        ):
+            path.write_bytes(container(codec, spoilt, schema))
+            with pytest.raises(MuseError, match="cannot be read after row"):
+                list(EventFile(path, schema).values())
+
+
+def test_a_branch_is_found_by_its_short_name_in_another_namespace(tmp_path: Path) -> None:
+    def of(namespace: str) -> Schema:
+        names = [f"{namespace}.Card", f"{namespace}.Bank"]
+        kinds = [{"type": "record", "name": name, "fields": [{"name": "n", "type": "int"}]} for name in names]
+        return schema_of(("x", ["null", *kinds]))
+
+    path = write(tmp_path, "avro", [{"x": ("theirs.Bank", {"n": 1})}], of("theirs"))
+    (value,) = next(EventFile(path, of("ours")).values())
+    assert value[10:] == varint(2) + varint(1)
 
 
 def test_a_map_that_is_none_is_refused(tmp_path: Path) -> None:

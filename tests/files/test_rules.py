@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import struct
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,9 @@ def parquet_file(folder: Path, column: pa.Array) -> Path:
 
 JSON_RULES: list[tuple[Any, str, Any]] = [
     # a number is held with all its digits, or refused
+    *((DECIMAL, text, REFUSED) for text in ('" 5"', '"1_0"', '"\\u0663"', '"0x5"', '"NaN"', '"1,5"')),
+    (DECIMAL, '"1e1"', b"\x03\xe8"),
+    ("string", "1e0", REFUSED),
     (DECIMAL, "12345678901234567.89", (1234567890123456789).to_bytes(8, "big")),
     (DECIMAL, '"12345678901234567.89"', (1234567890123456789).to_bytes(8, "big")),
     (WIDE, "12345678901234567890123456789012345678.91", (1234567890123456789012345678901234567891).to_bytes(17, "big")),
@@ -107,6 +111,11 @@ JSON_RULES: list[tuple[Any, str, Any]] = [
     ("double", "9007199254740992", 2.0**53),
     ("double", "9007199254740993", REFUSED),
     ("double", "5e-324", 5e-324),
+    ("double", "2e-324", REFUSED),
+    ("double", "5.960464477539063e-8", 2.0**-24),  # a tie: the shortest digits are not the rounded ones
+    ("float", "5.960464477539063e-8", 2.0**-24),
+    ("double", "1e23", 1e23),
+    ("double", "1.7976931348623157e308", 1.7976931348623157e308),
     ("double", "true", REFUSED),
     ("double", '"1.5"', REFUSED),
     ("double", '"Infinity"', float("inf")),
@@ -230,6 +239,16 @@ PARQUET_RULES: list[tuple[Any, pa.Array, Any]] = [
     (DECIMAL, pa.array([Decimal("12345678901234567.89")]), (1234567890123456789).to_bytes(8, "big")),
     (DECIMAL, pa.array([Decimal("1.005")]), REFUSED),
     (DECIMAL, pa.array([0.1]), b"\x0a"),
+    (DECIMAL, pa.array([0.1], pa.float32()), b"\x0a"),
+    (DECIMAL, pa.array([0.1], pa.float16()), b"\x0a"),
+    (DECIMAL, pa.array([0.125], pa.float32()), REFUSED),
+    (DECIMAL, pa.array([float("nan")], pa.float32()), REFUSED),
+    ("double", pa.array([0.1], pa.float32()), struct.unpack("<f", struct.pack("<f", 0.1))[0]),
+    (["null", "double", "float"], pa.array([0.5], pa.float32()), 0.5),
+    (DECIMAL, pa.array([b"25"]), REFUSED),  # bytes of text, or of a number?
+    (DECIMAL, pa.array(["25"]), b"\x09\xc4"),
+    ("string", pa.array([Decimal("12")], pa.decimal128(38, 0)), "12"),
+    ("string", pa.array([Decimal("12.0")]), REFUSED),
     (DECIMAL, pa.array([float("inf")]), REFUSED),
     (NARROW, pa.array([Decimal("100.00")]), REFUSED),
     (MILLIS, pa.array([1_700_000_000_000_000_000], pa.timestamp("ns")), 1_700_000_000_000),
@@ -284,6 +303,8 @@ AVRO_RULES: list[tuple[Any, Any, Any, Any]] = [
     ("bytes", b"\xff", "bytes", b"\xff"),
     ("long", 2**53 + 1, "double", REFUSED),
     ("double", 0.5, "float", 0.5),
+    ("float", 0.1, DECIMAL, b"\x0a"),
+    ("bytes", b"\x0a", DECIMAL, REFUSED),
     ("string", "\U0001f600", "string", "\U0001f600"),
 ]
 

@@ -18,10 +18,11 @@ from muse_stream.avro import SchemaDirectory
 from muse_stream.avro.framing import single_object_prefix
 from muse_stream.config import load_document
 from muse_stream.errors import Reason, SchemaError
+from muse_stream.runtime.batch_scorer import build_scorer
 from muse_stream.runtime.event_reader import EventReader, Events
 from muse_stream.worker import Batch, Header
 from tests.integration.bank import AT, SCHEMA, Bank
-from tests.runtime.test_batch_scorer import NOW, batch, changed, event
+from tests.runtime.test_batch_scorer import NOW, batch, changed, event, records
 
 UUID_TEXT = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
 NEEDED = {"payment": ("amount", "risk")}
@@ -238,9 +239,10 @@ def test_the_years_are_the_format_s(bank: Bank) -> None:
     def ms(day: str) -> int:
         return int(np.datetime64(day, "ms").astype(np.int64))
 
-    values = [event(bank, at=ms(day)) for day in ("2023-12-31T23:59:59.999", "2024-01-01", "2025-12-31T23:59:59.999")]
-    events = read_in(bank, [*values, event(bank, at=ms("2026-01-01"))], timed(time_range=[2024, 2025]))
+    values = [event(bank, at=ms(day)) for day in ("2023-12-31T23:59:59.999", "2024-01-01", "2027-12-31T23:59:59.999")]
+    events = read_in(bank, [*values, event(bank, at=ms("2028-01-01"))], timed(time_range=[2024, 2027]))
     assert events.rows.tolist() == [1, 2]
+    assert [one.message.split("year ")[1][:4] for one in events.rejected] == ["2023", "2028"]
 
 
 def test_a_kafka_timestamp_that_no_reader_can_hold_is_a_dead_letter(bank: Bank) -> None:
@@ -299,6 +301,21 @@ def test_a_field_may_be_a_feature_and_an_attribute(bank: Bank) -> None:
     assert intent(events, "risky") == ["true", None]
     amount: Any = events.features["amount"]
     assert amount[0] == 2.0**53 and np.isnan(amount[1])
+
+
+def test_a_rule_on_a_nullable_number_holds(bank: Bank) -> None:
+    """The whole way: `when: {mcc: "5411"}` on ["null", "int"], and a null that no condition holds for."""
+    write = with_schema(bank, ("mcc", ["null", "int"]))
+
+    def change(document: Any) -> None:
+        document["events"]["payment"]["intent"] = {"mcc": {"field": "mcc"}}
+        document["routes"] = [{"when": {"mcc": ["5411"]}, "live": "retrained"}, {"live": "plain"}]
+
+    path = changed(bank.document(), change)
+    scorer = build_scorer(load_document(path), 1, "live", bank.name)
+    values = [write(mcc=5411), write(mcc=None), write(mcc=54110)]
+    answer = scorer.score(batch([bank.topic("events", "t0")] * 3, values), 1)
+    assert [one["predictor"] for one in records(answer, "score.avsc")] == ["retrained", "plain", "plain"]
 
 
 def test_senders_of_a_format_are_the_lane_s_tenants_with_their_topics(bank: Bank) -> None:

@@ -122,6 +122,8 @@ class _Reader:
                     f"a row's score would depend on the batch it comes in: operator {node.kind}{where} {mixing}; "
                     "the same event must always get the same bits: export a model that treats each row alone"
                 ) from None
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+                made = []  # a node that no ONNX file may have: the runtime refuses it in its own words
             for place, name in enumerate(proto.output):
                 env[name] = made[place] if place < len(made) else _unfollowed(given)
                 self.followed &= not (name and isinstance(env[name], Unknown))

@@ -352,6 +352,28 @@ def test_a_look_at_the_row_before_is_found() -> None:
             load(model.SerializeToString())
 
 
+@pytest.mark.parametrize(
+    ("node", "given"),
+    [
+        (N("ReduceMax", [], ["guard"]), ()),
+        (N("Gather", ["features"], ["guard"]), ()),
+        (N("Softmax", ["scalar"], ["guard"], axis=3), (weights("scalar", 1.0),)),
+        (N("Transpose", ["features"], ["guard"], perm=[0, 7]), ()),
+        (N("MatMul", ["features"], ["guard"]), ()),
+        (N("Einsum", ["features"], ["guard"], equation="->"), ()),
+        (N("Concat", [], ["guard"], axis=0), ()),
+        (N("Slice", ["features", "a", "a"], ["guard"]), (weights("a", [0, 0, 0], I64),)),
+        (N("Unsqueeze", ["features", "a"], ["guard"]), (weights("a", [9], I64),)),
+        (N("Reshape", ["features", "a"], ["guard"]), (weights("a", [0, 0, 0, 0, 0], I64),)),
+        (N("If", [], ["guard"]), ()),
+        (N("Scan", ["features"], ["guard"], num_scan_inputs=4), ()),
+    ],
+)
+def test_a_node_that_no_file_may_have_is_a_refused_model(node: Any, given: Sequence[Any]) -> None:
+    with pytest.raises(ModelError, match=r"onnxruntime refuses the model|depend on the batch"):
+        load(guarded([node], list(given)).SerializeToString())
+
+
 def test_shapes_that_are_not_declared_are_followed_no_further() -> None:
     model = proto(
         [N("Sigmoid", ["features"], ["probabilities"])], [port("features", None)], [port("probabilities", None)]

@@ -259,7 +259,7 @@ class _Trial:
 
 def _reader(compiled: Compiled, lane: str) -> EventReader:
     needed = {name: compiled.snapshot.needs(name).fields for name in compiled.document.events}
-    return EventReader(compiled.document, lane, compiled.schemas, needed)
+    return EventReader(compiled.document, lane, compiled.schemas, needed, compiled.snapshot.texts)
 
 
 def _route(document: Document, intent: Mapping[str, str | None]) -> int | None:

@@ -44,7 +44,7 @@ class GenerationScorer:
         self.limits = BatchLimits(document.limits.max_batch, document.limits.linger_ms / 1000)
         self._role, self._clock, self._snapshot = role, clock, snapshot
         needed = {name: snapshot.needs(name).fields for name in document.events}
-        self._reader = EventReader(document, lane, compiled.schemas, needed)
+        self._reader = EventReader(document, lane, compiled.schemas, needed, snapshot.texts)
         topics = {name: document.tenant_topics(name) for name in self._reader.tenants}
         outputs = {name: one.scores if role == "live" else one.audit for name, one in topics.items()}
         encoder = Encoder(output_schemas().by_file(OUTPUT_SCHEMA[role]))

@@ -7,7 +7,7 @@ tenants; a topic's tenant is believed only as far as the event agrees with it.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from muse_stream.avro import (
     Schema,
     SchemaDirectory,
     TextColumn,
+    column_type,
     concat,
     fixed_width,
     keep,
@@ -28,7 +29,7 @@ from muse_stream.avro import (
 from muse_stream.config import AttributeSource, Document, EventSpec
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.runtime.event_time import EventTimes
-from muse_stream.scoring import Categorical, EventTable
+from muse_stream.scoring import AS_TEXT, Categorical, EventTable
 from muse_stream.worker import Batch, Header
 
 Headers = list[list[Header]]
@@ -61,6 +62,8 @@ class Format:
     """What its events are read as."""
     decoder: Decoder
     features: tuple[str, ...]
+    texts: tuple[str, ...]
+    """Those of them that are decoded as texts, too."""
     times: EventTimes
     reads_headers: bool
 
@@ -69,9 +72,18 @@ class EventReader:
     """Reads the events of one lane under one generation."""
 
     def __init__(
-        self, document: Document, lane: str, schemas: SchemaDirectory, needed: Mapping[str, tuple[str, ...]]
+        self,
+        document: Document,
+        lane: str,
+        schemas: SchemaDirectory,
+        needed: Mapping[str, tuple[str, ...]],
+        texts: Collection[str] = (),
     ) -> None:
-        """`needed`: event format -> the feature fields to decode, which its schema must have. Raises SchemaError."""
+        """Raises SchemaError.
+
+        `needed`: event format -> the feature fields to decode, which its schema must have; `texts`: those of all
+        formats that are read as texts.
+        """
         self.tenants = document.lanes().get(lane, ())
         self._codes = {name: code for code, name in enumerate(self.tenants)}
         self._limit = document.limits.max_event_bytes
@@ -85,9 +97,15 @@ class EventReader:
         self._format_of = {
             topic: document.tenants[name].event for name, topic in zip(self.tenants, self._topic_of, strict=True)
         }
+        names = dict.fromkeys(self._format_of.values())
+        read = {name: schemas.by_file(document.events[name].schema_file) for name in names}
+        whole = [
+            field
+            for field in texts
+            if _whole_with_nulls([schema for name, schema in read.items() if field in needed.get(name, ())], field)
+        ]
         self._formats = {
-            name: _format(name, document.events[name], schemas, needed.get(name, ()))
-            for name in dict.fromkeys(self._format_of.values())
+            name: _format(name, document.events[name], schemas, needed.get(name, ()), whole) for name in names
         }
         self._attributes = sorted({name for kind in self._formats.values() for name in kind.spec.intent})
 
@@ -156,6 +174,7 @@ class EventReader:
             decoded = decoded.renumbered(rows)
         headers = batch.headers() if kind.reads_headers else []
         columns = {name: decoded.columns[name] for name in kind.features}
+        columns |= {AS_TEXT + name: _texts(decoded, kind.decoder.name_of_text(name)) for name in kind.texts}
         for name, source in kind.spec.intent.items():
             columns[_ATTRIBUTE + name] = _attribute(source, kind.decoder, decoded, headers)
         tenants, faults = self._tenants(topics[decoded.rows], decoded, kind, headers)
@@ -220,12 +239,21 @@ def _texts(decoded: Decoded, name: str, otherwise: Categorical | None = None) ->
     return column
 
 
-def _format(name: str, spec: EventSpec, schemas: SchemaDirectory, features: tuple[str, ...]) -> Format:
+def _whole_with_nulls(schemas: Sequence[Schema], field: str) -> bool:
+    """Tell whether a field is of whole numbers or booleans in all of some schemas, and null may stand among them."""
+    found = [column_type(schema.type, field)[:2] for schema in schemas]
+    return all(kind in ("integer", "boolean") for kind, _ in found) and any(nullable for _, nullable in found)
+
+
+def _format(
+    name: str, spec: EventSpec, schemas: SchemaDirectory, features: tuple[str, ...], whole: Collection[str]
+) -> Format:
     intent = tuple(source.field for source in spec.intent.values() if source.field is not None)
     tenant = spec.tenant.field if spec.tenant else None
-    fields = Fields(spec.id, spec.time, tenant, features, tuple(dict.fromkeys(intent)), spec.time_unit)
+    texts = tuple(field for field in features if field in whole)
+    fields = Fields(spec.id, spec.time, tenant, features, tuple(dict.fromkeys((*intent, *texts))), spec.time_unit)
     sources = [*spec.intent.values(), *([spec.tenant] if spec.tenant else [])]
     schema = schemas.by_file(spec.schema_file)
     decoder = Decoder(schemas, schema, fields)
     reads_headers = any(source.header is not None for source in sources)
-    return Format(spec, schema, decoder, features, EventTimes(name, spec), reads_headers)
+    return Format(spec, schema, decoder, features, texts, EventTimes(name, spec), reads_headers)

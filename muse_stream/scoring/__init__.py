@@ -21,7 +21,7 @@ Invariant: the same event under the same generation gives the same bits, in any 
 
 from muse_stream.scoring.answers import Answers
 from muse_stream.scoring.bisection import MESSAGE_LENGTH, described, halved
-from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring.columns import AS_TEXT, Categorical, Column
 from muse_stream.scoring.dataframe import Table
 from muse_stream.scoring.event_rows import bound_rows, found, tensors_of
 from muse_stream.scoring.event_table import EventTable
@@ -36,6 +36,7 @@ from muse_stream.scoring.scores import PredictorScores
 from muse_stream.scoring.snapshot import Snapshot, compile_snapshot, models_needed
 
 __all__ = [
+    "AS_TEXT",
     "ID_BYTES",
     "MESSAGE_LENGTH",
     "Answers",

@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+AS_TEXT = "text:"
+"""Before a feature field's name, the column that has its whole numbers or booleans as texts, where the field's own
+column cannot tell them apart: with nulls among them it is float64. No Avro name has a colon."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Categorical:

@@ -68,7 +68,8 @@ def event_table(table: Table, asked: Wanted) -> EventTable:
     missing = [name for name in wanted if name not in names]
     if missing:
         raise ValueError(f"the table has no column {', '.join(missing)}")
-    columns = {name: _array(table[name], exact=name in text or name == "id") for name in wanted}
+    exact = {*text, *asked.texts, "id"}
+    columns = {name: _array(table[name], exact=name in exact) for name in wanted}
     sizes = {name: len(column) for name, column in columns.items() if column.ndim}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"columns differ in length: {', '.join(f'{name} {size}' for name, size in sizes.items())}")
@@ -149,6 +150,7 @@ def _feature(column: NDArray[Any], *, text: bool) -> Column:
         return column.astype(np.float64) if column.dtype.kind == "f" else column
     cells = column.tolist()
     known: Mapping[int, Any] = {row: cell for row, cell in enumerate(cells) if not _is_null(cell)}
-    if any(isinstance(cell, str) for cell in known.values()):
+    whole = text and all(isinstance(cell, int) for cell in known.values())  # a float64 does not tell all of them apart
+    if whole or any(isinstance(cell, str) for cell in known.values()):
         return _strings(column)
     return np.array([float(known[row]) if row in known else np.nan for row in range(len(cells))], dtype=np.float64)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.scoring.columns import Categorical, Column
+from muse_stream.scoring.columns import AS_TEXT, Categorical, Column
 from muse_stream.scoring.selection import Selection
 
 ANY_OTHER = "*"
@@ -23,8 +23,8 @@ ANY_OTHER = "*"
 EXACT = float(1 << 53)
 """Whole numbers up to here are themselves in a float64 column; beyond, one may stand for another."""
 
-SPELLED = {"0": "false", "1": "true"}
-"""Booleans with nulls are numbers in their column: a category table is asked for both spellings."""
+SPELLED = {"0": "false", "1": "true", "false": "0", "true": "1"}
+"""Booleans with nulls may be numbers in their column: a category table is asked for both spellings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,10 @@ class Binding:
         matrix = np.empty((rows.size, len(tensor.features)), dtype=tensor.dtype)
         with np.errstate(over="ignore"):  # looked at below
             for place, feature in enumerate(tensor.features):
-                matrix[:, place] = self._values(tensor, feature, _taken(feature, columns, rows), faults)
+                matrix[:, place] = self._values(tensor, feature, _taken(tensor, feature, columns, rows), faults)
         if tensor.dtype.kind == "f" and np.isinf(matrix).any():
             for feature in tensor.features:
-                values = self._values(tensor, feature, _taken(feature, columns, rows), faults)
+                values = self._values(tensor, feature, _taken(tensor, feature, columns, rows), faults)
                 faults.misfits(feature, values, tensor.dtype)
         return matrix
 
@@ -191,8 +191,10 @@ class _Faults:
             kind.setdefault(position, what)
 
 
-def _taken(feature: Feature, columns: Mapping[str, Column], rows: Selection) -> Column:
+def _taken(tensor: Tensor, feature: Feature, columns: Mapping[str, Column], rows: Selection) -> Column:
     column = columns.get(feature.field)
+    if tensor.dtype.kind == "O" or feature.categories is not None:
+        column = columns.get(AS_TEXT + feature.field, column)
     if column is None:
         raise ValueError(f"the batch has no column {feature.field}")
     return rows.take_column(column)

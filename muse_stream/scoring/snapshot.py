@@ -43,7 +43,8 @@ class Snapshot:
         self._needs = {event: required_fields_of(document, event, role) for event in document.events}
         experts = {model for name in self.predictors for model in document.predictors[name].graph().experts()}
         features = [feature for model in experts for feature in document.models[model].features()]
-        self._texts = frozenset(field for planned in program.steps for field in _texts(planned.step))
+        self.texts: Final = frozenset(field for planned in program.steps for field in _texts(planned.step))
+        """Those of the feature fields that are read as texts: by a category table, or for a tensor of strings."""
         self.fields: Final = frozenset(feature.field for feature in features)
         """Dotted feature fields that any predictor of this role reads."""
         self.intent_attributes: Final = tuple(name for name in program.router.attributes if name != "tenant")
@@ -79,7 +80,7 @@ class Snapshot:
         `.to_arrow()` and `.to_pandas()` give them as a table.
         Raises ValueError naming every column that is missing, or a tenant that does not exist.
         """
-        asked = Wanted(frozenset(self.tenants), self.fields, self._texts, self.intent_attributes, self.needs_ids)
+        asked = Wanted(frozenset(self.tenants), self.fields, self.texts, self.intent_attributes, self.needs_ids)
         given = event_table(table, asked)
         return answers(self.execute(given), given.count, [one.name for one in self._program.shadow])
 

@@ -33,7 +33,7 @@ from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous, canonic
 from muse_stream.avro.selection import keep, missing, take
 from muse_stream.avro.synthetic import Demands, made_up
 from muse_stream.avro.text_forms import can_be, in_words
-from muse_stream.avro.times import IN_WORDS
+from muse_stream.avro.times import IN_WORDS, last_year
 from muse_stream.avro.types import Field, Type
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "in_words",
     "is_nullable",
     "keep",
+    "last_year",
     "made_up",
     "missing",
     "nullable",

@@ -23,6 +23,8 @@ INSTANTS: dict[str, int] = {
 """Logical types that count from 1970, in nanoseconds."""
 OF_DAY: dict[str, int] = {"time-millis": 10**6, "time-micros": 10**3}
 """Logical types that count from midnight, in nanoseconds."""
+YEAR = 31_556_952 * 10**9
+"""365.2425 days, in nanoseconds."""
 IN_WORDS: dict[str, str] = {
     "date": "days since 1970-01-01",
     "time-millis": "milliseconds since midnight",
@@ -49,6 +51,12 @@ def ratio_to_ms(reader: Type, wrote: Type, plain: TimeUnit) -> tuple[int, int]:
     """Return (times, over) to milliseconds: the writer's unit, else the reader's, else `plain`."""
     unit = INSTANTS.get(wrote.logical or "") or INSTANTS.get(reader.logical or "") or UNITS[plain]
     return _reduced(unit, UNITS["ms"])
+
+
+def last_year(node: Type, plain: TimeUnit) -> int:
+    """Return the last year that an int or long reaches as a time; 9999 where that is later."""
+    bound = 1 << (31 if node.kind == "int" else 63)
+    return min(1970 + bound * INSTANTS.get(node.logical or "", UNITS[plain]) // YEAR, 9999)
 
 
 def _reduced(times: int, over: int) -> tuple[int, int]:

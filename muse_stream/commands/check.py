@@ -15,7 +15,7 @@ from pathlib import Path
 from muse_stream.avro import SchemaDirectory, column_type
 from muse_stream.commands.check_fields import schema_problems
 from muse_stream.commands.check_models import load_all, oddities
-from muse_stream.commands.check_routes import condition_warnings
+from muse_stream.commands.check_routes import text_warnings
 from muse_stream.commands.check_writers import writer_findings
 from muse_stream.config import (
     Document,
@@ -86,7 +86,7 @@ def check(path: str | Path) -> Checked:
         problems += _told(total, loaded.document, problems).problems(loaded.source)
         warnings += [*oddities(draft, models), *loaded.warnings, *total.warnings(loaded.source)]
         if schemas is not None:
-            warnings += condition_warnings(loaded.document, schemas, closed, loaded.source)
+            warnings += text_warnings(draft, schemas, closed, loaded.source)
     if loaded is not None and not problems:
         problems += _compiled(loaded, cache, schemas)
     del models
@@ -115,8 +115,10 @@ def _schemas(draft: Draft, root: Path, problems: list[Problem]) -> SchemaDirecto
     try:
         return SchemaDirectory.open(folder)
     except SchemaError as error:
-        said = any(problem.message.startswith("ids.json") for problem in problems)  # by the document's own check
-        if not (said and "ids.json" in str(error)):
+        text = str(error)  # which the document's own check may have said, of the table or of the event's schema
+        of_table = "ids.json" in text and any(problem.message.startswith("ids.json") for problem in problems)
+        of_file = "holds no" in text and any(problem.path.endswith(".schema") for problem in problems)
+        if not (of_table or of_file):
             problems.append(draft.problem(("schemas",), str(error)))
         return None
 

@@ -17,6 +17,7 @@ from muse_stream.avro import (
     Unreadable,
     ambiguous,
     column_type,
+    last_year,
     slow_because,
 )
 from muse_stream.commands.check_fields import features_of
@@ -52,7 +53,9 @@ def writer_findings(draft: Draft, schemas: SchemaDirectory) -> Findings:
         others = [other for other in formats if other is not kind]
         for file in schemas.files():
             _writer(draft, kind, schemas.by_file(file), others, found)
-        found.warnings += [*_twins(draft, kind, schemas), *_time(draft, kind), *_dates(draft, kind)]
+        never = list(_never_in_range(draft, kind))
+        found.problems += never
+        found.warnings += [*_twins(draft, kind, schemas), *([] if never else _time(draft, kind)), *_dates(draft, kind)]
     found.warnings += _folder(draft, schemas)
     return found
 
@@ -148,6 +151,21 @@ def _time(draft: Draft, kind: _Format) -> Iterator[Problem]:
         message = f"{path} has no logical type in {kind.schema.file}: it is taken for milliseconds since 1970"
         typed = '"type": {"type": "long", "logicalType": "timestamp-millis"}'  # beside "type" it means nothing
         hint = f"give it a logical type, as in {typed}, or say `time_unit`: s, ms, us or ns"
+        yield draft.problem(("events", kind.name, "time"), message, hint)
+
+
+def _never_in_range(draft: Draft, kind: _Format) -> Iterator[Problem]:
+    """Yield a problem where the largest number that the time can hold is before the first year that is allowed."""
+    path, (first, _) = kind.spec.time, kind.spec.time_range
+    if path is None:
+        return
+    _, _, leaf = column_type(kind.schema.type, path, "time")
+    ends = [last_year(option, kind.spec.time_unit) for option in leaf.options if option.kind != "null"]
+    if max(ends) < first:
+        message = (
+            f"{path} ends in the year {max(ends)}, and time_range begins with {first}: every event is a dead letter"
+        )
+        hint = "give it the type long, or say another `time_unit`: s, ms, us or ns"
         yield draft.problem(("events", kind.name, "time"), message, hint)
 
 

@@ -2,16 +2,20 @@
 
 Reports every unknown model, category table, reference, map, predictor, event format, tenant and intent attribute, with
 the nearest name that exists. It reads the file itself, not the document, so a name is checked even where something else
-beside it is broken; a name that is declared but broken counts as declared. `PLACES` is the whole list of places where
-names are used.
+beside it is broken; a name that is declared but broken counts as declared. Nothing is said of names whose section is
+not there because its own name is wrong: that was reported, and one word would be followed by a line for each use.
+`PLACES` is the whole list of places where names are used.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+from muse_stream.config.document import Document
+from muse_stream.config.event import EventSpec
 from muse_stream.config.expected import nearest
+from muse_stream.config.fields import SpecModel
 from muse_stream.config.source import YamlKey, YamlPath
-from muse_stream.config.structure import Draft
+from muse_stream.config.structure import SECTIONS, Draft
 from muse_stream.errors import Problem
 
 PLACES: tuple[tuple[str, str, str], ...] = (
@@ -43,15 +47,34 @@ KEYS: tuple[str, ...] = ("predictors.*.quantile_map.tenants", "predictors.*.node
 def name_problems(draft: Draft) -> Iterator[Problem]:
     """Yield a problem for every unknown name."""
     tree = draft.source.tree
+    unsure = {section for section in SECTIONS if _unsure(tree, section)}
     for place, section, noun in PLACES:
+        if section in unsure:
+            continue
         for path, value in _found(tree, place.split("."), ()):
             if isinstance(value, str):
                 yield from _unknown(draft, path, section, value, noun)
-    for place in KEYS:
+    for place in KEYS if "tenants" not in unsure else ():
         for path, value in _found(tree, place.split("."), ()):
             for tenant in value if isinstance(value, dict) else ():
                 yield from _unknown(draft, (*path, str(tenant)), "tenants", str(tenant), "tenant")
-    yield from _attributes(draft, tree)
+    if "events" not in unsure and not any(_strange(one, EventSpec) for one in tree["events"].values()):
+        yield from _attributes(draft, tree)
+
+
+def _unsure(tree: Any, section: str) -> bool:
+    """Say whether a section is missed, or is no section: what is declared is not known then, and it has been said."""
+    if not isinstance(tree, dict):
+        return True
+    if section in tree:
+        return not isinstance(tree[section], dict)
+    return Document.model_fields[section].is_required() or _strange(tree, Document)
+
+
+def _strange(node: Any, kind: type[SpecModel]) -> bool:
+    """Say whether a mapping has a key that its class does not know, which may be another one misspelt."""
+    known = {field.alias or name for name, field in kind.model_fields.items()}
+    return isinstance(node, dict) and not known.issuperset(map(str, node))
 
 
 def _found(node: Any, place: list[str], path: YamlPath) -> Iterator[tuple[YamlPath, Any]]:

@@ -124,6 +124,8 @@ class _Reader:
                     f"a row's score would depend on the batch it comes in: operator {node.kind}{where} {mixing}; "
                     "the same event must always get the same bits: export a model that treats each row alone"
                 ) from None
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+                made = []  # a node that no ONNX file may have: the runtime refuses it in its own words
             for place, name in enumerate(proto.output):
                 env[name] = made[place] if place < len(made) else _unfollowed(given)
                 self.followed &= not (name and isinstance(env[name], Unknown))
@@ -139,7 +141,7 @@ class _Reader:
         if node.kind == "Constant":
             return [_constant(node)]
         follow = OPERATORS.get(node.kind)
-        plain = not any(isinstance(one, Rows | Count) for one in given) and follow is not _elementwise
+        plain = not any(isinstance(one, Rows | Count) for one in given) and follow not in (_elementwise, _concat)
         return [_unfollowed(given)] * MANY if follow is None or plain else follow(node, given)
 
     def _control(self, node: Node, given: Sequence[Value], env: dict[str, Value]) -> Outputs:
@@ -685,6 +687,8 @@ def _slice(node: Node, given: Sequence[Value]) -> Outputs:
     if not isinstance(data, Rows):
         return [_unfollowed(given)]
     if starts is None or ends is None:
+        if axes and data.axis in {int(axis or 0) % data.rank for axis in axes} and isinstance(given[1], Count):
+            raise _Mixing("takes certain rows of the batch")  # from a place on that the number of rows decides
         return [Unknown()]
     axes = axes or tuple(range(len(starts)))
     shape = list(data.shape)

@@ -21,8 +21,8 @@ from muse_stream.scoring import ModelInput
 ROWS = 64
 PIECES = (1, 1, 2, 3, 5, 13, 39)
 """How the 64 probe rows are cut again, to see the same bits."""
-COMPANY = 16
-"""Rows whose bits must stay while one beside them takes every value of interest."""
+COMPANY, PLACE = 16, 8
+"""Rows of which all but one must keep their bits while that one, in this place, takes every value of interest."""
 TYPICAL = ("", "a", "0", "1")
 """Texts for a model whose file holds none."""
 LAST_BITS = 1e-5
@@ -120,12 +120,16 @@ def _way_to_probabilities(model: OnnxModel) -> str:
 def _beside_each(model: OnnxModel, plain: Rows, answers: NDArray[np.float64], known: Constants) -> None:
     """See that no row changes when the one beside it stands on either side of one of the file's own numbers."""
     for row in _neighbours(model, known):
-        batch = [np.concatenate([array[: COMPANY - 1], one]) for array, one in zip(plain, row, strict=True)]
+        # In the middle, since some graphs look at the row before or behind; without the row of zeros: it shows little.
+        batch = [
+            np.concatenate([array[1:PLACE], one, array[PLACE + 1 : COMPANY + 1]])
+            for array, one in zip(plain, row, strict=True)
+        ]
         try:
-            beside = model.predict(batch)[: COMPANY - 1]
+            beside = model.predict(batch)
         except RuntimeError:
             continue  # as above
-        _same(model, beside, answers[: COMPANY - 1])
+        _same(model, np.delete(beside, PLACE - 1), np.delete(answers[1 : COMPANY + 1], PLACE - 1))
 
 
 def _neighbours(model: OnnxModel, known: Constants) -> Iterator[Rows]:

@@ -106,6 +106,28 @@ def test_a_wrong_name_is_not_buried_under_the_maps_that_no_longer_fit(
     assert not any("fitted for" in problem.message for problem in problems), problems
 
 
+@pytest.mark.parametrize(
+    ("before", "most"),
+    [
+        ("\nmodels:", 2),
+        ("\npredictors:", 2),
+        ("\nevents:", 2),
+        ("\ntenants:", 2),
+        ("\nreferences:", 1),
+        ("\nmaps:", 1),
+        ("\ncategories:", 1),
+        ("    intent:", 1),
+    ],
+)
+def test_a_misspelt_section_is_not_followed_by_a_line_for_each_name_in_it(
+    config: Path, edit: Edit, before: str, most: int
+) -> None:
+    edit(before, before.replace(before.strip(), f"x{before.strip()}"))
+    problems = check(config).problems
+    assert any("this key is not known here" in problem.message for problem in problems)
+    assert len(problems) <= most, problems  # at most that the right one is missing, beside
+
+
 def test_a_map_that_does_not_fit_says_what_to_fit_again_and_not_what_to_paste(config: Path, edit: Edit) -> None:
     edit(
         "- {field: customer.tx_per_day, default: 1.5}\n        - {field: cust",

@@ -114,6 +114,52 @@ def test_a_folder_without_any_usable_schema_says_what_is_wrong_with_the_event_s(
     assert "payment.avsc" in one and "aaa.avsc" not in one
 
 
+def test_an_empty_folder_is_said_once(bank: Bank) -> None:
+    for file in (bank.folder / "schemas").iterdir():
+        file.unlink()
+    assert len(checked(bank).problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "years", "ends"),
+    [
+        ("int", "ms", [2000, 2100], 1970),
+        (["null", "int"], "us", [2000, 2100], 1970),
+        ("int", "s", [2040, 2100], 2038),
+        ("int", "s", [2000, 2100], None),
+        ("long", "ns", [2300, 2400], 2262),
+        ({"type": "long", "logicalType": "timestamp-nanos"}, "ms", [2300, 2400], 2262),
+        ({"type": "int", "logicalType": "date"}, "ms", [2300, 2400], None),
+    ],
+)
+def test_a_time_that_cannot_reach_its_range_is_a_problem(
+    bank: Bank, kind: Json, unit: str, years: list[int], ends: int | None
+) -> None:
+    write(bank, "payment.avsc", schema(("at", kind)))
+    more = {"time_unit": unit, "time_range": years}
+    found = checked(bank, lambda document: document["events"]["payment"].update(more))
+    messages = said(found.problems) + said(found.warnings)
+    assert len(messages) == (ends is not None)
+    assert ends is None or f"at ends in the year {ends}, and time_range begins with {years[0]}" in messages[0]
+
+
+@pytest.mark.parametrize(("kind", "wrong"), [("int", True), (["null", "long"], True), ("string", False)])
+def test_an_entry_of_a_table_that_no_event_has_is_a_warning(bank: Bank, kind: Json, wrong: bool) -> None:
+    write(bank, "payment.avsc", schema(("risk", kind)))
+
+    def change(document: Any) -> None:
+        document["categories"] = {"codes": {"5411": 1, "5412.0": 2, "*": 0}}
+        for model in document["models"].values():
+            for features in model["inputs"].values():
+                for place, feature in enumerate(features):
+                    if "risk" in (feature, feature.get("field") if isinstance(feature, dict) else ""):
+                        features[place] = {"field": "risk", "categories": "codes"}
+
+    messages = said(checked(bank, change).warnings, "categories")
+    assert len(messages) == wrong
+    assert not wrong or "no event has risk = '5412.0' (the text of its type, " in messages[0]
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "right"),
     [

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from muse_stream.errors import ModelError
+from muse_stream.models import load as loading
 from muse_stream.models.artifact import read_model
 from muse_stream.models.batch_axis import refuse_mixing
 from tests.models.onnx_factory import linear, load, port, proto, weights
@@ -28,7 +29,7 @@ def guarded(nodes: Sequence[Any], constants: Sequence[Any], **fields: Any) -> An
         N("Greater", ["guard", "bound"], ["far"]),
         N("Where", ["far", "half", "p"], ["probabilities"]),
     ]
-    more = [weights("first", [0], I64), weights("bound", 1e30), weights("half", 0.5)]
+    more = [weights("first", [0], I64), weights("bound", 1e30), weights("half", 0.125)]
     return proto([*nodes, *tail], None, None, [*constants, *more], **fields)
 
 
@@ -327,6 +328,50 @@ def test_values_around_the_files_own_numbers_find_what_the_graph_does_not_tell()
     refuse_mixing(parsed, artifact)
     with pytest.raises(ModelError, match="changes with the batch it comes in"):
         load(model.SerializeToString())
+
+
+def test_a_look_at_the_row_before_is_found() -> None:
+    """As torch.roll: the rows from a place on that is worked out from their number, and those before it."""
+    nodes = [
+        N("Shape", ["features"], ["n"], start=0, end=1),
+        N("Mod", ["minus", "n"], ["cut"]),
+        N("Slice", ["features", "zero", "cut", "zero"], ["front"]),
+        N("Slice", ["features", "cut", "n", "zero"], ["back"]),
+        N("Concat", ["back", "front"], ["rolled"], axis=0),
+        N("ReduceMax", ["rolled", "axes"], ["guard"]),
+    ]
+    constants = [weights("minus", [-1], I64), weights("zero", [0], I64), axes(1)]
+    with pytest.raises(ModelError, match="Slice takes certain rows of the batch"):
+        load(guarded(nodes, constants).SerializeToString())
+    # and without the graph: by a value on the other side of the bound, in the row before
+    model = guarded(nodes, constants)
+    next(tensor for tensor in model.graph.initializer if tensor.name == "bound").CopyFrom(weights("bound", 5e4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "refuse_mixing", lambda *_: None)
+        with pytest.raises(ModelError, match="changes with the batch it comes in"):
+            load(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("node", "given"),
+    [
+        (N("ReduceMax", [], ["guard"]), ()),
+        (N("Gather", ["features"], ["guard"]), ()),
+        (N("Softmax", ["scalar"], ["guard"], axis=3), (weights("scalar", 1.0),)),
+        (N("Transpose", ["features"], ["guard"], perm=[0, 7]), ()),
+        (N("MatMul", ["features"], ["guard"]), ()),
+        (N("Einsum", ["features"], ["guard"], equation="->"), ()),
+        (N("Concat", [], ["guard"], axis=0), ()),
+        (N("Slice", ["features", "a", "a"], ["guard"]), (weights("a", [0, 0, 0], I64),)),
+        (N("Unsqueeze", ["features", "a"], ["guard"]), (weights("a", [9], I64),)),
+        (N("Reshape", ["features", "a"], ["guard"]), (weights("a", [0, 0, 0, 0, 0], I64),)),
+        (N("If", [], ["guard"]), ()),
+        (N("Scan", ["features"], ["guard"], num_scan_inputs=4), ()),
+    ],
+)
+def test_a_node_that_no_file_may_have_is_a_refused_model(node: Any, given: Sequence[Any]) -> None:
+    with pytest.raises(ModelError, match=r"onnxruntime refuses the model|depend on the batch"):
+        load(guarded([node], list(given)).SerializeToString())
 
 
 def test_shapes_that_are_not_declared_are_followed_no_further() -> None:

@@ -23,6 +23,9 @@ from sklearn.preprocessing import OneHotEncoder
 from muse_stream.avro import SchemaDirectory
 from muse_stream.avro.encoder import prefix_for
 from muse_stream.commands.check import check
+from muse_stream.commands.configuration import open_configuration
+from muse_stream.commands.load import load
+from muse_stream.commands.publish import publish
 from muse_stream.config import Role, load_document
 from muse_stream.errors import ConfigError, Reason, Stage
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, output_schemas
@@ -317,3 +320,31 @@ def test_a_pipeline_with_strings_scores_the_same_bits_in_any_batch(tmp_path: Pat
     assert whole == [scores(scored(path, [event], scorer))[0] for event in events]
     given = np.array([[event["country"] or ""] for event in events], dtype=object)
     assert whole == pytest.approx(pipeline.predict_proba(given)[:, 1], abs=1e-6)
+
+
+def test_a_notebook_scores_strings_and_integers_as_the_stream_does(tmp_path: Path) -> None:
+    spec = {"inputs": {"x": {"field": "country", "default": "missing"}}, "output": {"name": "p"}}
+    snapshot = load(configured(tmp_path, _strings(), spec))
+    assert snapshot.score({"tenant": "acme", "country": ["DE", None, "XX"]})["score"].tolist() == [0.25, 0.75, 0.0]
+    assert snapshot.score({"tenant": "acme", "country": [None, None]})["score"].tolist() == [0.75, 0.75]
+    spec = {"inputs": {"x": {"field": "mcc", "default": "missing"}}, "output": {"name": "p"}}
+    snapshot = load(configured(tmp_path, _strings(), spec))
+    assert snapshot.score({"tenant": "acme", "mcc": [5411, 1]})["score"].tolist() == [0.5, 0.0]
+    assert snapshot.score({"tenant": "acme", "mcc": [5411, None]})["score"].tolist() == [0.5, 0.75]
+
+
+def test_a_file_of_tensors_goes_into_the_generation(tmp_path: Path) -> None:
+    (tmp_path / "tensors.bin").write_bytes(b"")
+    data = {"file": "tensors.bin", "sha256": hashlib.sha256(b"").hexdigest()}
+    path = configured(
+        tmp_path, cast(TensorProto.FLOAT), {"inputs": {"x": "amount"}, "output": {"name": "p"}, "data": data}
+    )
+    assert check(path).ok
+    publish(path, tmp_path / "store")
+    opened = open_configuration(tmp_path / "store")
+    assert (opened.path.parent / "tensors.bin").read_bytes() == b""
+    assert load(tmp_path / "store").score({"tenant": "acme", "amount": [0.0]})["score"].tolist() == [0.5]
+    (tmp_path / "tensors.bin").unlink()
+    assert [(one.path, one.message) for one in check(path).problems] == [
+        ("models.cards.data.file", "no file 'tensors.bin'")
+    ]

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from skl2onnx import to_onnx
+from sklearn.naive_bayes import GaussianNB
 
 from muse_stream.errors import ModelError
-from tests.models.onnx_factory import file, linear, load, port, weights
+from tests.models.onnx_factory import file, linear, load, port, rows, weights
 
 
 def _model(*nodes: object, width: int = 3) -> bytes:
@@ -15,6 +17,15 @@ def _model(*nodes: object, width: int = 3) -> bytes:
 def test_a_raw_margin_is_refused_with_the_way_out() -> None:
     with pytest.raises(ModelError, match=r"answers .* for a probe row: not a probability. A margin .*link: sigmoid"):
         load(linear(activation=None), positive=0)
+
+
+def test_a_rounded_logarithm_of_an_extreme_row_does_not_cost_the_model() -> None:
+    data = rows(600, 3, seed=5)
+    data[:, 0] = np.exp(2 * data[:, 0])
+    model = GaussianNB().fit(data, np.digitize(data[:, 0] + data[:, 1], [1, 3]))
+    served = load(to_onnx(model, data[:1]).SerializeToString(), {"X": 3}, "output_probability", [1, 2])
+    expected = model.predict_proba(data)[:, 1:].sum(axis=1)
+    assert served.predict([data]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_model_that_never_has_an_answer_is_refused() -> None:

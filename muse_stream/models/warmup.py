@@ -26,8 +26,8 @@ COMPANY, PLACE = 16, 8
 TYPICAL = ("", "a", "0", "1")
 """Texts for a model whose file holds none."""
 FAR_OUT = 1e-3
-"""How far outside [0, 1] an answer to an extreme invented row may lie: a logarithm of 1,000 in float32 has an error that
-makes 1.0001 of 1 (GaussianNB of three classes). In service each such answer costs its event, not the model."""
+"""How far outside [0, 1] an answer to an extreme invented row may lie: a logarithm of 1,000 in float32 has an
+error that makes 1.0001 of 1 (GaussianNB of three classes). In service it costs its event, not the model."""
 LAST_BITS = 1e-5
 """Differences up to here are of rounding: the row is computed by itself, but in another order."""
 Rows = list[NDArray[Any]]

@@ -20,10 +20,11 @@ def test_a_raw_margin_is_refused_with_the_way_out() -> None:
 
 
 def test_a_rounded_logarithm_of_an_extreme_row_does_not_cost_the_model() -> None:
-    data = rows(600, 3, seed=5)
-    data[:, 0] = np.exp(2 * data[:, 0])
+    data = rows(600, 4, seed=1)
+    data[:, 0] = np.exp(2 * data[:, 0])  # amounts
+    data[:, 3] = np.random.default_rng(1).integers(0, 5, 600)
     model = GaussianNB().fit(data, np.digitize(data[:, 0] + data[:, 1], [1, 3]))
-    served = load(to_onnx(model, data[:1]).SerializeToString(), {"X": 3}, "output_probability", [1, 2])
+    served = load(to_onnx(model, data[:1]).SerializeToString(), {"X": 4}, "output_probability", [1, 2])
     expected = model.predict_proba(data)[:, 1:].sum(axis=1)
     assert served.predict([data]) == pytest.approx(expected, abs=1e-4)
 

@@ -21,7 +21,7 @@ ANY_OTHER = "*"
 """In a category table: every value that is not listed."""
 
 EXACT = float(1 << 53)
-"""Whole numbers up to here are themselves in a float64 column; beyond, one may stand for another."""
+"""Whole numbers below this are themselves in a float64 column; from here on one may stand for another."""
 
 SPELLED = {"0": "false", "1": "true", "false": "0", "true": "1"}
 """Booleans with nulls may be numbers in their column: a category table is asked for both spellings."""
@@ -76,7 +76,8 @@ def _misfits(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.bool_] | 
     elif values.dtype.kind == "f":
         bounds = np.iinfo(dtype)
         # The upper bound plus one is a power of two, so a float64 is on the right side of it; the bound itself is not.
-        wrong = ~((values >= float(bounds.min)) & (values < float(int(bounds.max) + 1)) & (np.floor(values) == values))
+        inside = (values >= float(bounds.min)) & (values < float(int(bounds.max) + 1)) & (np.floor(values) == values)
+        wrong = ~(inside & (np.abs(values) < EXACT))  # 2^53 + 1 of a nullable long stands here as 2^53
     else:
         bounds, own = np.iinfo(dtype), np.iinfo(values.dtype)
         wrong = (values < max(bounds.min, own.min)) | (values > min(bounds.max, own.max))
@@ -183,6 +184,10 @@ class _Faults:
         """Note and return which values the type cannot hold."""
         wrong = _misfits(values, dtype)
         if wrong is not None:
+            if values.dtype.kind == "f" and dtype.kind in "iu":
+                rounded = wrong & (np.abs(values) >= EXACT) & (np.abs(values) <= np.iinfo(dtype).max)
+                told = f"{feature.field} holds a number from 2^53 on, which a column with nulls or fractions rounds"
+                self.note(self.unfit, rounded, told)
             self.note(self.unfit, wrong, f"{feature.field} holds what {dtype} cannot")
         return wrong
 
@@ -214,7 +219,7 @@ def _spelled(value: float | bool) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
-    return str(int(value)) if abs(value) <= EXACT and value == int(value) else None
+    return str(int(value)) if abs(value) < EXACT and value == int(value) else None
 
 
 def _looked_up(table: Mapping[str, float], text: str, other: float) -> float:

@@ -100,10 +100,10 @@ I64 = np.dtype(np.int64)
 @pytest.mark.parametrize(
     ("dtype", "good", "bad"),
     [
-        (np.int64, [0.0, -1.0, 1e18, -(2.0**63)], [1.7, 1e19, 2.0**63, -1e19, np.inf, -np.inf, 1e300]),
+        (np.int64, [0.0, -1.0, 2.0**53 - 1], [1.7, 1e19, 2.0**63, -1e19, 2.0**53, -1e18, np.inf, -np.inf, 1e300]),
         (np.int32, [2147483647.0, -2147483648.0], [2147483648.0, 0.5, -2147483649.0]),
         (np.uint8, [0.0, 255.0], [-1.0, 256.0, 1e-9]),
-        (np.uint64, [0.0, 2.0**63], [-1.0, 2.0**64]),
+        (np.uint64, [0.0, 2.0**53 - 1], [-1.0, 2.0**53, 2.0**64]),
         (np.bool_, [0.0, 1.0], [2.0, 0.5, -1.0, np.inf]),
         (np.float16, [0.1, 65504.0, np.inf], [65536.0, -1e5]),
     ],
@@ -116,6 +116,16 @@ def test_what_a_type_cannot_hold_costs_its_row(dtype: type[np.generic], good: li
     assert {text.split()[0] for text in bound.unfit.values()} == {"v"}
     assert bound.tensors[0][: len(good), 0].tolist() == np.array(good).astype(dtype).tolist()
     assert bound.missing == {}
+
+
+def test_a_number_that_its_column_may_have_rounded_costs_its_row_and_says_so() -> None:
+    """2^53 + 1 of a nullable long stands in its column as 2^53."""
+    bound = build([Tensor((Feature("v"),), I64)], {"v": numbers(2.0**53 + 1, 2.0**53 - 1, 1e19)})
+    assert bound.unfit == {
+        0: "v holds a number from 2^53 on, which a column with nulls or fractions rounds",
+        2: "v holds what int64 cannot",
+    }
+    assert bound.tensors[0][1, 0] == 2**53 - 1
 
 
 def test_integers_are_looked_at_as_integers() -> None:

@@ -21,6 +21,7 @@ from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.kafka import client, follow
 from muse_stream.runtime.batch_scorer import build_scorer
 from muse_stream.testing.kafka_broker import Broker
+from muse_stream.testing.kafka_jars import missing_tools
 from muse_stream.worker import Batch
 from muse_stream.worker.dead_letter import headers
 from tests.cli.test_commands import EXAMPLE, events, write
@@ -28,7 +29,7 @@ from tests.cli.test_commands import EXAMPLE, events, write
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "for-score-readers.md").read_text(encoding="utf-8")
 COUNT = 40
-JAVA = bool(shutil.which("java") and shutil.which("mvn"))
+LACKING = missing_tools()
 Output = pytest.CaptureFixture[str]
 
 
@@ -112,7 +113,7 @@ def test_the_python_example(
     reads([sys.executable, "read_scores.py", *arguments], tmp_path, expected)
 
 
-@pytest.mark.skipif(not JAVA, reason="this machine has no java or no mvn (apt-get install default-jdk-headless maven)")
+@pytest.mark.skipif(bool(LACKING), reason=f"Java cannot be asked: {LACKING}")
 def test_the_java_example(
     config: Path, settings: KafkaSettings, tmp_path: Path, unique: Callable[[str], str], expected: list[dict[str, Any]]
 ) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 import subprocess
 from decimal import Decimal
 from pathlib import Path
@@ -13,10 +12,11 @@ import pytest
 
 from muse_stream.avro import parse_schema
 from muse_stream.files import EventFile
+from muse_stream.testing.kafka_jars import missing_tools
 from tests.avro.avro_data import payload
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "for-score-readers.md"
-JAVA = bool(shutil.which("java") and shutil.which("mvn"))
+LACKING = missing_tools()
 TO_JSON = """
 import java.io.*;
 import org.apache.avro.Schema;
@@ -93,7 +93,7 @@ def rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.skipif(not JAVA, reason="this machine has no java or no mvn (apt-get install default-jdk-headless maven)")
+@pytest.mark.skipif(bool(LACKING), reason=f"Java cannot be asked: {LACKING}")
 def test_what_java_writes_as_json_is_what_stood_in_the_container(tmp_path: Path) -> None:
     fields = [{"name": name, "type": kind} for name, kind in FIELDS]
     text = json.dumps({"type": "record", "name": "Event", "namespace": "org.example", "fields": fields})

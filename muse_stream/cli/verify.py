@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from muse_stream.cli.moments import moment_ms, offsets
 from muse_stream.cli.options import Config, Json, Session
 from muse_stream.cli.output import note, progress, say, show_json, show_table
 
@@ -31,6 +32,20 @@ def verify(
     upto: Annotated[
         UpTo, typer.Option(help="end: every event there is; committed: what live workers have committed so far.")
     ] = UpTo.END,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME|DURATION",
+            help="Judge events sent, and answers written, from then on: 2026-11-26T08:00:00Z, or so long ago: 12h, 7d.",
+        ),
+    ] = None,
+    from_offset: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OFFSET|PARTITION=OFFSET",
+            help="Judge events from this offset on, in all partitions, or for each partition its own.",
+        ),
+    ] = None,
     settle: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for transactions that are open.")] = 20.0,
     audit: Annotated[bool, typer.Option(help="Compare audit records with the scores as well.")] = True,
     as_json: Json = False,
@@ -38,27 +53,43 @@ def verify(
     """Read a tenant's events, scores and dead letters independently and count what is wrong.
 
     Every event must have exactly one score or one dead letter, in order, its own. Audit records are compared with the
-    scores: of the same generation, their live scores must be the same. Reads committed records from the first offset
-    and shares nothing with the workers. Exit code 1 when anything is found.
+    scores: of the same generation, their live scores must be the same. Reads committed records from the first offset,
+    or from where --since and --from-offset say, and shares nothing with the workers.
+
+    What was removed before it was answered can no longer be scored: `not answerable: removed by retention`. What cannot
+    be judged is counted in a line of its own and is no finding: answers to a topic that was deleted and created again,
+    or that the tenant has left, and events whose answer may be gone.
+
+    Exit codes: 0 nothing is wrong, 1 anything was found, 2 wrong usage, 3 Kafka cannot be reached.
+
+    With --json, for each event topic: topic, topic_id, tenants, events, scores, dead_letters, ok, findings (kind,
+    count, examples), notes, judged_from (partition: offset), older_answers, moved_answers, unjudged, audit.
 
     Examples:
 
     ```
     muse-stream verify muse.yaml acme
     muse-stream verify /var/lib/muse/store --upto committed     # while workers run
+    muse-stream verify muse.yaml acme --since 7d
+    muse-stream verify muse.yaml acme --from-offset 0=5000 --from-offset 1=4800
     ```
     """
     from muse_stream.commands.configuration import open_configuration  # noqa: PLC0415
     from muse_stream.commands.verify import Scope  # noqa: PLC0415
     from muse_stream.commands.verify import verify as run_verify  # noqa: PLC0415
+    from muse_stream.verify import Span  # noqa: PLC0415
 
     session: Session = context.obj
+    span = Span(
+        None if since is None else moment_ms(since, "--since"),
+        offsets(from_offset, "--from-offset"),
+    )
     with progress("reading") as update:
         reports = run_verify(
             open_configuration(config),
             session.kafka,
             tenants,
-            Scope(upto.value, settle, audit),
+            Scope(upto.value, settle, audit, span),
             lambda topic, done, total: update(done, total, topic),
         )
     if as_json:
@@ -78,16 +109,20 @@ def _show(reports: "Sequence[Report]") -> None:
             "scores": report.scores,
             "dead letters": report.dead_letters,
             "audit records": "-" if report.audit is None else f"{report.audit.records:,}",
-            "found": ", ".join(f"{one.count:,} {one.kind}" for one in report.findings) or "nothing wrong",
+            "found": ", ".join(f"{one.count:,} {_said(one.kind)}" for one in report.findings) or "nothing wrong",
         }
         for report in reports
     ]
     show_table("exactly once?", rows, right=("events", "scores", "dead letters", "audit records"))
     for report in reports:
         for one in report.findings:
-            say(f"{one.kind}: {', '.join(one.examples[:SHOWN])}" + (" ..." if one.count > SHOWN else ""))
+            say(f"{_said(one.kind)}: {', '.join(one.examples[:SHOWN])}" + (" ..." if one.count > SHOWN else ""))
         for text in (*_audit_notes(report), *report.notes):
             note(text, "yellow")
+
+
+def _said(kind: str) -> str:
+    return {"not_answerable": "not answerable: removed by retention"}.get(kind, kind)
 
 
 def _audit_notes(report: "Report") -> list[str]:

@@ -5,7 +5,7 @@ by itself, and compares.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from muse_stream.avro import Decoded, Decoder, Fields, SchemaDirectory, audit_decoder, fixed_width, score_decoder
 from muse_stream.commands.configuration import Configuration
 from muse_stream.config import EventSpec, KafkaSettings
-from muse_stream.kafka import Block, client, survey
+from muse_stream.errors import ConfigError, Problem, Retriable
+from muse_stream.kafka import AdminClient, Block, client, topic_ids, topic_settings
 from muse_stream.runtime.batch_scorer import output_schemas
 from muse_stream.scoring import Categorical
 from muse_stream.verify import (
@@ -23,10 +24,12 @@ from muse_stream.verify import (
     Decoders,
     EventDecoder,
     EventKeys,
+    Known,
     Progress,
     Report,
     ScoreDecoder,
     ScoreKeys,
+    Span,
     Target,
     Verification,
     targets,
@@ -44,6 +47,8 @@ class Scope:
     settle_s: float = SETTLE_S
     audit: bool = True
     """Compare audit records with the scores as well."""
+    span: Span = field(default_factory=Span)
+    """From where on events and answers are judged."""
 
 
 def verify(
@@ -56,14 +61,15 @@ def verify(
     """Read the tenants' topics from their first offset and judge them; see `verify.compare` for what is looked for.
 
     `upto="committed"` judges only events whose offsets the live group has committed, while workers run; `"end"` every
-    event there is. Raises `StreamError` when Kafka does not answer.
+    event there is; `span` where to begin. Raises `StreamError` when Kafka does not answer.
     """
     scope = scope or Scope()
     document = configuration.loaded.document
     chosen = targets(document, [configuration.tenant(name) for name in tenants] if tenants else None)
+    _check_span(scope.span, chosen)
     admin = client.reach(settings)
-    existing = survey(admin, [target.topic for target in chosen])
-    compacted = frozenset(name for name, one in existing.items() if "compact" in one.config.get("cleanup.policy", ""))
+    topics = [target.topic for target in chosen]
+    known = _known(admin, chosen)
     decoders = _decoders(configuration, chosen, audit=scope.audit)
     lanes: dict[str, list[Target]] = {}
     for target in chosen:
@@ -72,10 +78,39 @@ def verify(
     for lane, members in lanes.items():
         group = SlotName("live", lane, "", 0).group if scope.upto == "committed" else None
         run = Verification(
-            settings, decoders, group=group, compacted=compacted, settle_s=scope.settle_s, progress=progress
+            settings,
+            decoders,
+            group=group,
+            known=known,
+            span=scope.span,
+            settle_s=scope.settle_s,
+            progress=progress,
         )
         reports += run.run(members)
+    now = topic_ids(admin, topics)
+    for topic, one in known.ids.items():
+        if now.get(topic, one) != one:
+            raise Retriable(f"{topic} was deleted and created again while it was read; verify it once more")
     return reports
+
+
+def _check_span(span: Span, chosen: Sequence[Target]) -> None:
+    """Refuse offsets of partitions where they could mean those of several topics."""
+    if span.from_offset is not None and not isinstance(span.from_offset, int) and len(chosen) > 1:
+        names = ", ".join(target.topic for target in chosen)
+        message = "offsets by partition are those of one topic, and several are verified"
+        raise ConfigError([Problem("--from-offset", message, f"name a tenant of one of: {names}")])
+
+
+def _known(admin: AdminClient, chosen: Sequence[Target]) -> Known:
+    """Look at the topics' settings and ids, as far as they are told."""
+    names = [name for target in chosen for name in (target.topic, *target.scores, *target.dead)]
+    told = topic_settings(admin, names)
+    return Known(
+        compacted=frozenset(name for name, one in told.items() if "compact" in one.get("cleanup.policy", "")),
+        retention_ms={name: int(one["retention.ms"]) for name, one in told.items() if "retention.ms" in one},
+        ids=topic_ids(admin, [target.topic for target in chosen]),
+    )
 
 
 def _decoders(configuration: Configuration, chosen: Sequence[Target], *, audit: bool) -> Decoders:
@@ -145,4 +180,4 @@ def _live_scores(decoded: Decoded, generation: str, score: str) -> AuditKeys:
     partitions, offsets, plain, stated, scores = (np.asarray(column) for column in numbers)
     # audit records of the first version did not state it: it was that of the record
     generations = np.where(np.isnan(stated), plain, stated) if stated.dtype.kind == "f" else stated
-    return AuditKeys(topics, partitions, offsets, generations.astype(np.int64), scores)
+    return AuditKeys(topics, partitions, offsets, generations.astype(np.int64), scores, decoded.rows)

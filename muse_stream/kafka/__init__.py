@@ -17,15 +17,17 @@ partition, deadline     a partition and the position in it; one time budget for 
 """
 
 from confluent_kafka import Consumer, Message
+from confluent_kafka.admin import AdminClient
 
 from muse_stream.kafka import client
-from muse_stream.kafka.admin import carry_out, survey
+from muse_stream.kafka.admin import carry_out, survey, topic_ids, topic_settings
 from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
 from muse_stream.kafka.client import reach
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, names, typed
 from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.kafka.lag_reader import READER, LagReader
+from muse_stream.kafka.offsets import offsets_at
 from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
 from muse_stream.kafka.partition_ends import End, Ends, Records, Unreadable
 from muse_stream.kafka.starting_offsets import Free, StartingOffsets
@@ -38,6 +40,7 @@ __all__ = [
     "NOT_QUEUED",
     "READER",
     "About",
+    "AdminClient",
     "Block",
     "Bounds",
     "Change",
@@ -72,10 +75,13 @@ __all__ = [
     "follow",
     "names",
     "needed",
+    "offsets_at",
     "open_producer",
     "plan",
     "reach",
     "reader",
     "survey",
+    "topic_ids",
+    "topic_settings",
     "typed",
 ]

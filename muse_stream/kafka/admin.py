@@ -4,10 +4,11 @@ Only what the plan names is touched; who made a topic in the meantime is not an 
 that one refused topic does not hide another.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names that the stubs forget to export
     AdminClient,
     AlterConfigOpType,
@@ -42,6 +43,28 @@ def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) ->
         )
         for name in present
     }
+
+
+def topic_ids(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) -> dict[str, str]:
+    """Return the ids of those of `names` that tell theirs: a topic that is deleted and created again gets another."""
+    wanted = list(dict.fromkeys(names))
+    if not wanted:
+        return {}
+    found: dict[str, str] = {}
+    for name, answer in admin.describe_topics(TopicCollection(wanted), request_timeout=timeout_s).items():
+        with contextlib.suppress(KafkaException):  # not there, not for us, or a broker that is too old
+            found[name] = str(answer.result(timeout=timeout_s).topic_id)
+    return found
+
+
+def topic_settings(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) -> dict[str, dict[str, str]]:
+    """Return the settings of those of `names` whose settings may be read."""
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in dict.fromkeys(names)]
+    found: dict[str, dict[str, str]] = {}
+    for resource, answer in admin.describe_configs(resources, request_timeout=timeout_s).items() if resources else ():
+        with contextlib.suppress(KafkaException):
+            found[resource.name] = {name: one.value for name, one in answer.result(timeout=timeout_s).items()}
+    return found
 
 
 def carry_out(admin: AdminClient, changes: Sequence[Change], options: Options, timeout_s: float = 30.0) -> list[Change]:

@@ -79,6 +79,10 @@ class Block:
         """Return the payloads."""
         return [message.value() for message in self.messages]
 
+    def timestamps(self) -> list[int]:
+        """Return when they were sent, or written where the topic says so, in milliseconds since 1970."""
+        return [message.timestamp()[1] for message in self.messages]
+
     def headers(self) -> list[list[tuple[str, bytes | None]]]:
         """Return the headers; costs as much as everything else about a record."""
         return [headers(message) for message in self.messages]

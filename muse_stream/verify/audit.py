@@ -5,6 +5,7 @@ under another. Both are joined by source topic, partition and offset. Under equa
 number, to the last bit; under different ones they may differ, and the published score is what the tenant got.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ class AuditKeys:
     generations: NDArray[np.int64]
     """Under which the live score was computed."""
     scores: NDArray[np.float64]
+    rows: NDArray[np.int64] | None = None
+    """Which records of the block they are; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,15 @@ class LiveScores:
     offsets: NDArray[np.int64]
     generations: NDArray[np.int64]
     scores: NDArray[np.float64]
+    written: NDArray[np.int64]
+    """When, in milliseconds."""
+
+    def after(self, moments: Mapping[int, int]) -> "LiveScores":
+        """Return those that were written after the moment that is given for their partition, if one is."""
+        keep = np.ones(len(self.offsets), dtype=bool)
+        for partition, moment in moments.items():
+            keep &= (self.partitions != partition) | (self.written > moment)
+        return LiveScores(*(getattr(self, name)[keep] for name in self.__slots__))
 
 
 @dataclass(slots=True)
@@ -59,8 +71,9 @@ class LiveScoreLog:
 
     _kept: dict[str, list[LiveScores]] = field(default_factory=dict)
 
-    def add(self, keys: AuditKeys) -> None:
-        """Keep what some records say."""
+    def add(self, keys: AuditKeys, written: NDArray[np.int64]) -> None:
+        """Keep what some records say; `written` is when each record of the block was."""
+        stamps = written if keys.rows is None else written[keys.rows]
         for code, topic in enumerate(keys.topics.values):
             rows = np.flatnonzero(keys.topics.codes == code)
             if topic is not None and len(rows):
@@ -69,6 +82,7 @@ class LiveScoreLog:
                     keys.offsets[rows],
                     keys.generations[rows],
                     keys.scores[rows],
+                    stamps[rows],
                 )
                 self._kept.setdefault(topic, []).append(part)
 
@@ -81,6 +95,7 @@ class LiveScoreLog:
             np.concatenate([empty, *(part.offsets for part in kept)]),
             np.concatenate([empty, *(part.generations for part in kept)]),
             np.concatenate([np.empty(0), *(part.scores for part in kept)]),
+            np.concatenate([empty, *(part.written for part in kept)]),
         )
 
 

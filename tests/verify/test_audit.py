@@ -17,7 +17,7 @@ Row = tuple[int, int, int, float]
 def scores(rows: Sequence[Row]) -> LiveScores:
     partitions, offsets, generations, values = zip(*rows, strict=True) if rows else ((), (), (), ())
     one, two, three = (np.array(column, dtype=np.int64) for column in (partitions, offsets, generations))
-    return LiveScores(one, two, three, np.array(values, dtype=np.float64))
+    return LiveScores(one, two, three, np.array(values, dtype=np.float64), np.zeros(len(one), dtype=np.int64))
 
 
 def test_each_kind_of_difference_is_counted_apart() -> None:
@@ -69,8 +69,8 @@ def test_records_of_a_shared_topic_are_told_apart() -> None:
     log = LiveScoreLog()
     topics = Categorical.from_strings(["a", "b", "a", None])
     longs = np.arange(4, dtype=np.int64)
-    log.add(AuditKeys(topics, longs, longs * 10, longs + 1, longs / 2))
-    log.add(AuditKeys(topics, longs, longs * 10, longs + 1, longs / 2))
+    log.add(AuditKeys(topics, longs, longs * 10, longs + 1, longs / 2), longs)
+    log.add(AuditKeys(topics, longs, longs * 10, longs + 1, longs / 2), longs)
     assert log.of("a").offsets.tolist() == [0, 20, 0, 20]
     assert log.of("b").scores.tolist() == [0.5, 0.5]
     assert len(log.of("c").offsets) == 0

@@ -1,121 +1,19 @@
 """The independent reader counts right on real topics, and finds every fault that is planted."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import TopicPartition
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Retriable
 from muse_stream.kafka import client
-from muse_stream.kafka.topic_reader import Block, bounds, reader
-from muse_stream.scoring.columns import Categorical
-from muse_stream.testing.kafka_broker import Broker
-from muse_stream.verify.collect import EventKeys, ScoreKeys
+from muse_stream.kafka.topic_reader import bounds, reader
 from muse_stream.verify.compare import SeenAnswers, SeenEvents, judge
-from muse_stream.verify.verification import Decoders, Report, Target, Verification
-
-
-def decode_events(block: Block) -> EventKeys:
-    """SeenEvents are `id` or `id|tenant`; anything with a `!` cannot be decoded."""
-    rows = [row for row, value in enumerate(block.values()) if value and b"!" not in value]
-    parts = [(block.messages[row].value() or b"").decode().split("|") for row in rows]
-    tenants = Categorical.from_strings(part[1] for part in parts) if parts and len(parts[0]) > 1 else None
-    return EventKeys(np.array(rows, dtype=np.int64), np.array([part[0] for part in parts], dtype="S"), tenants)
-
-
-def decode_scores(block: Block) -> ScoreKeys:
-    """Scores are `id|tenant|topic|partition|offset`."""
-    rows = [row for row, value in enumerate(block.values()) if value and b"!" not in value]
-    parts = [(block.messages[row].value() or b"").decode().split("|") for row in rows]
-    return ScoreKeys(
-        np.array(rows, dtype=np.int64),
-        np.array([part[0] for part in parts], dtype="S"),
-        Categorical.from_strings(part[1] for part in parts),
-        Categorical.from_strings(part[2] for part in parts),
-        np.array([part[3] for part in parts], dtype=np.int64),
-        np.array([part[4] for part in parts], dtype=np.int64),
-    )
-
-
-@dataclass
-class World:
-    """Topics of one tenant `acme` (and whoever is added), and a producer that is not the product's."""
-
-    settings: KafkaSettings
-    events: str
-    scores: str
-    dead: str
-    producer: Producer
-    make_transactional: Callable[[], Producer]
-    sent: dict[int, int] = field(default_factory=dict)
-
-    def event(self, value: str, partition: int = 0) -> int:
-        """Put an event, return its offset."""
-        offset = self.sent.get(partition, 0)
-        self.sent[partition] = offset + 1
-        self.producer.produce(self.events, value.encode(), partition=partition)
-        return offset
-
-    def score(self, id: str, offset: int, partition: int = 0, *, tenant: str = "acme", topic: str = "") -> None:
-        value = f"{id}|{tenant}|{topic or self.events}|{partition}|{offset}"
-        self.producer.produce(self.scores, value.encode(), partition=partition)
-
-    def letter(self, offset: int, partition: int = 0, topic: str = "") -> None:
-        headers = {"topic": topic or self.events, "partition": str(partition), "offset": str(offset)}
-        named: list[tuple[str, str | bytes | None]] = [(f"muse.source.{key}", value) for key, value in headers.items()]
-        self.producer.produce(self.dead, b"original", partition=0, headers=named)
-
-    def answered(self, count: int, partition: int = 0) -> None:
-        for number in range(count):
-            self.score(f"e{number}", self.event(f"e{number}", partition), partition)
-
-    def marker_written(self, end: int) -> None:
-        """Wait until the events' partition 0 ends at `end`: a transaction's end is written after it was answered."""
-        unstable = client.consumer(self.settings, **{"group.id": "g", "isolation.level": "read_uncommitted"})
-        with closing(unstable) as reader:
-            deadline = time.monotonic() + 20
-            while reader.get_watermark_offsets(TopicPartition(self.events, 0), timeout=5) != (0, end):
-                assert time.monotonic() < deadline
-
-    def verify(
-        self, *, group: str | None = None, settle_s: float = 10.0, tenants: tuple[str, ...] = ("acme",)
-    ) -> Report:
-        assert self.producer.flush(20) == 0
-        target = Target(
-            self.events,
-            tenants,
-            {self.scores: frozenset(tenants)},
-            {self.dead: frozenset({self.events})},
-            dict.fromkeys(tenants, self.events) | {"globex": "events-of-globex"},
-        )
-        decoders = Decoders({self.events: decode_events}, decode_scores)
-        (report,) = Verification(self.settings, decoders, group=group, settle_s=settle_s).run([target])
-        return report
-
-
-@pytest.fixture
-def world(kafka: Broker, make_topic: Callable[..., str], unique: Callable[[str], str]) -> Iterator[World]:
-    settings = KafkaSettings(bootstrap=kafka.bootstrap)
-
-    def transactional() -> Producer:
-        made = client.producer(settings, **{"transactional.id": unique("verify"), "transaction.timeout.ms": 60_000})
-        made.init_transactions(20)
-        return made
-
-    topics = make_topic("events", partitions=2), make_topic("scores", partitions=2), make_topic("dlq")
-    plain = client.producer(
-        settings, **{"enable.idempotence": False, "max.in.flight": 1}
-    )  # needs no producer id: faster
-    yield World(settings, *topics, plain, transactional)
-
-
-def found(report: Report) -> dict[str, int]:
-    return {finding.kind: finding.count for finding in report.findings}
+from tests.verify.world import World, found
 
 
 def test_every_event_answered_once_is_no_finding(world: World) -> None:
@@ -336,6 +234,8 @@ def test_million_events_take_seconds_not_minutes_to_judge() -> None:
         np.tile(each, partitions),
         np.tile(ids, partitions),
         np.zeros(size * partitions, dtype=np.int32),
+        np.zeros(size * partitions, dtype=np.int64),
+        np.full(size * partitions, -1, dtype=np.int64),
     )
     before = time.process_time()
     tally = judge("events", events, answers)

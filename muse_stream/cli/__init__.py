@@ -5,6 +5,7 @@ when a command runs, so that `--help` and completion answer at once.
 
     main      the program, its options, its exit codes
     options   what all commands share
+    moments   times, durations and offsets as arguments
     output    tables, JSON, progress, errors
 
     check, golden, schema                        a configuration

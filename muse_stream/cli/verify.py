@@ -25,6 +25,22 @@ class UpTo(StrEnum):
     COMMITTED = "committed"
 
 
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME|DURATION",
+        help="Judge events sent, and answers written, from then on: 2026-11-26T08:00:00Z, or so long ago: 12h, 7d.",
+    ),
+]
+FromOffset = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OFFSET|PARTITION=OFFSET",
+        help="Judge events from this offset on, in all partitions, or for each partition its own.",
+    ),
+]
+
+
 def verify(
     context: typer.Context,
     config: Config,
@@ -32,20 +48,8 @@ def verify(
     upto: Annotated[
         UpTo, typer.Option(help="end: every event there is; committed: what live workers have committed so far.")
     ] = UpTo.END,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME|DURATION",
-            help="Judge events sent, and answers written, from then on: 2026-11-26T08:00:00Z, or so long ago: 12h, 7d.",
-        ),
-    ] = None,
-    from_offset: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="OFFSET|PARTITION=OFFSET",
-            help="Judge events from this offset on, in all partitions, or for each partition its own.",
-        ),
-    ] = None,
+    since: Since = None,
+    from_offset: FromOffset = None,
     settle: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for transactions that are open.")] = 20.0,
     audit: Annotated[bool, typer.Option(help="Compare audit records with the scores as well.")] = True,
     as_json: Json = False,

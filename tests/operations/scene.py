@@ -1,0 +1,255 @@
+"""Where a situation happens: brokers, two tenants (acme and globex) on default topics, workers started by the command
+line, and the account of an independent reader.
+
+Everything is done as an operator does it, with `muse-stream` in a shell; the account shares nothing with the workers.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from confluent_kafka import Consumer
+from ruamel.yaml import YAML
+
+from muse_stream.testing import CommittedReader
+from muse_stream.testing.kafka_broker import PLACES
+from muse_stream.testing.local_cluster import LocalCluster
+from tests.integration.bank import PARTITIONS, Bank
+from tests.integration.witness import Decoding
+from tests.patience import PATIENCE, until
+
+NAMESPACE, LANE = "muse", "main"
+COMMAND_S = 60.0 * PATIENCE
+
+
+class Tenants(Bank):
+    """The bank of docs/operations.md: tenants acme and globex on lane main and default topics."""
+
+    namespace = NAMESPACE
+
+    def names(self) -> list[str]:
+        return ["acme", "globex"]
+
+    def topic(self, kind: str, tenant: str) -> str:
+        return f"{self.namespace}.{kind}.{tenant}"
+
+    def write(self, path: Path, change: Callable[[dict[str, Any]], None] = lambda _document: None) -> Path:
+        """Write the configuration, changed by `change`."""
+        yaml = YAML(typ="safe")
+        document = yaml.load(self.document().read_text(encoding="utf-8"))
+        del document["topics"]
+        for tenant in document["tenants"].values():
+            tenant["lane"] = LANE
+        change(document)
+        with path.open("w", encoding="utf-8") as file:
+            yaml.dump(document, file)
+        return path
+
+
+@dataclass
+class Account:
+    """What an independent reader found: every event that was sent against every answer that is committed."""
+
+    sent: int = 0
+    missing: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    disorder: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    dead: int = 0
+    """Dead letters; not counted as answers."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.sent} events: {len(self.missing)} missing, {len(self.doubled)} doubled, "
+            f"{len(self.disorder)} out of order"
+        )
+
+    @property
+    def kept(self) -> bool:
+        """Whether nothing is missing, doubled, out of order or an answer to nothing."""
+        return not (self.missing or self.doubled or self.disorder or self.foreign)
+
+
+class Run:
+    """A `muse-stream run`, and what it logs."""
+
+    def __init__(self, command: Sequence[str], scene: "Scene", log: Path) -> None:
+        self.log = log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                command, cwd=scene.folder, env=scene.environment(), stdout=out, stderr=out, start_new_session=True
+            )
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """Return the log's lines with this event."""
+        found = []
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            if line.startswith("{"):
+                entry = json.loads(line)
+                if entry.get("event") == event:
+                    found.append(entry)
+        return found
+
+    def await_said(self, event: str, timeout_s: float = 60.0, **values: Any) -> dict[str, Any]:
+        """Return the first line with this event and these values, when it comes."""
+        found: list[dict[str, Any]] = []
+
+        def said() -> bool:
+            found[:] = [line for line in self.lines(event) if values.items() <= line.items()]
+            return bool(found)
+
+        until(said, timeout_s, lambda: f"{event} {values} in\n{self.log.read_text(encoding='utf-8')[-3000:]}")
+        return found[0]
+
+    def stop(self) -> int:
+        """Drain; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(15 * PATIENCE)
+
+    def kill(self) -> None:
+        """End the whole process tree, as a power cut would."""
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            child.kill()
+        self.process.kill()
+        self.process.wait(10)
+
+
+class Scene:
+    """One situation's brokers, folder and tenants. Commands are run in `folder`: `muse.yaml` and `store` lie in it."""
+
+    def __init__(self, brokers: LocalCluster, folder: Path) -> None:
+        self.brokers, self.folder = brokers, folder
+        self.replication = len(brokers.nodes)
+        self.bank = Tenants(folder, "e", tenants=2)
+        self.config = self.configure()
+        self._runs: list[Run] = []
+
+    @property
+    def bootstrap(self) -> str:
+        return self.brokers.bootstrap
+
+    def environment(self) -> dict[str, str]:
+        """An operator's: the commands, and where Kafka and the store are."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return {
+            "PATH": path,
+            "HOME": str(self.folder),
+            "LC_ALL": "C.UTF-8",
+            "MUSE_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
+        }
+
+    def configure(self, change: Callable[[dict[str, Any]], None] = lambda _document: None) -> Path:
+        """Write muse.yaml."""
+        return self.bank.write(self.folder / "muse.yaml", change)
+
+    def shell(self, script: str, *, code: int = 0) -> str:
+        """Run commands in bash until one fails; returns what they print; AssertionError for another exit code."""
+        done = subprocess.run(
+            ["bash", "-ec", script],
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        assert done.returncode == code, f"{script}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stdout + done.stderr, done.stderr
+        return done.stdout + done.stderr
+
+    def prepare(self) -> None:
+        """Publish muse.yaml and make its topics."""
+        self.shell(
+            "muse-stream publish muse.yaml store\n"
+            f"muse-stream topics store --partitions {PARTITIONS} --replication {self.replication}"
+        )
+
+    def run(self, role: str = "live", lane: str = LANE, *options: str, name: str = "ops") -> Run:
+        """Start a `muse-stream run` and return when it serves."""
+        command = ["muse-stream", "run", "--role", role, "--store", "store", "--lane", lane, "--name", name, *options]
+        started = Run(command, self, self.folder / f"{role}-{lane}-{len(self._runs)}.log")
+        self._runs.append(started)
+        started.await_said("assigned")
+        return started
+
+    def feed(self, count: int, tenants: Sequence[str] | None = None) -> None:
+        """Send events, spread over the tenants (or these) and their partitions."""
+        before, every = list(self.bank.sent), self.bank.events(count)
+        chosen = [one for one in every if tenants is None or one[0] in tenants]
+        sent = [identity for identity, one in zip(self.bank.sent[len(before) :], every, strict=True) if one in chosen]
+        self.bank.sent[:] = before + sent
+        self.bank.produce(self.bootstrap, chosen)
+
+    def await_answers(self, timeout_s: float = 60.0) -> None:
+        """Return when every event that was sent has an answer."""
+        until(lambda: not self.account().missing, timeout_s, lambda: str(self.account()))
+
+    def account(self, *bootstraps: str) -> Account:
+        """Read all committed answers of the tenants, on these clusters (this scene's by default)."""
+        account = Account(sent=len(self.bank.sent))
+        counts, last = Counter[str](), dict[Any, int]()
+        numbers = {identity: number for number, identity in enumerate(self.bank.sent)}
+        for bootstrap in bootstraps or (self.bootstrap,):
+            for one in self._answers(bootstrap):
+                if "event_id" not in one.body:
+                    account.dead += 1
+                    continue
+                identity = one.body["event_id"]
+                counts[identity] += 1
+                place = (bootstrap, one.topic, one.partition, *one.source[:2])
+                number = numbers.get(identity, -1)
+                if number < 0:
+                    account.foreign.append(identity)
+                elif number < last.get(place, -1):
+                    account.disorder.append(identity)
+                last[place] = max(number, last.get(place, -1))
+        account.missing = [identity for identity in self.bank.sent if not counts[identity]]
+        account.doubled = [identity for identity, count in counts.items() if count > 1]
+        return account
+
+    def _answers(self, bootstrap: str) -> Iterator[Any]:
+        topics = self._topics(bootstrap, ("scores", "dlq"))
+        decode = Decoding([topic for topic in topics if ".dlq." in topic], "score.avsc")
+        with CommittedReader(
+            bootstrap, topics, {"log_level": 0, "auto.offset.reset": "earliest"}, tolerant=True
+        ) as reader:
+            yield from map(decode, reader.read_to_end(timeout_s=30 * PATIENCE))
+
+    def _topics(self, bootstrap: str, kinds: Sequence[str]) -> dict[str, int]:
+        client = Consumer({"bootstrap.servers": bootstrap, "group.id": "topics"})
+        try:
+            known = client.list_topics(timeout=30).topics
+            return {name: len(topic.partitions) for name, topic in known.items() if f".{name}".split(".")[-2] in kinds}
+        finally:
+            client.close()
+
+    def close(self) -> None:
+        """End what was started."""
+        for run in self._runs:
+            if run.process.poll() is None:
+                run.kill()
+
+
+@contextmanager
+def scene(brokers: int, folder: Path, **properties: str) -> Iterator[Scene]:
+    """Brokers of their own (everything replicated on three), and what runs on them, until the end."""
+    cluster = LocalCluster(PLACES, lambda _line: None, nodes=brokers, properties=properties)
+    try:
+        cluster.start()
+        made = Scene(cluster, folder)
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        cluster.close()

@@ -48,9 +48,11 @@ _SAID = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # a shell starts its background jobs with SIGINT ignored, and children inherit that: Ctrl-C could not be tested
+    # a shell starts its background jobs with SIGINT and SIGQUIT ignored, and children inherit that: neither could be tested
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGQUIT) == signal.SIG_IGN:
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     config.stash[_SAID] = []
     # the tests start hundreds of processes: let them find compiled modules, which halves what each start costs
     sys.dont_write_bytecode = False

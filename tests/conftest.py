@@ -48,7 +48,7 @@ _SAID = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # a shell starts its background jobs with SIGINT and SIGQUIT ignored, and children inherit that: neither could be tested
+    # a shell starts background jobs with SIGINT and SIGQUIT ignored, and children inherit that: none could be tested
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGQUIT) == signal.SIG_IGN:

@@ -154,6 +154,11 @@ class GroupConsumer:
         self._consumer.close()
         self._offsets.close()
 
+    @property
+    def assigned(self) -> bool:
+        """Whether the group has assigned something, be it no partition; between two assignments what stays counts."""
+        return self.held is not None or bool(self._consumer.assignment())
+
     def positions(self) -> dict[TopicPartitionKey, Position]:
         """Return the positions in the assigned partitions, by cached watermarks; no request is sent."""
         found = {}

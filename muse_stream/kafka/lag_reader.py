@@ -1,55 +1,84 @@
-"""A look at partitions that do not move: where they end, and how old the first record is that waits there.
+"""Where partitions begin and end now, and how old the first record is that waits there: looked up beside the worker.
 
-A thread and a consumer of its own, off the worker's thread, and only while something stands still; answers come some
-seconds later. The consumer is never a member of the group and commits nothing. What cannot be read (no permission, the
-topic is gone, an open transaction) has no answer, which is no error; it is asked again every few seconds.
+A thread and two consumers of its own, off the worker's thread: what the worker's own consumer last heard of an end
+stays as it was when the broker is silent, when the partition is paused, and when nothing is assigned. Every two seconds
+three requests to each broker, whatever the number of partitions, tell where they begin, where decided records end and
+where all records end. Of a partition that stands still the first record is read. The consumers are never members of the
+group and commit nothing. What cannot be read has no new answer, and the time of its last one says so.
 """
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from itertools import islice
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
+from muse_stream.errors import Retriable
 from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.offsets import forget_leaders, offsets_at
 from muse_stream.kafka.partition import Places, Standing, TopicPartitionKey
 from muse_stream.telemetry import Log
 
-AGAIN_S = 5.0
-LOOK_S = 3.0
-"""How long to wait for all partitions of one look together."""
+EVERY_S = 2.0
+ANSWER_S = 2.0
+"""How long one request may take."""
+READ_S = 3.0
+"""How long to wait for the first records of one look together."""
 AT_ONCE = 100
-"""Partitions of one look: each costs a fetch."""
+"""Partitions whose first record is read in one look: each costs a fetch."""
 READER = {"enable.partition.eof": True, "queued.min.messages": 1, "queued.max.messages.kbytes": 1_024}
-"""Settings of the consumer that looks."""
+"""Settings of the consumers that look."""
+ISOLATION = "isolation.level"
+
+OpenReader = Callable[[dict[str, str]], Consumer]
+"""Open a consumer with READER's settings and these."""
+Seen = Mapping[TopicPartitionKey, Standing]
 
 
 class LagReader:
     """Implements `backlog.Looker`; the thread starts with the first question."""
 
-    def __init__(self, open_reader: Callable[[], Consumer], log: Log) -> None:
+    def __init__(self, open_reader: OpenReader, log: Log) -> None:
         self._open_reader, self._log = open_reader, log
         self._changed = threading.Condition()
         self._asked: Places = {}
-        self._found: Mapping[TopicPartitionKey, Standing] = {}
+        self._standing: frozenset[TopicPartitionKey] = frozenset()
+        self._found: Seen = {}
+        self._heard_s: float | None = None
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def ask(self, places: Places) -> None:
-        """Look at these from now on, at once where they are new, and at no others."""
-        if not places and not self._asked:
-            return
+    def ask(self, places: Places, standing: Collection[TopicPartitionKey] = ()) -> None:
+        """Look at these partitions from now on, at once where they are new, and at no others.
+
+        `places` says from where on, None is the beginning; of those in `standing` the first record is read.
+        """
         with self._changed:
-            self._asked = dict(places)
+            self._asked, self._standing = dict(places), frozenset(standing)
             self._changed.notify_all()
             if self._thread is None and places:
-                self._thread = threading.Thread(target=self._run, name="standing-partitions", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="lag-reader", daemon=True)
                 self._thread.start()
 
-    def found(self) -> Mapping[TopicPartitionKey, Standing]:
-        """Return what was seen last of the partitions that are asked for."""
+    def found(self) -> Seen:
+        """Return what was seen last of each partition that is asked for; `at_s` says when."""
         return self._found
+
+    @property
+    def heard_s(self) -> float | None:
+        """When Kafka answered last (monotonic seconds); None: never."""
+        return self._heard_s
 
     def close(self) -> None:
         """End the thread; a look under way is given a second to end."""
@@ -60,41 +89,113 @@ class LagReader:
             self._thread.join(1.0)
 
     def _run(self) -> None:
-        reader: Consumer | None = None
-        looked: Places = {}
-        while (asked := self._next(looked)) is not None:
-            looked = asked
-            if not asked:
-                self._found, reader = {}, _close(reader)
-                continue
+        readers: Readers | None = None
+        looked: frozenset[object] = frozenset()
+        while (question := self._next(looked)) is not None:
+            places, standing = question
+            looked = _parts(places, standing)
+            began_s = time.monotonic()
             try:
-                reader = reader or self._open_reader()
-                self._found = look(reader, dict(islice(asked.items(), AT_ONCE)), LOOK_S, lambda: self._closing)
-            except KafkaException as error:
-                self._log.debug("standing_partitions_unknown", error=str(error))
-        _close(reader)
+                readers = readers or Readers(self._open_reader)
+                seen = readers.look(places, standing, self._found, lambda: self._closing)
+                self._heard_s = began_s
+            except (KafkaException, Retriable) as error:
+                seen = {}
+                self._log.debug("partition_ends_unknown", error=str(error))
+            self._found = {place: one for place, one in self._found.items() if place in places} | seen
+        if readers is not None:
+            readers.close()
 
-    def _next(self, looked: Places) -> Places | None:
-        """Wait for another question, or for the time to ask the same again; None: it is over."""
+    def _next(self, looked: frozenset[object]) -> tuple[Places, frozenset[TopicPartitionKey]] | None:
+        """Wait for a partition that is new, or for the time to look again; None: it is over."""
         with self._changed:
-            # the caller asks every second: only a partition or an offset that is new is another question
-            self._changed.wait_for(lambda: self._closing or self._asked.items() - looked.items(), AGAIN_S)
-            return None if self._closing else self._asked
+            self._changed.wait_for(lambda: self._closing or _parts(self._asked, self._standing) - looked, EVERY_S)
+            return None if self._closing else (self._asked, self._standing)
 
 
-def _close(reader: Consumer | None) -> Consumer | None:
-    """Close it if there is one; there is none any more."""
-    if reader is not None:
-        reader.close()
-    return None
+def _parts(places: Places, standing: frozenset[TopicPartitionKey]) -> frozenset[object]:
+    """What makes a question another one: a partition, or one whose first record is wanted; not how far it has come."""
+    return frozenset(places) | {(place, places.get(place)) for place in standing}
 
 
-def look(
-    reader: Consumer, places: Places, patience_s: float, given_up: Callable[[], bool] = lambda: False
-) -> dict[TopicPartitionKey, Standing]:
-    """Return what can be seen of these partitions within `patience_s`; None as an offset means the beginning."""
-    reader.assign([TopicPartition(t, p, OFFSET_BEGINNING if o is None else o) for (t, p), o in places.items()])
-    found: dict[TopicPartitionKey, Standing] = {}
+class Readers:
+    """The two consumers: one sees committed records, the other all. For one thread."""
+
+    def __init__(self, open_reader: OpenReader) -> None:
+        self._committed = open_reader({ISOLATION: "read_committed"})
+        self._all = open_reader({ISOLATION: "read_uncommitted"})
+
+    def look(
+        self,
+        places: Places,
+        standing: Collection[TopicPartitionKey] = (),
+        before: Seen | None = None,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> dict[TopicPartitionKey, Standing]:
+        """Return what can be seen of these partitions now; `before` is what was seen before.
+
+        A partition without a leader is left out. Raises `Retriable` when a broker does not answer.
+        """
+        now_s = time.monotonic()
+        # the end of all records first: where the stable end is not below it, everything that stood there is decided
+        high = offsets_at(self._all, sorted(places), OFFSET_END, ANSWER_S)
+        if missing := places.keys() - high.keys():
+            forget_leaders(self._all, {topic for topic, _ in missing}, ANSWER_S)
+        stable = offsets_at(self._committed, sorted(high), OFFSET_END, ANSWER_S)
+        low = offsets_at(self._all, sorted(stable), OFFSET_BEGINNING, ANSWER_S)
+        found = {}
+        for place, first in low.items():
+            start, end = places[place], high[place]
+            found[place] = Standing(first if start is None else start, first, min(stable[place], end), end, at_s=now_s)
+        known, unread = _remembered({p: found[p] for p in standing if p in found}, before or {})
+        return found | dict(known) | self._first_records(dict(islice(unread.items(), AT_ONCE)), given_up)
+
+    def close(self) -> None:
+        """Let both go."""
+        self._committed.close()
+        self._all.close()
+
+    def _first_records(self, seen: Seen, given_up: Callable[[], bool]) -> dict[TopicPartitionKey, Standing]:
+        """Add the timestamp of the first record that waits, be it decided or not."""
+        ahead = {place: max(one.answered, one.low) for place, one in seen.items()}
+        firsts = read_first(self._committed, ahead, READ_S, given_up)
+        done = {place: replace(seen[place], since_ms=_stamp(one), nothing=one is None) for place, one in firsts.items()}
+        open_ones = {p: max(one.stable, ahead[p]) for p, one in done.items() if one.nothing and one.stable < one.high}
+        for place, message in read_first(self._all, open_ones, READ_S, given_up).items():
+            done[place] = replace(done[place], since_ms=_stamp(message))
+        return done
+
+
+def _remembered(seen: Seen, before: Seen) -> tuple[Seen, Seen]:
+    """Return those whose first record is known from before, and those that have to be read."""
+    known: dict[TopicPartitionKey, Standing] = {}
+    unread: dict[TopicPartitionKey, Standing] = {}
+    for place, one in seen.items():
+        last = before.get(place)
+        told = last is not None and (last.since_ms is not None or last.nothing)
+        if last is not None and told and (last.answered, last.low, last.stable) == (one.answered, one.low, one.stable):
+            # what comes behind an open transaction changes nothing of what waits first
+            same = last.since_ms is not None or last.high == one.high
+            (known if same else unread)[place] = replace(one, since_ms=last.since_ms, nothing=last.nothing)
+        else:
+            unread[place] = one
+    return known, unread
+
+
+def read_first(
+    reader: Consumer,
+    places: Mapping[TopicPartitionKey, int],
+    patience_s: float,
+    given_up: Callable[[], bool] = lambda: False,
+) -> dict[TopicPartitionKey, Message | None]:
+    """Return the first record that this consumer sees from each offset on; None: it has reached the end.
+
+    Partitions that tell nothing within `patience_s` are left out.
+    """
+    if not places:
+        return {}
+    reader.assign([TopicPartition(*place, offset) for place, offset in places.items()])
+    found: dict[TopicPartitionKey, Message | None] = {}
     left, deadline = set(places), Deadline(patience_s)
     while left and not deadline.over and not given_up():
         message = reader.poll(0.1)
@@ -102,22 +203,15 @@ def look(
         if message is None or place is None or place not in left:
             continue
         left.discard(place)
-        _low, high = reader.get_watermark_offsets(TopicPartition(*place), cached=True)
         with contextlib.suppress(KafkaException):  # it has answered, and must not fill the queue
             reader.incremental_unassign([TopicPartition(*place)])
-        seen = _seen(message, places[place], high)
-        if seen is not None:
-            found[place] = seen
+        error = message.error()
+        if error is None or error.code() == KafkaError._PARTITION_EOF:
+            found[place] = message if error is None else None
     reader.unassign()
     return found
 
 
-def _seen(message: Message, asked: int | None, high: int) -> Standing | None:
-    error, offset = message.error(), message.offset()
-    if offset is None or (error is not None and error.code() != KafkaError._PARTITION_EOF):
-        return None
-    answered = offset if asked is None else asked
-    if error is not None:  # nothing is there up to the end; or up to an open transaction, where it ends before
-        return Standing(answered, max(high, offset), None, empty=offset >= high)
-    _kind, stamp_ms = message.timestamp()
-    return Standing(answered, max(high, offset + 1), stamp_ms if stamp_ms > 0 else None)
+def _stamp(message: Message | None) -> int | None:
+    stamp_ms = message.timestamp()[1] if message is not None else 0
+    return stamp_ms if stamp_ms > 0 else None

@@ -1,7 +1,7 @@
 """A partition, and what is known of the position in it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 TopicPartitionKey = tuple[str, int]
 """Topic and number."""
@@ -24,11 +24,19 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What was found by looking at a partition that does not move."""
+    """What was found by looking at a partition."""
 
     answered: int
+    """From where on it was looked at."""
+    low: int
+    """Its first offset: retention has removed what was before."""
+    stable: int
+    """Its last stable offset: what stands behind it is of an open transaction, or waits for one to end."""
     high: int
-    since_ms: int | None
-    """Timestamp of the first record from there on; None: none could be read."""
-    empty: bool = False
-    """Whether there is nothing but transaction markers."""
+    """Its high watermark: the offset after its last record."""
+    since_ms: int | None = None
+    """Timestamp of the first record from `answered` on; None: not looked up, or none could be read."""
+    nothing: bool = False
+    """Whether there is no event between `answered` and `stable`: transaction markers and aborted records alone."""
+    at_s: float = field(default=0.0, compare=False)
+    """When it was looked (monotonic seconds)."""

@@ -1,8 +1,7 @@
 """A worker's life: it dies with its supervisor, and ends itself when it stands still.
 
 An orphan never goes on (R8: it would fence its successor forever). A worker whose loop stands still, in a batch that
-takes too long or in a call that does not return (R20), reports unready, then leaves with code `STALLED`, and its
-supervisor starts another.
+takes too long or in a call that does not return (R20), leaves with code `STALLED`, and its supervisor starts another.
 """
 
 import ctypes
@@ -16,7 +15,6 @@ from muse_stream.telemetry import Log
 
 PR_SET_PDEATHSIG = 1
 STALLED = 70
-UNREADY_S = 10.0
 STALL_S = 45.0
 """Below `max.poll.interval.ms`: the worker goes before the group throws it out."""
 

@@ -5,8 +5,10 @@ never carries an event, an id or a tenant's data. Everything is counted once per
 when it is committed. A tenant that leaves the lane takes its series with it.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 
 from prometheus_client import (
@@ -25,7 +27,7 @@ from prometheus_client.registry import Collector
 
 from muse_stream.config import Role
 from muse_stream.runtime.score_counts import ScoreCounters, ScoreGroups
-from muse_stream.worker import Scorer, Tally, Topology, Waiting
+from muse_stream.worker import UNKNOWN_S, Scorer, Tally, Topology, Waiting
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, that nobody reads
 
@@ -34,12 +36,27 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 UNKNOWN = "(unknown)"
 """The tenant of a dead letter that nobody can tell the tenant of; no name has brackets."""
 Clock = Callable[[], float]
+TENANT_GAUGES = {
+    "muse_tenant_paused": "1 while the tenant's events are not read, or only on trial",
+    "muse_tenant_lag_events": (
+        "Events of the tenant's event topic that wait in this worker's partitions; NaN when that is not known"
+    ),
+    "muse_tenant_lag_unknown": "1 while nobody can tell how many events of the tenant wait",
+    "muse_tenant_oldest_unscored_age_seconds": (
+        "Age of the oldest event of the tenant that waits, by its Kafka timestamp; 0 for none, NaN when not known"
+    ),
+    "muse_tenant_undecided_events": "Those at or behind the start of a transaction that their producer has not ended",
+    "muse_tenant_removed_unread_events": "Events that retention has removed before they were answered",
+}
+"""In the order of the values in `_tenants`."""
 
 
 class WorkerMeter:
     """Implements `worker.meter.Meter` on a registry of its own, which another thread may collect."""
 
-    def __init__(self, role: Role, lane: str, slot: int, clock: Clock = time.time) -> None:
+    def __init__(
+        self, role: Role, lane: str, slot: int, clock: Clock = time.time, ticks: Clock = time.monotonic
+    ) -> None:
         self.registry = registry = _registry(role, lane, slot)
         self._events = Counter(
             "muse_events",
@@ -59,8 +76,12 @@ class WorkerMeter:
         self._aborts = Counter(
             "muse_aborts", "Transactions given up and done again, by Kafka's reason", ("code",), registry=registry
         )
-        self._lag = Gauge("muse_lag_events", "Events without a committed answer in its partitions", registry=registry)
         self._generation = Gauge("muse_generation", "Generation that answers now", registry=registry)
+        self._refused = Gauge(
+            "muse_generation_refused",
+            "1 while the store's current generation is not served: refused, or it cannot be read",
+            registry=registry,
+        )
         self._hanging = Gauge(
             "muse_transactions_hanging",
             "Output partitions whose last stable offset does not move, because a transaction stays open",
@@ -79,7 +100,7 @@ class WorkerMeter:
             registry=registry,
         )
         self._clipped = _clipped(registry)
-        self._lane = _LaneCollector(role, clock)
+        self._lane = _LaneCollector(role, clock, ticks)
         registry.register(self._lane)
 
     def serving(self, scorer: Scorer) -> None:
@@ -93,6 +114,10 @@ class WorkerMeter:
         if isinstance(scorer.book, ScoreGroups):
             self._lane.groups = scorer.book
             self._lane.scores.serve(scorer.book)
+
+    def refuses(self, question: Callable[[], object]) -> None:
+        """Ask this, from now on, whether what is current is not served."""
+        self._refused.set_function(lambda: float(bool(question())))
 
     def scored(self, events: int, seconds: float) -> None:
         """Count a scored batch."""
@@ -119,8 +144,7 @@ class WorkerMeter:
 
     def waiting(self, waiting: Mapping[str, Waiting]) -> None:
         """Take in what waits by event topic."""
-        self._lane.waiting = waiting
-        self._lag.set(sum(one.events for one in waiting.values()))
+        self._lane.tell(waiting)
 
     def hanging(self, partitions: int) -> None:
         """Set how many output partitions stand still."""
@@ -163,45 +187,49 @@ class _LaneCollector(Collector):
     What it reads is replaced whole by the worker's thread, never changed in place.
     """
 
-    def __init__(self, role: Role, clock: Clock) -> None:
-        self._role, self._clock = role, clock
+    def __init__(self, role: Role, clock: Clock, ticks: Clock) -> None:
+        self._role, self._clock, self._ticks = role, clock, ticks
         self.topology = Topology({}, {})
         self.groups: ScoreGroups | None = None
         self.scores = ScoreCounters()
-        self.waiting: Mapping[str, Waiting] = {}
         self.paused: frozenset[str] = frozenset()
+        self._told: tuple[Mapping[str, Waiting], float] | None = None
+        """What waits by event topic, and when that was told."""
+
+    def tell(self, waiting: Mapping[str, Waiting]) -> None:
+        """Take in what waits by event topic."""
+        self._told = waiting, self._ticks()
 
     def collect(self) -> Iterator[Metric]:
         """Yield every tenant's and predictor's metrics as they are at this moment."""
-        yield from self._tenants()
+        yield from self._tenants(self._known())
         yield from self._scores()
         if self.groups is not None:
             yield _promised(self.groups)
 
-    def _tenants(self) -> list[GaugeMetricFamily]:
-        waiting, now_s = self.waiting, self._clock()
-        paused = GaugeMetricFamily(
-            "muse_tenant_paused",
-            "1 while the tenant's events are not read, or only on trial",
-            labels=["tenant"],
+    def _known(self) -> dict[str, Waiting]:
+        """Return what waits by event topic; not known where the worker has told nothing lately."""
+        waiting, at_s = self._told or ({}, 0.0)
+        late = self._told is None or self._ticks() - at_s > UNKNOWN_S
+        topics = {*self.topology.tenants, *waiting}
+        each = {topic: waiting.get(topic, Waiting()) for topic in topics}
+        return {topic: replace(one, unknown=True) for topic, one in each.items()} if late else each
+
+    def _tenants(self, waiting: Mapping[str, Waiting]) -> list[GaugeMetricFamily]:
+        now_s = self._clock()
+        lag_of_all = GaugeMetricFamily(
+            "muse_lag_events",
+            "Events without a committed answer in this worker's partitions; NaN when that is not known",
+            value=sum(map(_lag, waiting.values())) if self._told else math.nan,
         )
-        lag = GaugeMetricFamily(
-            "muse_tenant_lag_events",
-            "Events of the tenant's event topic that wait in this worker's partitions",
-            labels=["tenant"],
-        )
-        age = GaugeMetricFamily(
-            "muse_tenant_oldest_unscored_age_seconds",
-            "Age of the oldest event of the tenant that waits, by its Kafka timestamp; 0 when none waits",
-            labels=["tenant"],
-        )
+        families = {name: GaugeMetricFamily(name, text, labels=["tenant"]) for name, text in TENANT_GAUGES.items()}
         for topic, tenants in self.topology.tenants.items():
-            one = waiting.get(topic, Waiting())
+            one = waiting[topic]
+            values = (float(topic in self.paused), _lag(one), one.unknown, _age(one, now_s), one.held, one.removed)
             for tenant in tenants:
-                paused.add_metric([tenant], float(topic in self.paused))
-                lag.add_metric([tenant], one.events)
-                age.add_metric([tenant], 0.0 if one.since_s is None else max(0.0, now_s - one.since_s))
-        return [paused, lag, age]
+                for family, value in zip(families.values(), values, strict=True):
+                    family.add_metric([tenant], float(value))
+        return [lag_of_all, *families.values()]
 
     def _scores(self) -> tuple[CounterMetricFamily, CounterMetricFamily]:
         # two names, not a label: summed over live and shadow workers, an event's answer would count twice
@@ -225,6 +253,17 @@ class _LaneCollector(Collector):
             else:
                 reaching.add_metric([tenant, predictor, repr(threshold)], count)
         return scores, reaching
+
+
+def _lag(one: Waiting) -> float:
+    return math.nan if one.unknown else one.events
+
+
+def _age(one: Waiting, now_s: float) -> float:
+    """An event that is known to wait grows older, whatever else is not known."""
+    if one.since_s is not None:
+        return max(0.0, now_s - one.since_s)
+    return math.nan if one.unknown else 0.0
 
 
 def _promised(groups: ScoreGroups) -> GaugeMetricFamily:

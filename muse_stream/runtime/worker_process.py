@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 from muse_stream import telemetry
@@ -50,7 +51,7 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
         number, suspects = connection.recv()
         del first  # the watcher has it, or by now a newer one
         try:
-            _work(options, number, watcher.take, Guard(in_hand, suspects), log, lambda: connection.send("serving"))
+            _work(options, number, watcher, Guard(in_hand, suspects), log, lambda: connection.send("serving"))
         except MuseError as error:  # meant for a person: one line of the log, not a traceback past it
             log.error("worker_failed", slot=number, error=str(error))
             raise SystemExit(1) from None
@@ -96,38 +97,35 @@ def _compiler(
 def _work(
     options: RunOptions,
     number: int,
-    next_scorer: Callable[[], GenerationScorer | None],
+    watcher: Watcher[GenerationScorer],
     guard: Guard,
     log: Log,
     serving: Callable[[], object],
 ) -> None:
     name = SlotName(options.role, options.lane, options.host, number)
     telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid(), slot=number)
-    first = next_scorer()
+    first = watcher.take()
     assert first is not None  # noqa: S101  # the process compiled one before it said "ready"
     waiting: list[Scorer] = [first]
     meter = WorkerMeter(options.role, options.lane, number)
+    meter.refuses(lambda: watcher.problem)
     asked = _Asked()
     signal.signal(signal.SIGTERM, asked.to_stop)  # before the clients open: that may take seconds
     signal.signal(LEAVE, asked.to_leave)
-    worker = open_worker(
-        options.settings,
-        name,
-        lambda: waiting.pop() if waiting else next_scorer(),
-        meter=meter,
-        log=log,
-        failpoint=failpoints.from_environment(),
-        guard=guard,
-    )
-    asked.tell(worker)
-    watchdog.watch(lambda: worker.busy_since, log, options.stall_s)
-    health = _health(options, number, worker, meter)
-    serving()
-    try:
+    with _health(options, number, asked, meter):  # before the clients open, too: a broker may be away for long
+        worker = open_worker(
+            options.settings,
+            name,
+            lambda: waiting.pop() if waiting else watcher.take(),
+            meter=meter,
+            log=log,
+            failpoint=failpoints.from_environment(),
+            guard=guard,
+        )
+        asked.tell(worker)
+        watchdog.watch(lambda: worker.busy_since, log, options.stall_s)
+        serving()
         worker.run(leave=lambda: asked.leaving)
-    finally:
-        if health:
-            health.stop()
 
 
 class _Asked:
@@ -148,6 +146,10 @@ class _Asked:
         self.leaving = True
         self.to_stop(signal_number, frame)
 
+    def why_unready(self) -> str:
+        """Return why this process does not do its work; empty when it does."""
+        return self._worker.why_unready() if self._worker else "opening its Kafka clients"
+
     def tell(self, worker: Worker) -> None:
         """Hand over the worker; what was asked before holds."""
         self._worker = worker
@@ -155,19 +157,18 @@ class _Asked:
             worker.stop()
 
 
-def _health(options: RunOptions, number: int, worker: Worker, meter: WorkerMeter) -> telemetry.HealthServer | None:
+@contextmanager
+def _health(options: RunOptions, number: int, asked: _Asked, meter: WorkerMeter) -> Iterator[None]:
+    """Answer the health pages meanwhile, if they are wanted."""
     if options.health_port is None:
-        return None
-
-    def ready() -> bool | str:
-        if watchdog.stalled(worker.busy_since, watchdog.UNREADY_S):
-            return f"no progress for more than {watchdog.UNREADY_S:g} s"
-        return worker.ready or "not started yet, or draining"
-
+        yield
+        return
     port = options.health_port + number
     try:
-        server = telemetry.HealthServer(port, lambda: True, ready, meter.registry, host=options.health_host)
+        server = telemetry.HealthServer(
+            port, lambda: True, lambda: asked.why_unready() or True, meter.registry, host=options.health_host
+        )
     except (OSError, OverflowError) as error:
         raise MuseError(f"health pages: cannot listen on {options.health_host}, port {port}: {error}") from None
-    server.start()
-    return server
+    with server:
+        yield

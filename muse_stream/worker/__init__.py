@@ -10,12 +10,13 @@ ownership       partitions that the group has given to nobody
 recovery, end_transactions, hanging_transactions, open_transactions, attempts
                 transactions that a broker has left open (docs/exactly-once.md)
 progress, backlog, meter   what is counted, what waits, and who is told
+readiness, unread          whether it does its work; which events cannot be read
 failpoints      places where a test can end this process
 slot            `open_worker`: all of it for one slot
 """
 
 from muse_stream.worker import failpoints
-from muse_stream.worker.backlog import Waiting
+from muse_stream.worker.backlog import UNKNOWN_S, Waiting
 from muse_stream.worker.batch import (
     Batch,
     BatchLimits,
@@ -34,6 +35,7 @@ from muse_stream.worker.poison import Guard, InHand, PoisonSearch, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
 
 __all__ = [
+    "UNKNOWN_S",
     "Batch",
     "BatchLimits",
     "DeadLetter",

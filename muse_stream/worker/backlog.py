@@ -1,12 +1,16 @@
 """How many events wait for their answer, and how old the oldest of them is, by topic.
 
-An event waits until its answer is committed. Its age is counted from its Kafka timestamp; nothing is asked of Kafka for
-that in this thread. Where the oldest event that waits
+An event waits until its answer is committed. What waits is counted up to the high watermark, as `LagReader` looks it up
+beside the worker: what the worker's consumer last heard would stay as it was when the broker is silent. Where nothing
+was heard for `UNKNOWN_S`, the answer is "not known", never a number. Events that retention has removed do not wait;
+they are counted by themselves.
+
+The age is counted from an event's Kafka timestamp. Where the oldest event that waits
   - is in a batch whose outcome is not known, its timestamp is known;
   - was not read yet, but others of its partition were within the last second, it is as old as the last of them or
     younger, and that is what is said (too old by the distance of two neighbouring records at most);
-  - stands in a partition that does not move (paused, or nothing can be read), `LagReader` looks its timestamp
-    up; until it has, the age is counted from when the event was first seen to wait (too young).
+  - stands in a partition that does not move (paused, behind an open transaction, or nothing can be read), `LagReader`
+    looks its timestamp up; until it has, the age is counted from when the event was first seen to wait (too young).
 """
 
 import time
@@ -19,6 +23,10 @@ from muse_stream.kafka import Position, Standing, TopicPartitionKey
 
 Stamps = Mapping[TopicPartitionKey, tuple[int, int, int]]
 """Partition -> offset and timestamp of the first record of a batch, timestamp of the last; milliseconds."""
+UNKNOWN_S = 10.0
+"""What was heard of a partition's end longer ago than this is no longer said."""
+REMOVED_S = 5.0
+"""So long a position must have stood below the partition's beginning: a batch in hand may still be answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +35,29 @@ class Waiting:
 
     events: int = 0
     since_s: float | None = None
-    """When the oldest was written, in seconds since 1970; None when none waits."""
+    """When the oldest was written, in seconds since 1970; None when none waits, or none is known to."""
+    unknown: bool = False
+    """Whether nobody knows how much waits: Kafka has not told lately where some partition ends."""
+    readable: int = 0
+    """Those that can be read now."""
+    held: int = 0
+    """Those at or behind the first record of a transaction that their producer has not ended."""
+    removed: int = 0
+    """Events that retention has removed before they were answered; they are in no other number."""
 
 
 class Looker(Protocol):
     """Looks at partitions in its own time."""
 
-    def ask(self, places: Mapping[TopicPartitionKey, int | None]) -> None:
-        """Look at these, from these offsets, from now on, and at no others."""
+    def ask(self, places: Mapping[TopicPartitionKey, int | None], standing: Collection[TopicPartitionKey] = ()) -> None:
+        """Look at these, from these offsets, from now on, and at no others; at the first record of those that stand."""
 
     def found(self) -> Mapping[TopicPartitionKey, Standing]:
         """Return what was seen last."""
+
+    @property
+    def heard_s(self) -> float | None:
+        """When Kafka answered last (monotonic seconds)."""
 
     def close(self) -> None:
         """End."""
@@ -53,6 +73,8 @@ class _Partition:
     """Timestamp of the last record that was taken."""
     stood_at: int | None = None
     """Where it stood at the last look."""
+    stood_since_s: float = 0.0
+    """Since when it has stood there."""
     seen_at_s: float = 0.0
     """When an event was first seen to wait there."""
 
@@ -60,9 +82,16 @@ class _Partition:
 class Backlog:
     """Keeps the books of one worker; not for several threads."""
 
-    def __init__(self, looker: Looker, clock: Callable[[], float] = time.time) -> None:
-        self._looker, self._clock = looker, clock
+    def __init__(
+        self,
+        looker: Looker,
+        clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._looker, self._clock, self._ticks = looker, clock, ticks
         self._partitions: defaultdict[TopicPartitionKey, _Partition] = defaultdict(_Partition)
+        self.partitions: Mapping[TopicPartitionKey, Waiting] = {}
+        """What waits in each assigned partition, as measured last."""
 
     def took(self, stamps: Stamps) -> None:
         """Note the records of a batch."""
@@ -71,46 +100,72 @@ class Backlog:
             known.taken.append((offset, first_ms))
             known.last_ms = last_ms
 
-    def measure(self, positions: Mapping[TopicPartitionKey, Position], paused: Collection[str]) -> dict[str, Waiting]:
-        """Return what waits by topic; `positions` are those of the assigned partitions."""
+    def measure(
+        self, positions: Mapping[TopicPartitionKey, Position], paused: Collection[str], probe: str | None = None
+    ) -> dict[str, Waiting]:
+        """Return what waits by topic; `positions` are those of the assigned partitions.
+
+        Where none is assigned, `probe` is a topic to ask about: whether Kafka answers is of interest all the same.
+        """
         for gone in self._partitions.keys() - positions.keys():
             del self._partitions[gone]
-        now_s, found = self._clock(), self._looker.found()
-        waiting: dict[str, Waiting] = {}
-        asked: dict[TopicPartitionKey, int | None] = {}
+        now_s, ticks, found = self._clock(), self._ticks(), self._looker.found()
+        each: dict[TopicPartitionKey, Waiting] = {}
+        standing: set[TopicPartitionKey] = set()
         for place, position in positions.items():
-            known, seen = self._partitions[place], _fitting(position, found.get(place))
-            one, stands = _waiting(known, position, seen, now_s)
+            each[place], stands = _waiting(self._partitions[place], position, found.get(place), now_s, ticks)
             if stands or place[0] in paused:
-                asked[place] = position.answered
-            waiting[place[0]] = _sum(waiting.get(place[0], Waiting()), one)
-        self._looker.ask(asked)
+                standing.add(place)
+        asked: dict[TopicPartitionKey, int | None] = {place: one.answered for place, one in positions.items()}
+        self._looker.ask(asked or ({(probe, 0): None} if probe else {}), standing)
+        self.partitions = each
+        waiting: dict[str, Waiting] = {}
+        for (topic, _partition), one in each.items():
+            waiting[topic] = _sum(waiting.get(topic, Waiting()), one)
         return waiting
+
+    def found(self) -> Mapping[TopicPartitionKey, Standing]:
+        """Return what was looked up last."""
+        return self._looker.found()
+
+    @property
+    def heard_s(self) -> float | None:
+        """When Kafka answered last (monotonic seconds); None: never."""
+        return self._looker.heard_s
 
     def close(self) -> None:
         """Stop looking."""
         self._looker.close()
 
 
-def _fitting(position: Position, seen: Standing | None) -> Standing | None:
-    return seen if seen is not None and position.answered in (None, seen.answered) else None
-
-
-def _waiting(known: _Partition, position: Position, seen: Standing | None, now_s: float) -> tuple[Waiting, bool]:
+def _waiting(
+    known: _Partition, position: Position, seen: Standing | None, now_s: float, ticks: float
+) -> tuple[Waiting, bool]:
     """Return what waits in one partition, and whether the same event waited there at the last look already."""
     answered = position.answered if position.answered is not None else seen.answered if seen else max(position.low, 0)
-    high = max(position.high, seen.high if seen else -1)
     while known.taken and known.taken[0][0] < answered:
         known.taken.popleft()
-    moved, known.stood_at = known.stood_at != answered, answered
-    events = max(0, high - answered)
-    if not events or (seen is not None and seen.empty and seen.high == high):
+    moved = known.stood_at != answered
+    if moved:
+        known.stood_at, known.stood_since_s = answered, ticks
+    first = answered
+    fits = seen is not None and position.answered in (None, seen.answered)
+    if seen is not None:
+        first = max(first, seen.low, seen.stable if fits and seen.nothing else 0)
+    high = max(position.high, seen.high if seen else -1)
+    events = max(0, high - first)
+    # an offset behind the end: the topic was made again, or its leader has lost records; nobody knows what waits
+    unknown = seen is None or ticks - seen.at_s > UNKNOWN_S or seen.answered > seen.high
+    held = max(0, seen.high - max(seen.stable, first)) if seen else 0
+    removed = max(0, seen.low - answered) if seen and ticks - known.stood_since_s >= REMOVED_S else 0
+    if not events:
         known.seen_at_s = 0.0
-        return Waiting(), False
+        return Waiting(unknown=unknown, removed=removed), False
     stands = known.seen_at_s > 0.0 and not moved
     if not stands:
         known.seen_at_s = now_s
-    return Waiting(events, _since_s(known, seen, moved=moved)), stands
+    since_s = _since_s(known, seen if fits else None, moved=moved)
+    return Waiting(events, since_s, unknown, max(0, events - held), held, removed), stands
 
 
 def _since_s(known: _Partition, seen: Standing | None, *, moved: bool) -> float:
@@ -125,4 +180,11 @@ def _since_s(known: _Partition, seen: Standing | None, *, moved: bool) -> float:
 
 def _sum(one: Waiting, other: Waiting) -> Waiting:
     since = [part.since_s for part in (one, other) if part.since_s is not None]
-    return Waiting(one.events + other.events, min(since, default=None))
+    return Waiting(
+        one.events + other.events,
+        min(since, default=None),
+        one.unknown or other.unknown,
+        one.readable + other.readable,
+        one.held + other.held,
+        one.removed + other.removed,
+    )

@@ -130,6 +130,18 @@ def joined(parts: Sequence[Records], starts: Sequence[int]) -> Records:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Dead letters of a batch with the same event topic and reason: how many, and the first of them."""
+
+    topic: str
+    reason: str
+    count: int
+    partition: int
+    offset: int
+    error: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tally:
     """What a batch adds to the counters once it is committed."""
@@ -141,12 +153,14 @@ class Tally:
     """(Tenant, reason) -> dead letters."""
     clipped: Mapping[str, int] = field(default_factory=dict)
     """Model -> answers bounded to [0, 1]."""
+    refusals: Sequence[Refusal] = ()
+    """The dead letters as they are logged."""
 
     @classmethod
-    def of(cls, records: Records, book: object) -> "Tally":
+    def of(cls, records: Records, book: object, refusals: Sequence[Refusal] = ()) -> "Tally":
         """Count what is about to be sent."""
         letters = Counter((letter.tenant, str(letter.rejected.reason)) for letter in records.dead)
-        return cls(records.groups, book, letters, records.clipped)
+        return cls(records.groups, book, letters, records.clipped, refusals)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ A dead letter that is itself replayed and refused again keeps its first provenan
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from muse_stream.errors import Rejected
 from muse_stream.telemetry import BoundedLog
-from muse_stream.worker.batch import Batch, Header, Origin, Records
+from muse_stream.worker.batch import Batch, Header, Origin, Records, Refusal
 
 MESSAGE_LIMIT = 500
 """Characters of the reason's text: enough for a person, too little to leak a payload."""
@@ -35,16 +35,31 @@ def headers(batch: Batch, rejected: Rejected, *, generation: int, attempt: int, 
     return [*batch.headers()[row], *((name, str(value).encode()) for name, value in provenance.items())]
 
 
-def note_refusals(log: BoundedLog, batch: Batch, records: Records) -> None:
-    """Log the batch's dead letters: a line for each event topic and reason, with the first of them, once a minute."""
-    counts = Counter((batch.topics[letter.rejected.row], letter.rejected.reason) for letter in records.dead)
+def refusals(batch: Batch, records: Records) -> list[Refusal]:
+    """Return the batch's dead letters as they are logged: one line for each event topic and reason."""
+    counts = Counter((batch.topics[letter.rejected.row], str(letter.rejected.reason)) for letter in records.dead)
+    found = []
     for letter in records.dead:
-        row, reason = letter.rejected.row, letter.rejected.reason
-        count = counts.pop((batch.topics[row], reason), 0)
-        if count:
-            topic, place = batch.topics[row], {"partition": batch.partitions[row], "offset": batch.offsets[row]}
-            facts = {"topic": topic, "reason": str(reason), **place, "error": letter.rejected.message[:MESSAGE_LIMIT]}
-            log.note("dead_letters", (topic, reason), count, **facts)
+        row, reason = letter.rejected.row, str(letter.rejected.reason)
+        if count := counts.pop((batch.topics[row], reason), 0):
+            place = batch.topics[row], reason, count, batch.partitions[row], batch.offsets[row]
+            found.append(Refusal(*place, letter.rejected.message[:MESSAGE_LIMIT]))
+    return found
+
+
+def note(log: BoundedLog, found: Iterable[Refusal]) -> None:
+    """Log dead letters that are committed: a line for each event topic and reason, with the first, once a minute."""
+    for one in found:
+        log.note(
+            "dead_letters",
+            (one.topic, one.reason),
+            one.count,
+            topic=one.topic,
+            reason=one.reason,
+            partition=one.partition,
+            offset=one.offset,
+            error=one.error,
+        )
 
 
 def source_of(headers: Mapping[str, str | bytes | None]) -> Origin | None:

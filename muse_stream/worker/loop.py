@@ -22,7 +22,7 @@ from muse_stream.telemetry import BoundedLog, Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Batch, Scorer, Tally, raw_batch
 from muse_stream.worker.commit import Committed, Committer, Pending
-from muse_stream.worker.dead_letter import note_refusals
+from muse_stream.worker.dead_letter import refusals
 from muse_stream.worker.failpoints import Failpoint, nothing
 from muse_stream.worker.isolate import TOPIC_FAULTS, Isolation
 from muse_stream.worker.linger import AdaptiveLinger
@@ -30,8 +30,10 @@ from muse_stream.worker.meter import Meter
 from muse_stream.worker.paused_topics import RETRY_S, PausedTopics
 from muse_stream.worker.poison import Guard
 from muse_stream.worker.progress import Accounts
+from muse_stream.worker.readiness import Readiness
 from muse_stream.worker.recovery import Recovery
 from muse_stream.worker.send_records import send_records
+from muse_stream.worker.unread import Unread
 
 DRAIN_S = 8.0
 SETTLE_S = 6.0
@@ -66,10 +68,10 @@ class Worker:
     ) -> None:
         self.name = name
         self.busy_since: float | None = None
-        self.ready = False
+        self._readiness = Readiness()
         self._open_committer, self._next_scorer, self._recovery = open_committer, next_scorer, recovery
         self._meter, self._log, self._failpoint = meter, log, failpoint
-        self._guard, self._refusals = guard, BoundedLog(log.warning)
+        self._guard = guard
         self._fenced: list[float] = []
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())
@@ -84,7 +86,8 @@ class Worker:
             self._paused_topics.pause(
                 topic, "worker processes died of many of its records; tried again later", HELD_RETRY_S
             )
-        self._accounts = Accounts(meter, backlog, self._paused_topics)
+        unread, letters = Unread(log), BoundedLog(log.warning)
+        self._accounts = Accounts(meter, backlog, self._paused_topics, self._readiness, unread, letters)
         self._committed: deque[Committed] = deque()
         self._moved = False
         """Whether partitions came or went: an event topic may have more of them than were counted."""
@@ -93,12 +96,15 @@ class Worker:
         """Ask the loop to end after the batch in hand; safe in a signal handler."""
         self._stopping.set()
 
+    def why_unready(self) -> str:
+        """Return why this worker does not do its work; empty when it does: assigned, and caught up or committing."""
+        return "draining" if self._stopping.is_set() else self._readiness.why_not()
+
     def run(self, *, leave: Callable[[], bool] = lambda: False) -> None:
         """Work until `stop`, then commit what is in flight; leave the group at once if `leave()` says so."""
         self._review(at_once=True)
         self._recovery.begin(self._committer.producers, self._scorer, self._paused_topics.partitions)
         self._meter.serving(self._scorer)
-        self.ready = True
         while not self._stopping.is_set():
             self._progress()
             self._swap()
@@ -106,7 +112,7 @@ class Worker:
             self._claim()
             self._account()
             self._accounts.count_doubtful(self._group_consumer)
-            self._accounts.measure(self._group_consumer)
+            self._accounts.measure(self._group_consumer, self._scorer.topology)
             try:
                 self._turn()
             except (Abortable, Retriable) as error:
@@ -141,7 +147,6 @@ class Worker:
         answer = self._guard.score(scorer, batch, first, following, pending.attempt, self._progress)
         answer = self._isolation.reject(batch, answer, scorer.topology)
         self._meter.scored(len(batch), time.monotonic() - began)
-        note_refusals(self._refusals, batch, answer)
         producer = self._committer.begin()
         self._recovery.check()  # the last transaction of this producer may have been answered since
         send_records(
@@ -154,7 +159,8 @@ class Worker:
             worker=self.name,
         )
         self._failpoint("after-produce")
-        self._committer.submit(self._accounts.submitted(replace(pending, tally=Tally.of(answer, scorer.book))))
+        tally = Tally.of(answer, scorer.book, refusals(batch, answer))
+        self._committer.submit(self._accounts.submitted(replace(pending, tally=tally)))
 
     def _hurry(self) -> bool:
         self._progress()
@@ -300,7 +306,6 @@ class Worker:
         self._isolation.forget(self._paused_topics.paused_now)
 
     def _close(self, leave: bool) -> None:
-        self.ready = False
         drained = self._committer.drain(Deadline(DRAIN_S))
         self._account()
         self._log.info("stopped", drained=drained, leave=leave)

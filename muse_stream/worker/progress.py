@@ -7,13 +7,19 @@ an unknown way counts if the committed offsets, which are read anyway before the
 """
 
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from muse_stream.kafka import Position, TopicPartitionKey
+from muse_stream.telemetry import BoundedLog
 from muse_stream.worker.backlog import Backlog, Waiting
+from muse_stream.worker.batch import Topology
 from muse_stream.worker.commit import Committed, Pending
+from muse_stream.worker.dead_letter import note
 from muse_stream.worker.meter import Meter
 from muse_stream.worker.paused_topics import PausedTopics
+from muse_stream.worker.readiness import Readiness
+from muse_stream.worker.unread import Unread
 
 MEASURE_S = 1.0
 
@@ -24,6 +30,10 @@ class Standings(Protocol):
     def answered(self, following: dict[TopicPartitionKey, int]) -> bool:
         """Whether a batch that ends at these offsets is committed."""
 
+    @property
+    def assigned(self) -> bool:
+        """Whether the group has assigned something, be it no partition."""
+
     def positions(self) -> dict[TopicPartitionKey, Position]:
         """Return the positions in the assigned partitions."""
 
@@ -31,8 +41,17 @@ class Standings(Protocol):
 class Accounts:
     """The books of one worker; for its own thread alone."""
 
-    def __init__(self, meter: Meter, backlog: Backlog, gate: PausedTopics) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        backlog: Backlog,
+        gate: PausedTopics,
+        readiness: Readiness,
+        unread: Unread,
+        letters: BoundedLog,
+    ) -> None:
         self._meter, self._backlog, self._paused_topics = meter, backlog, gate
+        self._readiness, self._unread, self._letters = readiness, unread, letters
         self._open: list[Pending] = []
         """Batches that were submitted and are not known to be committed."""
         self._doubtful = False
@@ -50,6 +69,7 @@ class Accounts:
 
     def committed(self, committed: Committed) -> None:
         """Count a batch."""
+        self._readiness.committed()
         if committed.pending in self._open:  # else it was in doubt, and has been counted
             self._open.remove(committed.pending)
             self._count(committed.pending, committed.cost_s)
@@ -67,16 +87,24 @@ class Accounts:
                 if intake.answered(pending.following):
                     self._count(pending, None)
 
-    def measure(self, intake: Standings) -> None:
+    def measure(self, intake: Standings, topology: Topology) -> None:
         """Tell what waits and who is paused, once a second."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + MEASURE_S
-            waiting = self._backlog.measure(intake.positions(), self._paused_topics.paused)
-            self._paused_topics.proved(
-                topic for topic in self._paused_topics.trial if not waiting.get(topic, Waiting()).events
-            )
+            topics, assigned, paused = topology.outputs.keys(), intake.assigned, self._paused_topics.paused
+            here = self._backlog.measure(intake.positions(), paused, min(topics, default=None))
+            waiting = here | dict.fromkeys(self._unknown(topics, assigned), Waiting(unknown=True))
+            self._paused_topics.proved(topic for topic in self._paused_topics.trial if _nothing(waiting.get(topic)))
             self._meter.waiting(waiting)
             self._meter.paused(self._paused_topics.paused)
+            self._unread.review(self._backlog.partitions, self._backlog.found(), topology)
+            self._readiness.observed(
+                assigned=assigned, waiting=here, paused=self._paused_topics.paused, heard_s=self._backlog.heard_s
+            )
+
+    def _unknown(self, topics: Iterable[str], assigned: bool) -> list[str]:
+        """Return the topics of which this worker cannot say what waits: nobody may have their partitions."""
+        return [topic for topic in topics if not assigned or not self._paused_topics.partitions(topic)]
 
     def close(self) -> None:
         """Stop looking at what waits."""
@@ -84,5 +112,11 @@ class Accounts:
 
     def _count(self, pending: Pending, seconds: float | None) -> None:
         self._meter.committed(pending.events, pending.tally, seconds)
+        if pending.tally is not None:
+            note(self._letters, pending.tally.refusals)
         if self._paused_topics.trial:
             self._paused_topics.proved(topic for topic, _ in pending.following)
+
+
+def _nothing(waiting: Waiting | None) -> bool:
+    return waiting is None or not (waiting.events or waiting.unknown)

@@ -99,8 +99,8 @@ def open_worker(
     def committer(landed: Callable[[Committed], None]) -> Committer:
         return Committer(producer, failpoint, landed)
 
-    def reader() -> Consumer:
-        return client.consumer(settings, **{"group.id": name.group, **READER})
+    def reader(own: dict[str, str]) -> Consumer:
+        return client.consumer(settings, **{"group.id": name.group, **READER, **own})
 
     recovery = Recovery(name.group, name.instance, ends, producer, doubt, meter, log)
     backlog = Backlog(LagReader(reader, log))

@@ -1,5 +1,6 @@
 """What a worker shows: every metric that docs/metrics.md names and no other, of the tenants it serves and no other."""
 
+import math
 import re
 from array import array
 from collections import Counter
@@ -14,7 +15,7 @@ from muse_stream.config import Role, load_document
 from muse_stream.errors import Reason
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.runtime.worker_metrics import WorkerMeter
-from muse_stream.worker.backlog import Waiting
+from muse_stream.worker.backlog import UNKNOWN_S, Waiting
 from muse_stream.worker.batch import BatchLimits, Scorer, Tally, Topology
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +128,7 @@ def test_age_grows_by_itself_until_it_is_told_that_nothing_waits() -> None:
     def age() -> float:
         return shown(meter)["muse_tenant_oldest_unscored_age_seconds"][("tenant", "acme"),]
 
-    assert age() == 0.0
+    assert math.isnan(age()), "nobody has told anything"
     meter.waiting({"events.acme": Waiting(7, 990.0)})
     assert age() == 10.0
     assert shown(meter)["muse_tenant_lag_events"] == {(("tenant", "acme"),): 7.0, (("tenant", "globex"),): 0.0}
@@ -137,6 +138,37 @@ def test_age_grows_by_itself_until_it_is_told_that_nothing_waits() -> None:
     assert age() == 0.0, "a producer's clock may be ahead"
     meter.waiting({"events.acme": Waiting()})
     assert age() == 0.0
+
+
+def test_what_is_not_known_is_no_number() -> None:
+    ticks = [1_000.0]
+    meter = WorkerMeter("live", "main", 0, lambda: 100.0, lambda: ticks[0])
+    lag, age = "muse_tenant_lag_events", "muse_tenant_oldest_unscored_age_seconds"
+    assert math.isnan(shown(meter)["muse_lag_events"][()]), "before the first generation"
+    meter.serving(generation({"a": ("acme",), "b": ("globex",), "c": ("initech",)}))
+
+    def now(name: str) -> dict[str, float]:
+        return {pairs[0][1]: value for pairs, value in shown(meter)[name].items()}
+
+    def known(name: str) -> dict[str, float]:
+        return {tenant: value for tenant, value in now(name).items() if not math.isnan(value)}
+
+    assert (known(lag), known(age)) == ({}, {}), "nobody has told anything yet"
+    assert set(now("muse_tenant_lag_unknown").values()) == {1.0}
+    meter.waiting(
+        {"a": Waiting(3, 90.0, unknown=True), "b": Waiting(unknown=True), "c": Waiting(9, 95.0, held=4, removed=2)}
+    )
+    assert now("muse_tenant_lag_unknown") == {"acme": 1.0, "globex": 1.0, "initech": 0.0}
+    assert known(lag) == {"initech": 9.0}
+    assert known(age) == {"acme": 10.0, "initech": 5.0}, "what is known to wait grows older, whatever else is not known"
+    assert now("muse_tenant_undecided_events")["initech"] == 4.0
+    assert now("muse_tenant_removed_unread_events")["initech"] == 2.0
+    assert math.isnan(shown(meter)["muse_lag_events"][()]), "a sum with something that is not known"
+    meter.waiting({"c": Waiting(9, 95.0)})
+    assert shown(meter)["muse_lag_events"] == {(): 9.0}
+    ticks[0] += UNKNOWN_S + 1
+    assert set(now("muse_tenant_lag_unknown").values()) == {1.0}, "a worker that hangs tells nothing more"
+    assert (known(lag), known(age)) == ({}, {"initech": 5.0})
 
 
 def test_a_tenant_that_leaves_takes_its_series_with_it() -> None:

@@ -64,6 +64,7 @@ class CountingMeter:
         self.lags: list[int] = []
         self.batches: list[int] = []
         self.waits: Mapping[str, Waiting] = {}
+        self.first_waits: Mapping[str, Waiting] | None = None
         self.paused_topics: frozenset[str] = frozenset()
         self.hangs: list[int] = []
         self.ended: list[tuple[int, int]] = []
@@ -85,6 +86,7 @@ class CountingMeter:
 
     def waiting(self, waiting: Mapping[str, Waiting]) -> None:
         self.waits = waiting
+        self.first_waits = waiting if self.first_waits is None else self.first_waits
         self.lags.append(sum(one.events for one in waiting.values()))
 
     def paused(self, event_topics: frozenset[str]) -> None:

@@ -192,6 +192,7 @@ class Running:
         """Free what a worker that died by an exception still holds."""
         self.worker._group_consumer.close()
         self.worker._committer.close()
+        self.worker._accounts.close()
 
 
 def open_echo(

@@ -51,7 +51,7 @@ def test_dead_letters_are_logged_once_a_minute_for_each_topic_and_reason() -> No
         for row, reason in enumerate((undecodable, nameless, undecodable))
     ]
     for _ in range(100):
-        dead_letter.note_refusals(log, batch, Records(dead=letters))
+        dead_letter.note(log, dead_letter.refusals(batch, Records(dead=letters)))
     assert [(line["reason"], line["events"], line["offset"], line["error"]) for line in lines] == [
         ("undecodable", 2, 100, "why 0"),
         ("missing-id", 1, 101, "why 1"),

@@ -77,11 +77,6 @@ class WorkerMeter:
             "muse_aborts", "Transactions given up and done again, by Kafka's reason", ("code",), registry=registry
         )
         self._generation = Gauge("muse_generation", "Generation that answers now", registry=registry)
-        self._refused = Gauge(
-            "muse_generation_refused",
-            "1 while the store's current generation is not served: refused, or it cannot be read",
-            registry=registry,
-        )
         self._hanging = Gauge(
             "muse_transactions_hanging",
             "Output partitions whose last stable offset does not move, because a transaction stays open",
@@ -99,7 +94,7 @@ class WorkerMeter:
             ("tenant", "reason"),
             registry=registry,
         )
-        self._clipped = _clipped(registry)
+        self._clipped, self._refused = _clipped(registry), _refused(registry)
         self._lane = _LaneCollector(role, clock, ticks)
         registry.register(self._lane)
 
@@ -165,6 +160,14 @@ def _clipped(registry: CollectorRegistry) -> Counter:
         "muse_clipped_probabilities",
         "Answers of a model that lay outside [0, 1] by float error alone and were bounded, committed, by model",
         ("model",),
+        registry=registry,
+    )
+
+
+def _refused(registry: CollectorRegistry) -> Gauge:
+    return Gauge(
+        "muse_generation_refused",
+        "1 while the store's current generation is not served: refused, or it cannot be read",
         registry=registry,
     )
 

@@ -72,7 +72,8 @@ def features_of(document: Document, event: str) -> Iterator[tuple[YamlPath, Feat
     graphs = document.graphs()
     routes = reachable(document, event)
     predictors = dict.fromkeys(
-        [route.live for route in routes] + [one.predictor for route in routes for one in route.shadow]
+        [name for route in routes for name in route.live_shares]
+        + [one.predictor for route in routes for one in route.shadow]
     )
     for name in dict.fromkeys(model for one in predictors if one in graphs for model in graphs[one].experts()):
         spec = document.models.get(name)

@@ -40,8 +40,12 @@ PLACES: tuple[tuple[str, str, str], ...] = (
 )
 """Where a value is a name: path (`*` is any key or position), the section that declares it, what to call it."""
 
-KEYS: tuple[str, ...] = ("predictors.*.quantile_map.tenants", "predictors.*.nodes.*.quantile_map.tenants")
-"""Where a key is the name of a tenant."""
+KEYS: tuple[tuple[str, str, str], ...] = (
+    ("predictors.*.quantile_map.tenants", "tenants", "tenant"),
+    ("predictors.*.nodes.*.quantile_map.tenants", "tenants", "tenant"),
+    ("routes.*.live", "predictors", "predictor"),
+)
+"""Where the keys of a mapping are names."""
 
 
 def name_problems(draft: Draft) -> Iterator[Problem]:
@@ -54,10 +58,10 @@ def name_problems(draft: Draft) -> Iterator[Problem]:
         for path, value in _found(tree, place.split("."), ()):
             if isinstance(value, str):
                 yield from _unknown(draft, path, section, value, noun)
-    for place in KEYS if "tenants" not in unsure else ():
-        for path, value in _found(tree, place.split("."), ()):
-            for tenant in value if isinstance(value, dict) else ():
-                yield from _unknown(draft, (*path, str(tenant)), "tenants", str(tenant), "tenant")
+    for place, section, noun in KEYS:
+        for path, value in _found(tree, place.split("."), ()) if section not in unsure else ():
+            for key in value if isinstance(value, dict) else ():
+                yield from _unknown(draft, (*path, str(key)), section, str(key), noun)
     if "events" not in unsure and not any(_strange(one, EventSpec) for one in tree["events"].values()):
         yield from _attributes(draft, tree)
 

@@ -18,7 +18,7 @@ def usage_problems(draft: Draft) -> Iterator[Problem]:
         seen: set[str] = set()
         for number, shadow in enumerate(route.shadow):
             path = ("routes", position, "shadow", number)
-            if shadow.predictor == route.live:
+            if route.live_shares.get(shadow.predictor) == 1.0:
                 message = f"'{shadow.predictor}' is the live predictor of this route"
                 yield draft.problem(path, message, "a shadow is another predictor: remove it")
             elif shadow.predictor in seen:
@@ -30,7 +30,7 @@ def usage_problems(draft: Draft) -> Iterator[Problem]:
 def _tenants_without_map(draft: Draft) -> Iterator[Problem]:
     served: dict[str, set[str]] = {}
     for route in draft.document.routes:
-        for name in (route.live, *(shadow.predictor for shadow in route.shadow)):
+        for name in (*route.live_shares, *(shadow.predictor for shadow in route.shadow)):
             served.setdefault(name, set()).update(_tenants(draft.document, route))
     for name, predictor in draft.document.predictors.items():
         for node, refs in predictor.graph().map_nodes().items():
@@ -54,7 +54,7 @@ def usage_warnings(draft: Draft) -> Iterator[Problem]:
     document = draft.document
     graphs = document.graphs().values()
     maps = [refs for graph in graphs for refs in graph.map_nodes().values()]
-    routed = {route.live for route in document.routes}
+    routed = {name for route in document.routes for name in route.live_shares}
     routed |= {shadow.predictor for route in document.routes for shadow in route.shadow}
     used: dict[str, tuple[Collection[str | None], str]] = {
         "predictors": (routed, "no route names this predictor"),

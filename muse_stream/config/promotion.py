@@ -10,7 +10,7 @@ does.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,8 @@ def promote(
     steps = list(_steps(tree, candidate, when, replacing))
     if not steps:
         return Promotion(text, ())
+    changed, steps = _Text(text, rules, name).changed(steps)
     after, replaced = _applied(rules, steps)
-    changed = _Text(text, rules, name).changed(steps)
     found = parse(Path(name), changed.encode()).tree
     if [_meaning(rule) for rule in found["routes"]] != [_meaning(rule) for rule in after] or _others(found) != _others(
         tree
@@ -251,16 +251,19 @@ class _Text:
         self._written: list[tuple[Item, Any]] = []
         """What is edited, or around what is edited, and what it said before."""
 
-    def changed(self, steps: Sequence[_Step]) -> str:
-        """Return the new text."""
+    def changed(self, steps: Sequence[_Step]) -> tuple[str, list[_Step]]:
+        """Return the new text and what was done: a rule that something hangs on is changed, not removed."""
+        done: list[_Step] = []
         for step in steps:
             item, rule = self._list.items[step.position], self._rules[step.position]
             if step.kind == "split":
                 self._insert(step)
             elif step.kind == "change" or not self._remove(step):
                 self._rewrite(item, rule, step.rule)
+                step = replace(step, kind="change")  # noqa: PLW2901
+            done.append(step)
         self._keep_aliases()
-        return edited(self._text, self._edits)
+        return edited(self._text, self._edits), done
 
     def _edit(self, start: int, end: int, text: str) -> None:
         self._edits.append(Edit(start, end, text))

@@ -88,7 +88,7 @@ class _Trial:
     def _encode(self, batch: Batch, events: Events, rehearsed: Sequence[Rehearsed]) -> None:
         """Encode some answers of each predictor."""
         routes, role = self._candidate.document.routes, self._candidate.role
-        live_names = {route.live for route in routes}
+        live_names = {name for route in routes for name in route.live_shares}
         live = [_answered(one) for one in rehearsed if one.scores.predictor in live_names]
         if not live:
             return

@@ -15,7 +15,7 @@ from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.operators import Execution, Fault, Values
 from muse_stream.scoring.plan import Plan, PlannedPredictor
 from muse_stream.scoring.routing import NO_ROUTE
-from muse_stream.scoring.sampling import position
+from muse_stream.scoring.sampling import place, position
 from muse_stream.scoring.scores import ExpertScores, PredictorScores, Scored
 from muse_stream.scoring.selection import Selection, Selections
 
@@ -28,7 +28,8 @@ def execute(program: Plan, table: EventTable) -> Scored:
     if not table.count:
         return Scored((), (), ())
     routes = program.router.route({**table.intent, "tenant": table.tenant}, table.count)
-    row_sets = Selections(routes, program.shares, _places(table))
+    parts = program.split.divide(routes, _by_id(table, place))
+    row_sets = Selections(parts, program.shares, _by_id(table, position))
     execution = Execution(table, program.tenants)
     values = run(program, execution, row_sets)
     rejected = [_unrouted(row) for row in np.flatnonzero(routes == NO_ROUTE).tolist()]
@@ -57,17 +58,18 @@ def _unrouted(row: int) -> Rejected:
     return Rejected(row, Reason.NO_ROUTE, Stage.ROUTE, "no route matches the intent of this event")
 
 
-def _places(table: EventTable) -> Callable[[], Floats]:
+def _by_id(table: EventTable, number: Callable[[NDArray[np.bytes_]], Floats]) -> Callable[[], Floats]:
+    """Return a function that gives a number of each event's id, computed once, when first asked for."""
     made: list[Floats] = []
 
-    def places() -> Floats:
+    def numbers() -> Floats:
         if not made:
             if table.ids is None:
-                raise ValueError("a route samples its shadow predictors by event id, and the table has no ids")
-            made.append(position(table.ids))
+                raise ValueError("routes choose predictors by event id, and the table has no ids")
+            made.append(number(table.ids))
         return made[0]
 
-    return places
+    return numbers
 
 
 def run(program: Plan, batch: Execution, row_sets: Selections) -> list[Values | None]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from muse_stream.calibration import Floats
 from muse_stream.scoring.operators import Operator
-from muse_stream.scoring.routing import Router
+from muse_stream.scoring.routing import Router, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,16 @@ class Plan:
     """Everything `execute` reads."""
 
     router: Router
+    split: Split
     steps: tuple[PlannedOperator, ...]
     live: tuple[PlannedPredictor, ...]
     shadow: tuple[PlannedPredictor, ...]
     shares: Floats
-    """[selections, routes + 1]: share of each route's events; the last column is for rows without a route."""
+    """[selections, parts of routes + 1]: share of each part's events; the last column is for rows without a route."""
     tenants: Mapping[str, int]
     """Tenants that quantile maps know, numbered."""
 
     @property
     def samples(self) -> bool:
         """Tell whether event ids decide anything."""
-        return bool(((self.shares > 0.0) & (self.shares < 1.0)).any())
+        return self.split.any or bool(((self.shares > 0.0) & (self.shares < 1.0)).any())

@@ -19,12 +19,12 @@ from muse_stream.scoring.model import Model
 from muse_stream.scoring.node_compiler import NodeCompiler
 from muse_stream.scoring.operators import Operator
 from muse_stream.scoring.plan import Plan, PlannedExpert, PlannedOperator, PlannedPredictor
-from muse_stream.scoring.routing import Router
+from muse_stream.scoring.routing import Router, Split
 
 
 def predictors_needed(document: Document, role: Role) -> tuple[str, ...]:
     """Return the predictors that a role runs, in order of first use by the routes."""
-    live = [route.live for route in document.routes]
+    live = [name for route in document.routes for name in route.live_shares]
     shadow = [one.predictor for route in document.routes for one in route.shadow] if role == "shadow" else []
     return tuple(dict.fromkeys(live + shadow))
 
@@ -56,12 +56,12 @@ class _Merged:
 
 @dataclass(slots=True)
 class _Demand:
-    """Which share of each route's events somebody wants."""
+    """Which share of each part's events somebody wants."""
 
     shares: dict[int, float] = field(default_factory=dict)
 
-    def add(self, route: int, share: float) -> None:
-        self.shares[route] = max(share, self.shares.get(route, 0.0))  # samples are nested: the largest holds all
+    def add(self, part: int, share: float) -> None:
+        self.shares[part] = max(share, self.shares.get(part, 0.0))  # samples are nested: the largest holds all
 
     def key(self) -> tuple[tuple[int, float], ...]:
         return tuple(sorted(self.shares.items()))
@@ -119,29 +119,32 @@ class _Planner:
         per_step = [_Demand() for _ in self._steps]
         for (name, _), demand in demands.items():
             for number in self._merged[name].reached:
-                for route, share in demand.shares.items():
-                    per_step[number].add(route, share)
+                for part, share in demand.shares.items():
+                    per_step[number].add(part, share)
         steps = tuple(
             PlannedOperator(step, inputs, self._selection(demand))
             for (step, inputs), demand in zip(self._steps, per_step, strict=True)
         )
         planned: dict[Role, list[PlannedPredictor]] = {"live": [], "shadow": []}
-        for (name, part), demand in demands.items():
-            planned[part].append(self._planned(name, self._selection(demand)))
-        shares = np.zeros((len(self._selections), len(self._document.routes) + 1))
+        for (name, as_role), demand in demands.items():
+            planned[as_role].append(self._planned(name, self._selection(demand)))
+        split = Split([tuple(route.live_shares.values()) for route in self._document.routes])
+        shares = np.zeros((len(self._selections), split.parts + 1))
         for wanted, number in self._selections.items():
-            for route, share in wanted:
-                shares[number, route] = share
+            for part, share in wanted:
+                shares[number, part] = share
         rules = [{name: frozenset(values) for name, values in route.when.items()} for route in self._document.routes]
         tenants = {name: number for number, name in enumerate(self.nodes.tenants)}
-        return Plan(Router(rules), steps, tuple(planned["live"]), tuple(planned["shadow"]), shares, tenants)
+        return Plan(Router(rules), split, steps, tuple(planned["live"]), tuple(planned["shadow"]), shares, tenants)
 
     def _demands(self, role: Role) -> dict[tuple[str, Role], _Demand]:
         demands: dict[tuple[str, Role], _Demand] = {}
-        for number, route in enumerate(self._document.routes):
-            demands.setdefault((route.live, "live"), _Demand()).add(number, 1.0)
+        parts = ((live, route) for route in self._document.routes for live in route.live_shares)
+        for number, (live, route) in enumerate(parts):
+            demands.setdefault((live, "live"), _Demand()).add(number, 1.0)
             for one in route.shadow if role == "shadow" else ():
-                demands.setdefault((one.predictor, "shadow"), _Demand()).add(number, one.sample)
+                if one.predictor != live:
+                    demands.setdefault((one.predictor, "shadow"), _Demand()).add(number, one.sample)
         return demands
 
     def _selection(self, demand: _Demand) -> int:

@@ -28,14 +28,15 @@ def required_fields_of(document: Document, event: str, role: Role) -> RequiredFi
     spec = document.events[event]
     routes = reachable(document, event)
     shadow = [one for route in routes for one in route.shadow] if role == "shadow" else []
-    predictors = dict.fromkeys([route.live for route in routes] + [one.predictor for one in shadow])
+    live = [name for route in routes for name in route.live_shares]
+    predictors = dict.fromkeys(live + [one.predictor for one in shadow])
     experts = {model for name in predictors for model in document.predictors[name].graph().experts()}
     fields = {feature.field for model in experts for feature in document.models[model].features()}
     asked = {name for route in document.routes for name in route.when}
     return RequiredFields(
         tuple(sorted(fields)),
         tuple(name for name in spec.intent if name in asked),
-        any(one.sample < 1.0 for one in shadow),
+        any(one.sample < 1.0 for one in shadow) or any(len(route.live_shares) > 1 for route in routes),
     )
 
 
@@ -49,7 +50,7 @@ def reachable(document: Document, event: str) -> tuple[RouteSpec, ...]:
 def predictors_of(document: Document, tenant: str, role: Role) -> tuple[str, ...]:
     """Return the predictors whose answers a role gives to a tenant's events: live ones, or those of its shadows."""
     routes = [document.routes[number] for number in _reached(document, tenant)]
-    live = [route.live for route in routes]
+    live = [name for route in routes for name in route.live_shares]
     shadow = [one.predictor for route in routes for one in route.shadow]
     return tuple(dict.fromkeys(live if role == "live" else shadow))
 

@@ -1,4 +1,4 @@
-"""Routing: from a batch of intents to the first rule that matches each row.
+"""Routing: from a batch of intents to the first rule that matches each row, and to the live predictor of each event.
 
 Takes rules (attribute -> allowed values) at compile time and one `Categorical` per attribute at run time; returns the
 rule number per row, -1 where no rule holds.
@@ -10,12 +10,13 @@ found by `np.unique` and remembered in a bounded cache.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_stream.calibration import Floats
 from muse_stream.scoring.columns import Categorical
 
 Rule = Mapping[str, frozenset[str]]
@@ -101,6 +102,36 @@ class Router:
             if all(intent[axis] in values for axis, values in allowed.items()):
                 return number
         return NO_ROUTE
+
+
+class Split:
+    """Divides the events of a route among its live predictors, by the events' places in [0, 1) (`sampling.place`).
+
+    Every live predictor of every route is a *part*, numbered in order. A part takes the places from where the one
+    before it ends, so events stay where they are when the border between two predictors moves over others.
+    """
+
+    def __init__(self, shares: Sequence[Sequence[float]]) -> None:
+        """`shares`: for each route the shares of its live predictors; they sum to 1."""
+        sizes = [len(of_route) for of_route in shares]
+        self.parts: Final = sum(sizes)
+        self.any: Final = any(size > 1 for size in sizes)
+        """Whether a route has more than one live predictor."""
+        # one entry more, for rows without a route, whose number -1 indexes it from the end
+        self._first = np.array([*np.cumsum([0, *sizes])[:-1], NO_ROUTE], dtype=np.int32)
+        widest = max(sizes, default=1)
+        self._borders = np.full((len(sizes) + 1, widest - 1), np.inf)
+        for number, of_route in enumerate(shares):
+            self._borders[number, : len(of_route) - 1] = np.cumsum(of_route)[:-1]
+
+    def divide(self, routes: Routes, places: Callable[[], Floats]) -> Routes:
+        """Return the part of every row, -1 where there is no route; `places` is asked only where routes are divided."""
+        if not self.any:
+            return routes
+        parts = self._first[routes]
+        for borders in self._borders.T:
+            parts += places() >= borders[routes]
+        return parts
 
 
 def _named(rules: Sequence[Rule], attribute: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Which rows of a batch each operator of the plan runs on.
 
-The route of every row, and for each operator the share of each route's events it must have, give row sets. Operators
+The part of a route of every row (one for each live predictor), and for each operator the share of each part's events it
+must have, give row sets. Operators
 with equal selections share one `Selection`, rows always ascend, and the whole batch is never copied.
 A share below 1 is decided by the event id alone, and a smaller share is part of a larger one.
 """
@@ -17,7 +18,7 @@ from muse_stream.scoring.routing import Routes
 
 Rows = NDArray[np.int64]
 Shares = Mapping[int, float]
-"""Route number -> share of its events in (0, 1]."""
+"""Number of a part of a route -> share of its events in (0, 1]."""
 
 
 class Selection:
@@ -59,7 +60,7 @@ class Selections:
     """The row sets of one batch, made when first asked for."""
 
     def __init__(self, routes: Routes, shares: NDArray[np.float64], position: Callable[[], Floats]) -> None:
-        """Take the route per row, `[selections, routes + 1]` shares (last column: no route), and the ids' places."""
+        """Take the part per row, `[selections, parts + 1]` shares (last column: no route), and the ids' positions."""
         self._routes = routes
         self._shares = shares
         self._position = position

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.config.example_config import TEXT, Rule, changed, expect_problem, problems_of
+from tests.config.example_config import TEXT, Rule, changed, expect_problem, load_text, problems_of, said
 
 NAMES = (
     Rule("model", "experts: [{model: cards-2026q2, beta: 0.1}]", "experts: [{model: card-2026q2, beta: 0.1}]",
@@ -24,6 +24,8 @@ NAMES = (
     Rule("tenant of a map", "{acme: cards-acme}", "{akme: cards-acme}", "predictors.cards.quantile_map.tenants.akme",
          "unknown tenant", "'acme'"),
     Rule("live", "live: cautious", "live: cautios", "routes[1].live", "unknown predictor", "'cautious'"),
+    Rule("live share", "live: cautious", "live: {cautios: 0.5, cards: 0.5}", "routes[1].live.cautios",
+         "unknown predictor", "'cautious'"),
     Rule("shadow", "{predictor: blended, sample", "{predictor: blendet, sample", "routes[0].shadow[0].predictor",
          "unknown predictor", "'blended'"),
     Rule("short shadow", "shadow: [unmapped]", "shadow: [unmaped]", "routes[1].shadow[0]", "unknown predictor",
@@ -142,3 +144,35 @@ def test_tenants_on_one_topic_need_one_event_format() -> None:
     assert problem.path == "tenants.umbrella.event"
     assert "share the event topic 'muse.events.small', but not its format" in problem.message
     assert problem.hint == "both need `event: card-event`"
+
+
+@pytest.mark.parametrize(
+    ("live", "says"),
+    [
+        ("{cards: 0.9, cautious: 0.2}", "routes[1].live: the shares sum to 1.1"),
+        ("{cards: 0.9, cautious: 0}", "routes[1].live.cautious"),
+        ("{cards: -0.5, cautious: 1.5}", "routes[1].live.cards"),
+        ("{}", "routes[1].live"),
+        ("[cards, cautious]", "routes[1].live"),
+        ("{cards: 90 %, cautious: 0.1}", "routes[1].live.cards"),
+    ],
+)
+def test_shares_that_are_none_are_refused_where_they_stand(live: str, says: str) -> None:
+    found = said(problems_of(changed(("live: cautious", f"live: {live}"))))
+    assert says in found
+
+
+def test_shares_are_read_in_their_order_and_a_name_alone_has_all() -> None:
+    document = load_text(changed(("live: cautious", "live: {cautious: 0.9, unmapped: 0.1}"))).document
+    assert list(document.routes[1].live_shares.items()) == [("cautious", 0.9), ("unmapped", 0.1)]
+    assert document.routes[0].live_shares == {"cards": 1.0}
+
+
+def test_only_who_answers_all_events_cannot_be_a_shadow() -> None:
+    both = (
+        "live: cautious\n    shadow: [unmapped]",
+        "live: {cautious: 0.9, unmapped: 0.1}\n    shadow: [unmapped, cautious]",
+    )
+    assert problems_of(changed(both)) == ()
+    alone = (both[0], "live: {cautious: 1.0}\n    shadow: [unmapped, cautious]")
+    assert "'cautious' is the live predictor of this route" in said(problems_of(changed(alone)))

@@ -278,3 +278,14 @@ def test_a_merged_rule_gets_keys_of_its_own() -> None:
 def test_unknown_names_are_refused(candidate: str, when: dict[str, list[str]], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         promote(TEXT, candidate, when, name=FILE.name)
+
+
+@pytest.mark.parametrize(
+    "first", ["- {live: cards, shadow: [blended]}  # why", "- {live: &x cards, shadow: [blended]}"]
+)
+def test_a_needless_rule_that_something_hangs_on_stays(first: str) -> None:
+    head, _, tail = TEXT.partition("routes:\n")
+    text = f"{head}routes:\n  {first}\n  - {{live: blended, shadow: [cards]}}\n{tail[tail.index('tenants:') - 1 :]}"
+    done = promote(text, "blended", {})
+    assert [rule["live"] for rule in tree_of(done.text)["routes"]] == ["blended", "blended"]
+    assert ("# why" in done.text) == ("# why" in text)

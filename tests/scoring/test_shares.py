@@ -60,7 +60,7 @@ def test_which_one_depends_on_nothing_but_the_id() -> None:
 @pytest.mark.parametrize("role", ["live", "shadow"])
 def test_routes_with_and_without_shares_stand_beside_each_other(role: Role) -> None:
     batch = whole(600)
-    rules = [
+    rules: list[dict[str, object]] = [
         {"when": {"tenant": "acme"}, "live": {"one": 0.5, "two": 0.5}, "shadow": ["meta"]},
         {"when": {"tenant": ["globex"]}, "live": "three", "shadow": ["one"]},
         {"when": {"tenant": "initech"}, "live": {"two": 1.0}},

@@ -14,6 +14,7 @@ Only what the document and its files tell is decided here; what needs a model or
     files, maps                    the files a document names; fitted quantile maps
     document                       the whole document: model, predictor, graph, reference, route, tenant, event
     fields, expected               types of fields; a finding as a sentence with a hint
+    promotion, yaml_text           another predictor live: the change of a YAML text that says so
     hashing, totality              content hashes; does every intent have a route?
     kafka_settings                 how Kafka is reached; kafka_properties, librdkafka: the file of properties
 """

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from muse_stream.cli.options import Config, Json, Session, Tenant
-from muse_stream.cli.output import say, show_line
+from muse_stream.cli.output import note, say, show_line
 
 
 class Kind(StrEnum):
@@ -48,7 +48,8 @@ def tail(
     session: Session = context.obj
     start: Any = last if last is not None else ("beginning" if from_beginning else "end")
     shown = 0
-    for records in follow(open_configuration(config), session.kafka, tenant, kind.value, start, until_end=no_follow):
+    found = follow(open_configuration(config), session.kafka, tenant, kind.value, start, until_end=no_follow, told=note)
+    for records in found:
         for record in records if limit is None else records[: limit - shown]:
             show_line(record) if as_json else _row(kind, record)
             shown += 1

@@ -25,13 +25,14 @@ def tail(
     start: Start | int = "end",
     *,
     until_end: bool = False,
+    told: Callable[[str], object] = lambda _text: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield a tenant's records as they come, each a dict: the record's fields and, under `_kafka`, its place and key.
 
     Dead letters have `reason`, `stage`, `message` and `source`, and the `event` where it can be decoded; `unknown` are
     those of the tenant's lane whose tenant is unknown. `start` may be a number: of the tenant's records in each
-    partition, from the end.
+    partition, from the end. `told` gets a sentence when records stay behind an open transaction.
     """
     document = configuration.loaded.document
     topics = document.tenant_topics(configuration.tenant(tenant))
@@ -45,7 +46,14 @@ def tail(
         """On a topic that tenants share, only the tenant's own are counted and shown."""
         return [one.get("tenant", tenant) == tenant for one in _shown(records, schemas, kind)]
 
-    for records in follow(settings, topic, start, wanted=wanted if own else None, until_end=until_end, stop=stop):
+    def hidden(partition: int, first: int, end: int) -> None:
+        told(
+            f"{topic}[{partition}]: offsets {first} to {end} cannot be read yet, a transaction is still open; "
+            "`muse-stream doctor CONFIG` says whether it hangs, and what ends it"
+        )
+
+    counted = wanted if own else None
+    for records in follow(settings, topic, start, wanted=counted, until_end=until_end, hidden=hidden, stop=stop):
         shown = _shown(records, schemas, kind)
         kept = [one for one in shown if not own or one.get("tenant", tenant) == tenant]
         if kept:

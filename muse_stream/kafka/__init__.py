@@ -2,6 +2,7 @@
 
 client                  clients with our settings, and their log
 errors                  what each error of Kafka means: one table
+explain, unreachable    the same in words for a person: an error; why no broker can be reached
 transactional_producer  one transactional id: a batch and its offsets, or nothing
 group_consumer          a member of a consumer group that knows its exact positions
 offsets                 what a group has committed, and which offset is there at a moment

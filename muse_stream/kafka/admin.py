@@ -20,21 +20,39 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
 
 from muse_stream.errors import Fatal
 from muse_stream.kafka.errors import asked
+from muse_stream.kafka.explain import said
 from muse_stream.kafka.topic_plan import Change, Existing, Options
 
 SETTINGS = ("max.message.bytes", "min.insync.replicas", "retention.ms", "cleanup.policy")
 
 
 def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) -> dict[str, Existing]:
-    """Return those of `names` that exist, with what a plan needs to know; raises `StreamError`."""
+    """Return those of `names` that exist, with what a plan needs to know.
+
+    Raises `StreamError`, also for a topic that this principal may not see: whether it exists is then not told.
+    """
+    place, names = "", tuple(dict.fromkeys(names))
     try:
         topics = admin.list_topics(timeout=timeout_s).topics
-        present = [name for name in dict.fromkeys(names) if name in topics and topics[name].error is None]
+        unseen = [name for name in names if name not in topics]
+        # asked by their names, by a request that makes no topic: those that may not be seen are not listed
+        answers = admin.describe_topics(TopicCollection(unseen), request_timeout=timeout_s) if unseen else {}
+        for name, answer in answers.items():
+            place = name
+            try:
+                answer.result(timeout=timeout_s)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise
+        present = [name for name in names if name in topics and topics[name].error is None]
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in present]
-        answers = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
-        configs = {resource.name: answer.result(timeout=timeout_s) for resource, answer in answers.items()}
+        told = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
+        configs = {}
+        for resource, answer in told.items():
+            place = f"settings of {resource.name}"
+            configs[resource.name] = answer.result(timeout=timeout_s)
     except KafkaException as error:
-        raise asked(error) from None
+        raise asked(error, place) from None
     return {
         name: Existing(
             partitions=len(topics[name].partitions),
@@ -117,5 +135,5 @@ def _problem(answer: _Answer, timeout_s: float, *harmless: int) -> str:
         answer.result(timeout=timeout_s)
     except KafkaException as error:
         inner = error.args[0]
-        return "" if inner.code() in harmless else str(inner.str())
+        return "" if inner.code() in harmless else said(inner)
     return ""

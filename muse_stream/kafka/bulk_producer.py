@@ -18,12 +18,14 @@ from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal
 from muse_stream.kafka.client import producer
 from muse_stream.kafka.errors import typed
+from muse_stream.kafka.explain import said
 
 SERVE_EVERY = 500  # records between two looks at delivery reports
 FLUSH_S = 60.0
 INTERRUPTED_S = 5.0
 PURGE_S = 5.0
 """Seconds for reports of what the client itself has given up."""
+NOT_IN_TIME = "not acknowledged in time: the broker is slow, away, or a quota limits us"
 BULK = {
     "linger.ms": 20,
     "batch.num.messages": 50_000,
@@ -152,7 +154,7 @@ class Ingest:
             except BufferError:  # the local queue is full: wait for the brokers, not for memory
                 self._serve(0.05)
             except KafkaException as error:
-                raise typed(error) from None
+                raise typed(error, self._topic) from None
 
     def _await_turn(self, start: float) -> None:
         due = start + self._sent / (self._rate or 1.0)
@@ -170,4 +172,4 @@ class Ingest:
     def _delivered(self, number: int, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
             purged = error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
-            self._refused[number] = "not acknowledged in time" if purged else f"{error.name()}: {error.str()}"
+            self._refused[number] = NOT_IN_TIME if purged else said(error)

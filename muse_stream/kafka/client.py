@@ -24,6 +24,7 @@ from muse_stream.config import PRODUCER as PRODUCER_ONLY
 from muse_stream.errors import ConfigError, Problem, Retriable
 from muse_stream.kafka.broker_release import Listening
 from muse_stream.kafka.errors import typed
+from muse_stream.kafka.unreachable import why
 
 EVERY_S = 30.0
 KEPT = 512
@@ -67,7 +68,6 @@ LOG.addFilter(Repeats())
 _SILENT = logging.Logger("muse_stream.kafka.trial", level=logging.CRITICAL + 1)
 _SECRETS = re.compile("passw|secret|passphrase|pem|config")
 
-LONGEST_WHY = 300
 FIRST_ASK_S = 1.0
 ADVERTISED_S = 3.0
 """librdkafka reports a refused password only between two requests, so the first are short."""
@@ -164,9 +164,8 @@ def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
             client.poll(0)
             refused = [one for one in heard if one.code() == KafkaError._AUTHENTICATION]
             if refused or left_s <= patience_s:
-                why = (refused or heard)[0].str() if heard else str(typed(error))
-                why = " ".join(why.split())[:LONGEST_WHY]  # it may be the whole page of a token endpoint
-                raise Retriable(f"Kafka cannot be reached at {settings.bootstrap}: {why}") from None
+                reason = why(settings, heard, str(typed(error)))
+                raise Retriable(f"Kafka cannot be reached at {settings.bootstrap}: {reason}") from None
         patience_s *= 2  # a slow cluster needs longer to answer; it is not asked more often for that
 
 
@@ -175,16 +174,16 @@ def _reach_advertised(bootstrap: str, addresses: Sequence[tuple[str, int]]) -> N
 
     Raises `Retriable` naming the addresses when none of them takes a connection.
     """
-    why: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for host, port in addresses:
         try:
             socket.create_connection((host, port), ADVERTISED_S).close()
         except OSError as error:
-            why[f"{host}:{port}"] = (error.strerror or str(error)).lower()
+            reasons[f"{host}:{port}"] = (error.strerror or str(error)).lower()
         else:
             return
-    if why:
-        each = ", ".join(f"{address} ({reason})" for address, reason in sorted(why.items()))
+    if reasons:
+        each = ", ".join(f"{address} ({reason})" for address, reason in sorted(reasons.items()))
         raise Retriable(
             f"Kafka answers at {bootstrap}, but the address that it advertises cannot be reached from here: {each}; "
             "set the broker's advertised.listeners to what its clients can reach"

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from confluent_kafka import KafkaError, KafkaException
 
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
+from muse_stream.kafka.explain import said
 
 
 class About(Enum):
@@ -98,33 +99,36 @@ def names(about: About) -> frozenset[str]:
     return frozenset(KafkaError(one.code).name() for one in TABLE if about in one.about)
 
 
-def typed(error: KafkaError | KafkaException, topic: str | None = None) -> StreamError:
-    """Say what to do about an error, by its flags; `topic` is the one it is about, where that is known."""
+def typed(error: KafkaError | KafkaException, topic: str | None = None, where: str = "") -> StreamError:
+    """Say what to do about an error, by its flags.
+
+    `topic` is the one it is about, where that is known; `where` names what else it is about (a group, a partition).
+    """
     inner = _inner(error)
     if inner is None:
-        return Fatal(str(error), topic=topic)
+        return Fatal(": ".join(filter(None, (where, str(error) or "Kafka refused, and said nothing"))), topic=topic)
     kind: type[StreamError] = Fenced if concerns(inner, About.FENCED) else Fatal
     if not inner.fatal():
         kind = Abortable if inner.txn_requires_abort() else Retriable if inner.retriable() else kind
-    return kind(_text(inner, topic), topic=topic, code=inner.name())
+    return kind(said(inner, where or topic or ""), topic=topic, code=inner.name())
 
 
-def asked(error: KafkaError | KafkaException) -> StreamError:
+def asked(error: KafkaError | KafkaException, where: str = "") -> StreamError:
     """Say what to do about an error of a request that changes nothing: one without an answer may be asked again.
 
     Flags do not say so: librdkafka sets them for transactional producers only.
     """
     inner = _inner(error)
     if inner is not None and concerns(inner, About.AWAY):
-        return Retriable(f"Kafka does not answer: {_text(inner)}", code=inner.name())
-    return typed(error)
+        return Retriable(f"Kafka does not answer: {said(inner, where)}", code=inner.name())
+    return typed(error, where=where)
 
 
 def delivered(error: KafkaError, topic: str | None) -> StreamError:
     """Say what to do about a record that the broker did not take: its transaction is lost, or the producer is."""
     if concerns(error, About.FENCED):
-        return Fenced(_text(error, topic), topic=topic, code="_FENCED")
-    return Abortable(_text(error, topic), topic=topic, code=error.name())
+        return Fenced(said(error, topic or ""), topic=topic, code="_FENCED")
+    return Abortable(said(error, topic or ""), topic=topic, code=error.name())
 
 
 def _inner(error: KafkaError | KafkaException) -> KafkaError | None:
@@ -132,7 +136,3 @@ def _inner(error: KafkaError | KafkaException) -> KafkaError | None:
         return error
     inner = error.args[0] if error.args else None
     return inner if isinstance(inner, KafkaError) else None
-
-
-def _text(error: KafkaError, topic: str | None = None) -> str:
-    return f"{f'{topic}: ' if topic else ''}{error.name()}: {error.str()}"

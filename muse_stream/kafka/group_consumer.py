@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from muse_stream.errors import Fatal
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, concerns, typed
+from muse_stream.kafka.explain import said
 from muse_stream.kafka.partition import Position, TopicPartitionKey
 from muse_stream.kafka.signature import Signature
 from muse_stream.kafka.starting_offsets import StartingOffsets
@@ -203,12 +204,12 @@ class GroupConsumer:
             if error is not None and concerns(error, About.LOST_OFFSET) and topic:
                 self.lost_offsets.add(topic)
                 self._without_offset.add(topic)
-                self._log.error("offsets_lost", topic=topic, partition=message.partition(), error=error.str())
+                self._log.error("offsets_lost", topic=topic, partition=message.partition(), error=said(error))
             elif error is not None and (error.fatal() or error.code() == KafkaError._FATAL):
                 # a message's error carries no flags: a fenced static member says `_FATAL` with `fatal()` false
-                raise Fatal(FENCED_MEMBER if "fenced" in error.str() else f"consumer: {error.str()}")
+                raise Fatal(FENCED_MEMBER if "fenced" in error.str() else f"consumer: {said(error)}")
             elif error is not None:
-                self._log.warning("consume_error", topic=topic, code=error.name(), error=error.str())
+                self._log.warning("consume_error", topic=topic, code=error.name(), error=said(error))
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True  # the group's generation moved, also for partitions that stayed

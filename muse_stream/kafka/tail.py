@@ -17,12 +17,14 @@ from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal, Retriable
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import asked
-from muse_stream.kafka.topic_reader import TIMEOUT_S, UNUSED_GROUP, Bounds, bounds, headers, reader
+from muse_stream.kafka.topic_reader import TIMEOUT_S, UNUSED_GROUP, Bounds, bounds, headers, reader, silence
 
 Start = Literal["beginning", "end"]
 WAIT_S = 0.2
 REFRESH_S = 5.0
 """Seconds between two looks for new partitions."""
+HIDDEN_S = 20.0
+"""An honest transaction ends sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Record:
 
 Wanted = Callable[[Sequence[Record]], Sequence[bool]]
 """Says of each record whether it counts."""
+Hidden = Callable[[int, int, int], object]
+"""Is told a partition, where its records begin that nobody can read yet, and where they end."""
 
 
 def follow(
@@ -49,6 +53,7 @@ def follow(
     *,
     wanted: Wanted | None = None,
     until_end: bool = False,
+    hidden: Hidden = lambda _partition, _first, _end: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Record]]:
     """Yield records as they come; `start` may be a number of records to go back to in each partition.
@@ -57,6 +62,9 @@ def follow(
     the markers of transactions nor records of aborted ones, which take offsets as well. What is not wanted is yielded
     all the same.
 
+    Records behind an open transaction cannot be read. `hidden` is told of them when it stays open for 20 s, and at the
+    end.
+
     Ends when `stop` says so (asked at least every 0.2 s), or, with `until_end`, at the end the topic had at the start.
     Raises `Fatal` when the topic does not exist.
     """
@@ -64,11 +72,12 @@ def follow(
     try:
         held = bounds(client, topic)
         if not held:
-            raise Fatal(f"there is no topic {topic}")
+            raise Fatal(f"there is no topic {topic}; `muse-stream topics CONFIG` makes what a configuration needs")
         first = _first_offsets(client, topic, held, start, wanted or (lambda records: [True] * len(records)))
         client.assign([TopicPartition(topic, partition, offset) for partition, offset in first.items()])
         left = {partition for partition, bound in held.items() if bound.high > first[partition]}
         looked = time.monotonic()
+        standing = _Standing(hidden)
         while not stop() and not (until_end and not left):
             records, ended = _poll(client)
             left -= ended
@@ -77,8 +86,38 @@ def follow(
             elif not until_end and time.monotonic() - looked > REFRESH_S:
                 looked = time.monotonic()
                 _adopt(client, topic, held)
+                standing.look(client, topic, held)
+        if until_end and not left:
+            standing.look(client, topic, held, at_once=True)
     finally:
         client.close()
+
+
+class _Standing:
+    """Partitions that are read to the last stable offset, with records behind it."""
+
+    def __init__(self, hidden: Hidden) -> None:
+        self._hidden = hidden
+        self._since: dict[tuple[int, int], float] = {}
+        self._said: set[tuple[int, int]] = set()
+
+    def look(self, client: Consumer, topic: str, held: Mapping[int, Bounds], *, at_once: bool = False) -> None:
+        """Say which partitions stand still behind an open transaction, each place once."""
+        now, before = time.monotonic(), self._since
+        self._since = {}
+        try:
+            positions = client.position([TopicPartition(topic, partition) for partition in held])
+        except KafkaException:  # the next poll says why
+            return
+        for place in positions:
+            _low, high = client.get_watermark_offsets(place, cached=True)
+            offset = held[place.partition].high if place.offset < 0 else place.offset
+            if offset < high:
+                key = place.partition, offset
+                self._since[key] = before.get(key, now)
+                if key not in self._said and (at_once or now - self._since[key] >= HIDDEN_S):
+                    self._said.add(key)
+                    self._hidden(place.partition, offset, high)
 
 
 def _first_offsets(
@@ -124,7 +163,7 @@ def _wanted_offsets(
         if records or ended:
             deadline = Deadline(TIMEOUT_S)
         elif deadline.over:
-            raise Retriable(f"no records of {topic} arrived within {TIMEOUT_S:.0f} s")
+            raise Retriable(silence(topic, left))
     return found
 
 
@@ -144,7 +183,7 @@ def _poll(client: Consumer) -> tuple[list[Record], set[int]]:
         elif event.code() == KafkaError._PARTITION_EOF:
             ended.add(message.partition() or 0)
         elif event.code() != UNUSED_GROUP:
-            raise asked(event)
+            raise asked(event, message.topic() or "")
     return records, ended
 
 

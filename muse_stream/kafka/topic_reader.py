@@ -6,7 +6,7 @@ records and aborted ones leave gaps.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ def bounds(client: Consumer, topic: str, timeout_s: float = TIMEOUT_S) -> dict[i
         if described.error is not None:
             if described.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return {}
-            raise asked(described.error)
+            raise asked(described.error, topic)
         found: dict[int, Bounds] = {}
         for partition in sorted(described.partitions):
             marks = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
@@ -62,7 +62,7 @@ def bounds(client: Consumer, topic: str, timeout_s: float = TIMEOUT_S) -> dict[i
                 raise Retriable(f"no leader of {topic}[{partition}] said where it ends within {timeout_s:.0f} s")
             found[partition] = Bounds(*marks)
     except KafkaException as error:
-        raise asked(error) from None
+        raise asked(error, topic) from None
     return found
 
 
@@ -125,7 +125,7 @@ class Reading:
                         self.unstable = {partition: self._waiting[partition] for partition in sorted(self._open)}
                         return
                 elif time.monotonic() - moved > TIMEOUT_S:
-                    raise Retriable(f"no records of {self._topic} arrived within {TIMEOUT_S:.0f} s")
+                    raise Retriable(silence(self._topic, self._open - self._waiting.keys()))
         finally:
             self._client.unassign()
 
@@ -134,7 +134,7 @@ class Reading:
             first = self._client.poll(0.2)  # consume() would wait its whole time for a full batch
             polled = [first, *self._client.consume(BATCH - 1, 0.01)] if first is not None else []
         except KafkaException as error:
-            raise asked(error) from None
+            raise asked(error, self._topic) from None
         messages = [message for message in polled if message.error() is None]
         partitions = [message.partition() or 0 for message in messages]  # None only in a message never sent
         offsets = [message.offset() or 0 for message in messages]
@@ -158,7 +158,8 @@ class Reading:
         if error is not None and error.code() == UNUSED_GROUP:
             return
         if error is None or error.code() != KafkaError._PARTITION_EOF:
-            raise asked(error) if error is not None else Fatal("an event without an error")
+            place = self._topic if partition is None or partition < 0 else f"{self._topic}[{partition}]"
+            raise asked(error, place) if error is not None else Fatal("an event without an error")
         if partition is None or offset is None:
             return
         if offset >= self._ends[partition].high:
@@ -171,6 +172,15 @@ class Reading:
         self._open -= ended
         if ended and self._open:  # a busy writer would go on filling the queue
             self._client.pause([TopicPartition(self._topic, partition) for partition in ended])
+
+
+def silence(topic: str, partitions: Collection[int]) -> str:
+    """Say that nothing came from these partitions, though their end has not been reached."""
+    places = ", ".join(f"{topic}[{partition}]" for partition in sorted(partitions))
+    return (
+        f"no records of {places} arrived within {TIMEOUT_S:.0f} s, though there are some: its leader may be away or "
+        "standing still, or a quota holds it back; `muse-stream doctor CONFIG` looks for the cause"
+    )
 
 
 def committed(
@@ -189,12 +199,14 @@ def committed(
         try:
             answers = committed_offsets(client, places, max(settle_s, SINGLE_S))
         except KafkaException as error:
+            if refused := _refused(client):  # the request itself says only that no answer came
+                raise KafkaException(refused) from error
             if not concerns(error, About.HIDDEN):
                 raise
             answers = committed_offsets(regardless, places, TIMEOUT_S)
             hidden = {place for place in places if _hidden(client, place)}
     except KafkaException as error:
-        raise asked(error) from None
+        raise asked(error, f"offsets of group {group}") from None
     finally:
         client.close()
         regardless.close()
@@ -203,6 +215,15 @@ def committed(
         low = topics[topic][partition].low
         found[topic][partition] = low if answer.offset is None else answer.offset
     return found, hidden
+
+
+def _refused(client: Consumer) -> KafkaError | None:
+    """Return that the group may not be used, if that is what the client has heard."""
+    for message in client.consume(10, 0.1):
+        error = message.error()
+        if error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return error
+    return None
 
 
 def _hidden(client: Consumer, place: TopicPartitionKey) -> bool:

@@ -245,6 +245,42 @@ def test_a_worker_with_the_wrong_role_ends_with_one_line(site: Site) -> None:
     assert "Traceback" not in mistaken.log.read_text(encoding="utf-8")
 
 
+UNALLOWED = {
+    ("consumer-t0", "tail STORE t1 --from-beginning --limit 1"): "TOPIC scores t1",
+    ("consumer-t0", "verify STORE t1"): "TOPIC events t1",
+    ("consumer-t0", "produce STORE t1 EVENTS"): "TOPIC events t1",
+    ("consumer-t0", "topics STORE --dry-run"): "TOPIC",
+    ("analyst", "tail STORE t0 --kind dlq --from-beginning --limit 1"): "TOPIC dlq t0",
+}
+
+
+@pytest.mark.parametrize(("principal", "line"), UNALLOWED)
+def test_what_is_not_allowed_is_said_with_the_topic_and_what_to_grant(site: Site, principal: str, line: str) -> None:
+    """Not that the topic does not exist: a broker does not list what may not be seen."""
+    events = site.folder / "events.jsonl"
+    events.write_text('{"id": "x", "tenant": "t1", "amount": 1.0, "risk": 0.5}\n', encoding="utf-8")
+    words = [str({"STORE": site.store, "EVENTS": events}.get(word, word)) for word in line.split()]
+    done = site.command(principal, *words)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "this principal may not use the topic (TOPIC_AUTHORIZATION_FAILED" in said, said
+    assert "deploy/README.md, Permissions" in said
+    _kind, *topic = UNALLOWED[principal, line].split()
+    assert not topic or site.bank.topic(*topic) in said, said
+
+
+def test_a_group_that_may_not_be_looked_at_is_said(site: Site) -> None:
+    look = binding("verifier", "group", "literal", f"muse.{LANE}.live", "DESCRIBE")
+    site.kafka.withdraw(look)
+    try:
+        done = site.command("verifier", "verify", str(site.store), "--upto", "committed")
+        assert done.returncode == 1, done.stdout + done.stderr
+        said = f"offsets of group muse.{LANE}.live: this principal may not use the consumer group"
+        assert said in done.stderr
+    finally:
+        site.kafka.grant(look)
+
+
 @pytest.mark.parametrize("options", [(), ("--debug", "--log-level", "debug")], ids=["plain", "debug"])
 @pytest.mark.parametrize("command", ["run", "verify"])
 def test_a_wrong_password_is_said_in_one_line_and_never_shown(site: Site, command: str, options: tuple[str]) -> None:

@@ -93,7 +93,7 @@ def test_rate_that_sends_nothing_is_refused(settings: KafkaSettings, rate: float
 
 def test_refused_event_is_an_error_with_its_reason(settings: KafkaSettings, make_topic: Callable[..., str]) -> None:
     topic = make_topic("events", **{"max.message.bytes": "1000"})
-    with pytest.raises(Fatal, match=f"{topic}: MSG_SIZE_TOO_LARGE"):
+    with pytest.raises(Fatal, match=f"{topic}: the record is larger than the topic takes .MSG_SIZE_TOO_LARGE"):
         Ingest(settings, topic).run([Chunk([random.Random(5).randbytes(5000)], [None])])
 
 

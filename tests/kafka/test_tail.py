@@ -11,6 +11,7 @@ from muse_stream.errors import Fatal
 from muse_stream.kafka import client, tail
 from muse_stream.kafka.tail import Record, Start, follow
 from muse_stream.testing.kafka_broker import Broker
+from tests.kafka.test_topic_reader import open_transaction
 from tests.patience import PATIENCE
 
 
@@ -176,3 +177,15 @@ def test_leaves_no_group_behind(settings: KafkaSettings, make_topic: Callable[..
 def test_missing_topic_is_said(settings: KafkaSettings, unique: Callable[[str], str]) -> None:
     with pytest.raises(Fatal, match="there is no topic"):
         list(follow(settings, unique("absent"), "beginning", until_end=True))
+
+
+def test_records_behind_an_open_transaction_are_said_at_the_end(
+    kafka: Broker, unique: Callable[[str], str], make_topic: Callable[..., str]
+) -> None:
+    topic = make_topic()
+    told: list[tuple[int, int, int]] = []
+    settings = KafkaSettings(bootstrap=kafka.bootstrap)
+    for held in open_transaction(kafka.bootstrap, unique("open"), topic):
+        seen = follow(settings, topic, "beginning", until_end=True, hidden=lambda *place: told.append(place))
+        assert sum(len(records) for records in seen) == held
+    assert told == [(0, held + 1, held + 2)]

@@ -1,0 +1,163 @@
+"""Why no broker is reached: each mistake of address, port, login and certificate is told as what it is."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from muse_stream.config import KafkaSettings
+from muse_stream.errors import Retriable
+from muse_stream.kafka.client import reach
+from muse_stream.testing.kafka_broker import PLACES
+from muse_stream.testing.kafka_jars import missing_tools
+from muse_stream.testing.local_kafka import LocalKafka, free_ports
+
+LOGIN = {"sasl_mechanism": "PLAIN", "sasl_username": "a", "sasl_password": "right"}
+MODULE = (
+    'org.apache.kafka.common.security.plain.PlainLoginModule required username="a" password="right" user_a="right";'
+)
+
+
+@dataclass
+class Ports:
+    """One broker that listens in three ways."""
+
+    broker: LocalKafka
+    plain: str
+    tls: str
+    login: str
+    authority: str
+    """File with the CA of its certificate, which is for the host localhost."""
+
+    def settings(self, port: str, **given: Any) -> KafkaSettings:
+        given = {name: self.authority if value == "CA" else value for name, value in given.items()}
+        return KafkaSettings(bootstrap=getattr(self, port), **given)
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
+    if lacking := missing_tools() or ("" if shutil.which("openssl") else "no openssl"):
+        pytest.skip(f"a broker with TLS is run by the JVM: {lacking}")
+    folder = tmp_path_factory.mktemp("tls")
+    key, certificate, both = (folder / name for name in ("key.pem", "certificate.pem", "both.pem"))
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    made += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True)
+    both.write_text(key.read_text() + certificate.read_text())
+    places, (tls, login) = free_ports(3), free_ports(2)
+    own = [f"CLIENT://127.0.0.1:{places[0]}", f"INTERNAL://127.0.0.1:{places[1]}"]
+    more = [f"TLS://127.0.0.1:{tls}", f"LOGIN://127.0.0.1:{login}"]
+    broker = LocalKafka(
+        PLACES,
+        properties={
+            "listeners": ",".join([*own, f"CONTROLLER://127.0.0.1:{places[2]}", *more]),
+            "advertised.listeners": ",".join([*own, *more]),
+            "listener.security.protocol.map": (
+                "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,LOGIN:SASL_PLAINTEXT"
+            ),
+            "listener.name.tls.ssl.keystore.type": "PEM",
+            "listener.name.tls.ssl.keystore.location": str(both),
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.login.plain.sasl.jaas.config": MODULE,
+        },
+    )
+    try:
+        broker.prepare(places)
+        broker.restart()
+        plain = f"127.0.0.1:{places[0]}"
+        yield Ports(broker, plain, f"127.0.0.1:{tls}", f"127.0.0.1:{login}", str(certificate))
+    finally:
+        broker.close()
+
+
+def refusal(settings: KafkaSettings) -> str:
+    with pytest.raises(Retriable) as caught:
+        reach(settings, 2.0)
+    said = str(caught.value)
+    assert said.startswith(f"Kafka cannot be reached at {settings.bootstrap}: ")
+    assert "brokers are down" not in said and "after 0ms" not in said and "/bootstrap" not in said
+    return said
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(
+    ("port", "given", "told"),
+    [
+        (
+            "plain",
+            {"security_protocol": "SSL"},
+            "this port does not speak TLS, or asks for a client's certificate: set",
+        ),
+        ("tls", {}, "speaks TLS: set MUSE_KAFKA_SECURITY_PROTOCOL to SSL (or SASL_SSL)"),
+        (
+            "tls",
+            {"security_protocol": "SASL_PLAINTEXT", **LOGIN},
+            "speaks TLS: set MUSE_KAFKA_SECURITY_PROTOCOL to SASL",
+        ),
+        (
+            "tls",
+            {"security_protocol": "SSL"},
+            "certificate is not accepted (self-signed certificate): MUSE_KAFKA_SSL_CA",
+        ),
+        (
+            "tls",
+            {"security_protocol": "SSL", "ssl_ca_location": "CA"},
+            "certificate is not accepted (IP address mismatch, certificate is not valid for '127.0.0.1'.)",
+        ),
+        ("plain", {"security_protocol": "SASL_PLAINTEXT", **LOGIN}, "this port expects no login (SASL): set"),
+        ("login", {}, "where it asks for a login, set MUSE_KAFKA_SECURITY_PROTOCOL to SASL_PLAINTEXT"),
+        (
+            "login",
+            {"security_protocol": "SASL_PLAINTEXT", **LOGIN, "sasl_mechanism": "SCRAM-SHA-256"},
+            "the broker offers PLAIN to log in, not SCRAM-SHA-256: set MUSE_KAFKA_SASL_MECHANISM",
+        ),
+        (
+            "login",
+            {"security_protocol": "SASL_PLAINTEXT", **LOGIN, "sasl_password": "wrong"},
+            "the broker refuses the user or the password: correct MUSE_KAFKA_SASL_USERNAME",
+        ),
+        ("login", {"security_protocol": "SASL_SSL", **LOGIN}, "set MUSE_KAFKA_SECURITY_PROTOCOL to SASL_PLAINTEXT"),
+    ],
+    ids=[
+        "TLS to a plain port",
+        "plain to a TLS port",
+        "login to a TLS port",
+        "unknown CA",
+        "another host's certificate",
+        "login to a port without",
+        "no login",
+        "mechanism",
+        "password",
+        "TLS and login to a port without TLS",
+    ],
+)
+def test_a_wrong_way_in_is_told(ports: Ports, port: str, given: dict[str, Any], told: str) -> None:
+    assert told in refusal(ports.settings(port, **given))
+
+
+@pytest.mark.broker
+def test_a_broker_that_stands_still_is_told(ports: Ports) -> None:
+    ports.broker.pause()
+    try:
+        assert "takes connections, but no Kafka broker answers there" in refusal(ports.settings("plain"))
+    finally:
+        ports.broker.resume()
+        ports.broker.await_answer()
+
+
+def test_an_address_where_nothing_listens_or_that_is_unknown_is_told() -> None:
+    (closed,) = free_ports(1)
+    assert "nothing listens there: see that the broker runs" in refusal(KafkaSettings(bootstrap=f"127.0.0.1:{closed}"))
+    assert "host's name is not known here" in refusal(KafkaSettings(bootstrap="kafka.invalid:9092"))
+
+
+def test_something_else_than_kafka_is_told() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        said = refusal(KafkaSettings(bootstrap=f"127.0.0.1:{listening.getsockname()[1]}"))
+    assert "takes connections, but no Kafka broker answers there" in said

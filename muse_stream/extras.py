@@ -10,6 +10,8 @@ from muse_stream.errors import MuseError
 
 EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(("rich", "typer"), "cli"),
+    "redis": "redis",
+    **dict.fromkeys(("aiohttp", "fsspec", "gcsfs", "s3fs"), "remote"),
     **dict.fromkeys(("docker", "requests", "testcontainers"), "testing"),
     **dict.fromkeys(("lightgbm", "onnxmltools", "skl2onnx", "sklearn", "threadpoolctl"), "train"),
 }

@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 # where it is set every process compiles every module anew: a worker's start costs 2.8 s of CPU instead of 1.5
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults perf kafka lock release up down \
+.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults perf kafka redis lock release up down \
 	ci clean
 
 VENV := .venv
@@ -51,7 +51,10 @@ docs: $(READY) ## the API reference, from docstrings: build/docs/index.html
 	@$(BIN)/mkdocs --quiet build
 
 kafka: $(READY) ## fetch what the real broker needs (image or jars) and say which one it will be
-	@$(BIN)/python -m muse_stream.testing
+	@$(BIN)/python -m muse_stream.testing kafka
+
+redis: $(READY) ## fetch what the real Redis needs and say which one it will be
+	@$(BIN)/python -m muse_stream.testing redis
 
 exporters: $(EXPORTERS)/.ready ## the libraries that docs/for-model-owners.md has recipes for (6 GB, once): the tests run these then
 
@@ -61,10 +64,10 @@ $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
 	@$(BIN)/python deploy/run_uv.py pip install --quiet --no-build --require-hashes --python $(EXPORTERS)/bin/python -r $<
 	@touch $@
 
-test: $(READY) kafka ## the tests, the real broker included
+test: $(READY) kafka redis ## the tests, the real broker included
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(READY) kafka ## the tests, the long repetitions too
+test-all: $(READY) kafka redis ## the tests, the long repetitions too
 	@$(PYTEST) $(ARGS)
 
 test-unit: $(READY) ## the tests that need no broker
@@ -73,7 +76,7 @@ test-unit: $(READY) ## the tests that need no broker
 matrix: $(READY) ## the tests that need no broker, on every Python (PYTHONS="3.12 3.13" for some)
 	@sh deploy/matrix.sh "$(PYTHONS)" --numprocesses $(JOBS) --dist loadfile -m "not broker and not slow" $(ARGS)
 
-coverage: $(READY) kafka ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
+coverage: $(READY) kafka redis ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
 	@$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
 demo: $(READY) kafka ## the guided demo on a real broker; ends by itself

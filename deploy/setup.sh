@@ -48,6 +48,11 @@ if [ -z "${MUSE_KAFKA_BOOTSTRAP_SERVERS:-}" ] && ! docker info >/dev/null 2>&1; 
     fi
 fi
 
+# Redis, for the generation store's tests: MUSE_REDIS_URL, a Docker engine, or redis-server (RUNLEVEL: installed, not started)
+if [ -z "${MUSE_REDIS_URL:-}" ] && ! docker info >/dev/null 2>&1 && ! command -v redis-server >/dev/null; then
+    (export RUNLEVEL=1; need "redis-server (or a Docker engine)" redis-server)
+fi
+
 echo "setup: installing the pinned dependencies"
 python="$VENV/bin/python"
 "$python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r requirements-build.lock

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 
 from muse_stream.errors import ConfigError, Problem
 
@@ -39,6 +40,21 @@ CONNECTION: Mapping[str, str] = {
 }
 """How Kafka is reached: read by every command that talks to it."""
 
+STORE: Mapping[str, str] = {
+    "MUSE_STORE": "generation store of commands that are given none: a folder, or a Redis URL",
+    "MUSE_STORE_PASSWORD": "password of the user that the store's URL names",
+    "MUSE_STORE_PASSWORD_FILE": "file that holds this password, in place of the variable",
+    "MUSE_STORE_SENTINEL_PASSWORD": "password of the Sentinels that a redis+sentinel:// URL names",
+    "MUSE_STORE_SENTINEL_PASSWORD_FILE": "file that holds this password, in place of the variable",
+    "MUSE_STORE_SSL_CA_LOCATION": "certificates (PEM) of those who may sign the certificate of Redis (rediss://)",
+    "MUSE_STORE_SSL_CERTIFICATE_LOCATION": "this client's certificate for Redis (PEM)",
+    "MUSE_STORE_SSL_KEY_LOCATION": "this client's private key for Redis (PEM)",
+    "MUSE_AUTHOR": "who publishes, as generations record it; user@host when not set",
+    "MUSE_CACHE_DIR": "folder for copies of generations and fetched models; ~/.cache/muse-stream when not set",
+    "MUSE_CACHE_MAX_MB": "most megabytes of a store's copies; 4096 when not set",
+}
+"""Where generations are, and how that is reached."""
+
 PROCESS: Mapping[str, str] = {
     "MUSE_LOG_LEVEL": "least level of log lines: debug, info, warning or error",
     "MUSE_HEALTH_HOST": "address that `run` answers /live, /ready and /metrics on; 0.0.0.0 when not set",
@@ -48,13 +64,17 @@ PROCESS: Mapping[str, str] = {
 
 TESTING: Mapping[str, str] = {
     "MUSE_KAFKA_IMAGE": "container image of the broker that `broker`, `demo` and the tests start",
+    "MUSE_REDIS_URL": "Redis for the demo and the tests, in place of one that is started",
+    "MUSE_REDIS_IMAGE": "container image of the Redis that the demo and the tests start",
     "MUSE_BASE_IMAGE": "image that deploy/kafka/local_image.sh builds on",
     "MUSE_PERF_EVENTS": "Parquet file of transactions for `make perf`",
     "MUSE_FAILPOINTS": "steps of a transaction at which a worker kills or stops itself, for tests of faults",
 }
 """What only tests, benchmarks and the broker for trying things out read."""
 
-VARIABLES: Mapping[str, str] = {**CONNECTION, **PROCESS, **TESTING}
+CACHE_MAX_MB = 4096
+
+VARIABLES: Mapping[str, str] = {**CONNECTION, **STORE, **PROCESS, **TESTING}
 
 RENAMED: Mapping[str, str] = {"MUSE_KAFKA_BOOTSTRAP": "MUSE_KAFKA_BOOTSTRAP_SERVERS"}
 
@@ -97,6 +117,26 @@ def read(name: str) -> str:
     """Return the value of one variable of `VARIABLES`, nothing when it is not set; checks all of them first."""
     assert name in VARIABLES, name  # noqa: S101  # the table is complete: what is read stands in it
     return given().get(name, "")
+
+
+def cache_dir() -> Path:
+    """Return the folder for what can be fetched again: MUSE_CACHE_DIR, or the user's cache folder."""
+    if named := read("MUSE_CACHE_DIR"):
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muse-stream"
+    except RuntimeError:  # a user without a home
+        raise ConfigError([Problem("MUSE_CACHE_DIR", "is not set, and this user has no home folder")]) from None
+
+
+def cache_bytes() -> int:
+    """Return how large the copies of one store may be."""
+    value = read("MUSE_CACHE_MAX_MB")
+    if not value:
+        return CACHE_MAX_MB << 20
+    if not (value.isascii() and value.isdigit() and 0 < int(value) < 10**9):
+        raise ConfigError([Problem("MUSE_CACHE_MAX_MB", f"'{value}' is not a number of megabytes", "such as 4096")])
+    return int(value) << 20
 
 
 def service_link(name: str, value: str) -> bool:

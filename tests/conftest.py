@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from hypothesis import settings
 
 from muse_stream.telemetry.logs import package_loggers
 from muse_stream.testing.kafka_broker import Broker, broker
+from muse_stream.testing.redis_server import Redis, redis_server
 from tests.patience import until
 
 Unique = Callable[[str], str]
@@ -93,6 +95,25 @@ def kafka(pytestconfig: pytest.Config) -> Iterator[Broker]:
     """The session's real broker (`kafka.bootstrap`), started on first use; the summary says from which rung."""
     with broker(say=pytestconfig.stash[_SAID].append) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def redis(pytestconfig: pytest.Config) -> Iterator[Redis]:
+    """The session's Redis (`redis.url`), started on first use; tests keep apart by prefixes, and break their own."""
+    with redis_server(say=pytestconfig.stash[_SAID].append) as running:
+        yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Copies of generations go where the tests clear up, in this process and in those that it starts."""
+    folder, before = tmp_path_factory.mktemp("cache"), os.environ.get("MUSE_CACHE_DIR")
+    os.environ["MUSE_CACHE_DIR"] = str(folder)
+    yield folder
+    if before is None:
+        os.environ.pop("MUSE_CACHE_DIR", None)
+    else:
+        os.environ["MUSE_CACHE_DIR"] = before
 
 
 @pytest.fixture(autouse=True)

@@ -21,8 +21,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Where a vendor may be imported: a room, or one module or folder of it.
 HOMES: dict[str, tuple[str, ...]] = {
     "confluent_kafka": ("kafka", "testing"),
-    "docker": ("testing/container_kafka.py",),
+    "docker": ("testing/container_kafka.py", "testing/container_redis.py"),
     "fastavro": ("avro", "files"),
+    "fsspec": ("config/remote.py",),
     "google": ("models",),  # protobuf, which comes with onnx
     "lightgbm": ("demo",),
     "onnx": ("models",),
@@ -34,14 +35,15 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pydantic": ("config", "telemetry/masking.py"),
     "pydantic_core": ("config",),
     "pyruhvro": ("avro",),
-    "requests": ("testing/container_kafka.py",),
+    "redis": ("control/redis_address.py", "control/redis_store.py"),
+    "requests": ("testing/container_kafka.py", "testing/container_redis.py"),
     "rich": ("cli", "demo"),
     "ruamel": ("config",),
     "scipy": ("calibration", "scoring"),
     "skl2onnx": ("demo",),
     "sklearn": ("demo",),
     "structlog": ("telemetry",),
-    "testcontainers": ("testing/container_kafka.py",),
+    "testcontainers": ("testing/container_kafka.py", "testing/container_redis.py"),
     "threadpoolctl": ("demo",),  # comes with scikit-learn
     "typer": ("cli",),
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import is_store, open_store
+from muse_stream.control import Follower, is_store, open_store
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 
 
@@ -36,26 +36,34 @@ def open_configuration(path: str | Path) -> Configuration:
     if not is_store(path):
         return Configuration(load_document(Path(path)), Path(path), 0)
     store = open_store(path)
-    number = store.current()
-    if number is None:
-        raise StoreError(f"{path} holds no generation; give a configuration file, or publish one there first")
-    generation = store.open(number)
-    return Configuration(load_document(generation.path), generation.path, number)
+    try:
+        head = store.head()
+        if head is None:
+            raise StoreError(f"{store} holds no generation; give a configuration file, or publish one there first")
+        generation = store.open(head.number, head.sha256)
+    finally:
+        store.close()
+    return Configuration(load_document(generation.path), generation.path, head.number)
 
 
 def check_lane(store: str | Path, lane: str) -> None:
     """Refuse what workers could only crash on, again and again: a store with no generation, a lane with no tenant.
 
-    A current generation that cannot be opened is left to them: they serve the last good one. Raises StoreError or
-    ConfigError.
+    Where the store is away, the copy on this machine is asked. A current generation that cannot be opened is left to
+    the workers: they serve the last good one. Raises StoreError or ConfigError.
     """
-    if open_store(store).current() is None:
-        raise StoreError(f"{store} holds no generation; publish one there with `muse-stream publish`")
+    opened = open_store(store)
     try:
-        configuration = open_configuration(store)
-    except MuseError:
-        return
-    lanes = configuration.loaded.document.lanes()
+        source = Follower(opened)
+        head, _ = source.first()
+        try:
+            generation = source.open(head.number, head.sha256)
+            loaded = load_document(generation.path)
+        except MuseError:
+            return
+    finally:
+        opened.close()
+    lanes = loaded.document.lanes()
     if lane not in lanes:
         message = f"no tenant belongs to lane '{lane}'"
-        raise ConfigError([Problem("tenants", message, f"lanes: {', '.join(lanes)}", file=str(configuration.path))])
+        raise ConfigError([Problem("tenants", message, f"lanes: {', '.join(lanes)}", file=str(generation.path))])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.commands.check import check
-from muse_stream.control import open_store
+from muse_stream.control import Note, open_store
 from muse_stream.errors import ConfigError
 
 
@@ -28,17 +28,22 @@ class Published:
         return self.number != self.before
 
 
-def publish(path: str | Path, store: str | Path, *, activate: bool = True) -> Published:
+def publish(path: str | Path, store: str | Path, *, activate: bool = True, note: Note | None = None) -> Published:
     """Check a configuration, store it as a new generation and (unless told otherwise) make it current.
 
-    Raises ConfigError with everything `check` finds, StoreError for the store.
+    `note` says who publishes and why; by default this user, and nothing. Raises ConfigError with everything `check`
+    finds, Conflict when somebody else moved `current` meanwhile, StoreError for the store.
     """
+    note = note or Note()
     target = open_store(store)
-    checked = check(path)
-    if checked.loaded is None or checked.problems:
-        raise ConfigError(checked.problems)
-    before = target.current()
-    number = target.publish(checked.loaded)
-    if activate and number != before:
-        target.move_current(before, number)
+    try:
+        before = target.current()  # before the check: whoever publishes meanwhile must be noticed
+        checked = check(path)
+        if checked.loaded is None or checked.problems:
+            raise ConfigError(checked.problems)
+        number = target.publish(checked.loaded, note)
+        if activate and number != before:
+            target.move_current(before, number, note)
+    finally:
+        target.close()
     return Published(number, before, activate or number == before)

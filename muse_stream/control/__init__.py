@@ -3,23 +3,40 @@
 A generation is verified against its hashes whenever it is opened, and never changes. Nothing here is on the scoring
 path, and nothing that fails here stops a worker from scoring with what it has.
 
-    address     a path or URL -> the store there
-    store       what a store offers, wherever it keeps generations; `current` moves by compare-and-swap
-    directory   a store in a directory
-    watch       compiles what became current, in a thread of its own
+    address         a path or URL -> the store there
+    store           what a store offers, wherever it keeps generations; `current` moves by compare-and-swap
+    records         the two records of a store, their formats, and what is refused
+    change          what differs between two generations
+    directory       a store in a directory
+    content         a generation's files on a disk, written durably and verified
+    redis_store     a store in Redis, an extra
+    redis_address   how that Redis is reached
+    local_copy      what this machine keeps of a store that others share
+    follow          what a worker takes for current, whatever happens to the store
+    watch           compiles what became current, in a thread of its own
 """
 
 from muse_stream.control.address import is_store, open_store
+from muse_stream.control.change import Change, change
 from muse_stream.control.directory import DirectoryStore
-from muse_stream.control.store import Entry, Generation, Store, rollback
+from muse_stream.control.follow import Follower
+from muse_stream.control.records import Head, Manifest
+from muse_stream.control.store import Conflict, Entry, Generation, Note, Store, rollback
 from muse_stream.control.watch import Watcher
 
 __all__ = [
+    "Change",
+    "Conflict",
     "DirectoryStore",
     "Entry",
+    "Follower",
     "Generation",
+    "Head",
+    "Manifest",
+    "Note",
     "Store",
     "Watcher",
+    "change",
     "is_store",
     "open_store",
     "rollback",

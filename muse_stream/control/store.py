@@ -4,13 +4,47 @@ Invariant: numbers only grow; a published generation never changes; publishing d
 `current` does, by compare-and-swap, so that two operators cannot overwrite each other's decision unseen.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
+import getpass
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from muse_stream import environment
 from muse_stream.config import Loaded
+from muse_stream.control.change import Change, change
+from muse_stream.control.records import FORMER, LONGEST_TEXT, Head, Manifest
 from muse_stream.errors import StoreError
+
+
+def author() -> str:
+    """Return who acts here: MUSE_AUTHOR, or else the user and the host."""
+    if named := environment.read("MUSE_AUTHOR"):
+        return named
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Who publishes or moves, and why."""
+
+    message: str = ""
+    author: str = field(default_factory=author)
+    evidence: Mapping[str, Any] | None = None
+    """What the decision rests on; kept with a published generation."""
+
+    def __post_init__(self) -> None:
+        for name in ("message", "author"):
+            if len(getattr(self, name)) > LONGEST_TEXT:
+                raise StoreError(f"the {name} has more than {LONGEST_TEXT} characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +70,64 @@ class Entry:
     created: datetime | None = None
     parent: int | None = None
     files: int = 0
+    author: str = ""
+    message: str = ""
+    evidence: Mapping[str, Any] | None = None
+    version: str = ""
+    """The muse-stream that wrote it."""
     problem: str = ""
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Entry":
+        """Return the line of a generation."""
+        return cls(
+            manifest.number,
+            manifest.sha256,
+            manifest.created,
+            manifest.parent,
+            len(manifest.files),
+            manifest.author,
+            manifest.message,
+            manifest.evidence,
+            manifest.version,
+        )
+
+
+class Conflict(StoreError):
+    """`current` was moved by somebody else meanwhile; nothing was changed."""
+
+    def __init__(self, expected: int | None, winner: Head | None, change: Change | None) -> None:
+        self.expected = expected
+        """What the caller took for current; None: nothing."""
+        self.winner = winner
+        """What is current, who made it so and when; None: nothing is."""
+        self.change = change
+        """What differs between the two, where both can be read."""
+        super().__init__(_told(expected, winner, change))
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.expected, self.winner, self.change)
+
+
+def _told(expected: int | None, winner: Head | None, change: Change | None) -> str:
+    now = "nothing is current" if winner is None else f"current is generation {winner.number}"
+    text = f"{now}, not {'nothing' if expected is None else expected}: it was moved meanwhile"
+    if winner is not None:
+        text += f" by {winner.author}" if winner.author else ""
+        text += f" at {winner.moved.isoformat(sep=' ', timespec='seconds')}" if winner.moved else ""
+        text += f' ("{winner.message}")' if winner.message else ""
+    text += f"; {change}" if change else ""
+    return f"{text}. Nothing was changed: look again with `muse-stream generations`"
 
 
 class Store(Protocol):
-    """Where generations live; as text, its address. A method raises `StoreError` when it cannot read or write."""
+    """Where generations live; as text, its address without a secret. A method raises `StoreError` when it cannot."""
 
-    def publish(self, loaded: Loaded) -> int:
+    def publish(self, loaded: Loaded, note: Note | None = None) -> int:
         """Store a document with its files and return its number; the current one's when nothing differs."""
+
+    def head(self) -> Head | None:
+        """Return what is current, None before the first."""
 
     def current(self) -> int | None:
         """Return the number of the current generation, None before the first."""
@@ -51,17 +135,39 @@ class Store(Protocol):
     def former(self) -> tuple[int, ...]:
         """Return the numbers that were current before and were not rolled back, the latest first."""
 
-    def move_current(self, expected: int | None, new: int) -> None:
-        """Make `new` current if `expected` still is; else `StoreError`, and nothing changes."""
+    def move_current(self, expected: int | None, new: int, note: Note | None = None) -> None:
+        """Make `new` current if `expected` still is; else `Conflict`, and nothing changes."""
 
-    def open(self, number: int) -> Generation:
-        """Verify every file of a generation against its hash and return it."""
+    def manifest(self, number: int) -> Manifest:
+        """Return what a generation consists of, without reading its files."""
+
+    def open(self, number: int, sha256: str = "") -> Generation:
+        """Verify every file of a generation against its hash and return it.
+
+        `sha256` is the generation's hash where the caller knows it: another content under the number is refused. A
+        store that other machines share may give out a copy on this machine's disk, verified as well.
+        """
+
+    def verify(self, number: int) -> None:
+        """Verify every file in the store itself, whatever copies this machine has."""
 
     def list(self) -> tuple[Entry, ...]:
         """Return all generations, oldest first, without reading their files."""
 
+    def kept(self) -> Head | None:
+        """Return what was current when this machine last saw the store, where it keeps a copy; else None."""
 
-def rollback(store: Store, to: int | None = None) -> int:
+    def keep(self, head: Head) -> None:
+        """Remember what is current for a restart while the store is away; does nothing where no copy is kept."""
+
+    def wait(self, seconds: float) -> None:
+        """Return after `seconds`, or sooner when the store hints that `current` may have moved."""
+
+    def close(self) -> None:
+        """Let go of connections; the store can be used again."""
+
+
+def rollback(store: Store, to: int | None = None, note: Note | None = None) -> int:
     """Make an older generation current again and return its number; by default the current one's parent.
 
     Raises `StoreError` when there is none, when it is broken, or when `current` moved meanwhile.
@@ -69,11 +175,61 @@ def rollback(store: Store, to: int | None = None) -> int:
     current = store.current()
     if current is None:
         raise StoreError("nothing was published yet: there is no generation to go back to")
-    target = store.open(current).parent if to is None else to
+    target = store.manifest(current).parent if to is None else to
     if target is None:
         raise StoreError(f"generation {current} is the first: there is none before it")
     if target == current:
         raise StoreError(f"generation {current} is current already")
-    store.open(target)
-    store.move_current(current, target)
+    store.verify(target)
+    store.move_current(current, target, note)
     return target
+
+
+def next_head(found: Head | None, former: Sequence[int], target: Manifest, note: Note, now: datetime) -> Head:
+    """Return the record that makes `target` current after `found`, whose `former` generations these are."""
+    before = [] if found is None else [found.number, *former]
+    if target.number in before:  # a way back: whatever has been current since was rolled back
+        before = before[before.index(target.number) + 1 :]
+    return Head(
+        number=target.number,
+        sha256=target.sha256,
+        former=tuple(before[:FORMER]),
+        sequence=max(1 + (found.sequence if found else 0), int(now.timestamp() * 1000)),
+        moved=now,
+        author=note.author,
+        message=note.message,
+        version=version("muse-stream"),
+    )
+
+
+def conflict(expected: int | None, found: Head | None, manifest: Callable[[int], Manifest]) -> Conflict:
+    """Return the refusal of a move, with who won and what changed."""
+    differs = None
+    if expected is not None and found is not None:
+        try:
+            differs = change(manifest(expected), manifest(found.number))
+        except StoreError:  # a broken manifest must not hide who won
+            differs = None
+    return Conflict(expected, found, differs)
+
+
+def absent(store: Store, number: int, known: Iterable[int]) -> str:
+    """Return what to say of a generation that is not there."""
+    return f"{store}: there is no generation {number}; there is: {', '.join(map(str, sorted(known))) or 'none'}"
+
+
+def ancestors(number: int, manifest: Callable[[int], Manifest]) -> tuple[int, ...]:
+    """Return the parents of a generation, its own first, as far as manifests can be read."""
+    parents: list[int] = []
+    try:
+        while (parent := manifest(number).parent) is not None and parent not in parents:
+            parents.append(parent)
+            number = parent
+    except StoreError:  # a broken manifest ends the line
+        pass
+    return tuple(parents)
+
+
+def now_utc() -> datetime:
+    """Return the time of this machine."""
+    return datetime.now(UTC)

@@ -1,7 +1,7 @@
 """How a worker learns of a new generation without ever waiting for one.
 
-A thread looks at a `Store` and calls a function that compiles a generation (loads, verifies, warms up: seconds).
-`take()` gives the newest compiled one, once, between two batches.
+A thread looks at a `Follower` of a store and calls a function that compiles a generation (loads, verifies, warms up:
+seconds). `take()` gives the newest compiled one, once, between two batches.
 
 There is one source of what to serve next. What was compiled first and what becomes current later go through the same
 place, which holds one generation: a newer one replaces an older one that nobody took, so that nobody can take the older
@@ -13,42 +13,61 @@ logged once per text. Meanwhile the worker keeps scoring with what it has.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
-from muse_stream.control.store import Generation, Store
+from muse_stream.control.records import Head
+from muse_stream.control.store import Generation
 from muse_stream.errors import StoreError
 from muse_stream.telemetry import Log
 
 T = TypeVar("T")
-SLOWEST_S = 30.0  # between two looks at a store that does not answer
+SLOWEST_S = 5.0  # between two looks at a store that does not answer: who publishes when it is back waits no longer
+SLICE_S = 0.5
+"""A wait is cut into such pieces, so that the thread ends soon when it is told to."""
+
+
+class Source(Protocol):
+    """What is watched: a `Follower`."""
+
+    def head(self) -> Head | None:
+        """Return what is current, None before the first."""
+
+    def open(self, number: int, sha256: str = "") -> Generation:
+        """Verify a generation and return it."""
+
+    def wait(self, seconds: float) -> None:
+        """Return after `seconds`, or sooner when something may have changed."""
 
 
 class Watcher(Generic[T]):
-    """Polls a store's `current` every `interval_s` seconds and compiles what it finds, in a daemon thread.
+    """Looks at what is current every `interval_s` seconds and compiles what it finds, in a daemon thread.
 
-    `first` is a generation that its owner has compiled already, with its number: the first `take` returns it, unless a
-    newer one has been compiled by then. Use as a context manager, or `start` and `stop`.
+    `first` is a generation that its owner has compiled already: the first `take` returns it, unless a newer one has
+    been compiled by then. `problem` is why that is not what the store says. Use as a context manager, or `start` and
+    `stop`.
     """
 
     def __init__(
         self,
-        store: Store,
+        source: Source,
         compile: Callable[[Generation], T],
         interval_s: float = 1.0,
         *,
-        first: tuple[int, T] | None = None,
+        first: tuple[Head, T] | None = None,
+        problem: str = "",
         log: Log | None = None,
     ) -> None:
-        self._store = store
+        self._source = source
         self._compile = compile
         self._interval = interval_s
         self._log = log
         self._offered = first[0] if first else None
-        self._refused: tuple[int, str] | None = None
-        self._problem = ""
+        self._refused: tuple[Head, str] | None = None
+        self._problem = problem
         self._fresh: list[T] = [first[1]] if first else []
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -87,7 +106,7 @@ class Watcher(Generic[T]):
 
     def _run(self) -> None:
         pause = self._interval
-        while not self._stopped.wait(pause):
+        while not self._stopped_after(pause):
             try:
                 self._look()
                 pause = self._interval
@@ -98,31 +117,47 @@ class Watcher(Generic[T]):
                 self._tell(f"{type(error).__name__}: {error}")
                 pause = min(pause * 2, max(SLOWEST_S, self._interval))
 
+    def _stopped_after(self, seconds: float) -> bool:
+        """Wait, and say whether to end; a hint of the store's ends the wait only while all is well."""
+        end = time.monotonic() + seconds
+        while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
+            before = time.monotonic()
+            try:
+                self._source.wait(min(left, SLICE_S))
+            except BaseException:  # noqa: BLE001 - as above
+                self._stopped.wait(min(left, SLICE_S))
+            if not self._problem and time.monotonic() - before < min(left, SLICE_S):
+                break
+        return self._stopped.is_set()
+
     def _look(self) -> None:
-        number = self._store.current()
-        if number is None:
+        head = self._source.head()
+        if head is None:
             return
-        if self._refused and number == self._refused[0]:
+        if self._refused and head.same(self._refused[0]):
             self._problem = self._refused[1]  # the store may have been away in between
             return
-        if number != self._offered:
-            generation = self._store.open(number)
+        if not head.same(self._offered):
+            generation = self._source.open(head.number, head.sha256)
             try:
                 compiled = self._compile(generation)
             except StoreError:
                 raise
             except BaseException as error:  # noqa: BLE001 - native code raises outside Exception (pyo3 panics)
                 problem = f"{error}" or type(error).__name__
-                self._refused = (number, problem)
+                self._refused = (head, problem)
                 self._tell(problem, generation)
                 return
-            if self._stopped.is_set() or self._store.current() != number:
+            if self._stopped.is_set() or not head.same(self._source.head()):
                 return  # rolled back while it was compiled: the next look finds what is current now
             with self._lock:
                 self._fresh = [compiled]
-            self._offered = number
+            self._offered = head
         self._refused = None
         self._problem = ""
+
+    def _serving(self) -> int | None:
+        return self._offered.number if self._offered else None
 
     def _tell(self, problem: str, generation: Generation | None = None) -> None:
         if problem == self._problem:
@@ -132,12 +167,12 @@ class Watcher(Generic[T]):
             return
         with suppress(Exception):  # a full disk under the log must not end the watch
             if generation is None:
-                self._log.error("generation_store_unreadable", error=problem, serving=self._offered)
+                self._log.error("generation_store_unreadable", error=problem, serving=self._serving())
             else:
                 self._log.error(
                     "generation_refused",
                     generation=generation.number,
                     path=str(generation.path),
                     error=problem,
-                    serving=self._offered,
+                    serving=self._serving(),
                 )

@@ -13,11 +13,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from muse_stream import telemetry
 from muse_stream.config import load_document
-from muse_stream.control import Generation, Store, Watcher, open_store
+from muse_stream.control import Follower, Generation, Head, Watcher, open_store
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 from muse_stream.models import ModelCache
 from muse_stream.runtime import watchdog
@@ -39,10 +40,12 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
     watchdog.die_with(parent.pid if parent and parent.pid else os.getppid())
     telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid())
     log = telemetry.logger("worker")
-    store = open_store(options.store)
+    source = Follower(open_store(options.store))
     compile = _compiler(options, in_hand, refused)
-    first = first_good(store, compile, log)
-    with Watcher(store, compile, POLL_STORE_S, first=(first.number, first), log=log) as watcher:
+    first = first_good(source, compile, log)
+    with Watcher(
+        source, compile, POLL_STORE_S, first=(first.head, first.scorer), problem=first.problem, log=log
+    ) as watcher:
         # what is loaded by now stays: a full collection over it would hold a batch up for tens of milliseconds
         gc.collect()
         gc.freeze()
@@ -57,22 +60,33 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
             raise SystemExit(1) from None
 
 
-def first_good(store: Store, compile: Callable[[Generation], GenerationScorer], log: Log) -> GenerationScorer:
+@dataclass(frozen=True, slots=True)
+class First:
+    """What a worker starts with."""
+
+    head: Head
+    scorer: GenerationScorer
+    problem: str
+    """Why it is not known from the store; empty when it is."""
+
+
+def first_good(source: Follower, compile: Callable[[Generation], GenerationScorer], log: Log) -> First:
     """Compile the current generation, or else the latest of those that were current before; raises the first error.
 
-    Not the highest number below it: that may be one that was rolled back because it was bad.
+    Where the store cannot tell, the copy on this machine does.
     """
-    number = store.current()
-    if number is None:
-        raise StoreError(f"{store} holds no generation yet; publish one with `muse-stream publish`")
+    head, away = source.first()
+    if away:
+        log.error("generation_store_unreadable", error=away, serving=head.number)
     problem: MuseError | None = None
-    for candidate in (number, *store.former()):
+    for number, sha256 in source.candidates(head):
         try:
-            return compile(store.open(candidate))
+            generation = source.open(number, sha256)
+            return First(Head(number, generation.sha256), compile(generation), away)
         except MuseError as error:
             problem = problem or error
-            log.error("generation_refused", generation=candidate, error=str(error))
-    raise problem or StoreError(f"{store} holds no generation that can be read")
+            log.error("generation_refused", generation=number, error=str(error))
+    raise problem or StoreError(f"{source} holds no generation that can be read")
 
 
 def _compiler(
@@ -112,7 +126,9 @@ def _work(
     asked = _Asked()
     signal.signal(signal.SIGTERM, asked.to_stop)  # before the clients open: that may take seconds
     signal.signal(LEAVE, asked.to_leave)
-    with _health(options, number, asked, meter):  # before the clients open, too: a broker may be away for long
+    with _health(
+        options, number, asked, meter, lambda: watcher.problem
+    ):  # before the clients open, too: a broker may be away for long
         worker = open_worker(
             options.settings,
             name,
@@ -158,15 +174,27 @@ class _Asked:
 
 
 @contextmanager
-def _health(options: RunOptions, number: int, asked: _Asked, meter: WorkerMeter) -> Iterator[None]:
+def _health(
+    options: RunOptions, number: int, asked: _Asked, meter: WorkerMeter, store_problem: Callable[[], str]
+) -> Iterator[None]:
     """Answer the health pages meanwhile, if they are wanted."""
+
+    def detail() -> str:  # no reason to be unready: the last good generation is served
+        problem = store_problem()
+        return f"generation store: {problem}" if problem else ""
+
     if options.health_port is None:
         yield
         return
     port = options.health_port + number
     try:
         server = telemetry.HealthServer(
-            port, lambda: True, lambda: asked.why_unready() or True, meter.registry, host=options.health_host
+            port,
+            lambda: True,
+            lambda: asked.why_unready() or True,
+            meter.registry,
+            host=options.health_host,
+            detail=detail,
         )
     except (OSError, OverflowError) as error:
         raise MuseError(f"health pages: cannot listen on {options.health_host}, port {port}: {error}") from None

@@ -25,7 +25,8 @@ TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 class HealthServer:
     """Serve the pages on `host:port` (0 takes a free port) from `start` or `with` until `stop`.
 
-    `host` is an address or a name, IPv4 or IPv6; `::` is every address of both. Raises OSError from the constructor
+    `host` is an address or a name, IPv4 or IPv6; `::` is every address of both. `detail` is what `/ready` says beside
+    its answer, for a person; empty when there is nothing to say. Raises OSError from the constructor
     when the port is taken, or the address is not this machine's.
     """
 
@@ -37,9 +38,10 @@ class HealthServer:
         registry: CollectorRegistry | None = None,
         *,
         host: str = "127.0.0.1",
+        detail: Callable[[], str] = str,
     ) -> None:
         self._server = _Server(host, port)
-        self._server.set_app(_pages(live, ready, registry or CollectorRegistry()))
+        self._server.set_app(_pages(live, ready, registry or CollectorRegistry(), detail))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)
 
     @property
@@ -78,7 +80,7 @@ def check_host(host: str) -> None:
     _Server(host, 0).server_close()
 
 
-def _pages(live: Question, ready: Question, registry: CollectorRegistry) -> WSGIApplication:
+def _pages(live: Question, ready: Question, registry: CollectorRegistry, detail: Callable[[], str]) -> WSGIApplication:
     questions = {"/live": live, "/ready": ready}
     metrics = make_wsgi_app(registry, disable_compression=True)  # the processor time belongs to scoring
 
@@ -95,6 +97,7 @@ def _pages(live: Question, ready: Question, registry: CollectorRegistry) -> WSGI
                 return [] if method == "HEAD" else found
         elif path in questions:
             status, body = _verdict(questions[path])
+            body += _said(detail) if path == "/ready" else b""
         else:
             status, body = "404 Not Found", b"/live /ready /metrics\n"
         start_response(status, [*TEXT, ("Content-Length", str(len(body)))])
@@ -109,6 +112,14 @@ def _verdict(question: Question) -> tuple[str, bytes]:
     except Exception as error:  # noqa: BLE001 - whatever is broken inside, the page must say no
         answer = f"the question itself failed: {type(error).__name__}: {error}"
     return ("200 OK", b"ok\n") if answer is True else ("503 Service Unavailable", f"{answer or 'no'}\n".encode())
+
+
+def _said(detail: Callable[[], str]) -> bytes:
+    try:
+        text = detail()
+    except Exception as error:  # noqa: BLE001 - a remark must not cost the page
+        text = f"{type(error).__name__}: {error}"
+    return f"{' '.join(text.split())}\n".encode() if text else b""
 
 
 class _Handler(WSGIRequestHandler):

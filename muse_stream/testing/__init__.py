@@ -1,8 +1,9 @@
-"""A test kit: a real Kafka broker, started as this machine allows, and records onto its topics and from them.
+"""A test kit: a real Kafka broker and a real Redis, started as this machine allows, and records of Kafka.
 
 kafka_broker     the ladder: a broker that is running, a container, a JVM
 container_kafka  in a container, by testcontainers        local_kafka   on the JVM, from Kafka's own jars
 local_cluster    several brokers of one cluster           kafka_jars    which version, and where the jars are
+redis_server     a Redis: one that is running, a container (container_redis), or this machine's redis-server
 keeper           ends a broker when the process that asked for it has ended
 probe            does a broker answer?
 records          produce records; read what is committed, independently of `muse_stream.kafka`
@@ -11,14 +12,18 @@ __main__         `python -m muse_stream.testing` fetches what a broker needs
 
 from muse_stream.testing.kafka_broker import Broker, Cluster, broker
 from muse_stream.testing.records import CommittedReader, Place, ToSend, produce, spread
+from muse_stream.testing.redis_server import LocalRedis, Redis, redis_server
 
 __all__ = [
     "Broker",
     "Cluster",
     "CommittedReader",
+    "LocalRedis",
     "Place",
+    "Redis",
     "ToSend",
     "broker",
     "produce",
+    "redis_server",
     "spread",
 ]

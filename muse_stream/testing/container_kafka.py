@@ -14,8 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from string import Template
 from typing import Any
 
@@ -219,6 +219,16 @@ def _reaper(container: str) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         start_new_session=True,
     )
+
+
+@contextmanager
+def removed_with_us(container: str) -> Iterator[None]:
+    """Remove a container when the block is left, or when this process ends in whatever way."""
+    reaper = _reaper(container)
+    try:
+        yield
+    finally:
+        reaper.communicate()
 
 
 def _reap(container: str) -> None:

@@ -24,7 +24,7 @@ def test_a_file_is_no_store_and_nothing_is_none(folder: Path) -> None:
     assert not is_store(str(folder / "nothing"))
 
 
-@pytest.mark.parametrize("address", ["redis://:hush@host:6379/0", "s3://bucket/store", "://x"])
+@pytest.mark.parametrize("address", ["valkey://:hush@host:6379/0", "s3://bucket/store", "://x"])
 def test_another_scheme_is_refused_with_what_is_right(address: str) -> None:
     with pytest.raises(StoreError, match=r"no generation store.*give its path, or file:///its/path") as refused:
         open_store(address)

@@ -3,17 +3,16 @@
 import json
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
 
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import DirectoryStore, Generation, directory
-from muse_stream.errors import ConfigError, StoreError
+from muse_stream.control import DirectoryStore, Follower, Generation, content, directory
+from muse_stream.errors import StoreError
 
 Edited = Callable[[Loaded, str], Loaded]
 
@@ -34,86 +33,6 @@ def test_published_generation_is_a_complete_configuration_of_its_own(
     assert again.document == loaded.document
     assert generation.number == 1
     assert generation.parent is None
-
-
-def test_publishing_does_not_make_current(store: DirectoryStore, loaded: Loaded) -> None:
-    number = store.publish(loaded)
-    assert store.current() is None
-    store.move_current(None, number)
-    assert store.current() == number
-
-
-def test_same_content_as_current_gets_the_same_number(store: DirectoryStore, loaded: Loaded, edited: Edited) -> None:
-    store.move_current(None, store.publish(loaded))
-    assert store.publish(loaded) == 1
-    assert store.publish(edited(loaded, "other")) == 2
-    assert [entry.number for entry in store.list()] == [1, 2]
-
-
-def test_numbers_grow_even_after_a_rollback_and_each_knows_its_parent(
-    store: DirectoryStore, loaded: Loaded, edited: Edited
-) -> None:
-    store.move_current(None, store.publish(loaded))
-    store.move_current(1, store.publish(edited(loaded, "second")))
-    assert store.rollback() == 1
-    assert store.current() == 1
-    third = store.publish(edited(loaded, "third"))
-    assert third == 3
-    assert store.open(3).parent == 1
-    assert store.rollback(to=2) == 2
-
-
-def test_document_is_published_as_it_was_checked_not_as_it_is_now(store: DirectoryStore, loaded: Loaded) -> None:
-    loaded.source.path.write_text("broken: [")
-    generation = store.open(store.publish(loaded))
-    assert generation.path.read_bytes() == loaded.source.data
-
-
-@pytest.mark.parametrize("expected", [None, 2, 7])
-def test_current_moves_only_from_what_the_caller_saw(
-    store: DirectoryStore, loaded: Loaded, edited: Edited, expected: int | None
-) -> None:
-    store.move_current(None, store.publish(loaded))
-    store.publish(edited(loaded, "second"))
-    with pytest.raises(StoreError, match="moved meanwhile"):
-        store.move_current(expected, 2)
-    assert store.current() == 1
-
-
-def test_of_many_who_move_current_at_once_one_wins(store: DirectoryStore, loaded: Loaded, edited: Edited) -> None:
-    store.move_current(None, store.publish(loaded))
-    for name in range(8):
-        store.publish(edited(loaded, f"next {name}"))
-    ready = threading.Barrier(8)
-
-    def move(number: int) -> bool:
-        ready.wait()
-        try:
-            store.move_current(1, number)
-        except StoreError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(move, range(2, 10)))
-    assert sum(won) == 1
-    assert store.current() == 2 + won.index(True)
-
-
-def test_many_publishers_get_different_numbers(
-    store: DirectoryStore, loaded: Loaded, edited: Edited, tmp_path: Path
-) -> None:
-    copies = [edited(loaded, f"publisher {name}") for name in range(6)]
-    with ThreadPoolExecutor(6) as pool:
-        numbers = list(pool.map(store.publish, copies))
-    assert sorted(numbers) == [1, 2, 3, 4, 5, 6]
-    assert {store.open(number).path.read_bytes() for number in numbers} == {copy.source.data for copy in copies}
-
-
-def test_unknown_generation_cannot_become_current(store: DirectoryStore, loaded: Loaded) -> None:
-    store.publish(loaded)
-    with pytest.raises(StoreError, match="there is no generation 9; there is: 1"):
-        store.move_current(None, 9)
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "add", "link"])
@@ -176,7 +95,7 @@ def test_unreadable_current_is_an_error_not_a_first_start(store: DirectoryStore,
 
 
 def _die_while_publishing(path: Path, document: Path, after: int) -> None:
-    real = directory._copy
+    real = content.copy_file
     calls = 0
 
     def copy(source: Path, target: Path) -> str:
@@ -186,7 +105,7 @@ def _die_while_publishing(path: Path, document: Path, after: int) -> None:
             os._exit(9)
         return real(source, target)
 
-    directory._copy = copy
+    directory.copy_file = copy  # type: ignore[attr-defined]
     DirectoryStore(path).publish(load_document(document))
     os._exit(0)
 
@@ -219,24 +138,6 @@ def test_reading_needs_no_lock_and_who_holds_it_too_long_is_named(
     assert store.publish(loaded) == 1
 
 
-def test_file_that_vanished_since_the_check_is_named(store: DirectoryStore, loaded: Loaded) -> None:
-    victim = sorted(loaded.root.rglob("*.onnx"))[0]
-    victim.unlink()
-    with pytest.raises(ConfigError, match=victim.name):
-        store.publish(loaded)
-    assert store.list() == ()
-
-
-def test_rollback_with_nowhere_to_go(store: DirectoryStore, loaded: Loaded) -> None:
-    with pytest.raises(StoreError, match="nothing was published"):
-        store.rollback()
-    store.move_current(None, store.publish(loaded))
-    with pytest.raises(StoreError, match="is the first"):
-        store.rollback()
-    with pytest.raises(StoreError, match="current already"):
-        store.rollback(to=1)
-
-
 def test_rollback_to_a_broken_generation_is_refused(store: DirectoryStore, loaded: Loaded, edited: Edited) -> None:
     store.move_current(None, store.publish(loaded))
     store.move_current(1, store.publish(edited(loaded, "second")))
@@ -250,24 +151,6 @@ def test_store_that_cannot_be_written_is_a_store_error(tmp_path: Path, loaded: L
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file"):
         DirectoryStore(tmp_path / "file").publish(loaded)
-
-
-def test_former_generations_are_those_that_were_current_and_not_rolled_back(
-    store: DirectoryStore, loaded: Loaded, edited: Edited
-) -> None:
-    assert store.former() == ()
-    store.move_current(None, store.publish(loaded))
-    assert store.former() == ()
-    store.move_current(1, store.publish(edited(loaded, "second")))
-    store.rollback()
-    store.move_current(1, store.publish(edited(loaded, "third")))
-    assert store.current() == 3
-    assert store.former() == (1,), "2 was rolled back"
-    store.move_current(3, store.publish(edited(loaded, "fourth")))
-    store.move_current(4, store.publish(edited(loaded, "fifth")))
-    assert store.former() == (4, 3, 1)
-    store.rollback(to=3)
-    assert store.former() == (1,), "4 and 5 were rolled back"
 
 
 def test_a_current_file_of_version_0_1_names_no_former_ones_so_the_parents_tell(
@@ -288,3 +171,41 @@ def test_a_current_file_with_other_content_is_refused(store: DirectoryStore, loa
         store.current()
     with pytest.raises(StoreError, match="current"):
         store.former()
+
+
+def test_clocks_of_operators_that_differ_by_an_hour_change_nothing(
+    store: DirectoryStore, loaded: Loaded, edited: Edited
+) -> None:
+    """Moves follow each other whatever the clock of who made them says, and workers take each of them."""
+    now, worker, seen = datetime(2026, 11, 26, 12, tzinfo=UTC), Follower(store), []
+    for minutes, name in ((60, "fast"), (-60, "slow"), (0, "right"), (-60, "slow again")):
+        operator = DirectoryStore(store.path, clock=lambda minutes=minutes: now + timedelta(minutes=minutes))  # type: ignore[misc]
+        operator.move_current(operator.current(), operator.publish(edited(loaded, name)))
+        head = worker.head()
+        assert head is not None
+        seen.append(head.number)
+    assert seen == [1, 2, 3, 4]
+    assert operator.rollback() == 3
+    head = worker.head()
+    assert head is not None
+    assert head.number == 3
+
+
+def test_a_folder_restored_from_a_backup_does_not_take_a_worker_back(
+    store: DirectoryStore, loaded: Loaded, edited: Edited
+) -> None:
+    store.move_current(None, store.publish(loaded))
+    backup = (store.path / "current").read_bytes()
+    store.move_current(1, store.publish(edited(loaded, "second")))
+    worker = Follower(store)
+    assert worker.head() is not None
+    (store.path / "current").write_bytes(backup)
+    with pytest.raises(StoreError, match="generation 1 is current, which is older"):
+        worker.head()
+    (store.path / "current").unlink()
+    with pytest.raises(StoreError, match="is empty, and generation 2 was current"):
+        worker.head()
+    store.move_current(None, 1)
+    head = worker.head()
+    assert head is not None
+    assert head.number == 1, "an operator has decided"

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from muse_stream.config import Loaded
-from muse_stream.control import Entry, Generation, Watcher
+from muse_stream.control import Generation, Head, Watcher
 from muse_stream.errors import ConfigError, Problem, StoreError
 from tests.worker.doubles import await_true, threads
 
@@ -24,28 +23,19 @@ class Scripted:
         self.broken: dict[int, Exception] = {}
         self.asked = threading.Semaphore(0)
 
-    def current(self) -> int | None:
+    def head(self) -> Head | None:
         self.asked.release()
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return None if self.answer is None else Head(self.answer)
 
-    def open(self, number: int) -> Generation:
+    def open(self, number: int, sha256: str = "") -> Generation:
         if number in self.broken:
             raise self.broken[number]
         return Generation(number, "0" * 64, Path(f"{number}.yaml"), datetime(2026, 7, 1, tzinfo=UTC), None)
 
-    def publish(self, loaded: Loaded) -> int:
-        raise NotImplementedError
-
-    def former(self) -> tuple[int, ...]:
-        return ()
-
-    def move_current(self, expected: int | None, new: int) -> None:
-        self.answer = new
-
-    def list(self) -> tuple[Entry, ...]:
-        return ()
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def looked(self, times: int = 2) -> None:
         """Wait until the watcher has looked so often from now on; the last look but one is complete then."""
@@ -76,7 +66,7 @@ def watching(
     store: Scripted, compile: Callable[[Generation], str], log: Any = None, first: int | None = None
 ) -> Iterator[Watcher[str]]:
     """A watcher whose owner has taken what it compiled first."""
-    begun = None if first is None else (first, f"compiled {first}")
+    begun = None if first is None else (Head(first), f"compiled {first}")
     with Watcher(store, compile, 0.005, first=begun, log=log) as watcher:
         if begun:
             assert watcher.take() == begun[1]
@@ -123,7 +113,7 @@ def test_what_was_compiled_first_is_not_offered_after_something_newer() -> None:
     """A spare that waits through a promotion must not serve the old generation, at once or later."""
     store = Scripted()
     store.answer = 2
-    with Watcher(store, named, 0.005, first=(1, "compiled 1")) as watcher:
+    with Watcher(store, named, 0.005, first=(Head(1), "compiled 1")) as watcher:
         store.looked(3)
         assert watcher.take() == "compiled 2"
         assert watcher.take() is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import DirectoryStore, Generation
+from muse_stream.control import DirectoryStore, Follower, Generation
 from muse_stream.errors import ConfigError, Problem, StoreError
 from muse_stream.runtime import worker_process
 from tests.worker.doubles import ListLog
@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 
 def first_good(store: DirectoryStore, compile: Callable[[Generation], Any], log: ListLog) -> Any:
-    return worker_process.first_good(store, compile, log)
+    return worker_process.first_good(Follower(store), compile, log).scorer
 
 
 def compiling(*bad: int) -> tuple[Callable[[Generation], Any], list[int]]:

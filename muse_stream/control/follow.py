@@ -1,0 +1,87 @@
+"""What a worker takes for current: what its store says, but never an older decision than one it has seen.
+
+A store can be away, empty, full of garbage, or back from an older backup. None of these is an operator's decision, so
+none changes what is served: `head` raises `StoreError` then, and whoever asks goes on with what it has. An operator's
+decision always has a greater sequence number than every one before it (control/records.py), a rollback too, also in a
+store that has lost its memory: so a publish or a rollback is all that is needed after such an accident.
+
+What was seen last is remembered over restarts where the store keeps a copy on this machine. Then a start needs no store
+at all: `first` says what to serve, and why it is not known from the store.
+"""
+
+from muse_stream.control.records import Head
+from muse_stream.control.store import Generation, Store, ancestors
+from muse_stream.errors import StoreError
+
+
+class Follower:
+    """Follows one store for one worker process; not safe for several threads at once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen = store.kept()
+
+    def __str__(self) -> str:
+        return str(self._store)
+
+    def head(self) -> Head | None:
+        """Return what is current, None before the first; raises StoreError where that is no newer decision."""
+        found, seen = self._store.head(), self._seen
+        if found is None:
+            if seen is not None:
+                raise StoreError(
+                    f"{self._store}: is empty, and generation {seen.number} was current: it was cleared, or another "
+                    "store is at this address; publish there again"
+                )
+            return None
+        if seen is not None and found.sequence:
+            _refuse_older(self._store, found, seen)
+        if found != seen:
+            self._store.keep(found)
+            self._seen = found
+        return found
+
+    def first(self) -> tuple[Head, str]:
+        """Return what to start with, and why it is not what the store says; that is empty when it is.
+
+        Raises StoreError when neither the store nor the copy on this machine can tell.
+        """
+        try:
+            found = self.head()
+        except StoreError as error:
+            if self._seen is None:
+                raise StoreError(f"{error}; and this machine has no copy of it to start from") from None
+            return self._seen, str(error)
+        if found is None:
+            raise StoreError(f"{self._store} holds no generation yet; publish one with `muse-stream publish`")
+        return found, ""
+
+    def candidates(self, head: Head) -> tuple[tuple[int, str], ...]:
+        """Return what may be served at a start, best first: number, and hash where it is known.
+
+        Not the highest number below: that may be one that was rolled back because it was bad.
+        """
+        former = ancestors(head.number, self._store.manifest) if head.former is None else head.former
+        return ((head.number, head.sha256), *((number, "") for number in former))
+
+    def open(self, number: int, sha256: str = "") -> Generation:
+        """Open a generation; see `Store.open`."""
+        return self._store.open(number, sha256)
+
+    def wait(self, seconds: float) -> None:
+        """Wait as the store does."""
+        self._store.wait(seconds)
+
+
+def _refuse_older(store: Store, found: Head, seen: Head) -> None:
+    if found.sequence < seen.sequence:
+        raise StoreError(
+            f"{store}: says that generation {found.number} is current, which is older than what was current here "
+            f"(generation {seen.number}): it was restored from a backup, or fell back to a replica that lagged; "
+            "publish, or roll back, to decide what is served"
+        )
+    if found.sequence == seen.sequence and not found.same(seen):
+        raise StoreError(
+            f"{store}: says that generation {found.number} is current, and said {seen.number} of the same moment; "
+            "publish, or roll back, to decide what is served"
+        )

@@ -1,0 +1,378 @@
+"""The generation store in Redis: for workers on many machines.
+
+All keys begin with a prefix (`muse` unless the address says otherwise):
+
+    muse:current            what is current (control/records.py)
+    muse:generation:N       a generation's manifest; written once
+    muse:last               the highest number there is
+    muse:file:SHA256        a file of any number of generations
+    muse:incoming:RANDOM    a file that is being written; ends by itself after an hour
+    muse:moved              the channel that hints that `current` may have moved
+
+A publish writes files first and the manifest last, in one transaction with the number; interrupted anywhere, it leaves
+no generation. `current` is moved under WATCH. Times are Redis's, so that clocks of operators need not agree.
+
+Each answer is waited for at most a second. Whatever Redis does is a `StoreError`; nothing that comes from it is trusted
+before it was checked against its hash. `open` gives out a copy on this machine's disk (`local_copy`).
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from redis import exceptions
+
+from muse_stream.config import Loaded, referenced_files
+from muse_stream.control import store
+from muse_stream.control.content import guarded
+from muse_stream.control.local_copy import LocalCopy
+from muse_stream.control.records import Head, Manifest, digest_of
+from muse_stream.control.redis_address import TIMEOUT_S, RedisAddress
+from muse_stream.control.store import Entry, Generation, Note
+from muse_stream.errors import StoreError
+
+PIECE = 1 << 20
+"""Bytes of a file in one answer: Redis serves others in between."""
+AT_ONCE = 8
+"""Pieces asked for at once, so that a slow network costs few round trips."""
+INCOMING_S = 3600
+LARGEST = 512 << 20
+"""Redis's own limit of one value."""
+MOST = 100_000
+"""Highest number that is believed."""
+LISTED_AT_ONCE = 100
+SOONEST_S = 0.1
+"""Hints shorten a wait to this and no further: whoever sends many must not make workers busy."""
+ROUNDS = 20
+
+
+class RedisStore:
+    """Generations in a Redis; connects when first used."""
+
+    def __init__(self, address: RedisAddress, *, cache: Path | None = None) -> None:
+        self._address = address
+        self._client = address.connect()
+        self._copy = LocalCopy(str(address), cache)
+        self._hints: Any = None
+
+    def __str__(self) -> str:
+        return str(self._address)
+
+    def publish(self, loaded: Loaded, note: Note | None = None) -> int:
+        """Write the document and all its files; returns the new number, or the current one's if nothing differs."""
+        note = note or Note()
+        names = [path.as_posix() for path in referenced_files(loaded)]
+        document = loaded.source.path.name
+        with self._asked(), guarded(loaded.root):
+            hashes = {name: self._upload(loaded.root / name) for name in names}
+            hashes[document] = self._upload(loaded.source.data)
+            digest = digest_of(document, hashes)
+            for _ in range(ROUNDS):
+                with suppress(exceptions.WatchError):
+                    return self._commit(document, hashes, digest, note)
+        raise StoreError(f"{self}: others publish at the same time, again and again; nothing was published")
+
+    def _commit(self, document: str, hashes: dict[str, str], digest: str, note: Note) -> int:
+        """Write the manifest under the next number; raises WatchError when another publisher took it."""
+        with self._client.pipeline() as pipe:
+            pipe.watch(self._key("last"), self._key("current"))
+            found = self.head()
+            parent = found.number if found else None
+            if parent is not None and self.manifest(parent).sha256 == digest:
+                return parent
+            kept = self.kept()  # a store that lost its memory must not give a number a second time
+            number = 1 + max(self._last(), parent or 0, kept.number if kept else 0)
+            pipe.watch(self._generation(number))
+            while self._client.exists(self._generation(number)):  # `last` was lost, or another publisher is quicker
+                number += 1
+                pipe.watch(self._generation(number))
+            manifest = Manifest(
+                *(number, digest, self._now(), parent, document, hashes),
+                *(note.author, note.message, note.evidence, version("muse-stream")),
+            )
+            pipe.multi()
+            pipe.set(self._generation(number), manifest.to_json(), nx=True)
+            pipe.set(self._key("last"), number)
+            self._execute(pipe, "whether the generation was published")
+            return number
+
+    def head(self) -> Head | None:
+        """Return what is current; None before the first `move_current`."""
+        with self._asked():
+            data = self._client.get(self._key("current"))
+        return None if data is None else Head.read(_bytes(data), f"{self}: {self._key('current')}")
+
+    def current(self) -> int | None:
+        """Return the current generation's number; None before the first `move_current`."""
+        found = self.head()
+        return found.number if found else None
+
+    def former(self) -> tuple[int, ...]:
+        """Return the numbers that were current before and not rolled back, the latest first."""
+        return self._former(self.head())
+
+    def _former(self, found: Head | None) -> tuple[int, ...]:
+        if found is None:
+            return ()
+        return store.ancestors(found.number, self.manifest) if found.former is None else found.former
+
+    def move_current(self, expected: int | None, new: int, note: Note | None = None) -> None:
+        """Make `new` current if `expected` still is; raises `Conflict` and changes nothing otherwise."""
+        note = note or Note()
+        with self._asked():
+            for _ in range(ROUNDS):
+                with suppress(exceptions.WatchError), self._client.pipeline() as pipe:
+                    pipe.watch(self._key("current"), self._generation(new))
+                    found = self.head()
+                    if (found.number if found else None) != expected:
+                        raise store.conflict(expected, found, self.manifest)
+                    head = store.next_head(found, self._former(found), self.manifest(new), note, self._now())
+                    pipe.multi()
+                    pipe.set(self._key("current"), head.to_json())
+                    pipe.publish(self._key("moved"), new)
+                    self._execute(pipe, "whether `current` moved")
+                    self._remember(head)
+                    return
+        raise StoreError(f"{self}: `current` moves again and again; nothing was changed")
+
+    def _remember(self, head: Head) -> None:
+        with suppress(StoreError):  # a help for later, and no reason to call a move failed
+            self.keep(head)
+
+    def manifest(self, number: int) -> Manifest:
+        """Return what a generation consists of; raises StoreError for one that is not there or damaged."""
+        with self._asked():
+            data = self._client.get(self._generation(number))
+            if data is None:
+                raise StoreError(store.absent(self, number, self._numbers()))
+        return Manifest.read(_bytes(data), number, f"{self}: {self._generation(number)}")
+
+    def open(self, number: int, sha256: str = "") -> Generation:
+        """Return a verified copy on this machine's disk; fetches what it lacks.
+
+        Where the store is away, or has lost or damaged the generation, the copy alone will do.
+        """
+        try:
+            manifest = self.manifest(number)
+            if sha256 and manifest.sha256 != sha256:
+                raise StoreError(f"{self}: holds another generation {number} than the one that is current")
+        except StoreError:
+            copied = self._copy.find(number, sha256)
+            if copied is None:
+                raise
+            manifest = copied
+        path = self._copy.complete(manifest, self._fetch)
+        return Generation(number, manifest.sha256, path, manifest.created, manifest.parent)
+
+    def verify(self, number: int) -> None:
+        """Read every file of a generation from Redis; raises StoreError naming the first that is not right."""
+        with self._asked():
+            for name, digest in self.manifest(number).files.items():
+                if self._hash(digest) != digest:
+                    raise StoreError(
+                        f"{self}: {self._key('file', digest)}: {name} of generation {number} is missing, or not the "
+                        "content that was published; publishing a configuration that has this file writes it again"
+                    )
+
+    def list(self) -> tuple[Entry, ...]:
+        """Return all generations, oldest first; one that cannot be read has a `problem`."""
+        found: list[Entry] = []
+        with self._asked():
+            last = self._last()
+            for first in range(1, last + 1, LISTED_AT_ONCE):
+                numbers = range(first, min(first + LISTED_AT_ONCE, last + 1))
+                values = self._client.mget([self._generation(number) for number in numbers])
+                found += map(self._entry, numbers, values)
+        return tuple(found)
+
+    def kept(self) -> Head | None:
+        """Return what was current when this machine last saw the store."""
+        return self._copy.head()
+
+    def keep(self, head: Head) -> None:
+        """Remember what is current for a restart while the store is away."""
+        self._copy.keep(head)
+
+    def wait(self, seconds: float) -> None:
+        """Return after `seconds`, or sooner when Redis hints that `current` may have moved."""
+        end = time.monotonic() + seconds
+        time.sleep(min(SOONEST_S, seconds))
+        try:
+            if self._hints is None:
+                self._hints = self._client.pubsub(ignore_subscribe_messages=True)
+                self._hints.subscribe(self._key("moved"))
+            while (left := end - time.monotonic()) > 0:
+                if self._hints.get_message(timeout=left):
+                    return
+        except (exceptions.RedisError, OSError, StoreError):  # a hint is a help: polling finds out as well
+            self._drop_hints()
+            time.sleep(max(0.0, end - time.monotonic()))
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._drop_hints()
+        self._client.close()
+
+    def _drop_hints(self) -> None:
+        hints, self._hints = self._hints, None
+        if hints is not None:
+            with suppress(exceptions.RedisError, OSError):
+                hints.close()
+
+    def _key(self, *parts: object) -> str:
+        return ":".join([self._address.prefix, *map(str, parts)])
+
+    def _generation(self, number: int) -> str:
+        return self._key("generation", number)
+
+    def _last(self) -> int:
+        data = self._client.get(self._key("last"))
+        text = b"0" if data is None else _bytes(data)
+        if not (text.isdigit() and len(text) < 10 and int(text) <= MOST):
+            raise StoreError(f"{self}: {self._key('last')}: not what this store writes; expected a number")
+        return int(text)
+
+    def _numbers(self) -> Sequence[int]:
+        return [entry.number for entry in self.list() if not entry.problem]
+
+    def _entry(self, number: int, data: Any) -> Entry:
+        where = f"{self}: {self._generation(number)}"
+        if data is None:
+            return Entry(number, problem=f"{where}: is missing")
+        try:
+            return Entry.of(Manifest.read(_bytes(data), number, where))
+        except StoreError as error:
+            return Entry(number, problem=str(error))
+
+    def _now(self) -> datetime:
+        seconds, microseconds = self._client.time()
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
+
+    def _upload(self, content: bytes | Path) -> str:
+        """Write a file unless Redis has it, verified; returns the sha256 of what was written."""
+        digest, size = sha256(), 0
+        for block in _blocks(content):
+            digest.update(block)
+            size += len(block)
+        if size > LARGEST:
+            what = content if isinstance(content, Path) else "the document"
+            raise StoreError(f"{what}: {size:,} bytes, and a file in Redis has at most {LARGEST:,}")
+        if self._hash(digest.hexdigest(), size) == digest.hexdigest():
+            return digest.hexdigest()
+        incoming, digest = self._key("incoming", uuid.uuid4().hex), sha256()
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.set(incoming, b"", ex=INCOMING_S)
+            pipe.execute()
+        for block in _blocks(content):  # the hash is of what is written, not of a second reading
+            digest.update(block)
+            self._client.append(incoming, block)
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.persist(incoming)
+            pipe.rename(incoming, self._key("file", digest.hexdigest()))
+            pipe.execute()
+        return digest.hexdigest()
+
+    def _hash(self, digest: str, size: int | None = None) -> str:
+        """Return the sha256 of a file in Redis; nothing where it is missing, no file, or not of this size."""
+        key, found = self._key("file", digest), sha256()
+        try:
+            length = self._client.strlen(key)
+            if size is not None and length != size:
+                return ""
+            for piece in self._pieces(key, length):
+                found.update(piece)
+        except exceptions.ResponseError as error:
+            if isinstance(error, exceptions.NoPermissionError) or "WRONGTYPE" not in str(error):
+                raise
+            return ""
+        return found.hexdigest()
+
+    def _fetch(self, digest: str, target: Path) -> None:
+        key = self._key("file", digest)
+        with self._asked():
+            length = self._client.strlen(key)
+            if not length and digest != sha256().hexdigest():
+                raise StoreError(f"{self}: {key}: is missing")
+            found = sha256()
+            with target.open("xb") as file:
+                for piece in self._pieces(key, length):
+                    found.update(piece)
+                    file.write(piece)
+            if found.hexdigest() != digest:
+                raise StoreError(f"{self}: {key}: not the content that was published (sha256 differs)")
+
+    def _pieces(self, key: str, length: int) -> Iterator[bytes]:
+        for first in range(0, length, PIECE * AT_ONCE):
+            with self._client.pipeline(transaction=False) as pipe:
+                for start in range(first, min(first + PIECE * AT_ONCE, length), PIECE):
+                    pipe.getrange(key, start, start + PIECE - 1)
+                yield from map(_bytes, pipe.execute())
+
+    def _execute(self, pipe: Any, doubt: str) -> None:
+        """Carry a transaction out; where no answer comes, say that the outcome is not known."""
+        try:
+            pipe.execute()
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            if isinstance(error, exceptions.AuthenticationError | exceptions.BusyLoadingError):
+                raise
+            pipe.watching = False  # leaving the pipeline would ask once more, and wait again
+            told = f"{self}: {_short(error)}: no answer to the last step, so {doubt} is not known"
+            raise StoreError(f"{told}: look with `muse-stream generations` before trying again") from error
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Raise whatever Redis or the network does as StoreError."""
+        try:
+            yield
+        except exceptions.WatchError:
+            raise
+        except exceptions.RedisError as error:
+            raise StoreError(f"{self}: {_meaning(error)}") from error
+        except (OSError, UnicodeError) as error:
+            raise StoreError(f"{self}: {_short(error)}") from error
+
+
+def _meaning(error: exceptions.RedisError) -> str:
+    """Return what an error of redis-py means to an operator."""
+    text = _short(error)
+    for kind, means in _MEANINGS:
+        if isinstance(error, kind):
+            return means(text)
+    return text
+
+
+_MEANINGS: tuple[tuple[type[Exception], Callable[[str], str]], ...] = (
+    (exceptions.NoPermissionError, lambda text: f"the user may not do this: {text}; see docs/redis-security.md"),
+    (
+        exceptions.AuthenticationError,
+        lambda text: f"user or password refused: {text}; see MUSE_STORE_PASSWORD and docs/redis-security.md",
+    ),
+    (exceptions.BusyLoadingError, lambda _: "Redis is still loading its data"),
+    (exceptions.ReadOnlyError, lambda _: "this Redis is a replica and takes no writes; name the master"),
+    (exceptions.TimeoutError, lambda _: f"no answer within {TIMEOUT_S:g} s"),
+)
+
+
+def _short(error: object) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    raise StoreError(f"Redis answered {type(value).__name__} where bytes were expected")
+
+
+def _blocks(content: bytes | Path) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield from (content[start : start + PIECE] for start in range(0, len(content), PIECE))
+        return
+    with content.open("rb") as file:
+        while block := file.read(PIECE):
+            yield block

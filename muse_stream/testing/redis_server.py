@@ -1,0 +1,222 @@
+"""A real Redis for the demo and the tests: the ladder.
+
+`with redis_server() as redis:` gives a Redis whose `url` answers, from the first rung that holds:
+  1. MUSE_REDIS_URL, somebody's own: used, never stopped;
+  2. a container of MUSE_REDIS_IMAGE (default: redis:7), when a Docker engine answers and has the image or can pull it;
+  3. `redis-server` of this machine (Debian's package of this name), on a free port.
+
+However the command ends, a Redis that was started here is gone with it: a small process waits for our end (`keeper`).
+Tests that break a Redis, or need its users, certificates or files, start a `LocalRedis` themselves.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from muse_stream import environment
+from muse_stream.errors import MuseError
+from muse_stream.extras import missing_extra
+from muse_stream.testing import keeper
+from muse_stream.testing.kafka_jars import places
+from muse_stream.testing.local_kafka import claim_run, free_ports, run_folders
+
+VARIABLE = "MUSE_REDIS_URL"
+IMAGE = "redis:7"
+PACKAGE = "apt-get install -y redis-server"
+READY_WITHIN_S = 60.0
+PERSISTENT = ("--appendonly", "yes", "--appendfsync", "always")
+"""What a store needs: an answered write survives a crash."""
+
+Say = Callable[[str], object]
+
+
+class Redis(Protocol):
+    """A Redis that answers."""
+
+    url: str
+    rung: str
+
+
+class NoRedis(MuseError):
+    """No rung of the ladder holds on this machine; the text says for each what it lacks."""
+
+
+class OwnRedis:
+    """Somebody's own Redis, named by a variable."""
+
+    def __init__(self, url: str, rung: str = VARIABLE) -> None:
+        self.url, self.rung = url, rung
+
+
+class LocalRedis:
+    """A `redis-server` of this machine; `url` answers from `start()` to `close()`, but for faults asked for.
+
+    `options` are further arguments of redis-server, over those that make it keep its data. `folder` is where it runs.
+    """
+
+    rung = "local redis-server"
+
+    def __init__(self, *options: str) -> None:
+        if lacking := missing_server():
+            raise NoRedis(lacking)
+        self._options = options
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self.folder = Path()
+        self.port = 0
+        self.url = ""
+
+    def __enter__(self) -> "LocalRedis":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start it on a free port; returns when it answers, raises MuseError with the end of its log if never."""
+        for attempts_left in (2, 1, 0):
+            (self.port,) = free_ports(1)
+            self.url = f"redis://127.0.0.1:{self.port}"
+            try:
+                self._prepare()
+                self.restart()
+                return
+            except MuseError as error:
+                self.close()
+                # between choosing a port and binding it somebody else may have taken it
+                if "Address already in use" not in str(error) or not attempts_left:
+                    raise
+
+    def _prepare(self) -> None:
+        self.folder, lock = claim_run(run_folders(places().cache.with_name("redis")))
+        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        try:
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", "-S", keeper.__file__, str(self.folder), *command, *PERSISTENT, *self._options],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for us; Redis stays until we have left it
+                pass_fds=[lock],  # the run folder is locked for as long as the keeper lives
+            )
+        finally:
+            os.close(lock)
+
+    def restart(self) -> None:
+        """Start it on the same port and data, killing it first if it runs; returns when it answers."""
+        (self.folder / "broker.log").unlink(missing_ok=True)
+        self._pid = self._order("start")
+        deadline = time.monotonic() + READY_WITHIN_S
+        while "Ready to accept connections" not in self._log():
+            if not self._order("status"):
+                raise MuseError(f"redis-server ended at once; the end of its log:\n{self._log()[-2000:]}")
+            if time.monotonic() > deadline:
+                raise MuseError(f"no answer from redis-server in {READY_WITHIN_S:.0f} s:\n{self._log()[-2000:]}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it as a power cut would (SIGKILL); its files stay for `restart()`."""
+        self._pid = self._order("kill")
+
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP): connections stay open and nobody answers."""
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused one go on (SIGCONT)."""
+        os.kill(self._pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """Stop it and remove its folder; may be called twice."""
+        running, self._keeper = self._keeper, None
+        if running is not None:
+            running.communicate()  # closes stdin, which is the keeper's order to clear up
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _order(self, word: str) -> int:
+        if self._keeper is None or self._keeper.stdin is None or self._keeper.stdout is None:
+            raise MuseError("the local Redis was not started")
+        try:
+            self._keeper.stdin.write(word.encode() + b"\n")
+            self._keeper.stdin.flush()
+            return int(self._keeper.stdout.readline())
+        except (OSError, ValueError):
+            raise MuseError("the process that keeps the local Redis is gone, and Redis with it") from None
+
+    def _log(self) -> str:
+        log = self.folder / "broker.log"
+        return log.read_text(errors="replace") if log.exists() else ""
+
+
+@contextmanager
+def redis_server(say: Say = print) -> Iterator[Redis]:
+    """A Redis that answers, from the highest rung that holds; stopped at the end if it was started here.
+
+    `say` gets one line per decision. Raises NoRedis, with what to install, when no rung holds.
+    """
+    if own := environment.read(VARIABLE):
+        _check_own(own)
+        say(f"redis: {VARIABLE}")
+        yield OwnRedis(own)
+        return
+    image = environment.read("MUSE_REDIS_IMAGE") or IMAGE
+    no_container = _no_container(image, say)
+    if not no_container:
+        from muse_stream.testing.container_redis import container_redis  # noqa: PLC0415 - an extra
+
+        with container_redis(image) as redis:
+            say(f"redis: {redis.rung}, {redis.url}")
+            yield redis
+        return
+    say(f"redis: no container: {no_container}")
+    if lacking := missing_server():
+        raise NoRedis(
+            "no Redis for demo and tests; one of these will do:\n"
+            f"  {VARIABLE}=redis://host:port  your own (not set)\n"
+            f"  a Docker engine with {image}  ({no_container})\n"
+            f"  redis-server  ({lacking})"
+        )
+    with LocalRedis() as redis:
+        say(f"redis: {redis.rung}, {redis.url}")
+        yield redis
+
+
+def prepare_redis(say: Say = print) -> None:
+    """See which rung holds, fetching an image where that is needed, and say it. Raises as `redis_server` does."""
+    with redis_server(say):
+        pass
+
+
+def missing_server() -> str:
+    """What the last rung lacks on this machine, with the command that installs it; empty if nothing."""
+    return "" if shutil.which("redis-server") else f"redis-server not found: {PACKAGE}"
+
+
+def _check_own(url: str) -> None:
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 6379), timeout=5):
+            pass
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise NoRedis(f"{VARIABLE}: nothing answers there ({why}); unset it to have a Redis started here") from None
+
+
+def _no_container(image: str, say: Say) -> str:
+    try:
+        from muse_stream.testing.container_kafka import unavailable  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        return str(missing)
+    return unavailable(image, say)

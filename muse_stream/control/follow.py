@@ -53,7 +53,7 @@ class Follower:
                 raise StoreError(f"{error}; and this machine has no copy of it to start from") from None
             return self._seen, str(error)
         if found is None:
-            raise StoreError(f"{self._store} holds no generation yet; publish one with `muse-stream publish`")
+            raise StoreError(f"{self._store} holds no generation; publish one there with `muse-stream publish`")
         return found, ""
 
     def candidates(self, head: Head) -> tuple[tuple[int, str], ...]:

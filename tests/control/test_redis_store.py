@@ -329,7 +329,7 @@ class TestRedisFails:
         published(at(server, tmp_path / "operator"), loaded, edited)
         worker = followed(at(server, tmp_path / "worker"))
         cli(server, "FLUSHALL")
-        self.stays(server, tmp_path, worker, "is empty, and generation 2 was current", "holds no generation yet")
+        self.stays(server, tmp_path, worker, "is empty, and generation 2 was current", "holds no generation; publish")
         with pytest.raises(StoreError, match="nothing was published"):
             rollback(at(server, tmp_path / "operator"))
         operator = at(server, tmp_path / "operator")

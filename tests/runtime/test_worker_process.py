@@ -98,5 +98,5 @@ def test_where_all_are_refused_the_current_one_s_error_is_raised(store: Director
 
 
 def test_an_empty_store_says_how_to_publish(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="holds no generation yet; publish one with `muse-stream publish`"):
+    with pytest.raises(StoreError, match="holds no generation; publish one there with `muse-stream publish`"):
         first_good(DirectoryStore(tmp_path / "empty"), compiling()[0], ListLog())

@@ -90,13 +90,21 @@ def _check_health(host: str, port: int, workers: int) -> None:
             f"worker {workers - 1} would be on port {port + workers - 1}, and the last port is 65535",
             param_hint="--health-port",
         )
-    from muse_stream.telemetry import check_host  # noqa: PLC0415
+    from muse_stream.telemetry import check_address  # noqa: PLC0415
 
     try:
-        check_host(host)
+        check_address(host)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise typer.BadParameter(f"cannot listen on '{host}': {why}", param_hint="--health-host") from None
+    for worker in range(workers):
+        try:
+            check_address(host, port + worker)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise typer.BadParameter(
+                f"worker {worker} cannot listen on port {port + worker} of '{host}': {why}", param_hint="--health-port"
+            ) from None
 
 
 @contextmanager

@@ -23,6 +23,8 @@ class About(Enum):
     """A topic that is not there, or not for us: no other topic is concerned, and no record is to blame."""
     RECORD = auto()
     """A record that the broker refuses: it is found by halving the batch, and becomes a dead letter."""
+    GROUP = auto()
+    """A group that is not for us: nothing will ever be assigned."""
     REFUSED_COMMIT = auto()
     """A commit of offsets that was not carried out and never will be."""
     NO_LEADER = auto()
@@ -61,6 +63,10 @@ TABLE = (
     Meaning(KafkaError._NOENT, (About.TOPIC, About.NO_LEADER), "the topic is not in the client's metadata"),
     Meaning(KafkaError.LEADER_NOT_AVAILABLE, (About.NO_LEADER,), "the broker that leads it is away"),
     Meaning(KafkaError.TOPIC_AUTHORIZATION_FAILED, (About.TOPIC,), "a permission was taken away"),
+    Meaning(KafkaError.GROUP_AUTHORIZATION_FAILED, (About.GROUP,), "no READ on the group"),
+    Meaning(KafkaError.INCONSISTENT_GROUP_PROTOCOL, (About.GROUP,), "its members divide partitions in another way"),
+    Meaning(KafkaError.INVALID_SESSION_TIMEOUT, (About.GROUP,), "the broker's bounds exclude a session of 10 s"),
+    Meaning(KafkaError.GROUP_MAX_SIZE_REACHED, (About.GROUP,), "the broker's group.max.size"),
     Meaning(KafkaError.MSG_SIZE_TOO_LARGE, (About.RECORD,), "larger than max.message.bytes of its topic"),
     Meaning(KafkaError.RECORD_LIST_TOO_LARGE, (About.RECORD,), "larger than a segment of its topic"),
     Meaning(KafkaError.INVALID_RECORD, (About.RECORD,), "a compacted topic refuses a record without a key"),

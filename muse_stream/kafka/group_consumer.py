@@ -26,6 +26,8 @@ from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.telemetry import Log
 
 IDLE_POLL_S = 0.1
+HEAD = 11
+"""Bytes of the group metadata before the names."""
 SERVED = 100
 """At most so many times in a row is taken what has come; a busy topic would go on for ever."""
 FENCED_MEMBER = (
@@ -208,6 +210,9 @@ class GroupConsumer:
             elif error is not None and (error.fatal() or error.code() == KafkaError._FATAL):
                 # a message's error carries no flags: a fenced static member says `_FATAL` with `fatal()` false
                 raise Fatal(FENCED_MEMBER if "fenced" in error.str() else f"consumer: {said(error)}")
+            elif error is not None and concerns(error, About.GROUP):
+                group = group_of(self._consumer.consumer_group_metadata())
+                raise Fatal(said(error, f"consumer group {group}"), code=error.name())
             elif error is not None:
                 self._log.warning("consume_error", topic=topic, code=error.name(), error=said(error))
 
@@ -295,6 +300,11 @@ class GroupConsumer:
             self._rebalanced = True  # refused for certain: the group assigns again, or the coordinator moves
 
 
+def group_of(metadata: Any) -> str:
+    """The group's name in the opaque group metadata."""
+    return bytes(metadata)[HEAD:].split(b"\0")[0].decode()
+
+
 def joined(metadata: Any) -> bool:
     """Whether the opaque group metadata is that of a member: generation >= 0 and a member id.
 
@@ -302,9 +312,9 @@ def joined(metadata: Any) -> bool:
     generation becomes -1. And it would be asked at another moment than the metadata that is committed with.
     """
     text = bytes(metadata)
-    magic, head = b"CGMDv2:", 11
+    magic = b"CGMDv2:"
     if not text.startswith(magic):
         raise Fatal("consumer group metadata has an unknown form; this release of librdkafka must be checked first")
     (generation,) = struct.unpack_from("=i", text, len(magic))
-    _group, member, *_rest = text[head:].split(b"\0")
+    _group, member, *_rest = text[HEAD:].split(b"\0")
     return generation >= 0 and member != b""

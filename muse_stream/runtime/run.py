@@ -20,7 +20,7 @@ from typing import Any
 from muse_stream import telemetry
 from muse_stream.config import KafkaSettings, Role
 from muse_stream.errors import Fatal, MuseError
-from muse_stream.runtime import watchdog
+from muse_stream.runtime import process_title, watchdog
 from muse_stream.runtime.supervisor import LONGEST_BACKOFF_S, Supervisor
 from muse_stream.worker import InHand
 
@@ -115,6 +115,7 @@ def run(options: RunOptions, workers: int, *, spare: bool = True) -> int:
     This process must not have a Kafka client.
     """
     prepare()
+    process_title.show("supervisor", options.role, options.lane, options.host)
     log = telemetry.logger("supervisor")
     return Supervisor(_serve, options, workers, log, spare=spare, longest_backoff_s=options.longest_backoff_s).run()
 

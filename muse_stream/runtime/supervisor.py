@@ -14,8 +14,9 @@ thread.
     SIGUSR1, SIGUSR2   logged, nothing else; a SIGHUP that was ignored at the start stays so (nohup)
 
 A worker process: `serve(payload, connection, in_hand, refused)` sends "ready" when it could serve any slot, waits for
-its slot number and the suspects (`poison`), and sends "serving" when it does. `in_hand` is where it notes what it does;
-`refused` are generations it must not compile. It drains on SIGTERM, and drains and leaves the group on SIGUSR1.
+its slot number and the suspects (`poison`), and sends "serving" when the group has assigned it something; where it
+fails it sends `FAILED` and the reason. `in_hand` is where it notes what it does; `refused` are generations it must not
+compile. It drains on SIGTERM, and drains and leaves the group on SIGUSR1.
 """
 
 import contextlib
@@ -39,6 +40,8 @@ LONGEST_BACKOFF_S = 30.0
 HOPELESS = 5
 """So many crashes before any worker has served: what is wrong does not pass, and a container must end."""
 LEAVE = signal.SIGUSR1
+FAILED = "failed: "
+"""How the last word of a worker begins that ends with an error: what follows is the reason."""
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 WATCHED = (*STOPPING, signal.SIGTTIN, signal.SIGTTOU, *IGNORED)
@@ -97,6 +100,8 @@ class Supervisor:
         """Whether any worker has served; until then crashes may mean that none ever will."""
         self._vain = 0
         """Crashes until then."""
+        self._reason = ""
+        """What the last worker that failed said."""
         self._signals: list[int] = []
 
     def run(self) -> int:
@@ -162,13 +167,17 @@ class Supervisor:
     def _heard(self, child: Child, said: str) -> None:
         if said == "serving":
             self._served = True
+        elif said.startswith(FAILED):
+            self._reason = said.removeprefix(FAILED)
         elif said == "ready":
             child.ready = True
             if child.slot is None:
                 self._log.info("spare_ready", pid=child.process.pid)
 
     def _reap(self) -> None:
-        for child in [c for c in self._children if not c.process.is_alive()]:
+        ended = [c for c in self._children if not c.process.is_alive()]
+        self._hear()  # their last words
+        for child in ended:
             self._children.remove(child)
             child.pipe.close()
             if child.leaving:
@@ -196,7 +205,8 @@ class Supervisor:
         slot.crashes = 1 if now - child.since > QUIET_S else slot.crashes + 1
         self._vain += not self._served
         if self._vain == HOPELESS:
-            self._log.error("gave_up", error=f"{HOPELESS} crashes and no worker has served yet; see above")
+            why = f"the last reason: {self._reason}" if self._reason else "see above"
+            self._log.error("gave_up", error=f"{HOPELESS} crashes and no worker has served yet; {why}")
         delay_s = 0.0 if slot.crashes <= 1 else min(0.5 * 2 ** (slot.crashes - 2), self._longest_backoff_s)
         slot.due = now + delay_s
         if not delay_s:

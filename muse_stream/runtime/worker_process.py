@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -21,10 +21,10 @@ from muse_stream.config import load_document
 from muse_stream.control import Follower, Generation, Head, Watcher, open_store
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 from muse_stream.models import ModelCache
-from muse_stream.runtime import watchdog
+from muse_stream.runtime import process_title, watchdog
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer
 from muse_stream.runtime.run import RunOptions
-from muse_stream.runtime.supervisor import LEAVE
+from muse_stream.runtime.supervisor import FAILED, LEAVE
 from muse_stream.runtime.worker_metrics import WorkerMeter
 from muse_stream.telemetry import Log
 from muse_stream.worker import Guard, InHand, Scorer, SlotName, Worker, failpoints, open_worker
@@ -40,6 +40,24 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
     watchdog.die_with(parent.pid if parent and parent.pid else os.getppid())
     telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid())
     log = telemetry.logger("worker")
+    process_title.show("spare", options.role, options.lane, options.host)  # until it has a number
+    with _failing_in_one_line(connection, log):
+        _serve(options, connection, in_hand, refused, log)
+
+
+@contextmanager
+def _failing_in_one_line(connection: Connection, log: Log) -> Iterator[None]:
+    """End the process with one line of the log, meant for a person; the supervisor is told the reason, too."""
+    try:
+        yield
+    except (MuseError, OSError) as error:
+        log.error("worker_failed", error=str(error))
+        with suppress(OSError):  # the supervisor may be gone
+            connection.send(f"{FAILED}{error}")
+        raise SystemExit(1) from None
+
+
+def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused: frozenset[int], log: Log) -> None:
     source = Follower(open_store(options.store))
     compile = _compiler(options, in_hand, refused)
     first = first_good(source, compile, log)
@@ -53,11 +71,8 @@ def serve(options: RunOptions, connection: Connection, in_hand: InHand, refused:
         connection.send("ready")
         number, suspects = connection.recv()
         del first  # the watcher has it, or by now a newer one
-        try:
-            _work(options, number, watcher, Guard(in_hand, suspects), log, lambda: connection.send("serving"))
-        except MuseError as error:  # meant for a person: one line of the log, not a traceback past it
-            log.error("worker_failed", slot=number, error=str(error))
-            raise SystemExit(1) from None
+        process_title.show("worker", options.role, options.lane, options.host, number)
+        _work(options, number, watcher, Guard(in_hand, suspects), log, lambda: connection.send("serving"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +155,7 @@ def _work(
         )
         asked.tell(worker)
         watchdog.watch(lambda: worker.busy_since, log, options.stall_s)
-        serving()
-        worker.run(leave=lambda: asked.leaving)
+        worker.run(leave=lambda: asked.leaving, serving=serving)
 
 
 class _Asked:

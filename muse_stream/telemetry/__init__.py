@@ -9,14 +9,14 @@ What a worker counts is defined in `runtime/worker_metrics.py`.
 """
 
 from muse_stream.telemetry.bounded import BoundedLog
-from muse_stream.telemetry.health import HealthServer, check_host
+from muse_stream.telemetry.health import HealthServer, check_address
 from muse_stream.telemetry.logs import Log, configure, logger
 
 __all__ = [
     "BoundedLog",
     "HealthServer",
     "Log",
-    "check_host",
+    "check_address",
     "configure",
     "logger",
 ]

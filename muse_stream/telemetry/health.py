@@ -75,9 +75,9 @@ class HealthServer:
         self.stop()
 
 
-def check_host(host: str) -> None:
-    """Raise OSError when nothing can listen on this address."""
-    _Server(host, 0).server_close()
+def check_address(host: str, port: int = 0) -> None:
+    """Raise OSError when nothing can listen on this address now."""
+    _Server(host, port).server_close()
 
 
 def _pages(live: Question, ready: Question, registry: CollectorRegistry, detail: Callable[[], str]) -> WSGIApplication:

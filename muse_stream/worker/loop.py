@@ -100,12 +100,19 @@ class Worker:
         """Return why this worker does not do its work; empty when it does: assigned, and caught up or committing."""
         return "draining" if self._stopping.is_set() else self._readiness.why_not()
 
-    def run(self, *, leave: Callable[[], bool] = lambda: False) -> None:
-        """Work until `stop`, then commit what is in flight; leave the group at once if `leave()` says so."""
+    def run(self, *, leave: Callable[[], bool] = lambda: False, serving: Callable[[], object] = lambda: None) -> None:
+        """Work until `stop`, then commit what is in flight; leave the group at once if `leave()` says so.
+
+        `serving` is called once: when the group has assigned something, be it no partition.
+        """
         self._review(at_once=True)
         self._recovery.begin(self._committer.producers, self._scorer, self._paused_topics.partitions)
         self._meter.serving(self._scorer)
+        told = False
         while not self._stopping.is_set():
+            if not told and self._group_consumer.assigned:
+                told = True
+                serving()
             self._progress()
             self._swap()
             self._review()

@@ -99,7 +99,11 @@ class Accounts:
             self._meter.paused(self._paused_topics.paused)
             self._unread.review(self._backlog.partitions, self._backlog.found(), topology)
             self._readiness.observed(
-                assigned=assigned, waiting=here, paused=self._paused_topics.paused, heard_s=self._backlog.heard_s
+                assigned=assigned,
+                waiting=here,
+                paused=self._paused_topics.paused,
+                heard_s=self._backlog.heard_s,
+                topics=topics,
             )
 
     def _unknown(self, topics: Iterable[str], assigned: bool) -> list[str]:

@@ -23,6 +23,7 @@ class _Seen:
     assigned: bool
     waiting: Mapping[str, Waiting]
     paused: frozenset[str]
+    topics: frozenset[str]
 
 
 class Readiness:
@@ -40,15 +41,24 @@ class Readiness:
         self._committed_s = self._ticks()
 
     def observed(
-        self, *, assigned: bool, waiting: Mapping[str, Waiting], paused: Collection[str], heard_s: float | None
+        self,
+        *,
+        assigned: bool,
+        waiting: Mapping[str, Waiting],
+        paused: Collection[str],
+        heard_s: float | None,
+        topics: Collection[str] = (),
     ) -> None:
-        """Note what waits in the topics of which partitions are assigned, and when Kafka answered last."""
+        """Note what waits in the topics of which partitions are assigned, and when Kafka answered last.
+
+        `topics` are all of the lane, whoever has their partitions.
+        """
         now_s = self._ticks()
         if not any(one.readable for topic, one in waiting.items() if topic not in paused):
             self._behind_since_s = None
         elif self._behind_since_s is None:
             self._behind_since_s = now_s
-        self._seen = _Seen(now_s, heard_s, assigned, dict(waiting), frozenset(paused))
+        self._seen = _Seen(now_s, heard_s, assigned, dict(waiting), frozenset(paused), frozenset(topics))
 
     def why_not(self) -> str:
         """Return why work should go elsewhere; empty when all is well."""
@@ -61,13 +71,14 @@ class Readiness:
             return "Kafka has not told yet where the partitions end"
         if now_s - seen.heard_s > UNREADY_S:
             return f"Kafka has not answered for {now_s - seen.heard_s:.0f} s: nobody knows what waits"
+        for whose, topics in (("this lane", seen.topics), ("this worker", seen.waiting.keys())):
+            if topics and topics <= seen.paused:
+                return f"every event topic of {whose} is paused: {', '.join(sorted(topics))}"
         if not seen.assigned:
             return "the group has assigned no partitions yet"
         return self._behind(seen, now_s)
 
     def _behind(self, seen: _Seen, now_s: float) -> str:
-        if seen.waiting and seen.waiting.keys() <= seen.paused:
-            return f"every event topic of this worker is paused: {', '.join(sorted(seen.waiting))}"
         read = {topic: one for topic, one in seen.waiting.items() if topic not in seen.paused}
         if read and all(one.unknown for one in read.values()):
             return f"nobody knows what waits in {', '.join(sorted(read))}: Kafka does not tell where they end"

@@ -16,6 +16,7 @@ from muse_stream.cli.output import show_json, show_line
 from muse_stream.commands import check
 from muse_stream.commands.configuration import check_lane
 from muse_stream.errors import Fatal, MuseError, Retriable, StoreError
+from muse_stream.telemetry import HealthServer
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 COMMANDS = [
@@ -238,6 +239,16 @@ def test_run_refuses_what_workers_would_crash_on_for_ever(tmp_path: Path, capsys
     err = capsys.readouterr().err
     assert "no tenant belongs to lane 'smal'" in err
     assert "lanes: main, small" in err
+
+
+def test_a_health_port_that_is_taken_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of any worker, before Kafka is asked for; not in a loop of crashes."""
+    with HealthServer(0, lambda: True, lambda: True) as server:
+        options = ["--health-host", "127.0.0.1", "--health-port", str(server.port - 1), "--workers", "2"]
+        assert main(["run", "--role", "live", "--store", "store", *options]) == 2
+    said = " ".join(capsys.readouterr().err.replace("│", "").split())
+    # the port before it may be somebody's, too
+    assert re.search(r"worker [01] cannot listen on port \d+ of '127.0.0.1': address already in use", said), said
 
 
 @pytest.mark.parametrize(

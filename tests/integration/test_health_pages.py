@@ -8,13 +8,17 @@ from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
+import psutil
+
+from muse_stream.telemetry import HealthServer
 from muse_stream.testing import local_kafka
 from muse_stream.testing.kafka_broker import Broker
-from tests.integration.fleet import ROOT
+from tests.integration.fleet import ROOT, Fleet, publish
 from tests.patience import PATIENCE, until
 
 ELSEWHERE = "127.0.0.2"
 """As good as any address of this machine that is not 127.0.0.1."""
+SLOTS = ("worker shadow main test slot 0", "worker shadow main test slot 1")
 
 
 def fetch(port: int, page: str) -> str:
@@ -23,6 +27,42 @@ def fetch(port: int, page: str) -> str:
         connection.request("GET", page)
         return connection.getresponse().read().decode()
     return ""
+
+
+def title(pid: int) -> str:
+    """What `ps` shows."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+
+
+def children(pid: int) -> list[int]:
+    return [one.pid for one in psutil.Process(pid).children()]
+
+
+def test_a_spare_has_a_title_of_its_own(kafka: Broker, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    publish(ROOT / "deploy" / "config" / "muse.yaml", store)
+    with Fleet(kafka.bootstrap, store, "shadow", "main", tmp_path / "log", workers=2, spare=True) as fleet:
+        wanted = {f"muse-stream: {kind}" for kind in ("spare shadow main test", *SLOTS)}
+        until(lambda: {title(pid) for pid in children(fleet.process.pid)} == wanted, 60)
+        fleet.kill(0)
+        until(lambda: bool(fleet.lines("worker_ended")), 20)
+        until(lambda: {title(pid) for pid in children(fleet.process.pid)} == wanted, 60)
+        assert fleet.stop(signal.SIGINT) == 0
+
+
+def test_a_port_that_is_taken_when_a_worker_starts_is_no_crash_without_end(kafka: Broker, tmp_path: Path) -> None:
+    """The command has asked before; somebody may have come since."""
+    store = tmp_path / "store"
+    publish(ROOT / "deploy" / "config" / "muse.yaml", store)
+    with HealthServer(0, lambda: True, lambda: True, host="0.0.0.0") as taken:  # noqa: S104
+        log = tmp_path / "log"
+        with Fleet(kafka.bootstrap, store, "shadow", "main", log, workers=1, health_port=taken.port) as fleet:
+            assert fleet.process.wait(60 * PATIENCE) == 1
+        wanted = f"health pages: cannot listen on 0.0.0.0, port {taken.port}: [Errno 98] Address already in use"
+        assert {line["error"] for line in fleet.lines("worker_failed")} == {wanted}
+        (end,) = fleet.lines("gave_up")
+        assert end["error"] == f"5 crashes and no worker has served yet; the last reason: {wanted}"
+        assert "Traceback" not in fleet.log.read_text(encoding="utf-8")
 
 
 def test_a_worker_is_set_up_by_variables_and_answers_from_outside(kafka: Broker, tmp_path: Path) -> None:
@@ -43,6 +83,13 @@ def test_a_worker_is_set_up_by_variables_and_answers_from_outside(kafka: Broker,
         try:
             until(lambda: fetch(port, "/live") == "ok\n", 60, lambda: log.read_text(encoding="utf-8")[-2000:])
             assert "muse_" in fetch(port, "/metrics")
+            # its topics do not exist: it has nothing to do, and says so
+            paused = "every event topic of this lane is paused"
+            until(lambda: paused in fetch(port, "/ready"), 20, lambda: fetch(port, "/ready"))
+            assert title(worker.pid) == f"muse-stream: supervisor shadow main {tmp_path.name}"
+            assert [title(pid) for pid in children(worker.pid)] == [
+                f"muse-stream: worker shadow main {tmp_path.name} slot 0"
+            ]
             # a thread of the supervisor would be missing in every worker that is forked from it
             assert len(list(Path(f"/proc/{worker.pid}/task").iterdir())) == 1
         finally:

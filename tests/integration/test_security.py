@@ -27,7 +27,7 @@ from tests.integration.fleet import ROOT, Fleet, publish
 from tests.integration.secured import Secured, binding, bindings
 from tests.integration.witness import Seen, Witness
 from tests.kafka.test_broker_release import Heard
-from tests.patience import until
+from tests.patience import PATIENCE, until
 
 pytestmark = [
     pytest.mark.broker,
@@ -36,6 +36,8 @@ pytestmark = [
 LANE = "muse"
 TENANTS = ("t0", "t1", "t2")
 SHARED = ("live", "shadow", "analyst", "verifier", "operator")
+GROUPLESS = "groupless"
+"""What the table grants to `live`, but for the group."""
 OWN = tuple(f"{kind}-{tenant}" for kind in ("producer", "consumer") for tenant in TENANTS)
 
 
@@ -102,8 +104,11 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The broker with its grants, and topics made by the operator."""
     folder = tmp_path_factory.mktemp("secured")
-    with Secured(folder, [*SHARED, *OWN]) as kafka:
+    with Secured(folder, [*SHARED, *OWN, GROUPLESS]) as kafka:
         kafka.grant(*bindings(LANE, TENANTS))
+        for name, operation in (("muse.events.", "READ"), ("muse.scores.", "WRITE"), ("muse.dlq.", "WRITE")):
+            kafka.grant(binding(GROUPLESS, "topic", "prefixed", name, operation))
+        kafka.grant(binding(GROUPLESS, "transactional id", "prefixed", f"muse-muse.{LANE}.live-", "WRITE"))
         made = Site(kafka, folder)
         topics = made.command("operator", "topics", str(made.store), "--partitions", str(PARTITIONS))
         assert topics.returncode == 0, topics.stdout + topics.stderr
@@ -234,14 +239,22 @@ def fed(site: Site, fleet: Fleet, event: str, topics: set[str]) -> bool:
     return False
 
 
-def test_a_worker_with_the_wrong_role_ends_with_one_line(site: Site) -> None:
-    """It may not use the transactional id: said in the log with the id, and no traceback past the log."""
-    with site.fleet("live", "shadow") as mistaken:
-        until(lambda: bool(mistaken.lines("worker_failed")), 40, lambda: "it did not fail")
-        until(lambda: bool(mistaken.lines("worker_ended")), 20, lambda: "the supervisor does not say so")
+@pytest.mark.parametrize(
+    ("principal", "named", "why"),
+    [
+        pytest.param("shadow", f"muse-muse.{LANE}.live-", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED", id="ids"),
+        pytest.param(GROUPLESS, f"muse.{LANE}.live", "GROUP_AUTHORIZATION_FAILED", id="group"),
+    ],
+)
+def test_a_run_that_may_not_work_gives_up_with_the_reason(site: Site, principal: str, named: str, why: str) -> None:
+    """It is said in the log with what was refused, and no traceback past the log; the run does not go on in vain."""
+    with site.fleet("live", principal) as mistaken:
+        assert mistaken.process.wait(60 * PATIENCE) == 1
     (said, *_) = mistaken.lines("worker_failed")
-    assert f"muse-muse.{LANE}.live-" in said["error"]
-    assert "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" in said["error"]
+    (end,) = mistaken.lines("gave_up")
+    for text in (said["error"], end["error"]):
+        assert named in text
+        assert why in text
     assert "Traceback" not in mistaken.log.read_text(encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from muse_stream.telemetry import HealthServer
-from muse_stream.telemetry.health import Question, check_host
+from muse_stream.telemetry.health import Question, check_address
 
 
 def fetch(server: HealthServer, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, str]:
@@ -123,7 +123,7 @@ def test_listens_where_it_is_told(host: str, answers: list[str], silent: list[st
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-name.invalid", "fe80::1::1"])
 def test_an_address_that_is_not_this_machine_s_is_an_error(host: str) -> None:
     with pytest.raises(OSError, match=r"."):
-        check_host(host)
+        check_address(host)
 
 
 def test_no_name_is_looked_up_to_listen(monkeypatch: pytest.MonkeyPatch) -> None:

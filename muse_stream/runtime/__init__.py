@@ -7,7 +7,7 @@
     score_counts   scores by tenant and predictor            warmup         a generation is tried before it serves
     run            starts the supervisor                     supervisor     worker processes and a warm spare
     worker_process one of them                               watchdog       ends it when it stands still
-    worker_metrics what it counts, for Prometheus
+    worker_metrics what it counts, for Prometheus            process_title  what `ps` shows of them
 
 Import its modules, not this package: `run` must not load what only workers need.
 """

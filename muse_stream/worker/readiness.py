@@ -71,14 +71,18 @@ class Readiness:
             return "Kafka has not told yet where the partitions end"
         if now_s - seen.heard_s > UNREADY_S:
             return f"Kafka has not answered for {now_s - seen.heard_s:.0f} s: nobody knows what waits"
+        return self._paused(seen) or self._behind(seen, now_s)
+
+    @staticmethod
+    def _paused(seen: _Seen) -> str:
         for whose, topics in (("this lane", seen.topics), ("this worker", seen.waiting.keys())):
             if topics and topics <= seen.paused:
                 return f"every event topic of {whose} is paused: {', '.join(sorted(topics))}"
-        if not seen.assigned:
-            return "the group has assigned no partitions yet"
-        return self._behind(seen, now_s)
+        return ""
 
     def _behind(self, seen: _Seen, now_s: float) -> str:
+        if not seen.assigned:
+            return "the group has assigned no partitions yet"
         read = {topic: one for topic, one in seen.waiting.items() if topic not in seen.paused}
         if read and all(one.unknown for one in read.values()):
             return f"nobody knows what waits in {', '.join(sorted(read))}: Kafka does not tell where they end"

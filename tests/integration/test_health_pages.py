@@ -30,8 +30,10 @@ def fetch(port: int, page: str) -> str:
 
 
 def title(pid: int) -> str:
-    """What `ps` shows."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+    """What `ps` shows; nothing of a process that has ended meanwhile."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+    return ""
 
 
 def children(pid: int) -> list[int]:

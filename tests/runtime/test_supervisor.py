@@ -169,7 +169,7 @@ def test_a_run_whose_workers_can_never_serve_ends_with_a_reason(start: Start) ->
     program = start("hopeless", 2)
     assert program.end(60 * PATIENCE) == 1
     (said,) = program.said("gave_up")
-    assert said["error"] == "5 crashes and no worker has served yet; see above"
+    assert said["error"] == "5 crashes and no worker has served yet; the last reason: port 9100 is taken"
     assert psutil.pid_exists(program.process.pid) is False
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.runtime import watchdog
-from muse_stream.runtime.supervisor import LEAVE, Supervisor
+from muse_stream.runtime.supervisor import FAILED, LEAVE, Supervisor
 from muse_stream.worker import failpoints
 from muse_stream.worker.batch import BatchLimits
 from muse_stream.worker.poison import Guard, InHand, Suspects
@@ -89,9 +89,10 @@ def stubborn(folder: str, connection: Connection, _in_hand: InHand, _refused: fr
 
 
 def hopeless(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
-    """Be ready, and end before serving, every time."""
+    """Be ready, and end before serving, every time; say why."""
     connection.send("ready")
     connection.recv()
+    connection.send(f"{FAILED}port 9100 is taken")
     os._exit(3)
 
 

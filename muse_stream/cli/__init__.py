@@ -6,6 +6,7 @@ when a command runs, so that `--help` and completion answer at once.
     main      the program, its options, its exit codes
     options   what all commands share
     moments   times, durations and offsets as arguments
+    store_option  --store and MUSE_STORE
     output    tables, JSON, progress, errors
 
     check, golden, schema                        a configuration

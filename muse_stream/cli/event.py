@@ -9,6 +9,7 @@ import typer
 
 from muse_stream.cli.options import Columns, Config, Headers, Json, JsonEncoding, JsonText, pairs
 from muse_stream.cli.output import note, say, show_json
+from muse_stream.cli.store_option import StoreOption
 
 if TYPE_CHECKING:
     from muse_stream.commands.event import Tried
@@ -30,6 +31,7 @@ def event(
     column: Columns = None,
     header: Headers = None,
     as_json: Json = False,
+    _store: StoreOption = None,
 ) -> None:
     """Try events out without Kafka: what would be published, or why it would be refused.
 

@@ -5,15 +5,17 @@ from typing import Any
 
 from muse_stream.cli.options import Json, Store
 from muse_stream.cli.output import show_json, show_table
+from muse_stream.cli.store_option import StoreOption
 
 
-def generations(store: Store, as_json: Json = False) -> None:
-    """List the generations of a store and which one is current.
+def generations(store: Store, as_json: Json = False, _store: StoreOption = None) -> None:
+    """List the generations of a store: which one is current, who published it, when and why.
 
     Examples:
 
     ```
     muse-stream generations /var/lib/muse/store
+    muse-stream generations --store redis://redis:6379 --json
     ```
     """
     from muse_stream.control import open_store  # noqa: PLC0415
@@ -26,7 +28,8 @@ def generations(store: Store, as_json: Json = False) -> None:
         return
     for row in rows:
         row["current"] = "*" if row["current"] else ""
+        del row["evidence"], row["version"]  # --json has them
         row["sha256"] = row["sha256"][:12]
         row["created"] = row["created"].isoformat(sep=" ", timespec="seconds") if row["created"] else ""
-    title = f"{store}: {'no generation' if not rows else 'generations'}"
+    title = f"{opened}: {'no generation' if not rows else 'generations'}"
     show_table(title, rows, right=("number", "parent", "files"))

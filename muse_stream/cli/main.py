@@ -28,6 +28,7 @@ from muse_stream.cli.replay import replay
 from muse_stream.cli.rollback import rollback
 from muse_stream.cli.run import run
 from muse_stream.cli.schema import schema
+from muse_stream.cli.store_option import ConfigCommand, PublishCommand
 from muse_stream.cli.tail import tail
 from muse_stream.cli.topics import topics
 from muse_stream.cli.verify import verify
@@ -45,12 +46,14 @@ def _listed(variables: Mapping[str, str]) -> str:
 
 HELP = f"""Score multi-tenant event streams on Kafka, exactly once, with models that change and thresholds that do not.
 
-Wherever a command takes a CONFIG, it is a configuration file, or the folder of a generation store, which means its
-current generation. `muse-stream broker` starts a Kafka to try things out on.
+Wherever a command takes a CONFIG, it is a configuration file, or a generation store, which means its current
+generation. A store is a folder, or a Redis (redis://, rediss://, redis+sentinel://); `--store` and MUSE_STORE name it
+as well. `muse-stream broker` starts a Kafka to try things out on.
 
 Environment; any other variable that begins with MUSE_ is refused:
 
 {_listed(environment.CONNECTION)}
+{_listed(environment.STORE)}
 {_listed(environment.PROCESS)}
 
 Exit codes:
@@ -70,11 +73,17 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+TAKE_A_STORE = {
+    **dict.fromkeys(
+        ("event", "topics", "produce", "tail", "verify", "replay", "generations", "rollback"), ConfigCommand
+    ),
+    "publish": PublishCommand,
+}
 for command in (
     *(check, golden, schema, event, publish, generations, rollback, topics),
     *(produce, tail, run, verify, replay, demo, broker),
 ):
-    program.command()(command)
+    program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
 
 
 def _version(wanted: bool) -> None:

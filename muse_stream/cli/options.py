@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from muse_stream.files import Encoding
 
 Config = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="Configuration file, or folder or URL of a generation store.")
+    str, typer.Argument(metavar="CONFIG", help="Configuration file, or a generation store: folder or redis:// URL.")
 ]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Configuration file (YAML).")]
-Store = Annotated[str, typer.Argument(metavar="STORE", help="Folder of the generation store, or its file:// URL.")]
+Store = Annotated[str, typer.Argument(metavar="STORE", help="The generation store: its folder, or a redis:// URL.")]
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Name of a tenant in the configuration.")]
 Events = Annotated[Path, typer.Argument(metavar="EVENTS", help="Parquet, Avro or JSON-lines file.")]
 Columns = Annotated[list[str] | None, typer.Option("--column", help="field=column, where the file's names differ.")]
 Headers = Annotated[list[str] | None, typer.Option("--header", help="name=value, a Kafka header for every event.")]
+Message = Annotated[str, typer.Option("--message", "-m", help="Why, in a sentence; kept with the generation.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -20,6 +20,7 @@ from muse_stream.cli.options import (
     pairs,
 )
 from muse_stream.cli.output import note, progress, say, show_json
+from muse_stream.cli.store_option import StoreOption
 
 FromRow = Annotated[
     int, typer.Option(min=1, help="Begin with this row of the file, from 1; of JSON lines with this line.")
@@ -52,6 +53,7 @@ def produce(
     column: Columns = None,
     header: Headers = None,
     as_json: Json = False,
+    _store: StoreOption = None,
 ) -> None:
     """Send a file as a tenant's events, at a rate or as fast as it goes.
 

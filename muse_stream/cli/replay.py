@@ -8,6 +8,7 @@ import typer
 
 from muse_stream.cli.options import Columns, Config, Events, Headers, Json, JsonEncoding, JsonText, Role, Tenant, pairs
 from muse_stream.cli.output import note, progress, say, show_json, show_table
+from muse_stream.cli.store_option import StoreOption
 
 
 def replay(
@@ -21,6 +22,7 @@ def replay(
     column: Columns = None,
     header: Headers = None,
     as_json: Json = False,
+    _store: StoreOption = None,
 ) -> None:
     """Score a file without Kafka, with the code that scores the stream.
 

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from muse_stream.cli.options import Json, Store
+from muse_stream.cli.options import Json, Message, Store
 from muse_stream.cli.output import say, show_json
+from muse_stream.cli.store_option import StoreOption
 
 
 def rollback(
@@ -13,7 +14,9 @@ def rollback(
     to: Annotated[
         int | None, typer.Option("--to", help="Generation to go back to; default: the current one's parent.")
     ] = None,
+    message: Message = "",
     as_json: Json = False,
+    _store: StoreOption = None,
 ) -> None:
     """Make an older generation current again; workers swap within a second.
 
@@ -21,14 +24,14 @@ def rollback(
 
     ```
     muse-stream rollback /var/lib/muse/store
-    muse-stream rollback /var/lib/muse/store --to 7
+    muse-stream rollback --store redis://redis:6379 --to 7 --message "8 blocks too many"
     ```
     """
     from muse_stream import control  # noqa: PLC0415
 
     opened = control.open_store(store)
     before = opened.current()
-    now = control.rollback(opened, to)
+    now = control.rollback(opened, to, control.Note(message))
     if as_json:
         show_json({"before": before, "current": now})
     else:

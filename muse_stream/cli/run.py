@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from muse_stream import environment
 from muse_stream.cli.options import Role, Session
 
 HealthPort = Annotated[
@@ -30,7 +31,13 @@ HealthHost = Annotated[
 def run(
     context: typer.Context,
     role: Annotated[Role, typer.Option(help="live writes scores, shadow audit records; separate groups and offsets.")],
-    store: Annotated[str | None, typer.Option(help="Generation store to serve from; new generations swap in.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Generation store to serve from, a folder or a redis:// URL; new generations swap in. "
+            "Default: MUSE_STORE."
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration to serve as it is now, without a store.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=512, help="Worker processes.")] = 1,
     lane: Annotated[str, typer.Option(help="Lane of tenants to serve.")] = "main",
@@ -51,13 +58,12 @@ def run(
 
     ```
     muse-stream run --role live --store /var/lib/muse/store --workers 4
-    muse-stream run --role shadow --store /var/lib/muse/store
+    muse-stream run --role shadow --store redis://muse-worker@redis:6379
     muse-stream run --role live --config muse.yaml --lane small --health-port 9100
     muse-stream run --role live --store store --health-port 9100 --health-host 127.0.0.1
     ```
     """
-    if (store is None) == (config is None):
-        raise typer.BadParameter("give one of --store and --config", param_hint="'--store' / '--config'")
+    store = _named(store, config)
     if health_port is not None:
         _check_health(health_host, health_port, workers)
     from muse_stream.commands.configuration import check_lane  # noqa: PLC0415
@@ -81,6 +87,15 @@ def run(
             health_host=health_host,
         )
         raise typer.Exit(serve(options, workers, spare=spare))
+
+
+def _named(store: str | None, config: Path | None) -> str | None:
+    """Return the store that is named; raises a usage error unless a store or a configuration is."""
+    if store is None and config is None:
+        store = environment.read("MUSE_STORE") or None
+    if (store is None) == (config is None):
+        raise typer.BadParameter("give one of --store and --config", param_hint="'--store' / '--config'")
+    return store
 
 
 def _check_health(host: str, port: int, workers: int) -> None:

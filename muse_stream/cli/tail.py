@@ -7,6 +7,7 @@ import typer
 
 from muse_stream.cli.options import Config, Json, Session, Tenant
 from muse_stream.cli.output import note, say, show_line
+from muse_stream.cli.store_option import StoreOption
 
 
 class Kind(StrEnum):
@@ -31,6 +32,7 @@ def tail(
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many records.")] = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Stop at the end of the topic.")] = False,
     as_json: Json = False,
+    _store: StoreOption = None,
 ) -> None:
     """Follow a tenant's scores, audit records, dead letters or events, decoded, until Ctrl-C.
 

@@ -8,6 +8,7 @@ import typer
 
 from muse_stream.cli.options import Config, Json, Session
 from muse_stream.cli.output import show_json, show_table
+from muse_stream.cli.store_option import StoreOption
 
 
 def topics(
@@ -24,6 +25,7 @@ def topics(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, do nothing.")] = False,
     as_json: Json = False,
+    _store: StoreOption = None,
 ) -> None:
     """Make the topics a configuration needs, and check those that are there.
 

@@ -10,6 +10,7 @@ import typer
 from muse_stream.cli.moments import moment_ms, offsets
 from muse_stream.cli.options import Config, Json, Session
 from muse_stream.cli.output import note, progress, say, show_json, show_table
+from muse_stream.cli.store_option import StoreOption
 
 if TYPE_CHECKING:
     from muse_stream.verify import Report
@@ -53,6 +54,7 @@ def verify(
     settle: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for transactions that are open.")] = 20.0,
     audit: Annotated[bool, typer.Option(help="Compare audit records with the scores as well.")] = True,
     as_json: Json = False,
+    _store: StoreOption = None,
 ) -> None:
     """Read a tenant's events, scores and dead letters independently and count what is wrong.
 

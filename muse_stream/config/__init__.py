@@ -11,7 +11,7 @@ Only what the document and its files tell is decided here; what needs a model or
     loading                        all of that, in order
     source, structure              YAML with line numbers; first pass, field by field
     check_names, check_graphs, check_topics, check_usage, secret_keys   second pass: what belongs together
-    files, maps                    the files a document names; fitted quantile maps
+    files, maps, remote            the files a document names, those of a URL too; fitted quantile maps
     document                       the whole document: model, predictor, graph, reference, route, tenant, event
     fields, expected               types of fields; a finding as a sentence with a hint
     promotion, yaml_text           another predictor live: the change of a YAML text that says so
@@ -22,7 +22,7 @@ Only what the document and its files tell is decided here; what needs a model or
 from muse_stream.config.check_topics import CROWDED_PARTITIONS
 from muse_stream.config.document import ANY_OTHER, Document, Limits, json_schema
 from muse_stream.config.event import AttributeSource, EventSpec
-from muse_stream.config.files import NotAllowed, locate, referenced_files
+from muse_stream.config.files import NotAllowed, content_files, locate, model_file, referenced_files
 from muse_stream.config.graph import (
     WEIGHTED,
     AggregateNode,
@@ -119,12 +119,14 @@ __all__ = [
     "YamlKey",
     "YamlPath",
     "canonical",
+    "content_files",
     "content_hash",
     "examine_document",
     "json_schema",
     "load_document",
     "load_maps",
     "locate",
+    "model_file",
     "parse",
     "pre_map_hash",
     "prove_total",

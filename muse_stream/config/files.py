@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from muse_stream.config.document import Document
 from muse_stream.config.expected import nearest
 from muse_stream.config.reference import FileMap
+from muse_stream.config.remote import FETCHED, NotFetched, fetch, fetched_path, is_remote
 from muse_stream.config.source import YamlPath
 from muse_stream.config.structure import Draft
 from muse_stream.errors import ConfigError, Problem
@@ -49,6 +50,24 @@ def locate(root: Path, uri: str) -> Path:
     return path
 
 
+def model_file(root: Path, uri: str, sha256: str) -> Path:
+    """Return the path of a model's file: below `root`, or where it was fetched to. Raises NotAllowed."""
+    if not is_remote(uri):
+        return locate(root, uri)
+    path = fetched_path(root, sha256)
+    if not path.is_file():
+        raise NotAllowed(f"'{uri}' was not fetched", "load the document again")
+    return path
+
+
+def _pinned(document: Document) -> Iterator[tuple[YamlPath, str, str]]:
+    """Yield where a file of a model stands in the document, its path or URL, and its sha256."""
+    for name, model in document.models.items():
+        yield ("models", name, "uri"), model.uri, model.sha256
+        if model.data is not None:
+            yield ("models", name, "data", "file"), model.data.file, model.data.sha256
+
+
 def _like(path: Path) -> str:
     try:
         names = [entry.name for entry in path.parent.iterdir()]
@@ -58,10 +77,8 @@ def _like(path: Path) -> str:
 
 
 def _named(document: Document) -> Iterator[tuple[YamlPath, str]]:
+    yield from ((path, uri) for path, uri, _ in _pinned(document) if not is_remote(uri))
     for name, model in document.models.items():
-        yield ("models", name, "uri"), model.uri
-        if model.data is not None:
-            yield ("models", name, "data", "file"), model.data.file
         if model.golden is not None:
             yield ("models", name, "golden", "file"), model.golden.file
     for name, fitted in document.maps.items():
@@ -78,6 +95,12 @@ def file_problems(draft: Draft, root: Path) -> list[Problem]:
                 problems.append(draft.problem(path, f"'{uri}' is not a file", "give the path of a file"))
         except NotAllowed as refused:
             problems.append(draft.problem(path, str(refused), refused.hint))
+    for path, uri, sha256 in _pinned(draft.document):
+        if is_remote(uri) and not problems:  # a document that is refused anyway fetches nothing
+            try:
+                fetch(root, uri, sha256, draft.document.limits.model_bytes)
+            except NotFetched as failed:
+                problems.append(draft.problem(path, str(failed), failed.hint))
     return [*problems, *_schema_problems(draft, root)]
 
 
@@ -146,3 +169,18 @@ def referenced_files(loaded: "Loaded") -> list[Path]:
     if problems:
         raise ConfigError(problems)
     return [Path(name) for name in sorted({str(PurePosixPath(name)) for name in names})]
+
+
+def content_files(loaded: "Loaded") -> dict[str, Path]:
+    """Return what a generation holds beside the document: its name there, and where the file is now.
+
+    What was fetched from a URL stands under its hash. Raises ConfigError.
+    """
+    files = {name.as_posix(): loaded.root / name for name in referenced_files(loaded)}
+    for path, uri, sha256 in _pinned(loaded.document):
+        if is_remote(uri):
+            try:
+                files[f"{FETCHED}/{sha256}"] = model_file(loaded.root, uri, sha256)
+            except NotAllowed as refused:
+                raise ConfigError([loaded.source.problem(path, str(refused), refused.hint)]) from None
+    return dict(sorted(files.items()))

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from muse_stream.calibration import FittedMap
-from muse_stream.config.files import NotAllowed, locate
+from muse_stream.config.files import NotAllowed, locate, model_file
 from muse_stream.config.hashing import pre_map_hash
 from muse_stream.config.reference import FileMap, InlineMap
 from muse_stream.config.source import YamlPath
@@ -123,7 +123,7 @@ def _other_files(draft: Draft, root: Path, suspects: Collection[str]) -> Iterato
         if name not in suspects:
             continue
         try:
-            with locate(root, spec.uri).open("rb") as file:
+            with model_file(root, spec.uri, spec.sha256).open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except (NotAllowed, OSError):
             continue  # `files` has said so, or the model's own check will

@@ -145,7 +145,7 @@ class DataSpec(SpecModel):
     """The file in which an ONNX model keeps its tensors (external data), pinned by its hash."""
 
     file: Text
-    """File, relative to this document; never outside its folder."""
+    """File, relative to this document, never outside its folder; or a URL, as of the model itself."""
     sha256: Sha256
     """SHA-256 of the file: 64 hexadecimal digits in lower case."""
 
@@ -154,7 +154,8 @@ class ModelSpec(SpecModel):
     """One ONNX model, pinned by its hash."""
 
     uri: Text
-    """File, relative to this document; never outside its folder."""
+    """File, relative to this document, never outside its folder; or a URL that fsspec reads (s3, gs, https), which is
+    fetched when the document is checked or published."""
     sha256: Sha256
     """SHA-256 of the file: 64 hexadecimal digits in lower case, as `sha256sum` prints it."""
     data: DataSpec | None = None

@@ -23,7 +23,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from muse_stream.config import Loaded, referenced_files
+from muse_stream.config import Loaded, content_files
 from muse_stream.control import store
 from muse_stream.control.content import (
     copy_file,
@@ -61,7 +61,7 @@ class DirectoryStore:
         Does not make it current: `move_current` does.
         """
         note = note or Note()
-        names = [path.as_posix() for path in referenced_files(loaded)]
+        sources = content_files(loaded)
         document = loaded.source.path.name
         with guarded(self.path), self._locked():
             self._sweep()
@@ -69,7 +69,7 @@ class DirectoryStore:
             staging = self._generations / f"{INCOMING}{os.getpid()}"
             content = staging / CONTENT
             content.mkdir(parents=True)
-            hashes = {name: copy_file(loaded.root / name, content / name) for name in names}
+            hashes = {name: copy_file(source, content / name) for name, source in sources.items()}
             # the bytes that were checked, whatever the file says by now
             hashes[document] = write_file(content / document, loaded.source.data)
             digest = digest_of(document, hashes)

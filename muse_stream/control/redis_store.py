@@ -28,7 +28,7 @@ from typing import Any
 
 from redis import exceptions
 
-from muse_stream.config import Loaded, referenced_files
+from muse_stream.config import Loaded, content_files
 from muse_stream.control import store
 from muse_stream.control.content import guarded
 from muse_stream.control.local_copy import LocalCopy
@@ -67,10 +67,10 @@ class RedisStore:
     def publish(self, loaded: Loaded, note: Note | None = None) -> int:
         """Write the document and all its files; returns the new number, or the current one's if nothing differs."""
         note = note or Note()
-        names = [path.as_posix() for path in referenced_files(loaded)]
+        sources = content_files(loaded)
         document = loaded.source.path.name
         with self._asked(), guarded(loaded.root):
-            hashes = {name: self._upload(loaded.root / name) for name in names}
+            hashes = {name: self._upload(source) for name, source in sources.items()}
             hashes[document] = self._upload(loaded.source.data)
             digest = digest_of(document, hashes)
             for _ in range(ROUNDS):

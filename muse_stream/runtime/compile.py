@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.avro import SchemaDirectory
-from muse_stream.config import Document, Loaded, ModelSpec, Role, load_maps, locate
+from muse_stream.config import Document, Loaded, ModelSpec, Role, load_maps, model_file
 from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
 from muse_stream.models import ModelCache, OnnxModel
 from muse_stream.scoring import Snapshot, compile_snapshot, models_needed
@@ -50,8 +50,8 @@ def compile_generation(
 
 def load_model_of(root: Path, spec: ModelSpec, cache: ModelCache, max_bytes: int) -> OnnxModel:
     """Load one model of a document whose files stand in `root`. Raises ModelError or NotAllowed."""
-    external = None if spec.data is None else locate(root, spec.data.file)
-    return cache.load(locate(root, spec.uri), spec, max_bytes=max_bytes, external=external)
+    external = None if spec.data is None else model_file(root, spec.data.file, spec.data.sha256)
+    return cache.load(model_file(root, spec.uri, spec.sha256), spec, max_bytes=max_bytes, external=external)
 
 
 def load_models(loaded: Loaded, role: Role, cache: ModelCache) -> dict[str, OnnxModel]:

@@ -47,7 +47,7 @@ class Fleet:
     def __init__(
         self,
         bootstrap: str,
-        store: Path,
+        store: Path | str,
         role: str,
         lane: str,
         log: Path,
@@ -152,7 +152,7 @@ def main(payload: str) -> int:
         plant(**planted)
     telemetry.configure(level="DEBUG", human=False)
     chosen = RunOptions(
-        Path(options.pop("store")), host="test", settings=KafkaSettings.from_environment(), log_level="DEBUG", **options
+        options.pop("store"), host="test", settings=KafkaSettings.from_environment(), log_level="DEBUG", **options
     )
     return run(chosen, workers, spare=spare)
 

@@ -1,7 +1,7 @@
 """Models that a document names by a URL: fetched when the document is read, and kept by their hash.
 
 `uri: s3://models/card-v2.onnx` (gs, https, anything fsspec reads; the extra `remote`) is fetched once into a cache on
-this machine and must have the sha256 that the document pins. A generation holds the file itself, under `fetched/` and
+this machine and must have the sha256 that the document pins. A generation holds the file itself, in `fetched` under
 its hash: workers fetch nothing and need no credentials but the store's. Credentials are those that fsspec's clients
 find by themselves (environment, profile, instance), never part of the document. fsspec is imported here only.
 """

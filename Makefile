@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXPORTERS := .cache/exporters
 READY := $(VENV)/.ready
-SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py $(wildcard perf)
+SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py deploy/healthcheck.py $(wildcard perf)
 COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 COMPOSE := docker compose --file deploy/compose.yaml

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
@@ -100,21 +100,23 @@ def say(text: str, style: str = "") -> None:
 
 
 def note(text: str, style: str = "") -> None:
-    """Print one line to stderr."""
-    console(error=True).print(escape(text), style=style or None)
+    """Print one line to stderr; a full disk under it changes no exit code."""
+    with suppress(OSError):
+        console(error=True).print(escape(text), style=style or None)
 
 
 def complain(problems: Sequence[Problem], *, style: str, title: str) -> None:
     """Print problems to stderr as compilers do: `file:line: path: message`, with what would be right below it."""
-    error = console(error=True)
-    error.print(escape(title), style=f"bold {style}")
+    lines = [f"[bold {style}]{escape(title)}[/]"]
     for problem in problems:
         place = "".join(f"{part}:" for part in (problem.file, problem.line) if part)
-        error.print(
+        lines.append(
             f"{escape(f'{place} ' if place else '')}[{style}]{escape(problem.path)}[/]: {escape(problem.message)}"
         )
         if problem.hint:
-            error.print(f"    [dim]{escape(problem.hint)}[/]")
+            lines.append(f"    [dim]{escape(problem.hint)}[/]")
+    with suppress(OSError):  # as in `note`
+        console(error=True).print("\n".join(lines))
 
 
 @contextmanager

@@ -84,3 +84,29 @@ def test_a_program_without_standard_streams_works(closed: str) -> None:
     done = subprocess.run(["sh", "-c", command, sys.executable, str(EXAMPLE)], capture_output=True, check=False)
     assert done.returncode == 0
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("document", "code"), [("no-such.yaml", 2), (str(EXAMPLE), 0)], ids=["refused", "well, and nothing to say"]
+)
+def test_a_full_disk_under_stderr_changes_no_exit_code(document: str, code: int) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [*PROGRAM, "check", document], stdout=subprocess.DEVNULL, stderr=full, check=False, timeout=60 * PATIENCE
+        )
+    assert done.returncode == code
+
+
+def test_a_reader_that_has_gone_is_no_news() -> None:
+    """`muse-stream schema | true`: no traceback, and no success."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run([*PROGRAM, "schema"], stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_full_disk_under_stdout_is_told_in_one_line() -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run([*PROGRAM, "schema"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: [Errno 28] No space left on device\n")

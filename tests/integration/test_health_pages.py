@@ -9,6 +9,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import psutil
+import pytest
 
 from muse_stream.telemetry import HealthServer
 from muse_stream.testing import local_kafka
@@ -18,6 +19,7 @@ from tests.patience import PATIENCE, until
 
 ELSEWHERE = "127.0.0.2"
 """As good as any address of this machine that is not 127.0.0.1."""
+PAGES = ("live", "ready")
 SLOTS = ("worker shadow main test slot 0", "worker shadow main test slot 1")
 
 
@@ -50,6 +52,24 @@ def test_a_spare_has_a_title_of_its_own(kafka: Broker, tmp_path: Path) -> None:
         until(lambda: bool(fleet.lines("worker_ended")), 20)
         until(lambda: {title(pid) for pid in children(fleet.process.pid)} == wanted, 60)
         assert fleet.stop(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize("broken", ["full disk", "nobody reads it"])
+def test_a_log_that_cannot_be_written_ends_no_run(kafka: Broker, tmp_path: Path, broken: str) -> None:
+    (port,) = local_kafka.free_ports(1)
+    command = [str(Path(sys.executable).with_name("muse-stream")), "run", "--role", "shadow", "--name", tmp_path.name]
+    command += ["--config", str(ROOT / "deploy" / "config" / "muse.yaml"), "--health-port", str(port)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with Path("/dev/full").open("wb") as full, os.fdopen(writing, "wb") as pipe:
+        out = full if broken == "full disk" else pipe
+        environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "MUSE_LOG_LEVEL": "debug"}
+        with subprocess.Popen(command, env=environment, stdout=out, stderr=out) as worker:
+            try:
+                until(lambda: "paused" in fetch(port, "/ready"), 60, lambda: fetch(port, "/ready"))
+            finally:
+                worker.send_signal(signal.SIGINT)
+            assert worker.wait(30 * PATIENCE) == 0
 
 
 def test_a_port_that_is_taken_when_a_worker_starts_is_no_crash_without_end(kafka: Broker, tmp_path: Path) -> None:
@@ -88,6 +108,9 @@ def test_a_worker_is_set_up_by_variables_and_answers_from_outside(kafka: Broker,
             # its topics do not exist: it has nothing to do, and says so
             paused = "every event topic of this lane is paused"
             until(lambda: paused in fetch(port, "/ready"), 20, lambda: fetch(port, "/ready"))
+            check = [sys.executable, str(ROOT / "deploy" / "healthcheck.py")]
+            codes = [subprocess.run([*check, page], env=os.environ | variables, check=False) for page in PAGES]
+            assert [one.returncode for one in codes] == [0, 1], "alive, and not ready"
             assert title(worker.pid) == f"muse-stream: supervisor shadow main {tmp_path.name}"
             assert [title(pid) for pid in children(worker.pid)] == [
                 f"muse-stream: worker shadow main {tmp_path.name} slot 0"

@@ -4,6 +4,8 @@ client                  clients with our settings, and their log
 errors                  what each error of Kafka means: one table
 explain, unreachable    the same in words for a person: an error; why no broker can be reached
 transactional_producer  one transactional id: a batch and its offsets, or nothing
+deliveries              which records of a transaction were not written, and why
+throttle                how long a quota holds us back
 group_consumer          a member of a consumer group that knows its exact positions
 offsets                 what a group has committed, and which offset is there at a moment
 starting_offsets        where a partition starts: what its group has committed
@@ -25,6 +27,7 @@ from muse_stream.kafka.admin import carry_out, survey, topic_ids, topic_settings
 from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
 from muse_stream.kafka.client import reach
 from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.deliveries import Undelivered
 from muse_stream.kafka.errors import About, names, typed
 from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.kafka.lag_reader import READER, LagReader
@@ -33,6 +36,7 @@ from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
 from muse_stream.kafka.partition_ends import End, Ends, Records, Unreadable
 from muse_stream.kafka.starting_offsets import Free, StartingOffsets
 from muse_stream.kafka.tail import Record, Start, follow
+from muse_stream.kafka.throttle import Throttle
 from muse_stream.kafka.topic_plan import Change, Existing, Needed, Options, needed, plan
 from muse_stream.kafka.topic_reader import Block, Bounds, Reading, bounds, committed, reader
 from muse_stream.kafka.transactional_producer import NOT_QUEUED, TransactionalProducer, open_producer
@@ -66,8 +70,10 @@ __all__ = [
     "Standing",
     "Start",
     "StartingOffsets",
+    "Throttle",
     "TopicPartitionKey",
     "TransactionalProducer",
+    "Undelivered",
     "Unreadable",
     "bounds",
     "carry_out",

@@ -35,8 +35,10 @@ class About(Enum):
     """What hides a committed offset: a pending transaction, or no answer at all."""
     LOST_OFFSET = auto()
     """The offset to read from is no longer in the topic."""
-    PURGED = auto()
-    """What an aborted transaction takes back: an effect, never a cause."""
+    UNACKNOWLEDGED = auto()
+    """A record that was given up without an answer: taken back, or too old. It may be an effect, never says a cause."""
+    BATCH_MATE = auto()
+    """A sound record that was refused with another one of its record batch."""
     STARTING = auto()
     """What `init_transactions` meets while an earlier holder of the id is being ended: asked again."""
     END = auto()
@@ -67,9 +69,14 @@ TABLE = (
     Meaning(KafkaError.INCONSISTENT_GROUP_PROTOCOL, (About.GROUP,), "its members divide partitions in another way"),
     Meaning(KafkaError.INVALID_SESSION_TIMEOUT, (About.GROUP,), "the broker's bounds exclude a session of 10 s"),
     Meaning(KafkaError.GROUP_MAX_SIZE_REACHED, (About.GROUP,), "the broker's group.max.size"),
+    Meaning(KafkaError.INVALID_TIMESTAMP, (About.TOPIC,), "outside message.timestamp.before.max.ms or after.max.ms"),
+    Meaning(KafkaError.TOPIC_EXCEPTION, (About.TOPIC,), "a topic that nobody may write to"),
+    Meaning(KafkaError.POLICY_VIOLATION, (About.TOPIC,), "the cluster's own policy refuses what is written there"),
+    Meaning(KafkaError.UNSUPPORTED_COMPRESSION_TYPE, (About.TOPIC,), "its brokers do not know our compression.type"),
     Meaning(KafkaError.MSG_SIZE_TOO_LARGE, (About.RECORD,), "larger than max.message.bytes of its topic"),
     Meaning(KafkaError.RECORD_LIST_TOO_LARGE, (About.RECORD,), "larger than a segment of its topic"),
     Meaning(KafkaError.INVALID_RECORD, (About.RECORD,), "a compacted topic refuses a record without a key"),
+    Meaning(KafkaError._INVALID_DIFFERENT_RECORD, (About.BATCH_MATE,), "one of its batch was refused"),
     Meaning(KafkaError.INVALID_MSG, (About.RECORD,), "the broker's check of the record failed"),
     Meaning(KafkaError.INVALID_MSG_SIZE, (About.RECORD,), "the same"),
     Meaning(KafkaError._BAD_MSG, (About.RECORD,), "the same, found by the client"),
@@ -87,8 +94,9 @@ TABLE = (
     Meaning(KafkaError._RESOLVE, (About.AWAY,), "the host's name is not known"),
     Meaning(KafkaError._AUTO_OFFSET_RESET, (About.LOST_OFFSET,), "under auto.offset.reset=error"),
     Meaning(KafkaError.OFFSET_OUT_OF_RANGE, (About.LOST_OFFSET,), "retention, or somebody, has deleted the records"),
-    Meaning(KafkaError._PURGE_QUEUE, (About.PURGED,), "it was not sent yet"),
-    Meaning(KafkaError._PURGE_INFLIGHT, (About.PURGED,), "it was on its way"),
+    Meaning(KafkaError._PURGE_QUEUE, (About.UNACKNOWLEDGED,), "it was not sent yet"),
+    Meaning(KafkaError._PURGE_INFLIGHT, (About.UNACKNOWLEDGED,), "it was on its way"),
+    Meaning(KafkaError._MSG_TIMED_OUT, (About.UNACKNOWLEDGED,), "older than message.timeout.ms"),
     Meaning(KafkaError._PARTITION_EOF, (About.END,), "only where enable.partition.eof is set"),
 )
 _ABOUT = {one.code: frozenset(one.about) for one in TABLE}

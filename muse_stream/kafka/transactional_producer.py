@@ -13,19 +13,23 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
 from muse_stream.kafka import client
 from muse_stream.kafka.deadline import Deadline
-from muse_stream.kafka.errors import About, concerns, delivered, typed
+from muse_stream.kafka.deliveries import Deliveries
+from muse_stream.kafka.errors import About, concerns, typed
 from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka.throttle import Throttle
 
 FIRST_INIT_S, PATIENCE_GROWTH, LONGEST_INIT_S = 0.1, 1.5, 5.0
 """After a crash `init_transactions` meets CONCURRENT_TRANSACTIONS and sleeps 0.5-1 s inside librdkafka; a fresh
 producer that asks again is faster (R5). Measured: 0.16-0.24 s."""
 FLUSH_SLICE_S = ROOM_S = 0.05
+TAKEN_BACK_S = 1.0
+"""How long it may take to learn which records were not acknowledged."""
 
 TIMEOUT_MS = 5_000
 """The broker aborts a silent transaction after this; below the session timeout always, so that a dead worker's
@@ -40,9 +44,9 @@ NOT_QUEUED = (BufferError, KafkaException)
 class TransactionalProducer:
     """A producer that has been initialised under a transactional id. Made by `open_producer`."""
 
-    def __init__(self, producer: Producer, faults: "DeliveryFaults") -> None:
+    def __init__(self, producer: Producer, deliveries: Deliveries) -> None:
         self._producer = producer
-        self._faults = faults
+        self._deliveries = deliveries
         self.produce = producer.produce
         """librdkafka's own `produce(topic, value, key, partition, ...)`: called once a record, so no wrapper."""
 
@@ -58,15 +62,29 @@ class TransactionalProducer:
         """Wait until the broker has acknowledged every record; raises `Abortable` naming a refused topic."""
         # in slices: once a record is refused the rest is never sent, and one long flush would wait for nothing
         while left := self._told(self._producer.flush, min(deadline.left_s, FLUSH_SLICE_S)):
-            self._faults.check()
-            if deadline.over:
-                raise Abortable(f"{left} records not acknowledged in time", code="_TIMED_OUT")
-        self._faults.check()
+            self._deliveries.check()
+            if deadline.over or self._deliveries.late:
+                raise self._unacknowledged(left)
+        self._deliveries.check()
+        if self._deliveries.late:
+            raise self._deliveries.unacknowledged()
+
+    def _unacknowledged(self, left: int) -> StreamError:
+        """Take back what was not acknowledged, to learn which records those are."""
+        expected, deadline = self._deliveries.late + left, Deadline(TAKEN_BACK_S)
+        self._producer.purge(in_queue=True, in_flight=True, blocking=False)
+        while self._deliveries.late < expected and not deadline.over:
+            self._told(self._producer.poll, FLUSH_SLICE_S)
+        return self._deliveries.first() or self._deliveries.unacknowledged()
+
+    def hear(self) -> None:
+        """Take in what the client has to tell without being waited for: throttling, above all."""
+        self._told(self._producer.poll, 0)
 
     def fault(self) -> StreamError | None:
         """Say why this producer takes no more records, if the broker has refused one of its transaction."""
         self.make_room(FLUSH_SLICE_S)
-        return self._faults.first()
+        return self._deliveries.first()
 
     def retry(
         self,
@@ -110,7 +128,7 @@ class TransactionalProducer:
     def commit(self, deadline: Deadline) -> None:
         """Commit; after an error the outcome is unknown and must be read from `committed()`."""
         self._call(self._producer.commit_transaction, deadline)
-        self._faults.check()
+        self._deliveries.check()
 
     def abort(self, deadline: Deadline) -> None:
         """Abort; the producer may be used again."""
@@ -148,29 +166,7 @@ class TransactionalProducer:
             except KafkaException as error:
                 problem = typed(error)
                 if not isinstance(problem, Retriable) or last:
-                    raise self._faults.first() or problem from error
-
-
-class DeliveryFaults:
-    """The first record that the broker refused, with its topic; filled by librdkafka's delivery reports."""
-
-    def __init__(self) -> None:
-        self._first: StreamError | None = None
-
-    def __call__(self, error: KafkaError | None, message: Message) -> None:
-        """Take a delivery report (only failures are reported)."""
-        # an aborted transaction purges what was still queued: an effect, not a cause
-        if error is not None and self._first is None and not concerns(error, About.PURGED):
-            self._first = delivered(error, message.topic())
-
-    def first(self) -> StreamError | None:
-        """Return what went wrong first, if anything did."""
-        return self._first
-
-    def check(self) -> None:
-        """Raise what went wrong first, if anything did."""
-        if self._first is not None:
-            raise self._first
+                    raise self._deliveries.first() or problem from error
 
 
 def open_producer(
@@ -178,22 +174,27 @@ def open_producer(
     transactional_id: str,
     deadline: Deadline,
     on_error: Callable[[KafkaError], Any] = lambda _error: None,
+    throttle: Throttle | None = None,
 ) -> TransactionalProducer:
     """Return a producer ready for transactions; ends what an earlier holder of the id left open.
 
-    `on_error` is told when a broker goes away or refuses us, at the latest while records are being flushed.
+    `on_error` is told when a broker goes away or refuses us, at the latest while records are being flushed; `throttle`
+    when a quota holds this producer back.
     Raises `Fatal` when the broker refuses the id, `Retriable` when the deadline passes.
     """
     patience_s = FIRST_INIT_S
     problem: StreamError | None = None
     for _ in deadline.tries():
-        faults = DeliveryFaults()
-        producer = client.producer(settings, **_configuration(transactional_id), on_delivery=faults, error_cb=on_error)
+        deliveries = Deliveries()
+        told: dict[str, Any] = {"on_delivery": deliveries, "error_cb": on_error}
+        if throttle is not None:
+            told["throttle_cb"] = throttle
+        producer = client.producer(settings, **_configuration(transactional_id), **told)
         try:
             # a connection first: without one librdkafka may look for the coordinator only every 0.5 s
             producer.list_topics(timeout=min(LONGEST_INIT_S, max(deadline.left_s, 0.05)))
             producer.init_transactions(min(patience_s, max(deadline.left_s, 0.05)))
-            return TransactionalProducer(producer, faults)
+            return TransactionalProducer(producer, deliveries)
         except KafkaException as error:
             problem = typed(error)
             threading.Thread(target=_destroy, args=(producer,), name="discard-producer", daemon=True).start()

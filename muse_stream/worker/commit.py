@@ -59,6 +59,10 @@ class Pending:
     """Partition -> offset and timestamp of its first record, timestamp of its last."""
     tally: Tally | None = None
     """What is counted once it is committed; None before it is scored."""
+    records: int = 0
+    """Answers and dead letters that were handed to the producer."""
+    size: int = 0
+    """Bytes of the answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +219,7 @@ class Committer:
         began = time.monotonic()
         producer.commit(deadline)
         self._failpoint("after-commit")
+        producer.hear()
         done = time.monotonic()
         if done - began > SLOW_COMMIT_S:
             self._allow(pending, RENEW_S)

@@ -13,15 +13,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
-from muse_stream.kafka import Deadline, Free, GroupConsumer, Message, TopicPartitionKey
+from muse_stream.kafka import Deadline, Free, GroupConsumer, Message, Throttle, TopicPartitionKey, Undelivered
 from muse_stream.telemetry import BoundedLog, Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Batch, Scorer, Tally, raw_batch
-from muse_stream.worker.commit import Committed, Committer, Pending
+from muse_stream.worker.batch_size import TARGET_S, BatchSize
+from muse_stream.worker.commit import BUDGET_S, Committed, Committer, Pending
 from muse_stream.worker.dead_letter import refusals
 from muse_stream.worker.failpoints import Failpoint, nothing
 from muse_stream.worker.isolate import TOPIC_FAULTS, Isolation
@@ -41,6 +42,10 @@ REOPEN_S = 30.0
 REFUSED_RETRY_S = 30.0
 """A record whose dead letter is refused too: every retry aborts a batch of all tenants."""
 HELD_RETRY_S = 60.0
+HELD_BACK_S = TARGET_S
+RAISE = "of our user or client.id; raise it with kafka-configs.sh --alter --entity-type users (or clients)"
+WRITING = f"a quota holds back what we write: producer_byte_rate or request_percentage {RAISE}"
+READING = f"a quota holds back what we read: consumer_byte_rate or request_percentage {RAISE}"
 LOST_RETRY_S = 60.0
 """Nobody can set a running group's offsets: to try again often would only disturb the other tenants."""
 UNASSIGNED_S = 30.0
@@ -48,6 +53,14 @@ UNASSIGNED_S = 30.0
 better than a client that does not join again, and no worse where no broker answers."""
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 """An orphan and its restarted twin would fence each other forever (R8): after so many in a minute, one leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttles:
+    """What quotas do to a slot's clients."""
+
+    writing: Throttle
+    reading: Throttle
 
 
 class Worker:
@@ -64,6 +77,7 @@ class Worker:
         log: Log,
         guard: Guard,
         backlog: Backlog,
+        throttles: Throttles,
         failpoint: Failpoint = nothing,
     ) -> None:
         self.name = name
@@ -77,6 +91,9 @@ class Worker:
         self._scorer = _wanted(next_scorer())
         self._linger = AdaptiveLinger(self._scorer.limits.linger_s)
         self._isolation = Isolation(self._scorer.limits.batch_events)
+        self._batch_size = BatchSize(self._scorer.limits.batch_events)
+        self._throttle, self._reading, self._held_back = throttles.writing, throttles.reading, False
+        self._slowed = BoundedLog(log.warning)
         # the group answers while the transactional ids are initialised; the first poll comes after both
         self._group_consumer = open_group_consumer(self._settle, self._free_offsets)
         self._group_consumer.subscribe(self._scorer.topology.outputs)
@@ -120,6 +137,7 @@ class Worker:
             self._account()
             self._accounts.count_doubtful(self._group_consumer)
             self._accounts.measure(self._group_consumer, self._scorer.topology)
+            self._hold_back()
             try:
                 self._turn()
             except (Abortable, Retriable) as error:
@@ -132,7 +150,7 @@ class Worker:
     def _turn(self) -> None:
         self._committer.raise_failure()
         self._recovery.check()
-        collected = self._group_consumer.collect(self._isolation.most, self._linger.seconds, self._hurry)
+        collected = self._group_consumer.collect(self._most, self._linger.seconds, self._hurry)
         if collected is None:
             return
         self._progress()
@@ -166,8 +184,13 @@ class Worker:
             worker=self.name,
         )
         self._failpoint("after-produce")
+        sent, size = len(answer.rows) + len(answer.dead), sum(map(len, answer.values))
         tally = Tally.of(answer, scorer.book, refusals(batch, answer))
-        self._committer.submit(self._accounts.submitted(replace(pending, tally=tally)))
+        self._committer.submit(self._accounts.submitted(replace(pending, tally=tally, records=sent, size=size)))
+
+    @property
+    def _most(self) -> int:
+        return min(self._isolation.most, self._batch_size.most)
 
     def _hurry(self) -> bool:
         self._progress()
@@ -203,6 +226,7 @@ class Worker:
             self._group_consumer.committed(committed.pending.following)
             self._linger.observe(committed.cost_s)
             self._isolation.committed(committed.pending)
+            self._batch_size.committed(committed.pending.events, committed.cost_s, self._throttle.since_s)
             self._accounts.committed(committed)
             self._log.debug("committed", attempt=committed.pending.attempt, events=committed.pending.events)
 
@@ -249,7 +273,41 @@ class Worker:
         except StreamError as error:  # the look-up goes on asking for the offsets
             self._log.warning("offsets_hidden", error=str(error))
 
+    def _slow_down(self, error: StreamError, failed: Pending) -> None:
+        """Make batches smaller when this one was not committed in time for its size."""
+        if error.code != "_TIMED_OUT" or not failed.records:
+            return
+        unacknowledged = len(error.records) if isinstance(error, Undelivered) else 0
+        held_back_s = self._throttle.left_s
+        if not unacknowledged and not held_back_s:
+            return  # every record is written: what did not answer is a coordinator, which no size of a batch helps
+        took_s, acknowledged = BUDGET_S + held_back_s, 1 - unacknowledged / failed.records
+        self._batch_size.late(failed.events, acknowledged, took_s)
+        self._log.warning(
+            "batch_too_slow",
+            events=failed.events,
+            bytes=failed.size,
+            acknowledged=failed.records - unacknowledged,
+            records=failed.records,
+            throttled_s=round(held_back_s, 1),
+            bytes_per_s=round(failed.size * acknowledged / took_s),
+            next_batch=self._most,
+        )
+
+    def _hold_back(self) -> None:
+        """Read nothing while the cluster holds us back for longer than a transaction should take."""
+        left_s = self._throttle.left_s
+        if left_s > 0:
+            self._slowed.note("throttled", "writing", client="producer", seconds=round(left_s, 1), hint=WRITING)
+        if (reading_s := self._reading.left_s) > 0:
+            self._slowed.note("throttled", "reading", client="consumer", seconds=round(reading_s, 1), hint=READING)
+        held_back = left_s > HELD_BACK_S
+        if held_back != self._held_back:
+            self._held_back = held_back
+            self._pause_topics()
+
     def _blame(self, error: StreamError, failed: Pending) -> None:
+        self._slow_down(error, failed)
         for event_topic in self._isolation.suspect(error, failed, self._scorer.topology):
             self._paused_topics.pause(
                 event_topic, str(error), RETRY_S if error.code in TOPIC_FAULTS else REFUSED_RETRY_S
@@ -275,6 +333,7 @@ class Worker:
         self._meter.serving(scorer)
         self._linger.floor(scorer.limits.linger_s)
         self._isolation.limit(scorer.limits.batch_events)
+        self._batch_size.limit(scorer.limits.batch_events)
         if scorer.topology != before.topology:
             self._review(at_once=True)
             self._recovery.cover(scorer, self._paused_topics.partitions)
@@ -309,7 +368,8 @@ class Worker:
             self._group_consumer.rejoin()
 
     def _pause_topics(self) -> None:
-        self._group_consumer.pause(self._paused_topics.paused_now)
+        held = frozenset(self._scorer.topology.outputs) if self._held_back else self._paused_topics.paused_now
+        self._group_consumer.pause(held)
         self._isolation.forget(self._paused_topics.paused_now)
 
     def _close(self, leave: bool) -> None:

@@ -19,6 +19,7 @@ from muse_stream.kafka import (
     GroupConsumer,
     LagReader,
     StartingOffsets,
+    Throttle,
     TransactionalProducer,
     client,
     open_producer,
@@ -28,7 +29,7 @@ from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Scorer
 from muse_stream.worker.commit import Committed, Committer
 from muse_stream.worker.failpoints import Failpoint
-from muse_stream.worker.loop import Worker
+from muse_stream.worker.loop import Throttles, Worker
 from muse_stream.worker.meter import Meter
 from muse_stream.worker.poison import Guard
 from muse_stream.worker.recovery import Recovery
@@ -75,13 +76,13 @@ def open_worker(
 ) -> Worker:
     """Build a slot's worker; both transactional ids are initialised before its first poll."""
 
-    doubt = threading.Event()
+    doubt, throttle, reading = threading.Event(), Throttle(), Throttle()
     ends = Ends(settings, name.group)
     ends.connect()
 
     def producer(half: int, instance: str = name.instance) -> TransactionalProducer:
         identity = name.transactional_id(half, instance)
-        return open_producer(settings, identity, Deadline(OPEN_S), lambda _error: doubt.set())
+        return open_producer(settings, identity, Deadline(OPEN_S), lambda _error: doubt.set(), throttle)
 
     def intake(settle: Callable[[bool], None], free: Free) -> GroupConsumer:
         names = {"group.id": name.group, "group.instance.id": name.instance}
@@ -94,7 +95,8 @@ def open_worker(
         }
         lookup = client.consumer(settings, **{"group.id": name.group})
         starting = StartingOffsets(lookup, log, free, recovery.heard)
-        return GroupConsumer(client.consumer(settings, **names, **group), starting, settle, log, name.instance)
+        member = client.consumer(settings, **names, **group, throttle_cb=reading)
+        return GroupConsumer(member, starting, settle, log, name.instance)
 
     def committer(landed: Callable[[Committed], None]) -> Committer:
         return Committer(producer, failpoint, landed)
@@ -104,4 +106,16 @@ def open_worker(
 
     recovery = Recovery(name.group, name.instance, ends, producer, doubt, meter, log)
     backlog = Backlog(LagReader(reader, log))
-    return Worker(name.instance, intake, committer, next_scorer, recovery, meter, log, guard, backlog, failpoint)
+    return Worker(
+        name.instance,
+        intake,
+        committer,
+        next_scorer,
+        recovery,
+        meter,
+        log,
+        guard,
+        backlog,
+        Throttles(throttle, reading),
+        failpoint,
+    )

@@ -204,6 +204,7 @@ def open_echo(
     limits: BatchLimits | None = None,
     failpoint: Callable[[str], None] = failpoints.nothing,
     guard: Guard | None = None,
+    client_id: str = "muse-stream",
 ) -> Running:
     """A worker of a lane, made as the application makes it."""
     if limits is not None:
@@ -211,7 +212,7 @@ def open_echo(
         scorer.limits = limits
     scorers, log, meter = Scorers([scorer]), ListLog(), CountingMeter()
     worker = open_worker(
-        KafkaSettings(bootstrap=bootstrap),
+        KafkaSettings(bootstrap=bootstrap, client_id=client_id),
         SlotName("live", lane, "test", number),
         scorers,
         meter=meter,

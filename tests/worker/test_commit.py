@@ -57,6 +57,9 @@ class Noting:
     def flush(self, _deadline: Deadline) -> None:
         self._script.call("flush", self.batch)
 
+    def hear(self) -> None:
+        pass
+
     def send_offsets(self, _offsets: Any, _metadata: Any, _deadline: Deadline, _signature: str) -> None:
         self._script.call("offsets", self.batch)
 

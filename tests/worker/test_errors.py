@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
 from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.deliveries import Undelivered
 from muse_stream.kafka.errors import typed
 from muse_stream.kafka.transactional_producer import open_producer
 from muse_stream.worker.commit import Committer, Pending
@@ -44,7 +45,10 @@ def outcome(mock: MockCluster, metadata: Any, name: str) -> tuple[type[StreamErr
     committer.drain(Deadline(30))
     failure = committer.failure
     committer.close()
-    return (type(failure[0]), failure[0].code, failure[0].topic) if failure else (None, None, None)
+    if failure is None:
+        return None, None, None
+    kind = Abortable if isinstance(failure[0], Undelivered) else type(failure[0])
+    return kind, failure[0].code, failure[0].topic
 
 
 @pytest.mark.parametrize(

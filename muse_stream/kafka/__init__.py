@@ -39,7 +39,13 @@ from muse_stream.kafka.tail import Record, Start, follow
 from muse_stream.kafka.throttle import Throttle
 from muse_stream.kafka.topic_plan import Change, Existing, Needed, Options, needed, plan
 from muse_stream.kafka.topic_reader import Block, Bounds, Reading, bounds, committed, reader
-from muse_stream.kafka.transactional_producer import NOT_QUEUED, TransactionalProducer, open_producer
+from muse_stream.kafka.transactional_producer import (
+    NOT_QUEUED,
+    Blocked,
+    TopicsSeen,
+    TransactionalProducer,
+    open_producer,
+)
 
 __all__ = [
     "NOT_QUEUED",
@@ -47,6 +53,7 @@ __all__ = [
     "About",
     "AdminClient",
     "Block",
+    "Blocked",
     "Bounds",
     "Change",
     "Chunk",
@@ -72,6 +79,7 @@ __all__ = [
     "StartingOffsets",
     "Throttle",
     "TopicPartitionKey",
+    "TopicsSeen",
     "TransactionalProducer",
     "Undelivered",
     "Unreadable",

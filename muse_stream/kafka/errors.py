@@ -29,6 +29,8 @@ class About(Enum):
     """A commit of offsets that was not carried out and never will be."""
     NO_LEADER = auto()
     """A partition that nobody leads now, or that is not known yet."""
+    NO_END = auto()
+    """A partition whose new leader does not know yet where it ends for readers: too few replicas are in sync."""
     AWAY = auto()
     """No answer: the request may have been carried out or not. Asking for something again is safe."""
     HIDDEN = auto()
@@ -41,6 +43,8 @@ class About(Enum):
     """A sound record that was refused with another one of its record batch."""
     STARTING = auto()
     """What `init_transactions` meets while an earlier holder of the id is being ended: asked again."""
+    ENDING = auto()
+    """The last transaction of the id is decided, and its markers are not written yet."""
     END = auto()
     """The end of a partition: no error at all."""
 
@@ -58,12 +62,17 @@ TABLE = (
     Meaning(KafkaError._FENCED, (About.FENCED, About.STARTING), "also a late init of a producer just thrown away"),
     Meaning(KafkaError.PRODUCER_FENCED, (About.FENCED,), "also where a transaction timed out"),
     Meaning(KafkaError.INVALID_PRODUCER_EPOCH, (About.FENCED,), "the same, in answer to a produce request"),
-    Meaning(KafkaError.CONCURRENT_TRANSACTIONS, (About.STARTING,), "the predecessor's transaction is being aborted"),
+    Meaning(
+        KafkaError.CONCURRENT_TRANSACTIONS,
+        (About.STARTING, About.ENDING),
+        "the predecessor's transaction is being aborted",
+    ),
     Meaning(KafkaError.UNKNOWN_TOPIC_OR_PART, (About.TOPIC, About.NO_LEADER), "deleted, or not made yet"),
     Meaning(KafkaError._UNKNOWN_TOPIC, (About.TOPIC, About.NO_LEADER), "the same, found by the client"),
     Meaning(KafkaError._UNKNOWN_PARTITION, (About.TOPIC, About.NO_LEADER), "fewer partitions than were counted"),
     Meaning(KafkaError._NOENT, (About.TOPIC, About.NO_LEADER), "the topic is not in the client's metadata"),
     Meaning(KafkaError.LEADER_NOT_AVAILABLE, (About.NO_LEADER,), "the broker that leads it is away"),
+    Meaning(KafkaError.OFFSET_NOT_AVAILABLE, (About.NO_END,), "its leader has changed, and replicas are missing"),
     Meaning(KafkaError.TOPIC_AUTHORIZATION_FAILED, (About.TOPIC,), "a permission was taken away"),
     Meaning(KafkaError.GROUP_AUTHORIZATION_FAILED, (About.GROUP,), "no READ on the group"),
     Meaning(KafkaError.INCONSISTENT_GROUP_PROTOCOL, (About.GROUP,), "its members divide partitions in another way"),

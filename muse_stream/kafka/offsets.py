@@ -57,7 +57,7 @@ def offsets_at(
 ) -> dict[TopicPartitionKey, int]:
     """Return the first offset at or after a moment, in milliseconds since 1970; -1 where there is none.
 
-    OFFSET_BEGINNING and OFFSET_END are moments too. Partitions without a leader are left out. Raises `Retriable` when
+    OFFSET_BEGINNING and OFFSET_END are moments too. Partitions without a leader, or whose leader does not know their end, are left out. Raises `Retriable` when
     Kafka does not answer.
     """
     if not places:
@@ -67,6 +67,12 @@ def offsets_at(
     except KafkaException as error:
         if concerns(error, About.NO_LEADER):  # said of the whole request when it is so of every partition
             return {}
+        if concerns(error, About.NO_END):  # said of the whole request when it is so of one
+            if len(places) == 1:
+                return {}
+            ordered = sorted(places)
+            halves = ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
+            return {k: v for half in halves for k, v in offsets_at(consumer, half, moment, timeout_s).items()}
         raise Retriable(f"cannot look offsets up: {typed(error)}") from error
     return {(answer.topic, answer.partition): answer.offset for answer in answers if answer.error is None}
 

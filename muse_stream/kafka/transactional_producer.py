@@ -10,7 +10,9 @@ could end a later transaction of the same producer; a new epoch fences it.
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -27,6 +29,8 @@ from muse_stream.kafka.throttle import Throttle
 FIRST_INIT_S, PATIENCE_GROWTH, LONGEST_INIT_S = 0.1, 1.5, 5.0
 """After a crash `init_transactions` meets CONCURRENT_TRANSACTIONS and sleeps 0.5-1 s inside librdkafka; a fresh
 producer that asks again is faster (R5). Measured: 0.16-0.24 s."""
+BLOCKED_S = 3.0
+"""After a crash a transaction is ended within a second, on a busy machine."""
 FLUSH_SLICE_S = ROOM_S = 0.05
 TAKEN_BACK_S = 1.0
 """How long it may take to learn which records were not acknowledged."""
@@ -39,6 +43,20 @@ partitions are readable when they are handed over."""
 Header = tuple[str, bytes | str | None]
 NOT_QUEUED = (BufferError, KafkaException)
 """What `produce` raises: the local queue is full, or the record, its topic or the producer is refused."""
+
+
+class Blocked(Retriable):
+    """The last transaction of a transactional id is decided and cannot be ended now: a partition takes no marker."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicsSeen:
+    """What the cluster tells of its topics."""
+
+    counts: Mapping[str, int]
+    """Topic -> number of partitions."""
+    leaderless: frozenset[TopicPartitionKey] = frozenset()
+    """Partitions that nobody leads now."""
 
 
 class TransactionalProducer:
@@ -134,15 +152,17 @@ class TransactionalProducer:
         """Abort; the producer may be used again."""
         self._call(self._producer.abort_transaction, deadline)
 
-    def partition_counts(self, timeout_s: float) -> dict[str, int]:
-        """Return topic -> number of partitions, of every topic that can be seen."""
+    def topics(self, timeout_s: float) -> TopicsSeen:
+        """Return every topic that can be seen."""
         try:
             topics = self._producer.list_topics(timeout=timeout_s).topics
         except KafkaException as error:
             raise Retriable(f"cannot list topics: {typed(error)}") from error
         except AttributeError:  # the committing thread has just discarded it
             raise Retriable("cannot list topics: the producer is being replaced") from None
-        return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+        seen = {name: topic.partitions for name, topic in topics.items() if topic.error is None}
+        leaderless = {(name, n) for name, partitions in seen.items() for n, one in partitions.items() if one.leader < 0}
+        return TopicsSeen({name: len(partitions) for name, partitions in seen.items()}, frozenset(leaderless))
 
     def discard(self) -> None:
         """Throw the producer away; off this thread, since closing waits for the broker."""
@@ -180,9 +200,10 @@ def open_producer(
 
     `on_error` is told when a broker goes away or refuses us, at the latest while records are being flushed; `throttle`
     when a quota holds this producer back.
-    Raises `Fatal` when the broker refuses the id, `Retriable` when the deadline passes.
+    Raises `Fatal` when the broker refuses the id, `Retriable` when the deadline passes, and `Blocked` when brokers say
+    for `BLOCKED_S` that what the earlier holder left is still being ended.
     """
-    patience_s = FIRST_INIT_S
+    patience_s, ending_since = FIRST_INIT_S, 0.0
     problem: StreamError | None = None
     for _ in deadline.tries():
         deliveries = Deliveries()
@@ -200,6 +221,13 @@ def open_producer(
             threading.Thread(target=_destroy, args=(producer,), name="discard-producer", daemon=True).start()
             if not (error.args[0].retriable() or concerns(error, About.STARTING)):
                 raise Fatal(f"transactional id {transactional_id}: {problem}") from error
+            if not concerns(error, About.ENDING):
+                ending_since = 0.0
+            elif not ending_since:
+                ending_since = time.monotonic()
+            elif time.monotonic() - ending_since > BLOCKED_S:
+                text = f"transactional id {transactional_id}: its last transaction cannot be ended now"
+                raise Blocked(text, code=problem.code) from error
         patience_s = min(patience_s * PATIENCE_GROWTH, LONGEST_INIT_S)
     raise Retriable(f"transactional id {transactional_id} not initialised in time: {problem}") from problem
 

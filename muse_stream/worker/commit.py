@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muse_stream.errors import Abortable, Fatal, StreamError
-from muse_stream.kafka import Deadline, TopicPartitionKey, TransactionalProducer
+from muse_stream.kafka import Deadline, TopicPartitionKey, TopicsSeen, TransactionalProducer
 from muse_stream.worker.backlog import Stamps
 from muse_stream.worker.batch import Tally
 from muse_stream.worker.failpoints import Failpoint
@@ -84,7 +84,13 @@ class Committer:
     ) -> None:
         self._open_producer, self._failpoint, self._on_committed = open_producer, failpoint, on_committed
         with ThreadPoolExecutor(2) as pool:  # both before the first poll, in parallel (R5)
-            self._producers = list(pool.map(open_producer, (0, 1)))
+            opening = [pool.submit(open_producer, half) for half in (0, 1)]
+        if failed := [one for one in opening if one.exception()]:
+            for one in opening:
+                if one not in failed:
+                    one.result().discard()
+            failed[0].result()  # raises
+        self._producers = [one.result() for one in opening]
         self._changed = threading.Condition()
         self._queue: list[Pending] = []
         self._submitted = self._flushed = self._committed = 0
@@ -144,9 +150,9 @@ class Committer:
         with self._changed:
             return self._idle()
 
-    def partition_counts(self, timeout_s: float) -> dict[str, int]:
-        """Return topic -> partitions, asked through a producer (no AdminClient in a worker: R7)."""
-        return self._producers[0].partition_counts(timeout_s)
+    def topics(self, timeout_s: float) -> TopicsSeen:
+        """Return every topic that can be seen, asked through a producer (no AdminClient in a worker: R7)."""
+        return self._producers[0].topics(timeout_s)
 
     def close(self) -> None:
         """Abandon what is not committed and let both producers go. Does not wait for the committing thread's call."""

@@ -12,12 +12,12 @@ waits.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
-from muse_stream.kafka import Deadline, Free, GroupConsumer, Message, Throttle, TopicPartitionKey, Undelivered
+from muse_stream.kafka import Blocked, Deadline, Free, GroupConsumer, Message, Throttle, TopicPartitionKey, Undelivered
 from muse_stream.telemetry import BoundedLog, Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Batch, Scorer, Tally, raw_batch
@@ -25,10 +25,12 @@ from muse_stream.worker.batch_size import TARGET_S, BatchSize
 from muse_stream.worker.commit import BUDGET_S, Committed, Committer, Pending
 from muse_stream.worker.dead_letter import refusals
 from muse_stream.worker.failpoints import Failpoint, nothing
+from muse_stream.worker.hanging_transactions import answered
+from muse_stream.worker.id_pairs import IdPairs
 from muse_stream.worker.isolate import TOPIC_FAULTS, Isolation
 from muse_stream.worker.linger import AdaptiveLinger
 from muse_stream.worker.meter import Meter
-from muse_stream.worker.paused_topics import RETRY_S, PausedTopics
+from muse_stream.worker.paused_topics import RETRY_S, PausedTopics, named
 from muse_stream.worker.poison import Guard
 from muse_stream.worker.progress import Accounts
 from muse_stream.worker.readiness import Readiness
@@ -43,6 +45,8 @@ REFUSED_RETRY_S = 30.0
 """A record whose dead letter is refused too: every retry aborts a batch of all tenants."""
 HELD_RETRY_S = 60.0
 HELD_BACK_S = TARGET_S
+RECENTLY_S = 15.0
+"""A quota that held us back so lately may be why records are late."""
 RAISE = "of our user or client.id; raise it with kafka-configs.sh --alter --entity-type users (or clients)"
 WRITING = f"a quota holds back what we write: producer_byte_rate or request_percentage {RAISE}"
 READING = f"a quota holds back what we read: consumer_byte_rate or request_percentage {RAISE}"
@@ -53,6 +57,10 @@ UNASSIGNED_S = 30.0
 better than a client that does not join again, and no worse where no broker answers."""
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 """An orphan and its restarted twin would fence each other forever (R8): after so many in a minute, one leaves."""
+
+
+Late: TypeAlias = Mapping[str, frozenset[TopicPartitionKey]]
+"""Event topic -> partitions of its outputs where records were not acknowledged in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class Worker:
         name: str,
         open_group_consumer: Callable[[Callable[[bool], None], Free], GroupConsumer],
         open_committer: Callable[[Callable[[Committed], None]], Committer],
+        ids: IdPairs,
         next_scorer: Callable[[], Scorer | None],
         recovery: Recovery,
         meter: Meter,
@@ -97,8 +106,10 @@ class Worker:
         # the group answers while the transactional ids are initialised; the first poll comes after both
         self._group_consumer = open_group_consumer(self._settle, self._free_offsets)
         self._group_consumer.subscribe(self._scorer.topology.outputs)
-        self._committer = open_committer(self._on_committed)
-        self._paused_topics = PausedTopics(lambda: self._committer.partition_counts(5.0), log)
+        self._ids = ids
+        self._late_before = self._late_twice = frozenset[TopicPartitionKey]()
+        self._committer = self._opened()
+        self._paused_topics = PausedTopics(lambda: self._committer.topics(5.0), log)
         for topic in guard.held:
             self._paused_topics.pause(
                 topic, "worker processes died of many of its records; tried again later", HELD_RETRY_S
@@ -122,8 +133,9 @@ class Worker:
 
         `serving` is called once: when the group has assigned something, be it no partition.
         """
+        self._paused_topics.ids_blocked = self._ids.blocked
         self._review(at_once=True)
-        self._recovery.begin(self._committer.producers, self._scorer, self._paused_topics.partitions)
+        self._begin()
         self._meter.serving(self._scorer)
         told = False
         while not self._stopping.is_set():
@@ -134,6 +146,7 @@ class Worker:
             self._swap()
             self._review()
             self._claim()
+            self._return()
             self._account()
             self._accounts.count_doubtful(self._group_consumer)
             self._accounts.measure(self._group_consumer, self._scorer.topology)
@@ -226,6 +239,7 @@ class Worker:
             self._group_consumer.committed(committed.pending.following)
             self._linger.observe(committed.cost_s)
             self._isolation.committed(committed.pending)
+            self._late_before = frozenset()
             self._batch_size.committed(committed.pending.events, committed.cost_s, self._throttle.since_s)
             self._accounts.committed(committed)
             self._log.debug("committed", attempt=committed.pending.attempt, events=committed.pending.events)
@@ -241,29 +255,113 @@ class Worker:
     def _recover(self, error: StreamError) -> None:
         failure = self._committer.failure
         self._log.warning("aborted", error=str(error), code=error.code, attempt=failure[1].attempt if failure else None)
+        late: Late = {}
         if failure is not None:
             self._blame(*failure)  # not `error`: that may be a later batch's
-        self._replace_committer(error.code or "unknown")
+            late = self._late(*failure)
+        self._replace_committer(error.code or "unknown", late)
+        self._pause_late(late, blocked=False)
+        if failure is not None and not frozenset().union(*late.values()) & self._paused_topics.unwritable:
+            self._slow_down(*failure)
         self._account()
-        self._paused_topics.review(self._scorer.topology, at_once=error.code in TOPIC_FAULTS)
+        self._paused_topics.review(self._scorer.topology, at_once=bool(late) or error.code in TOPIC_FAULTS)
         self._progress()
         self._group_consumer.rewind()
         self._pause_topics()
 
-    def _replace_committer(self, code: str) -> None:
+    def _replace_committer(self, code: str, late: Late | None = None) -> None:
         self._accounts.given_up(code)
+        self._reopen(late)
+
+    def _reopen(self, late: Late | None = None) -> None:
+        """Open new producers; `late` are partitions that may be why the old ones' transaction cannot be ended."""
         self._committer.close()
         for last in Deadline(REOPEN_S).tries():
             self._progress()
             try:
-                self._committer = self._open_committer(self._on_committed)
-                self._recovery.begin(self._committer.producers, self._scorer, self._paused_topics.partitions)
+                self._committer = self._opened(late)
+                self._begin()
                 return
             except Retriable as error:
                 self._committer.close()
                 self._log.warning("reopening", error=str(error))
                 if last or self._stopping.is_set():
                     raise Fatal(f"no transactional producer within {REOPEN_S:g} s: {error}", code=error.code) from error
+
+    def _opened(self, late: Late | None = None) -> Committer:
+        while True:
+            try:
+                return self._open_committer(self._on_committed)
+            except Blocked as error:
+                self._ids.next(error)
+                self._progress()
+                self._pause_late(late or {}, blocked=True)
+
+    def _begin(self) -> None:
+        """Have the producers, just opened, end what hangs under their ids."""
+        self._paused_topics.ids_blocked = self._ids.blocked
+        self._recovery.unwritable = self._paused_topics.unwritable
+        self._recovery.hold(self._ids.holder, self._ids.others)
+        self._recovery.begin(self._committer.producers, self._scorer, self._paused_topics.partitions)
+
+    def _return(self) -> None:
+        """Go back to the first pair of ids once it is free: whoever takes this slot over begins with it."""
+        if self._ids.free():
+            self._settle(False)
+            self._reopen()
+            self._review(at_once=True)
+
+    def _late(self, error: StreamError, failed: Pending) -> Late:
+        """Say which event topics' answers were not acknowledged in time, and where; pause those that nobody leads.
+
+        Where all records of several tenants are late nobody can say whose fault it is: no broker answered, or an older
+        transaction was still being ended. What is late twice in a row is to blame.
+        """
+        if not isinstance(error, Undelivered) or error.code != "_TIMED_OUT" or self._throttle.since_s < RECENTLY_S:
+            return {}
+        sources = self._sources(error, failed)
+        leaderless, again = self._paused_topics.leaderless(), error.places & self._late_before
+        self._late_before, self._late_twice = error.places, again
+        for event_topic, places in sources.items():
+            if unled := places & leaderless:
+                self._paused_topics.pause_unwritable(event_topic, unled, f"{named(unled)}: no leader")
+        told = len(error.records) < failed.records or len(sources) == 1
+        return {topic: places if told else places & again for topic, places in sources.items()}
+
+    def _pause_late(self, late: Late, *, blocked: bool) -> None:
+        """Pause whose records were late, when their transaction cannot be ended for it, or it is so again and again."""
+        for event_topic, places in late.items():
+            if not places or places & self._paused_topics.unwritable:
+                continue  # nobody's fault, or said already
+            if blocked:
+                why = "records are not acknowledged, and a transaction cannot be ended (too few in-sync replicas?)"
+                self._paused_topics.pause_unwritable(event_topic, places, f"{named(places)}: {why}")
+            elif places & self._late_twice:
+                self._paused_topics.pause(event_topic, f"{named(places)}: records are not acknowledged in time")
+
+    def _sources(self, error: Undelivered, failed: Pending) -> Late:
+        """Return event topic -> partitions of its answers that were not written."""
+        by_place: dict[TopicPartitionKey, list[Message]] = {}
+        for record in error.records:
+            by_place.setdefault((record.topic() or "", record.partition() or 0), []).append(record)
+        sources: dict[str, set[TopicPartitionKey]] = {}
+        for place, records in by_place.items():
+            for one in answered(place, records, self._scorer.origins):
+                # reports come without headers, which is where a dead letter says what it is about
+                for topic in [one.origin.topic] if one.origin else self._lettered(place[0], failed):
+                    sources.setdefault(topic, set()).add(place)
+        return {topic: frozenset(places) for topic, places in sources.items()}
+
+    def _lettered(self, dead_letters: str, failed: Pending) -> list[str]:
+        """Return the event topics of a batch that had dead letters for this topic."""
+        topology = self._scorer.topology
+        tenants = {tenant for tenant, _reason in failed.tally.letters} if failed.tally else set()
+        return [
+            topic
+            for topic in {topic for topic, _ in failed.first}
+            if dead_letters in topology.outputs.get(topic, ())
+            and (None in tenants or tenants.intersection(topology.tenants.get(topic, ())))
+        ]
 
     def _free_offsets(self, places: Sequence[TopicPartitionKey]) -> None:
         """End a transaction of ours that hides the group's offsets (inside a rebalance callback, and in a rewind)."""
@@ -307,7 +405,6 @@ class Worker:
             self._pause_topics()
 
     def _blame(self, error: StreamError, failed: Pending) -> None:
-        self._slow_down(error, failed)
         for event_topic in self._isolation.suspect(error, failed, self._scorer.topology):
             self._paused_topics.pause(
                 event_topic, str(error), RETRY_S if error.code in TOPIC_FAULTS else REFUSED_RETRY_S
@@ -349,6 +446,10 @@ class Worker:
         at_once, self._moved = at_once or self._moved, False
         if self._paused_topics.review(self._scorer.topology, at_once=at_once):
             self._pause_topics()
+        unwritable = self._paused_topics.unwritable
+        if self._recovery.unwritable - unwritable:
+            self._recovery.look_again()  # what may hang there can be seen now
+        self._recovery.unwritable = unwritable
 
     def _claim(self) -> None:
         """Have the group assign again when partitions are with nobody; leave when it assigns nothing to this member."""
@@ -378,6 +479,7 @@ class Worker:
         self._log.info("stopped", drained=drained, leave=leave)
         if leave:
             self._group_consumer.leave()
+        self._ids.close()
         self._recovery.close()
         self._group_consumer.close()
         self._committer.close()

@@ -51,7 +51,12 @@ class Recovery:
         meter: Meter,
         log: Log,
     ) -> None:
+        self._holder, self._other_pairs = instance, frozenset[str]()
         self.attempts = attempts.Attempts(group, instance)
+        """The numbers of the pair of ids in use."""
+        self._numbers = {instance: self.attempts}
+        self.unwritable: frozenset[TopicPartitionKey] = frozenset()
+        """Partitions that take no records now: nobody waits for what is open there."""
         self._group, self._instance, self._ends, self._open_producer = group, instance, ends, open_producer
         self._doubt, self._meter, self._log = doubt, meter, log
         self.ownership = Ownership(ends, instance, self._event_places)
@@ -68,6 +73,12 @@ class Recovery:
         self._examined: dict[TopicPartitionKey, int] = {}
         """Partition -> the last stable offset at which it was looked whose transaction stands there."""
         self._unreadable: set[str | None] = set()
+
+    def hold(self, holder: str, others: frozenset[str]) -> None:
+        """Take in under which pair of ids the slot works, and which others it may have worked under before."""
+        self._holder, self._other_pairs = holder, others
+        self.attempts = self._numbers.setdefault(holder, attempts.Attempts(self._group, holder))
+        self._predecessors = (self._predecessors - {holder}) | others
 
     def heard(self, committers: Mapping[TopicPartitionKey, str]) -> None:
         """Take in who has committed event partitions that are ours from now on; end what they left open of these.
@@ -102,7 +113,7 @@ class Recovery:
         places = self._places()
         seen, looking = self._ends.wait_decided(places, leader_s=LEADER_S)
         try:
-            with self._ending(self._instance, producers) as ending:
+            with self._ending(self._holder, producers) as ending:
                 ending.run(looking)
         except Unreadable as error:
             self._tell_unreadable(error)
@@ -115,10 +126,11 @@ class Recovery:
         Who had them before and is alive has ended its own within the moment that is waited for.
         """
         wanted = frozenset(partitions)
-        with self._ending(self._instance, producers) as ending:
+        with self._ending(self._holder, producers) as ending:
             ending.free_offsets(wanted, ())
         if self._ends.group_offsets(wanted, RESOLVED_S) is None:
-            for instance in sorted({*self._ends.signatures(wanted).values()} - {self._instance}):
+            before = {*self._ends.signatures(wanted).values()} - {self._instance}
+            for instance in sorted(before | self._other_pairs):
                 self._adopt(instance, wanted)
 
     def check(self) -> None:
@@ -140,13 +152,18 @@ class Recovery:
         if self._predecessors and (hanging := self._watch.hanging()):
             self._end_others(lambda: hanging)
 
+    def look_again(self) -> None:
+        """Look at everything before a producer is used again."""
+        self._doubt.set()
+
     def close(self) -> None:
         """Look no more."""
         self._watch.stop()
         self._ends.close()
 
     def _places(self) -> list[TopicPartitionKey]:
-        return output_places(self._scorer, self._counts) if self._scorer else []
+        places = output_places(self._scorer, self._counts) if self._scorer else []
+        return [place for place in places if place not in self.unwritable] if self.unwritable else places
 
     def _event_places(self) -> list[TopicPartitionKey]:
         topics = self._scorer.topology.outputs if self._scorer else ()
@@ -221,7 +238,8 @@ class Recovery:
     def _ending(self, instance: str, producers: Sequence[TransactionalProducer]) -> Ending:
         tools = Tools(self._ends, self._scored, self._counts, self._meter, self._log)
         owner = attempts.owner_tag(self._group, instance)
-        return Ending(tools, owner, producers, lambda half: self._open_producer(half, instance), tuple(self._known))
+        known = [pending for pending in self._known if attempts.owner_of(pending.attempt) == owner]
+        return Ending(tools, owner, producers, lambda half: self._open_producer(half, instance), known)
 
     @property
     def _scored(self) -> Scorer:

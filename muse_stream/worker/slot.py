@@ -29,6 +29,7 @@ from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Scorer
 from muse_stream.worker.commit import Committed, Committer
 from muse_stream.worker.failpoints import Failpoint
+from muse_stream.worker.id_pairs import IdPairs
 from muse_stream.worker.loop import Throttles, Worker
 from muse_stream.worker.meter import Meter
 from muse_stream.worker.poison import Guard
@@ -99,17 +100,19 @@ def open_worker(
         return GroupConsumer(member, starting, settle, log, name.instance)
 
     def committer(landed: Callable[[Committed], None]) -> Committer:
-        return Committer(producer, failpoint, landed)
+        return Committer(ids.open, failpoint, landed)
 
     def reader(own: dict[str, str]) -> Consumer:
         return client.consumer(settings, **{"group.id": name.group, **READER, **own})
 
+    ids = IdPairs(name.instance, producer, log)
     recovery = Recovery(name.group, name.instance, ends, producer, doubt, meter, log)
     backlog = Backlog(LagReader(reader, log))
     return Worker(
         name.instance,
         intake,
         committer,
+        ids,
         next_scorer,
         recovery,
         meter,

@@ -1,0 +1,140 @@
+"""One tenant's partition takes no records (no leader, too few in-sync replicas): that tenant waits, the others go on.
+
+Three brokers; the third leads partitions that nobody else has, or is needed for their minimum of in-sync replicas. The
+test's own reader counts: nothing is missing, doubled or out of order afterwards.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from muse_stream.testing.kafka_broker import PLACES
+from muse_stream.testing.local_cluster import LocalCluster
+from tests.worker.doubles import Echo, Route, await_true
+from tests.worker.rig import expected, ledger, produce, running
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
+
+AWAY = 2
+"""The node that goes away; its broker's number is one more."""
+ALL, ALONE, PAIR = [1, 2, 3], [3], [3, 1]
+Unique = Callable[[str], str]
+
+
+@dataclass
+class Three:
+    """Three brokers and their topics."""
+
+    cluster: LocalCluster
+    unique: Unique
+
+    def topic(self, prefix: str, replicas: list[int] = ALL, **config: str) -> str:
+        name = self.unique(prefix)
+        wanted = NewTopic(name, num_partitions=1, replica_assignment=[replicas], config=config)
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin.create_topics([wanted])[name].result(20)
+        return name
+
+    @property
+    def bootstrap(self) -> str:
+        return self.cluster.bootstrap
+
+    def lose(self) -> None:
+        self.cluster.kill([AWAY])
+
+    def bring_back(self) -> None:
+        self.cluster.restart([AWAY])
+
+
+@pytest.fixture(scope="module")
+def brokers() -> Iterator[LocalCluster]:
+    cluster = LocalCluster(PLACES, lambda _line: None, properties={"transaction.state.log.num.partitions": "3"})
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def three(brokers: LocalCluster, unique: Unique) -> Iterator[Three]:
+    yield Three(brokers, unique)
+    if not brokers.nodes[AWAY].running():
+        brokers.restart([AWAY])
+
+
+@dataclass
+class Case:
+    """A tenant whose topic is struck and one that is not."""
+
+    three: Three
+    struck: str
+    route: Route
+    other: str
+    other_route: Route
+
+    def send(self, count: int) -> None:
+        for topic in (self.struck, self.other):
+            produce(self.three.bootstrap, topic, [b"x"] * count)
+
+
+def case(three: Three, **where: dict[str, object]) -> Case:
+    scores = three.topic("scores", **where.get("scores", {}))  # type: ignore[arg-type]
+    dlq = three.topic("dlq", **where.get("dlq", {}))  # type: ignore[arg-type]
+    other = Route(three.topic("scores"), three.topic("dlq"))
+    return Case(three, three.topic("events"), Route(scores, dlq), three.topic("events"), other)
+
+
+LEADERLESS = {"replicas": ALONE}
+BELOW_MINIMUM = {"replicas": PAIR, "min.insync.replicas": "2"}
+
+
+@pytest.mark.parametrize(
+    ("which", "how", "says"),
+    [
+        pytest.param("scores", LEADERLESS, "no leader", id="scores without a leader"),
+        pytest.param("scores", BELOW_MINIMUM, "in-sync", id="scores below the minimum of in-sync replicas"),
+        pytest.param("dlq", LEADERLESS, "no leader", id="dead letters without a leader"),
+        pytest.param("dlq", BELOW_MINIMUM, "in-sync", id="dead letters below the minimum"),
+    ],
+)
+def test_a_topic_that_takes_no_records_makes_its_tenant_wait_and_no_other(
+    three: Three, unique: Unique, which: str, how: dict[str, object], says: str
+) -> None:
+    found = case(three, **{which: how})
+    struck = getattr(found.route, which)
+    letters = which == "dlq"
+    echo = Echo({found.struck: found.route, found.other: found.other_route}, refuse=lambda v: letters and v == b"bad")
+    with running(three.bootstrap, unique("lane"), echo) as ours, everything(found) as answers:
+        found.send(20)
+        answers.until(40)
+        three.lose()
+        produce(three.bootstrap, found.struck, [b"bad"] * 10)
+        produce(three.bootstrap, found.other, [b"x"] * 200)
+        (said, *_rest) = ours.log.await_said("tenant_paused", timeout_s=60.0)
+        assert (said["topic"], struck in said["error"], says in said["error"]) == (found.struck, True, True)
+        answers.until(40 + 200, 60.0)
+        aborts = len(ours.meter.aborts)
+        for _ in range(5):
+            produce(three.bootstrap, found.other, [b"x"] * 20)
+            answers.until(len(answers.messages) + 20)
+        assert len(ours.meter.aborts) == aborts, "the others are not disturbed while it waits"
+        assert [one["topic"] for one in ours.log.said("tenant_paused")] == [found.struck]
+        three.bring_back()
+        answers.until(40 + 200 + 100 + 10, 60.0)
+        found.send(20)
+        answers.until(40 + 200 + 100 + 10 + 40, 60.0)
+        await_true(lambda: ours.log.said("tenant_resumed"), "said that it goes on")
+        ours.stop()
+        answers.to_end()
+        assert answers.answers() == expected(found.struck, 50) | expected(found.other, 340)
+        assert answers.disorder() == []
+
+
+def everything(found: Case) -> AbstractContextManager[Ledger]:
+    topics = {topic: 1 for route in (found.route, found.other_route) for topic in (route.scores, route.dlq)}
+    return ledger(found.three.bootstrap, **topics)

@@ -15,7 +15,7 @@ from confluent_kafka.cimpl import NewTopic
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_cluster import LocalCluster
 from tests.worker.doubles import Echo, Route, await_true
-from tests.worker.rig import expected, ledger, produce, running
+from tests.worker.rig import Ledger, expected, ledger, produce, running
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 

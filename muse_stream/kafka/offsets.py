@@ -57,8 +57,8 @@ def offsets_at(
 ) -> dict[TopicPartitionKey, int]:
     """Return the first offset at or after a moment, in milliseconds since 1970; -1 where there is none.
 
-    OFFSET_BEGINNING and OFFSET_END are moments too. Partitions without a leader, or whose leader does not know their end, are left out. Raises `Retriable` when
-    Kafka does not answer.
+    OFFSET_BEGINNING and OFFSET_END are moments too. Partitions without a leader, or whose leader does not know their
+    end, are left out. Raises `Retriable` when Kafka does not answer.
     """
     if not places:
         return {}

@@ -110,6 +110,7 @@ class Reason(StrEnum):
     NON_FINITE = "non-finite-score"
     SCORING_ERROR = "scoring-error"
     OVERSIZE = "oversize"
+    REFUSED = "refused"
     PROCESS_DIED = "process-died"
 
 

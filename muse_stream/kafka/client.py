@@ -13,6 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -115,10 +116,15 @@ def consumer(settings: KafkaSettings, **overrides: Any) -> Consumer:
     return _made(Consumer, settings, connection(settings) | own)
 
 
-def producer(settings: KafkaSettings, **overrides: Any) -> Producer:
-    """Return a producer; transactional when `overrides` holds a `transactional.id`."""
+def producer(
+    settings: KafkaSettings, needed: Mapping[str, Any] = MappingProxyType({}), /, **overrides: Any
+) -> Producer:
+    """Return a producer; transactional when `overrides` holds a `transactional.id`.
+
+    `needed` are settings that hold whatever the properties file says.
+    """
     own = _overlaid(PRODUCER | overrides, settings.properties, CLIENT | PRODUCER_ONLY)
-    return _made(Producer, settings, connection(settings) | own)
+    return _made(Producer, settings, connection(settings) | own | dict(needed))
 
 
 def _overlaid(own: Mapping[str, Any], lines: Sequence[Property], known: frozenset[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -32,6 +33,7 @@ producer that asks again is faster (R5). Measured: 0.16-0.24 s."""
 BLOCKED_S = 3.0
 """After a crash a transaction is ended within a second, on a busy machine."""
 FLUSH_SLICE_S = ROOM_S = 0.05
+OURS = ": larger than message.max.bytes of our own producer (MUSE_KAFKA_PROPERTIES_FILE sets it)"
 TAKEN_BACK_S = 1.0
 """How long it may take to learn which records were not acknowledged."""
 
@@ -131,7 +133,8 @@ class TransactionalProducer:
         problem = typed(error, topic)
         if error.args[0].fatal():
             raise problem from error  # the producer is done for: fenced, most likely
-        raise Abortable(str(problem), topic=topic, code=problem.code) from error
+        ours = OURS if problem.code == "MSG_SIZE_TOO_LARGE" else ""
+        raise Abortable(f"{problem}{ours}", topic=topic, code=problem.code) from error
 
     def send_offsets(
         self, offsets: Mapping[TopicPartitionKey, int], metadata: Any, deadline: Deadline, signature: str = ""
@@ -195,11 +198,13 @@ def open_producer(
     deadline: Deadline,
     on_error: Callable[[KafkaError], Any] = lambda _error: None,
     throttle: Throttle | None = None,
+    own: Mapping[str, Any] = MappingProxyType({}),
 ) -> TransactionalProducer:
     """Return a producer ready for transactions; ends what an earlier holder of the id left open.
 
     `on_error` is told when a broker goes away or refuses us, at the latest while records are being flushed; `throttle`
-    when a quota holds this producer back.
+    when a quota holds this producer back. `own` are librdkafka settings that hold whatever the
+    properties file says.
     Raises `Fatal` when the broker refuses the id, `Retriable` when the deadline passes, and `Blocked` when brokers say
     for `BLOCKED_S` that what the earlier holder left is still being ended.
     """
@@ -210,7 +215,7 @@ def open_producer(
         told: dict[str, Any] = {"on_delivery": deliveries, "error_cb": on_error}
         if throttle is not None:
             told["throttle_cb"] = throttle
-        producer = client.producer(settings, **_configuration(transactional_id), **told)
+        producer = client.producer(settings, own, **_configuration(transactional_id), **told)
         try:
             # a connection first: without one librdkafka may look for the coordinator only every 0.5 s
             producer.list_topics(timeout=min(LONGEST_INIT_S, max(deadline.left_s, 0.05)))

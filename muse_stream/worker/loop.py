@@ -27,7 +27,7 @@ from muse_stream.worker.dead_letter import refusals
 from muse_stream.worker.failpoints import Failpoint, nothing
 from muse_stream.worker.hanging_transactions import answered
 from muse_stream.worker.id_pairs import IdPairs
-from muse_stream.worker.isolate import TOPIC_FAULTS, Isolation
+from muse_stream.worker.isolate import RECORD_FAULTS, TOPIC_FAULTS, Isolation
 from muse_stream.worker.linger import AdaptiveLinger
 from muse_stream.worker.meter import Meter
 from muse_stream.worker.paused_topics import RETRY_S, PausedTopics, named
@@ -87,6 +87,7 @@ class Worker:
         guard: Guard,
         backlog: Backlog,
         throttles: Throttles,
+        batch_bytes: Callable[[int], None] = lambda _bytes: None,
         failpoint: Failpoint = nothing,
     ) -> None:
         self.name = name
@@ -99,6 +100,7 @@ class Worker:
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())
         self._linger = AdaptiveLinger(self._scorer.limits.linger_s)
+        self._batch_bytes = batch_bytes
         self._isolation = Isolation(self._scorer.limits.batch_events)
         self._batch_size = BatchSize(self._scorer.limits.batch_events)
         self._throttle, self._reading, self._held_back = throttles.writing, throttles.reading, False
@@ -405,10 +407,12 @@ class Worker:
             self._pause_topics()
 
     def _blame(self, error: StreamError, failed: Pending) -> None:
-        for event_topic in self._isolation.suspect(error, failed, self._scorer.topology):
-            self._paused_topics.pause(
-                event_topic, str(error), RETRY_S if error.code in TOPIC_FAULTS else REFUSED_RETRY_S
-            )
+        values = [record.value() for record in error.records] if isinstance(error, Undelivered) else []
+        origins = self._scorer.origins(values) if error.code in RECORD_FAULTS and values else []
+        for event_topic in self._isolation.suspect(error, failed, self._scorer.topology, origins):
+            again_s = RETRY_S if error.code in TOPIC_FAULTS else REFUSED_RETRY_S
+            self._paused_topics.pause(event_topic, self._isolation.why(error), again_s)
+        self._batch_bytes(self._isolation.batch_bytes)
 
     def _tolerate(self, error: Fenced) -> None:
         """Being fenced is survived a few times: a transaction that timed out looks the same."""

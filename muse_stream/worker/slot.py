@@ -6,6 +6,7 @@ predecessor left open.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -78,12 +79,15 @@ def open_worker(
     """Build a slot's worker; both transactional ids are initialised before its first poll."""
 
     doubt, throttle, reading = threading.Event(), Throttle(), Throttle()
+    batch_bytes: deque[int] = deque(maxlen=1)
+    """How large a record batch may be, once an output topic has refused one."""
     ends = Ends(settings, name.group)
     ends.connect()
 
     def producer(half: int, instance: str = name.instance) -> TransactionalProducer:
         identity = name.transactional_id(half, instance)
-        return open_producer(settings, identity, Deadline(OPEN_S), lambda _error: doubt.set(), throttle)
+        own = {"batch.size": batch_bytes[-1]} if batch_bytes else {}
+        return open_producer(settings, identity, Deadline(OPEN_S), lambda _error: doubt.set(), throttle, own)
 
     def intake(settle: Callable[[bool], None], free: Free) -> GroupConsumer:
         names = {"group.id": name.group, "group.instance.id": name.instance}
@@ -120,5 +124,6 @@ def open_worker(
         guard,
         backlog,
         Throttles(throttle, reading),
+        batch_bytes.append,
         failpoint,
     )

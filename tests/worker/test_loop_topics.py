@@ -2,11 +2,19 @@
 
 from collections.abc import Callable
 
+import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names that the stubs forget to export
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewPartitions
 
 from muse_stream.testing.kafka_broker import Broker
+from muse_stream.worker import loop
 from tests.worker.doubles import Echo, Route, await_true
 from tests.worker.rig import expected, headers_of, ledger, produce, running
 
@@ -50,6 +58,88 @@ def test_a_dead_letter_that_is_too_large_makes_its_topic_wait_and_no_other(
         found.until(50)
         ours.stop()
         assert found.answers() == expected(others, 50)
+
+
+def test_an_output_topic_that_takes_hardly_anything_makes_its_tenant_wait_and_no_other(
+    kafka: Broker, unique: Unique, tenant: Tenant, quick_refusal: None
+) -> None:
+    """Dead letters of all that a tenant has would help nobody: its topic is wrong, and says what would be right."""
+    (events, route), (others, other) = tenant(1, **{"max.message.bytes": "250"}), tenant(1)
+    produce(kafka.bootstrap, events, [b"x"] * 400)
+    produce(kafka.bootstrap, others, [b"x"] * 400)
+    echo = Echo({events: route, others: other}, padding=lambda _value: 300)
+    with (
+        running(kafka.bootstrap, unique("lane"), echo) as ours,
+        ledger(kafka.bootstrap, **{other.scores: 1}) as found,
+        ledger(kafka.bootstrap, **{route.scores: 1, route.dlq: 1}) as late,
+    ):
+        found.until(400)
+        said = ours.log.await_said("tenant_paused")[0]
+        assert (said["topic"], route.scores in said["error"]) == (events, True)
+        assert "max.message.bytes" in said["error"]
+        assert len(ours.meter.aborts) <= 12
+        alter(kafka, route.scores, "max.message.bytes", "100000")
+        late.until(400)
+        ours.stop()
+        assert found.to_end().answers() == expected(others, 400)
+        assert late.to_end().answers() == expected(events, 400)
+        assert len(late.on(route.dlq)) <= 10
+        assert found.disorder() + late.disorder() == []
+
+
+def test_a_topic_whose_limit_is_below_a_record_batch_gets_smaller_ones(
+    kafka: Broker, unique: Unique, tenant: Tenant
+) -> None:
+    events, route = tenant(1, **{"max.message.bytes": "3000"})
+    produce(kafka.bootstrap, events, [b"x"] * 2_000)
+    with (
+        running(kafka.bootstrap, unique("lane"), Echo({events: route}, padding=lambda _value: 500)) as ours,
+        ledger(kafka.bootstrap, **{route.scores: 1, route.dlq: 1}) as found,
+    ):
+        found.until(2_000)
+        ours.stop()
+        assert found.to_end().answers() == expected(events, 2_000)
+        assert (found.disorder(), found.on(route.dlq)) == ([], [])
+        assert len(ours.meter.aborts) <= 4, "record batches of an eighth each time"
+
+
+def test_records_that_a_topic_refuses_become_dead_letters_and_those_beside_them_do_not(
+    kafka: Broker, unique: Unique, tenant: Tenant
+) -> None:
+    """A compacted topic refuses a record without a key, and with it the sound ones of its record batch."""
+    events, route = tenant(1, **{"cleanup.policy": "compact"})
+    for part in range(4):
+        produce(kafka.bootstrap, events, [b"x"] * 50, keyed=part != 2)
+    with (
+        running(kafka.bootstrap, unique("lane"), Echo({events: route})) as ours,
+        ledger(kafka.bootstrap, **{route.scores: 1, route.dlq: 1}) as found,
+    ):
+        found.until(200)
+        ours.stop()
+        assert found.to_end().answers() == expected(events, 200)
+        assert {headers_of(letter)["muse.reason"] for letter in found.on(route.dlq)} == {b"refused"}
+        assert [headers_of(one)["muse.source.offset"] for one in found.on(route.dlq)] == [
+            b"%d" % offset for offset in range(100, 150)
+        ]
+        assert len(ours.meter.aborts) <= 4
+
+
+def test_a_topic_that_refuses_our_timestamps_makes_its_tenant_wait_and_no_other(
+    kafka: Broker, unique: Unique, tenant: Tenant
+) -> None:
+    (events, route), (others, other) = tenant(1, **{"message.timestamp.before.max.ms": "0"}), tenant(1)
+    produce(kafka.bootstrap, events, [b"x"] * 30)
+    produce(kafka.bootstrap, others, [b"x"] * 30)
+    with (
+        running(kafka.bootstrap, unique("lane"), Echo({events: route, others: other})) as ours,
+        ledger(kafka.bootstrap, **{other.scores: 1}) as found,
+    ):
+        found.until(30)
+        said = ours.log.await_said("tenant_paused")[0]
+        assert said["topic"] == events
+        assert "message.timestamp.before.max.ms" in said["error"]
+        ours.stop()
+        assert found.to_end().answers() == expected(others, 30)
 
 
 def test_a_missing_output_topic_makes_its_tenant_wait_and_no_other(
@@ -153,6 +243,18 @@ def test_lost_offsets_pause_that_topic_alone_and_say_so(kafka: Broker, unique: U
         found.until(60)
         ours.stop()
         assert found.to_end().answers() == expected(others, 60), "nothing of the lost one is skipped or replayed"
+
+
+@pytest.fixture
+def quick_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "REFUSED_RETRY_S", 0.5)
+
+
+def alter(kafka: Broker, topic: str, name: str, value: str) -> None:
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.incremental_alter_configs([resource])[resource].result(10)
 
 
 def delete(kafka: Broker, topic: str) -> None:

@@ -23,7 +23,13 @@ from muse_stream.kafka.errors import asked
 from muse_stream.kafka.explain import said
 from muse_stream.kafka.topic_plan import Change, Existing, Options
 
-SETTINGS = ("max.message.bytes", "min.insync.replicas", "retention.ms", "cleanup.policy")
+SETTINGS = (
+    "max.message.bytes",
+    "min.insync.replicas",
+    "retention.ms",
+    "cleanup.policy",
+    "message.timestamp.before.max.ms",
+)
 
 
 def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) -> dict[str, Existing]:

@@ -21,6 +21,11 @@ HEADROOM = 64 * 1024
 BROKER_MAX_MESSAGE = 1_048_588
 """Kafka's default `max.message.bytes`."""
 
+TIMESTAMP_MS = 60_000
+"""How old an answer may be when the broker gets it: a clock that differs, and the time of a transaction."""
+RECORD_BYTES: Mapping[TopicKind, int] = {"scores": 16 * 1024, "audit": 64 * 1024}
+"""What one answer may take: the event's key and id, and for an audit record the scores of all experts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -154,6 +159,9 @@ def _repairs(need: Needed, there: Existing, width: int, size: int | None, option
     setting("retention.ms", options.retention_ms)
     if need.kind in ("dlq", "unknown"):
         setting("max.message.bytes", size, at_least=True)
+    takes = there.number("max.message.bytes")
+    if takes is not None and takes < RECORD_BYTES.get(need.kind, 0):  # else its tenants would have to wait
+        setting("max.message.bytes", BROKER_MAX_MESSAGE, at_least=True)
     changes = [Change("set", need.name, need.kind, "; ".join(reasons), config=settings)] if settings else []
     return changes + [Change("warn", need.name, need.kind, why) for why in _warnings(need, there, width, options)]
 
@@ -172,8 +180,20 @@ def _warnings(need: Needed, there: Existing, width: int, options: Options) -> li
     min_isr = options.min_isr or there.number("min.insync.replicas") or 1
     if min_isr > there.replication:
         warnings.append(f"min.insync.replicas {min_isr} exceeds its {there.replication} replicas: no write can succeed")
+    takes = there.number("max.message.bytes") or BROKER_MAX_MESSAGE
+    if RECORD_BYTES.get(need.kind, takes) <= takes < BROKER_MAX_MESSAGE and need.kind in RECORD_BYTES:
+        warnings.append(
+            f"max.message.bytes {takes} is less than a record batch of {BROKER_MAX_MESSAGE}: workers "
+            "find that out by a few aborts, and make smaller record batches for all tenants of the lane"
+        )
     if need.kind == "scores" and "compact" in there.config.get("cleanup.policy", ""):
-        warnings.append("is compacted: older scores of a key vanish, and `verify` cannot count them")
+        warnings.append(
+            "is compacted: older scores of a key vanish, `verify` cannot count them, and answers to events without a "
+            "key are refused"
+        )
+    before = there.number("message.timestamp.before.max.ms")
+    if need.kind != "events" and before is not None and before < TIMESTAMP_MS:
+        warnings.append(f"message.timestamp.before.max.ms {before} refuses answers that are on their way for so long")
     return warnings
 
 

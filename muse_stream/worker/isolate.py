@@ -199,11 +199,14 @@ class Isolation:
         return found
 
     def _count(self, answer: Records, rows: dict[int, tuple[Reason, str]]) -> None:
-        for topic, output in self._outputs.items():
+        now = self._clock()
+        for topic, output in list(self._outputs.items()):
+            output.limit = output.limit if output.until > now else 0
             mine = [row for row, name in zip(answer.rows, answer.topics, strict=True) if name == topic]
             refused = sum(row in rows for row in mine)
             if mine and not refused and not output.limit:
-                output.refused = output.answers = 0  # it has not refused anything lately
+                del self._outputs[topic]  # it has not refused anything lately
+                continue
             output.refused += refused
             output.answers += len(mine)
             if refused > MANY and 2 * refused > len(mine):

@@ -91,6 +91,32 @@ def test_small_dead_letter_topic_is_enlarged_but_never_made_smaller(document: Do
     assert int(change.config["max.message.bytes"]) == document.limits.max_event_bytes + 2 * HEADROOM
 
 
+@pytest.mark.parametrize(("name", "record"), [("muse.scores.acme", 16 * 1024), ("muse.audit.acme", 64 * 1024)])
+def test_an_output_that_is_too_small_for_a_record_is_enlarged_and_for_a_record_batch_warned_of(
+    document: Document, name: str, record: int
+) -> None:
+    existing = done(plan(document, {}))
+    existing[name] = Existing(6, 1, {"max.message.bytes": str(record - 1)})
+    (change,) = plan(document, existing)
+    assert (change.action, change.topic, change.config) == (
+        "set",
+        name,
+        {"max.message.bytes": str(BROKER_MAX_MESSAGE)},
+    )
+    existing[name] = Existing(6, 1, {"max.message.bytes": str(record)})
+    (change,) = plan(document, existing)
+    assert (change.action, change.topic, "record batch" in change.why) == ("warn", name, True)
+    existing[name] = Existing(6, 1, {"max.message.bytes": str(BROKER_MAX_MESSAGE)})
+    assert plan(document, existing) == []
+
+
+def test_an_output_that_refuses_timestamps_of_a_moment_ago_is_warned_of(document: Document) -> None:
+    existing = done(plan(document, {}))
+    existing["muse.scores.acme"] = Existing(6, 1, {"message.timestamp.before.max.ms": "1000"})
+    (change,) = plan(document, existing)
+    assert (change.action, "message.timestamp.before.max.ms 1000" in change.why) == ("warn", True)
+
+
 def test_options_given_are_set_on_what_is_there_and_left_alone_otherwise(document: Document) -> None:
     existing = done(plan(document, {}))
     assert plan(document, existing, Options()) == []

@@ -5,6 +5,8 @@ batch           raw records in columns; records to send; what scores them (`Scor
 send_records    the one loop over records: bytes to Kafka           dead_letter   what a dead letter looks like
 commit          two producers used alternately, and the thread that commits
 isolate         which record is refused by Kafka: halve the batch   poison        which one kills the process
+batch_size, pace  how much a transaction may hold, when Kafka is slow or a quota holds us back
+id_pairs        which two transactional ids a slot works under
 paused_topics   event topics that must not be read now              linger        when to commit
 ownership       partitions that the group has given to nobody
 recovery, end_transactions, hanging_transactions, open_transactions, attempts

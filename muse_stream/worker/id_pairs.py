@@ -20,6 +20,9 @@ PAIRS = 6
 in no state to work with."""
 LOOK_EVERY_S = 1.0
 
+OpenProducer = Callable[[int, str, int], TransactionalProducer]
+"""Open one of the two producers (0, 1) of a pair, named by its holder, with record batches of so many bytes."""
+
 
 def holder(instance: str, pair: int) -> str:
     """Return the name of a slot's pair of ids; that of the first is the slot's own."""
@@ -29,7 +32,7 @@ def holder(instance: str, pair: int) -> str:
 class IdPairs:
     """One slot's; for its thread alone."""
 
-    def __init__(self, instance: str, open_producer: Callable[[int, str], TransactionalProducer], log: Log) -> None:
+    def __init__(self, instance: str, open_producer: OpenProducer, log: Log) -> None:
         self._instance, self._open_producer, self._log = instance, open_producer, log
         self._pair = 0
         self._free, self._ended = threading.Event(), threading.Event()
@@ -50,9 +53,9 @@ class IdPairs:
         """Pairs that an earlier process of this slot may have left, and that are not known to be blocked."""
         return frozenset(holder(self._instance, pair) for pair in range(self._pair + 1, PAIRS))
 
-    def open(self, half: int) -> TransactionalProducer:
+    def open(self, half: int, batch_bytes: int) -> TransactionalProducer:
         """Open a producer of the pair in use; raises `Blocked` when its last transaction cannot be ended now."""
-        return self._open_producer(half, self.holder)
+        return self._open_producer(half, self.holder, batch_bytes)
 
     def next(self, error: Blocked) -> None:
         """Go on with another pair; raises `Fatal` when there is none."""
@@ -82,7 +85,7 @@ class IdPairs:
         while not self._ended.wait(LOOK_EVERY_S):
             try:
                 for half in (0, 1):
-                    self._open_producer(half, self._instance).discard()
+                    self._open_producer(half, self._instance, 1).discard()
             except StreamError:
                 continue
             self._free.set()

@@ -13,16 +13,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
-from muse_stream.kafka import Blocked, Deadline, Free, GroupConsumer, Message, Throttle, TopicPartitionKey, Undelivered
+from muse_stream.kafka import Blocked, Deadline, Free, GroupConsumer, Message, TopicPartitionKey, Undelivered
 from muse_stream.telemetry import BoundedLog, Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Batch, Scorer, Tally, raw_batch
-from muse_stream.worker.batch_size import TARGET_S, BatchSize
-from muse_stream.worker.commit import BUDGET_S, Committed, Committer, Pending
+from muse_stream.worker.commit import Committed, Committer, Pending
 from muse_stream.worker.dead_letter import refusals
 from muse_stream.worker.failpoints import Failpoint, nothing
 from muse_stream.worker.hanging_transactions import answered
@@ -30,6 +29,7 @@ from muse_stream.worker.id_pairs import IdPairs
 from muse_stream.worker.isolate import RECORD_FAULTS, TOPIC_FAULTS, Isolation
 from muse_stream.worker.linger import AdaptiveLinger
 from muse_stream.worker.meter import Meter
+from muse_stream.worker.pace import Pace
 from muse_stream.worker.paused_topics import RETRY_S, PausedTopics, named
 from muse_stream.worker.poison import Guard
 from muse_stream.worker.progress import Accounts
@@ -44,12 +44,6 @@ REOPEN_S = 30.0
 REFUSED_RETRY_S = 30.0
 """A record whose dead letter is refused too: every retry aborts a batch of all tenants."""
 HELD_RETRY_S = 60.0
-HELD_BACK_S = TARGET_S
-RECENTLY_S = 15.0
-"""A quota that held us back so lately may be why records are late."""
-RAISE = "of our user or client.id; raise it with kafka-configs.sh --alter --entity-type users (or clients)"
-WRITING = f"a quota holds back what we write: producer_byte_rate or request_percentage {RAISE}"
-READING = f"a quota holds back what we read: consumer_byte_rate or request_percentage {RAISE}"
 LOST_RETRY_S = 60.0
 """Nobody can set a running group's offsets: to try again often would only disturb the other tenants."""
 UNASSIGNED_S = 30.0
@@ -63,14 +57,6 @@ Late: TypeAlias = Mapping[str, frozenset[TopicPartitionKey]]
 """Event topic -> partitions of its outputs where records were not acknowledged in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Throttles:
-    """What quotas do to a slot's clients."""
-
-    writing: Throttle
-    reading: Throttle
-
-
 class Worker:
     """One worker slot. `run` returns after `stop`; `busy_since` tells a watchdog when it last went on."""
 
@@ -78,7 +64,7 @@ class Worker:
         self,
         name: str,
         open_group_consumer: Callable[[Callable[[bool], None], Free], GroupConsumer],
-        open_committer: Callable[[Callable[[Committed], None]], Committer],
+        open_committer: Callable[[Callable[[Committed], None], int], Committer],
         ids: IdPairs,
         next_scorer: Callable[[], Scorer | None],
         recovery: Recovery,
@@ -86,8 +72,7 @@ class Worker:
         log: Log,
         guard: Guard,
         backlog: Backlog,
-        throttles: Throttles,
-        batch_bytes: Callable[[int], None] = lambda _bytes: None,
+        pace: Pace,
         failpoint: Failpoint = nothing,
     ) -> None:
         self.name = name
@@ -100,11 +85,9 @@ class Worker:
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())
         self._linger = AdaptiveLinger(self._scorer.limits.linger_s)
-        self._batch_bytes = batch_bytes
         self._isolation = Isolation(self._scorer.limits.batch_events)
-        self._batch_size = BatchSize(self._scorer.limits.batch_events)
-        self._throttle, self._reading, self._held_back = throttles.writing, throttles.reading, False
-        self._slowed = BoundedLog(log.warning)
+        self._pace = pace
+        pace.limit(self._scorer.limits.batch_events)
         # the group answers while the transactional ids are initialised; the first poll comes after both
         self._group_consumer = open_group_consumer(self._settle, self._free_offsets)
         self._group_consumer.subscribe(self._scorer.topology.outputs)
@@ -152,7 +135,8 @@ class Worker:
             self._account()
             self._accounts.count_doubtful(self._group_consumer)
             self._accounts.measure(self._group_consumer, self._scorer.topology)
-            self._hold_back()
+            if self._pace.review():
+                self._pause_topics()
             try:
                 self._turn()
             except (Abortable, Retriable) as error:
@@ -205,7 +189,7 @@ class Worker:
 
     @property
     def _most(self) -> int:
-        return min(self._isolation.most, self._batch_size.most)
+        return min(self._isolation.most, self._pace.most)
 
     def _hurry(self) -> bool:
         self._progress()
@@ -242,7 +226,7 @@ class Worker:
             self._linger.observe(committed.cost_s)
             self._isolation.committed(committed.pending)
             self._late_before = frozenset()
-            self._batch_size.committed(committed.pending.events, committed.cost_s, self._throttle.since_s)
+            self._pace.committed(committed)
             self._accounts.committed(committed)
             self._log.debug("committed", attempt=committed.pending.attempt, events=committed.pending.events)
 
@@ -264,7 +248,7 @@ class Worker:
         self._replace_committer(error.code or "unknown", late)
         self._pause_late(late, blocked=False)
         if failure is not None and not frozenset().union(*late.values()) & self._paused_topics.unwritable:
-            self._slow_down(*failure)
+            self._pace.late(*failure)
         self._account()
         self._paused_topics.review(self._scorer.topology, at_once=bool(late) or error.code in TOPIC_FAULTS)
         self._progress()
@@ -293,7 +277,7 @@ class Worker:
     def _opened(self, late: Late | None = None) -> Committer:
         while True:
             try:
-                return self._open_committer(self._on_committed)
+                return self._open_committer(self._on_committed, self._isolation.batch_bytes)
             except Blocked as error:
                 self._ids.next(error)
                 self._progress()
@@ -319,7 +303,7 @@ class Worker:
         Where all records of several tenants are late nobody can say whose fault it is: no broker answered, or an older
         transaction was still being ended. What is late twice in a row is to blame.
         """
-        if not isinstance(error, Undelivered) or error.code != "_TIMED_OUT" or self._throttle.since_s < RECENTLY_S:
+        if not isinstance(error, Undelivered) or error.code != "_TIMED_OUT" or self._pace.throttled:
             return {}
         sources = self._sources(error, failed)
         leaderless, again = self._paused_topics.leaderless(), error.places & self._late_before
@@ -373,46 +357,12 @@ class Worker:
         except StreamError as error:  # the look-up goes on asking for the offsets
             self._log.warning("offsets_hidden", error=str(error))
 
-    def _slow_down(self, error: StreamError, failed: Pending) -> None:
-        """Make batches smaller when this one was not committed in time for its size."""
-        if error.code != "_TIMED_OUT" or not failed.records:
-            return
-        unacknowledged = len(error.records) if isinstance(error, Undelivered) else 0
-        held_back_s = self._throttle.left_s
-        if not unacknowledged and not held_back_s:
-            return  # every record is written: what did not answer is a coordinator, which no size of a batch helps
-        took_s, acknowledged = BUDGET_S + held_back_s, 1 - unacknowledged / failed.records
-        self._batch_size.late(failed.events, acknowledged, took_s)
-        self._log.warning(
-            "batch_too_slow",
-            events=failed.events,
-            bytes=failed.size,
-            acknowledged=failed.records - unacknowledged,
-            records=failed.records,
-            throttled_s=round(held_back_s, 1),
-            bytes_per_s=round(failed.size * acknowledged / took_s),
-            next_batch=self._most,
-        )
-
-    def _hold_back(self) -> None:
-        """Read nothing while the cluster holds us back for longer than a transaction should take."""
-        left_s = self._throttle.left_s
-        if left_s > 0:
-            self._slowed.note("throttled", "writing", client="producer", seconds=round(left_s, 1), hint=WRITING)
-        if (reading_s := self._reading.left_s) > 0:
-            self._slowed.note("throttled", "reading", client="consumer", seconds=round(reading_s, 1), hint=READING)
-        held_back = left_s > HELD_BACK_S
-        if held_back != self._held_back:
-            self._held_back = held_back
-            self._pause_topics()
-
     def _blame(self, error: StreamError, failed: Pending) -> None:
         values = [record.value() for record in error.records] if isinstance(error, Undelivered) else []
         origins = self._scorer.origins(values) if error.code in RECORD_FAULTS and values else []
         for event_topic in self._isolation.suspect(error, failed, self._scorer.topology, origins):
             again_s = RETRY_S if error.code in TOPIC_FAULTS else REFUSED_RETRY_S
             self._paused_topics.pause(event_topic, self._isolation.why(error), again_s)
-        self._batch_bytes(self._isolation.batch_bytes)
 
     def _tolerate(self, error: Fenced) -> None:
         """Being fenced is survived a few times: a transaction that timed out looks the same."""
@@ -434,7 +384,7 @@ class Worker:
         self._meter.serving(scorer)
         self._linger.floor(scorer.limits.linger_s)
         self._isolation.limit(scorer.limits.batch_events)
-        self._batch_size.limit(scorer.limits.batch_events)
+        self._pace.limit(scorer.limits.batch_events)
         if scorer.topology != before.topology:
             self._review(at_once=True)
             self._recovery.cover(scorer, self._paused_topics.partitions)
@@ -473,7 +423,7 @@ class Worker:
             self._group_consumer.rejoin()
 
     def _pause_topics(self) -> None:
-        held = frozenset(self._scorer.topology.outputs) if self._held_back else self._paused_topics.paused_now
+        held = frozenset(self._scorer.topology.outputs) if self._pace.held_back else self._paused_topics.paused_now
         self._group_consumer.pause(held)
         self._isolation.forget(self._paused_topics.paused_now)
 

@@ -6,9 +6,9 @@ predecessor left open.
 """
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from muse_stream.config import KafkaSettings, Role
 from muse_stream.kafka import (
@@ -20,7 +20,6 @@ from muse_stream.kafka import (
     GroupConsumer,
     LagReader,
     StartingOffsets,
-    Throttle,
     TransactionalProducer,
     client,
     open_producer,
@@ -31,8 +30,10 @@ from muse_stream.worker.batch import Scorer
 from muse_stream.worker.commit import Committed, Committer
 from muse_stream.worker.failpoints import Failpoint
 from muse_stream.worker.id_pairs import IdPairs
-from muse_stream.worker.loop import Throttles, Worker
+from muse_stream.worker.isolate import BATCH_BYTES
+from muse_stream.worker.loop import Worker
 from muse_stream.worker.meter import Meter
+from muse_stream.worker.pace import Pace
 from muse_stream.worker.poison import Guard
 from muse_stream.worker.recovery import Recovery
 
@@ -40,6 +41,13 @@ SESSION_MS = 10_000
 """Safe with transactions that end after 5 s: a dead member's records are readable before its partitions move."""
 MAX_POLL_MS = 60_000
 OPEN_S = 10.0
+MEMBER: dict[str, Any] = {
+    "partition.assignment.strategy": "cooperative-sticky",
+    "session.timeout.ms": SESSION_MS,
+    "heartbeat.interval.ms": 1_000,
+    "max.poll.interval.ms": MAX_POLL_MS,
+    "topic.metadata.refresh.interval.ms": 5_000,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +86,24 @@ def open_worker(
 ) -> Worker:
     """Build a slot's worker; both transactional ids are initialised before its first poll."""
 
-    doubt, throttle, reading = threading.Event(), Throttle(), Throttle()
-    batch_bytes: deque[int] = deque(maxlen=1)
-    """How large a record batch may be, once an output topic has refused one."""
+    doubt, pace = threading.Event(), Pace(log)
     ends = Ends(settings, name.group)
     ends.connect()
 
-    def producer(half: int, instance: str = name.instance) -> TransactionalProducer:
+    def producer(half: int, instance: str = name.instance, batch_bytes: int = BATCH_BYTES) -> TransactionalProducer:
         identity = name.transactional_id(half, instance)
-        own = {"batch.size": batch_bytes[-1]} if batch_bytes else {}
-        return open_producer(settings, identity, Deadline(OPEN_S), lambda _error: doubt.set(), throttle, own)
+        own = {"batch.size": batch_bytes} if batch_bytes < BATCH_BYTES else {}
+        return open_producer(settings, identity, Deadline(OPEN_S), lambda _error: doubt.set(), pace.writing, own)
 
     def intake(settle: Callable[[bool], None], free: Free) -> GroupConsumer:
         names = {"group.id": name.group, "group.instance.id": name.instance}
-        group = {
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": SESSION_MS,
-            "heartbeat.interval.ms": 1_000,
-            "max.poll.interval.ms": MAX_POLL_MS,
-            "topic.metadata.refresh.interval.ms": 5_000,
-        }
         lookup = client.consumer(settings, **{"group.id": name.group})
         starting = StartingOffsets(lookup, log, free, recovery.heard)
-        member = client.consumer(settings, **names, **group, throttle_cb=reading)
+        member = client.consumer(settings, **names, **MEMBER, throttle_cb=pace.reading)
         return GroupConsumer(member, starting, settle, log, name.instance)
 
-    def committer(landed: Callable[[Committed], None]) -> Committer:
-        return Committer(ids.open, failpoint, landed)
+    def committer(landed: Callable[[Committed], None], batch_bytes: int) -> Committer:
+        return Committer(lambda half: ids.open(half, batch_bytes), failpoint, landed)
 
     def reader(own: dict[str, str]) -> Consumer:
         return client.consumer(settings, **{"group.id": name.group, **READER, **own})
@@ -112,18 +111,5 @@ def open_worker(
     ids = IdPairs(name.instance, producer, log)
     recovery = Recovery(name.group, name.instance, ends, producer, doubt, meter, log)
     backlog = Backlog(LagReader(reader, log))
-    return Worker(
-        name.instance,
-        intake,
-        committer,
-        ids,
-        next_scorer,
-        recovery,
-        meter,
-        log,
-        guard,
-        backlog,
-        Throttles(throttle, reading),
-        batch_bytes.append,
-        failpoint,
-    )
+    own = recovery, meter, log, guard, backlog, pace, failpoint
+    return Worker(name.instance, intake, committer, ids, next_scorer, *own)

@@ -35,7 +35,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pydantic": ("config", "telemetry/masking.py"),
     "pydantic_core": ("config",),
     "pyruhvro": ("avro",),
-    "redis": ("control/redis_address.py", "control/redis_store.py"),
+    "redis": ("control/redis_address.py", "control/redis_store.py", "testing/redis_server.py"),
     "requests": ("testing/container_kafka.py", "testing/container_redis.py"),
     "rich": ("cli", "demo"),
     "ruamel": ("config",),

@@ -18,6 +18,9 @@ def demo(
     mapping: Annotated[
         Path | None, typer.Option(help="Which columns of that file are what; default: the Handbook's names.")
     ] = None,
+    redis: Annotated[
+        bool, typer.Option("--redis", help="Keep the generations in a Redis, which is started, in place of a folder.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show on a real Kafka what MUSE is for: a retrained model is promoted and no tenant's alert rate moves.
@@ -30,9 +33,10 @@ def demo(
 
     ```
     muse-stream demo
+    muse-stream demo --redis
     muse-stream demo --events transactions.parquet --mapping mapping.yaml
     ```
     """
     from muse_stream.demo import run  # noqa: PLC0415
 
-    raise typer.Exit(run(events=events, mapping=mapping, as_json=as_json))
+    raise typer.Exit(run(events=events, mapping=mapping, redis=redis, as_json=as_json))

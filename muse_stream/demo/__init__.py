@@ -19,11 +19,11 @@ code. Everything shown is read from the topics, and everything that scores is th
 from pathlib import Path
 
 
-def run(*, events: Path | None = None, mapping: Path | None = None, as_json: bool = False) -> int:
+def run(*, events: Path | None = None, mapping: Path | None = None, redis: bool = False, as_json: bool = False) -> int:
     """Run the guided demo; see `muse_stream.demo.runner.run`."""
     from muse_stream.demo import runner  # noqa: PLC0415 - the broker ladder alone must not load every vendor
 
-    return runner.run(events=events, mapping=mapping, as_json=as_json)
+    return runner.run(events=events, mapping=mapping, redis=redis, as_json=as_json)
 
 
 __all__ = ["run"]

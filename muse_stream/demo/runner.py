@@ -6,6 +6,7 @@ once, in order, and no alert rate moved.
 """
 
 import json
+import os
 import secrets
 import signal
 import sys
@@ -22,7 +23,7 @@ from muse_stream.commands.configuration import Configuration, open_configuration
 from muse_stream.commands.topics import prepare_topics
 from muse_stream.commands.verify import verify
 from muse_stream.config import Document, KafkaSettings
-from muse_stream.control import DirectoryStore
+from muse_stream.control import open_store
 from muse_stream.demo import comparison, configuration, periods, synthetic_scenario, table, transactions_scenario
 from muse_stream.demo.configuration import Tree
 from muse_stream.demo.feed import Feed
@@ -35,7 +36,7 @@ from muse_stream.demo.stages import Machinery, Tour, Toured
 from muse_stream.demo.workers import running
 from muse_stream.errors import MuseError
 from muse_stream.kafka import Options, client, needed
-from muse_stream.testing import Broker, Cluster, broker
+from muse_stream.testing import Broker, Cluster, broker, redis_server, remove_keys
 from muse_stream.verify import Report
 
 WORKERS = {"live": 2, "shadow": 1}
@@ -46,39 +47,72 @@ REMOVE_S = 10.0
 MakeScenario = Callable[[Path, Screen], Scenario]
 
 
-def run(*, events: Path | None = None, mapping: Path | None = None, as_json: bool = False) -> int:
+def run(*, events: Path | None = None, mapping: Path | None = None, redis: bool = False, as_json: bool = False) -> int:
     """Run the guided demo and return its exit code: 0 when every promise was kept, 1 when one was broken.
 
     `events`: a Parquet file of somebody's own transactions, described by `mapping` (default: the Fraud Detection
-    Handbook's columns); without it, the synthetic stream. `as_json` prints the facts as one JSON document on stdout and
-    tells the story on stderr. Raises MuseError for what prevents it (no broker, a mapping that does not fit), and
-    lets KeyboardInterrupt through when everything is cleaned up.
+    Handbook's columns); without it, the synthetic stream. `redis` keeps the generations in a Redis of the ladder.
+    `as_json` prints the facts as one JSON document on stdout and tells the story on stderr. Raises MuseError for what
+    prevents it (no broker, a mapping that does not fit), and lets KeyboardInterrupt through when everything is cleaned
+    up.
     """
     screen = Screen(error=as_json)
     with _sigterm_unwinds():
-        found = guided(_maker(events, mapping), screen)
+        found = guided(_maker(events, mapping), screen, redis=redis)
     table.show(found, screen)
     if as_json:
         sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
     return 1 if found.problems() else 0
 
 
-def guided(make: MakeScenario, screen: Screen) -> Findings:
-    """Take a broker from the ladder, make a scenario, run it, clean up."""
+def guided(make: MakeScenario, screen: Screen, *, redis: bool = False) -> Findings:
+    """Take a broker (and a Redis) from the ladder, make a scenario, run it, clean up."""
+
+    def say(line: str) -> None:
+        screen.line(line, style="dim")
+
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="muse-demo-") as folder:
         screen.title("MUSE on a real Kafka")
-        with broker(say=lambda line: screen.line(line, style="dim")) as kafka:
-            return Run(make(Path(folder), screen), kafka, Path(folder), screen).findings(started)
+        with broker(say=say) as kafka, store_address(Path(folder), say, redis=redis) as address:
+            return Run(make(Path(folder), screen), kafka, Path(folder), screen, address).findings(started)
+
+
+@contextmanager
+def store_address(folder: Path, say: Callable[[str], object], *, redis: bool) -> Iterator[str]:
+    """Where the generations are while the block runs; nothing is left of them."""
+    if not redis:
+        yield str(folder / "store")
+        return
+    prefix = f"muse-demo-{secrets.token_hex(3)}"
+    with redis_server(say) as server, patched_environment("MUSE_CACHE_DIR", str(folder / "cache")):
+        try:
+            yield f"{server.url}?prefix={prefix}"
+        finally:
+            remove_keys(server, prefix)
+
+
+@contextmanager
+def patched_environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for this process and those that it starts, until the block is left."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 class Run:
     """One scenario on one broker; use once."""
 
-    def __init__(self, scenario: Scenario, kafka: Broker, folder: Path, screen: Screen) -> None:
+    def __init__(self, scenario: Scenario, kafka: Broker, folder: Path, screen: Screen, address: str = "") -> None:
         self._scenario, self._kafka, self._screen = scenario, kafka, screen
         self._settings = KafkaSettings.from_environment().model_copy(update={"bootstrap": kafka.bootstrap})
-        self._store = DirectoryStore(folder / "store")
+        self._address = address or str(folder / "store")
+        self._store = open_store(self._address)
         self._logs = folder
         shared = isinstance(kafka, Cluster)
         mark = secrets.token_hex(3)
@@ -133,8 +167,8 @@ class Run:
         maps = configuration.first_maps(base, scenario.first_aggregates)
         self._first = configuration.served(base, scenario.folder, maps)
         path = configuration.write(self._first, scenario.folder / "generation-1.yaml")
-        publish.publish(path, self._store.path)
-        current: Configuration = open_configuration(self._store.path)
+        publish.publish(path, self._address)
+        current: Configuration = open_configuration(self._address)
         prepare_topics(current, self._settings, Options(partitions=PARTITIONS))
         self._introduce()
         return current.loaded.document
@@ -147,6 +181,7 @@ class Run:
         rate = f"{scenario.rate:,.0f} events a second" if scenario.rate else "flat out"
         screen.fact("rate", f"{rate}, {PARTITIONS} partitions a topic")
         workers = " + ".join(f"{count} {role}" for role, count in WORKERS.items())
+        screen.fact("store", str(self._store) if "://" in self._address else "a folder")
         screen.fact("workers", f"{workers}: processes of `muse-stream run`, exactly once")
         screen.title("Four generations under one stream")
 
@@ -155,11 +190,11 @@ class Run:
         topics = {tenant: document.tenant_topics(tenant).events for tenant in scenario.events.tenants}
         group = f"{self._prefix}.follower.{secrets.token_hex(3)}"
         with (
-            running(self._store.path, self._lane, WORKERS, self._logs, self._settings.bootstrap) as crews,
+            running(self._address, self._lane, WORKERS, self._logs, self._settings.bootstrap) as crews,
             Follower(self._settings, document, group, ledger) as follower,
             Feed(self._settings, topics, scenario.slices, scenario.rate) as feed,
         ):
-            machinery = Machinery(self._store, crews, follower, feed)
+            machinery = Machinery(self._store, self._address, crews, follower, feed)
             toured = Tour(scenario, machinery, self._screen, self._first).run()
             codes = crews.drain()
         both, same = comparison.same_bits(ledger)
@@ -181,7 +216,7 @@ class Run:
         screen.step(5, "verify", "an independent reader counts all topics of all tenants from their first record")
         with screen.live():
             return verify(
-                open_configuration(self._store.path),
+                open_configuration(self._address),
                 self._settings,
                 progress=lambda topic, done, total: screen.reading(f"reading {topic}", done / max(total, 1)),
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from muse_stream.calibration import FittedMap
 from muse_stream.commands import publish
-from muse_stream.control import DirectoryStore
+from muse_stream.control import Store
 from muse_stream.demo import configuration, periods
 from muse_stream.demo.configuration import Tree
 from muse_stream.demo.feed import Feed
@@ -32,7 +32,9 @@ STALL_S = 60.0
 class Machinery:
     """What runs while the story is told."""
 
-    store: DirectoryStore
+    store: Store
+    address: str
+    """Of the store."""
     crews: Crews
     follower: Follower
     feed: Feed
@@ -103,7 +105,7 @@ class Tour:
         before = store.current()
         number = (before or 0) + 1
         path = configuration.write(tree, folder / f"generation-{number}.yaml")
-        number = publish.publish(path, store.path, activate=False).number
+        number = publish.publish(path, self._machinery.address, activate=False).number
         self._published[number] = time.time_ns() // 1_000_000
         store.move_current(before, number)
         self._tree = tree

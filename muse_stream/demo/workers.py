@@ -65,7 +65,7 @@ class Crews:
 
 
 @contextmanager
-def running(store: Path, lane: str, counts: Mapping[str, int], logs: Path, bootstrap: str) -> Iterator[Crews]:
+def running(store: Path | str, lane: str, counts: Mapping[str, int], logs: Path, bootstrap: str) -> Iterator[Crews]:
     """Start `counts` workers by role; they are gone when the block is left, however it is left."""
     with ExitStack() as open_files:
         crews = Crews(tuple(_start(open_files, store, lane, role, n, logs, bootstrap) for role, n in counts.items()))
@@ -75,7 +75,9 @@ def running(store: Path, lane: str, counts: Mapping[str, int], logs: Path, boots
             crews.drain()
 
 
-def _start(open_files: ExitStack, store: Path, lane: str, role: str, count: int, logs: Path, bootstrap: str) -> Crew:
+def _start(
+    open_files: ExitStack, store: Path | str, lane: str, role: str, count: int, logs: Path, bootstrap: str
+) -> Crew:
     log = logs / f"{role}.log"
     stream = open_files.enter_context(log.open("wb"))
     arguments = ["run", "--role", role, "--store", str(store), "--lane", lane, "--workers", str(count), "--no-spare"]

@@ -12,7 +12,7 @@ __main__         `python -m muse_stream.testing` fetches what a broker needs
 
 from muse_stream.testing.kafka_broker import Broker, Cluster, broker
 from muse_stream.testing.records import CommittedReader, Place, ToSend, produce, spread
-from muse_stream.testing.redis_server import LocalRedis, Redis, redis_server
+from muse_stream.testing.redis_server import LocalRedis, Redis, redis_server, remove_keys
 
 __all__ = [
     "Broker",
@@ -25,5 +25,6 @@ __all__ = [
     "broker",
     "produce",
     "redis_server",
+    "remove_keys",
     "spread",
 ]

@@ -190,6 +190,18 @@ def redis_server(say: Say = print) -> Iterator[Redis]:
         yield redis
 
 
+def remove_keys(server: Redis, prefix: str) -> None:
+    """Give somebody's own Redis back as it was; one that was started here ends with its data anyway."""
+    if server.rung != VARIABLE:
+        return
+    import redis  # noqa: PLC0415 - an extra
+
+    client = redis.Redis.from_url(server.url)
+    for key in client.scan_iter(f"{prefix}:*"):
+        client.delete(key)
+    client.close()
+
+
 def prepare_redis(say: Say = print) -> None:
     """See which rung holds, fetching an image where that is needed, and say it. Raises as `redis_server` does."""
     with redis_server(say):

@@ -25,6 +25,7 @@ from muse_stream.demo.scenario import Scenario
 from muse_stream.demo.screen import Screen
 from muse_stream.demo.workers import running
 from muse_stream.errors import MuseError
+from muse_stream.testing import Redis
 from muse_stream.testing.kafka_broker import Broker, Cluster
 from tests.demo import handbook
 from tests.patience import PATIENCE
@@ -33,9 +34,9 @@ INTERNAL = {"__consumer_offsets", "__transaction_state"}
 Eventually = Callable[[Callable[[], object], float], None]
 
 
-def found(scenario: Scenario, kafka: Broker, folder: Path) -> Findings:
+def found(scenario: Scenario, kafka: Broker, folder: Path, store: str = "") -> Findings:
     """Run on the session's broker as on somebody's own cluster: under names of its own, which are removed."""
-    return Run(scenario, Cluster(kafka.bootstrap), folder, Screen(error=True)).findings(time.monotonic())
+    return Run(scenario, Cluster(kafka.bootstrap), folder, Screen(error=True), store).findings(time.monotonic())
 
 
 def topics(kafka: Broker) -> set[str]:
@@ -73,11 +74,14 @@ def test_a_model_is_promoted_in_mid_stream_and_no_tenant_notices(
 
 
 @pytest.mark.parametrize("source", [handbook.SOURCE])
-def test_somebodys_own_transactions_are_scored_live_and_in_shadow(source: str, kafka: Broker, tmp_path: Path) -> None:
+def test_somebodys_own_transactions_are_scored_live_and_in_shadow(
+    source: str, kafka: Broker, redis: Redis, unique: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Their generations are in a Redis."""
     file = handbook.small(tmp_path / "transactions.parquet")
     mapping = handbook.mapping(tmp_path / "mapping.yaml")
     made = transactions_scenario.scenario(file, mapping, tmp_path / "run", Screen(error=True))
-    findings = found(made, kafka, tmp_path / "run")
+    findings = found(made, kafka, tmp_path / "run", f"{redis.url}?prefix={unique('demo')}")
     judged(findings)
     assert findings.totals.sent == findings.totals.scored == len(made.events)
     assert findings.totals.dead_letters == 0

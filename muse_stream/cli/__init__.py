@@ -13,6 +13,6 @@ when a command runs, so that `--help` and completion answer at once.
     event                                        an event, tried out
     publish, generations, rollback               a store of generations
     run, topics, broker                          on Kafka
-    produce, tail, verify, replay                events and answers
+    produce, tail, verify, replay, dlq           events and answers
     demo                                         the guided demo
 """

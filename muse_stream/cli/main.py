@@ -17,6 +17,7 @@ from muse_stream import environment
 from muse_stream.cli.broker import broker
 from muse_stream.cli.check import check
 from muse_stream.cli.demo import demo
+from muse_stream.cli.dlq import dlq
 from muse_stream.cli.event import event
 from muse_stream.cli.generations import generations
 from muse_stream.cli.golden import golden
@@ -84,6 +85,7 @@ for command in (
     *(produce, tail, run, verify, replay, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
+program.add_typer(dlq)
 
 
 def _version(wanted: bool) -> None:

@@ -65,6 +65,8 @@ def _row(kind: Kind, record: dict[str, Any]) -> None:
     where = f"{place['partition']}@{place['offset']}"
     if "undecodable" in record:
         say(f"{where:>12}  undecodable: {record['undecodable']}")
+    elif "receipt" in record:
+        say(f"{where:>12}  receipt            {record['events']:,} events were sent to {record['to']} again")
     elif kind in (Kind.DLQ, Kind.UNKNOWN):
         say(f"{where:>12}  {record.get('reason', '?'):<18} {record['source']}  {record.get('message', '')}")
     elif kind is Kind.EVENTS or "event_id" not in record:  # a record that somebody else has written

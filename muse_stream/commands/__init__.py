@@ -14,6 +14,9 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     publish          publish, list, roll back generations
     topics           plan, make and check topics
     produce, tail    a file -> events; follow a topic, decoded
+    dlq              a tenant's dead letters: count, show, send again
+    dlq_letters, dlq_survey, dlq_replay
+                     what a record of their topic is; which there are and what became of each; sending them, once
     event            an event -> what workers would answer
     schema           the Avro schemas of what workers write
     replay           a file -> scores, without a broker

@@ -45,6 +45,13 @@ DEAD_LETTER = {
             "doc": "Of the worker's transaction; for diagnosis.",
         },
         {"name": "worker", "type": "string", "header": "muse.worker"},
+        {
+            "name": "tenant",
+            "type": ["null", "string"],
+            "default": None,
+            "header": "muse.tenant",
+            "doc": "Whose event it was; not there where nobody can tell.",
+        },
     ],
 }
 

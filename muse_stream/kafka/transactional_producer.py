@@ -114,6 +114,7 @@ class TransactionalProducer:
         key: bytes | None,
         partition: int,
         headers: Sequence[Header] = (),
+        timestamp: int = 0,
     ) -> None:
         """Produce a record again that `produce` met one of `NOT_QUEUED` with: wait for room in the local queue.
 
@@ -123,7 +124,7 @@ class TransactionalProducer:
         while isinstance(error, BufferError):
             self.make_room(ROOM_S)
             try:
-                self.produce(topic, value, key, partition, headers=list(headers))
+                self.produce(topic, value, key, partition, timestamp=timestamp, headers=list(headers))
                 return
             except NOT_QUEUED as following:
                 error = following

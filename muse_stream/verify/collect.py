@@ -6,7 +6,7 @@ forgotten. A record in an output topic that cannot be decoded, or stands where i
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -182,7 +182,8 @@ class AnswerLog:
         for row, headers in enumerate(block.headers()):
             source = _provenance(headers)
             if source is None:
-                unread.append(row)
+                if not _is_receipt(headers):
+                    unread.append(row)
             elif source[0] in sources:
                 found.setdefault(source[0], []).append((row, *source[1:]))
             elif source[0] in homes:
@@ -240,6 +241,11 @@ class AnswerLog:
 def _is(column: Categorical, value: str) -> NDArray[np.bool_]:
     matches = np.array([known == value for known in column.values] + [False])
     return matches[column.codes]
+
+
+def _is_receipt(headers: Collection[tuple[str, bytes | None]]) -> bool:
+    """Tell a receipt of `dlq replay` (docs/dead-letters.md): it answers nothing."""
+    return ("muse.receipt", b"replay") in headers
 
 
 def _provenance(headers: Iterable[tuple[str, bytes | None]]) -> tuple[str, int, int, int] | None:

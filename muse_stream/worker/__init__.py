@@ -17,7 +17,7 @@ failpoints      places where a test can end this process
 slot            `open_worker`: all of it for one slot
 """
 
-from muse_stream.worker import failpoints
+from muse_stream.worker import dead_letter, failpoints
 from muse_stream.worker.backlog import UNKNOWN_S, Waiting
 from muse_stream.worker.batch import (
     Batch,
@@ -55,6 +55,7 @@ __all__ = [
     "Topology",
     "Waiting",
     "Worker",
+    "dead_letter",
     "failpoints",
     "joined",
     "open_worker",

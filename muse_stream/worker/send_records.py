@@ -64,7 +64,9 @@ def _bury(
     worker: str,
 ) -> None:
     row = letter.rejected.row
-    headers = dead_letter.headers(batch, letter.rejected, generation=generation, attempt=attempt, worker=worker)
+    headers = dead_letter.headers(
+        batch, letter.rejected, generation=generation, attempt=attempt, worker=worker, tenant=letter.tenant
+    )
     partition = _partition(batch, row, letter.topic, count)
     value, key = batch.values[row], batch.keys[row]
     try:

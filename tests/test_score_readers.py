@@ -187,7 +187,7 @@ def test_the_schema_that_is_printed_is_the_one_in_the_frame(
 def test_the_schema_of_dead_letters_names_every_header(capsys: Output) -> None:
     batch = Batch(["t"], [0], [0], [None], [b"x"], lambda: [0], lambda: [[]])
     rejected = Rejected(0, Reason.UNDECODABLE, Stage.DECODE, "why")
-    written = {name for name, _ in headers(batch, rejected, generation=1, attempt=1, worker="w")}
+    written = {name for name, _ in headers(batch, rejected, generation=1, attempt=1, worker="w", tenant="acme")}
     fields: Any = DEAD_LETTER["fields"]
     assert {field["header"] for field in fields if "header" in field} == written
     assert main(["schema", "--record", "dlq"]) == 0

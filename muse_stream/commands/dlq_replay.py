@@ -176,7 +176,7 @@ class Replay:
             )
 
     def _send_all(self, wanted: Wanted) -> None:
-        for pieces in self._batches(dict(wanted)):
+        for pieces in self._batches(wanted):
             self._send(pieces)
             self.outcome.sent += len(pieces)
             self._survey.sent.update(wanted.pop(piece.place) for piece in pieces)

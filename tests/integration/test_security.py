@@ -35,7 +35,7 @@ pytestmark = [
 ]
 LANE = "muse"
 TENANTS = ("t0", "t1", "t2")
-SHARED = ("live", "shadow", "analyst", "verifier", "operator")
+SHARED = ("live", "shadow", "analyst", "verifier", "operator", "replayer")
 GROUPLESS = "groupless"
 """What the table grants to `live`, but for the group."""
 OWN = tuple(f"{kind}-{tenant}" for kind in ("producer", "consumer") for tenant in TENANTS)
@@ -204,6 +204,41 @@ def test_nobody_does_what_was_not_granted(site: Site) -> None:
     assert error is not None
     assert error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
     taken.close()
+
+
+def letters(site: Site) -> int:
+    """How many dead letters of t0 the replayer finds."""
+    done = site.command("replayer", "dlq", "list", str(site.store), "t0", "--json")
+    assert done.returncode == 0, done.stderr
+    return sum(row["letters"] for row in json.loads(done.stdout)["reasons"])
+
+
+def test_dead_letters_are_replayed_by_who_may(site: Site, workers: dict[str, Fleet]) -> None:
+    """What is granted is enough to send them again; others are told what they lack, and nothing is sent."""
+    assert workers["live"].process.poll() is None
+    site.send(30, undecodable=2)
+    until(lambda: letters(site) == site.broken, 40, lambda: f"{letters(site)} of {site.broken}")
+    replay = ("dlq", "replay", str(site.store), "t0", "--yes", "--json")
+    for principal, word in (("analyst", site.bank.topic("events", "t0")), ("verifier", "muse-dlq-replay-")):
+        refused = site.command(principal, *replay)
+        assert refused.returncode == 1, refused.stdout + refused.stderr
+        assert word in refused.stderr
+        assert "AUTHORIZATION_FAILED" in refused.stderr
+    done = site.command("replayer", *replay)
+    assert done.returncode == 0, done.stderr
+    sent = json.loads(done.stdout)["sent"]["sent"]
+    assert sent >= 2
+    site.counts[site.bank.topic("events", "t0"), 0] += sent
+    site.broken += sent
+    until(lambda: letters(site) == site.broken, 40, lambda: f"{letters(site)} of {site.broken}")
+    site.assert_exactly_once()
+    binding_of_events = binding("replayer", "topic", "prefixed", "muse.events.", "WRITE")
+    site.kafka.withdraw(binding_of_events)
+    refused = site.command("replayer", *replay, "--again")
+    site.kafka.grant(binding_of_events)
+    assert refused.returncode == 1
+    assert "TOPIC_AUTHORIZATION_FAILED" in refused.stderr
+    assert site.command("analyst", "dlq", "list", str(site.store), "t0").returncode == 1
 
 
 def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict[str, Fleet]) -> None:

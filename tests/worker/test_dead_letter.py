@@ -28,6 +28,29 @@ def test_own_headers_first_then_provenance() -> None:
     assert batch.headers()[1] == own, "the batch's own list is not grown"
 
 
+def test_whose_it_is_stands_beside_it_where_it_is_known() -> None:
+    rejected = Rejected(0, Reason.NO_ROUTE, Stage.ROUTE, "")
+    found = dead_letter.headers(raw([b""]), rejected, generation=1, attempt=1, worker="w", tenant="acme")
+    assert found[-1] == ("muse.tenant", b"acme")
+
+
+def test_the_records_own_headers_are_told_from_ours() -> None:
+    """Ours begin at the last source topic: a producer's `muse.reason` is its own, and so are older ones of ours."""
+    own: list[Header] = [("muse.reason", b"mine"), ("trace", None), ("muse.source.topic", b"before")]
+    rejected = Rejected(0, Reason.NO_ROUTE, Stage.ROUTE, "why")
+    found = dead_letter.headers(raw([b""], headers=[own]), rejected, generation=1, attempt=1, worker="w", tenant="a")
+    divided = dead_letter.divided([*found, ("muse.copied-by", b"2")])
+    assert divided is not None
+    assert divided[0] == own
+    assert (divided[1]["reason"], divided[1]["source.topic"], divided[1]["tenant"]) == ("no-route", "events", "a")
+    assert dead_letter.divided([("trace", b"1")]) is None
+
+
+def test_headers_of_strangers_are_no_source() -> None:
+    names = ("source.topic", "source.partition", "source.offset", "attempt")
+    assert dead_letter.source_of({f"muse.{name}": b"\xff" for name in names}) is None
+
+
 def test_the_message_is_bounded() -> None:
     rejected = Rejected(0, Reason.SCORING_ERROR, Stage.SCORE, "é" * 10_000)
     found = dict(dead_letter.headers(raw([b""]), rejected, generation=1, attempt=1, worker="w"))

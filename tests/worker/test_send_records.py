@@ -29,7 +29,13 @@ class Recording(TransactionalProducer):
         self._refuse, self._fault, self.waited = refuse or [], fault, 0
 
     def produce(  # type: ignore[override]
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Any = None
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        headers: Any = None,
+        timestamp: int = 0,
     ) -> None:
         if self._refuse:
             raise self._refuse.pop(0)

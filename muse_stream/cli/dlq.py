@@ -221,6 +221,8 @@ MORE = "it is remembered what was sent: the same command sends the rest"
 
 def _report(sent: "Sent", plan: "Plan") -> str:
     parts = [f"{sent.sent:,} of {_events(sent.wanted)} sent to {plan.route.topic}"]
+    if sent.doubtful:
+        parts.append(f"{sent.doubtful:,} more were in a transaction of which it is not known whether it was committed")
     if sent.elsewhere:
         parts.append(f"{sent.elsewhere:,} had been sent by another replay meanwhile")
     if sent.gone:

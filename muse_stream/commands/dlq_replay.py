@@ -87,6 +87,8 @@ class Sent:
     """Events that another replay has sent meanwhile."""
     gone: int = 0
     """Letters that Kafka removed before they could be read."""
+    doubtful: int = 0
+    """Events of a transaction whose outcome could not be told when the replay ended."""
     refused: list[str] = field(default_factory=list)
     """Letters whose event Kafka does not take, and why."""
 
@@ -160,6 +162,7 @@ class Replay:
         self._producer = open_producer(self._settings, transactional_id(survey.topic), Deadline(OPEN_S))
         self._began = time.monotonic()
         survey.read_on()
+        outcome.doubtful = 0
         for place in [place for place, event in wanted.items() if event in survey.sent]:
             del wanted[place]
             if place in self._doubtful:  # what came of its transaction could not be told then
@@ -178,7 +181,6 @@ class Replay:
     def _send_all(self, wanted: Wanted) -> None:
         for pieces in self._batches(wanted):
             self._send(pieces)
-            self.outcome.sent += len(pieces)
             self._survey.sent.update(wanted.pop(piece.place) for piece in pieces)
             self._progress(self.outcome.sent)
             if wanted and time.monotonic() - self._began > SLOW_S:
@@ -222,6 +224,7 @@ class Replay:
         assert producer is not None  # noqa: S101  # `_begin` comes first
         deadline = Deadline(BUDGET_S)
         self._began = time.monotonic()
+        self.outcome.doubtful = len(pieces)
         try:
             producer.begin()
             self._open = True
@@ -232,6 +235,8 @@ class Replay:
             self._failpoint("before-commit")
             producer.commit(deadline)
             self._open = False
+            self.outcome.doubtful = 0
+            self.outcome.sent += len(pieces)
             self._failpoint("after-commit")
         except StreamError as error:
             self._shrink(error, pieces)
@@ -291,6 +296,7 @@ class Replay:
             self._open = False
             with suppress(StreamError):  # nobody waits for the broker to end it, then
                 producer.abort(Deadline(ABORT_S))
+                self.outcome.doubtful = 0
         producer.discard()
 
 

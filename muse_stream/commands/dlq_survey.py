@@ -11,7 +11,7 @@ The topic is read from its beginning, and later from where that stopped: a recei
 """
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -163,8 +163,8 @@ class Filter:
     """Also those whose event has been sent again before."""
 
 
-def chosen(survey: Survey, wanted: Filter, ends: Mapping[int, int] | None = None) -> list[int]:
-    """Return the rows of the letters that are to be sent, below `ends` where given, in the order of each partition.
+def chosen(survey: Survey, wanted: Filter) -> list[int]:
+    """Return the rows of the letters that are to be sent, in the order of each partition.
 
     Of several letters about one event the first one that is meant.
     """
@@ -177,7 +177,6 @@ def chosen(survey: Survey, wanted: Filter, ends: Mapping[int, int] | None = None
             and (wanted.again or not columns.again[row])
             and (wanted.since is None or columns.timestamp[row] >= wanted.since)
             and columns.partition[row] not in survey.open
-            and (ends is None or columns.offset[row] < ends.get(columns.partition[row], 0))
         ):
             seen.add(event)
             rows.append(row)

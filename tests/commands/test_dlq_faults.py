@@ -72,6 +72,7 @@ def test_interrupted_it_leaves_nothing_open_and_says_what_was_sent(desk: Desk, s
     code, said = desk.ended(process)
     assert code == 130, said
     assert re.search(r"interrupted: .*the same command sends the rest", said), said
+    assert f"{'1,000' if step == 'after-commit' else '0'} of 1,500 events sent" in said, said
     desk.arrived()  # comes to its end without waiting for a timeout
     desk.replay()
     desk.assert_once(values(desk))

@@ -12,6 +12,7 @@ import typer
 from muse_stream.cli.moments import moment_ms
 from muse_stream.cli.options import Config, Json, Session, Tenant
 from muse_stream.cli.output import note, progress, say, show_json, show_line, show_table
+from muse_stream.cli.store_option import ConfigCommand, StoreOption
 from muse_stream.errors import MuseError, Reason
 
 if TYPE_CHECKING:
@@ -55,13 +56,14 @@ class Timestamps(StrEnum):
     SOURCE = "source"
 
 
-@dlq.command("list")
+@dlq.command("list", cls=ConfigCommand)
 def list_(
     context: typer.Context,
     config: Config,
     tenant: Tenant,
     sample: Annotated[int, typer.Option(min=0, help="Show this many of the newest letters.")] = 3,
     unknown: Unknown = False,
+    _store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
     """Count a tenant's dead letters by reason, and show the newest.
@@ -95,7 +97,7 @@ def list_(
         note(text, "yellow")
 
 
-@dlq.command()
+@dlq.command(cls=ConfigCommand)
 def show(
     context: typer.Context,
     config: Config,
@@ -104,6 +106,7 @@ def show(
     since: Since = None,
     limit: Annotated[int, typer.Option(min=1, help="Show this many letters, the newest.")] = 10,
     unknown: Unknown = False,
+    _store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
     """Show dead letters whole: why, where the event was, its headers, key and bytes, and the event decoded.
@@ -130,7 +133,7 @@ def show(
         note("no such dead letters")
 
 
-@dlq.command()
+@dlq.command(cls=ConfigCommand)
 def replay(
     context: typer.Context,
     config: Config,
@@ -151,6 +154,7 @@ def replay(
     unknown: Unknown = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, send nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Send without asking.")] = False,
+    _store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
     """Send the events of dead letters to their event topic again: bytes, key and headers as they were.

@@ -356,3 +356,9 @@ def test_tail_and_verify_know_receipts(desk: Desk) -> None:
     assert len(arrived) == 4
     assert main(["tail", *words, "--kind", "dlq", "--from-beginning", "--no-follow"]) == 0
     assert "events were sent to" in desk.capture.readouterr().out
+
+
+def test_a_store_may_be_named_by_its_option(desk: Desk) -> None:
+    desk.bury(1)
+    assert main(["dlq", "list", "--store", str(desk.config), "acme"]) == 0
+    assert "1 dead letters of acme" in desk.capture.readouterr().out

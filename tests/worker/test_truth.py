@@ -159,7 +159,7 @@ def test_events_that_retention_removed_are_counted_and_told(
         where = {"tenants": [events], "topic": events, "partition": 0}
         assert said == {**where, "events": 15, "first_offset": 10, "last_offset": 24}
         waits(ours, events, removed=15, events=5, unknown=False)
-        why(ours, f"every event topic of this worker is paused: {events}")
+        why(ours, f"every event topic of this lane is paused: {events}")
 
 
 def test_a_topic_that_is_not_there_is_not_known_to_be_caught_up(kafka: Broker, unique: Unique, tenant: Tenant) -> None:

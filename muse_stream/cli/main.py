@@ -18,6 +18,7 @@ from muse_stream.cli.broker import broker
 from muse_stream.cli.check import check
 from muse_stream.cli.demo import demo
 from muse_stream.cli.dlq import dlq
+from muse_stream.cli.doctor import doctor
 from muse_stream.cli.event import event
 from muse_stream.cli.generations import generations
 from muse_stream.cli.golden import golden
@@ -82,7 +83,7 @@ TAKE_A_STORE = {
 }
 for command in (
     *(check, golden, schema, event, publish, generations, rollback, topics),
-    *(produce, tail, run, verify, replay, demo, broker),
+    *(produce, tail, run, verify, doctor, replay, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
 program.add_typer(dlq)

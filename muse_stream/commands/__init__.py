@@ -21,4 +21,7 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     schema           the Avro schemas of what workers write
     replay           a file -> scores, without a broker
     verify           the independent auditor
+    doctor           what keeps a cluster from serving a configuration
+    doctor_fault, doctor_cluster, doctor_groups, doctor_open
+                     what it finds; brokers, topics and permissions; groups and offsets; open transactions and quotas
 """

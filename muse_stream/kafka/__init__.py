@@ -15,6 +15,7 @@ lag_reader              how old the first record is that waits in a partition th
 topic_reader, tail      a topic read without a group: from its beginning, or as it grows
 bulk_producer           framed events onto a topic, at a rate or as fast as it goes
 admin, topic_plan       the topics of a cluster; which ones a configuration needs
+cluster_state           brokers, topics and groups as far as a configuration is concerned
 broker_release          which release answers, and what is known to be wrong with it
 partition, deadline     a partition and the position in it; one time budget for several calls
 """
@@ -24,8 +25,21 @@ from confluent_kafka.admin import AdminClient
 
 from muse_stream.kafka import client
 from muse_stream.kafka.admin import carry_out, survey, topic_ids, topic_settings
+from muse_stream.kafka.broker_release import HINT as FORGETFUL_HINT
+from muse_stream.kafka.broker_release import Listening
 from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
 from muse_stream.kafka.client import reach
+from muse_stream.kafka.cluster_state import (
+    ClusterState,
+    GroupState,
+    allowed,
+    allowed_on_group,
+    broker_settings,
+    cluster_state,
+    group_state,
+    newest_stamps,
+    read_some,
+)
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.deliveries import Undelivered
 from muse_stream.kafka.errors import About, names, typed
@@ -48,6 +62,7 @@ from muse_stream.kafka.transactional_producer import (
 )
 
 __all__ = [
+    "FORGETFUL_HINT",
     "NOT_QUEUED",
     "READER",
     "About",
@@ -57,6 +72,7 @@ __all__ = [
     "Bounds",
     "Change",
     "Chunk",
+    "ClusterState",
     "Consumer",
     "Deadline",
     "End",
@@ -64,8 +80,10 @@ __all__ = [
     "Existing",
     "Free",
     "GroupConsumer",
+    "GroupState",
     "Ingest",
     "LagReader",
+    "Listening",
     "Message",
     "Needed",
     "Options",
@@ -83,17 +101,24 @@ __all__ = [
     "TransactionalProducer",
     "Undelivered",
     "Unreadable",
+    "allowed",
+    "allowed_on_group",
     "bounds",
+    "broker_settings",
     "carry_out",
     "client",
+    "cluster_state",
     "committed",
     "follow",
+    "group_state",
     "names",
     "needed",
+    "newest_stamps",
     "offsets_at",
     "open_producer",
     "plan",
     "reach",
+    "read_some",
     "reader",
     "survey",
     "topic_ids",

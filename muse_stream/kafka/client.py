@@ -143,8 +143,13 @@ def _made(kind: type[Client], settings: KafkaSettings, configuration: dict[str, 
         raise ConfigError(list(_refusals(settings, error))) from None
 
 
-def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
+def reach(
+    settings: KafkaSettings, timeout_s: float = 10.0, *, listening: Listening | None = None, advertised: bool = True
+) -> AdminClient:
     """Return an admin client that a broker has answered; warns of a release with a fault that matters here.
+
+    `listening` hears which release answers, and then says nothing by itself; without `advertised`, the addresses that
+    brokers advertise are not tried.
 
     Raises `Retriable` when none does within `timeout_s`; at once when a broker, or the token endpoint, refuses who we
     say we are, and when no address that the brokers advertise can be reached. Raises `ConfigError` when the client
@@ -154,17 +159,19 @@ def reach(settings: KafkaSettings, timeout_s: float = 10.0) -> AdminClient:
     heard: list[KafkaError] = []  # the request itself says only that it failed; why (refused, TLS, password) comes here
     if problems := list(_refused_lines(settings.properties)):
         raise ConfigError(problems)
-    listening = Listening(LOG)
-    told = {"logger": listening, "debug": "feature", "error_cb": heard.append}
+    heard_of = listening or Listening(LOG)
+    told = {"logger": heard_of, "debug": "feature", "error_cb": heard.append}
     client = _made(AdminClient, settings, connection(settings), **told)
     end, patience_s = time.monotonic() + timeout_s, FIRST_ASK_S
     while True:
         left_s = end - time.monotonic()
         try:
             brokers = client.list_topics(timeout=max(0.01, min(patience_s, left_s))).brokers.values()
-            _reach_advertised(settings.bootstrap, [(broker.host or "", broker.port) for broker in brokers])
+            if advertised:
+                _reach_advertised(settings.bootstrap, [(broker.host or "", broker.port) for broker in brokers])
             client.poll(0)  # what was said while connecting is handed over here
-            listening.report(settings.bootstrap)
+            if listening is None:
+                heard_of.report(settings.bootstrap)
             return client
         except KafkaException as error:
             client.poll(0)

@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ pytestmark = [
 ]
 LANE = "muse"
 TENANTS = ("t0", "t1", "t2")
-SHARED = ("live", "shadow", "analyst", "verifier", "operator", "replayer")
+SHARED = ("live", "shadow", "analyst", "verifier", "doctor", "operator", "replayer")
 GROUPLESS = "groupless"
 """What the table grants to `live`, but for the group."""
 OWN = tuple(f"{kind}-{tenant}" for kind in ("producer", "consumer") for tenant in TENANTS)
@@ -315,6 +315,44 @@ def test_what_is_not_allowed_is_said_with_the_topic_and_what_to_grant(site: Site
     assert "deploy/README.md, Permissions" in said
     _kind, *topic = UNALLOWED[principal, line].split()
     assert not topic or site.bank.topic(*topic) in said, said
+
+
+def diagnosed(site: Site, principal: str, *options: str) -> dict[str, Any]:
+    done = site.command(principal, "doctor", str(site.store), "--json", "--wait", "0", *options)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_doctor_sees_what_it_is_granted_and_says_what_it_may_not_see(site: Site) -> None:
+    with closing(Consumer({**site.kafka.connection("live"), "group.id": f"muse.{LANE}.live"})) as member:
+        member.committed([TopicPartition(site.bank.topic("events", "t0"), 0)], timeout=60)  # makes __consumer_offsets
+    seen = diagnosed(site, "doctor")
+    assert "not_allowed" not in {one["kind"] for one in seen["findings"]}, seen
+    assert [note for note in seen["notes"] if "not looked at" in note] == [
+        note for note in seen["notes"] if note.startswith("how long brokers keep offsets")
+    ]
+    blind = diagnosed(site, "consumer-t0")
+    denied = {one["where"] for one in blind["findings"] if one["kind"] == "not_allowed"}
+    assert f"topic {site.bank.topic('events', 't0')}" in denied
+    assert f"topic {site.bank.topic('scores', 't0')}" not in denied
+    assert "topic_missing" not in {one["kind"] for one in blind["findings"]}, "it may be there, for all we may see"
+    assert any("__consumer_offsets was not looked at" in note for note in blind["notes"])
+
+
+def test_doctor_says_what_a_role_lacks(site: Site) -> None:
+    may = diagnosed(site, "live", "--role", "live", "t0")
+    scores = f"topic {site.bank.topic('scores', 't0')}"
+    group = f"group muse.{LANE}.live"
+    assert not {one["where"] for one in may["findings"] if one["kind"] == "not_allowed"} & {scores, group}
+    lacks = diagnosed(site, "shadow", "--role", "live", "t0")
+    denied = {(one["where"], one["what"]) for one in lacks["findings"] if one["kind"] == "not_allowed"}
+    assert (group, "this principal lacks READ") in denied
+    assert scores in {where for where, _what in denied}
+    (cure, *_rest) = next(one["cure"] for one in lacks["findings"] if one["where"] == group)
+    assert cure.startswith("kafka-acls.sh --bootstrap-server") and cure.endswith(
+        f"--operation Read --group {group[6:]}"
+    )
 
 
 def test_a_group_that_may_not_be_looked_at_is_said(site: Site) -> None:

@@ -81,6 +81,10 @@ class Forgetful:
         self._cluster.restart([1])
         await_true(lambda: self.leader(*lost) == LOST, "the broker is back", 40)
 
+    def kill(self) -> None:
+        """Have the second broker away for good."""
+        self._cluster.kill([1])
+
     def leader(self, topic: str, partition: int) -> int:
         return int(self._admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].leader)
 

@@ -18,6 +18,7 @@ OFFSETS_TOPIC = "__consumer_offsets"
 STANDS_S = 16.0
 """Longer than an honest transaction of a worker can last: its timeout of 5 s, and the broker looks every 10 s."""
 LOOK_EVERY_S = 0.5
+LEADER_S = 5.0
 READ_S = 3.0
 
 
@@ -34,7 +35,7 @@ def transactions(
     ]
     ends = Ends(patient.settings, "muse-stream-doctor")  # the name is never used: it joins nothing
     try:
-        standing = _standing(ends, places, stands_s, waiting)
+        standing = _standing(ends, places, stands_s, notes, waiting)
         for place, end in sorted(standing.items()):
             yield _open(patient, place, end, _since(ends, place, end), homes.get(place[1], []))
     except StreamError as error:
@@ -44,11 +45,18 @@ def transactions(
 
 
 def _standing(
-    ends: Ends, places: list[TopicPartitionKey], stands_s: float, waiting: Callable[[str], object]
+    ends: Ends,
+    places: list[TopicPartitionKey],
+    stands_s: float,
+    notes: list[str],
+    waiting: Callable[[str], object],
 ) -> dict[TopicPartitionKey, End]:
     """Return the partitions whose last stable offset has not moved for so long."""
+    seen = ends.look(places, LEADER_S)  # a client that has just started may not know yet who leads a new topic
     began = time.monotonic()
-    open_ones = {place: end for place, end in ends.look(places).items() if end.undecided}
+    if left := sorted(set(places) - seen.keys()):
+        notes.append(f"open transactions were not looked for in {', '.join(f'{t}[{p}]' for t, p in left)}: no answer")
+    open_ones = {place: end for place, end in seen.items() if end.undecided}
     if open_ones and stands_s > 0:
         topic, partition = min(open_ones)
         waiting(f"a transaction is open at {topic}[{partition}]: looking for {stands_s:g} s whether it stays so")

@@ -111,17 +111,18 @@ def _homes(patient: Patient) -> Mapping[int, list[str]]:
     count = len(patient.state.topics.get(OFFSETS_TOPIC, {}))
     found: dict[int, list[str]] = {}
     for group, _lane, _role in patient.groups() if count else ():
-        found.setdefault(_java_hash(group) % count, []).append(group)
+        found.setdefault(home_of(group, count), []).append(group)
     return found
 
 
-def _java_hash(text: str) -> int:
-    """Return `Utils.abs(text.hashCode())`, by which Kafka chooses the partition of a group."""
-    units = text.encode("utf-16-be")
-    found = 0
-    for at in range(0, len(units), 2):
-        found = (31 * found + int.from_bytes(units[at : at + 2], "big")) & 0xFFFFFFFF
-    return found & 0x7FFFFFFF
+def home_of(group: str, count: int) -> int:
+    """Return which of `count` partitions of `__consumer_offsets` has a group's offsets, as Kafka chooses it."""
+    units = group.encode("utf-16-be")
+    hashed = 0
+    for at in range(0, len(units), 2):  # Java's String.hashCode, 32 bits and signed
+        hashed = (31 * hashed + int.from_bytes(units[at : at + 2], "big")) & 0xFFFFFFFF
+    signed = hashed - (1 << 32) if hashed >> 31 else hashed
+    return 0 if signed == -(1 << 31) else abs(signed) % count
 
 
 def throttling(patient: Patient, notes: list[str]) -> Iterator[Fault]:

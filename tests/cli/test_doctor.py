@@ -1,5 +1,6 @@
 """`doctor` finds what keeps a cluster from serving a configuration, and the commands it prints cure it."""
 
+import itertools
 import json
 import shlex
 import subprocess
@@ -17,6 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 from muse_stream.cli.main import main
 from muse_stream.commands.configuration import open_configuration
 from muse_stream.commands.doctor import Diagnosis, Look, diagnose
+from muse_stream.commands.doctor_open import home_of
 from muse_stream.commands.topics import prepare_topics
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Retriable
@@ -27,7 +29,7 @@ from muse_stream.testing.local_kafka import LocalKafka, free_ports
 from tests.integration.bank import Bank
 from tests.patience import PATIENCE, until
 from tests.worker.doubles import Route
-from tests.worker.forgetful import KEPT, LOST, Forgetful, Predecessor
+from tests.worker.forgetful import KEPT, LOST, Forgetful, Predecessor, java_hash
 
 pytestmark = pytest.mark.broker
 CLASSES = {
@@ -111,7 +113,9 @@ def site_on(bootstrap: str, folder: Path, name: str, *, shadow: bool = False, **
 
 @pytest.fixture
 def site(kafka: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
-    return site_on(kafka.bootstrap, tmp_path, unique("lane"))
+    lanes = (unique("lane") for _ in itertools.count())
+    lane = next(name for name in lanes if java_hash(f"muse.{name}.live") < 0)  # the harder half
+    return site_on(kafka.bootstrap, tmp_path, lane)
 
 
 def test_topics_that_are_missing_are_found_and_then_nothing(site: Site) -> None:
@@ -175,6 +179,14 @@ def test_open_transactions_are_found_and_ended_by_the_printed_commands(
     assert not site.found().keys() & {"transaction_open", "offsets_hidden"}
     member.close()
     del worker, upstream
+
+
+def test_the_partition_of_a_group_is_the_one_that_kafka_chooses() -> None:
+    """By the absolute value of the hash: half of all names have a negative one."""
+    names = [f"muse.lane-{number}.live" for number in range(200)]
+    assert {home_of(name, 50) == abs(java_hash(name)) % 50 for name in names} == {True}
+    assert {java_hash(name) < 0 for name in names} == {True, False}
+    assert home_of("polygenelubricants", 50) == 0, "whose hash has no absolute value"
 
 
 def test_an_honest_transaction_is_no_finding(site: Site, unique: Callable[[str], str]) -> None:

@@ -23,6 +23,7 @@ COMMANDS = [
     "broker",
     "check",
     "demo",
+    "doctor",
     "event",
     "generations",
     "golden",

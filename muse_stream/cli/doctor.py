@@ -25,7 +25,9 @@ def doctor(
     ] = 16.0,
     as_json: Json = False,
 ) -> None:
-    """Look for what keeps a cluster from serving a configuration, and say what cures it. Changes nothing.
+    """Look for what keeps a cluster from serving a configuration, and say what cures it.
+
+    Reads, and changes nothing:
 
     - transactions that stay open, in the topics and in `__consumer_offsets`, with the commands that end them
     - partitions without a leader, or with too few replicas in sync, also of Kafka's own topics

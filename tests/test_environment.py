@@ -141,6 +141,7 @@ COMMANDS = [
     ["broker"],
     ["check", str(EXAMPLE)],
     ["demo"],
+    ["doctor", str(EXAMPLE)],
     ["event", str(EXAMPLE), "events.jsonl"],
     ["generations", "store"],
     ["golden", str(EXAMPLE), "cards-2026q2", "events.jsonl", "--column", "score"],

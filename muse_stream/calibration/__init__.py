@@ -7,7 +7,7 @@ piecewise_linear       monotone functions, the form of both
 alert_rates            did an alert rate move by more than its sampling error?
 """
 
-from muse_stream.calibration.alert_rates import LIMIT, Move, Term, move
+from muse_stream.calibration.alert_rates import LIMIT, Expected, Move, Term, expected, move
 from muse_stream.calibration.piecewise_linear import Floats, Segments
 from muse_stream.calibration.posterior_correction import corrected, posterior_correction
 from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
@@ -15,6 +15,7 @@ from muse_stream.calibration.reference import Reference
 
 __all__ = [
     "LIMIT",
+    "Expected",
     "FittedMap",
     "Floats",
     "Move",
@@ -23,6 +24,7 @@ __all__ = [
     "Segments",
     "Term",
     "corrected",
+    "expected",
     "move",
     "posterior_correction",
 ]

@@ -98,3 +98,44 @@ def _variance(influence: Values, rows: Rows, kinds: Sequence[NDArray[np.int64]])
 def _clustered(influence: Values, cluster: NDArray[np.int64]) -> float:
     _, member = np.unique(cluster, return_inverse=True)
     return float(np.square(np.bincount(member.reshape(-1), weights=influence)).sum())
+
+
+CONFIDENCE_95 = 1.96
+"""Standard errors on either side of a move that hold it with 95 % confidence."""
+RULE_OF_THREE = 3.0
+"""Of n groups of which none differs, fewer than 3 in n do, with 95 % confidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What would happen to an alert rate if another predictor answered the same events."""
+
+    live: float
+    candidate: float
+    margin: float
+    """The change lies within so much of what was measured, with 95 % confidence."""
+    agreement: float | None
+    """Share of the live predictor's alerts that the candidate raises as well; None where there are none."""
+
+    @property
+    def change(self) -> float:
+        """How far the rate would move."""
+        return self.candidate - self.live
+
+
+def expected(live: Values, candidate: Values, threshold: float, groups: Rows) -> Expected:
+    """Compare two predictors' scores of the same events; `groups`: the entity of each event, as a code.
+
+    Events of one entity are correlated, so the error is that of sums per entity. ValueError without events.
+    """
+    before, after = live >= threshold, candidate >= threshold
+    difference = after.astype(np.float64) - before
+    moved = move([Term(np.arange(len(before), dtype=np.int64), difference)], [groups])
+    rare = RULE_OF_THREE / len(np.unique(groups))
+    alerts = int(before.sum())
+    return Expected(
+        float(before.mean()),
+        float(after.mean()),
+        max(CONFIDENCE_95 * moved.error, rare),
+        int((before & after).sum()) / alerts if alerts else None,
+    )

@@ -14,7 +14,7 @@ at each of the highest values (1-in-1000 alert rates live there). The composed m
 reference has one, so promised thresholds are met exactly and not by interpolation across a kink.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,8 @@ class FittedMap:
     """How many events it was fitted on."""
     fitted_for: str = ""
     """Content hash of the predictor up to the map's input."""
+    fitted_on: tuple[str, ...] = ()
+    """Tenants whose scores the sample was, where that is known."""
 
     def __post_init__(self) -> None:
         if self.levels.ndim != 1 or self.levels.shape != self.values.shape or len(self.levels) < 2:
@@ -60,7 +62,8 @@ class FittedMap:
         try:
             levels = np.array(stored["levels"], dtype=np.float64)
             values = np.array(stored["values"], dtype=np.float64)
-            return cls(levels, values, int(stored["samples"]), str(stored["fitted_for"]))
+            tenants = tuple(str(name) for name in stored.get("fitted_on", ()))
+            return cls(levels, values, int(stored["samples"]), str(stored["fitted_for"]), tenants)
         except (KeyError, TypeError) as missing:
             raise ValueError(f"a fitted map has fitted_for, levels, values and samples ({missing})") from missing
 
@@ -71,13 +74,17 @@ class FittedMap:
             "levels": self.levels.tolist(),
             "values": self.values.tolist(),
             "samples": self.samples,
+            **({"fitted_on": list(self.fitted_on)} if self.fitted_on else {}),
         }
 
     @classmethod
-    def fit(cls, scores: ArrayLike, reference: Reference, fitted_for: str = "") -> "FittedMap":
+    def fit(
+        cls, scores: ArrayLike, reference: Reference, fitted_for: str = "", fitted_on: Sequence[str] = ()
+    ) -> "FittedMap":
         """Learn the distribution of `scores` (any shape, in [0, 1]); ValueError when empty, NaN or outside.
 
         `reference` decides only where knots must stand; another reference of other kinks costs accuracy, not validity.
+        `fitted_on` names the tenants whose scores they are.
         """
         sample = np.asarray(scores, dtype=np.float64).reshape(-1)
         if not sample.size:
@@ -96,7 +103,7 @@ class FittedMap:
             kept = np.unique(np.clip(kept, 0, last))
             values, mid_ranks = values[kept], mid_ranks[kept]
         levels, values = _closed(mid_ranks, values)
-        return cls(levels, values, int(sample.size), fitted_for)
+        return cls(levels, values, int(sample.size), fitted_for, tuple(fitted_on))
 
 
 class QuantileMap:

@@ -17,6 +17,7 @@ from muse_stream import environment
 from muse_stream.cli.broker import broker
 from muse_stream.cli.check import check
 from muse_stream.cli.demo import demo
+from muse_stream.cli.diff import diff
 from muse_stream.cli.dlq import dlq
 from muse_stream.cli.doctor import doctor
 from muse_stream.cli.event import event
@@ -25,6 +26,7 @@ from muse_stream.cli.golden import golden
 from muse_stream.cli.options import Session
 from muse_stream.cli.output import complain, console, note
 from muse_stream.cli.produce import produce
+from muse_stream.cli.promote import promote
 from muse_stream.cli.publish import publish
 from muse_stream.cli.replay import replay
 from muse_stream.cli.rollback import rollback
@@ -82,7 +84,7 @@ TAKE_A_STORE = {
     "publish": PublishCommand,
 }
 for command in (
-    *(check, golden, schema, event, publish, generations, rollback, topics),
+    *(check, golden, schema, event, diff, publish, promote, generations, rollback, topics),
     *(produce, tail, run, verify, doctor, replay, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)

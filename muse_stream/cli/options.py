@@ -23,7 +23,12 @@ Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Name of a tenant 
 Events = Annotated[Path, typer.Argument(metavar="EVENTS", help="Parquet, Avro or JSON-lines file.")]
 Columns = Annotated[list[str] | None, typer.Option("--column", help="field=column, where the file's names differ.")]
 Headers = Annotated[list[str] | None, typer.Option("--header", help="name=value, a Kafka header for every event.")]
-Message = Annotated[str, typer.Option("--message", "-m", help="Why, in a sentence; kept with the generation.")]
+Force = Annotated[
+    str | None, typer.Option("--force", metavar="REASON", help="Do it although it can hurt a tenant, and say why.")
+]
+Message = Annotated[str, typer.Option("--message", "-m", help="Why; kept with the generation.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

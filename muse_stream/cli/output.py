@@ -9,14 +9,15 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from muse_stream.errors import Problem
+from muse_stream.errors import ConfigError, Problem
 
 PIPE_WIDTH = 200
 """Columns of a table that goes to a file: nobody's terminal is there to fit."""
@@ -103,6 +104,34 @@ def note(text: str, style: str = "") -> None:
     """Print one line to stderr; a full disk under it changes no exit code."""
     with suppress(OSError):
         console(error=True).print(escape(text), style=style or None)
+
+
+class Said(Protocol):
+    """A line of a difference."""
+
+    @property
+    def harm(self) -> str:
+        """How it can hurt a tenant, empty where it cannot."""
+
+
+def show_changes(changes: Sequence[Said], *, title: str) -> None:
+    """Print the lines of a difference to stdout; what can hurt a tenant is marked, with the reason below it."""
+    out = console()
+    if title:
+        out.print(escape(title if changes else f"{title}: no difference"), style="bold")
+    for change in changes:
+        out.print(f"{'! ' if change.harm else '  '}{escape(str(change))}", style="red" if change.harm else None)
+        if change.harm:
+            out.print(f"      {escape(change.harm)}")
+
+
+def agreed(question: str, *, yes: bool) -> bool:
+    """Ask on the terminal; raises ConfigError where there is none and `--yes` was not said."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise ConfigError([Problem("--yes", "there is no terminal to ask on", "say --yes, or --dry-run to look")])
+    return typer.confirm(question, err=True)
 
 
 def complain(problems: Sequence[Problem], *, style: str, title: str) -> None:

@@ -11,7 +11,10 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
                      features and the event schemas; the schemas that events are written with; conditions that no event
                      meets; models and golden rows
     golden           golden events of a model, from the trainer's predictions
-    publish          publish, list, roll back generations
+    difference       what differs between two configurations, and whom it can hurt
+    publish          propose a configuration, publish it as a generation
+    promote          the generation in which another predictor is live
+    evidence         what shadows said, for and against a promotion
     topics           plan, make and check topics
     produce, tail    a file -> events; follow a topic, decoded
     dlq              a tenant's dead letters: count, show, send again

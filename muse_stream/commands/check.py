@@ -25,10 +25,11 @@ from muse_stream.config import (
     Role,
     Source,
     Totality,
-    examine_document,
+    examine_source,
     locate,
     pre_map_hash,
     prove_total,
+    read_source,
     unsound,
     written,
 )
@@ -62,17 +63,22 @@ class Checked:
 
 def check(path: str | Path) -> Checked:
     """Check a configuration file; never raises for what is in it or in the files it names."""
-    path = Path(path)
     try:
-        examined = examine_document(path)
+        source = read_source(Path(path))
     except ConfigError as error:
         return Checked(error.problems, (), None)
+    return check_source(source, Path(path).parent)
+
+
+def check_source(source: Source, root: Path) -> Checked:
+    """Check a text that was parsed; the files that it names stand in `root`."""
+    examined = examine_source(source, root)
     draft, loaded = examined.draft, examined.loaded
     misfits = [misfit.problem for misfit in examined.misfits]
     problems = [problem for problem in examined.problems if problem not in misfits]
     cache = ModelCache()
-    models = load_all(draft, path.parent, cache, problems)  # kept: the cache forgets what nobody holds
-    schemas = _schemas(draft, path.parent, problems)
+    models = load_all(draft, root, cache, problems)  # kept: the cache forgets what nobody holds
+    schemas = _schemas(draft, root, problems)
     warnings: list[Problem] = []
     if schemas is not None:
         problems += schema_problems(draft, schemas, models)

@@ -46,6 +46,26 @@ def open_configuration(path: str | Path) -> Configuration:
     return Configuration(load_document(generation.path), generation.path, head.number)
 
 
+def open_side(text: str, store: str | Path | None) -> Loaded:
+    """Load what one side of a comparison means: a generation of `store` by its number, `current`, or a file.
+
+    Raises ConfigError or StoreError.
+    """
+    if not (text.isascii() and text.isdigit()) and text != "current":
+        return load_document(Path(text))
+    if store is None:
+        hint = "name the store with --store, or give the path of a file"
+        raise ConfigError([Problem(text, "this is a generation, and no store was given", hint)])
+    opened = open_store(store)
+    try:
+        number = opened.current() if text == "current" else int(text)
+        if number is None:
+            raise StoreError(f"{opened} holds no generation; publish one there with `muse-stream publish`")
+        return load_document(opened.open(number).path)
+    finally:
+        opened.close()
+
+
 def check_lane(store: str | Path, lane: str) -> None:
     """Refuse what workers could only crash on, again and again: a store with no generation, a lane with no tenant.
 

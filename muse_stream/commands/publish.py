@@ -1,15 +1,23 @@
-"""Publish a configuration as a generation, list generations, roll back.
+"""Publish a configuration as a generation: propose, look at what changes and whom it can hurt, publish.
 
-Nothing is published that `check` refuses. Publishing makes current by compare-and-swap, so that of two operators who
-publish at once one is told.
+Nothing is published that `check` refuses. `propose` compares with what is current: the changes in the words of the
+domain, those that can hurt a tenant, and those that take back what a former generation brought (a file that is older
+than a promotion made meanwhile). Publishing makes current by compare-and-swap with the generation that was compared,
+so that of two operators who publish at once one is told.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from muse_stream.commands.check import check
-from muse_stream.control import Note, open_store
-from muse_stream.errors import ConfigError
+from muse_stream.commands.check import Checked, check
+from muse_stream.commands.difference import Change, changes, grouped
+from muse_stream.config import Loaded, load_document
+from muse_stream.control import Note, Store, open_store
+from muse_stream.errors import ConfigError, MuseError, Problem
+
+LOOKED_BACK = 5
+"""How many former generations are compared, once it is known that a file takes something back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +36,140 @@ class Published:
         return self.number != self.before
 
 
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What a former generation was followed by, and what would be taken back."""
+
+    generation: int
+    """The first one that has it; the file is older than this generation."""
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A checked configuration, and what would change if it became current."""
+
+    loaded: Loaded
+    store: Store
+    before: int | None
+    """The generation that it was compared with."""
+    changes: tuple[Change, ...]
+    warnings: tuple[Problem, ...]
+    undone: tuple[Undone, ...] = ()
+
+    @property
+    def harmful(self) -> tuple[Change, ...]:
+        """The changes that can hurt a tenant: they take a reason."""
+        return tuple(change for change in self.changes if change.harm)
+
+    def refused(self, *, force: str | None, replace: bool) -> list[Problem]:
+        """Return why it is not published like this: what takes a reason (`force`), what takes `replace`."""
+        problems: list[Problem] = []
+        if not (force or "").strip():
+            problems += [
+                Problem(_place(change), str(change), f"{change.harm}; if it is meant: --force REASON", None, self._file)
+                for change in self.harmful
+            ]
+        if not replace:
+            for undone in self.undone:
+                hint = (
+                    f"generation {undone.generation} brought it: take it over into the file; if it is meant: --replace"
+                )
+                problems += [
+                    Problem(_place(change), f"takes back: {change}", hint, None, self._file)
+                    for change in undone.changes
+                ]
+        return problems
+
+    @property
+    def _file(self) -> str:
+        return str(self.loaded.source.path)
+
+    def publish(self, note: Note | None = None, *, activate: bool = True) -> Published:
+        """Store it and (unless told otherwise) make it current; `note` says who, why and on what evidence.
+
+        Raises Conflict when somebody else moved `current` since it was compared, StoreError for the store.
+        """
+        note = note or Note()
+        number = self.store.publish(self.loaded, note)
+        if activate and number != self.before:
+            self.store.move_current(self.before, number, note)
+        return Published(number, self.before, activate or number == self.before)
+
+
+def _place(change: Change) -> str:
+    section = {"tenant": "tenants", "category table": "categories", "event format": "events", "file": "schemas"}
+    return f"{section.get(change.area, f'{change.area}s')}.{change.names[0]}" if change.names else change.area
+
+
+def propose(path: str | Path, store: str | Path) -> Proposal:
+    """Check a configuration and compare it with what is current.
+
+    The store stays open: close it. Raises ConfigError with everything `check` finds, StoreError for the store.
+    """
+    target = open_store(store)
+    try:
+        return proposal(check(path), target)
+    except BaseException:
+        target.close()
+        raise
+
+
+def proposal(checked: Checked, store: Store) -> Proposal:
+    """Compare a checked configuration with what is current; raises ConfigError with what was found."""
+    if checked.loaded is None or checked.problems:
+        raise ConfigError(checked.problems)
+    before = store.current()
+    if before is None:
+        return Proposal(checked.loaded, store, None, grouped(changes(None, checked.loaded)), checked.warnings)
+    try:
+        current = load_document(store.open(before).path)
+    except MuseError as error:
+        text = f"generation {before} cannot be read: {error}"
+        unknown = Change("generation", (str(before),), text, harm="nobody can tell what changes")
+        return Proposal(checked.loaded, store, before, (unknown,), checked.warnings)
+    found = tuple(changes(current, checked.loaded))
+    undone = tuple(_undone(store, before, current, set(map(_key, found))))
+    return Proposal(checked.loaded, store, before, grouped(found), checked.warnings, undone)
+
+
+def _undone(store: Store, before: int, current: Loaded, found: set[object]) -> Iterator[Undone]:
+    """Yield what is taken back: the changes from the current generation that lead to how a former one was.
+
+    A file that lacks what the latest generation brought is older than that; only then more of them are looked at.
+    """
+    later = before
+    for former in store.former()[:LOOKED_BACK]:
+        try:
+            back = [
+                change for change in changes(current, load_document(store.open(former).path)) if _key(change) in found
+            ]
+        except MuseError:
+            return
+        if not back:
+            return
+        yield Undone(later, grouped(back))
+        found -= set(map(_key, back))
+        later = former
+
+
+def _key(change: Change) -> object:
+    return change.area, change.names, change.text, tuple(change.where.items())
+
+
 def publish(path: str | Path, store: str | Path, *, activate: bool = True, note: Note | None = None) -> Published:
     """Check a configuration, store it as a new generation and (unless told otherwise) make it current.
 
-    `note` says who publishes and why; by default this user, and nothing. Raises ConfigError with everything `check`
-    finds, Conflict when somebody else moved `current` meanwhile, StoreError for the store.
+    `note` says who publishes and why; by default this user, and nothing. It does not ask whom it can hurt: `propose`
+    tells, and its `publish` goes on. Raises ConfigError with everything `check` finds, Conflict when somebody else
+    moved `current` meanwhile, StoreError for the store.
     """
-    note = note or Note()
     target = open_store(store)
     try:
         before = target.current()  # before the check: whoever publishes meanwhile must be noticed
         checked = check(path)
         if checked.loaded is None or checked.problems:
             raise ConfigError(checked.problems)
-        number = target.publish(checked.loaded, note)
-        if activate and number != before:
-            target.move_current(before, number, note)
+        return Proposal(checked.loaded, target, before, (), ()).publish(note, activate=activate)
     finally:
         target.close()
-    return Published(number, before, activate or number == before)

@@ -35,11 +35,11 @@ from muse_stream.config.graph import (
     NodeSpec,
     PredictorGraph,
 )
-from muse_stream.config.hashing import content_hash, pre_map_hash
+from muse_stream.config.hashing import content_hash, pre_map_hash, predictor_hash
 from muse_stream.config.kafka_properties import Property
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.config.librdkafka import CLIENT, CONSUMER, PRODUCER, canonical
-from muse_stream.config.loading import Examined, Loaded, examine_document, load_document
+from muse_stream.config.loading import Examined, Loaded, examine_document, examine_source, load_document, read_source
 from muse_stream.config.maps import load_maps, unsound
 from muse_stream.config.model import (
     ClassChoice,
@@ -52,6 +52,7 @@ from muse_stream.config.model import (
     OutputSpec,
 )
 from muse_stream.config.predictor import ExpertSpec, GraphPredictor, MetaModel, PredictorSpec, ShortPredictor
+from muse_stream.config.promotion import Promotion, Replaced, promote
 from muse_stream.config.reference import BetaComponent, FileMap, InlineMap, MapSpec, Quantiles, ReferenceSpec
 from muse_stream.config.route import Role, RouteSpec, ShadowSpec
 from muse_stream.config.source import Source, YamlKey, YamlPath, parse, written
@@ -102,9 +103,11 @@ __all__ = [
     "OutputSpec",
     "PredictorGraph",
     "PredictorSpec",
+    "Promotion",
     "Property",
     "Quantiles",
     "ReferenceSpec",
+    "Replaced",
     "Role",
     "RouteSpec",
     "ShadowSpec",
@@ -122,6 +125,7 @@ __all__ = [
     "content_files",
     "content_hash",
     "examine_document",
+    "examine_source",
     "json_schema",
     "load_document",
     "load_maps",
@@ -129,7 +133,10 @@ __all__ = [
     "model_file",
     "parse",
     "pre_map_hash",
+    "predictor_hash",
+    "promote",
     "prove_total",
+    "read_source",
     "read_structure",
     "referenced_files",
     "unsound",

@@ -42,11 +42,21 @@ def pre_map_hash(document: Document, predictor_name: str, node: str | None = Non
     return _node_hash(document, graph, chosen.input)
 
 
-def _node_hash(document: Document, graph: PredictorGraph, top: str) -> str:
+def predictor_hash(document: Document, predictor_name: str) -> str:
+    """Return the content hash of a predictor without its quantile maps, which may be fitted anew under one version."""
+    graph = document.predictors[predictor_name].graph()
+    return _node_hash(document, graph, graph.output, mapped=False)
+
+
+def _node_hash(document: Document, graph: PredictorGraph, top: str, *, mapped: bool = True) -> str:
     hashes: dict[str, str] = {}
     for name in graph.order():
         if name in graph.upstream(top):
-            hashes[name] = content_hash(_node_content(document, graph, name, hashes))
+            node = graph.nodes[name]
+            if isinstance(node, MapNode) and not mapped:
+                hashes[name] = hashes[node.input]
+            else:
+                hashes[name] = content_hash(_node_content(document, graph, name, hashes))
     return hashes[top]
 
 
@@ -64,7 +74,7 @@ def _node_content(document: Document, graph: PredictorGraph, name: str, hashes: 
         case MapNode(input=source) as node:
             chosen = {"*": node.default, **node.tenants}
             maps = {
-                tenant: content_hash(document.maps[name].model_dump(exclude={"file"}))
+                tenant: content_hash(document.maps[name].model_dump(exclude={"file", "fitted_on"}))
                 for tenant, name in chosen.items()
                 if name is not None
             }

@@ -58,6 +58,11 @@ def load_document(path: Path) -> Loaded:
 
 def examine_document(path: Path) -> Examined:
     """Read a file once and check it. Raises ConfigError when it cannot be read, or is no YAML document at all."""
+    return examine_source(read_source(path), Path(path).parent)
+
+
+def read_source(path: Path) -> Source:
+    """Read a file once. Raises ConfigError when it cannot be read, or is no YAML document at all."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -68,7 +73,7 @@ def examine_document(path: Path) -> Examined:
                 )
             ]
         ) from error
-    return examine_source(parse(Path(path), data), Path(path).parent)
+    return parse(Path(path), data)
 
 
 def examine_source(source: Source, root: Path) -> Examined:

@@ -44,7 +44,7 @@ def read_map(root: Path, spec: FileMap | InlineMap) -> FittedMap:
     inline = spec if isinstance(spec, InlineMap) else _from_file(root, spec)
     levels, values = (np.array(part, dtype=np.float64) for part in (inline.levels, inline.values))
     try:
-        return FittedMap(levels, values, inline.samples, inline.fitted_for)
+        return FittedMap(levels, values, inline.samples, inline.fitted_for, inline.fitted_on)
     except ValueError as error:
         raise Unusable(str(error), "write it as `FittedMap.to_json` does") from error
 

@@ -49,6 +49,8 @@ class Replaced:
     when: Mapping[str, tuple[str, ...]]
     live: Mapping[str, float]
     """What was live before, with its share of the events."""
+    shadowed: bool
+    """Whether the candidate scored these events before, as a shadow or with a share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def promote(
     if not steps:
         return Promotion(text, ())
     changed, steps = _Text(text, rules, name).changed(steps)
-    after, replaced = _applied(rules, steps)
+    after, replaced = _applied(rules, steps, candidate)
     found = parse(Path(name), changed.encode()).tree
     if [_meaning(rule) for rule in found["routes"]] != [_meaning(rule) for rule in after] or _others(found) != _others(
         tree
@@ -220,7 +222,7 @@ class _Rest:
         return hit
 
 
-def _applied(rules: list[Rule], steps: list[_Step]) -> tuple[list[Rule], list[Replaced]]:
+def _applied(rules: list[Rule], steps: list[_Step], candidate: str) -> tuple[list[Rule], list[Replaced]]:
     by_position = {step.position: step for step in steps}
     after: list[Rule] = []
     replaced: list[Replaced] = []
@@ -229,7 +231,8 @@ def _applied(rules: list[Rule], steps: list[_Step]) -> tuple[list[Rule], list[Re
         if step is None:
             after.append(rule)
             continue
-        replaced.append(Replaced(len(after), conditions(step.rule), step.live))
+        shadowed = candidate in step.live or candidate in _names(rule)
+        replaced.append(Replaced(len(after), conditions(step.rule), step.live, shadowed))
         if step.kind != "remove":
             after.append(step.rule)
         if step.kind == "split":

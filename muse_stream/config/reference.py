@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from muse_stream.config.fields import Integer, Levels, Number, Sha256, SpecModel, Text, Values, Weight, fault
+from muse_stream.config.fields import Integer, Levels, Name, Number, Sha256, SpecModel, Text, Values, Weight, fault
 
 
 def _alert_rates(rates: dict[float, float]) -> dict[float, float]:
@@ -82,7 +82,8 @@ class ReferenceSpec(SpecModel):
 
 
 class FileMap(SpecModel):
-    """A fitted quantile map in a JSON file `{"fitted_for": ..., "levels": [...], "values": [...], "samples": n}`."""
+    """A fitted quantile map in a JSON file `{"fitted_for": ..., "levels": [...], "values": [...], "samples": n}`, as
+    `FittedMap.to_json` gives it."""
 
     file: Text
     """JSON file, relative to this document."""
@@ -101,6 +102,8 @@ class InlineMap(SpecModel):
     """Pre-mapping aggregates at these levels, never decreasing in [0, 1], as many as levels."""
     samples: Annotated[Integer, Field(ge=1)]
     """How many events it was fitted on."""
+    fitted_on: tuple[Name, ...] = ()
+    """Tenants whose events these were, where that is known: `publish` then warns of a map of somebody else."""
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:

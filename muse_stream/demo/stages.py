@@ -123,8 +123,8 @@ class Tour:
             rows = periods.calibration(self._ledger, self._scenario.events, tenant)
             if not len(rows):
                 raise MuseError(f"{tenant} had no events while the new model shadowed: nothing to fit its map to")
-            old[tenant] = FittedMap.fit(answers.live_aggregate[rows], promise)
-            new[tenant] = FittedMap.fit(answers.aggregate[rows], promise)
+            old[tenant] = FittedMap.fit(answers.live_aggregate[rows], promise, fitted_on=(tenant,))
+            new[tenant] = FittedMap.fit(answers.aggregate[rows], promise, fitted_on=(tenant,))
         return old, new
 
     def _scored(self, generation: int) -> int:

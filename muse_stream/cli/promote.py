@@ -1,0 +1,202 @@
+"""`promote`: make a shadow predictor live, on the evidence of the audit topics."""
+
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from muse_stream.cli.moments import moment_ms
+from muse_stream.cli.options import DryRun, Force, Json, Message, Session, Yes, pairs
+from muse_stream.cli.output import agreed, complain, note, say, show_changes, show_json, show_table
+from muse_stream.errors import MuseError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from muse_stream.commands.evidence import Evidence, Window
+    from muse_stream.commands.promote import Prepared
+    from muse_stream.errors import Problem
+
+When = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ATTRIBUTE=VALUE,...",
+        help="Where: tenant=acme,channel=web. An attribute given twice may have either value. Default: every route "
+        "that has the predictor as a shadow.",
+    ),
+]
+
+
+Predictor = Annotated[str, typer.Argument(metavar="PREDICTOR", help="The predictor that becomes live.")]
+FromStore = Annotated[
+    str | None,
+    typer.Option("--store", metavar="STORE", envvar="MUSE_STORE", help="Folder of the generation store, or its URL."),
+]
+Write = Annotated[
+    Path | None, typer.Option("--write", metavar="FILE", help="Change this configuration file; publish nothing.")
+]
+Since = Annotated[
+    str | None, typer.Option(metavar="TIME|DURATION", help="Count audit records from then on: a time, or 12h, 7d.")
+]
+Events = Annotated[int, typer.Option(min=1, help="Count the latest so many events of each tenant.")]
+Tolerance = Annotated[
+    float, typer.Option(min=0.0, help="Share of a promised alert rate by which it may move: 0.2 is a fifth.")
+]
+
+
+def promote(
+    context: typer.Context,
+    predictor: Predictor,
+    store: FromStore = None,
+    when: When = None,
+    write: Write = None,
+    since: Since = None,
+    events: Events = 200_000,
+    tolerance: Tolerance = 0.2,
+    force: Force = None,
+    message: Message = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Make a shadow predictor live: on the evidence of its audit records, as the next generation.
+
+    Changes the routes of the current generation (or of the file given by --write): the predictor becomes live, what
+    was live becomes a shadow, a route that is wider than --when is split. Comments and order of the YAML stay.
+
+    Shows, for each tenant and promised threshold, the alert rates of both predictors on the same events, the change
+    with the margin within which it is known (95 %), how many of the live predictor's alerts the candidate raises too,
+    and the events behind it. Refused when a rate would move by more than --tolerance, away from what was promised, when
+    the evidence is too little to tell, or when the change can hurt a tenant otherwise; --force takes a reason.
+
+    Examples:
+
+    ```
+    muse-stream promote card-v2 --store /var/lib/muse/store --dry-run
+    muse-stream promote card-v2 --store /var/lib/muse/store --when tenant=acme,channel=web
+    muse-stream promote card-v2 --store /var/lib/muse/store --since 7d --yes
+    muse-stream promote card-v2 --write muse.yaml
+    ```
+
+    Exit codes: 0 done, 1 the answer was no or somebody else published in between, 2 refused, 3 Kafka cannot be reached.
+    """
+    from muse_stream.commands.evidence import Window  # noqa: PLC0415
+    from muse_stream.commands.promote import prepare  # noqa: PLC0415
+
+    session: Session = context.obj
+    window = Window(events, None if since is None else moment_ms(since, "--since"))
+    prepared = prepare(predictor, _condition(when), store=store, file=write)
+    if prepared is None:
+        show_json({"ok": True, "changed": False}) if as_json else say(f"{predictor} is live there already")
+        return
+    with closing(prepared):
+        reason = (force or "").strip()
+        facts = _weighed(prepared, session, window, reason, tolerance, as_json=as_json)
+        refused = not facts["ok"] and not reason
+        if dry_run or refused:
+            if as_json:
+                show_json({"changed": False, **facts})
+            elif not refused:
+                say("nothing was changed")
+            raise typer.Exit(2 if refused else 0)
+        if not agreed(f"Make {predictor} live?", yes=yes):
+            raise typer.Exit(1)
+        _carry_out(prepared, message, facts, as_json=as_json)
+
+
+def _weighed(
+    prepared: "Prepared", session: Session, window: "Window", reason: str, tolerance: float, *, as_json: bool
+) -> dict[str, Any]:
+    """Show what changes, the evidence, and what speaks against it; return all of that."""
+    if not as_json:
+        _show(prepared)
+    found = _evidence(prepared, session, window, forced=bool(reason))
+    if not as_json:
+        _show_evidence(found, prepared.candidate)
+    against = prepared.refused(found, tolerance)
+    if against:
+        refused = f"refused: {prepared.candidate} is not promoted; if it is meant: --force REASON"
+        complain(against, style="yellow" if reason else "red", title=f"forced: {reason}" if reason else refused)
+    return _facts(prepared, found, against, forced=reason, tolerance=tolerance)
+
+
+def _evidence(prepared: "Prepared", session: Session, window: "Window", *, forced: bool) -> "tuple[Evidence, ...]":
+    """Read the evidence; who goes on without it need not have a Kafka that answers."""
+    try:
+        return prepared.evidence(session.kafka, window)
+    except MuseError as error:
+        if not forced:
+            raise
+        note(f"there is no evidence: {error}", "yellow")
+        return ()
+
+
+def _condition(given: list[str] | None) -> dict[str, list[str]] | None:
+    if given is None:
+        return None
+    condition: dict[str, list[str]] = {}
+    for text in (part for one in given for part in one.split(",")):
+        ((name, value),) = pairs([text], "--when").items()
+        condition.setdefault(name, []).append(value)
+    return condition
+
+
+def _show(prepared: "Prepared") -> None:
+    if prepared.warnings:
+        complain(prepared.warnings, style="yellow", title=f"{len(prepared.warnings)} warnings")
+    start = prepared.base.source.path if prepared.number is None else f"generation {prepared.number}, which is current"
+    show_changes(prepared.changes, title=f"changes to {start}")
+
+
+def _show_evidence(found: "Sequence[Evidence]", predictor: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "tenant": one.tenant,
+            "threshold": f"{at.threshold:g}",
+            "promised": f"{100 * at.promised:.3g} %",
+            "live": f"{100 * at.live:.3g} %",
+            "candidate": f"{100 * at.candidate:.3g} %",
+            "change, in points": f"{100 * at.change:+.2f} ± {100 * at.margin:.2f}",
+            "agreement": "" if at.agreement is None else f"{100 * at.agreement:.0f} %",
+            "events": one.events,
+            "entities": one.entities,
+        }
+        for one in found
+        for at in one.comparisons
+    ]
+    if rows:
+        right = tuple(name for name in rows[0] if name != "tenant")
+        show_table(f"alert rates of {predictor} beside the live predictor, on the same events", rows, right=right)
+    for one in found:
+        if one.events and not one.comparisons:
+            note(f"tenant {one.tenant}: {one.events:,} events, and no promised threshold to compare at")
+
+
+def _facts(
+    prepared: "Prepared", found: "Sequence[Evidence]", against: "Sequence[Problem]", *, forced: str, tolerance: float
+) -> dict[str, Any]:
+    return {
+        "ok": not against,
+        "changes": [{**asdict(change), "says": str(change)} for change in prepared.changes],
+        "tolerance": tolerance,
+        "evidence": [asdict(one) for one in found],
+        "against": [problem.message for problem in against],
+        **({"force": forced} if forced else {}),
+    }
+
+
+def _carry_out(prepared: "Prepared", message: str, facts: dict[str, Any], *, as_json: bool) -> None:
+    from muse_stream.control import Note  # noqa: PLC0415
+
+    if prepared.proposal is None:
+        path = prepared.write()
+        show_json({"changed": True, "file": str(path), **facts}) if as_json else say(f"{path} changed; publish it")
+        return
+    kept = {"promoted": prepared.candidate, **{name: facts[name] for name in facts if name not in ("ok", "changes")}}
+    done = prepared.publish(Note(message or f"promote {prepared.candidate}", evidence=kept))
+    if as_json:
+        show_json({"changed": True, **asdict(done), **facts})
+    else:
+        say(f"generation {done.number} published and current: {prepared.candidate} is live")

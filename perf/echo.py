@@ -33,6 +33,9 @@ class _Echo:
         count = len(batch)
         return Records(list(range(count)), [self._out] * count, [PAYLOAD] * count)
 
+    def answers(self, topic: str, event: bytes | None, answer: bytes | None) -> bool:
+        return True
+
     def origins(self, values: Sequence[bytes | None]) -> list[None]:
         return [None] * len(values)
 

@@ -23,6 +23,7 @@ from muse_stream.cli.doctor import doctor
 from muse_stream.cli.event import event
 from muse_stream.cli.generations import generations
 from muse_stream.cli.golden import golden
+from muse_stream.cli.offsets import offsets
 from muse_stream.cli.options import Session
 from muse_stream.cli.output import complain, console, note
 from muse_stream.cli.produce import produce
@@ -95,6 +96,9 @@ def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"muse-stream {muse_stream.__version__}")
         raise typer.Exit
+
+
+program.add_typer(offsets, name="offsets")
 
 
 @program.callback()

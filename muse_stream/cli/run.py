@@ -4,6 +4,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,21 @@ HealthPort = Annotated[
 ]
 
 
+class StartAt(StrEnum):
+    """Where partitions start of which the group has committed nothing."""
+
+    ANSWERS = "answers"
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+Start = Annotated[
+    StartAt,
+    typer.Option(
+        help="Where partitions start of which the group has committed nothing: behind their last answer (earliest "
+        "where there is none), at their first event even if it has been answered, or behind their last event."
+    ),
+]
 HealthHost = Annotated[
     str, typer.Option(envvar="MUSE_HEALTH_HOST", help="Address of these pages; :: is every address, IPv6 as well.")
 ]
@@ -47,6 +63,7 @@ def run(
         str | None,
         typer.Option(help="Names this run's slots: unique among machines, stable over restarts. Default: host name."),
     ] = None,
+    start: Start = StartAt.ANSWERS,
     spare: Annotated[bool, typer.Option(help="Keep one process waiting to replace a worker that crashes.")] = True,
 ) -> None:
     """Serve a lane: consume events, score them, publish exactly once, until SIGTERM or Ctrl-C.
@@ -61,6 +78,7 @@ def run(
     muse-stream run --role shadow --store redis://muse-worker@redis:6379
     muse-stream run --role live --config muse.yaml --lane small --health-port 9100
     muse-stream run --role live --store store --health-port 9100 --health-host 127.0.0.1
+    muse-stream run --role live --store store --start latest   # what is new to the group: only new events
     ```
     """
     store = _named(store, config)
@@ -74,17 +92,20 @@ def run(
     settings = session.kafka
     with _store(store, config) as folder:
         with reaching(settings):  # Kafka is asked while this process imports what its workers need
-            check_lane(folder, lane)
+            namespace = check_lane(folder, lane)
             prepare()
+        host, level = name or socket.gethostname(), session.log_level
         options = RunOptions(
-            store=folder,
-            role=role.value,
-            lane=lane,
-            host=name or socket.gethostname(),
-            settings=settings,
-            log_level=session.log_level,
-            health_port=health_port,
-            health_host=health_host,
+            folder,
+            role.value,
+            lane,
+            host,
+            settings,
+            level,
+            health_port,
+            health_host,
+            start_at=start.value,
+            namespace=namespace,
         )
         raise typer.Exit(serve(options, workers, spare=spare))
 

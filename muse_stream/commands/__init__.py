@@ -23,6 +23,7 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     event            an event -> what workers would answer
     schema           the Avro schemas of what workers write
     replay           a file -> scores, without a broker
+    offsets          show, set and copy a tenant's committed offsets
     verify           the independent auditor
     doctor           what keeps a cluster from serving a configuration
     doctor_fault, doctor_cluster, doctor_groups, doctor_open

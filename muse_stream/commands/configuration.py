@@ -66,11 +66,12 @@ def open_side(text: str, store: str | Path | None) -> Loaded:
         opened.close()
 
 
-def check_lane(store: str | Path, lane: str) -> None:
+def check_lane(store: str | Path, lane: str) -> str | None:
     """Refuse what workers could only crash on, again and again: a store with no generation, a lane with no tenant.
 
     Where the store is away, the copy on this machine is asked. A current generation that cannot be opened is left to
-    the workers: they serve the last good one. Raises StoreError or ConfigError.
+    the workers: they serve the last good one. Returns the namespace, None where that cannot be read. Raises StoreError
+    or ConfigError.
     """
     opened = open_store(store)
     try:
@@ -80,10 +81,11 @@ def check_lane(store: str | Path, lane: str) -> None:
             generation = source.open(head.number, head.sha256)
             loaded = load_document(generation.path)
         except MuseError:
-            return
+            return None
     finally:
         opened.close()
     lanes = loaded.document.lanes()
     if lane not in lanes:
         message = f"no tenant belongs to lane '{lane}'"
         raise ConfigError([Problem("tenants", message, f"lanes: {', '.join(lanes)}", file=str(generation.path))])
+    return loaded.document.namespace

@@ -18,7 +18,8 @@ from muse_stream.config import Document, EventSpec
 from muse_stream.errors import ConfigError, MuseError, Problem, Rejected
 from muse_stream.files import EVENT_FILES, EventFile, InvalidRow, plain
 from muse_stream.models import ModelCache
-from muse_stream.runtime.batch_scorer import GenerationScorer, output_schemas, scorer_of
+from muse_stream.runtime.answer_reader import output_schemas
+from muse_stream.runtime.batch_scorer import GenerationScorer, scorer_of
 from muse_stream.runtime.compile import Compiled, compile_generation
 from muse_stream.runtime.event_reader import EventReader
 from muse_stream.scoring import Categorical

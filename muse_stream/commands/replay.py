@@ -19,7 +19,8 @@ from muse_stream.commands.produce import Sending, event_file
 from muse_stream.config import Role
 from muse_stream.errors import MuseError, Rejected
 from muse_stream.files import ResultFile
-from muse_stream.runtime.batch_scorer import OUTPUT_SCHEMA, build_scorer, output_schemas
+from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, output_schemas
+from muse_stream.runtime.batch_scorer import build_scorer
 from muse_stream.worker import Batch, DeadLetter, Header
 
 BATCH = 10_000

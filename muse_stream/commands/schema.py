@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from muse_stream.avro import canonical_form, parse_schema, single_object_prefix
 from muse_stream.errors import Reason, Stage
-from muse_stream.runtime.batch_scorer import output_schemas
+from muse_stream.runtime.answer_reader import output_schemas
 
 RecordKind = Literal["score", "audit", "dlq"]
 FILES: dict[RecordKind, str] = {"score": "score.avsc", "audit": "audit.avsc"}

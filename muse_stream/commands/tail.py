@@ -13,7 +13,7 @@ from muse_stream.commands.dlq_letters import Letter, Owners, opened, place_of, s
 from muse_stream.config import KafkaSettings, TopicKind
 from muse_stream.errors import Rejected
 from muse_stream.kafka import Record, Start, client, follow
-from muse_stream.runtime.batch_scorer import output_schemas
+from muse_stream.runtime.answer_reader import output_schemas
 
 
 def tail(

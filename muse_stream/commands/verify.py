@@ -15,7 +15,7 @@ from muse_stream.commands.configuration import Configuration
 from muse_stream.config import EventSpec, KafkaSettings
 from muse_stream.errors import ConfigError, Problem, Retriable
 from muse_stream.kafka import AdminClient, Block, client, topic_ids, topic_settings
-from muse_stream.runtime.batch_scorer import output_schemas
+from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.scoring import Categorical
 from muse_stream.verify import (
     SETTLE_S,

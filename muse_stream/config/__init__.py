@@ -20,7 +20,7 @@ Only what the document and its files tell is decided here; what needs a model or
 """
 
 from muse_stream.config.check_topics import CROWDED_PARTITIONS
-from muse_stream.config.document import ANY_OTHER, Document, Limits, json_schema
+from muse_stream.config.document import ANY_OTHER, Document, Limits, consumer_group, json_schema
 from muse_stream.config.event import AttributeSource, EventSpec
 from muse_stream.config.files import NotAllowed, content_files, locate, model_file, referenced_files
 from muse_stream.config.graph import (
@@ -122,6 +122,7 @@ __all__ = [
     "YamlKey",
     "YamlPath",
     "canonical",
+    "consumer_group",
     "content_files",
     "content_hash",
     "examine_document",

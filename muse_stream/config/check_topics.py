@@ -105,6 +105,9 @@ def _shared(draft: Draft, uses: list[_Use]) -> Iterator[Problem]:
             if tenant.lane != first.lane:
                 path = ("tenants", use.tenant, "lane")
                 yield draft.problem(path, f"{both}, but not a lane", f"both need `lane: {first.lane}`")
+            if tenant.paused != first.paused:
+                path = ("tenants", use.tenant, "paused")
+                yield draft.problem(path, f"{both}, but only one is paused", "pause both or none: a topic waits whole")
         event = document.events.get(first.event)
         if len(together) > 1 and event is not None and event.tenant is None:
             names = ", ".join(use.tenant for use in together[:5])

@@ -5,20 +5,22 @@ These classes say what a single field may be. What fields mean to each other is 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from muse_stream.config.event import EventSpec
-from muse_stream.config.fields import AttributeName, Integer, Name, Number, SpecModel, Text, fault
+from muse_stream.config.fields import AttributeName, Integer, Name, Namespace, Number, SpecModel, Text, fault
 from muse_stream.config.graph import PredictorGraph
 from muse_stream.config.model import ModelSpec
 from muse_stream.config.predictor import PredictorSpec
 from muse_stream.config.reference import MapSpec, ReferenceSpec
-from muse_stream.config.route import RouteSpec
+from muse_stream.config.route import Role, RouteSpec
 from muse_stream.config.tenant import TenantSpec, TenantTopics, Topics
 
+_PLACEHOLDER = re.compile(r"\{(namespace|tenant|lane)\}")
 ANY_OTHER = "*"
 """In a category table: every string that is not listed."""
 
@@ -55,6 +57,9 @@ class Document(SpecModel):
 
     version: Literal[1]
     """Version of this format: 1."""
+    namespace: Namespace = "muse"
+    """Name of the fleet: its consumer groups, transactional ids and default topic names begin with it, so that fleets
+    with other namespaces never meet on one cluster. A change is a move: docs/operations.md."""
     schemas: Text = "schemas"
     """Folder with the Avro schemas (.avsc) and `ids.json` (Confluent id to file), relative to this document."""
     categories: dict[Name, CategoryTable] = Field(default_factory=dict)
@@ -84,7 +89,7 @@ class Document(SpecModel):
         tenant = self.tenants[name]
 
         def resolved(own: str | None, common: str) -> str:
-            return _fill(own if own is not None else common, name, tenant.lane)
+            return self._fill(own if own is not None else common, name, tenant.lane)
 
         own = tenant.topics
         return TenantTopics(
@@ -96,7 +101,11 @@ class Document(SpecModel):
 
     def unknown_topic(self, lane: str) -> str:
         """Return the dead-letter topic of `lane` for events whose tenant is unknown."""
-        return _fill(self.topics.unknown, "", lane)
+        return self._fill(self.topics.unknown, "", lane)
+
+    def group(self, lane: str, role: Role) -> str:
+        """Return the consumer group of a lane's workers: live and shadow ones have offsets of their own."""
+        return consumer_group(self.namespace, lane, role)
 
     def lanes(self) -> dict[str, tuple[str, ...]]:
         """Return lane to its tenants, in the order of the document."""
@@ -117,9 +126,14 @@ class Document(SpecModel):
         """Return the intent attributes that events of `tenant` have, `tenant` included."""
         return frozenset(self.events[self.tenants[tenant].event].intent) | {"tenant"}
 
+    def _fill(self, template: str, tenant: str, lane: str) -> str:
+        names = {"{namespace}": self.namespace, "{tenant}": tenant, "{lane}": lane}
+        return _PLACEHOLDER.sub(lambda found: names[found[0]], template)
 
-def _fill(template: str, tenant: str, lane: str) -> str:
-    return template.replace("{tenant}", tenant).replace("{lane}", lane)
+
+def consumer_group(namespace: str, lane: str, role: Role) -> str:
+    """Return the consumer group of a fleet's lane and role."""
+    return f"{namespace}.{lane}.{role}"
 
 
 def json_schema() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
-PLACEHOLDERS = ("tenant", "lane")
+PLACEHOLDERS = ("namespace", "tenant", "lane")
 """What a topic template may contain, in braces."""
 
 TOPIC_LENGTH = 249
@@ -36,7 +36,8 @@ class SpecModel(BaseModel):
 def _template(text: str) -> str:
     for name in _PLACEHOLDER.findall(text):
         if name not in PLACEHOLDERS:
-            raise fault(f"unknown placeholder {{{name}}}", "a topic may contain {tenant} and {lane}, nothing else")
+            hint = "a topic may contain {namespace}, {tenant} and {lane}, nothing else"
+            raise fault(f"unknown placeholder {{{name}}}", hint)
     rest = _PLACEHOLDER.sub("", text)
     if not _TOPIC_TEXT.fullmatch(rest):
         raise fault(f"'{text}' is not a legal Kafka topic name", "letters, digits, '.', '_' and '-' only")
@@ -45,7 +46,8 @@ def _template(text: str) -> str:
 
 def _lane_template(text: str) -> str:
     if "{tenant}" in text:
-        raise fault("{tenant} is not known here", "this topic takes events whose tenant is unknown: use {lane} only")
+        hint = "this topic takes events whose tenant is unknown: use {namespace} and {lane} only"
+        raise fault("{tenant} is not known here", hint)
     return text
 
 
@@ -78,6 +80,9 @@ def _never_decreasing(values: tuple[float, ...]) -> tuple[float, ...]:
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
 """Name of a model, predictor, map, reference, event format, lane, tenant or graph node."""
+
+Namespace = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
+"""Name of a fleet. It has no dot, so that it ends with the first one of a group's name."""
 
 AttributeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=100)]
 """Name of an intent attribute."""

@@ -1,27 +1,28 @@
 """Tenants and the topics they read and write.
 
-A tenant's own template wins over the document's; `{tenant}` and `{lane}` are all that a template may contain.
+A tenant's own template wins over the document's; `{namespace}`, `{tenant}` and `{lane}` are all that a template may
+contain.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from muse_stream.config.fields import LaneTopicTemplate, Name, SpecModel, TopicTemplate
+from muse_stream.config.fields import Flag, LaneTopicTemplate, Name, SpecModel, TopicTemplate
 
 
 class Topics(SpecModel):
-    """Templates of all topics, over `{tenant}` and `{lane}`."""
+    """Templates of all topics, over `{namespace}`, `{tenant}` and `{lane}`."""
 
-    events: TopicTemplate = "muse.events.{tenant}"
+    events: TopicTemplate = "{namespace}.events.{tenant}"
     """Where a tenant's events come from."""
-    scores: TopicTemplate = "muse.scores.{tenant}"
+    scores: TopicTemplate = "{namespace}.scores.{tenant}"
     """Where live scores go."""
-    audit: TopicTemplate = "muse.audit.{tenant}"
+    audit: TopicTemplate = "{namespace}.audit.{tenant}"
     """Where shadow scores go."""
-    dlq: TopicTemplate = "muse.dlq.{tenant}"
+    dlq: TopicTemplate = "{namespace}.dlq.{tenant}"
     """Where events go that cannot be scored."""
-    unknown: LaneTopicTemplate = "muse.dlq.{lane}"
-    """Where events of a shared topic go whose tenant is unknown; over `{lane}` only."""
+    unknown: LaneTopicTemplate = "{namespace}.dlq.{lane}"
+    """Where events of a shared topic go whose tenant is unknown; over `{namespace}` and `{lane}` only."""
 
 
 class TopicOverrides(SpecModel):
@@ -46,6 +47,8 @@ class TenantSpec(SpecModel):
     """The group of tenants that shares its workers."""
     topics: TopicOverrides = TopicOverrides()
     """Topic names of its own."""
+    paused: Flag = False
+    """Whether its events wait: nothing of its event topic is read, and its offsets may be set."""
 
 
 @dataclass(frozen=True, slots=True)

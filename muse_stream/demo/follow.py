@@ -14,7 +14,7 @@ from muse_stream.config import Document, KafkaSettings
 from muse_stream.demo.ledger import AUDIT_COLUMNS, LIVE_COLUMNS, Ledger
 from muse_stream.errors import MuseError
 from muse_stream.kafka import client
-from muse_stream.runtime.batch_scorer import output_schemas
+from muse_stream.runtime.answer_reader import output_schemas
 
 BATCH = 10_000
 

@@ -9,8 +9,10 @@ throttle                how long a quota holds us back
 group_consumer          a member of a consumer group that knows its exact positions
 offsets                 what a group has committed, and which offset is there at a moment
 starting_offsets        where a partition starts: what its group has committed
+first_offsets           where it starts when the group has committed nothing
 partition_ends          last stable offset and end of partitions: is a transaction open there?
 signature               what an owner commits beside its offsets
+span_reader             records between two offsets of partitions
 lag_reader              how old the first record is that waits in a partition that does not move
 topic_reader, tail      a topic read without a group: from its beginning, or as it grows
 bulk_producer           framed events onto a topic, at a rate or as fast as it goes
@@ -24,7 +26,7 @@ from confluent_kafka import Consumer, Message
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.kafka import client
-from muse_stream.kafka.admin import carry_out, survey, topic_ids, topic_settings
+from muse_stream.kafka.admin import carry_out, has_members, survey, topic_ids, topic_settings
 from muse_stream.kafka.broker_release import HINT as FORGETFUL_HINT
 from muse_stream.kafka.broker_release import Listening
 from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
@@ -43,11 +45,14 @@ from muse_stream.kafka.cluster_state import (
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.deliveries import Undelivered
 from muse_stream.kafka.errors import About, names, typed
+from muse_stream.kafka.first_offsets import HANDOVER_S, First, FirstOffsets, Source, StartAt, Unknown, sources
 from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.kafka.lag_reader import READER, LagReader
-from muse_stream.kafka.offsets import offsets_at
+from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, offsets_at, record_at
 from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
 from muse_stream.kafka.partition_ends import End, Ends, Records, Unreadable
+from muse_stream.kafka.signature import PAUSED, RELEASED, SET, Signature
+from muse_stream.kafka.span_reader import BEGINNING, END, partition_counts, read_spans, span_reader
 from muse_stream.kafka.starting_offsets import Free, StartingOffsets
 from muse_stream.kafka.tail import Record, Start, follow
 from muse_stream.kafka.throttle import Throttle
@@ -62,9 +67,15 @@ from muse_stream.kafka.transactional_producer import (
 )
 
 __all__ = [
+    "BEGINNING",
+    "END",
     "FORGETFUL_HINT",
+    "HANDOVER_S",
     "NOT_QUEUED",
+    "PAUSED",
     "READER",
+    "RELEASED",
+    "SET",
     "About",
     "AdminClient",
     "Block",
@@ -73,11 +84,14 @@ __all__ = [
     "Change",
     "Chunk",
     "ClusterState",
+    "CommittedOffset",
     "Consumer",
     "Deadline",
     "End",
     "Ends",
     "Existing",
+    "First",
+    "FirstOffsets",
     "Free",
     "GroupConsumer",
     "GroupState",
@@ -92,14 +106,18 @@ __all__ = [
     "Record",
     "Records",
     "Sent",
+    "Signature",
+    "Source",
     "Standing",
     "Start",
+    "StartAt",
     "StartingOffsets",
     "Throttle",
     "TopicPartitionKey",
     "TopicsSeen",
     "TransactionalProducer",
     "Undelivered",
+    "Unknown",
     "Unreadable",
     "allowed",
     "allowed_on_group",
@@ -109,17 +127,24 @@ __all__ = [
     "client",
     "cluster_state",
     "committed",
+    "committed_offsets",
     "follow",
     "group_state",
+    "has_members",
     "names",
     "needed",
     "newest_stamps",
     "offsets_at",
     "open_producer",
+    "partition_counts",
     "plan",
     "reach",
     "read_some",
+    "read_spans",
     "reader",
+    "record_at",
+    "sources",
+    "span_reader",
     "survey",
     "topic_ids",
     "topic_settings",

@@ -1,4 +1,4 @@
-"""The topics of a cluster: look at them (`survey`), change them as a plan says (`carry_out`).
+"""The topics of a cluster: look at them (`survey`), change them as a plan says (`carry_out`). Who is in a group.
 
 Only what the plan names is touched; who made a topic in the meantime is not an error; every failure is collected, so
 that one refused topic does not hide another.
@@ -18,8 +18,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
     ResourceType,
 )
 
+from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal
-from muse_stream.kafka.errors import asked
+from muse_stream.kafka import client
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.errors import About, asked, concerns
 from muse_stream.kafka.explain import said
 from muse_stream.kafka.topic_plan import Change, Existing, Options
 
@@ -143,3 +146,18 @@ def _problem(answer: _Answer, timeout_s: float, *harmless: int) -> str:
         inner = error.args[0]
         return "" if inner.code() in harmless else said(inner)
     return ""
+
+
+def has_members(settings: KafkaSettings, group: str, timeout_s: float = 15.0) -> bool:
+    """Whether a group has members; one that has ended stays one for its session. Raises `StreamError`."""
+    admin = client.admin(settings)
+    for last in Deadline(timeout_s).tries(0.2):
+        try:
+            described = admin.describe_consumer_groups([group], request_timeout=timeout_s)
+            return bool(described[group].result(timeout=timeout_s).members)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return False
+            if last or not concerns(error, About.REFUSED_COMMIT):  # nobody coordinates it yet
+                raise asked(error) from None
+    return False

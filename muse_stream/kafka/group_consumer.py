@@ -20,8 +20,9 @@ from muse_stream.errors import Fatal
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, concerns, typed
 from muse_stream.kafka.explain import said
+from muse_stream.kafka.first_offsets import Unknown
 from muse_stream.kafka.partition import Position, TopicPartitionKey
-from muse_stream.kafka.signature import Signature
+from muse_stream.kafka.signature import PAUSED, RELEASED, SET, Signature
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.telemetry import Log
 
@@ -32,7 +33,8 @@ SERVED = 100
 """At most so many times in a row is taken what has come; a busy topic would go on for ever."""
 FENCED_MEMBER = (
     "this slot's place in the group was taken (Static consumer fenced). After a broker's restart that is an echo of its"
-    " own earlier request, and over with the next process; if no broker restarted, another run has this --name"
+    " own earlier request, and over with the next process; if no broker restarted, another run has this lane and"
+    " --name: give it another --name, or its fleet a `namespace` of its own in the configuration"
 )
 
 Collected: TypeAlias = tuple[list[Message], Any] | None
@@ -60,14 +62,25 @@ class GroupConsumer:
         self._subscribed: frozenset[str] = frozenset()
         self._rebalanced = False
         self._without_offset: set[str] = set()
+        self.marked: frozenset[str] = frozenset()
+        """Topics beside whose offsets it stands that nobody reads them now."""
+        self.unknown_starts: dict[TopicPartitionKey, Unknown] = {}
+        """Assigned partitions of which nobody can say yet where they start: nothing of them is read."""
         self.held: frozenset[TopicPartitionKey] | None = None
         """What the group has assigned; None before that, and after a revocation until it assigns again."""
         self.taken_since: float | None = None
         """Since when (monotonic seconds) the group has taken partitions and assigned nothing again."""
         self.lost_offsets: set[str] = set()
         """Topics whose committed offset no longer exists: somebody has to decide, the worker must not."""
+        self.restarted: set[str] = set()
+        """Topics of which nothing was committed, and that start now where was found out."""
         self.outdated = False
         """Whether the group has given this slot what its last process read, and that read other topics (R21)."""
+
+    @property
+    def paused(self) -> frozenset[str]:
+        """Topics that are paused."""
+        return self._paused
 
     @property
     def signature(self) -> str:
@@ -87,6 +100,8 @@ class GroupConsumer:
         With them comes the group's metadata as it was when the first was polled: what they are committed with.
         `hurry()` ends the waiting, and so does a rebalance: a linger may be seconds long.
         """
+        if self.unknown_starts and self._offsets.changed():
+            self._rebalanced = True
         # poll, then consume what is there: `consume(n, t)` would wait the full t for n messages
         first = self._consumer.poll(IDLE_POLL_S)
         if first is None:
@@ -130,10 +145,40 @@ class GroupConsumer:
     def pause(self, topics: frozenset[str]) -> None:
         """Pause exactly these topics; those paused before and not named now go on where they stood."""
         self._read(self._subscribed, topics)
-        if self._without_offset - topics:
-            # librdkafka fetches no more after an offset was lost, until the partition is assigned again
+        if (self._without_offset | self.marked) - topics:
+            # librdkafka fetches no more after an offset was lost, until the partition is assigned again; and somebody
+            # may have set the offsets of what was paused
             self._without_offset &= topics
+            self.marked &= topics
             self._rebalanced = True
+
+    def let_go(self, topics: Iterable[str], *, released: bool) -> None:
+        """Note beside the committed offsets of these topics that nobody of the group reads them (R23).
+
+        `released`: another group does. Nothing of them may be in flight. Where the group is about to assign anew, or
+        refuses it, nothing is noted: `marked` says of which topics it was.
+        """
+        mark, wanted = RELEASED if released else PAUSED, set(topics)
+        if self._rebalanced:
+            return
+        text = str(Signature.of(self._owner, self._subscribed).marked(mark))
+        places = [(p.topic, p.partition) for p in self._consumer.assignment() if p.topic in wanted]
+        offsets = {place: self._answered[place] for place in places if place in self._answered}
+        if self._owner and offsets:
+            marked = [TopicPartition(*place, offset, text) for place, offset in offsets.items()]
+            try:
+                self._consumer.commit(offsets=marked, asynchronous=False)
+            except KafkaException as error:
+                if not concerns(error, About.REFUSED_COMMIT):  # carried out late, it would take offsets back
+                    raise Fatal(f"{len(marked)} paused partitions could not be marked: {typed(error)}") from error
+                return
+        self.marked |= wanted
+
+    def take_set(self, places: Iterable[TopicPartitionKey]) -> None:
+        """Go to the committed offsets of these, which somebody else has set; nothing may be in flight."""
+        for place in places:
+            self._floor.pop(place, None)
+        self._rebalanced = True
 
     def leave(self) -> None:
         """Leave the group now, so that others take the partitions at once.
@@ -180,8 +225,11 @@ class GroupConsumer:
         self._subscribed, self._paused = subscribed, paused
         now = subscribed - paused
         # only what changes: where a partition is resumed librdkafka drops answers to what it has asked (R15)
-        self._consumer.resume([p for p in assigned if p.topic in now - before])
+        self._consumer.resume([p for p in assigned if p.topic in now - before and not self._held(p)])
         self._consumer.pause([p for p in assigned if p.topic in before - now])
+
+    def _held(self, partition: TopicPartition) -> bool:
+        return (partition.topic, partition.partition) in self.unknown_starts
 
     def _checked(self, messages: list[Message], metadata: Any) -> Collected:
         sound = [message for message in messages if message.error() is None]
@@ -242,6 +290,8 @@ class GroupConsumer:
             # others may go on from here, and an operator may set offsets back: the floor holds while we own it
             self._floor.pop((partition.topic, partition.partition), None)
             self._answered.pop((partition.topic, partition.partition), None)
+            self.unknown_starts.pop((partition.topic, partition.partition), None)
+        self._offsets.forget([(partition.topic, partition.partition) for partition in partitions])
         self._consumer.incremental_unassign(partitions)
 
     def _serve(self) -> None:
@@ -258,30 +308,52 @@ class GroupConsumer:
 
     def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Look up where partitions start, and sign those that others have had."""
-        found = self._offsets.starts(partitions)
-        starts = found.offsets
+        found = self._offsets.starts(partitions, self._subscribed.__contains__)
         own = Signature.of(self._owner, self._subscribed)
         if self.held is None and self.taken_since is None:  # the first assignment of this process
             before = {one.topics for one in found.signatures.values() if one.owner == self._owner}
             self.outdated = bool(before - {own.topics, ""})
-        ours = {place for place, one in found.signatures.items() if one == own} | found.guessed
+        self.unknown_starts = found.held
+        self.restarted |= {topic for topic, _ in found.chosen}
+        starts = [start for start in found.offsets if not self._held(start)]
+        for start in starts:
+            place = (start.topic, start.partition)
+            signature = found.signatures.get(place)
+            self._check_floor(start, moved=place in found.chosen or (signature is not None and signature.mark == SET))
+        paused = own.marked(PAUSED)
+        ours = {
+            place
+            for place, one in found.signatures.items()
+            if one == own or (one == paused and place[0] in self._paused)
+        } | found.guessed
         others = [start for start in starts if (start.topic, start.partition) not in ours]
         if self._owner and others:
+            self.marked -= {start.topic for start in others}
             self._sign(others)
-        for start in starts:
-            key = (start.topic, start.partition)
-            floor = self._floor.get(key)
-            if floor is not None and start.offset < floor:
-                raise Fatal(f"{key} would start at {start.offset}, below the committed {floor}")
-            self._answered[key] = start.offset
-        return starts
+        self._answered |= {(start.topic, start.partition): start.offset for start in starts}
+        return found.offsets
+
+    def _check_floor(self, start: TopicPartition, *, moved: bool) -> None:
+        """Refuse to start below what this process has seen committed, unless the offset was set by somebody.
+
+        Or unless nothing is committed any more: a topic that was made anew begins again.
+        """
+        place = (start.topic, start.partition)
+        floor = self._floor.get(place)
+        if floor is None or start.offset >= floor:
+            return
+        if not moved:
+            raise Fatal(f"{place} would start at {start.offset}, below the committed {floor}")
+        self._floor.pop(place)
+        self._log.warning("offset_set_back", topic=start.topic, partition=start.partition, to=start.offset, was=floor)
 
     def _place(self, starts: list[TopicPartition]) -> None:
         self._consumer.incremental_assign(starts)
         # a partition comes back as it went: paused, though its topic may have been freed in the meantime
         read = self._subscribed - self._paused
-        self._consumer.resume([start for start in starts if start.topic in read])
-        self._consumer.pause([start for start in starts if start.topic not in read])
+        flowing = [start for start in starts if start.topic in read and not self._held(start)]
+        self._consumer.resume(flowing)
+        self._consumer.pause([start for start in starts if start not in flowing])
 
     def _sign(self, partitions: list[TopicPartition]) -> None:
         """Commit where these partitions start once more, with our name, before anything of them is read.
@@ -298,6 +370,8 @@ class GroupConsumer:
                 # another member, whose predecessor's requests are refused
                 raise Fatal(f"{len(signed)} partitions could not be signed: {typed(error)}") from error
             self._rebalanced = True  # refused for certain: the group assigns again, or the coordinator moves
+            return
+        self._offsets.decided((p.topic, p.partition) for p in partitions)
 
 
 def group_of(metadata: Any) -> str:

@@ -8,10 +8,11 @@ reads all passes them over (docs/exactly-once.md, R6).
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from muse_stream.errors import Retriable
-from muse_stream.kafka.errors import About, concerns, typed
+from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.errors import About, asked, concerns, typed
 from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.kafka.signature import Signature
 
@@ -86,3 +87,23 @@ def forget_leaders(consumer: Consumer, topics: Collection[str], timeout_s: float
             consumer.list_topics(topic, timeout=timeout_s)
     except KafkaException:  # the next look will report it
         return
+
+
+def record_at(consumer: Consumer, place: TopicPartitionKey, offset: int, timeout_s: float) -> Message | None:
+    """Return the first record at or after an offset; None where none is. Raises `Retriable` without an answer.
+
+    The consumer must tell the ends of partitions (`enable.partition.eof`).
+    """
+    consumer.assign([TopicPartition(*place, offset)])
+    try:
+        for _last in Deadline(timeout_s).tries():
+            message = consumer.poll(0.1)
+            error = message.error() if message is not None else None
+            if message is None or message.topic() is None:
+                continue
+            if error is None or error.code() == KafkaError._PARTITION_EOF:
+                return message if error is None else None
+            raise asked(error)
+    finally:
+        consumer.unassign()
+    raise Retriable(f"{place[0]}[{place[1]}] could not be read within {timeout_s:g} s")

@@ -19,7 +19,7 @@ from muse_stream.errors import Retriable, StreamError
 from muse_stream.kafka import client
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, concerns, typed
-from muse_stream.kafka.offsets import committed_offsets, forget_leaders, offsets_at
+from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, forget_leaders, offsets_at
 from muse_stream.kafka.partition import TopicPartitionKey
 
 LOOK_S = 1.0
@@ -27,7 +27,7 @@ AGAIN_S = 0.1
 CALM_S, LOOK_EVERY_S = 0.05, 0.005
 """How long others' open transactions are waited for before anybody looks whose they are: most end in milliseconds."""
 READ_S = 10.0
-READER: dict[str, Any] = {
+END_READER: dict[str, Any] = {
     "enable.partition.eof": True,
     "fetch.wait.max.ms": 5,  # the end of a partition is told by an empty answer
 }
@@ -58,7 +58,7 @@ class Ends:
     """Looks through one consumer that reads committed records and one that reads all; both bear the group's name."""
 
     def __init__(self, settings: KafkaSettings, group: str) -> None:
-        own = {"group.id": group} | READER
+        own = {"group.id": group} | END_READER
         self._committed = client.consumer(settings, **own)
         self._all = client.consumer(settings, **own | {"isolation.level": "read_uncommitted"})
         self._lock = threading.Lock()
@@ -136,14 +136,17 @@ class Ends:
                 raise Retriable(f"no committed offsets: {typed(error)}") from error
         return {place: one.offset or 0 for place, one in found.items()}
 
-    def signatures(self, partitions: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, str]:
-        """Return who has committed the group's offsets of these partitions last, as far as it is known."""
+    def committed(self, partitions: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, CommittedOffset]:
+        """Return what the group has committed last, open transactions passed over; empty without an answer."""
         with self._lock:
             try:
-                found = committed_offsets(self._all, partitions, LOOK_S)
+                return committed_offsets(self._all, partitions, LOOK_S)
             except (KafkaException, RuntimeError):  # no answer, or it has been closed meanwhile
                 return {}
-        return {place: one.signature.owner for place, one in found.items() if one.signature}
+
+    def signatures(self, partitions: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, str]:
+        """Return who has committed the group's offsets of these partitions last, as far as it is known."""
+        return {place: one.signature.owner for place, one in self.committed(partitions).items() if one.signature}
 
     def metadata(self) -> Any:
         """Return the group's metadata as of one who has not joined: the broker compares no generation with it."""

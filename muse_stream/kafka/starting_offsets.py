@@ -1,7 +1,7 @@
-"""Where a partition starts: what its group has committed (docs/exactly-once.md, R1, R6, R15).
+"""Where a partition starts: what its group has committed (docs/exactly-once.md, R1, R6, R15, R23).
 
 `committed()` is asked until it answers, for stable offsets only (librdkafka does so under
-`isolation.level=read_committed`). A partition without any starts at the first offset it has, by its number: librdkafka
+`isolation.level=read_committed`). A partition without any starts where `first_offsets` says, by its number: librdkafka
 looks OFFSET_BEGINNING up by itself, and when it drops an answer as outdated (any resume, pause or assignment in between
 makes it so) it asks again half a second later and goes back there, whatever was assigned since.
 
@@ -10,24 +10,27 @@ which the broker answers only when every other member has joined, and a dead sta
 session ends.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from muse_stream.errors import Fatal, Retriable
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import typed
+from muse_stream.kafka.first_offsets import FirstOffsets, Unknown
 from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, forget_leaders, offsets_at
 from muse_stream.kafka.partition import TopicPartitionKey
-from muse_stream.kafka.signature import Signature
+from muse_stream.kafka.signature import RELEASED, SET, Signature
 from muse_stream.telemetry import Log
 
 COMMITTED_S = 20.0
 """How long to ask: a dead worker's open transaction hides the offsets for its timeout plus the broker's scan."""
 BEGINNING_S, AGAIN_S = 3.0, 0.1
 """How long to ask where partitions begin that were never committed."""
+FIRST_S = 3.0
+"""How long partitions are waited for of which nothing is committed: then they are held, and the others go on."""
 FIRST_ASK_S, ASK_S = 0.7, 2.0
 """Offsets that are hidden for longer than the first may be so forever: by a transaction of ours that hangs."""
 
@@ -48,6 +51,10 @@ class Starts:
     signatures: dict[TopicPartitionKey, Signature]
     guessed: frozenset[TopicPartitionKey]
     """Those of which nobody told where they begin."""
+    chosen: frozenset[TopicPartitionKey] = frozenset()
+    """Those that start where the group has committed nothing."""
+    held: dict[TopicPartitionKey, Unknown] = field(default_factory=dict)
+    """Those of which it is not known yet where they start: nothing of them may be read."""
 
 
 class StartingOffsets:
@@ -63,20 +70,76 @@ class StartingOffsets:
         log: Log,
         free: Free = lambda _partitions: None,
         heard: Heard = lambda _committers: None,
+        first: FirstOffsets | None = None,
     ) -> None:
-        self._lookup, self._log, self._free, self._heard = lookup, log, free, heard
+        """Without `first`, what was never committed starts at its beginning."""
+        self._lookup, self._log, self._free, self._heard, self._first = lookup, log, free, heard, first
+        self._sound: frozenset[TopicPartitionKey] = frozenset()
+        """Partitions that nobody else of the fleet can have read since they became ours."""
 
-    def starts(self, partitions: list[TopicPartition]) -> Starts:
-        """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time."""
+    def starts(self, partitions: list[TopicPartition], wanted: Callable[[str], bool] = lambda _topic: True) -> Starts:
+        """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time.
+
+        Those of topics that are not wanted are not looked for when nothing is committed: they are held.
+        """
         found = self._committed([(p.topic, p.partition) for p in partitions])
         signatures = {place: one.signature for place, one in found.items() if one.signature}
         self._heard({place: one.owner for place, one in signatures.items()})
-        known = [TopicPartition(*place, one.offset) for place, one in found.items() if one.offset is not None]
-        new, guessed = self._beginnings([place for place, one in found.items() if one.offset is None])
-        return Starts([*known, *new, *guessed], signatures, frozenset((one.topic, one.partition) for one in guessed))
+        if self._first is None:
+            known = [TopicPartition(*place, one.offset) for place, one in found.items() if one.offset is not None]
+            new, guessed = self._beginnings([place for place, one in found.items() if one.offset is None])
+            return Starts([*known, *new, *guessed], signatures, frozenset((p.topic, p.partition) for p in guessed))
+        return self._decided(self._first, found, signatures, wanted)
+
+    def _decided(
+        self,
+        first: FirstOffsets,
+        found: Mapping[TopicPartitionKey, CommittedOffset],
+        signatures: dict[TopicPartitionKey, Signature],
+        wanted: Callable[[str], bool],
+    ) -> Starts:
+        ours = {place: one for place, one in found.items() if wanted(place[0])}
+        fresh = {
+            place: one
+            for place, one in ours.items()
+            if place not in self._sound and (one.signature is None or one.signature.mark != SET)
+        }
+        undecided = {
+            place: one
+            for place, one in ours.items()
+            if one.offset is None or (one.signature is not None and one.signature.mark == RELEASED)
+        }
+        undecided |= {place: found[place] for place in first.overtaken(fresh)}
+        chosen, held = first.decide(undecided, FIRST_S)
+        held |= {place: Unknown("its topic is not read") for place in found.keys() - ours.keys()}
+        known = {place: one.offset for place, one in ours.items() if place not in undecided and one.offset is not None}
+        self._sound |= known.keys() | chosen.keys()
+        starts = known | {place: one.offset for place, one in chosen.items()}
+        signatures = {place: one for place, one in signatures.items() if place not in chosen}
+        offsets = [TopicPartition(*place, offset) for place, offset in starts.items()]
+        offsets += [TopicPartition(*place, 0) for place in held]
+        return Starts(offsets, signatures, frozenset(), frozenset(chosen), held)
+
+    def changed(self) -> bool:
+        """Whether it is known by now where something starts that was held."""
+        return self._first is not None and self._first.changed()
+
+    def decided(self, places: Iterable[TopicPartitionKey]) -> None:
+        """These have been committed where they start."""
+        if self._first is not None:
+            self._first.forget(set(places))
+
+    def forget(self, places: Iterable[TopicPartitionKey]) -> None:
+        """These belong to somebody else now."""
+        gone = set(places)
+        self._sound -= gone
+        if self._first is not None:
+            self._first.forget(gone)
 
     def close(self) -> None:
         """Let the consumer go."""
+        if self._first is not None:
+            self._first.close()
         self._lookup.close()
 
     def _committed(self, places: list[TopicPartitionKey]) -> dict[TopicPartitionKey, CommittedOffset]:

@@ -8,25 +8,22 @@ found by halving.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import cache
-from importlib.resources import as_file, files
 
 from muse_stream import telemetry
-from muse_stream.avro import PLACE, Encoder, SchemaDirectory, origin_decoder
+from muse_stream.avro import Encoder
 from muse_stream.config import Document, Loaded, Role
 from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, Stage
 from muse_stream.models import ModelCache
+from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, AnswerReader, output_schemas
 from muse_stream.runtime.compile import Compiled, compile_generation
 from muse_stream.runtime.event_reader import EventReader
 from muse_stream.runtime.record_writer import Writer
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.runtime.warmup import Candidate, warm_up
-from muse_stream.scoring import Categorical, described, halved
-from muse_stream.worker import Batch, BatchLimits, DeadLetter, Origin, Records, Topology, joined
-
-OUTPUT_SCHEMA = {"live": "score.avsc", "shadow": "audit.avsc"}
+from muse_stream.scoring import described, halved
+from muse_stream.worker import Batch, BatchLimits, DeadLetter, Origin, Records, joined
 
 
 def now_ms() -> int:
@@ -37,7 +34,15 @@ def now_ms() -> int:
 class GenerationScorer:
     """A compiled generation that keeps the protocol `worker.batch.Scorer`."""
 
-    def __init__(self, compiled: Compiled, role: Role, lane: str, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self,
+        compiled: Compiled,
+        role: Role,
+        lane: str,
+        clock: Callable[[], int] = now_ms,
+        earlier: Collection[Document] = (),
+    ) -> None:
+        """`earlier` are the documents of generations before."""
         document, snapshot = compiled.document, compiled.snapshot
         self.number = snapshot.number
         self.cache = compiled.cache
@@ -53,7 +58,9 @@ class GenerationScorer:
         self._candidate = Candidate(document, role, compiled.schemas, snapshot, self._reader, self._writer)
         self._failures = telemetry.BoundedLog(telemetry.logger("scorer").error)
         self._dead_letters = {name: one.dlq for name, one in topics.items()}
-        self.topology = _topology(document, lane, role)
+        self._answers = AnswerReader(document, lane, role, compiled.schemas, earlier)
+        self.topology = self._answers.topology
+        self.namespace = document.namespace
 
     def score(self, batch: Batch, attempt: int) -> Records:
         """Answer a batch; never raises for what a record contains."""
@@ -70,14 +77,11 @@ class GenerationScorer:
 
     def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:
         """Say of each answer of this role what it answers; None for what is no such answer."""
-        decoded = origin_decoder(output_schemas(), OUTPUT_SCHEMA[self._role]).decode(values)
-        topics = decoded.columns[PLACE[0]]
-        assert isinstance(topics, Categorical)  # noqa: S101  # a string in either schema
-        numbers = [decoded.columns[name].tolist() for name in (*PLACE[1:], "attempt")]  # type: ignore[union-attr]
-        found: list[Origin | None] = [None] * len(values)
-        for row, code, *place in zip(decoded.rows.tolist(), topics.codes.tolist(), *numbers, strict=True):
-            found[row] = Origin(topics.values[code] or "", *place)
-        return found
+        return self._answers.origins(values)
+
+    def answers(self, topic: str, event: bytes | None, answer: bytes | None) -> bool:
+        """Whether a score or an audit record is about this event of a topic, by its id."""
+        return self._answers.answers(topic, event, answer)
 
     def warm(self) -> None:
         """Take made-up events of every format the whole way, so that the first real batch finds everything loaded.
@@ -121,42 +125,25 @@ def build_scorer(
     lane: str,
     models: ModelCache | None = None,
     clock: Callable[[], int] = now_ms,
+    earlier: Collection[Document] = (),
 ) -> GenerationScorer:
     """Compile a document and make it ready to score a lane. Raises ConfigError with every problem."""
-    return scorer_of(compile_generation(loaded, number, role, models), role, lane, clock)
+    return scorer_of(compile_generation(loaded, number, role, models), role, lane, clock, earlier)
 
 
-def scorer_of(compiled: Compiled, role: Role, lane: str, clock: Callable[[], int] = now_ms) -> GenerationScorer:
+def scorer_of(
+    compiled: Compiled,
+    role: Role,
+    lane: str,
+    clock: Callable[[], int] = now_ms,
+    earlier: Collection[Document] = (),
+) -> GenerationScorer:
     """Make a compiled generation ready to score a lane. Raises ConfigError."""
     document, file = compiled.document, str(compiled.loaded.source.path)
     if lane not in document.lanes():
         known = ", ".join(document.lanes())
         raise ConfigError([Problem("tenants", f"no tenant belongs to lane '{lane}'", f"lanes: {known}", file=file)])
     try:
-        return GenerationScorer(compiled, role, lane, clock)
+        return GenerationScorer(compiled, role, lane, clock, earlier)
     except SchemaError as error:
         raise ConfigError([Problem("events", str(error), "check the field paths", file=file)]) from error
-
-
-@cache
-def output_schemas() -> SchemaDirectory:
-    """Return the schemas of our own records, which are data of this package."""
-    with as_file(files("muse_stream") / "schemas") as folder:
-        return SchemaDirectory.open(folder)
-
-
-def _topology(document: Document, lane: str, role: Role) -> Topology:
-    outputs: dict[str, set[str]] = {}
-    dead_letters: dict[str, str] = {}
-    tenants: dict[str, tuple[str, ...]] = {}
-    for name in document.lanes().get(lane, ()):
-        topics = document.tenant_topics(name)
-        written = {topics.scores, topics.dlq} if role == "live" else {topics.audit}
-        shared = topics.events in outputs
-        outputs.setdefault(topics.events, set()).update(written)
-        tenants[topics.events] = (*tenants.get(topics.events, ()), name)
-        # on a shared topic nobody can say whose a broken record is
-        dead_letters[topics.events] = document.unknown_topic(lane) if shared else topics.dlq
-        if shared and role == "live":
-            outputs[topics.events].add(document.unknown_topic(lane))
-    return Topology({topic: frozenset(names) for topic, names in outputs.items()}, dead_letters, tenants)

@@ -20,6 +20,7 @@ from typing import Any
 from muse_stream import telemetry
 from muse_stream.config import KafkaSettings, Role
 from muse_stream.errors import Fatal, MuseError
+from muse_stream.kafka import StartAt
 from muse_stream.runtime import process_title, watchdog
 from muse_stream.runtime.supervisor import LONGEST_BACKOFF_S, Supervisor
 from muse_stream.worker import InHand
@@ -42,6 +43,10 @@ class RunOptions:
     health_host: str = "0.0.0.0"  # noqa: S104  # probes come from outside the pod
     stall_s: float = watchdog.STALL_S
     longest_backoff_s: float = LONGEST_BACKOFF_S
+    start_at: StartAt = "answers"
+    """Where partitions start of which the group has committed nothing."""
+    namespace: str | None = None
+    """The fleet's; a generation with another one is refused. None: that of the first generation."""
 
 
 def prepare() -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from muse_stream import telemetry
-from muse_stream.config import load_document
+from muse_stream.config import Document, load_document
 from muse_stream.control import Follower, Generation, Head, Watcher, open_store
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 from muse_stream.models import ModelCache
@@ -30,6 +30,9 @@ from muse_stream.telemetry import Log
 from muse_stream.worker import Guard, InHand, Scorer, SlotName, Worker, failpoints, open_worker
 
 POLL_STORE_S = 0.5
+FORMER = 2
+"""Generations before the current one that are asked which lanes they had."""
+NAMESPACE_MOVE = "a change of namespace is a move: docs/operations.md"
 SWITCH_S = 0.0005
 """The committing thread answers to Kafka: it must not wait Python's usual 5 ms for the lock."""
 
@@ -59,7 +62,7 @@ def _failing_in_one_line(connection: Connection, log: Log) -> Iterator[None]:
 
 def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused: frozenset[int], log: Log) -> None:
     source = Follower(open_store(options.store))
-    compile = _compiler(options, in_hand, refused)
+    compile = _compiler(options, source, in_hand, refused)
     first = first_good(source, compile, log)
     with Watcher(
         source, compile, POLL_STORE_S, first=(first.head, first.scorer), problem=first.problem, log=log
@@ -104,18 +107,40 @@ def first_good(source: Follower, compile: Callable[[Generation], GenerationScore
     raise problem or StoreError(f"{source} holds no generation that can be read")
 
 
+def former_documents(source: Follower, number: int) -> list[Document]:
+    """Return the last documents that were current before, as far as they can be read: who read which topics then."""
+    found: list[Document] = []
+    try:
+        candidates = [one for one in source.candidates(source.first()[0]) if one[0] != number]
+    except MuseError:
+        return found
+    for former, sha256 in candidates[:FORMER]:
+        try:
+            found.append(load_document(source.open(former, sha256).path).document)
+        except MuseError:  # it is broken: its lanes are not known
+            continue
+    return found
+
+
 def _compiler(
-    options: RunOptions, in_hand: InHand, refused: frozenset[int]
+    options: RunOptions, source: Follower, in_hand: InHand, refused: frozenset[int]
 ) -> Callable[[Generation], GenerationScorer]:
     cache: ModelCache | None = None
+    namespace = options.namespace
 
     def compile(generation: Generation) -> GenerationScorer:
-        nonlocal cache
+        nonlocal cache, namespace
         if generation.number in refused:
             message = "a worker process died while it compiled this generation; restart the run to try it again"
             raise ConfigError([Problem("models", message, file=str(generation.path))])
         with in_hand.compiling(generation.number):
-            scorer = build_scorer(load_document(generation.path), generation.number, options.role, options.lane, cache)
+            loaded = load_document(generation.path)
+            namespace = namespace or loaded.document.namespace
+            if loaded.document.namespace != namespace:
+                message = f"this run serves the namespace '{namespace}'"
+                raise ConfigError([loaded.source.problem(("namespace",), message, NAMESPACE_MOVE)])
+            earlier = former_documents(source, generation.number)
+            scorer = build_scorer(loaded, generation.number, options.role, options.lane, cache, earlier=earlier)
             cache = scorer.cache
             scorer.warm()
         return scorer
@@ -131,10 +156,10 @@ def _work(
     log: Log,
     serving: Callable[[], object],
 ) -> None:
-    name = SlotName(options.role, options.lane, options.host, number)
-    telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid(), slot=number)
     first = watcher.take()
     assert first is not None  # noqa: S101  # the process compiled one before it said "ready"
+    name = SlotName(options.role, options.lane, options.host, number, first.namespace)
+    telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid(), slot=number)
     waiting: list[Scorer] = [first]
     meter = WorkerMeter(options.role, options.lane, number)
     meter.refuses(lambda: watcher.problem)
@@ -152,6 +177,8 @@ def _work(
             log=log,
             failpoint=failpoints.from_environment(),
             guard=guard,
+            start_at=options.start_at,
+            config=str(options.store),
         )
         asked.tell(worker)
         watchdog.watch(lambda: worker.busy_since, log, options.stall_s)

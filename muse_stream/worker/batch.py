@@ -173,6 +173,12 @@ class Topology:
     """Event topic -> where a record goes that the worker itself has to give up (its tenant may be unknown)."""
     tenants: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
     """Event topic -> the tenants whose events it holds; a change of names alone changes no topic."""
+    paused: frozenset[str] = frozenset()
+    """Event topics that are not to be read now."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Event topics of the fleet that other groups read -> which group."""
+    groups: frozenset[str] = field(default=frozenset(), compare=False)
+    """Groups of this role that have read topics of the fleet under this generation, or those before it."""
 
     def owner(self, event_topic: str) -> str | None:
         """Return the tenant of a topic that only one uses."""
@@ -239,3 +245,6 @@ class Scorer(Protocol):
 
     def origins(self, values: Sequence[bytes | None]) -> Sequence[Origin | None]:
         """Say of each answer that such a scorer has written what it answers; None for what is no such answer."""
+
+    def answers(self, topic: str, event: bytes | None, answer: bytes | None) -> bool:
+        """Whether a score or an audit record is about this event of a topic, by its id; True where nobody can tell."""

@@ -36,6 +36,8 @@ class Answered:
     origin: Origin | None
     half: int
     """Which of its owner's producers wrote it."""
+    letter: bool = False
+    """Whether it is a dead letter."""
 
     def of(self, owner: int) -> bool:
         """Whether this owner's producers wrote it."""
@@ -52,7 +54,7 @@ def answered(place: TopicPartitionKey, messages: Sequence[Message], origins: Ori
         origin = letter if letter is not None else next(values)
         copier = named.get(COPIED_BY)
         half = int(copier) if copier is not None else attempts.half_of(origin.attempt) if origin is not None else 0
-        found.append(Answered(place, message, origin, half))
+        found.append(Answered(place, message, origin, half, letter is not None))
     return found
 
 

@@ -12,7 +12,7 @@ waits.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -22,6 +22,7 @@ from muse_stream.telemetry import BoundedLog, Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Batch, Scorer, Tally, raw_batch
 from muse_stream.worker.commit import Committed, Committer, Pending
+from muse_stream.worker.cures import SHOWN, About
 from muse_stream.worker.dead_letter import refusals
 from muse_stream.worker.failpoints import Failpoint, nothing
 from muse_stream.worker.hanging_transactions import answered
@@ -49,6 +50,10 @@ LOST_RETRY_S = 60.0
 UNASSIGNED_S = 30.0
 """A rebalance waits 10 s at most, for the session of a dead member. After that another process takes the place: it is
 better than a client that does not join again, and no worse where no broker answers."""
+TOPICS_CHANGED = (
+    "joins the group again, which gave it what its last process read. If it did not read other topics before: another"
+    " fleet has this lane and --name; give each a `namespace` of its own"
+)
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 """An orphan and its restarted twin would fence each other forever (R8): after so many in a minute, one leaves."""
 
@@ -73,6 +78,7 @@ class Worker:
         guard: Guard,
         backlog: Backlog,
         pace: Pace,
+        about: About,
         failpoint: Failpoint = nothing,
     ) -> None:
         self.name = name
@@ -93,17 +99,22 @@ class Worker:
         self._group_consumer.subscribe(self._scorer.topology.outputs)
         self._ids = ids
         self._late_before = self._late_twice = frozenset[TopicPartitionKey]()
+        self._about, self._cures = about, about.cures
         self._committer = self._opened()
-        self._paused_topics = PausedTopics(lambda: self._committer.topics(5.0), log)
+        self._paused_topics = PausedTopics(lambda: self._committer.topics(5.0), log, self._cures, self._facts)
         for topic in guard.held:
-            self._paused_topics.pause(
-                topic, "worker processes died of many of its records; tried again later", HELD_RETRY_S
-            )
+            why = "worker processes died of many of its records; tried again later"
+            self._paused_topics.pause(topic, why, HELD_RETRY_S, self._cures.deadly(self._tenants(topic)))
         unread, letters = Unread(log), BoundedLog(log.warning)
         self._accounts = Accounts(meter, backlog, self._paused_topics, self._readiness, unread, letters)
         self._committed: deque[Committed] = deque()
         self._moved = False
         """Whether partitions came or went: an event topic may have more of them than were counted."""
+
+    @property
+    def scorer(self) -> Scorer:
+        """The generation that is served now."""
+        return self._scorer
 
     def stop(self) -> None:
         """Ask the loop to end after the batch in hand; safe in a signal handler."""
@@ -362,7 +373,8 @@ class Worker:
         origins = self._scorer.origins(values) if error.code in RECORD_FAULTS and values else []
         for event_topic in self._isolation.suspect(error, failed, self._scorer.topology, origins):
             again_s = RETRY_S if error.code in TOPIC_FAULTS else REFUSED_RETRY_S
-            self._paused_topics.pause(event_topic, self._isolation.why(error), again_s)
+            cure = self._cures.refused(self._tenants(event_topic))
+            self._paused_topics.pause(event_topic, self._isolation.why(error), again_s, cure)
 
     def _tolerate(self, error: Fenced) -> None:
         """Being fenced is survived a few times: a transaction that timed out looks the same."""
@@ -379,6 +391,8 @@ class Worker:
         scorer = self._next_scorer()
         if scorer is None:
             return
+        if moved := self._scorer.topology.outputs.keys() & scorer.topology.elsewhere.keys():
+            self._let_go(moved, released=True)
         before, self._scorer = self._scorer, scorer
         self._log.info("generation", number=scorer.number, before=before.number)
         self._meter.serving(scorer)
@@ -392,29 +406,48 @@ class Worker:
 
     def _review(self, *, at_once: bool = False) -> None:
         for topic in self._group_consumer.lost_offsets:
-            self._paused_topics.pause(
-                topic, "the committed offset is no longer in the topic; set it with your Kafka tools", LOST_RETRY_S
-            )
+            why = f"the offset that group {self._about.group} has committed is no longer in the topic"
+            self._paused_topics.pause(topic, why, LOST_RETRY_S, self._cures.lost(self._tenants(topic)))
             at_once = True
         self._group_consumer.lost_offsets.clear()
+        for (topic, partition), unknown in self._group_consumer.unknown_starts.items():
+            if unknown.cure and topic not in self._paused_topics.paused_now:
+                why = f"group {self._about.group} has committed nothing of partition {partition}: {unknown.why}"
+                cure = self._cures.unknown_start(self._tenants(topic), unknown.cure)
+                self._paused_topics.pause(topic, why, RETRY_S, cure)
+                at_once = True
+        for topic in self._group_consumer.restarted:
+            self._paused_topics.retry(topic)
+        self._group_consumer.restarted.clear()
         at_once, self._moved = at_once or self._moved, False
         if self._paused_topics.review(self._scorer.topology, at_once=at_once):
             self._pause_topics()
+        if unmarked := self._paused_topics.paused_now - self._group_consumer.marked:
+            self._let_go(unmarked, released=False)
         unwritable = self._paused_topics.unwritable
         if self._recovery.unwritable - unwritable:
             self._recovery.look_again()  # what may hang there can be seen now
         self._recovery.unwritable = unwritable
 
     def _claim(self) -> None:
-        """Have the group assign again when partitions are with nobody; leave when it assigns nothing to this member."""
+        """Have the group assign again when partitions are with nobody; leave when it assigns nothing to this member.
+
+        Go to offsets that somebody else has set.
+        """
         taken = self._group_consumer.taken_since
         if taken is not None and time.monotonic() - taken > UNASSIGNED_S:
             raise Fatal(f"the group took partitions {UNASSIGNED_S:g} s ago and has assigned nothing since")
         if self._group_consumer.outdated:
-            self._log.info("topics_changed", hint="joins the group again, which gave it what its last process read")
+            self._log.info("topics_changed", group=self._about.group, hint=TOPICS_CHANGED)
             self._settle(False)
             self._group_consumer.rejoin()
             return
+        if news := self._recovery.ownership.news(self._group_consumer.unknown_starts):
+            self._settle(False)
+            self._group_consumer.take_set(news)
+            for topic in {topic for topic, _ in news}:
+                self._paused_topics.retry(topic)
+            self._log.info("offsets_taken", partitions=[f"{t}[{p}]" for t, p in sorted(news)][:SHOWN], of=len(news))
         unowned = self._recovery.ownership.unowned(self._group_consumer.held)
         if unowned:
             names = [f"{topic}[{partition}]" for topic, partition in sorted(unowned)]
@@ -426,6 +459,24 @@ class Worker:
         held = frozenset(self._scorer.topology.outputs) if self._pace.held_back else self._paused_topics.paused_now
         self._group_consumer.pause(held)
         self._isolation.forget(self._paused_topics.paused_now)
+
+    def _let_go(self, topics: Iterable[str], *, released: bool) -> None:
+        """Commit what is in flight, then note beside the offsets of these topics that this group does not read them.
+
+        When it cannot be committed now nothing is noted.
+        """
+        drained = self._committer.drain(Deadline(SETTLE_S))
+        self._account()
+        if drained:
+            self._group_consumer.let_go(topics, released=released)
+
+    def _tenants(self, event_topic: str) -> tuple[str, ...]:
+        return self._scorer.topology.tenants.get(event_topic, ())
+
+    def _facts(self, event_topic: str) -> dict[str, Any]:
+        """What is said of a paused topic beside the reason."""
+        offsets = self._about.offsets(event_topic, self._group_consumer.positions())
+        return {"tenants": self._tenants(event_topic)[:SHOWN], "group": self._about.group, "offsets": offsets}
 
     def _close(self, leave: bool) -> None:
         drained = self._committer.drain(Deadline(DRAIN_S))

@@ -10,9 +10,9 @@ the slot's, although the group has not taken anything from it since it last assi
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
-from muse_stream.kafka import Ends, TopicPartitionKey
+from muse_stream.kafka import SET, Ends, TopicPartitionKey
 
 LOOKS = 2
 """In so many looks in a row, under the same assignment: a new owner signs within milliseconds."""
@@ -36,6 +36,8 @@ class Ownership:
         self._seen: tuple[frozenset[TopicPartitionKey], frozenset[TopicPartitionKey], int] | None = None
         """What was held, which others bore our name, in how many looks."""
         self._due, self._wait_s = 0.0, AGAIN_S
+        self._set: frozenset[TopicPartitionKey] = frozenset()
+        self._gone: frozenset[TopicPartitionKey] = frozenset()
 
     def look(self) -> None:
         """Look once which partitions bear our name."""
@@ -43,14 +45,28 @@ class Ownership:
         if held is None:
             self._seen = None
             return
-        signatures = self._ends.signatures(self._places())
-        strays = frozenset(place for place, name in signatures.items() if name == self._instance) - held
+        committed = self._ends.committed(self._places())
+        signed = {place: one.signature for place, one in committed.items() if one.signature is not None}
+        strays = frozenset(place for place, one in signed.items() if one.owner == self._instance) - held
+        self._set = frozenset(place for place, one in signed.items() if one.mark == SET) & held
+        self._gone = frozenset(place for place, one in committed.items() if one.offset is None) & held
         if not strays or self._held is not held:
             self._seen = None
         elif self._seen is not None and self._seen[:2] == (held, strays):
             self._seen = (held, strays, self._seen[2] + 1)
         else:
             self._seen = (held, strays, 1)
+
+    def news(self, unknown: Collection[TopicPartitionKey]) -> frozenset[TopicPartitionKey]:
+        """Return, once, partitions of this slot whose offsets somebody else has set.
+
+        Or of which nothing is committed any more, though this slot committed where it started: with a topic that is
+        deleted, its offsets go; it may have been made anew since. `unknown` are those that have not started yet.
+        """
+        found = (self._set | self._gone) - set(unknown)
+        if found:
+            self._set = self._gone = frozenset()
+        return found & (self._held or frozenset())
 
     def unowned(self, held: frozenset[TopicPartitionKey] | None) -> frozenset[TopicPartitionKey]:
         """Return partitions that are with nobody, once: the caller has the group assign again.

@@ -8,12 +8,14 @@ otherwise it would look well in every other moment.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from muse_stream.errors import Retriable
 from muse_stream.kafka import TopicPartitionKey, TopicsSeen
 from muse_stream.telemetry import Log
 from muse_stream.worker.batch import Topology
+from muse_stream.worker.cures import SHOWN, Cures
 
 RETRY_S = 5.0
 REFRESH_S = 30.0
@@ -27,8 +29,17 @@ UNLED = "bring its brokers back, or give it replicas with kafka-reassign-partiti
 class PausedTopics:
     """Holds the cluster's topics as last seen, and the event topics reported as failing."""
 
-    def __init__(self, topics: Callable[[], TopicsSeen], log: Log, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        topics: Callable[[], TopicsSeen],
+        log: Log,
+        cures: Cures,
+        facts: Callable[[str], Mapping[str, Any]] = lambda _topic: {},
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`facts` says of an event topic what is logged with it: tenants, group, offsets."""
         self._topics, self._log, self._clock = topics, log, clock
+        self._cures, self._facts = cures, facts
         self._seen = TopicsSeen({})
         self._unwritable: dict[str, frozenset[TopicPartitionKey]] = {}
         """Paused topic -> the partitions of its outputs that take no records."""
@@ -82,18 +93,24 @@ class PausedTopics:
             return frozenset()
         return self._seen.leaderless
 
-    def pause(self, event_topic: str, why: str, retry_s: float = RETRY_S) -> None:
-        """Pause an event topic until its next trial."""
-        self._pause(event_topic, why)
+    def pause(self, event_topic: str, why: str, retry_s: float = RETRY_S, cure: str = "") -> None:
+        """Pause an event topic until its next trial; `cure` is what a person can do."""
+        self._pause(event_topic, why, cure)
         failed = self._failed[event_topic] = self._failed.get(event_topic, -1) + 1
         self._retry_at[event_topic] = self._clock() + min(retry_s * 2**failed, max(retry_s, LONGEST_S))
         self._trial -= {event_topic}
         self._next = 0.0
 
+    def retry(self, event_topic: str) -> None:
+        """Try a topic that was reported again now."""
+        if event_topic in self._retry_at:
+            self._retry_at[event_topic] = self._clock()
+            self._next = 0.0
+
     def pause_unwritable(self, event_topic: str, places: frozenset[TopicPartitionKey], why: str) -> None:
         """Pause an event topic until these partitions of its outputs take records again."""
         self._unwritable[event_topic] = self._unwritable.get(event_topic, frozenset()) | places
-        self.pause(event_topic, f"{why}; {UNLED}")
+        self.pause(event_topic, f"{why}; {UNLED}", cure=UNLED)
 
     def review(self, topology: Topology, *, at_once: bool = False) -> bool:
         """Look again when it is time (or `at_once`); True when the set of paused topics changed."""
@@ -119,7 +136,11 @@ class PausedTopics:
         }
         over = {topic for topic, until in self._retry_at.items() if until <= now}
         self._retry_at = {topic: until for topic, until in self._retry_at.items() if until > now}
-        paused_now = self._missing(topology) | self._retry_at.keys() | self._unwritable.keys()
+        paused_now = self._missing(topology) | self._retry_at.keys() | self._unwritable.keys() | topology.paused
+        for topic in topology.paused:
+            tenants = topology.tenants.get(topic, ())
+            keys = ", ".join(f"tenants.{name}.paused" for name in tenants[:SHOWN])
+            self._pause(topic, f"paused in the configuration: {keys}", self._cures.asked(tenants))
         self._trial = frozenset((self._trial | over) & topology.outputs.keys()) - paused_now
         for topic in self._said.keys() - paused_now - self._trial:
             self._resume(topic)
@@ -142,13 +163,15 @@ class PausedTopics:
             if absent:
                 paused_now.add(event_topic)
                 # brokers do not say which
-                self._pause(event_topic, f"no topic {', '.join(absent)}, or no permission to see it")
+                self._pause(
+                    event_topic, f"no topic {', '.join(absent)}, or no permission to see it", self._cures.missing()
+                )
         return paused_now
 
-    def _pause(self, event_topic: str, why: str) -> None:
+    def _pause(self, event_topic: str, why: str, cure: str) -> None:
         if self._said.get(event_topic) != why:
             self._said[event_topic] = why
-            self._log.error("tenant_paused", topic=event_topic, error=why)
+            self._log.error("tenant_paused", topic=event_topic, error=why, **self._facts(event_topic), hint=cure)
 
     def _resume(self, event_topic: str) -> None:
         if self._said.pop(event_topic, None) is not None:

@@ -10,27 +10,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from muse_stream.config import KafkaSettings, Role
+from muse_stream.config import KafkaSettings, Role, consumer_group
 from muse_stream.kafka import (
     READER,
     Consumer,
     Deadline,
     Ends,
+    FirstOffsets,
     Free,
     GroupConsumer,
     LagReader,
+    StartAt,
     StartingOffsets,
     TransactionalProducer,
     client,
     open_producer,
+    span_reader,
 )
 from muse_stream.telemetry import Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Scorer
 from muse_stream.worker.commit import Committed, Committer
+from muse_stream.worker.cures import About, Cures
 from muse_stream.worker.failpoints import Failpoint
 from muse_stream.worker.id_pairs import IdPairs
 from muse_stream.worker.isolate import BATCH_BYTES
+from muse_stream.worker.last_answers import LastAnswers
 from muse_stream.worker.loop import Worker
 from muse_stream.worker.meter import Meter
 from muse_stream.worker.pace import Pace
@@ -40,7 +45,6 @@ from muse_stream.worker.recovery import Recovery
 SESSION_MS = 10_000
 """Safe with transactions that end after 5 s: a dead member's records are readable before its partitions move."""
 MAX_POLL_MS = 60_000
-OPEN_S = 10.0
 MEMBER: dict[str, Any] = {
     "partition.assignment.strategy": "cooperative-sticky",
     "session.timeout.ms": SESSION_MS,
@@ -48,21 +52,24 @@ MEMBER: dict[str, Any] = {
     "max.poll.interval.ms": MAX_POLL_MS,
     "topic.metadata.refresh.interval.ms": 5_000,
 }
+"""Settings of a member of the group."""
+OPEN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class SlotName:
-    """Who a worker is: its role and lane make the consumer group, its host name and number its place in it."""
+    """Who a worker is: namespace, lane and role make the consumer group, host name and number its place in it."""
 
     role: Role
     lane: str
     host: str
     number: int
+    namespace: str = "muse"
 
     @property
     def group(self) -> str:
         """The consumer group: live and shadow workers of a lane have offsets of their own."""
-        return f"muse.{self.lane}.{self.role}"
+        return consumer_group(self.namespace, self.lane, self.role)
 
     @property
     def instance(self) -> str:
@@ -83,9 +90,13 @@ def open_worker(
     log: Log,
     failpoint: Failpoint,
     guard: Guard,
+    start_at: StartAt = "answers",
+    config: str = "CONFIG",
 ) -> Worker:
-    """Build a slot's worker; both transactional ids are initialised before its first poll."""
+    """Build a slot's worker; both transactional ids are initialised before its first poll.
 
+    `start_at`: where partitions start of which nothing is committed; `config`: how commands in the log name the store.
+    """
     doubt, pace = threading.Event(), Pace(log)
     ends = Ends(settings, name.group)
     ends.connect()
@@ -97,8 +108,7 @@ def open_worker(
 
     def intake(settle: Callable[[bool], None], free: Free) -> GroupConsumer:
         names = {"group.id": name.group, "group.instance.id": name.instance}
-        lookup = client.consumer(settings, **{"group.id": name.group})
-        starting = StartingOffsets(lookup, log, free, recovery.heard)
+        starting = starting_offsets(settings, name, start_at, recovery, lambda: worker.scorer, free, log)
         member = client.consumer(settings, **names, **MEMBER, throttle_cb=pace.reading)
         return GroupConsumer(member, starting, settle, log, name.instance)
 
@@ -111,5 +121,27 @@ def open_worker(
     ids = IdPairs(name.instance, producer, log)
     recovery = Recovery(name.group, name.instance, ends, producer, doubt, meter, log)
     backlog = Backlog(LagReader(reader, log))
-    own = recovery, meter, log, guard, backlog, pace, failpoint
-    return Worker(name.instance, intake, committer, ids, next_scorer, *own)
+    says = About(name.group, Cures(config, name.role))
+    own = recovery, meter, log, guard, backlog, pace, says, failpoint
+    worker = Worker(name.instance, intake, committer, ids, next_scorer, *own)
+    return worker
+
+
+def starting_offsets(
+    settings: KafkaSettings,
+    name: SlotName,
+    start_at: StartAt,
+    recovery: Recovery,
+    scorer: Callable[[], Scorer],
+    free: Free,
+    log: Log,
+) -> StartingOffsets:
+    """Return what looks up where a slot's partitions start."""
+
+    def open_reader(group: str, stable: bool) -> Consumer:
+        return span_reader(settings, group, stable)
+
+    answers = LastAnswers(lambda stable: open_reader(name.group, stable), scorer, recovery.attempts.tag)
+    first = FirstOffsets(open_reader, name.group, start_at, answers, log, lambda: scorer().topology.groups)
+    lookup = client.consumer(settings, **{"group.id": name.group})
+    return StartingOffsets(lookup, log, free, recovery.heard, first)

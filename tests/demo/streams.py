@@ -8,7 +8,7 @@ import numpy as np
 from muse_stream.avro import Decoded, Decoder, Encoder, Fields, nullable, record_lists, string_maps
 from muse_stream.demo.ledger import AUDIT_COLUMNS, LIVE_COLUMNS
 from muse_stream.demo.scenario import StreamEvents
-from muse_stream.runtime.batch_scorer import output_schemas
+from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.scoring.columns import Categorical
 
 HOUR_MS = 3_600_000

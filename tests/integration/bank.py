@@ -7,7 +7,7 @@ models that misbehave do so on one amount each, which no probe row has: they loa
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,8 +186,11 @@ class Bank:
     def topics(self, kinds: Sequence[str] = ("events", "scores", "audit", "dlq")) -> list[str]:
         return [self.topic(kind, tenant) for kind in kinds for tenant in self.names()]
 
-    def document(self, live: str = "plain", shadow: Sequence[str] = ("retrained",)) -> Path:
-        """Write a configuration whose live and shadow predictors are named after their models."""
+    def document(self, live: str = "plain", shadow: Sequence[str] = ("retrained",), **own: Mapping[str, Any]) -> Path:
+        """Write a configuration whose live and shadow predictors are named after their models.
+
+        `own` is what single tenants have: `t0={"lane": "other"}`.
+        """
         used = dict.fromkeys([live, *shadow])
         document = {
             "version": 1,
@@ -203,7 +206,7 @@ class Bank:
             "predictors": {name: {"version": 1, "experts": [{"model": name, "beta": 0.2}]} for name in used},
             "events": {"payment": {"schema": "payment.avsc", "id": "id", "time": "at", "tenant": {"field": "tenant"}}},
             "routes": [{"live": live, "shadow": list(shadow)}],
-            "tenants": {name: {"event": "payment", "lane": self.name} for name in self.names()},
+            "tenants": {name: {"event": "payment", "lane": self.name, **own.get(name, {})} for name in self.names()},
             "topics": {kind: f"{self.name}.{kind}.{{tenant}}" for kind in ("events", "scores", "audit", "dlq")},
         }
         path = self.folder / f"muse-{next(self._numbers)}.yaml"

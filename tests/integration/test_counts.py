@@ -21,7 +21,8 @@ from confluent_kafka.admin import AdminClient
 from muse_stream.config import Role, load_document, pre_map_hash
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable
-from muse_stream.runtime.batch_scorer import build_scorer, output_schemas
+from muse_stream.runtime.answer_reader import output_schemas
+from muse_stream.runtime.batch_scorer import build_scorer
 from muse_stream.runtime.worker_metrics import WorkerMeter
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker import failpoints, paused_topics

@@ -403,3 +403,27 @@ def test_the_release_is_heard_through_a_password(site: Site) -> None:
     admin.list_topics(timeout=20)
     admin.poll(0)
     assert any("ApiKey DescribeLogDirs (35)" in line for line in heard.lines)
+
+
+def test_a_worker_that_may_not_read_its_outputs_scores_nothing_twice(site: Site, workers: dict[str, Fleet]) -> None:
+    """Without an offset it has to read them: the tenant waits, and topic, group and cure are named."""
+    lane, topic = "second", site.bank.topic("events", "t1")
+    own = [one for one in bindings(lane, TENANTS) if lane in one.name and one.principal == "User:live"]
+    denied = binding("live", "topic", "literal", site.bank.topic("scores", "t1"), "READ", "DENY")
+    store = site.folder / "second-store"
+    publish(site.bank.document("plain", (), **{name: {"lane": lane} for name in TENANTS}), store)
+    site.send(30)
+    site.kafka.grant(denied, *own)
+    log, environment = site.folder / "second.log", site.kafka.environment("live")
+    with Fleet(site.kafka.bootstrap, store, "live", lane, log, workers=1, environment=environment) as second:
+        until(lambda: refused(second, topic), 40, lambda: str(second.lines("tenant_paused")))
+        said = next(one for one in second.lines("tenant_paused") if "no permission to READ" in one["error"])
+        assert (said["topic"], said["group"], "grant READ" in said["hint"]) == (topic, f"muse.{lane}.live", True)
+        assert topic not in {one["topic"] for one in second.lines("starting_offsets")}
+        assert second.stop() == 0
+    site.kafka.withdraw(denied, *own)
+    site.assert_exactly_once()
+
+
+def refused(fleet: Fleet, topic: str) -> bool:
+    return any(one["topic"] == topic and "READ" in one["error"] for one in fleet.lines("tenant_paused"))

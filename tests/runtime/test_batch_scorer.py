@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 from muse_stream.avro import Encoder, SchemaDirectory
 from muse_stream.config import Role, load_document
 from muse_stream.errors import ConfigError, Reason
-from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, output_schemas
+from muse_stream.runtime.answer_reader import output_schemas
+from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer
 from muse_stream.worker.batch import Batch, BatchLimits, Header, Origin, Records
 from tests.integration.bank import AT, RAISES_AT, SCHEMA, Bank
 

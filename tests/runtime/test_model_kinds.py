@@ -28,7 +28,8 @@ from muse_stream.commands.load import load
 from muse_stream.commands.publish import publish
 from muse_stream.config import Role, load_document
 from muse_stream.errors import ConfigError, Reason, Stage
-from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, output_schemas
+from muse_stream.runtime.answer_reader import output_schemas
+from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer
 from muse_stream.runtime.worker_metrics import WorkerMeter
 from muse_stream.worker.batch import Batch, Records, Tally
 from tests.models.onnx_factory import file, port

@@ -10,7 +10,7 @@ import numpy as np
 
 from muse_stream.avro import Encoder, SchemaDirectory
 from muse_stream.config import Role, load_document
-from muse_stream.runtime.batch_scorer import output_schemas
+from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.runtime.event_reader import EventReader, Events
 from muse_stream.runtime.record_writer import Writer
 from muse_stream.runtime.score_counts import ScoreGroups

@@ -16,7 +16,8 @@ from muse_stream.config import Role, load_document
 from muse_stream.control import DirectoryStore, Head, Watcher
 from muse_stream.errors import ConfigError
 from muse_stream.runtime import batch_scorer
-from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer, output_schemas
+from muse_stream.runtime.answer_reader import output_schemas
+from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer
 from muse_stream.runtime.event_reader import EventReader, Events
 from muse_stream.worker.batch import Batch
 from tests.integration.bank import RAISES_AT, SCHEMA, Bank

@@ -119,6 +119,8 @@ class Echo:
         padding: Callable[[bytes | None], int] = lambda _value: 0,
         before: Callable[[Batch], None] = lambda _batch: None,
         limits: BatchLimits | None = None,
+        elsewhere: Mapping[str, str] | None = None,
+        groups: Iterable[str] = (),
     ) -> None:
         self.number, self._routes, self._refuse, self._padding, self._before = number, routes, refuse, padding, before
         self.limits = limits or BatchLimits()
@@ -126,6 +128,8 @@ class Echo:
             {event: frozenset({route.scores, route.dlq}) for event, route in routes.items()},
             {event: route.dlq for event, route in routes.items()},
             {event: (event,) for event in routes},
+            elsewhere=elsewhere or {},
+            groups=frozenset(groups),
         )
         self.book = None
         self.attempts: list[int] = []
@@ -145,6 +149,10 @@ class Echo:
             outgoing.topics.append(route.scores)
             outgoing.values.append(source.encode() + random.Random(row).randbytes(self._padding(value)))
         return replace(outgoing, dead=dead)
+
+    def answers(self, topic: str, event: bytes | None, answer: bytes | None) -> bool:
+        """An answer names no id; the keys tell whether it is about the event."""
+        return True
 
     def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:
         return [_origin(value) for value in values]

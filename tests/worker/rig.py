@@ -16,7 +16,7 @@ from confluent_kafka import Message
 
 from muse_stream import testing
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.kafka import client
+from muse_stream.kafka import StartAt, client
 from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.testing import CommittedReader, ToSend
@@ -205,6 +205,8 @@ def open_echo(
     failpoint: Callable[[str], None] = failpoints.nothing,
     guard: Guard | None = None,
     client_id: str = "muse-stream",
+    start_at: StartAt = "answers",
+    namespace: str = "muse",
 ) -> Running:
     """A worker of a lane, made as the application makes it."""
     if limits is not None:
@@ -213,12 +215,13 @@ def open_echo(
     scorers, log, meter = Scorers([scorer]), ListLog(), CountingMeter()
     worker = open_worker(
         KafkaSettings(bootstrap=bootstrap, client_id=client_id),
-        SlotName("live", lane, "test", number),
+        SlotName("live", lane, "test", number, namespace),
         scorers,
         meter=meter,
         log=log,
         failpoint=failpoint,
         guard=guard or Guard(InHand(get_context("spawn")), Suspects()),
+        start_at=start_at,
     )
     return Running(worker, scorers, log, meter)
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from muse_stream.errors import Fatal
+from muse_stream.kafka.offsets import CommittedOffset
 from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka.signature import Signature
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker import open_transactions
 from muse_stream.worker.ownership import AGAIN_S, Ownership
@@ -23,8 +25,8 @@ class Signed:
 
     names: dict[TopicPartitionKey, str] = field(default_factory=dict)
 
-    def signatures(self, _partitions: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, str]:
-        return self.names
+    def committed(self, _partitions: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, CommittedOffset]:
+        return {place: CommittedOffset(1, Signature(name)) for place, name in self.names.items()}
 
 
 def watched(names: dict[TopicPartitionKey, str]) -> tuple[Ownership, Signed, Clock]:

@@ -5,6 +5,7 @@ import pytest
 from muse_stream.errors import Retriable
 from muse_stream.kafka import TopicsSeen
 from muse_stream.worker.batch import Topology
+from muse_stream.worker.cures import Cures
 from muse_stream.worker.paused_topics import REFRESH_S, RETRY_S, PausedTopics
 from tests.worker.doubles import Clock, ListLog
 
@@ -46,7 +47,7 @@ def log() -> ListLog:
 
 @pytest.fixture
 def gate(cluster: Cluster, clock: Clock, log: ListLog) -> PausedTopics:
-    return PausedTopics(cluster, log, clock)
+    return PausedTopics(cluster, log, Cures(), clock=clock)
 
 
 def test_everything_there_blocks_nothing(gate: PausedTopics) -> None:
@@ -165,7 +166,7 @@ def test_a_topic_on_trial_is_paused_still_until_it_has_proved_well(
         assert gate.paused_now == frozenset()
         assert gate.trial == gate.paused == {"events.b"}
         gate.pause("events.b", "no permission")
-    assert log.said("tenant_paused") == [{"topic": "events.b", "error": "no permission"}], "said once"
+    assert log.said("tenant_paused") == [{"topic": "events.b", "error": "no permission", "hint": ""}], "said once"
     assert log.said("tenant_resumed") == []
     clock.now += RETRY_S * 2**3 + 0.1
     gate.review(TOPOLOGY)

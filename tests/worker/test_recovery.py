@@ -121,6 +121,12 @@ CASES: dict[str, tuple[Callable[[Predecessor], Ends], int]] = {
 }
 
 
+def signed_and_aborted(old: Predecessor) -> Ends:
+    """As a worker leaves it; without an offset the successor would wait for the outcome of the open transaction."""
+    old.sign([0, 1])
+    return aborted(old)
+
+
 def nothing_is_ended(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Ending, "run", lambda _self, _looking: None)
 
@@ -143,7 +149,7 @@ def others_answers_count_for_nothing(patch: pytest.MonkeyPatch) -> None:
 
 
 PLANTED: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[Predecessor], Ends], int]] = {
-    "nothing is ended": (nothing_is_ended, aborted, KEPT),
+    "nothing is ended": (nothing_is_ended, signed_and_aborted, KEPT),
     "everything is aborted": (everything_is_aborted, committed, KEPT),
     "the outcome is not looked for": (the_outcome_is_not_looked_for, committed, LOST),
     "copies count for nothing": (copies_count_for_nothing, copied, KEPT),

@@ -1,0 +1,360 @@
+"""R23: what was answered is never scored again because a group has no offsets for it.
+
+Offsets expire, groups change with lanes and namespaces, topics are made anew. Each test lets a worker answer, takes the
+offsets away in one of these ways, and counts the answers that a reader of committed records finds.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+
+from muse_stream.kafka import First, Source, Unknown, first_offsets
+from muse_stream.testing.kafka_broker import Broker
+from muse_stream.worker import last_answers
+from tests.worker.doubles import Echo, Route, await_true
+from tests.worker.rig import Ledger, Running, expected, ledger, produce, running
+
+Unique = Callable[[str], str]
+MakeTopic = Callable[..., str]
+Tenant = Callable[..., tuple[str, Route]]
+
+
+@pytest.fixture(autouse=True)
+def quick_handover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else reads the topics of these tests, but where one says so."""
+    monkeypatch.setattr(first_offsets, "HANDOVER_S", 0.5)
+    monkeypatch.setattr(first_offsets, "AGAIN_S", 0.1)
+
+
+def forget_offsets(kafka: Broker, lane: str, namespace: str = "muse") -> None:
+    """Take a group's offsets away, as their retention does; its members must have left."""
+    group = f"{namespace}.{lane}.live"
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+    def gone() -> bool:
+        try:
+            admin.delete_consumer_groups([group])[group].result(10)
+        except Exception as error:  # noqa: BLE001  # the member's end may not have been heard yet
+            return "NOT_FOUND" in str(error)
+        return True
+
+    await_true(gone, f"{group} is deleted")
+
+
+def answer(kafka: Broker, lane: str, echo: Echo, found: Ledger, count: int, **options: str) -> None:
+    """Let a worker answer all there is, and leave."""
+    with running(kafka.bootstrap, lane, echo, **options) as ours:
+        found.until(count)
+        ours.stop()
+
+
+@pytest.mark.parametrize("slot", [0, 1], ids=["the same slot", "another slot"])
+@pytest.mark.parametrize("last", [b"x", b"bad"], ids=["a score is last", "a dead letter is last"])
+@pytest.mark.parametrize("outputs", [2, 1, 3], ids=["as many partitions", "fewer", "more"])
+def test_expired_offsets_start_behind_the_last_answer(
+    kafka: Broker, unique: Unique, make_topic: MakeTopic, outputs: int, last: bytes, slot: int
+) -> None:
+    events, lane = make_topic("events", partitions=2), unique("lane")
+    route = Route(make_topic("scores", partitions=outputs), make_topic("dlq", partitions=outputs))
+    produce(kafka.bootstrap, events, [b"x"] * 58 + [last] * 2, partitions=2)
+
+    def echo() -> Echo:
+        return Echo({events: route}, refuse=lambda value: value == b"bad")
+
+    with ledger(kafka.bootstrap, **{route.scores: outputs, route.dlq: outputs}) as found:
+        answer(kafka, lane, echo(), found, 60)
+        forget_offsets(kafka, lane)
+        produce(kafka.bootstrap, events, [b"x"] * 20, partitions=2)
+        with running(kafka.bootstrap, lane, echo(), number=slot) as ours:
+            found.until(80)
+            ours.stop()
+            chosen = ours.log.said("starting_offsets")
+        assert found.to_end().answers() == expected(events, 80, partitions=2)
+        assert [(one["chosen"], one["offsets"]) for one in chosen] == [("answers", {"0": 30, "1": 30})]
+
+
+def test_tenants_that_share_an_output_topic_each_start_behind_their_own(
+    kafka: Broker, unique: Unique, make_topic: MakeTopic
+) -> None:
+    """One has answered long ago, one last, and one never."""
+    route, lane = Route(make_topic("scores", partitions=2), make_topic("dlq")), unique("lane")
+    old, new, never = (make_topic("events") for _ in range(3))
+    with ledger(kafka.bootstrap, **{route.scores: 2, route.dlq: 1}) as found:
+        produce(kafka.bootstrap, old, [b"x"] * 10)
+        answer(kafka, lane, Echo({old: route}), found, 10)
+        produce(kafka.bootstrap, new, [b"x"] * 3_000)
+        answer(kafka, lane, Echo({old: route, new: route}), found, 3_010)
+        forget_offsets(kafka, lane)
+        for topic in (old, new, never):
+            produce(kafka.bootstrap, topic, [b"x"] * 5)
+        answer(kafka, lane, Echo({old: route, new: route, never: route}), found, 3_025)
+        assert found.to_end().answers() == expected(old, 15) | expected(new, 3_005) | expected(never, 5)
+
+
+def has_partitions(admin: AdminClient, topic: str, count: int) -> bool:
+    return len(admin.list_topics(topic).topics[topic].partitions) == count
+
+
+def serves(one: Running, echo: Echo) -> bool:
+    return one.worker.scorer is echo
+
+
+def goes_on(one: Running, before: int) -> bool:
+    return one.meter.committed_events > before
+
+
+@pytest.mark.parametrize("grown", ["events", "outputs", "both"])
+def test_topics_that_have_grown_since(kafka: Broker, unique: Unique, tenant: Tenant, grown: str) -> None:
+    """Answers stand where the partitions of their time put them."""
+    (events, route), lane = tenant(2), unique("lane")
+    produce(kafka.bootstrap, events, [b"x"] * 40, partitions=2)
+    with ledger(kafka.bootstrap, **{route.scores: 2, route.dlq: 2}) as found:
+        answer(kafka, lane, Echo({events: route}), found, 40)
+    forget_offsets(kafka, lane)
+    topics = {"events": [events], "outputs": [route.scores, route.dlq], "both": [events, route.scores, route.dlq]}
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for topic, done in admin.create_partitions([NewPartitions(one, 3) for one in topics[grown]]).items():
+        done.result(10)
+        await_true(partial(has_partitions, admin, topic, 3), "it has grown")
+    produce(kafka.bootstrap, events, [b"x"] * 4, partitions=2)
+    outputs = 2 if grown == "events" else 3
+    with ledger(kafka.bootstrap, **{route.scores: outputs, route.dlq: outputs}) as found:
+        answer(kafka, lane, Echo({events: route}), found, 44)
+        assert found.to_end().answers() == expected(events, 44, partitions=2)
+
+
+@pytest.mark.parametrize(("start_at", "again"), [("earliest", 30), ("latest", 0)])
+def test_the_operator_may_choose_otherwise(
+    kafka: Broker, unique: Unique, tenant: Tenant, start_at: first_offsets.StartAt, again: int
+) -> None:
+    (events, route), lane = tenant(1), unique("lane")
+    produce(kafka.bootstrap, events, [b"x"] * 30)
+    with ledger(kafka.bootstrap, **{route.scores: 1}) as found:
+        answer(kafka, lane, Echo({events: route}), found, 30)
+        forget_offsets(kafka, lane)
+        with running(kafka.bootstrap, lane, Echo({events: route}), start_at=start_at) as ours:
+            (said,) = ours.log.await_said("starting_offsets")
+            assert (said["chosen"], said["group"]) == (start_at, f"muse.{lane}.live")
+            await_true(lambda: ours.worker._group_consumer.positions().get((events, 0)) is not None, "assigned")
+            await_true(lambda: found.take(0.05) >= 30 + again, "what is answered again")
+            produce(kafka.bootstrap, events, [b"y"] * 5)
+            found.until(35 + again)
+            ours.stop()
+        assert sum(found.to_end().answers().values()) == 35 + again
+
+
+def test_a_tenant_without_any_answer_starts_at_its_first_event(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
+    (events, route), lane = tenant(1), unique("lane")
+    produce(kafka.bootstrap, events, [b"x"] * 30)
+    with ledger(kafka.bootstrap, **{route.scores: 1}) as found:
+        with running(kafka.bootstrap, lane, Echo({events: route})) as ours:
+            found.until(30)
+            ours.stop()
+            (said,) = ours.log.said("starting_offsets")
+        assert (said["chosen"], said["offsets"], "note" in said) == ("earliest", {"0": 0}, False)
+        assert found.to_end().answers() == expected(events, 30)
+
+
+@contextmanager
+def left_open(kafka: Broker, unique: Unique, events: str, route: Route, offsets: range) -> Iterator[Producer]:
+    """Answers of an earlier owner whose transaction is not over."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": unique("open")})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    for offset in offsets:
+        producer.produce(route.scores, f"{events}|0|{offset}|1|1|".encode(), f"k{offset}".encode(), 0)
+    producer.flush(20)
+    yield producer
+
+
+@pytest.mark.parametrize("outcome", ["commit", "abort"])
+def test_an_open_transaction_is_waited_for(kafka: Broker, unique: Unique, tenant: Tenant, outcome: str) -> None:
+    """Whether its answers count is known only then."""
+    (events, route), lane = tenant(1), unique("lane")
+    produce(kafka.bootstrap, events, [b"x"] * 30)
+    with (
+        ledger(kafka.bootstrap, **{route.scores: 1}) as found,
+        left_open(kafka, unique, events, route, range(20)) as producer,
+        running(kafka.bootstrap, lane, Echo({events: route})) as ours,
+    ):
+        await_true(lambda: ours.log.said("starting_offsets_unknown"), "nothing is known yet")
+        assert ours.meter.events == 0
+        (producer.commit_transaction if outcome == "commit" else producer.abort_transaction)(20)
+        found.until(30)
+        ours.stop()
+        assert found.to_end().answers() == expected(events, 30)
+        assert ours.meter.committed_events == (10 if outcome == "commit" else 30)
+
+
+def test_a_long_search_holds_up_nobody_else(
+    kafka: Broker, unique: Unique, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (events, route), (others, other), lane = tenant(1), tenant(1), unique("lane")
+    found_out, search = threading.Event(), last_answers.LastAnswers.__call__
+
+    def slow(
+        self: last_answers.LastAnswers, sources: Mapping[tuple[str, int], Source]
+    ) -> dict[tuple[str, int], First | Unknown]:
+        found_out.wait(60)
+        return search(self, sources)
+
+    monkeypatch.setattr("muse_stream.kafka.starting_offsets.FIRST_S", 0.2)
+    produce(kafka.bootstrap, others, [b"x"] * 10)
+    with ledger(kafka.bootstrap, **{other.scores: 1, route.scores: 1}) as found:
+        answer(kafka, lane, Echo({others: other}), found, 10)
+        monkeypatch.setattr(last_answers.LastAnswers, "__call__", slow)
+        produce(kafka.bootstrap, events, [b"x"] * 10)
+        produce(kafka.bootstrap, others, [b"x"] * 10)
+        with running(kafka.bootstrap, lane, Echo({events: route, others: other})) as ours:
+            found.until(20)
+            produce(kafka.bootstrap, others, [b"x"] * 10)
+            found.until(30)
+            assert found.answers() == expected(others, 30)
+            found_out.set()
+            found.until(40)
+            ours.stop()
+        assert found.to_end().answers() == expected(others, 30) | expected(events, 10)
+
+
+def test_answers_that_retention_has_deleted_are_no_reason_to_score_again(
+    kafka: Broker, unique: Unique, tenant: Tenant, quick_gate: None
+) -> None:
+    """Nobody can say what was answered: the tenant is paused, the cure is named, and it goes on once somebody has."""
+    (events, route), lane = tenant(1), unique("lane")
+    produce(kafka.bootstrap, events, [b"x"] * 30)
+    with ledger(kafka.bootstrap, **{route.scores: 1}) as found:
+        answer(kafka, lane, Echo({events: route}), found, 30)
+        forget_offsets(kafka, lane)
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+        admin.delete_records([TopicPartition(route.scores, 0, -1)])[TopicPartition(route.scores, 0)].result(10)
+        with running(kafka.bootstrap, lane, Echo({events: route})) as ours:
+            said = ours.log.await_said("tenant_paused")[0]
+            assert (said["topic"], said["group"]) == (events, f"muse.{lane}.live")
+            assert f"{route.scores}[0] no longer has all answers" in said["error"]
+            assert "muse-stream offsets set" in said["hint"]
+            assert ours.meter.events == 0
+            ours.stop()
+
+
+def two_lanes(events: str, route: Route, lane: str, other: str, *, here: bool) -> tuple[Echo, Echo]:
+    """The generation as the lane sees it, and as the other does: the tenant is in one of them."""
+    groups = [f"muse.{one}.live" for one in (lane, other)]
+    mine = Echo({events: route} if here else {}, elsewhere={} if here else {events: groups[1]}, groups=groups[1:])
+    theirs = Echo({} if here else {events: route}, elsewhere={events: groups[0]} if here else {}, groups=groups[:1])
+    return mine, theirs
+
+
+def test_a_tenant_moves_to_another_lane_and_back_under_load(
+    kafka: Broker, unique: Unique, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever lane takes the new generation first: what the old one has in hand is neither lost nor doubled."""
+    monkeypatch.setattr(first_offsets, "HANDOVER_S", 60.0)  # so it is the old owner's word that counts
+    (events, route), (stays, still), (other_stays, other_still) = tenant(2), tenant(1), tenant(1)
+    lane, other = unique("lane"), unique("other")
+    sent, ending = [0], threading.Event()
+
+    def load() -> None:
+        while not ending.is_set():
+            produce(kafka.bootstrap, events, [b"x"] * 20, partitions=2)
+            sent[0] += 10
+
+    def put(first: Running, second: Running, *, here: bool, new_first: bool) -> None:
+        mine, theirs = two_lanes(events, route, lane, other, here=here)
+        mine._routes[stays], theirs._routes[other_stays] = still, other_still
+        for one, extra in ((mine, (stays, still)), (theirs, (other_stays, other_still))):
+            one.topology.outputs[extra[0]] = frozenset({extra[1].scores, extra[1].dlq})  # type: ignore[index]
+        pairs = [(first, mine), (second, theirs)]
+        for running_one, echo in reversed(pairs) if here == new_first else pairs:
+            running_one.scorers.put(echo)
+            await_true(partial(serves, running_one, echo), "the generation is taken")
+
+    start = two_lanes(events, route, lane, other, here=True)
+    start[1]._routes[other_stays] = other_still
+    start[1].topology.outputs[other_stays] = frozenset({other_still.scores, other_still.dlq})  # type: ignore[index]
+    with (
+        ledger(kafka.bootstrap, **{route.scores: 2, route.dlq: 2}) as found,
+        running(kafka.bootstrap, lane, start[0]) as first,
+        running(kafka.bootstrap, other, start[1]) as second,
+    ):
+        thread = threading.Thread(target=load)
+        thread.start()
+        found.until(100)
+        for here, new_first in ((False, True), (True, False), (False, False), (True, True)):
+            owner = first if here else second
+            before = owner.meter.committed_events
+            put(first, second, here=here, new_first=new_first)
+            await_true(partial(goes_on, owner, before), "the new lane answers", 30.0)
+        ending.set()
+        thread.join(30)
+        found.until(2 * sent[0])
+        first.stop()
+        second.stop()
+        assert found.to_end().answers() == expected_each(events, sent[0])
+
+
+def expected_each(events: str, each: int) -> Mapping[tuple[str, int, int], int]:
+    return {(events, partition, offset): 1 for partition in range(2) for offset in range(each)}
+
+
+def test_a_lane_that_comes_back_does_not_go_on_where_it_once_was(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
+    """Its committed offset is of the time before the tenant was elsewhere: everything since would be answered twice."""
+    (events, route), lane, other = tenant(1), unique("lane"), unique("other")
+    with ledger(kafka.bootstrap, **{route.scores: 1}) as found:
+        for total, here in ((10, True), (20, False), (30, True)):
+            produce(kafka.bootstrap, events, [b"x"] * 10)
+            mine, theirs = two_lanes(events, route, lane, other, here=here)
+            answer(kafka, lane if here else other, mine if here else theirs, found, total)
+        assert found.to_end().answers() == expected(events, 30)
+
+
+def test_another_namespace_with_the_same_topics_starts_behind_the_answers(
+    kafka: Broker, unique: Unique, tenant: Tenant
+) -> None:
+    (events, route), lane = tenant(1), unique("lane")
+    produce(kafka.bootstrap, events, [b"x"] * 10)
+    with ledger(kafka.bootstrap, **{route.scores: 1}) as found:
+        answer(kafka, lane, Echo({events: route}), found, 10)
+        produce(kafka.bootstrap, events, [b"x"] * 10)
+        answer(kafka, lane, Echo({events: route}), found, 20, namespace="bank")
+        assert found.to_end().answers() == expected(events, 20)
+
+
+@pytest.mark.parametrize("new", [5, 20, 40], ids=["shorter than the old", "as long as the old", "longer"])
+@pytest.mark.parametrize("meanwhile", ["stopped", "running"])
+def test_a_topic_that_was_made_anew_begins_again(
+    kafka: Broker, unique: Unique, tenant: Tenant, make_topic: MakeTopic, new: int, meanwhile: str, quick_gate: None
+) -> None:
+    """Answers to the old topic's events are there, with greater offsets, or with those of other events."""
+    (events, route), lane = tenant(1), unique("lane")
+    produce(kafka.bootstrap, events, [b"x"] * 20)
+
+    def make_anew(first: int) -> None:
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+        admin.delete_topics([events])[events].result(10)
+        await_true(lambda: events not in admin.list_topics().topics, "deleted")
+        make_topic(name=events)
+        produce(kafka.bootstrap, events, [b"y"] * first, keyed=False)
+
+    with ledger(kafka.bootstrap, **{route.scores: 1}) as found:
+        with running(kafka.bootstrap, lane, Echo({events: route})) as ours:
+            found.until(20)
+            if meanwhile == "running":
+                make_anew(min(new, 20))
+                found.until(20 + min(new, 20))
+                produce(kafka.bootstrap, events, [b"y"] * max(0, new - 20), keyed=False)
+                found.until(20 + new)
+            ours.stop()
+        if meanwhile == "stopped":
+            make_anew(new)
+            with running(kafka.bootstrap, lane, Echo({events: route})) as ours:
+                found.until(20 + new)
+                ours.stop()
+        (*_, said) = ours.log.said("starting_offsets")
+        assert (said["chosen"], "earlier topic of this name" in said["note"]) == ("earliest", True)
+        assert [message.key() for message in found.to_end().messages[20:]] == [None] * new

@@ -4,6 +4,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -94,19 +95,9 @@ def run(
         with reaching(settings):  # Kafka is asked while this process imports what its workers need
             namespace = check_lane(folder, lane)
             prepare()
-        host, level = name or socket.gethostname(), session.log_level
-        options = RunOptions(
-            folder,
-            role.value,
-            lane,
-            host,
-            settings,
-            level,
-            health_port,
-            health_host,
-            start_at=start.value,
-            namespace=namespace,
-        )
+        host, health = name or socket.gethostname(), (health_port, health_host)
+        options = RunOptions(folder, role.value, lane, host, settings, session.log_level, *health)
+        options = replace(options, start_at=start.value, namespace=namespace)
         raise typer.Exit(serve(options, workers, spare=spare))
 
 

@@ -405,6 +405,7 @@ class Worker:
             self._group_consumer.subscribe(scorer.topology.outputs)
 
     def _review(self, *, at_once: bool = False) -> None:
+        lost = bool(self._group_consumer.lost_offsets)
         for topic in self._group_consumer.lost_offsets:
             why = f"the offset that group {self._about.group} has committed is no longer in the topic"
             self._paused_topics.pause(topic, why, LOST_RETRY_S, self._cures.lost(self._tenants(topic)))
@@ -422,6 +423,9 @@ class Worker:
         at_once, self._moved = at_once or self._moved, False
         if self._paused_topics.review(self._scorer.topology, at_once=at_once):
             self._pause_topics()
+        if lost:  # it may be gone with its topic, which was made anew: then nothing is committed any more
+            self._settle(False)
+            self._group_consumer.rewind()
         if unmarked := self._paused_topics.paused_now - self._group_consumer.marked:
             self._let_go(unmarked, released=False)
         unwritable = self._paused_topics.unwritable

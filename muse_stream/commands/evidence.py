@@ -20,7 +20,7 @@ from muse_stream.calibration import expected
 from muse_stream.config import Document, KafkaSettings, Replaced
 from muse_stream.errors import Problem, Rejected
 from muse_stream.kafka import Block, Bounds, Consumer, Reading, bounds, offsets_at, reader
-from muse_stream.runtime.batch_scorer import output_schemas
+from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.scoring import Categorical, promised_rates
 
 COLUMNS = ("tenant", "predictor", "score", "live_predictor", "live_score", "generation", "live_generation", "scored_at")

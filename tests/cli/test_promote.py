@@ -15,7 +15,7 @@ from muse_stream.cli.main import main
 from muse_stream.config import KafkaSettings, load_document
 from muse_stream.control import open_store
 from muse_stream.kafka import client
-from muse_stream.runtime.batch_scorer import output_schemas
+from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.testing import Broker
 from tests.config.example_config import ROOT
 

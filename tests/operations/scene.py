@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_cluster import LocalCluster
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.witness import Decoding
+from tests.operations.page import commands
 from tests.patience import PATIENCE, until
 
 NAMESPACE, LANE = "muse", "main"
@@ -132,6 +134,8 @@ class Scene:
         self.replication = len(brokers.nodes)
         self.bank = Tenants(folder, "e", tenants=2)
         self.config = self.configure()
+        self.lost: set[str] = set()
+        """Ids of events that the page says are lost."""
         self._runs: list[Run] = []
 
     @property
@@ -182,13 +186,21 @@ class Scene:
         started.await_said("assigned")
         return started
 
-    def feed(self, count: int, tenants: Sequence[str] | None = None) -> None:
-        """Send events, spread over the tenants (or these) and their partitions."""
+    def commands(self, title: str) -> None:
+        """Run the commands of a section of the page, as they stand."""
+        for script in commands(title):
+            self.shell(script)
+
+    def events(self, count: int, tenants: Sequence[str] | None = None) -> list[tuple[str, int, bytes]]:
+        """Make events, spread over the tenants and their partitions; only those of `tenants` count as sent."""
         before, every = list(self.bank.sent), self.bank.events(count)
-        chosen = [one for one in every if tenants is None or one[0] in tenants]
-        sent = [identity for identity, one in zip(self.bank.sent[len(before) :], every, strict=True) if one in chosen]
-        self.bank.sent[:] = before + sent
-        self.bank.produce(self.bootstrap, chosen)
+        kept = [tenants is None or one[0] in tenants for one in every]
+        self.bank.sent[:] = before + list(compress(self.bank.sent[len(before) :], kept))
+        return list(compress(every, kept))
+
+    def feed(self, count: int, tenants: Sequence[str] | None = None) -> None:
+        """Send events, spread over the tenants and their partitions; only those of `tenants`."""
+        self.bank.produce(self.bootstrap, self.events(count, tenants))
 
     def await_answers(self, timeout_s: float = 60.0) -> None:
         """Return when every event that was sent has an answer."""
@@ -213,7 +225,8 @@ class Scene:
                 elif number < last.get(place, -1):
                     account.disorder.append(identity)
                 last[place] = max(number, last.get(place, -1))
-        account.missing = [identity for identity in self.bank.sent if not counts[identity]]
+        account.missing = [one for one in self.bank.sent if not counts[one] and one not in self.lost]
+        account.foreign += [one for one in self.lost if counts[one]]
         account.doubled = [identity for identity, count in counts.items() if count > 1]
         return account
 

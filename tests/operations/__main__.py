@@ -52,9 +52,13 @@ def play(situation: Situation, brokers: int, folder: Path) -> Outcome:
     try:
         with scene(brokers, folder, **situation.properties) as made:
             try:
-                situation.happens(made)
-            finally:
+                found = situation.happens(made)
+            except BaseException:
                 account = made.account()
+                raise
+            account = found or made.account()
+        if not account.kept:
+            error = f"not kept: {account}"
     except (AssertionError, MuseError, KafkaException, OSError, subprocess.SubprocessError, TimeoutError):
         error = traceback.format_exc()
     return Outcome(situation.title, brokers, account, time.monotonic() - started, error)

@@ -6,6 +6,7 @@ Everything is done as an operator does it, with `muse-stream` in a shell; the ac
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Producer
 from ruamel.yaml import YAML
 
 from muse_stream.testing import CommittedReader
 from muse_stream.testing.kafka_broker import PLACES
+from muse_stream.testing.kafka_jars import jars, java
 from muse_stream.testing.local_cluster import LocalCluster
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.witness import Decoding
@@ -30,6 +32,11 @@ from tests.operations.page import commands
 from tests.patience import PATIENCE, until
 
 NAMESPACE, LANE = "muse", "main"
+TOOLS = {
+    "kafka-transactions.sh": "org.apache.kafka.tools.TransactionsCommand",
+    "kafka-configs.sh": "kafka.admin.ConfigCommand",
+    "kafka-consumer-groups.sh": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+}
 COMMAND_S = 60.0 * PATIENCE
 
 
@@ -134,17 +141,26 @@ class Scene:
         self.replication = len(brokers.nodes)
         self.bank = Tenants(folder, "e", tenants=2)
         self.config = self.configure()
+        _tools(folder / "bin")
         self.lost: set[str] = set()
         """Ids of events that the page says are lost."""
+        self.again: set[str] = set()
+        """Ids of events that are answered twice on purpose."""
+        self._bootstrap = brokers.bootstrap
+        self._tenants: dict[str, str] = {}
         self._runs: list[Run] = []
 
     @property
     def bootstrap(self) -> str:
-        return self.brokers.bootstrap
+        return self._bootstrap
+
+    def move(self, bootstrap: str) -> None:
+        """Use another cluster from now on."""
+        self._bootstrap = bootstrap
 
     def environment(self) -> dict[str, str]:
         """An operator's: the commands, and where Kafka and the store are."""
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        path = f"{self.folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         return {
             "PATH": path,
             "HOME": str(self.folder),
@@ -156,20 +172,24 @@ class Scene:
         """Write muse.yaml."""
         return self.bank.write(self.folder / "muse.yaml", change)
 
-    def shell(self, script: str, *, code: int = 0) -> str:
-        """Run commands in bash until one fails; returns what they print; AssertionError for another exit code."""
-        done = subprocess.run(
+    def attempt(self, script: str, bootstrap: str = "") -> subprocess.CompletedProcess[str]:
+        """Run commands in bash until one fails."""
+        return subprocess.run(
             ["bash", "-ec", script],
             cwd=self.folder,
-            env=self.environment(),
+            env=self.environment() | ({"MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap} if bootstrap else {}),
             capture_output=True,
             text=True,
             timeout=COMMAND_S,
             check=False,
         )
+
+    def shell(self, script: str, *, code: int = 0) -> str:
+        """Run commands in bash until one fails; returns their stdout; AssertionError for another exit code."""
+        done = self.attempt(script)
         assert done.returncode == code, f"{script}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stdout + done.stderr, done.stderr
-        return done.stdout + done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stdout
 
     def prepare(self) -> None:
         """Publish muse.yaml and make its topics."""
@@ -195,8 +215,13 @@ class Scene:
         """Make events, spread over the tenants and their partitions; only those of `tenants` count as sent."""
         before, every = list(self.bank.sent), self.bank.events(count)
         kept = [tenants is None or one[0] in tenants for one in every]
+        self._tenants |= zip(self.bank.sent[len(before) :], (one[0] for one in every), strict=True)
         self.bank.sent[:] = before + list(compress(self.bank.sent[len(before) :], kept))
         return list(compress(every, kept))
+
+    def of(self, tenant: str) -> set[str]:
+        """Return the ids of a tenant's events that were sent."""
+        return {one for one in self.bank.sent if self._tenants[one] == tenant}
 
     def feed(self, count: int, tenants: Sequence[str] | None = None) -> None:
         """Send events, spread over the tenants and their partitions; only those of `tenants`."""
@@ -222,13 +247,28 @@ class Scene:
                 number = numbers.get(identity, -1)
                 if number < 0:
                     account.foreign.append(identity)
-                elif number < last.get(place, -1):
+                elif number < last.get(place, -1) and identity not in self.again:
                     account.disorder.append(identity)
                 last[place] = max(number, last.get(place, -1))
         account.missing = [one for one in self.bank.sent if not counts[one] and one not in self.lost]
         account.foreign += [one for one in self.lost if counts[one]]
-        account.doubled = [identity for identity, count in counts.items() if count > 1]
+        account.doubled = [one for one, count in counts.items() if count > (2 if one in self.again else 1)]
         return account
+
+    def await_topic(self, name: str, *, there: bool) -> None:
+        """Return when a topic is there, or gone, on every broker."""
+        until(lambda: (name in self._topics(self.bootstrap, ("events",))) == there, 30, lambda: f"{name}: {there}")
+
+    def mirror(self, source: str, topics: Sequence[str]) -> int:
+        """Copy topics from another cluster as a mirror does: other offsets, same partitions; returns the count."""
+        with CommittedReader(source, dict.fromkeys(topics, PARTITIONS), {"log_level": 0}) as reader:
+            records = reader.read_to_end(timeout_s=30 * PATIENCE)
+        producer = Producer({"bootstrap.servers": self.bootstrap, "enable.idempotence": True})
+        for one in records:
+            stamp = one.timestamp()[1]
+            producer.produce(one.topic() or "", one.value(), one.key(), one.partition() or 0, timestamp=stamp)
+        assert producer.flush(30 * PATIENCE) == 0
+        return len(records)
 
     def _answers(self, bootstrap: str) -> Iterator[Any]:
         topics = self._topics(bootstrap, ("scores", "dlq"))
@@ -251,6 +291,15 @@ class Scene:
         for run in self._runs:
             if run.process.poll() is None:
                 run.kill()
+
+
+def _tools(folder: Path) -> None:
+    """Kafka's own tools, under the names that they have in its distribution."""
+    folder.mkdir()
+    for name, main in TOOLS.items():
+        tool = folder / name
+        tool.write_text(f'#!/bin/sh\nexec {shlex.join(java(jars(PLACES), main))} "$@"\n', encoding="utf-8")
+        tool.chmod(0o755)
 
 
 @contextmanager

@@ -3,14 +3,25 @@ or what the page says instead.
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
-from tests.operations.scene import Scene
+from muse_stream.testing.kafka_broker import PLACES
+from muse_stream.testing.local_cluster import LocalCluster
+from muse_stream.testing.local_kafka import free_ports
+from tests.integration.bank import PARTITIONS
+from tests.operations.scene import Account, Scene
 from tests.patience import until
+from tests.quotas import quota
+
+SCORES = "muse.scores.acme"
+EVENTS = "muse.events.acme"
 
 
 @dataclass(frozen=True)
@@ -18,11 +29,88 @@ class Situation:
     """One of them. `title` is the page's section; `brokers` where it makes sense."""
 
     title: str
-    happens: Callable[[Scene], None]
-    """Raises AssertionError where it is not as the page says."""
+    happens: Callable[[Scene], Account | None]
+    """Returns the account where it is not the scene's. Raises AssertionError where it is not as the page says."""
     brokers: tuple[int, ...] = (1, 3)
     properties: Mapping[str, str] = field(default_factory=dict)
     """Of the brokers."""
+
+
+def pause_of_two_weeks(scene: Scene) -> None:
+    """Nobody reads for so long that Kafka forgets the group's offsets; then the lane is started again."""
+    scene.prepare()
+    live = scene.run()
+    scene.feed(200)
+    scene.await_answers()
+    assert live.stop() == 0
+    scene.feed(100)
+    for done in AdminClient({"bootstrap.servers": scene.bootstrap}).delete_consumer_groups(["muse.main.live"]).values():
+        done.result(30)
+    live = scene.run()
+    scene.feed(100)
+    scene.await_answers()
+    said = live.await_said("starting_offsets", topic=EVENTS)
+    assert {one["start"] for one in said["partitions"].values()} == {"answers"}, said
+
+
+def lane_move(scene: Scene) -> None:
+    """A tenant moves to another lane while both lanes run and events come."""
+    scene.prepare()
+    scene.run("live", "main", "--workers", "2")
+    scene.feed(200)
+    scene.await_answers()
+
+    def moved(document: dict[str, Any]) -> None:
+        document["tenants"]["acme"]["lane"] = "large"
+
+    scene.configure(moved)
+    scene.shell("muse-stream publish muse.yaml store")
+    scene.run("live", "large", name="ops-large")
+    for _ in range(4):
+        scene.feed(100)
+    scene.await_answers()
+    standing = json.loads(scene.shell("muse-stream offsets show store acme --json"))
+    assert {(one["group"], one["lag"]) for one in standing} == {("muse.large.live", 0)}, standing
+
+
+def namespace_change(scene: Scene) -> None:
+    """The fleet gets a name of its own; its topics stay where they are."""
+    scene.prepare()
+    live = scene.run()
+    scene.feed(200)
+    scene.await_answers()
+    assert live.stop() == 0
+
+    def renamed(document: dict[str, Any]) -> None:
+        document["namespace"] = "bank"
+        document["topics"] = {kind: f"muse.{kind}.{{tenant}}" for kind in ("events", "scores", "audit", "dlq")}
+
+    scene.configure(renamed)
+    scene.shell("muse-stream publish muse.yaml store")
+    scene.feed(100)
+    scene.run()
+    scene.feed(100)
+    scene.await_answers()
+    standing = json.loads(scene.shell("muse-stream offsets show store acme --json"))
+    assert {(one["group"], one["lag"]) for one in standing} == {("bank.main.live", 0)}, standing
+
+
+def topic_recreated(scene: Scene) -> None:
+    """A tenant's event topic is deleted and created again while its lane runs."""
+    scene.prepare()
+    live = scene.run()
+    scene.feed(200)
+    scene.await_answers()
+    admin = AdminClient({"bootstrap.servers": scene.bootstrap})
+    admin.delete_topics([EVENTS])[EVENTS].result(30)
+    scene.await_topic(EVENTS, there=False)
+    admin.create_topics([NewTopic(EVENTS, PARTITIONS, scene.replication)])[EVENTS].result(30)
+    scene.await_topic(EVENTS, there=True)
+    scene.feed(40)
+    live.await_said("tenant_paused")
+    scene.commands("Topic recreated")
+    scene.feed(100)
+    scene.await_answers()
 
 
 def retention_loss(scene: Scene) -> None:
@@ -35,22 +123,91 @@ def retention_loss(scene: Scene) -> None:
     events = scene.events(200)
     scene.bank.produce(scene.bootstrap, events)
     admin = AdminClient({"bootstrap.servers": scene.bootstrap})
-    before = [TopicPartition("muse.events.acme", partition, 80) for partition in (0, 1)]
+    before = [TopicPartition(EVENTS, partition, 80) for partition in range(PARTITIONS)]
     for removed in admin.delete_records(before).values():
         removed.result(30)
     live = scene.run()
-    said = live.await_said("events_removed_unread", topic="muse.events.acme", partition=0)
+    said = live.await_said("events_removed_unread", topic=EVENTS, partition=0)
     assert (said["events"], said["first_offset"], said["last_offset"]) == (30, 50, 79)
     live.await_said("tenant_paused")
-    scene.commands("Retention loss")
-    for partition in (0, 1):
+    for partition in range(PARTITIONS):
         places = [number for number, one in enumerate(events) if one[:2] == ("acme", partition)]
         scene.lost |= {scene.bank.sent[number - len(events)] for number in places[:30]}
+    scene.commands("Retention loss")
     scene.feed(100)
     scene.await_answers()
-    found = json.loads(scene.shell("muse-stream verify store acme --json", code=1))
-    (topic,) = found if isinstance(found, list) else found["topics"]
-    assert [(one["kind"], one["count"]) for one in topic["findings"]] == [("not_answerable", len(scene.lost))], topic
+    (found,) = json.loads(scene.shell("muse-stream verify store acme --json", code=1))
+    assert [(one["kind"], one["count"]) for one in found["findings"]] == [("not_answerable", len(scene.lost))], found
+
+
+def quota_and_size(scene: Scene) -> None:
+    """A quota of 20 kB/s on what workers produce, while a backlog waits; then it is taken away."""
+    scene.prepare()
+    scene.feed(4_000)
+    with quota(scene.bootstrap, "muse-stream", "producer_byte_rate", 20_000.0):
+        live = scene.run()
+        first = len(scene.account().missing)
+        until(lambda: len(scene.account().missing) < first - 200, 60, lambda: f"{scene.account()}, {first} before")
+        live.await_said("quota_throttled")
+    scene.await_answers(120)
+
+
+def output_without_a_leader(scene: Scene) -> None:
+    """One tenant's score topic is on one broker only, which goes away: the other tenant notices nothing."""
+    scene.shell("muse-stream publish muse.yaml store")
+    admin = AdminClient({"bootstrap.servers": scene.bootstrap})
+    admin.create_topics([NewTopic(SCORES, PARTITIONS, replica_assignment=[[3]] * PARTITIONS)])[SCORES].result(30)
+    scene.shell(f"muse-stream topics store --partitions {PARTITIONS} --replication 3 --min-isr 1 || true")
+    live = scene.run("live", "main", "--workers", "2")
+    scene.feed(200)
+    scene.await_answers()
+    scene.brokers.kill([2])
+    scene.feed(200)
+    live.await_said("tenant_paused", 120)
+    scene.feed(200, ["globex"])
+    until(lambda: not [one for one in scene.account().missing if one in scene.of("globex")], 60)
+    assert scene.account().missing, "nothing of acme waits: its topic has a leader"
+    scene.brokers.restart([2])
+    scene.await_answers(120)
+
+
+def wrong_advertised(scene: Scene) -> None:
+    """A broker that tells its clients an address they cannot reach: every command names it."""
+    client, internal, controller = free_ports(3)
+    over = {"advertised.listeners": f"CLIENT://kafka.invalid:9092,INTERNAL://127.0.0.1:{internal}"}
+    wrong = LocalCluster(PLACES, lambda _line: None, nodes=1, properties=over)
+    node = wrong.nodes[0]
+    try:
+        node.prepare([client, internal, controller])
+        node.launch()
+        for command in ("topics store", "verify store", "doctor store", "run --role live --store store"):
+            said: list[str] = []
+
+            def told(command: str = command, said: list[str] = said) -> bool:
+                done = scene.attempt(f"muse-stream {command}", bootstrap=f"127.0.0.1:{client}")
+                said.append(done.stdout + done.stderr)
+                return done.returncode in (1, 3) and "kafka.invalid:9092" in said[-1]
+
+            scene.shell("test -d store || muse-stream publish muse.yaml store")
+            until(told, 60, lambda said=said: said[-1])  # type: ignore[misc]
+            assert "advertised" in said[-1], said[-1]
+    finally:
+        wrong.close()
+
+
+def frozen(scene: Scene) -> None:
+    """All brokers stand still for longer than session and transaction timeout, and go on."""
+    scene.prepare()
+    scene.run("live", "main", "--workers", "2")
+    scene.feed(400)
+    scene.await_answers()
+    for node in scene.brokers.nodes:
+        node.pause()
+    time.sleep(25)  # longer than the session (10 s) and the time a transaction may take
+    for node in scene.brokers.nodes:
+        node.resume()
+    scene.feed(400)
+    scene.await_answers(120)
 
 
 def upstream_open(scene: Scene) -> None:
@@ -59,39 +216,102 @@ def upstream_open(scene: Scene) -> None:
     live = scene.run()
     scene.feed(100)
     scene.await_answers()
-    producer = Producer({"bootstrap.servers": scene.bootstrap, "transactional.id": "upstream"})
-    producer.init_transactions(30)
-    producer.begin_transaction()
+    producer = _transaction(scene, "upstream")
     for tenant, partition, value in scene.events(40, ["acme"]):
         producer.produce(scene.bank.topic("events", tenant), value, partition=partition)
     producer.flush(30)
     scene.feed(40, ["globex"])
     until(lambda: len(scene.account().missing) == 20, 60, lambda: str(scene.account()))
-    live.await_said("upstream_transaction_open", topic="muse.events.acme")
+    live.await_said("upstream_transaction_open", topic=EVENTS)
     producer.commit_transaction(30)
     scene.await_answers()
-    live.await_said("upstream_transaction_ended", topic="muse.events.acme")
+    live.await_said("upstream_transaction_ended", topic=EVENTS)
 
 
-def frozen(scene: Scene) -> None:
-    """All brokers stand still for longer than session and transaction timeout, and go on."""
+def hanging(scene: Scene) -> None:
+    """Somebody's transaction hangs in a score topic: `doctor` prints what ends it, and that ends it."""
     scene.prepare()
-    live = scene.run("live", "main", "--workers", "2")
-    scene.feed(400)
+    scene.run()
+    scene.feed(100)
     scene.await_answers()
-    for node in scene.brokers.nodes:
-        node.pause()
+    producer = _transaction(scene, "gone", **{"transaction.timeout.ms": 600_000})
+    producer.produce(SCORES, b"never seen", partition=0)
+    producer.flush(30)
+    scene.feed(100)
+    found = json.loads(scene.shell("muse-stream doctor store --json", code=1))
+    assert {one["kind"] for one in found["findings"]} == {"transaction_open"}, found
+    for line in (line for one in found["findings"] for line in one["cure"]):
+        if line.startswith("kafka-transactions.sh"):
+            scene.shell(line)
+    until(lambda: scene.attempt("muse-stream doctor store").returncode == 0, 60)
+    scene.await_answers()
+
+
+def another_cluster(scene: Scene) -> Account:
+    """The producers move to another cluster, where what was not answered here has been copied."""
+    scene.prepare()
+    live = scene.run()
+    scene.feed(200)
+    scene.await_answers()
+    assert live.stop() == 0
+    waiting = scene.events(100)
+    scene.bank.produce(scene.bootstrap, waiting)
+    new = LocalCluster(PLACES, lambda _line: None, nodes=len(scene.brokers.nodes))
     try:
-        until(lambda: bool(live.lines("aborted") or live.lines("worker_ended")), 60)
+        new.start()
+        old = scene.bootstrap
+        scene.move(new.bootstrap)
+        scene.shell(f"muse-stream topics store --partitions {PARTITIONS} --replication {scene.replication}")
+        copied = scene.mirror(old, ["muse.events.acme", "muse.events.globex"])
+        assert copied == 300
+        for tenant in ("acme", "globex"):
+            scene.shell(f"muse-stream offsets copy store {tenant} --from-bootstrap {old} --yes")
+        scene.run()
+        scene.feed(100)
+        until(lambda: not scene.account(old, new.bootstrap).missing, 60)
+        return scene.account(old, new.bootstrap)
     finally:
-        for node in scene.brokers.nodes:
-            node.resume()
-    scene.feed(400)
-    scene.await_answers(120)
+        scene.close()
+        scene.move(old)
+        new.close()
+
+
+def replay_a_day(scene: Scene) -> None:
+    """A tenant's events are answered once more, on purpose: each of them is doubled, and verify says so."""
+    scene.prepare()
+    scene.run()
+    scene.feed(200)
+    scene.await_answers()
+    scene.commands("Replaying a day")
+    until(lambda: len(scene.account().doubled) == 100, 60, lambda: str(scene.account()))
+    assert not set(scene.account().doubled) & scene.of("globex")
+    scene.again = scene.of("acme")
+    scene.feed(100)
+    scene.await_answers()
+    (found,) = json.loads(scene.shell("muse-stream verify store acme --json", code=1))
+    assert {one["kind"] for one in found["findings"]} <= {"doubled", "out_of_order"}, found
+
+
+def _transaction(scene: Scene, name: str, **settings: Any) -> Producer:
+    """Begin a transaction; it ends with the scene's brokers, if nobody ends it."""
+    producer = Producer({"bootstrap.servers": scene.bootstrap, "transactional.id": name} | settings)
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    return producer
 
 
 SITUATIONS = [
+    Situation("A pause of two weeks", pause_of_two_weeks),
+    Situation("Lane move", lane_move),
+    Situation("Namespace change", namespace_change),
+    Situation("Topic recreated", topic_recreated),
     Situation("Retention loss", retention_loss),
+    Situation("Quota and message size", quota_and_size),
+    Situation("Output partition without a leader", output_without_a_leader, brokers=(3,)),
+    Situation("Wrong advertised address", wrong_advertised, brokers=(1,)),
     Situation("Broker frozen", frozen),
     Situation("Upstream transaction left open", upstream_open),
+    Situation("Hanging transaction", hanging),
+    Situation("Moving to another cluster", another_cluster),
+    Situation("Replaying a day", replay_a_day),
 ]

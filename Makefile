@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 # where it is set every process compiles every module anew: a worker's start costs 2.8 s of CPU instead of 1.5
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults perf kafka redis lock release up down \
+.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults operations perf kafka redis lock release up down \
 	ci clean
 
 VENV := .venv
@@ -84,6 +84,9 @@ demo: $(READY) kafka ## the guided demo on a real broker; ends by itself
 
 faults: $(READY) ## brokers killed and restarted under load, on several versions: what is kept (about 30 minutes)
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+operations: $(READY) kafka ## the situations of docs/operations.md, on one broker and on three (about 15 minutes)
+	@$(BIN)/python -m tests.operations $(ARGS)
 
 perf: $(READY) kafka ## the benchmarks behind the README's table
 	@$(BIN)/python -m perf $(ARGS)

@@ -20,6 +20,8 @@ class Configuration:
     path: Path
     number: int
     """Generation; 0 for a file that was not published."""
+    named: str
+    """What the caller called it: a file, or a store."""
 
     def tenant(self, name: str) -> str:
         """Return `name` if it is a tenant; raises ConfigError that lists the ones there are."""
@@ -34,7 +36,7 @@ class Configuration:
 def open_configuration(path: str | Path) -> Configuration:
     """Load the configuration that `path` means; raises ConfigError or StoreError."""
     if not is_store(path):
-        return Configuration(load_document(Path(path)), Path(path), 0)
+        return Configuration(load_document(Path(path)), Path(path), 0, str(path))
     store = open_store(path)
     try:
         head = store.head()
@@ -43,7 +45,7 @@ def open_configuration(path: str | Path) -> Configuration:
         generation = store.open(head.number, head.sha256)
     finally:
         store.close()
-    return Configuration(load_document(generation.path), generation.path, head.number)
+    return Configuration(load_document(generation.path), generation.path, head.number, str(path))
 
 
 def open_side(text: str, store: str | Path | None) -> Loaded:

@@ -62,7 +62,7 @@ def diagnose(
     admin = reach(settings, listening=listening, advertised=False)
     needs = needed(document, chosen)
     state = cluster_state(admin, [*(need.name for need in needs), *INTERNAL])
-    patient = Patient(document, tuple(chosen), needs, settings, admin, state, str(configuration.path))
+    patient = Patient(document, tuple(chosen), needs, settings, admin, state, configuration.named)
     notes: list[str] = []
     faults = [*doctor_cluster.brokers(patient, forgetful=listening.forgetful)]
     if len(state.unreachable) == len(state.brokers):

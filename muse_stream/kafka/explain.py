@@ -112,6 +112,19 @@ WORDS: dict[int, Words] = {
     # records
     KafkaError.MSG_SIZE_TOO_LARGE: Words("the record is larger than the topic takes", _TOO_LARGE),
     KafkaError.RECORD_LIST_TOO_LARGE: Words("the batch is larger than a segment of the topic", _TOO_LARGE),
+    KafkaError._INVALID_DIFFERENT_RECORD: Words(
+        "another record of the same record batch was refused, and this one with it", "the record is sent again alone"
+    ),
+    KafkaError.UNSUPPORTED_COMPRESSION_TYPE: Words(
+        "the topic does not take records that are compressed this way", "set compression.type of the topic to producer"
+    ),
+    KafkaError.OFFSET_NOT_AVAILABLE: Words(
+        "the partition's new leader does not know yet where its records end", _WAITS
+    ),
+    KafkaError.INVALID_SESSION_TIMEOUT: Words(
+        "the broker does not allow a session of 10 s",
+        "set group.min.session.timeout.ms of the brokers to 10000 or less",
+    ),
     KafkaError.INVALID_RECORD: Words(
         "the topic refuses the record",
         "a compacted topic takes only records with a key, and a topic may check timestamps",

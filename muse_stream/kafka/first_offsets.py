@@ -267,7 +267,7 @@ class FirstOffsets:
             try:
                 answers = committed_offsets(reader, places, ASK_S)
             except KafkaException as error:
-                self._say("other_group_unreadable", group, str(typed(error)))
+                self._say_unreadable(group, str(typed(error)))
                 continue
             finally:
                 reader.close()
@@ -276,11 +276,11 @@ class FirstOffsets:
                     found[place] = one.offset, group, one.signature is not None and one.signature.mark == RELEASED
         return found
 
-    def _say(self, event: str, group: str, error: str) -> None:
+    def _say_unreadable(self, group: str, error: str) -> None:
         if self._said.get(group) != error:
             self._said[group] = error
             hint = "grant DESCRIBE on it, so that a tenant that comes from its lane starts where it ended"
-            self._log.warning(event, group=group, error=error, hint=hint)
+            self._log.warning("other_group_unreadable", group=group, error=error, hint=hint)
 
     def _tell(self, found: Mapping[TopicPartitionKey, First], held: Mapping[TopicPartitionKey, Unknown]) -> None:
         """Log what was chosen: a line for each topic and reason."""

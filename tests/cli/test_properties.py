@@ -150,6 +150,7 @@ def test_every_setting_that_a_worker_depends_on_is_refused() -> None:
     """What is set for correctness and not for speed: the lists of client.py, slot.py and transactional_producer.py."""
     for_speed = {
         "linger.ms",
+        "batch.size",
         "compression.type",
         "message.max.bytes",
         "fetch.queue.backoff.ms",

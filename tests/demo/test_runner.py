@@ -123,10 +123,10 @@ def test_a_run_that_broke_a_promise_exits_with_one(
     from muse_stream.verify.compare import Finding  # noqa: PLC0415
     from tests.demo.test_findings import REPORT, findings  # noqa: PLC0415 - pytest must not collect it twice
 
-    monkeypatch.setattr(runner, "guided", lambda _make, _screen: findings())
+    monkeypatch.setattr(runner, "guided", lambda _make, _screen, redis: findings())
     assert runner.run(as_json=True) == 0
     assert json.loads(capsys.readouterr().out)["ok"] is True
     broken = findings(report=replace(REPORT, findings=(Finding("missing", 1, ("x",)),)))
-    monkeypatch.setattr(runner, "guided", lambda _make, _screen: broken)
+    monkeypatch.setattr(runner, "guided", lambda _make, _screen, redis: broken)
     assert runner.run(as_json=True) == 1
     assert json.loads(capsys.readouterr().out)["problems"] == ["muse.events.acme: 1 missing (x)"]

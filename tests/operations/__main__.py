@@ -59,7 +59,16 @@ def play(situation: Situation, brokers: int, folder: Path) -> Outcome:
             account = found or made.account()
         if not account.kept:
             error = f"not kept: {account}"
-    except (AssertionError, MuseError, KafkaException, OSError, subprocess.SubprocessError, TimeoutError):
+    except (
+        AssertionError,
+        MuseError,
+        KafkaException,
+        KeyError,
+        OSError,
+        ValueError,
+        subprocess.SubprocessError,
+        TimeoutError,
+    ):
         error = traceback.format_exc()
     return Outcome(situation.title, brokers, account, time.monotonic() - started, error)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
 from ruamel.yaml import YAML
 
 from muse_stream.testing import CommittedReader
@@ -54,7 +55,7 @@ class Tenants(Bank):
     def write(self, path: Path, change: Callable[[dict[str, Any]], None] = lambda _document: None) -> Path:
         """Write the configuration, changed by `change`."""
         yaml = YAML(typ="safe")
-        document = yaml.load(self.document().read_text(encoding="utf-8"))
+        document = yaml.load(self.document(shadow=()).read_text(encoding="utf-8"))
         del document["topics"]
         for tenant in document["tenants"].values():
             tenant["lane"] = LANE
@@ -191,12 +192,14 @@ class Scene:
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout
 
+    def publish(self) -> None:
+        """Publish muse.yaml."""
+        self.shell("muse-stream publish muse.yaml store --yes")
+
     def prepare(self) -> None:
         """Publish muse.yaml and make its topics."""
-        self.shell(
-            "muse-stream publish muse.yaml store\n"
-            f"muse-stream topics store --partitions {PARTITIONS} --replication {self.replication}"
-        )
+        self.publish()
+        self.shell(f"muse-stream topics store --partitions {PARTITIONS} --replication {self.replication}")
 
     def run(self, role: str = "live", lane: str = LANE, *options: str, name: str = "ops") -> Run:
         """Start a `muse-stream run` and return when it serves."""
@@ -207,9 +210,11 @@ class Scene:
         return started
 
     def commands(self, title: str) -> None:
-        """Run the commands of a section of the page, as they stand."""
-        for script in commands(title):
-            self.shell(script)
+        """Run the commands of a section of the page, line by line, as they stand; 1 is the answer of one that found."""
+        for line in (line for script in commands(title) for line in script.splitlines()):
+            done = self.attempt(line)
+            assert done.returncode in (0, 1), f"{line}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+            assert "Error" not in done.stderr, f"{line}: {done.stderr}"
 
     def events(self, count: int, tenants: Sequence[str] | None = None) -> list[tuple[str, int, bytes]]:
         """Make events, spread over the tenants and their partitions; only those of `tenants` count as sent."""
@@ -254,6 +259,17 @@ class Scene:
         account.foreign += [one for one in self.lost if counts[one]]
         account.doubled = [one for one, count in counts.items() if count > (2 if one in self.again else 1)]
         return account
+
+    def await_no_members(self, bootstrap: str, group: str) -> None:
+        """Return when a group has no members: static ones stay for the session of 10 s."""
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        until(lambda: not admin.describe_consumer_groups([group])[group].result(20).members, 30, lambda: group)
+
+    def forget_group(self, group: str) -> None:
+        """Have Kafka forget a group's offsets, as it does after offsets.retention.minutes without members."""
+        self.await_no_members(self.bootstrap, group)
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin.delete_consumer_groups([group])[group].result(30)
 
     def await_topic(self, name: str, *, there: bool) -> None:
         """Return when a topic is there, or gone, on every broker."""

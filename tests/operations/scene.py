@@ -236,13 +236,14 @@ class Scene:
         """Return when every event that was sent has an answer."""
         until(lambda: not self.account().missing, timeout_s, lambda: str(self.account()))
 
-    def account(self, *bootstraps: str) -> Account:
-        """Read all committed answers of the tenants, on these clusters (this scene's by default)."""
-        account = Account(sent=len(self.bank.sent))
+    def account(self, *bootstraps: str, tenant: str = "") -> Account:
+        """Read all committed answers of the tenants (or one), on these clusters (this scene's by default)."""
+        mine = [one for one in self.bank.sent if tenant in ("", self._tenants[one])]
+        account = Account(sent=len(mine))
         counts, last = Counter[str](), dict[Any, int]()
         numbers = {identity: number for number, identity in enumerate(self.bank.sent)}
         for bootstrap in bootstraps or (self.bootstrap,):
-            for one in self._answers(bootstrap):
+            for one in self._answers(bootstrap, tenant):
                 if "event_id" not in one.body:
                     account.dead += 1
                     continue
@@ -255,7 +256,7 @@ class Scene:
                 elif number < last.get(place, -1) and identity not in self.again:
                     account.disorder.append(identity)
                 last[place] = max(number, last.get(place, -1))
-        account.missing = [one for one in self.bank.sent if not counts[one] and one not in self.lost]
+        account.missing = [one for one in mine if not counts[one] and one not in self.lost]
         account.foreign += [one for one in self.lost if counts[one]]
         account.doubled = [one for one, count in counts.items() if count > (2 if one in self.again else 1)]
         return account
@@ -286,8 +287,9 @@ class Scene:
         assert producer.flush(30 * PATIENCE) == 0
         return len(records)
 
-    def _answers(self, bootstrap: str) -> Iterator[Any]:
+    def _answers(self, bootstrap: str, tenant: str) -> Iterator[Any]:
         topics = self._topics(bootstrap, ("scores", "dlq"))
+        topics = {name: count for name, count in topics.items() if name.endswith(tenant)}
         decode = Decoding([topic for topic in topics if ".dlq." in topic], "score.avsc")
         with CommittedReader(
             bootstrap, topics, {"log_level": 0, "auto.offset.reset": "earliest"}, tolerant=True

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaError, Message
 
 from muse_stream.errors import Abortable, StreamError
-from muse_stream.kafka.errors import About, concerns, delivered
+from muse_stream.kafka.errors import About, concerns, delivered, typed
 from muse_stream.kafka.partition import TopicPartitionKey
 
 
@@ -64,9 +64,15 @@ class Deliveries:
         same = [one for why, one in blamed if why.code() == error.code() and one.topic() == message.topic()]
         return Undelivered(str(problem), same, topic=problem.topic, code=problem.code)
 
-    def unacknowledged(self) -> Undelivered:
-        """Return that records were not acknowledged in time, naming the topics they were for."""
+    def unacknowledged(self, cause: KafkaError | None = None) -> StreamError:
+        """Return that records were not acknowledged in time, naming the topics they were for.
+
+        `cause` is what failed the whole transaction: then no record was late. Where all that was not written is for one
+        topic, it is about this one.
+        """
         topics = sorted({message.topic() or "" for message in self._late})
+        if cause is not None:
+            return typed(cause, topics[0] if len(topics) == 1 else None)
         where = f" of {', '.join(topics[:NAMED])}{' and others' if len(topics) > NAMED else ''}" if topics else ""
         text = f"{len(self._late)} records{where} not acknowledged in time"
         return Undelivered(text, self._late, topic=topics[0] if len(topics) == 1 else None, code="_TIMED_OUT")

@@ -87,15 +87,31 @@ class TransactionalProducer:
                 raise self._unacknowledged(left)
         self._deliveries.check()
         if self._deliveries.late:
-            raise self._deliveries.unacknowledged()
+            raise self._deliveries.unacknowledged(self._failure())
 
     def _unacknowledged(self, left: int) -> StreamError:
         """Take back what was not acknowledged, to learn which records those are."""
+        cause = self._failure()  # first: a record that we take back may fail the transaction too
         expected, deadline = self._deliveries.late + left, Deadline(TAKEN_BACK_S)
         self._producer.purge(in_queue=True, in_flight=True, blocking=False)
         while self._deliveries.late < expected and not deadline.over:
             self._told(self._producer.poll, FLUSH_SLICE_S)
-        return self._deliveries.first() or self._deliveries.unacknowledged()
+        return self._deliveries.first() or self._deliveries.unacknowledged(cause)
+
+    def _failure(self) -> KafkaError | None:
+        """Return what failed the open transaction; None while nothing did, and where only an answer did not come.
+
+        A topic is refused when it is added to the transaction, before any record is sent there. librdkafka then takes
+        all records back, and their reports do not say why; nor does it say which topic it was.
+        """
+        try:
+            self._producer.begin_transaction()  # changes nothing in an open transaction, and tells a failed one's error
+        except KafkaException as error:
+            failure: KafkaError = error.args[0]
+            told = failure.fatal() or failure.txn_requires_abort()
+            silent = concerns(failure, About.AWAY) or concerns(failure, About.UNACKNOWLEDGED)
+            return failure if told and not silent else None
+        return None
 
     def hear(self) -> None:
         """Take in what the client has to tell without being waited for: throttling, above all."""
@@ -104,7 +120,10 @@ class TransactionalProducer:
     def fault(self) -> StreamError | None:
         """Say why this producer takes no more records, if the broker has refused one of its transaction."""
         self.make_room(FLUSH_SLICE_S)
-        return self._deliveries.first()
+        if refused := self._deliveries.first():
+            return refused
+        failure = self._failure()
+        return typed(failure) if failure else None
 
     def retry(
         self,

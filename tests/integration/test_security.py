@@ -264,6 +264,8 @@ def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict
     site.kafka.withdraw(one_by_one["t0"], one_by_one["t2"])
     site.assert_exactly_once()
     assert not live.lines("worker_ended")
+    assert {line["topic"] for line in live.lines("tenant_paused")} <= PAUSED_ON_PURPOSE
+    assert {line["code"] for line in live.lines("aborted")} <= {"TOPIC_AUTHORIZATION_FAILED"}, live.lines("aborted")
 
 
 def fed(site: Site, fleet: Fleet, event: str, topics: set[str]) -> bool:

@@ -11,10 +11,10 @@ from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.deliveries import Undelivered
 from muse_stream.kafka.errors import typed
-from muse_stream.kafka.transactional_producer import open_producer
+from muse_stream.kafka.transactional_producer import NOT_QUEUED, TransactionalProducer, open_producer
 from muse_stream.worker.commit import Committer, Pending
 from muse_stream.worker.failpoints import nothing
-from tests.worker.mock_cluster import END_TXN, PRODUCE, TXN_OFFSET_COMMIT, MockCluster, mock_cluster
+from tests.worker.mock_cluster import ADD_PARTITIONS, END_TXN, PRODUCE, TXN_OFFSET_COMMIT, MockCluster, mock_cluster
 
 TOPIC = "scores"
 
@@ -69,6 +69,8 @@ def outcome(mock: MockCluster, metadata: Any, name: str) -> tuple[type[StreamErr
         (PRODUCE, KafkaError.UNKNOWN_PRODUCER_ID, Abortable, "UNKNOWN_PRODUCER_ID"),
         (PRODUCE, KafkaError.NOT_ENOUGH_REPLICAS, None, None),
         (PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH, Fenced, "_FENCED"),
+        (ADD_PARTITIONS, KafkaError.TOPIC_AUTHORIZATION_FAILED, Abortable, "TOPIC_AUTHORIZATION_FAILED"),
+        (ADD_PARTITIONS, KafkaError.UNKNOWN_TOPIC_OR_PART, None, None),
     ],
 )
 def test_the_table(
@@ -77,7 +79,32 @@ def test_the_table(
     mock.fail(api, error)
     found = outcome(mock, metadata, f"table-{api}-{error}")
     assert found[:2] == (kind, code)
-    assert found[2] == (TOPIC if api == PRODUCE and kind is Abortable else None)
+    assert found[2] == (TOPIC if api in (PRODUCE, ADD_PARTITIONS) and kind is Abortable else None)
+
+
+def test_a_topic_that_is_refused_among_others_is_no_lateness(mock: MockCluster) -> None:
+    """librdkafka takes all records of the transaction back then: none of the others is to blame, or late."""
+    settings = KafkaSettings(bootstrap=mock.bootstrap)
+    for number, finish in enumerate((lambda one: one.flush(Deadline(10)), put_until_refused)):
+        producer = open_producer(settings, f"among-{number}", Deadline(10))
+        producer.begin()
+        mock.fail(ADD_PARTITIONS, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+        for topic in (TOPIC, "others"):
+            producer.produce(topic, b"x", None, 0)
+        with pytest.raises(Abortable) as found:
+            finish(producer)
+        assert (found.value.code, found.value.topic) == ("TOPIC_AUTHORIZATION_FAILED", None)
+        producer.discard()
+
+
+def put_until_refused(producer: TransactionalProducer) -> None:
+    """Produce further records, as the worker does: what comes first says why none is taken any more."""
+    deadline = Deadline(30)
+    while not deadline.over:
+        try:
+            producer.produce(TOPIC, b"x", None, 0)
+        except NOT_QUEUED as error:
+            producer.retry(error, TOPIC, b"x", None, 0)
 
 
 def test_a_producer_that_failed_is_followed_by_one_that_works(mock: MockCluster, metadata: Any) -> None:

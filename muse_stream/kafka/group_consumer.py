@@ -76,7 +76,6 @@ class GroupConsumer:
         """Topics of which nothing was committed, and that start now where was found out."""
         self.outdated = False
         """Whether the group has given this slot what its last process read, and that read other topics (R21)."""
-        self._closing = False
 
     @property
     def paused(self) -> frozenset[str]:
@@ -200,8 +199,12 @@ class GroupConsumer:
 
     def close(self) -> None:
         """Close the consumer; a static member keeps its place for its session."""
-        self._closing = True
-        self._consumer.close()
+        try:
+            self._consumer.close()
+        except KafkaException as error:
+            # an assignment that comes now is given up again at once; a closing consumer no longer tells what it has
+            if error.args[0].code() != KafkaError._DESTROY:
+                raise
         self._offsets.close()
 
     @property
@@ -268,13 +271,6 @@ class GroupConsumer:
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True  # the group's generation moved, also for partitions that stayed
-        if self._closing:
-            # they are given up again at once and never read, so no look-up; and a closing consumer no longer tells its
-            # assignment (`_DESTROY`)
-            starts = [TopicPartition(one.topic, one.partition, 0) for one in partitions]
-            self._consumer.incremental_assign(starts)
-            self._consumer.pause(starts)
-            return
         self._log.info("assigned", partitions=len(partitions))
         if partitions:
             self._place(self._starts(partitions))

@@ -20,6 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from muse_stream.errors import MuseError
+
 INPUT = "features"
 OPSET = 15
 """Old enough for every runtime in use; the exporters' own default follows the installed onnx."""
@@ -47,15 +49,22 @@ def trees(table: Table, label: NDArray[np.int64], seed: int, count: int, leaves:
 
 
 def linear(table: Table, label: NDArray[np.int64]) -> bytes:
-    """Fit a scaled logistic regression (missing values become medians) and return its ONNX file."""
+    """Fit a scaled logistic regression (missing values become medians) and return its ONNX file.
+
+    Raises MuseError when a coefficient is no finite number.
+    """
     # A column without any value would be dropped by the imputer, and the file would then ask for fewer features.
     imputer = SimpleImputer(strategy="median", keep_empty_features=True)
     model = make_pipeline(imputer, StandardScaler(), LogisticRegression(max_iter=300))
     # One BLAS thread, as above: how two threads share a sum may depend on how busy the machine is.
-    with threadpool_limits(1), warnings.catch_warnings():
+    # BLAS computes in whole vector registers: what lies in their unused lanes may raise "invalid value" for a product
+    # of finite numbers. So the result is looked at, and not the processor's flag.
+    with threadpool_limits(1), warnings.catch_warnings(), np.errstate(invalid="ignore"):
         # A regression that has not quite converged is a legitimate expert: its scores are mapped to the reference.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(table, label)
+    if not (np.isfinite(model[-1].coef_).all() and np.isfinite(model[-1].intercept_).all()):
+        raise MuseError("the logistic regression has no finite coefficients: look at the training columns' values")
     proto = to_onnx(
         model,
         name="linear",

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
 from muse_stream import config
 from muse_stream.calibration import posterior_correction
-from muse_stream.demo import training
+from muse_stream.demo import exporters, training
 from muse_stream.demo.generator import EVENTS_PER_DAY, FEATURES, feature_table, generate
 from muse_stream.demo.training import ASSETS, RECIPES, Expert, ModelFamily, kept_rows, read_manifest, train_experts
 from muse_stream.errors import MuseError
@@ -86,6 +87,27 @@ def test_same_arguments_give_the_same_bytes(experts: dict[ModelFamily, Expert]) 
     assert {kind: expert.sha256 for kind, expert in again.items()} == {
         kind: expert.sha256 for kind, expert in experts.items()
     }
+
+
+def test_only_the_coefficients_say_whether_a_regression_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor's "invalid value" flag of a product of finite numbers is nothing; a coefficient that is NaN is."""
+    fit = LogisticRegression.fit
+    table, label = np.random.default_rng(1).random((200, 2), dtype=np.float32), np.arange(200) % 2
+    sound = exporters.linear(table, label)
+
+    def flagged(model: Any, *given: Any) -> Any:
+        assert np.isnan(np.float32(np.inf) - np.float32(np.inf))  # raises the flag
+        return fit(model, *given)
+
+    def broken(model: Any, *given: Any) -> Any:
+        fit(model, *given).coef_[0, 0] = np.nan
+        return model
+
+    monkeypatch.setattr(LogisticRegression, "fit", flagged)
+    assert exporters.linear(table, label) == sound
+    monkeypatch.setattr(LogisticRegression, "fit", broken)
+    with pytest.raises(MuseError, match="no finite coefficients"):
+        exporters.linear(table, label)
 
 
 def test_sampling_keeps_every_positive_and_the_order() -> None:

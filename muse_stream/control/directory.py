@@ -35,7 +35,7 @@ from muse_stream.control.content import (
     write_file,
 )
 from muse_stream.control.records import Head, Manifest, digest_of
-from muse_stream.control.store import Entry, Generation, Note
+from muse_stream.control.store import Entry, Generation, Note, Store
 from muse_stream.errors import StoreError
 
 MANIFEST = "manifest.json"
@@ -44,7 +44,7 @@ INCOMING = ".incoming-"
 LOCK_WAIT_S = 10.0  # a publisher copies megabytes, not gigabytes; who holds the lock longer hangs
 
 
-class DirectoryStore:
+class DirectoryStore(Store):
     """Generations in `path`, which is created by the first `publish`."""
 
     def __init__(self, path: Path | str, *, clock: Callable[[], datetime] = store.now_utc) -> None:
@@ -97,20 +97,6 @@ class DirectoryStore:
             except FileNotFoundError:
                 return None
         return Head.read(data, str(path))
-
-    def current(self) -> int | None:
-        """Return the current generation's number; None before the first `move_current`."""
-        found = self.head()
-        return found.number if found else None
-
-    def former(self) -> tuple[int, ...]:
-        """Return the numbers that were current before and not rolled back, the latest first."""
-        return self._former(self.head())
-
-    def _former(self, found: Head | None) -> tuple[int, ...]:
-        if found is None:
-            return ()
-        return store.ancestors(found.number, self.manifest) if found.former is None else found.former
 
     def move_current(self, expected: int | None, new: int, note: Note | None = None) -> None:
         """Make `new` current if `expected` still is; raises `Conflict` and changes nothing otherwise."""

@@ -34,7 +34,7 @@ from muse_stream.control.content import guarded
 from muse_stream.control.local_copy import LocalCopy
 from muse_stream.control.records import Head, Manifest, digest_of
 from muse_stream.control.redis_address import TIMEOUT_S, RedisAddress
-from muse_stream.control.store import Entry, Generation, Note
+from muse_stream.control.store import Entry, Generation, Note, Store
 from muse_stream.errors import StoreError
 
 PIECE = 1 << 20
@@ -52,7 +52,7 @@ SOONEST_S = 0.1
 ROUNDS = 20
 
 
-class RedisStore:
+class RedisStore(Store):
     """Generations in a Redis; connects when first used."""
 
     def __init__(self, address: RedisAddress, *, cache: Path | None = None) -> None:
@@ -107,20 +107,6 @@ class RedisStore:
         with self._asked():
             data = self._client.get(self._key("current"))
         return None if data is None else Head.read(_bytes(data), f"{self}: {self._key('current')}")
-
-    def current(self) -> int | None:
-        """Return the current generation's number; None before the first `move_current`."""
-        found = self.head()
-        return found.number if found else None
-
-    def former(self) -> tuple[int, ...]:
-        """Return the numbers that were current before and not rolled back, the latest first."""
-        return self._former(self.head())
-
-    def _former(self, found: Head | None) -> tuple[int, ...]:
-        if found is None:
-            return ()
-        return store.ancestors(found.number, self.manifest) if found.former is None else found.former
 
     def move_current(self, expected: int | None, new: int, note: Note | None = None) -> None:
         """Make `new` current if `expected` still is; raises `Conflict` and changes nothing otherwise."""

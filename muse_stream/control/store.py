@@ -130,10 +130,18 @@ class Store(Protocol):
         """Return what is current, None before the first."""
 
     def current(self) -> int | None:
-        """Return the number of the current generation, None before the first."""
+        """Return the current generation's number; None before the first `move_current`."""
+        found = self.head()
+        return found.number if found else None
 
     def former(self) -> tuple[int, ...]:
-        """Return the numbers that were current before and were not rolled back, the latest first."""
+        """Return the numbers that were current before and not rolled back, the latest first."""
+        return self._former(self.head())
+
+    def _former(self, found: Head | None) -> tuple[int, ...]:
+        if found is None:
+            return ()
+        return ancestors(found.number, self.manifest) if found.former is None else found.former
 
     def move_current(self, expected: int | None, new: int, note: Note | None = None) -> None:
         """Make `new` current if `expected` still is; else `Conflict`, and nothing changes."""

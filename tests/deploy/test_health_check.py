@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from muse_stream.telemetry import HealthServer
 from muse_stream.telemetry.health import Question
+from muse_stream.testing.local_kafka import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "deploy" / "healthcheck.py"
@@ -46,16 +47,26 @@ def test_it_asks_the_page_that_it_is_told() -> None:
     assert (code, "refused" in said) == (1, True), "the worker has ended"
 
 
+def neighbours() -> tuple[HealthServer, HealthServer]:
+    """The pages of two workers, on two ports side by side that nobody has."""
+    for port in free_ports(50):
+        try:
+            first = HealthServer(port, lambda: True, lambda: True)
+        except OSError:
+            continue
+        try:
+            return first, HealthServer(port + 1, lambda: True, no("draining"))
+        except OSError:
+            first.stop()
+    raise AssertionError("no two ports side by side are free")
+
+
 def test_every_worker_is_asked() -> None:
-    with HealthServer(0, lambda: True, lambda: True) as first:
+    first, second = neighbours()
+    with first, second:
         port = str(first.port)
         assert ask("ready", "1", MUSE_HEALTH_PORT=port) == (0, "ok")
-        try:
-            second = HealthServer(first.port + 1, lambda: True, no("draining"))
-        except OSError:
-            pytest.skip("the port beside it is somebody's")
-        with second:
-            assert ask("ready", "2", MUSE_HEALTH_PORT=port) == (1, f"worker 1: port {first.port + 1}: draining")
+        assert ask("ready", "2", MUSE_HEALTH_PORT=port) == (1, f"worker 1: port {second.port}: draining")
 
 
 @pytest.mark.parametrize("port", [{}, {"MUSE_HEALTH_PORT": ""}, {"MUSE_HEALTH_PORT": "tcp://10.0.0.1:80"}])

@@ -12,11 +12,12 @@ Batches are given out with the group metadata they were polled under. Invariants
 import struct
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from muse_stream.errors import Fatal
+from muse_stream.errors import Fatal, StreamError
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, concerns, typed
 from muse_stream.kafka.explain import said
@@ -76,6 +77,8 @@ class GroupConsumer:
         """Topics of which nothing was committed, and that start now where was found out."""
         self.outdated = False
         """Whether the group has given this slot what its last process read, and that read other topics (R21)."""
+        self._closing = False
+        """Whether nothing is taken up any more."""
 
     @property
     def paused(self) -> frozenset[str]:
@@ -199,12 +202,12 @@ class GroupConsumer:
 
     def close(self) -> None:
         """Close the consumer; a static member keeps its place for its session."""
-        try:
-            self._consumer.close()
-        except KafkaException as error:
-            # an assignment that comes now is given up again at once; a closing consumer no longer tells what it has
-            if error.args[0].code() != KafkaError._DESTROY:
-                raise
+        self._closing = True
+        # An assignment that waits is served before: a consumer that is served one while it closes does not tell what it
+        # has, or hangs when that is given up again. What is wrong with the group no longer matters.
+        with suppress(StreamError):
+            self._serve()
+        self._consumer.close()
         self._offsets.close()
 
     @property
@@ -271,6 +274,8 @@ class GroupConsumer:
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True  # the group's generation moved, also for partitions that stayed
+        if self._closing:
+            return  # the binding assigns; nothing of it is read
         self._log.info("assigned", partitions=len(partitions))
         if partitions:
             self._place(self._starts(partitions))

@@ -3,17 +3,26 @@
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_INVALID,
+    Consumer,
+    ConsumerGroupState,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import strategies as st
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal
-from muse_stream.kafka import starting_offsets
+from muse_stream.kafka import client, starting_offsets
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import TABLE, About
 from muse_stream.kafka.group_consumer import GroupConsumer, joined
@@ -22,6 +31,7 @@ from muse_stream.kafka.signature import Signature
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.kafka.transactional_producer import open_producer
 from muse_stream.testing.kafka_broker import Broker
+from muse_stream.worker.slot import MEMBER
 from tests.worker.doubles import ListLog, await_true
 from tests.worker.mock_cluster import HEARTBEAT, SYNC_GROUP, mock_cluster
 from tests.worker.rig import open_group_consumer, produce
@@ -575,3 +585,28 @@ def test_a_long_linger_ends_with_a_rebalance() -> None:
     consumer.assigned = [TopicPartition("t", 0)]
     assert intake.collect(10, 60.0) is None
     assert settled == [False]
+
+
+def test_an_assignment_that_comes_while_it_closes_ends_it_well(
+    kafka: Broker, unique: Unique, make_topic: MakeTopic
+) -> None:
+    """A worker that is told to stop while the group assigns: a closing consumer raises `_DESTROY` then."""
+    group, topic = unique("closing"), make_topic("closing", partitions=2)
+    settings, log = KafkaSettings(bootstrap=kafka.bootstrap), ListLog()
+    member = client.consumer(settings, **{"group.id": group, "group.instance.id": "test-0", **MEMBER})
+    lookup = StartingOffsets(client.consumer(settings, **{"group.id": group}), log)
+    intake = GroupConsumer(member, lookup, lambda _lost: None, log, "test-0")
+    intake.subscribe([topic])
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+    def stable() -> bool:
+        with suppress(KafkaException):  # the broker has not found the group's place yet
+            return bool(admin.describe_consumer_groups([group])[group].result(10).state == ConsumerGroupState.STABLE)
+        return False
+
+    await_true(stable, "the group has assigned, which nobody has polled for", 30.0)
+    intake.close()
+    committed = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})
+    found = committed.committed([TopicPartition(topic, n) for n in range(2)], timeout=10)
+    committed.close()
+    assert [one.offset for one in found] == [OFFSET_INVALID] * 2

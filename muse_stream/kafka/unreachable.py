@@ -99,7 +99,10 @@ def _by_trying(settings: KafkaSettings) -> str:
         socket.create_connection((host, port), TRY_S).close()
     except OSError as error:
         return f"no connection to {host}:{port} ({(error.strerror or str(error)).lower()})"
-    if not settings.security_protocol.endswith("SSL") and _speaks_tls(host, port):
+    speaks_tls, wants_tls = _speaks_tls(host, port), settings.security_protocol.endswith("SSL")
+    if wants_tls and speaks_tls is False:
+        return _no_tls(settings, "")
+    if speaks_tls and not wants_tls:
         wanted = "SASL_SSL" if settings.security_protocol.startswith("SASL") else "SSL (or SASL_SSL)"
         return f"{host}:{port} speaks TLS: set MUSE_KAFKA_SECURITY_PROTOCOL to {wanted}"
     closed = ""
@@ -112,7 +115,8 @@ def _by_trying(settings: KafkaSettings) -> str:
     )
 
 
-def _speaks_tls(host: str, port: int) -> bool:
+def _speaks_tls(host: str, port: int) -> bool | None:
+    """Return whether an address greets in TLS; None when it says nothing."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent: is it TLS at all?
     try:
@@ -122,6 +126,8 @@ def _speaks_tls(host: str, port: int) -> bool:
                 return True
     except ssl.SSLError as error:
         return "ALERT" in (error.reason or "")  # it refuses us in the language of TLS
+    except TimeoutError:
+        return None
     except OSError:
         return False
 
@@ -140,5 +146,7 @@ _MEANINGS: tuple[tuple[str, Callable[[KafkaSettings, str], str]], ...] = (
     ("certificate verify failed", _certificate),
     ("Failed to resolve", lambda *_: "the host's name is not known here: correct MUSE_KAFKA_BOOTSTRAP_SERVERS"),
     ("Connection refused", lambda *_: "nothing listens there: see that the broker runs, and that the port is right"),
+    # a broker may end the connection before what it says of it is read
+    ("Disconnected", lambda settings, _said: _by_trying(settings)),
     ("timed out", lambda *_: "no answer: see that the broker runs, and that its port is open from here"),
 )

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Retriable
 from muse_stream.kafka.client import reach
+from muse_stream.kafka.unreachable import why
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.kafka_jars import missing_tools
 from muse_stream.testing.local_kafka import LocalKafka, free_ports
@@ -137,6 +139,22 @@ def refusal(settings: KafkaSettings) -> str:
 )
 def test_a_wrong_way_in_is_told(ports: Ports, port: str, given: dict[str, Any], told: str) -> None:
     assert told in refusal(ports.settings(port, **given))
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(
+    ("port", "protocol", "told"),
+    [
+        ("plain", "SSL", "this port does not speak TLS, or asks for a client's certificate"),
+        ("plain", "SASL_SSL", "set MUSE_KAFKA_SECURITY_PROTOCOL to SASL_PLAINTEXT"),
+        ("tls", "PLAINTEXT", "speaks TLS: set MUSE_KAFKA_SECURITY_PROTOCOL to SSL"),
+    ],
+)
+def test_a_connection_that_ends_without_a_word_is_tried(ports: Ports, port: str, protocol: str, told: str) -> None:
+    """On a busy machine a broker closes before its refusal is read: all that is heard then is that it closed."""
+    given = ports.settings(port, security_protocol=protocol, **(LOGIN if protocol.startswith("SASL") else {}))
+    heard = [KafkaError(KafkaError._TRANSPORT, "127.0.0.1:1/bootstrap: Disconnected: SSL connection closed by peer")]
+    assert told in why(given, heard, "otherwise")
 
 
 @pytest.mark.broker

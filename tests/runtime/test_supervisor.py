@@ -124,6 +124,15 @@ def test_a_signal_drains_all_and_leaves_nothing(start: Start, number: int, how: 
     gone(*everyone)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_has_not_begun_is_no_failed_drain(start: Start, number: int) -> None:
+    program = start("unarmed", 2)
+    program.serving(0, 1)
+    program.with_spare(2)
+    program.tell(number)
+    assert program.end() == 0
+
+
 def test_signals_without_a_meaning_are_logged_and_end_nothing(start: Start) -> None:
     program = start("obedient", 1)
     served = program.serving(0)

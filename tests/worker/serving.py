@@ -88,6 +88,13 @@ def stubborn(folder: str, connection: Connection, _in_hand: InHand, _refused: fr
     threading.Event().wait()
 
 
+def unarmed(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
+    """Be where a worker is that was given its slot and does not handle signals yet."""
+    slot = _begin(connection)
+    _note(folder, slot, "serves")
+    threading.Event().wait()
+
+
 def hopeless(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
     """Be ready, and end before serving, every time; say why."""
     connection.send("ready")
@@ -131,7 +138,7 @@ def _note(folder: str, slot: int, what: str) -> None:
     (Path(folder) / f"{what}-{slot}-{os.getpid()}").touch()
 
 
-SERVES = {serve.__name__: serve for serve in (obedient, mute, crashing, stubborn, hopeless, stillborn, echo)}
+SERVES = {serve.__name__: serve for serve in (obedient, mute, crashing, stubborn, unarmed, hopeless, stillborn, echo)}
 
 
 def main(serve: str, folder: str, workers: str) -> int:

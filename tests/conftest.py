@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,7 +24,9 @@ from hypothesis import settings
 
 from muse_stream.telemetry.logs import package_loggers
 from muse_stream.testing.kafka_broker import Broker, broker
+from muse_stream.testing.local_kafka import LocalKafka
 from muse_stream.testing.redis_server import Redis, redis_server
+from tests import failure_report
 from tests.patience import until
 
 Unique = Callable[[str], str]
@@ -74,6 +76,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.broker)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the ends of the logs of what a failed test ran: a run of CI leaves nothing but its output."""
+    report = yield
+    if report.failed:
+        report.sections += failure_report.sections()
+    if call.when == "teardown":
+        failure_report.forget()
+    return report
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist: the summary is another process's
         session.config.workeroutput["said"] = session.config.stash[_SAID]
@@ -94,6 +107,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def kafka(pytestconfig: pytest.Config) -> Iterator[Broker]:
     """The session's real broker (`kafka.bootstrap`), started on first use; the summary says from which rung."""
     with broker(say=pytestconfig.stash[_SAID].append) as running:
+        if isinstance(running, LocalKafka):
+            failure_report.on_failure("the broker's log", running.log_end, over=lambda: False)
         yield running
 
 
@@ -152,8 +167,8 @@ def make_topic(kafka: Broker, unique: Unique) -> MakeTopic:
 
     def make(prefix: str = "topic", *, partitions: int = 1, name: str | None = None, **config: str) -> str:
         topic = name or unique(prefix)
-        created = admin.create_topics([NewTopic(topic, partitions, 1, config=config)], operation_timeout=10)
-        created[topic].result(timeout=20)
+        created = admin.create_topics([NewTopic(topic, partitions, 1, config=config)], operation_timeout=60)
+        created[topic].result(timeout=60)
         return topic
 
     return make

@@ -75,13 +75,13 @@ def answer(config: Path, settings: KafkaSettings, role: Any, name: str) -> None:
     answers = build_scorer(loaded, 1, role, "main").score(batch, 0)
     assert answers.values and not answers.dead
     producer = client.producer(settings, **{"transactional.id": name, "compression.type": "lz4"})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     for commit in (False, True):
         producer.begin_transaction()
         for output, value, row in zip(answers.topics, answers.values, answers.rows, strict=True):
             producer.produce(output, value, records[row].key)
-        producer.flush(20)
-        producer.commit_transaction(20) if commit else producer.abort_transaction(20)
+        producer.flush(60)
+        producer.commit_transaction(60) if commit else producer.abort_transaction(60)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ left behind is swept at the next start, told apart from a living run by a lock a
 
 import fcntl
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -164,9 +163,9 @@ class LocalKafka:
         deadline = time.monotonic() + READY_WITHIN_S
         while not probe.answers(self.bootstrap, 1.0, self._connection):
             if not self.running():
-                raise MuseError(f"the local Kafka broker ended at once; the end of its log:\n{self._log_end()}")
+                raise MuseError(f"the local Kafka broker ended at once; the end of its log:\n{self.log_end()}")
             if time.monotonic() > deadline:
-                raise MuseError(f"no answer from the local Kafka broker in {READY_WITHIN_S:.0f} s:\n{self._log_end()}")
+                raise MuseError(f"no answer from the local Kafka broker in {READY_WITHIN_S:.0f} s:\n{self.log_end()}")
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -197,7 +196,8 @@ class LocalKafka:
         except (OSError, ValueError):
             raise MuseError("the process that keeps the local Kafka broker is gone, and the broker with it") from None
 
-    def _log_end(self, lines: int = 15) -> str:
+    def log_end(self, lines: int = 15) -> str:
+        """Return the last lines of the broker's log."""
         log = self._run / "broker.log"
         return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
 
@@ -243,7 +243,7 @@ def free_ports(count: int) -> list[int]:
     """Ports nobody listens on, below Linux's ephemeral range: no outgoing connection can take them meanwhile."""
     found: list[int] = []
     while len(found) < count:
-        port = random.randint(20000, 32000)  # noqa: S311  not a secret
+        port = 20_000 + secrets.randbelow(12_000)  # `random` may be seeded: tests would choose alike
         with socket.socket() as probing:
             try:
                 probing.bind(("127.0.0.1", port))

@@ -109,7 +109,7 @@ def answer(
             provenance = headers(batch, letter.rejected, generation=1, attempt=1, worker="test")
             producer.produce(letter.topic, batch.values[letter.rejected.row], headers=list(provenance), partition=0)
         skip = twice = 0
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     consumer.close()
 
 

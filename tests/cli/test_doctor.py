@@ -85,22 +85,22 @@ class Site:
 
     def remove(self, topic: str, before: int) -> None:
         for answer in self.admin.delete_records([TopicPartition(topic, 0, before)]).values():
-            answer.result(timeout=20)
+            answer.result(timeout=60)
 
     def send(self, topic: str, count: int, value: bytes = b"x", timestamp: int = 0) -> None:
         producer = Producer({"bootstrap.servers": self.settings.bootstrap, "linger.ms": 0})
         for _ in range(count):
             producer.produce(topic, value, partition=0, timestamp=timestamp)
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
 
     def open_transaction(self, topic: str, name: str) -> Producer:
         """Leave a transaction open for as long as the broker allows one."""
         producer = Producer({"bootstrap.servers": self.settings.bootstrap, "transactional.id": name,
                              "transaction.timeout.ms": 900_000})  # fmt: skip
-        producer.init_transactions(30)
+        producer.init_transactions(60)
         producer.begin_transaction()
         producer.produce(topic, b"open", partition=0)
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
         return producer
 
 
@@ -196,7 +196,7 @@ def test_an_honest_transaction_is_no_finding(site: Site, unique: Callable[[str],
 
     def end(text: str) -> None:
         waited.append(text)
-        producer.commit_transaction(30)
+        producer.commit_transaction(60)
 
     found = diagnose(open_configuration(site.document), site.settings, None, Look(None, 60.0 * PATIENCE, end))
     assert found.well, found.faults
@@ -318,7 +318,7 @@ def test_a_transaction_whose_marker_was_dropped_is_ended_by_the_printed_commands
     gone = Predecessor(forgetful, lane, events, Route(scores, scores))
     gone.sign([0])
     gone.answer(0, {0: range(2)})
-    forgetful.outage(lambda: gone.producer(0).commit_transaction(30))
+    forgetful.outage(lambda: gone.producer(0).commit_transaction(60))
     found = site.look()
     kinds = {fault.kind for fault in found.faults}
     assert {"broker_forgets_markers", "transaction_open", "offsets_hidden"} <= kinds, found
@@ -337,7 +337,7 @@ def test_partitions_without_a_leader_or_with_too_few_replicas(tmp_path: Path, fo
     pair = NewTopic(
         f"{held}-pair", num_partitions=1, replica_assignment=[[KEPT, LOST]], config={"min.insync.replicas": "2"}
     )
-    site.admin.create_topics([pair])[f"{held}-pair"].result(20)
+    site.admin.create_topics([pair])[f"{held}-pair"].result(60)
     site.document.write_text(site.document.read_text().replace(f"{lane_dlq(site)}", f"{lane_dlq(site)}-pair"))
     forgetful.kill()
     until(lambda: forgetful.leader(lost, 0) == -1, 40)

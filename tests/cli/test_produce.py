@@ -164,7 +164,7 @@ def limit(settings: KafkaSettings, topic: str, size: str) -> None:
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = client.admin(settings)
     (done,) = admin.incremental_alter_configs([resource]).values()
-    done.result(20)
+    done.result(60)
 
 
 def test_ctrl_c_says_what_was_sent(config: Path, settings: KafkaSettings, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class Bank:
             key = f"card-{row if entities is None else row % entities}"
             self._producer.produce(topic, encoder.encode(record), key)
             self._producer.poll(0)
-        assert self._producer.flush(30) == 0
+        assert self._producer.flush(60) == 0
 
     def current(self) -> int | None:
         return open_store(self.store).current()

@@ -130,7 +130,7 @@ class Desk:
         sent = dead_letter.headers(batch, rejected, generation=3, attempt=5, worker="host-0", tenant=self.tenant)
         producer = Producer({"bootstrap.servers": self.bootstrap})
         producer.produce(self.topic("dlq"), message.value(), message.key(), message.partition() or 0, headers=sent)
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
 
     def arrived(self, topic: str = "", partitions: int = PARTITIONS) -> list[Message]:
         """What is committed on a topic of events, in the order of each partition; waits for what is being decided."""
@@ -217,7 +217,7 @@ def end_of(bootstrap: str, topic: str, partition: int) -> int:
     """Return where a partition ends for everybody."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "end", "isolation.level": "read_uncommitted"})
     try:
-        _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
+        _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=60)
         return int(high)
     finally:
         consumer.close()

@@ -224,7 +224,7 @@ def test_records_of_others_are_left_alone(desk: Desk) -> None:
     producer = Producer({"bootstrap.servers": desk.bootstrap})
     for value, headers in strange:
         producer.produce(dlq, value, partition=0, headers=list(headers))
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     desk.bury(2)
     found = desk.json("list")
     assert found["foreign"] == len(strange)
@@ -255,7 +255,7 @@ def test_an_event_at_the_same_offset_of_a_topic_made_anew_is_another(desk: Desk)
     headers = [("muse.source.topic", desk.topic("events")), ("muse.source.partition", "0"), ("muse.source.offset", "0")]
     later = [*headers, ("muse.source.timestamp", str(START_MS + 1_000_000)), ("muse.reason", "oversize")]
     producer.produce(desk.topic("dlq"), b"event new", partition=0, headers=list(later))
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     assert desk.replay()["sent"]["sent"] == 1
     desk.assert_once([b"event 0", b"event 1", b"event new"])
 

@@ -233,7 +233,7 @@ def test_an_open_transaction_leaves_its_partition_for_later(
     assert done["sent"]["sent"] == 10
     assert "transaction is open" in done["notes"][0]
     assert {message.partition() for message in desk.arrived()} == {1}
-    theirs.abort_transaction(20)
+    theirs.abort_transaction(60)
     assert desk.replay()["sent"]["sent"] == 10
     desk.assert_once(values(desk))
 
@@ -247,7 +247,7 @@ def test_a_transaction_opened_meanwhile_ends_it(
     theirs = desk.open_transaction(desk.topic("dlq"), 0, unique("theirs"))
     with pytest.raises(StreamError, match="a transaction is open at"):
         Carrying(desk.settings, plan).run()
-    theirs.abort_transaction(20)
+    theirs.abort_transaction(60)
     assert desk.arrived() == []
     assert desk.replay()["sent"]["sent"] == 10
 
@@ -255,8 +255,8 @@ def test_a_transaction_opened_meanwhile_ends_it(
 def delete_before(desk: Desk, topic: str, offset: int) -> None:
     admin = AdminClient({"bootstrap.servers": desk.bootstrap})
     parts = [TopicPartition(topic, partition, offset) for partition in (0, 1)]
-    for answer in admin.delete_records(parts, operation_timeout=20).values():
-        answer.result(20)
+    for answer in admin.delete_records(parts, operation_timeout=60).values():
+        answer.result(60)
 
 
 def test_letters_that_retention_removed_are_counted(desk: Desk) -> None:
@@ -292,7 +292,7 @@ def test_letters_that_retention_removes_while_they_are_sent(desk: Desk, monkeypa
 def test_a_deleted_event_topic_is_said_and_another_takes_its_place(desk: Desk) -> None:
     desk.bury(5)
     admin = AdminClient({"bootstrap.servers": desk.bootstrap})
-    admin.delete_topics([desk.topic("events")], operation_timeout=20)[desk.topic("events")].result(20)
+    admin.delete_topics([desk.topic("events")], operation_timeout=60)[desk.topic("events")].result(60)
     code, _, err = desk.call("replay", "--yes")
     assert code == 1
     assert f"there is no topic {desk.topic('events')} to send to; --to-topic names another" in err
@@ -334,7 +334,7 @@ def test_a_dead_letter_topic_made_anew_is_a_new_memory(desk: Desk) -> None:
     desk.bury(5)
     assert desk.replay()["sent"]["sent"] == 5
     admin = AdminClient({"bootstrap.servers": desk.bootstrap})
-    admin.delete_topics([desk.topic("dlq")], operation_timeout=20)[desk.topic("dlq")].result(20)
+    admin.delete_topics([desk.topic("dlq")], operation_timeout=60)[desk.topic("dlq")].result(60)
     until(lambda: made_anew(desk), 20)
     desk.bury(5)
     assert desk.replay()["sent"]["sent"] == 5
@@ -393,4 +393,4 @@ def test_nothing_is_left_open_where_nothing_was_sent(desk: Desk) -> None:
     assert main(desk.command("list")) == 0
     assert end_of(desk.bootstrap, desk.topic("dlq"), 0) == before
     producer = Producer({"bootstrap.servers": desk.bootstrap})
-    producer.list_topics(timeout=20)
+    producer.list_topics(timeout=60)

@@ -40,7 +40,7 @@ def found(scenario: Scenario, kafka: Broker, folder: Path, store: str = "") -> F
 
 
 def topics(kafka: Broker) -> set[str]:
-    return set(AdminClient({"bootstrap.servers": kafka.bootstrap}).list_topics(timeout=10).topics)
+    return set(AdminClient({"bootstrap.servers": kafka.bootstrap}).list_topics(timeout=60).topics)
 
 
 def judged(findings: Findings) -> None:

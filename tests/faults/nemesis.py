@@ -45,7 +45,7 @@ class Victims:
 
     def _topic(self, topic: str) -> object:
         admin = AdminClient({"bootstrap.servers": self.cluster.bootstrap})
-        return admin.list_topics(topic, timeout=20).topics[topic]
+        return admin.list_topics(topic, timeout=60).topics[topic]
 
     def _count(self, topic: str) -> int:
         return len(self._topic(topic).partitions)  # type: ignore[attr-defined]

@@ -235,7 +235,7 @@ def tolerant(
 
 def make_topics(bootstrap: str, topics: Sequence[str], partitions: int, replication: int) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    made = admin.create_topics([NewTopic(topic, partitions, replication) for topic in topics], operation_timeout=20)
+    made = admin.create_topics([NewTopic(topic, partitions, replication) for topic in topics], operation_timeout=60)
     for answer in made.values():
         answer.result(timeout=40)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from muse_stream.control import DirectoryStore
 from muse_stream.runtime import watchdog
 from muse_stream.runtime.batch_scorer import GenerationScorer
 from muse_stream.runtime.run import RunOptions, run
+from muse_stream.worker import slot
 from muse_stream.worker.batch import Batch, Records
+from tests.failure_report import on_failure, tail
 from tests.patience import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +73,7 @@ class Fleet:
                 stdout=out,
                 stderr=out,
             )
+        on_failure(str(log), partial(tail, log, leave_out='"committed"'), lambda: self.process.poll() is not None)
 
     def __enter__(self) -> "Fleet":
         return self
@@ -147,6 +151,7 @@ def main(payload: str) -> int:
     watchdog.die_with(os.getppid())  # a test run that is killed leaves no workers behind
     options = json.loads(payload)
     workers, spare = options.pop("workers"), options.pop("spare")
+    slot.MEMBER["session.timeout.ms"] = options.pop("session_ms", slot.SESSION_MS)
     planted = {name: options.pop(name) for name in ("abort_at", "abort_compiling") if name in options}
     if planted:
         plant(**planted)

@@ -126,7 +126,7 @@ class Secured:
     def grant(self, *wanted: AclBinding) -> None:
         """Grant (or deny)."""
         for answer in self.admin.create_acls(list(wanted)).values():
-            answer.result(timeout=20)
+            answer.result(timeout=60)
 
     def withdraw(self, *unwanted: AclBinding) -> None:
         """Take back what was granted; fails when it was not."""
@@ -143,4 +143,4 @@ class Secured:
             for one in unwanted
         ]
         for answer in self.admin.delete_acls(filters).values():
-            assert len(answer.result(timeout=20)) == 1
+            assert len(answer.result(timeout=60)) == 1

@@ -214,7 +214,7 @@ def test_a_paused_tenant_shows_and_its_age_and_lag_go_on(
     monkeypatch.setattr(paused_topics, "RETRY_S", 0.3)
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     missing = bank.topic("scores", "t1")
-    admin.delete_topics([missing])[missing].result(10)
+    admin.delete_topics([missing])[missing].result(60)
     began = time.time()
     bank.produce(kafka.bootstrap, bank.events(100))
     age, lag = "muse_tenant_oldest_unscored_age_seconds", "muse_tenant_lag_events"

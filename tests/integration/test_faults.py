@@ -20,8 +20,9 @@ from tests.integration.fleet import Fleet, publish
 from tests.integration.witness import Witness, broken_promises
 from tests.patience import until
 
-SESSION_S = 8.0
-"""Less than the 10 s after which the group misses a member, and far more than going on at once takes."""
+SESSION_S = 60
+"""After so long the group misses a member: so late that a busy machine goes on before, where nothing waits for it."""
+LATE: dict[str, Any] = {"session_ms": SESSION_S * 1_000}
 STEPS = ("after-poll", "after-produce", "after-flush", "after-send-offsets", "before-commit", "after-commit")
 Unique = Callable[[str], str]
 
@@ -77,7 +78,7 @@ def test_an_answer_comes_soon_after_a_kill(bank: Bank, kafka: Broker, tmp_path: 
     feeder = Feeder(bank, kafka.bootstrap, per_s=500)
     with (
         Fleet(
-            kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", workers=1, spare=True
+            kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", workers=1, spare=True, **LATE
         ) as live,
         live_witness(bank, kafka.bootstrap) as witness,
         feeder,
@@ -89,7 +90,7 @@ def test_an_answer_comes_soon_after_a_kill(bank: Bank, kafka: Broker, tmp_path: 
         newest = feeder_mark(witness)
         until(lambda: answers_after(witness, newest), 10, lambda: "no answer after the kill")
         took = time.monotonic() - killed
-    assert took < SESSION_S, f"{took:.2f} s"
+    assert took < SESSION_S - 10, f"{took:.2f} s"
 
 
 def feeder_mark(witness: Witness) -> int:
@@ -164,7 +165,7 @@ def test_scaling_out_and_in_loses_nothing(bank: Bank, kafka: Broker, tmp_path: P
     publish(bank.document(), tmp_path / "store")
     feeder = Feeder(bank, kafka.bootstrap)
     with (
-        Fleet(kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", workers=1) as live,
+        Fleet(kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", workers=1, **LATE) as live,
         live_witness(bank, kafka.bootstrap) as witness,
     ):
         with feeder:
@@ -180,7 +181,7 @@ def test_scaling_out_and_in_loses_nothing(bank: Bank, kafka: Broker, tmp_path: P
             took = time.monotonic() - left
         witness.wait_for(sum(feeder.counts.values()), 60)
         assert live.stop() == 0
-    assert took < SESSION_S, f"{took:.1f} s"
+    assert took < SESSION_S - 10, f"{took:.1f} s"
     assert broken_promises(witness.seen, dict(feeder.counts)) == []
 
 

@@ -117,7 +117,7 @@ def test_a_worker_that_dies_brings_no_old_generation_back(bank: Bank, kafka: Bro
                 elif step == "roll back":
                     releases.roll_back()
                 elif step == "restart":
-                    assert live.stop(timeout_s=30) == 0
+                    assert live.stop() == 0
                     live = start()
                 else:
                     until(lambda: serves(witness, releases.moves[-1], len(witness.seen) - 200), 60, lambda: "no swap")

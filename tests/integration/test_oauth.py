@@ -93,7 +93,7 @@ def test_the_same_by_a_properties_file(kafka_by_token: OAuth, tmp_path: Path, mo
     file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
     monkeypatch.setenv("MUSE_KAFKA_PROPERTIES_FILE", str(file))
     settings = KafkaSettings.from_environment()
-    assert client.reach(settings).list_topics(timeout=10).brokers
+    assert client.reach(settings).list_topics(timeout=60).brokers
     assert SERVICE["muse-service"] not in repr(settings)
 
 

@@ -128,7 +128,7 @@ def test_a_lost_offset_is_cured_by_the_command_that_the_log_names(site: Site, ca
     admin = AdminClient({"bootstrap.servers": site.kafka.bootstrap})
     topic = site.bank.topic("events", "t0")
     for done in admin.delete_records([TopicPartition(topic, n, 15) for n in range(PARTITIONS)]).values():
-        done.result(20)
+        done.result(60)
     with site.fleet() as live, site.witness() as witness:
         until(lambda: bool(live.lines("tenant_paused")), 40)
         (said, *_) = live.lines("tenant_paused")
@@ -168,7 +168,7 @@ def test_no_change_of_tenants_ends_a_worker(site: Site, change: str, how: str) -
         else:
             topic = site.bank.topic("events", "t0")
             admin = AdminClient({"bootstrap.servers": site.kafka.bootstrap})
-            admin.create_partitions([NewPartitions(topic, PARTITIONS + 1)])[topic].result(20)
+            admin.create_partitions([NewPartitions(topic, PARTITIONS + 1)])[topic].result(60)
         site.publish(**changes)
         if how == "a quick restart":
             with site.fleet() as again:

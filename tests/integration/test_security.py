@@ -160,7 +160,7 @@ def write(site: Site, principal: str, topic: str) -> str:
     said: list[str] = []
     producer = Producer(site.kafka.connection(principal))
     producer.produce(topic, b"x", partition=0, on_delivery=lambda e, _: said.append(e.name() if e else "written"))
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     return said[0]
 
 
@@ -169,7 +169,7 @@ def read(site: Site, principal: str, topic: str) -> str:
     group = f"{principal.removeprefix('consumer-')}.try"
     consumer = Consumer({**site.kafka.connection(principal), "group.id": group, "enable.partition.eof": True})
     try:
-        refused = consumer.list_topics(topic, timeout=20).topics[topic].error
+        refused = consumer.list_topics(topic, timeout=60).topics[topic].error
         if refused is not None:
             return str(refused.name())
         consumer.assign([TopicPartition(topic, 0, 0)])
@@ -195,7 +195,7 @@ def test_nobody_does_what_was_not_granted(site: Site) -> None:
     assert read(site, "analyst", site.bank.topic("scores", "t1")) == refused
     other = Producer({**site.kafka.connection("shadow"), "transactional.id": f"muse-muse.{LANE}.live-test-0-a"})
     with pytest.raises(KafkaException, match="TRANSACTIONAL_ID_AUTHORIZATION_FAILED"):
-        other.init_transactions(20)
+        other.init_transactions(60)
     taken = Consumer({**site.kafka.connection("shadow"), "group.id": f"muse.{LANE}.live"})
     taken.subscribe([site.bank.topic("events", "t0")])
     message = taken.poll(20)
@@ -376,13 +376,11 @@ def test_a_wrong_password_is_said_in_one_line_and_never_shown(site: Site, comman
     wrong = "hush-but-wrong"
     words = {"run": ("run", "--role", "live", "--lane", LANE, "--store"), "verify": ("verify",)}
     began = time.monotonic()
-    assert site.command("verifier", "generations", str(site.store)).returncode == 0
-    start = time.monotonic() - began  # what it costs to run any command, now
     done = site.command("live", *options, *words[command], str(site.store), password=wrong)
-    took = time.monotonic() - began - 2 * start
+    took = time.monotonic() - began
     said = done.stdout + done.stderr
     assert done.returncode == 3, said
-    assert took < 8, f"{took:.1f} s longer than another command"
+    assert took < 10 * PATIENCE, f"{took:.1f} s"
     assert "Invalid username or password" in done.stderr
     assert wrong not in said
     if not options:
@@ -402,7 +400,7 @@ def test_the_release_is_heard_through_a_password(site: Site) -> None:
     settings: dict[str, Any] = site.kafka.connection("producer-t0") | {"debug": "feature", "logger": heard}
     settings.pop("log_level")
     admin = AdminClient(settings)
-    admin.list_topics(timeout=20)
+    admin.list_topics(timeout=60)
     admin.poll(0)
     assert any("ApiKey DescribeLogDirs (35)" in line for line in heard.lines)
 

@@ -59,7 +59,7 @@ def test_the_pinned_release_is_heard_and_nothing_said(kafka: Broker, caplog: pyt
     listening = Heard(logging.getLogger("muse_stream.kafka"))
     settings: dict[str, Any] = {"debug": "feature", "logger": listening}
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap} | settings)
-    admin.list_topics(timeout=10)
+    admin.list_topics(timeout=60)
     admin.poll(0)
     newest = [line.rpartition("..")[2] for line in listening.lines if "DescribeLogDirs (35)" in line]
     assert newest and {int(one) for one in newest} == {FORGETFUL_SINCE - 1}

@@ -515,7 +515,7 @@ def test_a_lost_offset_blocks_and_is_said_again_after_the_block(kafka: Broker, g
     helper.close()
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     deleted = admin.delete_records([TopicPartition(topic, 0, 12)])
-    [future.result(10) for future in deleted.values()]
+    [future.result(60) for future in deleted.values()]
     log = ListLog()
     intake = group.member("one", log)
     seen: list[tuple[int, int]] = []
@@ -601,12 +601,12 @@ def test_an_assignment_that_comes_while_it_closes_ends_it_well(
 
     def stable() -> bool:
         with suppress(KafkaException):  # the broker has not found the group's place yet
-            return bool(admin.describe_consumer_groups([group])[group].result(10).state == ConsumerGroupState.STABLE)
+            return bool(admin.describe_consumer_groups([group])[group].result(60).state == ConsumerGroupState.STABLE)
         return False
 
     await_true(stable, "the group has assigned, which nobody has polled for", 30.0)
     intake.close()
     committed = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})
-    found = committed.committed([TopicPartition(topic, n) for n in range(2)], timeout=10)
+    found = committed.committed([TopicPartition(topic, n) for n in range(2)], timeout=60)
     committed.close()
     assert [one.offset for one in found] == [OFFSET_INVALID] * 2

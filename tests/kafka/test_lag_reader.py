@@ -37,13 +37,13 @@ def write(kafka: Broker, topic: str, count: int, *, transaction: str | None = No
     named = {"transactional.id": transaction} if transaction else {}
     producer = Producer({"bootstrap.servers": kafka.bootstrap, **named})
     if transaction:
-        producer.init_transactions(20)
+        producer.init_transactions(60)
         producer.begin_transaction()
     for number in range(count):
         producer.produce(topic, b"x", partition=0, timestamp=STAMP + 1_000 * number)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     if transaction and commit:
-        producer.commit_transaction(20)
+        producer.commit_transaction(60)
     return producer
 
 
@@ -51,7 +51,7 @@ def remove(kafka: Broker, topic: str, before: int) -> None:
     """What retention does, at once."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     for done in admin.delete_records([TopicPartition(topic, 0, before)]).values():
-        done.result(20)
+        done.result(60)
 
 
 @pytest.mark.parametrize(("asked", "at"), [(None, 0), (0, 0), (2, 2)])
@@ -93,8 +93,8 @@ def test_records_of_an_open_transaction_wait_and_have_their_age(
         (topic, 0): Standing(0, 0, 0, 3, STAMP, nothing=True),
         (behind, 0): Standing(1, 0, 2, 5, STAMP + 1_000),
     }
-    held.abort_transaction(20)
-    also.abort_transaction(20)
+    held.abort_transaction(60)
+    also.abort_transaction(60)
 
 
 def test_what_retention_removed_is_told_by_the_beginning(

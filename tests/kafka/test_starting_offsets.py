@@ -72,13 +72,13 @@ class Member:
 def open_transaction(bootstrap: str, group: str, topic: str) -> Iterator[Callable[[], None]]:
     """Offsets beyond the committed ones, sent and not committed; yields what ends the transaction."""
     producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": f"dead-{group}"})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     producer.begin_transaction()
     nobody = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
     beyond = [TopicPartition(topic, p, COMMITTED + 3) for p in range(PARTITIONS)]
     producer.send_offsets_to_transaction(beyond, nobody.consumer_group_metadata(), 20)
     nobody.close()
-    yield lambda: producer.abort_transaction(20)
+    yield lambda: producer.abort_transaction(60)
 
 
 def commit(bootstrap: str, group: str, topic: str) -> None:
@@ -102,7 +102,7 @@ def paused(broker: Broker) -> Iterator[None]:
 
 def rebalancing(bootstrap: str, group: str) -> bool:
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    described = admin.describe_consumer_groups([group])[group].result(10)
+    described = admin.describe_consumer_groups([group])[group].result(60)
     return bool(described.state == ConsumerGroupState.PREPARING_REBALANCING)
 
 
@@ -149,7 +149,7 @@ def test_a_late_answer_about_the_beginning_moves_no_partition_back(
     if not planted:
         (first,) = StartingOffsets(consumer, ListLog()).starts([place]).offsets
     consumer.assign([])
-    consumer.list_topics(topic, timeout=20)  # the leader is known: it is asked at once
+    consumer.list_topics(topic, timeout=60)  # the leader is known: it is asked at once
     seen: list[int] = []
 
     def read() -> bool:

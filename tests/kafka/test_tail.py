@@ -24,7 +24,7 @@ def put(settings: KafkaSettings, topic: str, *values: str, partition: int = 0) -
     producer = client.producer(settings, **{"enable.idempotence": False, "linger.ms": 0})
     for value in values:
         producer.produce(topic, value.encode(), partition=partition, headers=[("muse.reason", "test"), ("empty", None)])
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
 
 
 class Follower:
@@ -73,12 +73,12 @@ def test_beginning_end_and_a_number_back(settings: KafkaSettings, make_topic: Ca
 
 def transaction(settings: KafkaSettings, topic: str, name: str, *values: str, commit: bool = True) -> None:
     producer = client.producer(settings, **{"transactional.id": name})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     producer.begin_transaction()
     for value in values:
         producer.produce(topic, value.encode(), partition=0)
-    producer.flush(20)
-    producer.commit_transaction(20) if commit else producer.abort_transaction(20)
+    producer.flush(60)
+    producer.commit_transaction(60) if commit else producer.abort_transaction(60)
 
 
 def test_a_number_back_counts_records_and_not_what_else_takes_offsets(
@@ -116,12 +116,12 @@ def test_a_number_back_before_an_open_transaction(
     topic = make_topic("scores")
     put(settings, topic, "a", "b")
     producer = client.producer(settings, **{"transactional.id": unique("tail")})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     producer.begin_transaction()
     producer.produce(topic, b"open")
-    producer.flush(20)
+    producer.flush(60)
     assert values(settings, topic, 1) == ["b"]
-    producer.abort_transaction(20)
+    producer.abort_transaction(60)
 
 
 def test_record_is_shown_whole(settings: KafkaSettings, make_topic: Callable[..., str]) -> None:
@@ -142,12 +142,12 @@ def test_new_records_come_and_uncommitted_ones_do_not(
     with Follower(settings, topic, "beginning") as follower:
         assert follower.saw(1) == ["first"]
         producer = client.producer(settings, **{"transactional.id": unique("tail")})
-        producer.init_transactions(20)
+        producer.init_transactions(60)
         for value, commit in (("aborted", False), ("committed", True)):
             producer.begin_transaction()
             producer.produce(topic, value.encode())
-            assert producer.flush(10) == 0
-            producer.commit_transaction(10) if commit else producer.abort_transaction(10)
+            assert producer.flush(60) == 0
+            producer.commit_transaction(60) if commit else producer.abort_transaction(60)
         assert follower.saw(2) == ["first", "committed"]
 
 
@@ -160,7 +160,7 @@ def test_partitions_added_later_are_followed_from_their_first_record(
     with Follower(settings, topic, 1) as follower:
         follower.saw(1)
         admin = client.admin(settings)
-        admin.create_partitions([NewPartitions(topic, 2)])[topic].result(20)
+        admin.create_partitions([NewPartitions(topic, 2)])[topic].result(60)
         put(settings, topic, "new partition", partition=1)
         assert sorted(follower.saw(2)) == ["new partition", "old partition"]
 
@@ -170,7 +170,7 @@ def test_leaves_no_group_behind(settings: KafkaSettings, make_topic: Callable[..
     put(settings, topic, "a")
     values(settings, topic, "beginning")
     admin = client.admin(settings)
-    groups = admin.list_consumer_groups().result(20).valid
+    groups = admin.list_consumer_groups().result(60).valid
     assert [group.group_id for group in groups if group.group_id == "muse-stream-reader"] == []
 
 

@@ -96,13 +96,13 @@ def test_an_open_transaction_is_told_on_a_broker(kafka: Broker, unique: Unique, 
 def open_transaction(bootstrap: str, name: str, topic: str) -> Iterator[int]:
     """Commit five records and leave one more in a transaction; yields how many a reader sees before it."""
     producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": name})
-    producer.init_transactions(30)
+    producer.init_transactions(60)
     for count, committed in ((5, True), (1, False)):
         producer.begin_transaction()
         for number in range(count):
             producer.produce(topic, str(number).encode(), partition=0)
         producer.flush()
         if committed:
-            producer.commit_transaction(30)
+            producer.commit_transaction(60)
     yield 5
-    producer.abort_transaction(30)
+    producer.abort_transaction(60)

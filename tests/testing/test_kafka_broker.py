@@ -245,7 +245,7 @@ def test_data_survive_a_kill_and_a_pause_is_silence() -> None:
         producer = Producer({"bootstrap.servers": own.bootstrap, "acks": "all", "log_level": 0})
         topic = create(own, "faults")
         producer.produce(topic, b"kept")
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
         own.pause()
         assert not probe.answers(own.bootstrap, 0.5)
         own.resume()
@@ -260,18 +260,18 @@ def test_the_broker_commits_transactions(kafka: Broker, make_topic: MakeTopic, u
     """Markers travel from the broker to itself: this fails where its inter-broker address cannot be reached."""
     topic = make_topic("txn", partitions=2)
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": unique("id")})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     for outcome in (producer.abort_transaction, producer.commit_transaction):
         producer.begin_transaction()
         producer.produce(topic, outcome.__name__.encode(), partition=0)
-        producer.flush(20)
+        producer.flush(60)
         outcome(20)
     assert read_all(kafka.bootstrap, topic) == [b"commit_transaction"]
 
 
 def create(own: Broker, topic: str) -> str:
     admin = AdminClient({"bootstrap.servers": own.bootstrap})
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(20)
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(60)
     return topic
 
 

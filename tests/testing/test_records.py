@@ -38,12 +38,12 @@ def test_what_was_produced_is_read_in_the_order_of_each_partition(kafka: Broker,
 def test_only_committed_records_are_read(kafka: Broker, make_topic: MakeTopic, unique: Unique) -> None:
     topic = make_topic("records")
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": unique("id")})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     with CommittedReader(kafka.bootstrap, {topic: 1}) as reader:
         for number, end in enumerate([producer.commit_transaction, producer.abort_transaction]):
             producer.begin_transaction()
             producer.produce(topic, b"%d" % number, partition=0)
-            assert producer.flush(20) == 0
+            assert producer.flush(60) == 0
             assert reader.read(0.3) == [], "the transaction is open"
             end(20)
             assert [one.value() for one in reader.read_to_end()] == ([b"0"] if number == 0 else [])
@@ -81,7 +81,7 @@ def test_records_that_are_gone_do_not_go_unnoticed(kafka: Broker, make_topic: Ma
     produce(kafka.bootstrap, spread(topic, [b"x"] * 5))
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     deleted = admin.delete_records([TopicPartition(topic, 0, 3)])
-    [answer.result(10) for answer in deleted.values()]
+    [answer.result(60) for answer in deleted.values()]
     with (
         CommittedReader(kafka.bootstrap, {topic: 1}) as reader,
         pytest.raises(KafkaException, match="offset"),

@@ -17,7 +17,7 @@ def world(kafka: Broker, make_topic: Callable[..., str], unique: Callable[[str],
 
     def transactional() -> Producer:
         made = client.producer(settings, **{"transactional.id": unique("verify"), "transaction.timeout.ms": 60_000})
-        made.init_transactions(20)
+        made.init_transactions(60)
         return made
 
     topics = make_topic("events", partitions=2), make_topic("scores", partitions=2), make_topic("dlq")

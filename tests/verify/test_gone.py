@@ -28,7 +28,7 @@ def next_ms() -> int:
 
 def wide_apart(world: World) -> int:
     """Wait until all that was sent is acknowledged and its moment is over."""
-    assert world.producer.flush(20) == 0
+    assert world.producer.flush(60) == 0
     return next_ms()
 
 
@@ -91,8 +91,8 @@ def transactional_events(world: World, sizes: list[int], answered: int) -> None:
         transactional.begin_transaction()
         for number in range(offset, offset + size):
             transactional.produce(world.events, f"e{number}".encode(), partition=0)
-        assert transactional.flush(10) == 0
-        transactional.commit_transaction(10)
+        assert transactional.flush(60) == 0
+        transactional.commit_transaction(60)
         for number in range(offset, min(offset + size, answered)):
             world.score(f"e{number}", number)
         offset += size + 1
@@ -334,7 +334,7 @@ def test_partitions_added_to_both_topics(world: World) -> None:
     world.answered(5)
     for topic in (world.events, world.scores):
         (grown,) = world.admin.create_partitions([NewPartitions(topic, 3)]).values()
-        grown.result(timeout=20)
+        grown.result(timeout=60)
     world.producer = client.producer(world.settings)
     until(lambda: len(world.producer.list_topics(world.events, 10).topics[world.events].partitions) == 3, 10)
     until(lambda: len(world.producer.list_topics(world.scores, 10).topics[world.scores].partitions) == 3, 10)
@@ -345,12 +345,12 @@ def test_partitions_added_to_both_topics(world: World) -> None:
 
 def test_events_behind_an_open_transaction_of_their_producer_are_said(world: World) -> None:
     world.answered(3)
-    assert world.producer.flush(10) == 0
+    assert world.producer.flush(60) == 0
     transactional = world.make_transactional()
     transactional.begin_transaction()
     transactional.produce(world.events, b"open", partition=0)
-    assert transactional.flush(10) == 0
+    assert transactional.flush(60) == 0
     report = world.verify()
     assert report.ok, report
     assert any(f"{world.events}[0]: from offset 3 on, events are not judged" in note for note in report.notes)
-    transactional.abort_transaction(10)
+    transactional.abort_transaction(60)

@@ -132,18 +132,18 @@ def test_aborted_records_count_for_nothing_and_gaps_are_no_loss(world: World) ->
         transactional.begin_transaction()
         for number in range(3):
             transactional.produce(world.events, f"e{offset + number}".encode(), partition=0)
-        assert transactional.flush(10) == 0
+        assert transactional.flush(60) == 0
         if abort:
-            transactional.abort_transaction(10)
+            transactional.abort_transaction(60)
         else:
-            transactional.commit_transaction(10)
+            transactional.commit_transaction(60)
             for number in range(3):
                 world.score(f"e{offset + number}", offset + number)
         offset += 4  # three records and a marker
     transactional.begin_transaction()
     transactional.produce(world.scores, f"e4|acme|{world.events}|0|4".encode(), partition=0)
-    assert transactional.flush(10) == 0
-    transactional.abort_transaction(10)
+    assert transactional.flush(60) == 0
+    transactional.abort_transaction(60)
     report = world.verify()
     assert report.ok, report
     assert report.events == 6
@@ -153,8 +153,8 @@ def test_answer_to_an_aborted_event_is_orphaned(world: World) -> None:
     transactional = world.make_transactional()
     transactional.begin_transaction()
     transactional.produce(world.events, b"never", partition=0)
-    assert transactional.flush(10) == 0
-    transactional.abort_transaction(10)
+    assert transactional.flush(60) == 0
+    transactional.abort_transaction(60)
     world.marker_written(end=2)
     world.sent[0] = 2
     world.score("never", 0)
@@ -165,16 +165,16 @@ def test_answer_to_an_aborted_event_is_orphaned(world: World) -> None:
 def test_open_transaction_is_waited_for_and_then_said(world: World) -> None:
     world.answered(3)
     last = world.event("late")
-    assert world.producer.flush(10) == 0
+    assert world.producer.flush(60) == 0
     transactional = world.make_transactional()
     transactional.begin_transaction()
     transactional.produce(world.scores, f"late|acme|{world.events}|0|{last}".encode(), partition=0)
-    assert transactional.flush(10) == 0
+    assert transactional.flush(60) == 0
     report = world.verify(settle_s=0.3)
     assert found(report) == {"missing": 1, "hanging": 1}
     (note,) = [note for note in report.notes if "a transaction is still open" in note]
     assert f"abort --topic {world.scores} --partition 0 --start-offset" in note
-    transactional.commit_transaction(10)
+    transactional.commit_transaction(60)
     assert world.verify().ok
 
 
@@ -192,7 +192,7 @@ def test_offsets_hidden_by_an_open_transaction_are_a_finding(world: World, uniqu
     assert found(report) == {"hanging": 1}
     assert report.findings[0].examples == (f"group {group}, offset of {world.events}[0]",)
     assert report.events == 6
-    transactional.commit_transaction(10)
+    transactional.commit_transaction(60)
     member.close()
     assert world.verify(group=group).ok
 
@@ -202,7 +202,7 @@ def test_only_committed_events_are_judged_while_workers_run(world: World, unique
     world.answered(10)
     world.event("e10")
     world.event("f0", 1)
-    assert world.producer.flush(10) == 0
+    assert world.producer.flush(60) == 0
     member = client.consumer(world.settings, **{"group.id": group})
     member.commit(offsets=[TopicPartition(world.events, 0, 10)], asynchronous=False)
     report = world.verify(group=group)

@@ -1,6 +1,5 @@
 """Topics of one tenant, written by a producer that is not the product's, and what `verify` says of them."""
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -84,27 +83,26 @@ class World:
         """Wait until the events' partition 0 ends at `end`: a transaction's end is written after it was answered."""
         unstable = client.consumer(self.settings, **{"group.id": "g", "isolation.level": "read_uncommitted"})
         with closing(unstable) as reader:
-            deadline = time.monotonic() + 20
-            while reader.get_watermark_offsets(TopicPartition(self.events, 0), timeout=5) != (0, end):
-                assert time.monotonic() < deadline
+            place = TopicPartition(self.events, 0)
+            until(lambda: reader.get_watermark_offsets(place, timeout=60) == (0, end), 20)
 
     def remove(self, topic: str, before: int, partition: int = 0) -> None:
         """Remove records below an offset, as retention does; -1 removes all."""
-        assert self.producer.flush(20) == 0
+        assert self.producer.flush(60) == 0
         answers = self.admin.delete_records([TopicPartition(topic, partition, before)])
         for answer in answers.values():
-            answer.result(timeout=20)
+            answer.result(timeout=60)
 
     def recreate(self, topic: str, *, partitions: int = 2, config: dict[str, str] | None = None) -> None:
         """Delete a topic and create it again."""
-        assert self.producer.flush(20) == 0
+        assert self.producer.flush(60) == 0
         (gone,) = self.admin.delete_topics([topic]).values()
-        gone.result(timeout=20)
+        gone.result(timeout=60)
 
         def created() -> bool:
             (made,) = self.admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})]).values()
             try:
-                made.result(timeout=20)
+                made.result(timeout=60)
             except KafkaException:  # the old one is still being deleted
                 return False
             return True
@@ -123,7 +121,7 @@ class World:
         tenants: tuple[str, ...] = ("acme",),
         span: Span | None = None,
     ) -> Report:
-        assert self.producer.flush(20) == 0
+        assert self.producer.flush(60) == 0
         told = topic_settings(self.admin, [self.events, self.scores, self.dead])
         known = Known(
             frozenset(name for name, one in told.items() if "compact" in one["cleanup.policy"]),

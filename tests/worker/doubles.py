@@ -15,7 +15,8 @@ from typing import Any
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.worker.backlog import Waiting
 from muse_stream.worker.batch import Batch, BatchLimits, DeadLetter, Origin, Records, Scorer, Tally, Topology
-from tests.patience import until
+from tests.failure_report import LAST
+from tests.patience import PATIENCE, until
 
 
 @dataclass
@@ -45,10 +46,14 @@ class ListLog:
     def said(self, event: str) -> list[dict[str, Any]]:
         return [facts for _, name, facts in list(self.events) if name == event]
 
+    def tail(self) -> str:
+        """Return what was said last, a line each."""
+        return "\n".join(f"{level} {event} {facts}" for level, event, facts in self.events[-LAST:])
+
     def await_said(self, event: str, times: int = 1, timeout_s: float = 20.0) -> list[dict[str, Any]]:
         with self.changed:
-            enough = self.changed.wait_for(lambda: len(self.said(event)) >= times, timeout_s)
-        assert enough, f"{event} not said {times} times within {timeout_s} s; said: {self.events}"
+            enough = self.changed.wait_for(lambda: len(self.said(event)) >= times, PATIENCE * timeout_s)
+        assert enough, f"{event} not said {times} times within {PATIENCE * timeout_s} s; said: {self.events}"
         return self.said(event)
 
 

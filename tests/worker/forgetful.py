@@ -66,7 +66,7 @@ class Forgetful:
         """Make a topic with one partition on each of these brokers."""
         homes = [[one] for one in brokers]
         wanted = NewTopic(name, num_partitions=len(brokers), replica_assignment=homes, config=config)
-        self._admin.create_topics([wanted])[name].result(20)
+        self._admin.create_topics([wanted])[name].result(60)
         return name
 
     def outage(self, *ends: Callable[[], None]) -> None:
@@ -86,7 +86,7 @@ class Forgetful:
         self._cluster.kill([1])
 
     def leader(self, topic: str, partition: int) -> int:
-        return int(self._admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].leader)
+        return int(self._admin.list_topics(topic, timeout=60).topics[topic].partitions[partition].leader)
 
     def lane(self, *, offsets_on: int) -> str:
         """A lane whose group is coordinated by this broker."""
@@ -121,7 +121,7 @@ class Predecessor:
         for partition, rows in answered.items():
             for row in rows:
                 self._produce(producer, partition, row, number, dead=dead)
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
         instance = self.name.instance
         sent = [TopicPartition(self.events, partition, rows.stop, instance) for partition, rows in answered.items()]
         with consumer(self.kafka.bootstrap, self.name.group) as client:
@@ -140,7 +140,7 @@ class Predecessor:
         producer.begin_transaction()
         for row in rows:
             self._produce(producer, partition, row, attempt, copied=True)
-        producer.commit_transaction(20)
+        producer.commit_transaction(60)
 
     def _produce(
         self, producer: Producer, partition: int, row: int, attempt: int, *, dead: bool = False, copied: bool = False
@@ -166,10 +166,10 @@ class Predecessor:
         return self.producers[half]
 
     def commit(self, half: int) -> Callable[[], None]:
-        return lambda: self.producers[half].commit_transaction(20)
+        return lambda: self.producers[half].commit_transaction(60)
 
     def abort(self, half: int) -> Callable[[], None]:
-        return lambda: self.producers[half].abort_transaction(20)
+        return lambda: self.producers[half].abort_transaction(60)
 
 
 def transactional(bootstrap: str, name: str) -> Producer:
@@ -182,7 +182,7 @@ def transactional(bootstrap: str, name: str) -> Producer:
             "log_level": 0,
         }
     )
-    made.init_transactions(30)
+    made.init_transactions(60)
     return made
 
 

@@ -25,6 +25,7 @@ from muse_stream.worker.batch import BatchLimits, Scorer
 from muse_stream.worker.loop import Worker
 from muse_stream.worker.poison import Guard, InHand, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
+from tests.failure_report import on_failure
 from tests.patience import PATIENCE
 from tests.worker.doubles import CountingMeter, Echo, ListLog, await_true
 
@@ -166,6 +167,7 @@ class Running:
     def start(self) -> "Running":
         self.thread = threading.Thread(target=self._run, name=self.worker.name, daemon=True)
         self.thread.start()
+        on_failure(f"what {self.worker.name} said", self.log.tail, lambda: not self.alive)
         return self
 
     @property
@@ -185,7 +187,7 @@ class Running:
 
     def join(self, timeout_s: float = 15.0) -> None:
         assert self.thread is not None
-        self.thread.join(timeout_s)
+        self.thread.join(PATIENCE * timeout_s)
         assert not self.thread.is_alive(), f"the worker did not end; said: {self.log.events[-5:]}"
 
     def abandon(self) -> None:

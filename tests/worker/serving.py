@@ -15,13 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.runtime import watchdog
+from muse_stream.runtime import supervisor, watchdog
 from muse_stream.runtime.supervisor import FAILED, LEAVE, Supervisor
 from muse_stream.worker import failpoints
+from muse_stream.worker import slot as slots
 from muse_stream.worker.batch import BatchLimits
 from muse_stream.worker.poison import Guard, InHand, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
 from tests.worker.doubles import CountingMeter, Echo, ListLog, Route
+
+SESSION_S = 60
+"""How long the group misses an `echo` that is dead: so long that nothing else lasts as long on a busy machine."""
+DRAIN_S = 600.0
+"""How long who does not drain is waited for: a signal ends it, not the time."""
 
 
 class PrintedLog:
@@ -80,10 +86,10 @@ def crashing(folder: str, connection: Connection, _in_hand: InHand, _refused: fr
 
 
 def stubborn(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
-    """Heed no signal that can be ignored."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(LEAVE, signal.SIG_IGN)
+    """Heed no signal that can be ignored; note that one came."""
     slot = _begin(connection)
+    for number in (signal.SIGTERM, LEAVE):
+        signal.signal(number, lambda _signal, _frame: _note(folder, slot, "told"))
     _note(folder, slot, "serves")
     threading.Event().wait()
 
@@ -113,6 +119,7 @@ def echo(folder: str, connection: Connection, in_hand: InHand, _refused: frozens
     told = json.loads((Path(folder) / "echo.json").read_text())
     scorer = [Echo({told["events"]: Route(told["scores"], told["dlq"])}, limits=BatchLimits(batch_events=200))]
     slot = _begin(connection)
+    slots.MEMBER["session.timeout.ms"] = SESSION_S * 1_000
     worker = open_worker(
         KafkaSettings(bootstrap=told["bootstrap"]),
         SlotName("live", told["lane"], "test", slot),
@@ -143,4 +150,5 @@ SERVES = {serve.__name__: serve for serve in (obedient, mute, crashing, stubborn
 
 def main(serve: str, folder: str, workers: str) -> int:
     """Run a supervisor until a signal ends it."""
+    supervisor.DRAIN_S = DRAIN_S
     return Supervisor(SERVES[serve], folder, int(workers), PrintedLog()).run()

@@ -39,7 +39,7 @@ def forget_offsets(kafka: Broker, lane: str, namespace: str = "muse") -> None:
 
     def gone() -> bool:
         try:
-            admin.delete_consumer_groups([group])[group].result(10)
+            admin.delete_consumer_groups([group])[group].result(60)
         except Exception as error:  # noqa: BLE001  # the member's end may not have been heard yet
             return "NOT_FOUND" in str(error)
         return True
@@ -120,7 +120,7 @@ def test_topics_that_have_grown_since(kafka: Broker, unique: Unique, tenant: Ten
     topics = {"events": [events], "outputs": [route.scores, route.dlq], "both": [events, route.scores, route.dlq]}
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     for topic, done in admin.create_partitions([NewPartitions(one, 3) for one in topics[grown]]).items():
-        done.result(10)
+        done.result(60)
         await_true(partial(has_partitions, admin, topic, 3), "it has grown")
     produce(kafka.bootstrap, events, [b"x"] * 4, partitions=2)
     outputs = 2 if grown == "events" else 3
@@ -165,11 +165,11 @@ def test_a_tenant_without_any_answer_starts_at_its_first_event(kafka: Broker, un
 def left_open(kafka: Broker, unique: Unique, events: str, route: Route, offsets: range) -> Iterator[Producer]:
     """Answers of an earlier owner whose transaction is not over."""
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": unique("open")})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     producer.begin_transaction()
     for offset in offsets:
         producer.produce(route.scores, f"{events}|0|{offset}|1|1|".encode(), f"k{offset}".encode(), 0)
-    producer.flush(20)
+    producer.flush(60)
     yield producer
 
 
@@ -185,7 +185,7 @@ def test_an_open_transaction_is_waited_for(kafka: Broker, unique: Unique, tenant
     ):
         await_true(lambda: ours.log.said("starting_offsets_unknown"), "nothing is known yet")
         assert ours.meter.events == 0
-        (producer.commit_transaction if outcome == "commit" else producer.abort_transaction)(20)
+        (producer.commit_transaction if outcome == "commit" else producer.abort_transaction)(60)
         found.until(30)
         ours.stop()
         assert found.to_end().answers() == expected(events, 30)
@@ -232,7 +232,7 @@ def test_answers_that_retention_has_deleted_are_no_reason_to_score_again(
         answer(kafka, lane, Echo({events: route}), found, 30)
         forget_offsets(kafka, lane)
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-        admin.delete_records([TopicPartition(route.scores, 0, -1)])[TopicPartition(route.scores, 0)].result(10)
+        admin.delete_records([TopicPartition(route.scores, 0, -1)])[TopicPartition(route.scores, 0)].result(60)
         with running(kafka.bootstrap, lane, Echo({events: route})) as ours:
             said = ours.log.await_said("tenant_paused")[0]
             assert (said["topic"], said["group"]) == (events, f"muse.{lane}.live")
@@ -336,7 +336,7 @@ def test_a_topic_that_was_made_anew_begins_again(
 
     def make_anew(first: int) -> None:
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-        admin.delete_topics([events])[events].result(10)
+        admin.delete_topics([events])[events].result(60)
         await_true(lambda: events not in admin.list_topics().topics, "deleted")
         make_topic(name=events)
         produce(kafka.bootstrap, events, [b"y"] * first, keyed=False)

@@ -197,7 +197,7 @@ def test_more_partitions_of_an_event_topic_than_of_its_output_hold_nobody_up(
     ):
         found.until(20)
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-        admin.create_partitions([NewPartitions(events, 2)])[events].result(10)
+        admin.create_partitions([NewPartitions(events, 2)])[events].result(60)
         await_true(lambda: sum(one["partitions"] for one in ours.log.said("assigned")) == 2, "the new partition")
         produce(kafka.bootstrap, events, [b"x"] * 20, partitions=2)
         found.until(40)
@@ -231,7 +231,7 @@ def test_lost_offsets_pause_that_topic_alone_and_say_so(kafka: Broker, unique: U
     helper.commit(offsets=[TopicPartition(events, 0, 3)], asynchronous=False)
     helper.close()
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    [future.result(10) for future in admin.delete_records([TopicPartition(events, 0, 20)]).values()]
+    [future.result(60) for future in admin.delete_records([TopicPartition(events, 0, 20)]).values()]
     with (
         running(kafka.bootstrap, lane, Echo({events: route, others: other})) as ours,
         ledger(kafka.bootstrap, **{other.scores: 1, route.scores: 1}) as found,
@@ -254,12 +254,12 @@ def alter(kafka: Broker, topic: str, name: str, value: str) -> None:
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    admin.incremental_alter_configs([resource])[resource].result(10)
+    admin.incremental_alter_configs([resource])[resource].result(60)
 
 
 def delete(kafka: Broker, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    admin.delete_topics([topic])[topic].result(10)
+    admin.delete_topics([topic])[topic].result(60)
 
 
 def test_r21_a_quick_restart_with_other_tenants_reads_theirs_and_no_others(

@@ -223,7 +223,7 @@ def test_a_new_partition_is_signed_before_its_first_transaction(brokers: Forgetf
     with consumer(brokers.bootstrap, old.name.group) as client_of_group:
 
         def signatures(_batch: object) -> None:
-            answers = client_of_group.committed([TopicPartition(old.events, n) for n in (0, 1)], timeout=20)
+            answers = client_of_group.committed([TopicPartition(old.events, n) for n in (0, 1)], timeout=60)
             seen.append([(answer.offset, answer.metadata) for answer in answers])
 
         seen: list[list[tuple[int, str | None]]] = []

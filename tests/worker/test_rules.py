@@ -34,7 +34,7 @@ def test_r6_unstable_offsets_are_never_taken_for_an_answer(
     lookup = client.consumer(KafkaSettings(bootstrap=kafka.bootstrap), **own)
     with open_transaction(kafka.bootstrap, group, topic) as end_transaction:
         if planted:
-            (answer,) = lookup.committed([TopicPartition(topic, 0)], timeout=5)
+            (answer,) = lookup.committed([TopicPartition(topic, 0)], timeout=60)
             assert answer.offset == COMMITTED
             end_transaction()
         else:

@@ -115,11 +115,11 @@ def test_events_behind_an_open_upstream_transaction_are_told(kafka: Broker, uniq
     events, route = tenant(1)
     produce(kafka.bootstrap, events, [b"x"] * 4)
     upstream = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": unique("upstream")})
-    upstream.init_transactions(20)
+    upstream.init_transactions(60)
     upstream.begin_transaction()
     for _ in range(2):
         upstream.produce(events, b"y", partition=0, timestamp=1_700_000_000_000)
-    assert upstream.flush(20) == 0
+    assert upstream.flush(60) == 0
     produce(kafka.bootstrap, events, [b"x"] * 3)
     with running(kafka.bootstrap, unique("lane"), Echo({events: route})) as ours:
         (said,) = ours.log.await_said("upstream_transaction_open")
@@ -134,7 +134,7 @@ def test_events_behind_an_open_upstream_transaction_are_told(kafka: Broker, uniq
         }
         waits(ours, events, events=5, held=5, readable=0, since_s=1_700_000_000.0, unknown=False)
         well(ours)  # it answers what can be read
-        upstream.commit_transaction(20)
+        upstream.commit_transaction(60)
         ours.log.await_said("upstream_transaction_ended")
         waits(ours, events, events=0, held=0)
         assert ours.meter.committed_events == 9
@@ -152,7 +152,7 @@ def test_events_that_retention_removed_are_counted_and_told(
     group.commit(offsets=[TopicPartition(events, 0, 10)], asynchronous=False)
     group.close()
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    admin.delete_records([TopicPartition(events, 0, 25)])[TopicPartition(events, 0, 25)].result(20)
+    admin.delete_records([TopicPartition(events, 0, 25)])[TopicPartition(events, 0, 25)].result(60)
     with running(kafka.bootstrap, lane, Echo({events: route})) as ours:
         (said,) = ours.log.await_said("events_removed_unread")
         assert said.pop("hint")

@@ -36,7 +36,7 @@ class Three:
         name = self.unique(prefix)
         wanted = NewTopic(name, num_partitions=1, replica_assignment=[replicas], config=config)
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        admin.create_topics([wanted])[name].result(20)
+        admin.create_topics([wanted])[name].result(60)
         return name
 
     @property

@@ -5,9 +5,11 @@ reference              the score distribution promised to a tenant
 quantile_map           level 2: a model's scores onto the reference
 piecewise_linear       monotone functions, the form of both
 alert_rates            did an alert rate move by more than its sampling error?
+alert_watch            the same, asked again and again as events come in
 """
 
 from muse_stream.calibration.alert_rates import LIMIT, Expected, Move, Term, expected, move
+from muse_stream.calibration.alert_watch import AlertWatch, Verdict
 from muse_stream.calibration.piecewise_linear import Floats, Segments
 from muse_stream.calibration.posterior_correction import corrected, posterior_correction
 from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
@@ -15,6 +17,7 @@ from muse_stream.calibration.reference import Reference
 
 __all__ = [
     "LIMIT",
+    "AlertWatch",
     "Expected",
     "FittedMap",
     "Floats",
@@ -23,6 +26,7 @@ __all__ = [
     "Reference",
     "Segments",
     "Term",
+    "Verdict",
     "corrected",
     "expected",
     "move",

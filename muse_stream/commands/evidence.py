@@ -117,7 +117,8 @@ def gather(
         client.close()
     made = {number for one in kept.values() for part in one.generation for number in np.unique(part).tolist()}
     same = alike(made)
-    return tuple(_evidence(document, candidate, tenant, kept[tenant], window.events, same) for tenant in tenants)
+    promised = _promised(document, candidate, replaced)
+    return tuple(_evidence(promised, tenant, kept[tenant], window.events, same) for tenant in tenants)
 
 
 def _sharing(document: Document, topic: str) -> int:
@@ -211,7 +212,7 @@ def _numbers(decoded: Decoded, name: str) -> Floats:
 
 
 def _evidence(
-    document: Document, candidate: str, tenant: str, records: _Records, most: int, generations: Collection[int]
+    promised: Mapping[float, float], tenant: str, records: _Records, most: int, generations: Collection[int]
 ) -> Evidence:
     if not records.at:
         return Evidence(tenant, 0, 0, 0, 0)
@@ -231,16 +232,20 @@ def _evidence(
     if len(live):
         comparisons = tuple(
             Comparison(threshold, rate, found.live, found.candidate, found.change, found.margin, found.agreement)
-            for threshold, rate in _promised(document, candidate).items()
+            for threshold, rate in promised.items()
             for found in [expected(live, scores, threshold, groups)]
         )
     failed, other = int((~sound).sum()), int((~counts).sum())
     return Evidence(tenant, len(live), len(np.unique(groups)), failed, other, comparisons)
 
 
-def _promised(document: Document, predictor: str) -> Mapping[float, float]:
-    name = document.predictors[predictor].graph().promise()
-    return {} if name is None else promised_rates(document.references[name])
+def _promised(document: Document, candidate: str, replaced: Sequence[Replaced]) -> Mapping[float, float]:
+    """Return the promise that the candidate is measured by; where it has none, that of the predictor it replaces."""
+    for predictor in (candidate, *(name for one in replaced for name in one.live)):
+        name = document.predictors[predictor].graph().promise()
+        if name is not None:
+            return promised_rates(document.references[name])
+    return {}
 
 
 def breaches(evidence: Sequence[Evidence], candidate: str, tolerance: float) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ path, and nothing that fails here stops a worker from scoring with what it has.
     redis_store     a store in Redis, an extra
     redis_address   how that Redis is reached
     local_copy      what this machine keeps of a store that others share
+    lease           one process at a time, for those who change what is live by themselves
     follow          what a worker takes for current, whatever happens to the store
     watch           compiles what became current, in a thread of its own
 """
@@ -20,6 +21,7 @@ from muse_stream.control.address import is_store, open_store
 from muse_stream.control.change import Change, change
 from muse_stream.control.directory import DirectoryStore
 from muse_stream.control.follow import Follower
+from muse_stream.control.lease import Held, Lease
 from muse_stream.control.records import Head, Manifest
 from muse_stream.control.store import Conflict, Entry, Generation, Note, Store, rollback
 from muse_stream.control.watch import Watcher
@@ -32,6 +34,8 @@ __all__ = [
     "Follower",
     "Generation",
     "Head",
+    "Held",
+    "Lease",
     "Manifest",
     "Note",
     "Store",

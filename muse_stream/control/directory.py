@@ -4,6 +4,7 @@
 
     STORE/current                       what is current (control/records.py)
     STORE/lock                          flock, held while publishing and while moving `current`
+    STORE/ephemeral/NAME.json           leases and verdicts, which end by themselves (control/ephemeral_files.py)
     STORE/generations/000002/content/   the document and every file it names, under the same relative names
     STORE/generations/000002/manifest.json
 
@@ -34,6 +35,7 @@ from muse_stream.control.content import (
     verify_content,
     write_file,
 )
+from muse_stream.control.ephemeral_files import EphemeralFiles
 from muse_stream.control.records import Head, Manifest, digest_of
 from muse_stream.control.store import Entry, Generation, Note, Store
 from muse_stream.errors import StoreError
@@ -51,6 +53,7 @@ class DirectoryStore(Store):
         self.path = Path(path)
         self._generations = self.path / "generations"
         self._clock = clock
+        self._ephemeral = EphemeralFiles(self.path / "ephemeral")
 
     def __str__(self) -> str:
         return str(self.path)
@@ -131,6 +134,14 @@ class DirectoryStore(Store):
 
     def keep(self, head: Head) -> None:
         """Do nothing: the store itself is on a disk."""
+
+    def ephemeral(self, name: str) -> bytes | None:
+        """Return a small record whose time is not over."""
+        return self._ephemeral.read(name)
+
+    def set_ephemeral(self, name: str, data: bytes | None, seconds: float, expected: bytes | None) -> bool:
+        """Put a small record if it says what is expected."""
+        return self._ephemeral.write(name, data, seconds, expected)
 
     def wait(self, seconds: float) -> None:
         """Return after `seconds`: a directory gives no hint."""

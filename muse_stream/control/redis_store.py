@@ -7,6 +7,7 @@ All keys begin with a prefix (`muse` unless the address says otherwise):
     muse:last               the highest number there is
     muse:file:SHA256        a file of any number of generations
     muse:incoming:RANDOM    a file that is being written; ends by itself after an hour
+    muse:ephemeral:NAME     leases and verdicts, which end by themselves
     muse:moved              the channel that hints that `current` may have moved
 
 A publish writes files first and the manifest last, in one transaction with the number; interrupted anywhere, it leaves
@@ -184,6 +185,27 @@ class RedisStore(Store):
     def keep(self, head: Head) -> None:
         """Remember what is current for a restart while the store is away."""
         self._copy.keep(head)
+
+    def ephemeral(self, name: str) -> bytes | None:
+        """Return a small record whose time is not over."""
+        with self._asked():
+            data = self._client.get(self._key("ephemeral", name))
+        return _bytes(data) or None if data is not None else None
+
+    def set_ephemeral(self, name: str, data: bytes | None, seconds: float, expected: bytes | None) -> bool:
+        """Put a small record if it says what is expected."""
+        key, ends_ms = self._key("ephemeral", name), 1 if data is None else int(seconds * 1000)
+        with self._asked():
+            for _ in range(ROUNDS):
+                with suppress(exceptions.WatchError), self._client.pipeline() as pipe:
+                    pipe.watch(key)
+                    if (self._client.get(key) or None) != expected:  # what is taken away is empty for a millisecond
+                        return False
+                    pipe.multi()
+                    pipe.set(key, data or b"", px=ends_ms)
+                    self._execute(pipe, f"whether {key} was written")
+                    return True
+        raise StoreError(f"{self}: {key} changes again and again; nothing was written")
 
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or sooner when Redis hints that `current` may have moved."""

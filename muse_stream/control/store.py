@@ -168,6 +168,15 @@ class Store(Protocol):
     def keep(self, head: Head) -> None:
         """Remember what is current for a restart while the store is away; does nothing where no copy is kept."""
 
+    def ephemeral(self, name: str) -> bytes | None:
+        """Return a small record that ends by itself; None where there is none, or its time is over."""
+
+    def set_ephemeral(self, name: str, data: bytes | None, seconds: float, expected: bytes | None) -> bool:
+        """Put it for so many seconds (None: take it away) if it still says what is expected (None: there is none).
+
+        Return whether it did; by the store's own clock.
+        """
+
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or sooner when the store hints that `current` may have moved."""
 

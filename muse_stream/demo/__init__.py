@@ -12,6 +12,7 @@ code. Everything shown is read from the topics, and everything that scores is th
     feed, workers                         the tenants' producers; `muse-stream run`, in processes
     follow, ledger                        what became of every event
     past, periods, comparison             samples for maps; did an alert rate move?
+    guarded                               what `promote` and its guard said
     findings, table, screen               what is said about it
     training, exporters                   how the models in assets/ were made
 """

@@ -1,13 +1,13 @@
-"""The four generations of a guided run, each a small change of the one before.
+"""The generations of a guided run, each a small change of the one before.
 
 A base document (plain data) and fitted maps become YAML files that `muse-stream check` accepts.
 
     1 serve      OLD answers, on maps fitted to events of the past
     2 shadow     NEW scores the same events; only the audit topics know
     3 calibrate  maps of both, fitted to the same audit records; still OLD answers
-    4 promote    NEW answers and OLD shadows it: nothing but the route changes
 
-Invariant: 3 -> 4 changes `routes` and nothing else, so whatever happens to alert rates there is the promotion's doing.
+The fourth is made by `promote`, as for any operator: NEW answers and OLD shadows it. It changes `routes` and nothing
+else, so whatever happens to alert rates there is the promotion's doing.
 """
 
 import hashlib
@@ -50,14 +50,10 @@ def shadowed(generation: Tree) -> Tree:
 
 
 def calibrated(generation: Tree, folder: Path, old: Maps, new: Maps) -> Tree:
-    """Generation 3: maps of both predictors, fitted to the same events."""
+    """Generation 3: maps of both predictors, fitted to the same events; what tenants would see of NEW without MUSE."""
     tree = _mapped(deepcopy(generation), folder, OLD, old, "g1")
-    return _mapped(tree, folder, NEW, new, "g2")
-
-
-def promoted(generation: Tree) -> Tree:
-    """Generation 4: one change of the routes."""
-    return {**generation, "routes": [{"live": NEW, "shadow": [OLD, BARE_NEW]}]}
+    tree = _mapped(tree, folder, NEW, new, "g2")
+    return {**tree, "routes": [{"live": OLD, "shadow": [NEW, BARE_NEW]}]}
 
 
 def named(base: Mapping[str, Any], prefix: str, lane: str) -> Tree:

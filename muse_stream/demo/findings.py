@@ -11,6 +11,7 @@ import numpy as np
 
 from muse_stream.calibration import Move
 from muse_stream.demo.comparison import Row
+from muse_stream.demo.guarded import Guarded
 from muse_stream.demo.ledger import Ledger
 from muse_stream.verify import Report
 
@@ -65,6 +66,7 @@ class Findings:
     reports: Sequence[Report]
     exit_codes: Mapping[str, int]
     """Role -> how its workers ended."""
+    guarded: Guarded
 
     def problems(self) -> list[str]:
         """Return everything that was promised and not kept."""
@@ -108,6 +110,7 @@ class Findings:
             "totals": asdict(self.totals),
             "verify": [{**asdict(report), "ok": report.ok} for report in self.reports],
             "exit_codes": dict(self.exit_codes),
+            "promote": self.guarded.to_json(),
         }
 
 

@@ -145,6 +145,7 @@ class Run:
                 totals=totals,
                 reports=reports,
                 exit_codes=codes,
+                guarded=toured.guarded,
             )
         finally:
             if isinstance(self._kafka, Cluster):
@@ -194,7 +195,7 @@ class Run:
             Follower(self._settings, document, group, ledger) as follower,
             Feed(self._settings, topics, scenario.slices, scenario.rate) as feed,
         ):
-            machinery = Machinery(self._store, self._address, crews, follower, feed)
+            machinery = Machinery(self._store, self._address, crews, follower, feed, self._settings)
             toured = Tour(scenario, machinery, self._screen, self._first).run()
             codes = crews.drain()
         both, same = comparison.same_bits(ledger)

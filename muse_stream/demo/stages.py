@@ -1,31 +1,41 @@
 """The story: four generations under a stream that never stops.
 
 A scenario, and the machinery around it (store, workers, producers, follower), give the maps that were fitted and when
-the promotion was published. This is what an operator does by hand with `muse-stream publish`, and nothing else: no
-worker is told anything, no producer is stopped. Each wait ends when the topics show what is waited for, or with an
-error when nothing moves.
+the promotion was published. This is what an operator does by hand with `muse-stream publish` and `promote`, and nothing
+else: no worker is told anything, no producer is stopped. Each wait ends when the topics show what is waited for, or
+with an error when nothing moves.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 
 from muse_stream.calibration import FittedMap
 from muse_stream.commands import publish
-from muse_stream.control import Store
+from muse_stream.commands.evidence import Evidence, Window
+from muse_stream.commands.promote import Prepared, prepare
+from muse_stream.config import KafkaSettings
+from muse_stream.control import Note, Store
 from muse_stream.demo import configuration, periods
 from muse_stream.demo.configuration import Tree
 from muse_stream.demo.feed import Feed
 from muse_stream.demo.follow import Follower
+from muse_stream.demo.guarded import REASON, TOLERANCE, Guarded
 from muse_stream.demo.periods import CALIBRATED, FIRST, PROMOTED, SHADOWED
 from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD, Scenario
 from muse_stream.demo.screen import Look, Screen
 from muse_stream.demo.workers import Crews
-from muse_stream.errors import MuseError
+from muse_stream.errors import MuseError, Problem
 
 LOOK_S = 0.1
 STALL_S = 60.0
 """Nothing new for so long is a failure; the slowest legitimate thing is a start on a busy machine."""
+COMMAND = f"muse-stream promote {NEW} --tolerance {TOLERANCE:g}"
+GLANCE, ENOUGH = 1_000, 5_000
+"""Events of each tenant that the guard looks at, without maps and with them: it reads while the stream goes on."""
+SAID = 3
+"""Most lines of what speaks against a promotion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,7 @@ class Machinery:
     crews: Crews
     follower: Follower
     feed: Feed
+    settings: KafkaSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,7 @@ class Toured:
     """Tenant -> the maps of generation 3, fitted to the same events."""
     published_ms: Mapping[int, int]
     """Generation -> the wall clock when it became current."""
+    guarded: Guarded
 
 
 class Tour:
@@ -81,6 +93,7 @@ class Tour:
                 "the retrained models score the same events; only the audit topics know",
             )
             self._until(lambda: self._audited(SHADOWED, NEW, BARE_OLD), plan.audited)
+            refused = self._refused()
             old, new = self._fit()
             self._publish(
                 configuration.calibrated(self._tree, self._scenario.folder, old, new),
@@ -88,17 +101,13 @@ class Tour:
                 f"both get new maps, fitted to the same {sum(map(_samples, new.values())):,} audit records",
             )
             self._until(lambda: self._scored(CALIBRATED), plan.before)
-            self._publish(
-                configuration.promoted(self._tree),
-                "promote",
-                "the retrained models answer: one change of the routes, and nobody is told",
-            )
+            evidence, against = self._promote()
             if plan.after is not None:
                 complete = lambda: min(self._scored(PROMOTED), self._audited(PROMOTED, OLD, BARE_NEW))  # noqa: E731
                 self._until(complete, plan.after, or_end=True)
                 self._machinery.feed.stop()
             self._until_ended()
-        return Toured(old, new, self._published)
+        return Toured(old, new, self._published, Guarded(refused, evidence, against))
 
     def _publish(self, tree: Tree, name: str, text: str) -> None:
         store, folder = self._machinery.store, self._scenario.folder
@@ -110,6 +119,56 @@ class Tour:
         store.move_current(before, number)
         self._tree = tree
         self._say(number, name, text)
+
+    def _refused(self) -> list[Problem]:
+        """Try to promote the retrained predictor without maps of its own, and say why that is refused."""
+        with self._prepared() as prepared:
+            against = prepared.refused(self._evidence(prepared, GLANCE), TOLERANCE)
+        if not against:
+            raise MuseError(f"`promote {NEW}` was not refused, though {NEW} has no quantile maps yet")
+        self._screen.line(f"{COMMAND}: refused, and nothing is changed. Without maps of their own:", style="bold")
+        self._object(against)
+        return against
+
+    def _promote(self) -> tuple[Sequence[Evidence], list[Problem]]:
+        """Make the retrained predictor live, as `muse-stream promote` does."""
+        with self._prepared() as prepared:
+            found = self._evidence(prepared, ENOUGH)
+            against = prepared.refused(found, TOLERANCE)
+            kept = {"promoted": NEW, "evidence": [asdict(one) for one in found]}
+            if against:
+                kept |= {"force": REASON, "against": [one.message for one in against]}
+            self._published[PROMOTED] = time.time_ns() // 1_000_000
+            number = prepared.publish(Note(f"promote {NEW}", evidence=kept)).number
+        self._say(number, "promote", "the retrained models answer: one change of the routes, and nobody is told")
+        compared = f"{sum(one.events for one in found):,} events that both scored"
+        if against:
+            self._screen.line(f'{COMMAND} --force "{REASON}"; on {compared}:', style="bold")
+            self._object(against)
+        else:
+            most = max((abs(at.change) / at.promised for one in found for at in one.comparisons), default=0.0)
+            self._screen.line(f"{COMMAND}: agreed, on {compared}:", style="bold")
+            self._screen.line(f"  no alert rate would move by more than {100 * most:.0f} % of what was promised")
+        return found, against
+
+    def _prepared(self) -> "closing[Prepared]":
+        prepared = prepare(NEW, store=self._machinery.address)
+        if prepared is None:
+            raise MuseError(f"{NEW} is live already")
+        return closing(prepared)
+
+    def _evidence(self, prepared: Prepared, events: int) -> tuple[Evidence, ...]:
+        self._screen.reading("reading what both predictors said of the same events", 0.0)
+        return prepared.evidence(self._machinery.settings, Window(events))
+
+    def _object(self, against: Sequence[Problem]) -> None:
+        """Show what speaks against a promotion: first what would happen at the thresholds that tenants use."""
+        used = [f"tenant {name}, threshold {at:g}:" for name, at in self._scenario.thresholds.items()]
+        against = sorted(against, key=lambda one: not one.message.startswith(tuple(used)))
+        for one in against[:SAID]:
+            self._screen.line(f"  {one.message}", style="yellow")
+        if len(against) > SAID:
+            self._screen.line(f"  and {len(against) - SAID} more", style="yellow")
 
     def _say(self, number: int, name: str, text: str) -> None:
         self._screen.step(number, name, text)

@@ -1,4 +1,4 @@
-"""The four generations: each accepted by `check`, and a promotion that changes routes and nothing else."""
+"""The generations: each accepted by `check`, and a promotion that changes routes and nothing else."""
 
 import shutil
 from pathlib import Path
@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from muse_stream.calibration.quantile_map import FittedMap
 from muse_stream.commands.check import check
-from muse_stream.config import load_document, pre_map_hash
+from muse_stream.config import load_document, pre_map_hash, promote
 from muse_stream.demo import configuration as made
 from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD
 from muse_stream.demo.training import ASSETS
@@ -35,8 +36,7 @@ def maps(base: dict[str, Any], seed: int) -> dict[str, FittedMap]:
 def generations(base: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     first = made.served(base, folder, maps(base, 1))
     second = made.shadowed(first)
-    third = made.calibrated(second, folder, maps(base, 2), maps(base, 3))
-    return [first, second, third, made.promoted(third)]
+    return [first, second, made.calibrated(second, folder, maps(base, 2), maps(base, 3))]
 
 
 def test_every_generation_is_accepted(base: dict[str, Any], folder: Path) -> None:
@@ -46,20 +46,22 @@ def test_every_generation_is_accepted(base: dict[str, Any], folder: Path) -> Non
 
 
 def test_a_promotion_changes_the_routes_and_nothing_else(base: dict[str, Any], folder: Path) -> None:
-    *_, third, fourth = generations(base, folder)
-    assert {key for key in third if third[key] != fourth[key]} == {"routes"}
-    assert fourth["routes"] == [{"live": NEW, "shadow": [OLD, BARE_NEW]}]
+    third = made.write(generations(base, folder)[-1], folder / "3.yaml")
+    promoted = promote(third.read_text(), NEW)
+    before, after = (YAML(typ="safe").load(text) for text in (third.read_text(), promoted.text))
+    assert {key for key in before if before[key] != after[key]} == {"routes"}
+    assert after["routes"] == [{"live": NEW, "shadow": [OLD, BARE_NEW]}]
 
 
 def test_the_new_predictor_has_maps_only_when_they_were_fitted(base: dict[str, Any], folder: Path) -> None:
-    first, second, third, _ = generations(base, folder)
+    first, second, third = generations(base, folder)
     assert "quantile_map" not in second["predictors"][NEW]
     assert first["maps"] == second["maps"] != third["maps"]
     assert len(third["maps"]) == 2 * len(base["tenants"])
 
 
 def test_maps_are_pinned_to_the_predictor_they_were_fitted_for(base: dict[str, Any], folder: Path) -> None:
-    *_, third, _ = generations(base, folder)
+    *_, third = generations(base, folder)
     path = made.write(third, folder / "3.yaml")
     document = load_document(path).document
     third["predictors"][NEW]["experts"][0]["beta"] = 0.5

@@ -10,7 +10,9 @@ from muse_stream.calibration.alert_rates import Move
 from muse_stream.demo import table
 from muse_stream.demo.comparison import Row
 from muse_stream.demo.findings import Findings, Promotion, Totals
+from muse_stream.demo.guarded import Guarded
 from muse_stream.demo.screen import Look, Screen
+from muse_stream.errors import Problem
 from muse_stream.verify.compare import Finding
 from muse_stream.verify.verification import Report
 
@@ -30,12 +32,13 @@ ROW = Row(
     drifts=False,
 )
 REPORT = Report("muse.events.acme", ("acme",), 1_005, 1_000, 5, (), ())
+GUARDED = Guarded((Problem("tenants.acme", "no map", ""),), (), ())
 TOTALS = Totals(1_005, 5, 1_000, 2_000, 5, 900, 900, 0, 0.05)
 
 
 def findings(row: Row = ROW, report: Report = REPORT, totals: Totals = TOTALS, code: int = 0) -> Findings:
     swap = Promotion(4, 0.5, 0.6, 0.02)
-    return Findings("a stream", "local JVM", 60.0, [row], swap, totals, [report], {"live": code, "shadow": 0})
+    return Findings("a stream", "local JVM", 60.0, [row], swap, totals, [report], {"live": code, "shadow": 0}, GUARDED)
 
 
 def screen(width: int = 118) -> tuple[Screen, io.StringIO]:

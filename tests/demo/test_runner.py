@@ -52,6 +52,8 @@ def judged(findings: Findings) -> None:
     assert findings.exit_codes == {"live": 0, "shadow": 0}
     assert findings.promotion.first_score_s < 10
     assert json.loads(json.dumps(findings.to_json()))["ok"] is True
+    assert any("has a quantile map and cards-g2 has none" in one.hint for one in findings.guarded.refused)
+    assert {one.tenant for one in findings.guarded.evidence if one.events} == {row.tenant for row in findings.rows}
     for row in findings.rows:
         assert row.promotion.kept
         assert row.after == pytest.approx(row.control + row.promotion.by)

@@ -76,8 +76,8 @@ class Evidence:
 
 
 @dataclass(slots=True)
-class _Records:
-    """What is kept of one tenant's audit records, block by block."""
+class Records:
+    """What both predictors said of the same events: what is kept of one tenant's audit records, block by block."""
 
     live: list[Floats] = field(default_factory=list)
     candidate: list[Floats] = field(default_factory=list)
@@ -104,8 +104,8 @@ def gather(
         topics.setdefault(document.tenant_topics(tenant).audit, []).append(tenant)
     shadows = max(len(route.shadow) for route in document.routes) or 1
     client = reader(settings)
-    kept = {tenant: _Records() for tenant in tenants}
-    gathering = _Gathering(candidate, replaced, kept, output_schemas())
+    kept = {tenant: Records() for tenant in tenants}
+    gathering = Pairs(candidate, replaced, kept, output_schemas())
     try:
         for topic, own in topics.items():
             held = bounds(client, topic)
@@ -117,7 +117,7 @@ def gather(
         client.close()
     made = {number for one in kept.values() for part in one.generation for number in np.unique(part).tolist()}
     same = alike(made)
-    promised = _promised(document, candidate, replaced)
+    promised = promises(document, candidate, replaced)
     return tuple(_evidence(promised, tenant, kept[tenant], window.events, same) for tenant in tenants)
 
 
@@ -136,14 +136,14 @@ def _from(client: Consumer, topic: str, held: Mapping[int, Bounds], window: Wind
     }
 
 
-class _Gathering:
-    """Takes blocks of an audit topic and keeps what belongs to the comparison."""
+class Pairs:
+    """Takes blocks of an audit topic and keeps what belongs to the comparison, in the `Records` of each tenant."""
 
     def __init__(
         self,
         candidate: str,
         replaced: Sequence[Replaced],
-        kept: Mapping[str, _Records],
+        kept: Mapping[str, Records],
         schemas: SchemaDirectory,
     ) -> None:
         self._candidate, self._replaced, self._kept, self._schemas = candidate, replaced, kept, schemas
@@ -212,7 +212,7 @@ def _numbers(decoded: Decoded, name: str) -> Floats:
 
 
 def _evidence(
-    promised: Mapping[float, float], tenant: str, records: _Records, most: int, generations: Collection[int]
+    promised: Mapping[float, float], tenant: str, records: Records, most: int, generations: Collection[int]
 ) -> Evidence:
     if not records.at:
         return Evidence(tenant, 0, 0, 0, 0)
@@ -239,7 +239,7 @@ def _evidence(
     return Evidence(tenant, len(live), len(np.unique(groups)), failed, other, comparisons)
 
 
-def _promised(document: Document, candidate: str, replaced: Sequence[Replaced]) -> Mapping[float, float]:
+def promises(document: Document, candidate: str, replaced: Sequence[Replaced]) -> Mapping[float, float]:
     """Return the promise that the candidate is measured by; where it has none, that of the predictor it replaces."""
     for predictor in (candidate, *(name for one in replaced for name in one.live)):
         name = document.predictors[predictor].graph().promise()

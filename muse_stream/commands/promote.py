@@ -101,16 +101,17 @@ def prepare(
     *,
     store: str | Path | None = None,
     file: Path | None = None,
+    share: float = 1.0,
 ) -> Prepared | None:
     """Work out the promotion of `candidate` where `when` holds; None where it is live already.
 
     It starts from the current generation of `store`, or from `file`. Without `when` the candidate becomes live wherever
-    it is a shadow or has a share. Raises ConfigError for what does not fit, and everything `check` finds; StoreError.
+    it is a shadow or has a share. With a `share` below 1 it answers that part of the events. Raises ConfigError for what does not fit, and everything `check` finds; StoreError.
     """
     opened = None if store is None else open_store(store)
     try:
         number, base = _base(opened, file)
-        done = _promoted(base, candidate, when)
+        done = _promoted(base, candidate, when, share)
         if done is None:
             return None
         checked = check_source(parse(base.source.path, done.text.encode()), base.root)
@@ -139,9 +140,9 @@ def _base(store: Store | None, file: Path | None) -> tuple[int | None, Loaded]:
     return number, load_document(store.open(number).path)
 
 
-def _promoted(base: Loaded, candidate: str, when: Mapping[str, Sequence[str]] | None) -> Promotion | None:
+def _promoted(base: Loaded, candidate: str, when: Mapping[str, Sequence[str]] | None, share: float) -> Promotion | None:
     text = base.source.data.decode()
-    done = promote(text, candidate, when, name=str(base.source.path))
+    done = promote(text, candidate, when, share=share, name=str(base.source.path))
     if done.replaced:
         return done
     if when is None and not any(candidate in route.live_shares for route in base.document.routes):

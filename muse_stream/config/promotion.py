@@ -62,17 +62,26 @@ class Promotion:
 
 
 def promote(
-    text: str, candidate: str, when: Condition | None = None, *, replacing: str | None = None, name: str = "(document)"
+    text: str,
+    candidate: str,
+    when: Condition | None = None,
+    *,
+    replacing: str | None = None,
+    share: float = 1.0,
+    name: str = "(document)",
 ) -> Promotion:
     """Make `candidate` live where `when` holds; without it, wherever it is a shadow or has a share of the live events.
 
-    `text` is a sound document. With `replacing`, only rules in which that predictor is live are changed. Raises
-    ConfigError for a predictor, an attribute or a tenant that is not there, and for rules that cannot be changed.
+    `text` is a sound document. With `replacing`, only rules in which that predictor is live are changed. With a `share`
+    below 1 the candidate answers that part of the events, and both predictors shadow each other. Raises ConfigError for a predictor, an attribute or a tenant that is not there, and for rules that cannot be changed.
     """
     tree = parse(Path(name), text.encode()).tree
     _check(tree, candidate, when, name)
     rules: list[Rule] = tree["routes"]
     steps = list(_steps(tree, candidate, when, replacing))
+    if share < 1:
+        steps = [replace(step, rule={**step.rule, **_divided(step, rules, candidate, share, name)}) for step in steps]
+        steps = [replace(step, kind="change") if step.kind == "remove" else step for step in steps]
     if not steps:
         return Promotion(text, ())
     changed, steps = _Text(text, rules, name).changed(steps)
@@ -167,6 +176,29 @@ def _roles(rule: Rule, candidate: str) -> Rule:
         shadows[place : place + 1] = old
         missing = missing[1:]
     return {"live": candidate, "shadow": [*missing, *shadows]}
+
+
+def _divided(step: _Step, rules: list[Rule], candidate: str, share: float, name: str) -> Rule:
+    """Return `live` and `shadow` while the candidate answers a share of the events."""
+    olds = [one for one in step.live if one != candidate]
+    path = f"routes[{step.position}].live"
+    if len(olds) > 1:
+        message = f"{' and '.join(olds)} share these events: {candidate} cannot take them over step by step"
+        raise _refused(name, path, message, "leave one of them first")
+    if (answers := step.live.get(candidate, 0.0)) >= share:
+        message = f"{candidate} answers {100 * answers:g} % of these events already"
+        raise _refused(name, path, message, f"begin with a step above {100 * answers:g} %")
+    (old,) = olds
+    rule = rules[step.position]
+    shadows, names = list(rule.get("shadow") or []), _names(rule)
+    if candidate not in names:
+        shadows, names = [candidate, *shadows], [candidate, *names]
+    if old not in names:  # in the place that is its own when the candidate answers everything
+        place = names.index(candidate)
+        taken = shadows[place]
+        shadows.insert(place + 1, {**taken, "predictor": old} if isinstance(taken, dict) else old)
+    # the old one first: an event that met the candidate meets it again when its share has grown
+    return {"live": {old: round(1.0 - share, 12), candidate: share}, "shadow": shadows}
 
 
 def _redundant(rule: Rule, following: Rule) -> bool:

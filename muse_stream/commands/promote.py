@@ -106,7 +106,8 @@ def prepare(
     """Work out the promotion of `candidate` where `when` holds; None where it is live already.
 
     It starts from the current generation of `store`, or from `file`. Without `when` the candidate becomes live wherever
-    it is a shadow or has a share. With a `share` below 1 it answers that part of the events. Raises ConfigError for what does not fit, and everything `check` finds; StoreError.
+    it is a shadow or has a share. With a `share` below 1 it answers that part of the events.
+    Raises ConfigError for what does not fit, and everything `check` finds; StoreError.
     """
     opened = None if store is None else open_store(store)
     try:

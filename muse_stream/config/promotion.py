@@ -73,7 +73,9 @@ def promote(
     """Make `candidate` live where `when` holds; without it, wherever it is a shadow or has a share of the live events.
 
     `text` is a sound document. With `replacing`, only rules in which that predictor is live are changed. With a `share`
-    below 1 the candidate answers that part of the events, and both predictors shadow each other. Raises ConfigError for a predictor, an attribute or a tenant that is not there, and for rules that cannot be changed.
+    below 1 the candidate answers that part of the events, and both predictors shadow each other.
+    Raises ConfigError for a predictor, an attribute or a tenant that is not there, and for rules that cannot be
+    changed.
     """
     tree = parse(Path(name), text.encode()).tree
     _check(tree, candidate, when, name)

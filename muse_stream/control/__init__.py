@@ -12,6 +12,7 @@ path, and nothing that fails here stops a worker from scoring with what it has.
     redis_store     a store in Redis, an extra
     redis_address   how that Redis is reached
     local_copy      what this machine keeps of a store that others share
+    ephemeral_files small records that end by themselves, in a directory
     lease           one process at a time, for those who change what is live by themselves
     follow          what a worker takes for current, whatever happens to the store
     watch           compiles what became current, in a thread of its own

@@ -91,8 +91,14 @@ class GroupConsumer:
         return str(Signature.of(self._owner, self._subscribed)) if self._owner else ""
 
     def subscribe(self, topics: Iterable[str]) -> None:
-        """Read these topics and, from now on, no others; a change of subscription rebalances the group."""
+        """Read these topics and, from now on, no others; a change of subscription rebalances the group.
+
+        Without any this member leaves the group, until it is told to read some again.
+        """
         self._read(frozenset(topics), self._paused)
+        if not self._subscribed:  # librdkafka refuses an empty subscription
+            self._consumer.unsubscribe()
+            return
         self._consumer.subscribe(
             sorted(self._subscribed), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -295,7 +301,8 @@ class GroupConsumer:
         self._give_up(partitions)
 
     def _give_up(self, partitions: list[TopicPartition]) -> None:
-        self.held, self.taken_since = None, time.monotonic()
+        # who subscribes to nothing is assigned nothing again
+        self.held, self.taken_since = None, time.monotonic() if self._subscribed else None
         for partition in partitions:
             # others may go on from here, and an operator may set offsets back: the floor holds while we own it
             self._floor.pop((partition.topic, partition.partition), None)

@@ -20,6 +20,8 @@ MESSAGE_LIMIT = 500
 """Characters of the reason's text: enough for a person, too little to leak a payload."""
 
 
+DIGITS = 20
+"""An offset and an attempt are below 2**63."""
 FIRST = "muse.source.topic"
 """The header that ours begin with."""
 TENANT = "muse.tenant"
@@ -94,7 +96,7 @@ def source_of(headers: Mapping[str, str | bytes | None]) -> Origin | None:
     """Return which event a dead letter is about, from its headers (the last of each name); None for other records."""
     parts = [headers.get(f"muse.{name}") for name in ("source.topic", "source.partition", "source.offset", "attempt")]
     topic, *numbers = (part.decode("utf-8", "replace") if isinstance(part, bytes) else part for part in parts)
-    if topic is None or not all(number is not None and number.isdecimal() for number in numbers):
-        return None
+    if topic is None or not all(number and number.isdecimal() and len(number) < DIGITS for number in numbers):
+        return None  # anybody may write such a header
     partition, offset, attempt = (int(number or 0) for number in numbers)
     return Origin(topic, partition, offset, attempt)

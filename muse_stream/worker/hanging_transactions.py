@@ -52,8 +52,9 @@ def answered(place: TopicPartitionKey, messages: Sequence[Message], origins: Ori
     found = []
     for message, named, letter in zip(messages, headers, letters, strict=True):
         origin = letter if letter is not None else next(values)
-        copier = named.get(COPIED_BY)
-        half = int(copier) if copier is not None else attempts.half_of(origin.attempt) if origin is not None else 0
+        copier = named.get(COPIED_BY)  # anybody may write a header
+        known = copier is not None and copier.isdigit() and len(copier) == 1
+        half = int(copier or 0) if known else attempts.half_of(origin.attempt) if origin is not None else 0
         found.append(Answered(place, message, origin, half, letter is not None))
     return found
 

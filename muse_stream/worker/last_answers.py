@@ -8,10 +8,11 @@ Takes event partitions as they are now. Says of each behind which event to start
     Answers that retention may have deleted from there on are no reason to score again: then nobody can say.
   - Where output and event topic have equally many partitions, an answer stands in its event's. Otherwise, or where none
     stands there (the topics have grown), all partitions are searched.
-  - An answer to an event of an earlier topic of the same name does not count: its offset is not in the topic, or the
-    event that is there now is another one.
+  - An answer counts when the event that it names stands in the topic. One that does not (the topic was made anew,
+    somebody else has written it, the event was compacted away) is passed over, and those before it are looked at.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,6 +23,7 @@ from muse_stream.kafka import (
     Consumer,
     Deadline,
     First,
+    Message,
     Source,
     TopicPartitionKey,
     Unknown,
@@ -35,6 +37,8 @@ from muse_stream.worker.hanging_transactions import Answered, answered
 
 FIRST_CHUNK, GROWTH, MOST = 256, 8, 200_000
 """Offsets of one partition that are read in the first round; by what that grows; all that one round may read."""
+KEPT = 1_000
+"""Answers of one event partition that are looked at in a round when the last one does not count."""
 SKEW_MS = 2 * 3_600_000
 """How much later than its answer an event may be dated: brokers refuse what is more than an hour ahead."""
 NEAR_MS = 60_000
@@ -113,6 +117,8 @@ class _Run:
         self._last: dict[TopicPartitionKey, dict[TopicPartitionKey, Answered]] = {place: {} for place in sources}
         """Event partition -> output partition -> the last answer there."""
         self._unknown: dict[TopicPartitionKey, Unknown] = {}
+        self._passed: dict[TopicPartitionKey, int] = {}
+        """Event partition -> the greatest offset that an answer named which does not count."""
         self._uncovered: dict[TopicPartitionKey, TopicPartitionKey] = {}
         """Event partition -> an output partition from which answers to it may have been deleted."""
 
@@ -170,18 +176,47 @@ class _Run:
             for place, tail in tails.items()
             if not tail.over
         }:
-            latest: dict[tuple[TopicPartitionKey, TopicPartitionKey], Answered] = {}
+            written: defaultdict[tuple[TopicPartitionKey, TopicPartitionKey], deque[Answered]]
+            written = defaultdict(lambda: deque(maxlen=KEPT))
             for place, messages in read_spans(self._committed, spans, lambda topic: self._refused(topic, tails)):
                 for one in answered(place, messages, self._answering.origins):
                     if one.origin is not None:
-                        latest[place, (one.origin.topic, one.origin.partition)] = one
-            for (place, source), one in latest.items():
+                        written[place, (one.origin.topic, one.origin.partition)].append(one)
+            reached = {place: spans[place][0] for place in spans.keys() & tails.keys()}
+            for (place, source), answers in written.items():
                 if place in tails and source in tails[place].wanted:
-                    self._last[source][place] = one
-                    tails[place].wanted.discard(source)
-            for place in spans.keys() & tails.keys():
-                tails[place].reached = spans[place][0]
-            chunk *= GROWTH
+                    if (last := self._last_genuine(source, answers)) is not None:
+                        self._last[source][place] = last
+                        tails[place].wanted.discard(source)
+                    elif len(answers) == KEPT:  # those before them were not kept
+                        reached[place] = max(reached[place], answers[0].message.offset() or 0)
+            for place, offset in reached.items():
+                tails[place].reached = offset
+            chunk = min(chunk * GROWTH, KEPT * GROWTH if self._passed else MOST)
+
+    def _last_genuine(self, place: TopicPartitionKey, written: Sequence[Answered]) -> Answered | None:
+        """Return the last of these answers whose event stands there; asks for that one alone first."""
+        for some in ([written[-1]], [*written][-2::-1]):
+            events = self._events(place, [one.origin.offset for one in some if one.origin is not None])
+            for one in some:
+                if self._same(place, one, events):
+                    return one
+        offsets = [one.origin.offset for one in written if one.origin is not None]
+        self._passed[place] = max([*offsets, self._passed.get(place, -1)])
+        return None
+
+    def _events(self, place: TopicPartitionKey, offsets: Iterable[int]) -> dict[int, Message]:
+        """Return the events that have these offsets now."""
+        source = self._sources[place]
+        asked = sorted({one for one in offsets if source.low <= one < source.high})
+        if not asked:
+            return {}
+        if len(asked) > 1 and asked[-1] - asked[0] < KEPT * GROWTH:
+            spans = {place: (asked[0], asked[-1] + 1)}
+            found = [one for _, block in read_spans(self._every, spans, lambda _topic: None) for one in block]
+        else:
+            found = [one for at in asked if (one := record_at(self._every, place, at, READ_S)) is not None]
+        return {one.offset() or 0: one for one in found}
 
     def _tails(self, wanted: Mapping[TopicPartitionKey, set[TopicPartitionKey]]) -> Outputs:
         """Return these output partitions as they are, once everything that stands in them is decided."""
@@ -245,36 +280,29 @@ class _Run:
     def _first(self, place: TopicPartitionKey) -> First | Unknown:
         """Return behind which event a partition starts."""
         source = self._sources[place]
-        strange: list[int] = []
         best: tuple[int, Answered] | None = None
         for one in self._last[place].values():
-            assert one.origin is not None  # noqa: S101  # only such are kept
-            if self._same(place, one, source):
-                best = (one.origin.offset, one) if best is None or one.origin.offset > best[0] else best
-            else:
-                strange.append(one.origin.offset)
+            if one.origin is not None and (best is None or one.origin.offset > best[0]):
+                best = one.origin.offset, one
         if best is not None:
             offset, one = best
-            own = one.origin is not None and self._tag is not None and one.of(self._tag)
-            return First(max(offset + 1, source.low), "answers", written_ms=None if own else one.message.timestamp()[1])
-        if strange:
-            note = f"the last answer is to offset {max(strange)} of an earlier topic of this name: not used"
-            return First(source.low, "earliest", note)
+            own = self._tag is not None and one.of(self._tag)
+            return First(offset + 1, "answers", written_ms=None if own else one.message.timestamp()[1])
+        passed = self._passed.get(place, -1)
+        if 0 <= passed < source.low:  # what was answered last is removed, and nothing behind it has an answer
+            return First(source.low, "answers")
         if place in self._uncovered:
             where = _named(self._uncovered[place])
             return Unknown(f"{where} no longer has all answers since the first event was written", GONE_CURE)
+        if passed >= 0:
+            note = f"the last answer is to offset {passed} of an earlier topic of this name: not used"
+            return First(source.low, "earliest", note)
         return First(source.low, "earliest")
 
-    def _same(self, place: TopicPartitionKey, one: Answered, source: Source) -> bool:
+    def _same(self, place: TopicPartitionKey, one: Answered, events: Mapping[int, Message]) -> bool:
         """Whether an answer is about the event that has this offset now."""
-        assert one.origin is not None  # noqa: S101
-        offset = one.origin.offset
-        if not source.low <= offset < source.high:
-            return offset < source.low
-        event = record_at(self._every, place, offset, READ_S)
-        if event is None or event.offset() != offset:  # compacted away: nobody can tell
-            return True
-        if event.key() != one.message.key():
+        event = events.get(one.origin.offset) if one.origin is not None else None
+        if event is None or event.key() != one.message.key():
             return False
         if one.letter:
             return event.value() == one.message.value()

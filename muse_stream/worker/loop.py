@@ -54,6 +54,7 @@ TOPICS_CHANGED = (
     "joins the group again, which gave it what its last process read. If it did not read other topics before: another"
     " fleet has this lane and --name; give each a `namespace` of its own"
 )
+NO_TENANTS = "no tenant belongs to this lane any more: it reads nothing until one does; the run may be stopped"
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 """An orphan and its restarted twin would fence each other forever (R8): after so many in a minute, one leaves."""
 
@@ -395,6 +396,8 @@ class Worker:
             self._let_go(moved, released=True)
         before, self._scorer = self._scorer, scorer
         self._log.info("generation", number=scorer.number, before=before.number)
+        if not scorer.topology.outputs:
+            self._log.warning("no_tenants", generation=scorer.number, hint=NO_TENANTS)
         self._meter.serving(scorer)
         self._linger.floor(scorer.limits.linger_s)
         self._isolation.limit(scorer.limits.batch_events)

@@ -47,7 +47,7 @@ class Readiness:
         waiting: Mapping[str, Waiting],
         paused: Collection[str],
         heard_s: float | None,
-        topics: Collection[str] = (),
+        topics: Collection[str],
     ) -> None:
         """Note what waits in the topics of which partitions are assigned, and when Kafka answered last.
 
@@ -67,6 +67,8 @@ class Readiness:
             return "not started yet"
         if now_s - seen.at_s > UNREADY_S:
             return f"no progress for {now_s - seen.at_s:.0f} s"
+        if not seen.topics:
+            return "no tenant belongs to this lane: nothing is read"
         if seen.heard_s is None:
             return "Kafka has not told yet where the partitions end"
         if now_s - seen.heard_s > UNREADY_S:

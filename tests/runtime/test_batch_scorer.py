@@ -226,10 +226,12 @@ def test_the_same_event_has_the_same_bits_in_any_company(bank: Bank) -> None:
         assert alone["score"] == whole[f"e{number}"] == audited["live_score"]
 
 
-def test_a_lane_without_tenants_is_refused(bank: Bank) -> None:
-    """With the lanes there are."""
-    with pytest.raises(ConfigError, match=r"lane 'nowhere'.*lanes: bank"):
-        build_scorer(load_document(bank.document()), 1, "live", "nowhere")
+@pytest.mark.parametrize("role", ["live", "shadow"])
+def test_a_lane_without_tenants_reads_nothing_and_knows_where_they_are(bank: Bank, role: Role) -> None:
+    """Its workers have to let go of what they had: a run that is started for such a lane is refused before."""
+    scorer = build_scorer(load_document(bank.document()), 1, role, "nowhere")
+    scorer.warm()
+    assert (scorer.topology.outputs, {*scorer.topology.elsewhere.values()}) == ({}, {f"muse.{bank.name}.{role}"})
 
 
 def test_a_generation_offers_the_limits_of_its_document(bank: Bank) -> None:

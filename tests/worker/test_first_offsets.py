@@ -242,6 +242,34 @@ def test_answers_that_retention_has_deleted_are_no_reason_to_score_again(
             ours.stop()
 
 
+@pytest.mark.parametrize("strangers", [1, 45], ids=["one stranger", "more than are looked at in a round"])
+@pytest.mark.parametrize("offset", [3, 29, 5_000], ids=["an older event", "the last event", "beyond the end"])
+def test_what_somebody_else_has_written_into_an_output_topic_is_passed_over(
+    kafka: Broker, unique: Unique, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, offset: int, strangers: int
+) -> None:
+    """Records of another cluster, say: the same event topic, and offsets at which another event stands here."""
+    monkeypatch.setattr(last_answers, "KEPT", 20)
+    (events, route), lane = tenant(1), unique("lane")
+    produce(kafka.bootstrap, events, [b"x"] * 30)
+    with ledger(kafka.bootstrap, **{route.scores: 1}) as found:
+        answer(kafka, lane, Echo({events: route}), found, 30)
+        forget_offsets(kafka, lane)
+        stranger = Producer({"bootstrap.servers": kafka.bootstrap})
+        for _ in range(strangers):
+            headers = {"muse.copied-by": b"me", "muse.source.topic": b"x", "muse.source.offset": b"9" * 5_000}
+            stranger.produce(route.scores, b"no answer", b"k", headers=dict(headers))
+            stranger.produce(route.scores, f"{events}|0|{offset}|1|1|".encode(), b"other", headers=dict(headers))
+        assert stranger.flush(10) == 0
+        produce(kafka.bootstrap, events, [b"x"] * 10)
+        with running(kafka.bootstrap, lane, Echo({events: route})) as ours:
+            found.until(40 + 2 * strangers)
+            ours.stop()
+            (said,) = ours.log.said("starting_offsets")
+        assert (said["chosen"], said["offsets"]) == ("answers", {"0": 30})
+        ours_alone = [one for one in found.to_end().messages if one.key() not in (b"k", b"other")]
+        assert len(ours_alone) == 40
+
+
 def two_lanes(events: str, route: Route, lane: str, other: str, *, here: bool) -> tuple[Echo, Echo]:
     """The generation as the lane sees it, and as the other does: the tenant is in one of them."""
     groups = [f"muse.{one}.live" for one in (lane, other)]
@@ -296,6 +324,30 @@ def test_a_tenant_moves_to_another_lane_and_back_under_load(
         first.stop()
         second.stop()
         assert found.to_end().answers() == expected_each(events, sent[0])
+
+
+def test_the_last_tenant_of_a_lane_moves_away_and_comes_back(
+    kafka: Broker, unique: Unique, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers let the tenant go though nothing is left for them, and serve it again when it comes back."""
+    monkeypatch.setattr(first_offsets, "HANDOVER_S", 60.0)  # so it is the old owner's word that counts
+    (events, route), lane, other = tenant(1), unique("lane"), unique("other")
+    start = two_lanes(events, route, lane, other, here=True)
+    with (
+        ledger(kafka.bootstrap, **{route.scores: 1}) as found,
+        running(kafka.bootstrap, lane, start[0]) as first,
+        running(kafka.bootstrap, other, start[1]) as second,
+    ):
+        for total, here in ((10, True), (20, False), (30, True)):
+            for one, echo in zip((first, second), two_lanes(events, route, lane, other, here=here), strict=True):
+                one.scorers.put(echo)
+            produce(kafka.bootstrap, events, [b"x"] * 10)
+            found.until(total)
+        assert "no tenant belongs to this lane" in second.worker.why_unready()
+        assert first.log.said("no_tenants")
+        first.stop()
+        second.stop()
+        assert found.to_end().answers() == expected(events, 30)
 
 
 def expected_each(events: str, each: int) -> Mapping[tuple[str, int, int], int]:

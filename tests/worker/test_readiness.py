@@ -36,7 +36,9 @@ class Scene:
         for _ in range(round(seconds)):
             self.clock.now += 1
             heard_s = self.clock.now if heard else heard_s
-            self.readiness.observed(assigned=assigned, waiting=waiting, paused=paused, heard_s=heard_s)
+            self.readiness.observed(
+                assigned=assigned, waiting=waiting, paused=paused, heard_s=heard_s, topics=("a", "b")
+            )
         return self.readiness.why_not()
 
 
@@ -47,7 +49,7 @@ def scene() -> Scene:
 
 def test_nothing_was_told(scene: Scene) -> None:
     assert scene.readiness.why_not() == "not started yet"
-    scene.readiness.observed(assigned=True, waiting={}, paused=(), heard_s=None)
+    scene.readiness.observed(assigned=True, waiting={}, paused=(), heard_s=None, topics=("a",))
     assert "where the partitions end" in scene.readiness.why_not()
 
 

@@ -6,14 +6,21 @@ quantile_map           level 2: a model's scores onto the reference
 piecewise_linear       monotone functions, the form of both
 alert_rates            did an alert rate move by more than its sampling error?
 alert_watch            the same, asked again and again as events come in
+recalibration          a monotone curve from scores to probabilities, fitted to labels
+prior_shift            positives become more or less frequent: correction, estimate, test of its assumption
+score_histogram        counts of scores on a fixed grid: mergeable, of constant size
+measures               how well scores keep a promise, rank, and tell the truth
 """
 
 from muse_stream.calibration.alert_rates import LIMIT, Expected, Move, Term, expected, move
 from muse_stream.calibration.alert_watch import AlertWatch, Verdict
 from muse_stream.calibration.piecewise_linear import Floats, Segments
 from muse_stream.calibration.posterior_correction import corrected, posterior_correction
+from muse_stream.calibration.prior_shift import PriorEstimate, estimate_prior, prior_beta
 from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
+from muse_stream.calibration.recalibration import Method, Recalibration
 from muse_stream.calibration.reference import Reference
+from muse_stream.calibration.score_histogram import ScoreHistogram
 
 __all__ = [
     "LIMIT",
@@ -21,14 +28,20 @@ __all__ = [
     "Expected",
     "FittedMap",
     "Floats",
+    "Method",
     "Move",
+    "PriorEstimate",
     "QuantileMap",
+    "Recalibration",
     "Reference",
+    "ScoreHistogram",
     "Segments",
     "Term",
     "Verdict",
     "corrected",
+    "estimate_prior",
     "expected",
     "move",
     "posterior_correction",
+    "prior_beta",
 ]

@@ -22,7 +22,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muse_stream.calibration import QuantileMap, Reference, posterior_correction
+    from muse_stream.calibration import (
+        PriorEstimate,
+        QuantileMap,
+        Recalibration,
+        Reference,
+        estimate_prior,
+        posterior_correction,
+        prior_beta,
+    )
     from muse_stream.commands.check import check
     from muse_stream.commands.load import load
     from muse_stream.commands.publish import publish
@@ -53,8 +61,10 @@ __all__ = [
     "Fenced",
     "ModelError",
     "MuseError",
+    "PriorEstimate",
     "Problem",
     "QuantileMap",
+    "Recalibration",
     "Reference",
     "Retriable",
     "SchemaError",
@@ -64,9 +74,11 @@ __all__ = [
     "Table",
     "__version__",
     "check",
+    "estimate_prior",
     "load",
     "open_store",
     "posterior_correction",
+    "prior_beta",
     "publish",
     "replay",
 ]
@@ -76,6 +88,7 @@ _HOMES = {
     **dict.fromkeys((*_ERRORS, "SchemaError", "StoreError", "StreamError"), "muse_stream.errors"),
     **dict.fromkeys(("Answers", "Snapshot", "Table"), "muse_stream.scoring"),
     **dict.fromkeys(("QuantileMap", "Reference", "posterior_correction"), "muse_stream.calibration"),
+    **dict.fromkeys(("PriorEstimate", "Recalibration", "estimate_prior", "prior_beta"), "muse_stream.calibration"),
     "check": "muse_stream.commands.check",
     "load": "muse_stream.commands.load",
     "open_store": "muse_stream.control",

@@ -15,7 +15,7 @@ measures               how well scores keep a promise, rank, and tell the truth
 from muse_stream.calibration.alert_rates import LIMIT, Expected, Move, Term, expected, move
 from muse_stream.calibration.alert_watch import AlertWatch, Verdict
 from muse_stream.calibration.piecewise_linear import Floats, Segments
-from muse_stream.calibration.posterior_correction import corrected, posterior_correction
+from muse_stream.calibration.posterior_correction import corrected, corrected_each, posterior_correction
 from muse_stream.calibration.prior_shift import PriorEstimate, estimate_prior, prior_beta
 from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
 from muse_stream.calibration.recalibration import Method, Recalibration
@@ -39,6 +39,7 @@ __all__ = [
     "Term",
     "Verdict",
     "corrected",
+    "corrected_each",
     "estimate_prior",
     "expected",
     "move",

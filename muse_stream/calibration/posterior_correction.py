@@ -31,6 +31,13 @@ def posterior_correction(p: ArrayLike, beta: float) -> NDArray[np.float64]:
     return corrected(probabilities, beta)
 
 
+def corrected_each(p: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Apply the formula to each probability with a beta of its own; the same bits as `corrected` gives one by one."""
+    with np.errstate(divide="ignore", over="ignore"):
+        odds_against = (1.0 - p) / p
+        return np.where(beta == 1.0, p, 1.0 / (1.0 + odds_against / beta))
+
+
 def check_beta(beta: float) -> None:
     """Raise ValueError unless beta is finite and above 0."""
     if not 0.0 < beta < math.inf:

@@ -8,7 +8,8 @@ isotonic   Any rising curve: pools adjacent violators (Ayer et al. 1955). The bl
            straight lines between (centred isotonic regression, Oron and Flournoy 2017), and are pulled towards 1/2 by
            half an event each. So the curve rises strictly; steps would make ties, which no threshold parts.
 beta       logit(p') = a ln p - b ln(1 - p) + c with a, b >= 0 (Kull, Silva Filho, Flach 2017): three numbers, for
-           when labels are few. Its knots follow the formula to 0.1 % of p' and of 1 - p' between 1e-9 and 1 - 1e-9 (for a and b up to 2).
+           when labels are few. Its knots follow the formula to 0.1 % of p' and of 1 - p' between 1e-9 and 1 - 1e-9, for
+           a and b up to 2.
 """
 
 from collections.abc import Mapping, Sequence

@@ -28,7 +28,7 @@ def check(
     ```
 
     With --json, `fitted_for` has the hash of each predictor's content before its quantile map: a map that is fitted now
-    names it.
+    names it. Under `predictor/node` it has the hash before each recalibration.
 
     Exit code 2 when anything is wrong.
     """

@@ -107,6 +107,8 @@ def _contents(document: Document, problems: Sequence[Problem]) -> dict[str, str]
         if not unsound(name, predictor.graph().models(), problems):
             with suppress(KeyError, CycleError):
                 found[name] = pre_map_hash(document, name)
+                for node in predictor.graph().recalibration_nodes():
+                    found[f"{name}/{node}"] = pre_map_hash(document, name, node)
     return found
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from muse_stream.calibration import FittedMap
+from muse_stream.calibration import FittedMap, Recalibration
 from muse_stream.config import (
     TOPIC_KINDS,
     Document,
@@ -23,13 +23,23 @@ from muse_stream.config import (
     RouteSpec,
     content_hash,
     load_maps,
+    load_recalibrations,
     predictor_hash,
     referenced_files,
 )
 from muse_stream.scoring import promised_rates
 
 Area = Literal[
-    "tenant", "predictor", "reference", "model", "category table", "event format", "file", "limit", "generation"
+    "tenant",
+    "predictor",
+    "reference",
+    "recalibration",
+    "model",
+    "category table",
+    "event format",
+    "file",
+    "limit",
+    "generation",
 ]
 SHOWN = 5
 """Of a longer list of tenants so many are named, and how many there are."""
@@ -100,6 +110,7 @@ class _Side:
     maps: Mapping[str, FittedMap]
     contents: Mapping[str, str]
     """Hash of what each map is."""
+    curves: Mapping[str, Recalibration]
     graphs: Mapping[str, PredictorGraph]
     refs: Mapping[str, Sequence[MapRefs]]
     """The quantile maps on the way to each predictor's score, in order."""
@@ -108,7 +119,8 @@ class _Side:
     def of(cls, loaded: Loaded) -> "_Side":
         maps, graphs = load_maps(loaded), loaded.document.graphs()
         refs = {name: [*graph.map_nodes().values()] for name, graph in graphs.items()}
-        return cls(loaded.document, maps, {name: _content(one) for name, one in maps.items()}, graphs, refs)
+        contents, curves = {name: _content(one) for name, one in maps.items()}, load_recalibrations(loaded)
+        return cls(loaded.document, maps, contents, curves, graphs, refs)
 
     def promise(self, predictor: str) -> tuple[str, str] | None:
         """Return the reference that a predictor's score keeps to: its name, and a hash of what it promises."""
@@ -136,7 +148,7 @@ class _Side:
         return {content: tenants for content, tenants in own.items() if content not in pooled}
 
 
-def _content(fitted: FittedMap) -> str:
+def _content(fitted: FittedMap | Recalibration) -> str:
     return content_hash({**fitted.to_json(), "fitted_on": ()})
 
 
@@ -158,6 +170,7 @@ class _Difference:
         if old is not None:
             yield from self._references(old, new)
             yield from self._models(old, new)
+            yield from self._recalibrations(old, new)
             yield from _entries("category table", old.document.categories, new.document.categories)
             yield from _entries("event format", old.document.events, new.document.events)
             yield from self._files()
@@ -295,6 +308,23 @@ class _Difference:
                 harm = "what tenants were promised changes: thresholds change their meaning" if name in kept else ""
                 yield Change("reference", (name,), "; ".join(words) or "changed between its thresholds", harm=harm)
         yield from _come_and_gone("reference", before, after)
+
+    def _recalibrations(self, old: _Side, new: _Side) -> Iterator[Change]:
+        """Yield what became of the curves, and every tenant that has come by one of somebody else's events."""
+        for name, curve in new.curves.items():
+            was = old.curves.get(name)
+            if was is not None and _content(was) != _content(curve):
+                text = f"refitted on {curve.samples:,} events, {curve.positives:,} of them positive"
+                yield Change("recalibration", (name,), text)
+        yield from _come_and_gone("recalibration", old.curves, new.curves)
+        for predictor, graph in new.graphs.items():
+            for node in graph.recalibration_nodes().values():
+                for tenant, name in node.tenants.items():
+                    owners = new.curves[name].fitted_on
+                    known = name in old.curves and old.curves[name].fitted_on == owners
+                    if owners and tenant not in owners and not known:
+                        text = f"{predictor}: recalibration {name} was fitted on the events of {', '.join(owners)}"
+                        yield Change("tenant", (tenant,), text, harm="its scores are no probabilities")
 
     def _models(self, old: _Side, new: _Side) -> Iterator[Change]:
         before, after = old.document.models, new.document.models

@@ -11,8 +11,9 @@ Only what the document and its files tell is decided here; what needs a model or
     loading                        all of that, in order
     source, structure              YAML with line numbers; first pass, field by field
     check_names, check_graphs, check_topics, check_usage, secret_keys   second pass: what belongs together
-    files, maps, remote            the files a document names, those of a URL too; fitted quantile maps
-    document                       the whole document: model, predictor, graph, reference, route, tenant, event
+    files, maps, remote            the files a document names, those of a URL too; fitted maps and recalibrations
+    document                       the whole document: model, predictor, graph, reference, recalibration, route, tenant,
+                                   event
     fields, expected               types of fields; a finding as a sentence with a hint
     promotion, yaml_text           another predictor live: the change of a YAML text that says so
     hashing, totality              content hashes; does every intent have a route?
@@ -24,6 +25,7 @@ from muse_stream.config.document import ANY_OTHER, Document, Limits, consumer_gr
 from muse_stream.config.event import AttributeSource, EventSpec
 from muse_stream.config.files import NotAllowed, content_files, locate, model_file, referenced_files
 from muse_stream.config.graph import (
+    CORRECTIONS,
     WEIGHTED,
     AggregateNode,
     ClipNode,
@@ -34,13 +36,15 @@ from muse_stream.config.graph import (
     ModelNode,
     NodeSpec,
     PredictorGraph,
+    PriorCorrectionNode,
+    RecalibrationNode,
 )
 from muse_stream.config.hashing import content_hash, pre_map_hash, predictor_hash
 from muse_stream.config.kafka_properties import Property
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.config.librdkafka import CLIENT, CONSUMER, PRODUCER, canonical
 from muse_stream.config.loading import Examined, Loaded, examine_document, examine_source, load_document, read_source
-from muse_stream.config.maps import load_maps, unsound
+from muse_stream.config.maps import load_maps, load_recalibrations, unsound
 from muse_stream.config.model import (
     ClassChoice,
     ColumnOf,
@@ -53,6 +57,7 @@ from muse_stream.config.model import (
 )
 from muse_stream.config.predictor import ExpertSpec, GraphPredictor, MetaModel, PredictorSpec, ShortPredictor
 from muse_stream.config.promotion import Promotion, Replaced, promote
+from muse_stream.config.recalibration import FileRecalibration, InlineRecalibration, RecalibrationSpec
 from muse_stream.config.reference import BetaComponent, FileMap, InlineMap, MapSpec, Quantiles, ReferenceSpec
 from muse_stream.config.route import Role, RouteSpec, ShadowSpec
 from muse_stream.config.source import Source, YamlKey, YamlPath, parse, written
@@ -64,6 +69,7 @@ __all__ = [
     "ANY_OTHER",
     "CLIENT",
     "CONSUMER",
+    "CORRECTIONS",
     "CROWDED_PARTITIONS",
     "PRODUCER",
     "TOPIC_KINDS",
@@ -84,10 +90,12 @@ __all__ = [
     "ExpertSpec",
     "FeatureSpec",
     "FileMap",
+    "FileRecalibration",
     "GoldenSpec",
     "GraphPredictor",
     "How",
     "InlineMap",
+    "InlineRecalibration",
     "KafkaSettings",
     "LabelOf",
     "Limits",
@@ -103,9 +111,12 @@ __all__ = [
     "OutputSpec",
     "PredictorGraph",
     "PredictorSpec",
+    "PriorCorrectionNode",
     "Promotion",
     "Property",
     "Quantiles",
+    "RecalibrationNode",
+    "RecalibrationSpec",
     "ReferenceSpec",
     "Replaced",
     "Role",
@@ -130,6 +141,7 @@ __all__ = [
     "json_schema",
     "load_document",
     "load_maps",
+    "load_recalibrations",
     "locate",
     "model_file",
     "parse",

@@ -31,6 +31,8 @@ PLACES: tuple[tuple[str, str, str], ...] = (
     ("predictors.*.nodes.*.quantile_map.reference", "references", "reference"),
     ("predictors.*.nodes.*.quantile_map.default", "maps", "map"),
     ("predictors.*.nodes.*.quantile_map.tenants.*", "maps", "map"),
+    ("predictors.*.nodes.*.recalibration.default", "recalibrations", "recalibration"),
+    ("predictors.*.nodes.*.recalibration.tenants.*", "recalibrations", "recalibration"),
     ("routes.*.live", "predictors", "predictor"),
     ("routes.*.shadow.*", "predictors", "predictor"),
     ("routes.*.shadow.*.predictor", "predictors", "predictor"),
@@ -43,6 +45,8 @@ PLACES: tuple[tuple[str, str, str], ...] = (
 KEYS: tuple[tuple[str, str, str], ...] = (
     ("predictors.*.quantile_map.tenants", "tenants", "tenant"),
     ("predictors.*.nodes.*.quantile_map.tenants", "tenants", "tenant"),
+    ("predictors.*.nodes.*.prior_correction.tenants", "tenants", "tenant"),
+    ("predictors.*.nodes.*.recalibration.tenants", "tenants", "tenant"),
     ("routes.*.live", "predictors", "predictor"),
 )
 """Where the keys of a mapping are names."""

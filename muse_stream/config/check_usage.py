@@ -54,6 +54,7 @@ def usage_warnings(draft: Draft) -> Iterator[Problem]:
     document = draft.document
     graphs = document.graphs().values()
     maps = [refs for graph in graphs for refs in graph.map_nodes().values()]
+    curves = [node for graph in graphs for node in graph.recalibration_nodes().values()]
     routed = {name for route in document.routes for name in route.live_shares}
     routed |= {shadow.predictor for route in document.routes for shadow in route.shadow}
     used: dict[str, tuple[Collection[str | None], str]] = {
@@ -61,6 +62,7 @@ def usage_warnings(draft: Draft) -> Iterator[Problem]:
         "models": ({model for graph in graphs for model in graph.models()}, "no predictor uses this model"),
         "references": ({refs.reference for refs in maps}, "no quantile map leads to this reference"),
         "maps": ({name for refs in maps for name in refs.maps()}, "no predictor uses this map"),
+        "recalibrations": ({name for node in curves for name in node.curves()}, "no predictor uses this recalibration"),
         "events": ({tenant.event for tenant in document.tenants.values()}, "no tenant sends this event format"),
         "categories": (
             {feature.categories for model in document.models.values() for feature in model.features()},

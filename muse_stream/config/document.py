@@ -16,6 +16,7 @@ from muse_stream.config.fields import AttributeName, Integer, Name, Namespace, N
 from muse_stream.config.graph import PredictorGraph
 from muse_stream.config.model import ModelSpec
 from muse_stream.config.predictor import PredictorSpec
+from muse_stream.config.recalibration import RecalibrationSpec
 from muse_stream.config.reference import MapSpec, ReferenceSpec
 from muse_stream.config.route import Role, RouteSpec
 from muse_stream.config.tenant import TenantSpec, TenantTopics, Topics
@@ -71,6 +72,8 @@ class Document(SpecModel):
     """Reference distributions by name."""
     maps: dict[Name, MapSpec] = Field(default_factory=dict)
     """Fitted quantile maps by name."""
+    recalibrations: dict[Name, RecalibrationSpec] = Field(default_factory=dict)
+    """Curves from scores to probabilities, fitted to labelled events, by name."""
     predictors: Annotated[dict[Name, PredictorSpec], Field(min_length=1)]
     """Predictors by name, each in the short or the general form."""
     events: Annotated[dict[Name, EventSpec], Field(min_length=1)]

@@ -103,6 +103,9 @@ Beta = Annotated[float, Strict(), Field(allow_inf_nan=False, gt=0)]
 Weight = Annotated[float, Strict(), Field(allow_inf_nan=False, ge=0)]
 Probability = Annotated[float, Strict(), Field(allow_inf_nan=False, ge=0, le=1)]
 
+Prior = Annotated[float, Strict(), Field(allow_inf_nan=False, gt=0, lt=1)]
+"""A share of positives."""
+
 Levels = Annotated[
     tuple[Number, ...], Field(min_length=2), AfterValidator(_within_unit), AfterValidator(_strictly_increasing)
 ]

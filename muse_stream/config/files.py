@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from muse_stream.config.document import Document
 from muse_stream.config.expected import nearest
+from muse_stream.config.recalibration import FileRecalibration
 from muse_stream.config.reference import FileMap
 from muse_stream.config.remote import FETCHED, NotFetched, fetch, fetched_path, is_remote
 from muse_stream.config.source import YamlPath
@@ -84,6 +85,9 @@ def _named(document: Document) -> Iterator[tuple[YamlPath, str]]:
     for name, fitted in document.maps.items():
         if isinstance(fitted, FileMap):
             yield ("maps", name, "file"), fitted.file
+    for name, curve in document.recalibrations.items():
+        if isinstance(curve, FileRecalibration):
+            yield ("recalibrations", name, "file"), curve.file
 
 
 def file_problems(draft: Draft, root: Path) -> list[Problem]:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from muse_stream.config.fields import Beta, Name, Probability, SpecModel, Weight, fault
+from muse_stream.config.fields import Beta, Name, Prior, Probability, SpecModel, Weight, fault
 
 How = Literal["mean", "logit_mean", "max", "min", "median"]
 """Built-in aggregations."""
@@ -50,6 +50,71 @@ class CorrectionNode(SpecModel):
     def sources(self) -> tuple[str, ...]:
         """Names of the nodes this one reads."""
         return (self.input,)
+
+
+class PriorCorrectionNode(SpecModel):
+    """Corrects probabilities for a share of positives that is not the one they were calibrated under.
+
+    It multiplies their odds by the ratio of the two shares' odds. A tenant that is not named in `tenants` has `prior`;
+    without that, its probabilities stay as they are.
+    """
+
+    input: str
+    """Node that is corrected."""
+    trained: Prior
+    """Share of positives that the input's probabilities stand for, after all corrections before this node."""
+    prior: Prior | None = None
+    """Share of positives among the events of every tenant that is not named in `tenants`."""
+    tenants: dict[Name, Prior] = Field(default_factory=dict)
+    """Tenant to the share of positives among its events."""
+
+    @model_validator(mode="after")
+    def _corrects_something(self) -> Self:
+        if self.prior is None and not self.tenants:
+            raise fault("no new share of positives is given", "give `prior`, or shares under `tenants`")
+        return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the nodes this one reads."""
+        return (self.input,)
+
+    def prior_of(self, tenant: str) -> float | None:
+        """Return the share of positives among a tenant's events; None where it is not corrected."""
+        return self.tenants.get(tenant, self.prior)
+
+
+class RecalibrationNode(SpecModel):
+    """Maps scores to probabilities by a curve that was fitted to labelled events.
+
+    A tenant that is not named in `tenants` has the curve `default`; without that, its scores stay as they are.
+    """
+
+    input: str
+    """Node that is recalibrated."""
+    default: Name | None = None
+    """Curve under `recalibrations` for every tenant that is not named in `tenants`."""
+    tenants: dict[Name, Name] = Field(default_factory=dict)
+    """Tenant to its own curve under `recalibrations`."""
+
+    @model_validator(mode="after")
+    def _recalibrates_something(self) -> Self:
+        if self.default is None and not self.tenants:
+            raise fault("no curve is given", "give `default`, or curves under `tenants`")
+        return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the nodes this one reads."""
+        return (self.input,)
+
+    def curve_of(self, tenant: str) -> str | None:
+        """Return the name of the curve that `tenant` uses; None where its scores stay as they are."""
+        return self.tenants.get(tenant, self.default)
+
+    def curves(self) -> set[str]:
+        """Return the names of all curves that are used."""
+        return set(self.tenants.values()) | ({self.default} if self.default is not None else set())
 
 
 class AggregateNode(SpecModel):
@@ -143,7 +208,10 @@ class ClipNode(SpecModel):
         return (self.input,)
 
 
-NodeSpec = ModelNode | CorrectionNode | AggregateNode | MapNode | ClipNode
+NodeSpec = ModelNode | CorrectionNode | PriorCorrectionNode | RecalibrationNode | AggregateNode | MapNode | ClipNode
+
+CORRECTIONS = (CorrectionNode, PriorCorrectionNode, RecalibrationNode)
+"""Kinds of nodes that turn one score into a truer one."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +253,15 @@ class PredictorGraph:
     def map_nodes(self) -> dict[str, MapNode]:
         """Return the quantile maps by node name."""
         return {name: node for name, node in self.nodes.items() if isinstance(node, MapNode)}
+
+    def recalibration_nodes(self) -> dict[str, RecalibrationNode]:
+        """Return the recalibrations by node name."""
+        return {name: node for name, node in self.nodes.items() if isinstance(node, RecalibrationNode)}
+
+    def tenants(self) -> set[str]:
+        """Return the tenants that a node names."""
+        kinds = (MapNode, PriorCorrectionNode, RecalibrationNode)
+        return {tenant for node in self.nodes.values() if isinstance(node, kinds) for tenant in node.tenants}
 
     def promise(self) -> str | None:
         """Return the reference whose distribution the score has; None where none is promised.

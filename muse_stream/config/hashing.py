@@ -4,19 +4,31 @@ SHA-256 in hexadecimal over canonical JSON: keys sorted, no spaces, floats as th
 refused.
 
 Invariant: `pre_map_hash` changes exactly when the value that reaches the quantile map can change: models by their
-bytes, inputs, category tables, betas, aggregation. Names of models, nodes and predictors, version numbers and file
-names do not count.
+bytes, inputs, category tables, betas, priors, recalibrations, aggregation. Names of models, nodes and predictors,
+version numbers and file names do not count.
 """
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
 from muse_stream.config.document import Document
-from muse_stream.config.graph import AggregateNode, ClipNode, CorrectionNode, MapNode, ModelNode, PredictorGraph
+from muse_stream.config.graph import (
+    AggregateNode,
+    ClipNode,
+    CorrectionNode,
+    MapNode,
+    ModelNode,
+    PredictorGraph,
+    PriorCorrectionNode,
+    RecalibrationNode,
+)
 from muse_stream.config.model import FeatureSpec, OutputSpec
+from muse_stream.config.recalibration import RecalibrationSpec
+from muse_stream.config.reference import MapSpec
 
 
 def content_hash(content: object) -> str:
@@ -29,16 +41,16 @@ def content_hash(content: object) -> str:
 def pre_map_hash(document: Document, predictor_name: str, node: str | None = None) -> str:
     """Return what `fitted_for` of a map must equal: the content hash of everything up to the map's input.
 
-    `node` names a quantile_map node of the predictor's graph (`quantile_map` in the short form); without it, the map
-    nearest the output is meant, or the output itself of a predictor that has no map yet.
+    `node` names a quantile_map or recalibration node of the predictor's graph (`quantile_map` in the short form);
+    without it, the map nearest the output is meant, or the output itself of a predictor that has no map yet.
     KeyError when the predictor, the node, or anything they name does not exist.
     """
     graph = document.predictors[predictor_name].graph()
     if node is None:
         return _node_hash(document, graph, graph.pre_map_node())
     chosen = graph.nodes[node]
-    if not isinstance(chosen, MapNode):
-        raise KeyError(f"{node} is not a quantile_map")
+    if not isinstance(chosen, MapNode | RecalibrationNode):
+        raise KeyError(f"{node} is no quantile_map and no recalibration")
     return _node_hash(document, graph, chosen.input)
 
 
@@ -71,15 +83,27 @@ def _node_content(document: Document, graph: PredictorGraph, name: str, hashes: 
             return {"aggregate": rule, "inputs": [hashes[source] for source in node.inputs], "weights": node.weights}
         case ClipNode(input=source, low=low, high=high):
             return {"clip": {"input": hashes[source], "low": low, "high": high}}
+        case PriorCorrectionNode() | RecalibrationNode() as node:
+            return _of_tenants(document, node, hashes[node.input])
         case MapNode(input=source) as node:
-            chosen = {"*": node.default, **node.tenants}
-            maps = {
-                tenant: content_hash(document.maps[name].model_dump(exclude={"file", "fitted_on"}))
-                for tenant, name in chosen.items()
-                if name is not None
-            }
+            maps = _chosen(document.maps, node)
             reference = document.references[node.reference].model_dump(mode="json")
             return {"quantile_map": {"input": hashes[source], "reference": reference, "maps": maps}}
+
+
+def _of_tenants(document: Document, node: PriorCorrectionNode | RecalibrationNode, source: str) -> dict[str, Any]:
+    if isinstance(node, PriorCorrectionNode):
+        return {"prior_correction": {**node.model_dump(exclude={"input"}), "input": source}}
+    return {"recalibration": {"input": source, "curves": _chosen(document.recalibrations, node)}}
+
+
+def _chosen(section: Mapping[str, MapSpec | RecalibrationSpec], node: MapNode | RecalibrationNode) -> dict[str, str]:
+    """Return the content of what each tenant uses; `*` is any other."""
+    return {
+        tenant: content_hash(section[name].model_dump(exclude={"file", "fitted_on"}))
+        for tenant, name in {"*": node.default, **node.tenants}.items()
+        if name is not None
+    }
 
 
 def _model_content(document: Document, name: str) -> dict[str, Any]:

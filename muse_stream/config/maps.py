@@ -1,24 +1,26 @@
-"""Fitted quantile maps: read, verified, and matched with the predictors that use them.
+"""Fitted quantile maps and recalibrations: read, verified, and matched with the predictors that use them.
 
-A file is used only when its bytes have the pinned sha256. A map is used only where its `fitted_for` equals the content
-hash of the predictor before the map: a map fitted for another version is refused, never misapplied.
+A file is used only when its bytes have the pinned sha256. What was fitted is used only where its `fitted_for` equals
+the content hash of the predictor before the node: a map fitted for another version is refused, never misapplied.
 """
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import CycleError
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
 
-from muse_stream.calibration import FittedMap
+from muse_stream.calibration import FittedMap, Recalibration
 from muse_stream.config.files import NotAllowed, locate, model_file
+from muse_stream.config.graph import MapNode, RecalibrationNode
 from muse_stream.config.hashing import pre_map_hash
+from muse_stream.config.recalibration import FileRecalibration, InlineRecalibration
 from muse_stream.config.reference import FileMap, InlineMap
 from muse_stream.config.source import YamlPath
 from muse_stream.config.structure import Draft
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 MAX_MAP_BYTES = 16 << 20
 """Largest map file; a map of a million knots would still fit."""
+
+Inline = TypeVar("Inline", InlineMap, InlineRecalibration)
+Spec = TypeVar("Spec")
+Fitted = TypeVar("Fitted")
 
 
 class Unusable(ValueError):
@@ -41,7 +47,7 @@ class Unusable(ValueError):
 
 def read_map(root: Path, spec: FileMap | InlineMap) -> FittedMap:
     """Return the fitted map that `spec` describes. Raises Unusable, and NotAllowed for a path that leads out."""
-    inline = spec if isinstance(spec, InlineMap) else _from_file(root, spec)
+    inline = spec if isinstance(spec, InlineMap) else _from_file(root, spec, InlineMap)
     levels, values = (np.array(part, dtype=np.float64) for part in (inline.levels, inline.values))
     try:
         return FittedMap(levels, values, inline.samples, inline.fitted_for, inline.fitted_on)
@@ -49,7 +55,17 @@ def read_map(root: Path, spec: FileMap | InlineMap) -> FittedMap:
         raise Unusable(str(error), "write it as `FittedMap.to_json` does") from error
 
 
-def _from_file(root: Path, spec: FileMap) -> InlineMap:
+def read_recalibration(root: Path, spec: FileRecalibration | InlineRecalibration) -> Recalibration:
+    """Return the curve that `spec` describes. Raises Unusable, and NotAllowed for a path that leads out."""
+    inline = spec if isinstance(spec, InlineRecalibration) else _from_file(root, spec, InlineRecalibration)
+    x, y = (np.array(part, dtype=np.float64) for part in (inline.scores, inline.probabilities))
+    try:
+        return Recalibration(x, y, inline.samples, inline.positives, inline.method, inline.fitted_for, inline.fitted_on)
+    except ValueError as error:
+        raise Unusable(str(error), "write it as `Recalibration.to_json` does") from error
+
+
+def _from_file(root: Path, spec: FileMap | FileRecalibration, kind: type[Inline]) -> Inline:
     path = locate(root, spec.file)
     if not path.is_file():
         raise NotAllowed(f"'{spec.file}' is not a file", "give the path of a JSON file")
@@ -63,17 +79,19 @@ def _from_file(root: Path, spec: FileMap) -> InlineMap:
     if found != spec.sha256:
         raise Unusable(
             f"'{spec.file}' has another sha256: {found[:12]}... and not {spec.sha256[:12]}...",
-            "put back the file that was pinned; a map that was fitted anew is pinned by its own sha256",
+            "put back the file that was pinned; what was fitted anew is pinned by its own sha256",
         )
     try:
-        return InlineMap.model_validate(json.loads(data))
+        return kind.model_validate(json.loads(data))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(step) for step in first["loc"]) or "the file"
-        hint = first.get("ctx", {}).get("hint", "a map has fitted_for, levels, values, samples")
+        parts = ", ".join(name for name, field in kind.model_fields.items() if field.is_required())
+        hint = first.get("ctx", {}).get("hint", f"it has {parts}")
         raise Unusable(f"'{spec.file}': {place}: {first['msg']}", str(hint)) from error
     except (ValueError, RecursionError) as error:
-        raise Unusable(f"'{spec.file}' is not JSON", '{"fitted_for": ..., "levels": [...], "values": [...]}') from error
+        parts = ", ".join(f'"{name}": ...' for name, field in kind.model_fields.items() if field.is_required())
+        raise Unusable(f"'{spec.file}' is not JSON", f"{{{parts}}}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +119,26 @@ def unsound(predictor: str, models: Collection[str], problems: Iterable[Problem]
 
 
 def map_problems(draft: Draft, root: Path) -> tuple[list[Problem], list[Misfit]]:
-    """Return a problem for every map that cannot be used, and every use of a map that was fitted for something else."""
+    """Return a problem for every map and recalibration that cannot be used, and every use of one that does not fit."""
     problems: list[Problem] = []
-    maps: dict[str, FittedMap] = {}
-    for name, spec in draft.document.maps.items():
-        try:
-            maps[name] = read_map(root, spec)
-        except Unusable as unusable:
-            step = "sha256" if "sha256" in str(unusable) else "file"
-            problems.append(draft.problem(("maps", name, step), str(unusable), unusable.hint))
-        except NotAllowed:
-            continue  # `files` has said so
-    misfits = list(_misfits(draft, maps))
+
+    def read(section: str, specs: Mapping[str, Spec], reader: Callable[[Path, Spec], Fitted]) -> dict[str, Fitted]:
+        found: dict[str, Fitted] = {}
+        for name, spec in specs.items():
+            try:
+                found[name] = reader(root, spec)
+            except Unusable as unusable:
+                step = "sha256" if "sha256" in str(unusable) else "file"
+                problems.append(draft.problem((section, name, step), str(unusable), unusable.hint))
+            except NotAllowed:
+                continue  # `files` has said so
+        return found
+
+    maps = read("maps", draft.document.maps, read_map)
+    curves = read("recalibrations", draft.document.recalibrations, read_recalibration)
+    fitted_for = {("map", name): one.fitted_for for name, one in maps.items()}
+    fitted_for |= {("recalibration", name): one.fitted_for for name, one in curves.items()}
+    misfits = list(_misfits(draft, fitted_for))
     suspects = {model for misfit in misfits for model in misfit.models}
     return [*problems, *_other_files(draft, root, suspects)], misfits
 
@@ -133,40 +159,41 @@ def _other_files(draft: Draft, root: Path, suspects: Collection[str]) -> Iterato
             yield draft.problem(("models", name), message, hint)
 
 
-def _misfits(draft: Draft, maps: dict[str, FittedMap]) -> Iterator[Misfit]:
+def _misfits(draft: Draft, fitted_for: Mapping[tuple[str, str], str]) -> Iterator[Misfit]:
     owners = {content: name for name in draft.document.predictors for content in _contents(draft, name).values()}
     for name, predictor in draft.document.predictors.items():
         graph, contents = predictor.graph(), _contents(draft, name)
-        for node, refs in graph.map_nodes().items():
+        users: dict[str, MapNode | RecalibrationNode] = {**graph.recalibration_nodes(), **graph.map_nodes()}
+        for node, refs in users.items():
             if node not in contents:
                 continue
+            kind = "recalibration" if isinstance(refs, RecalibrationNode) else "map"
             where: YamlPath = ("predictors", name, *predictor.where(node))
             uses: dict[YamlPath, str] = {("tenants", tenant): chosen for tenant, chosen in refs.tenants.items()}
             if refs.default is not None:
                 uses[("default",)] = refs.default
             for step, chosen in uses.items():
-                fitted = maps.get(chosen)
-                if fitted is not None and fitted.fitted_for != contents[node]:
-                    message = (
-                        f"map '{chosen}' was fitted for {fitted.fitted_for[:12]}..., another content of the predictor"
-                    )
-                    owner = owners.get(fitted.fitted_for)
-                    hint = (
-                        f"it was fitted for '{owner}': give '{name}' a map of its own" if owner else _REFIT.format(name)
-                    )
+                content = fitted_for.get((kind, chosen))
+                if content is not None and content != contents[node]:
+                    message = f"{kind} '{chosen}' was fitted for {content[:12]}..., another content of the predictor"
+                    owner = owners.get(content)
+                    hint = _REFIT.format(name, "map" if kind == "map" else "recalibration")
+                    if owner not in (None, name):
+                        hint = f"it was fitted for '{owner}': give '{name}' a {kind} of its own"
                     yield Misfit(draft.problem((*where, *step), message, hint), name, frozenset(graph.models()))
 
 
 _REFIT = (
-    "fit it again, on what '{}' gives before its map; or take back what changed since: models, their inputs, category "
+    "fit it again, on what '{}' gives before its {}; or take back what changed since: models, their inputs, category "
     "tables, betas, aggregation"
 )
 
 
 def _contents(draft: Draft, name: str) -> dict[str, str]:
-    """Return the content hash before each map of a predictor, by node; without what cannot be told."""
+    """Return the content hash before each fitted node of a predictor, by node; without what cannot be told."""
     found: dict[str, str] = {}
-    for node in draft.document.predictors[name].graph().map_nodes():
+    graph = draft.document.predictors[name].graph()
+    for node in (*graph.recalibration_nodes(), *graph.map_nodes()):
         with suppress(KeyError, CycleError):  # the graph or a name in it is wrong, and has been reported
             found[node] = pre_map_hash(draft.document, name, node)
     return found
@@ -174,13 +201,24 @@ def _contents(draft: Draft, name: str) -> dict[str, str]:
 
 def load_maps(loaded: "Loaded") -> dict[str, FittedMap]:
     """Return all maps of the document by name. Raises ConfigError when a file is missing or not what was pinned."""
-    maps: dict[str, FittedMap] = {}
+    return _loaded(loaded, "maps", loaded.document.maps, read_map)
+
+
+def load_recalibrations(loaded: "Loaded") -> dict[str, Recalibration]:
+    """Return all recalibrations of the document by name. Raises ConfigError as `load_maps` does."""
+    return _loaded(loaded, "recalibrations", loaded.document.recalibrations, read_recalibration)
+
+
+def _loaded(
+    loaded: "Loaded", section: str, specs: Mapping[str, Spec], reader: Callable[[Path, Spec], Fitted]
+) -> dict[str, Fitted]:
+    found: dict[str, Fitted] = {}
     problems: list[Problem] = []
-    for name, spec in loaded.document.maps.items():
+    for name, spec in specs.items():
         try:
-            maps[name] = read_map(loaded.root, spec)
+            found[name] = reader(loaded.root, spec)
         except (Unusable, NotAllowed) as error:
-            problems.append(loaded.source.problem(("maps", name), str(error), error.hint))
+            problems.append(loaded.source.problem((section, name), str(error), error.hint))
     if problems:
         raise ConfigError(problems)
-    return maps
+    return found

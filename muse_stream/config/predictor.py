@@ -20,6 +20,8 @@ from muse_stream.config.graph import (
     ModelNode,
     NodeSpec,
     PredictorGraph,
+    PriorCorrectionNode,
+    RecalibrationNode,
 )
 
 Version = Annotated[Integer, Field(ge=1)]
@@ -119,6 +121,10 @@ class NodeEntry(SpecModel):
     """The raw probability of a model."""
     posterior_correction: CorrectionNode | None = None
     """Level 1: undoes the undersampling of negatives."""
+    prior_correction: PriorCorrectionNode | None = None
+    """Corrects for another share of positives than the one in training."""
+    recalibration: RecalibrationNode | None = None
+    """A curve fitted to labelled events, for an expert whose distortion is more than undersampling."""
     aggregate: AggregateNode | None = None
     """Combines several nodes."""
     quantile_map: MapNode | None = None
@@ -142,7 +148,9 @@ class NodeEntry(SpecModel):
             return ModelNode(model=self.model)
         if self.aggregate is not None:
             return self.aggregate.explicit()
-        given = self.posterior_correction or self.quantile_map or self.clip
+        given = (
+            self.posterior_correction or self.prior_correction or self.recalibration or self.quantile_map or self.clip
+        )
         assert given is not None  # noqa: S101  # _exactly_one has seen to it
         return given
 

@@ -27,7 +27,7 @@ from muse_stream.errors import Problem
 _GONE = object()
 """Stands for a route that was left out, until all of them are known."""
 
-SECTIONS = ("categories", "models", "references", "maps", "predictors", "events", "tenants")
+SECTIONS = ("categories", "models", "references", "maps", "recalibrations", "predictors", "events", "tenants")
 """Mappings from a name to an entry."""
 
 

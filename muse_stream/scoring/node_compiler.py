@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from muse_stream.calibration import FittedMap, QuantileMap, Reference, Segments
+from muse_stream.calibration import FittedMap, QuantileMap, Recalibration, Reference, Segments, prior_beta
 from muse_stream.config import (
     AggregateNode,
     ClipNode,
@@ -21,6 +21,8 @@ from muse_stream.config import (
     MapNode,
     ModelNode,
     NodeSpec,
+    PriorCorrectionNode,
+    RecalibrationNode,
     ReferenceSpec,
     pre_map_hash,
 )
@@ -36,6 +38,8 @@ from muse_stream.scoring.operators import (
     MetaModelOperator,
     ModelOperator,
     Operator,
+    PriorCorrectionOperator,
+    RecalibrationOperator,
 )
 
 Compiled = tuple[Hashable, Callable[[], Operator]]
@@ -53,12 +57,19 @@ def reference_from(spec: ReferenceSpec) -> Reference:
 class NodeCompiler:
     """Compiles nodes of all predictors of one document; `problems` holds what was wrong."""
 
-    def __init__(self, document: Document, models: Mapping[str, Model], maps: Mapping[str, FittedMap]) -> None:
+    def __init__(
+        self,
+        document: Document,
+        models: Mapping[str, Model],
+        maps: Mapping[str, FittedMap],
+        recalibrations: Mapping[str, Recalibration] | None = None,
+    ) -> None:
         self.problems: list[Problem] = []
         self.tenants = _tenants(document)
         self._document = document
         self._models = models
         self._maps = maps
+        self._recalibrations = recalibrations or {}
         self._bindings: dict[tuple[Tensor, ...], Binding] = {}
         self._references: dict[str, Reference] = {}
 
@@ -70,17 +81,23 @@ class NodeCompiler:
 
     def compile(self, predictor: str, name: str, node: NodeSpec) -> Compiled | None:
         """Return what a node is and how to make its operator; None when it changes nothing or was a problem."""
+        compiled: Compiled | None = None
         match node:
             case ModelNode():
-                return self._expert(node.model)
+                compiled = self._expert(node.model)
             case CorrectionNode(beta=beta):
-                return None if beta == 1.0 else (("correction", beta), lambda: CorrectionOperator(beta))
+                compiled = None if beta == 1.0 else (("correction", beta), lambda: CorrectionOperator(beta))
+            case PriorCorrectionNode():
+                compiled = self._prior_correction(node)
+            case RecalibrationNode():
+                compiled = self._recalibration(predictor, name, node)
             case AggregateNode():
-                return self._aggregate(node)
+                compiled = self._aggregate(node)
             case ClipNode(low=low, high=high):
-                return ("clip", low, high), lambda: ClipOperator(low, high)
+                compiled = ("clip", low, high), lambda: ClipOperator(low, high)
             case MapNode():
-                return self._map(predictor, name, node)
+                compiled = self._map(predictor, name, node)
+        return compiled
 
     def tensors(self, name: str, model: Model) -> tuple[Tensor, ...] | None:
         """Bind a model's inputs to features by name; None when they do not fit (noted as problems)."""
@@ -194,6 +211,36 @@ class NodeCompiler:
         starts = dict(zip(declared, accumulate((widths[key] for key in declared), initial=0), strict=False))
         return tuple(starts[one.name] for one in model.inputs)
 
+    def _prior_correction(self, node: PriorCorrectionNode) -> Compiled | None:
+        priors = [*(node.prior_of(tenant) for tenant in self.tenants), node.prior]  # the last: unknown tenants
+        betas = tuple(1.0 if prior is None else prior_beta(node.trained, prior) for prior in priors)
+        if set(betas) == {1.0}:
+            return None
+        return ("prior_correction", betas), lambda: PriorCorrectionOperator(np.array(betas, dtype=np.float64))
+
+    def _recalibration(self, predictor: str, name: str, node: RecalibrationNode) -> Compiled | None:
+        of_tenant = [*(node.curve_of(tenant) for tenant in self.tenants), node.default]
+        names = sorted({one for one in of_tenant if one is not None})
+        wanted = pre_map_hash(self._document, predictor, name)
+        curves = [self._stored_curve(f"predictors.{predictor}", one, wanted) for one in names]
+        knots = [(curve.scores, curve.probabilities) for curve in curves if curve is not None]
+        if len(knots) < len(names):
+            return None
+        which = tuple(-1 if one is None else names.index(one) for one in of_tenant)
+        content = ("recalibration", which, tuple((x.tobytes(), y.tobytes()) for x, y in knots))
+        return content, lambda: RecalibrationOperator(Segments(knots), np.array(which, dtype=np.intp))
+
+    def _stored_curve(self, user: str, name: str, wanted: str) -> Recalibration | None:
+        stored = self._recalibrations.get(name)
+        if stored is None:
+            message = f"{user} uses this recalibration, and it was not loaded"
+            self.problem(f"recalibrations.{name}", message, "define it under `recalibrations`")
+        elif stored.fitted_for != wanted:
+            message = f"fitted for content {stored.fitted_for[:12]}, and {user} is another"
+            self.problem(f"recalibrations.{name}", message, "fit it again, on the scores before this node")
+            return None
+        return stored
+
     def _map(self, predictor: str, name: str, node: MapNode) -> Compiled | None:
         of_tenant = [*(node.map_of(tenant) for tenant in self.tenants), node.default]  # the last: unknown tenants
         names = sorted({one for one in of_tenant if one is not None})
@@ -230,11 +277,6 @@ class NodeCompiler:
 
 
 def _tenants(document: Document) -> Sequence[str]:
-    """Return every tenant that could have its own map: those of the document and those that maps name."""
-    named = [
-        tenant
-        for predictor in document.predictors.values()
-        for node in predictor.graph().map_nodes().values()
-        for tenant in node.tenants
-    ]
+    """Return every tenant that a node may treat as its own: those of the document and those that nodes name."""
+    named = sorted({tenant for predictor in document.predictors.values() for tenant in predictor.graph().tenants()})
     return tuple(dict.fromkeys((*document.tenants, *named)))

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.calibration import Floats, Segments, corrected
+from muse_stream.calibration import Floats, Segments, corrected, corrected_each
 from muse_stream.errors import Reason
 from muse_stream.scoring.aggregation import Combine
 from muse_stream.scoring.bisection import Positions, bisect, described
@@ -139,6 +139,44 @@ class CorrectionOperator:
     def run(self, batch: Execution, rows: Selection, parts: Sequence[Values]) -> Values:
         """Correct each probability."""
         return Values(rows, corrected(parts[0].array, self._beta), parts[0].faults)
+
+
+class PriorCorrectionOperator:
+    """Each tenant's own ratio of odds."""
+
+    def __init__(self, beta_of_tenant: Floats) -> None:
+        """Take `[tenants + 1]` ratios; 1 leaves a tenant's probabilities as they are."""
+        self._betas = beta_of_tenant
+        self._only = float(beta_of_tenant[0]) if len(np.unique(beta_of_tenant)) == 1 else None
+
+    def run(self, batch: Execution, rows: Selection, parts: Sequence[Values]) -> Values:
+        """Correct each probability by its tenant's ratio."""
+        scores = parts[0].array
+        if self._only is not None:
+            return Values(rows, corrected(scores, self._only), parts[0].faults)
+        return Values(rows, corrected_each(scores, self._betas[rows.take(batch.tenant_numbers())]), parts[0].faults)
+
+
+class RecalibrationOperator:
+    """Each tenant's own curve, or the default; a tenant without one keeps its scores."""
+
+    def __init__(self, segments: Segments, curve_of_tenant: NDArray[np.intp]) -> None:
+        """Take the curves, and `[tenants + 1]` curve numbers (-1: none)."""
+        self._segments = segments
+        self._curve_of_tenant = curve_of_tenant
+        distinct = np.unique(curve_of_tenant)
+        self._only = int(distinct[0]) if len(distinct) == 1 else None
+
+    def run(self, batch: Execution, rows: Selection, parts: Sequence[Values]) -> Values:
+        """Recalibrate each score by its tenant's curve."""
+        scores = parts[0].array
+        if self._only is not None:
+            return Values(rows, self._segments.one(self._only, scores), parts[0].faults)
+        curves = self._curve_of_tenant[rows.take(batch.tenant_numbers())]
+        fitted = curves >= 0
+        changed = scores.copy()
+        changed[fitted] = self._segments.each(curves[fitted], scores[fitted])
+        return Values(rows, changed, parts[0].faults)
 
 
 class AggregateOperator:

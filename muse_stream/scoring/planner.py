@@ -12,8 +12,8 @@ from graphlib import CycleError
 
 import numpy as np
 
-from muse_stream.calibration import FittedMap
-from muse_stream.config import AggregateNode, CorrectionNode, Document, ModelNode, PredictorGraph, Role
+from muse_stream.calibration import FittedMap, Recalibration
+from muse_stream.config import CORRECTIONS, AggregateNode, Document, ModelNode, PredictorGraph, Role
 from muse_stream.errors import ConfigError
 from muse_stream.scoring.model import Model
 from muse_stream.scoring.node_compiler import NodeCompiler
@@ -35,9 +35,15 @@ def models_needed(document: Document, role: Role) -> set[str]:
     return {model for name in names for model in document.predictors[name].graph().models()}
 
 
-def plan(document: Document, models: Mapping[str, Model], maps: Mapping[str, FittedMap], role: Role) -> Plan:
+def plan(
+    document: Document,
+    models: Mapping[str, Model],
+    maps: Mapping[str, FittedMap],
+    role: Role,
+    recalibrations: Mapping[str, Recalibration] | None = None,
+) -> Plan:
     """Compile the plan of one role. Raises ConfigError with all problems."""
-    planner = _Planner(document, NodeCompiler(document, models, maps))
+    planner = _Planner(document, NodeCompiler(document, models, maps, recalibrations))
     for name in predictors_needed(document, role):
         planner.add(name)
     if planner.nodes.problems:
@@ -167,21 +173,21 @@ class _Planner:
 
 def _experts(graph: PredictorGraph, used: Mapping[str, int]) -> Sequence[tuple[str, str, str]]:
     """Return (name, node of the raw value, node of the corrected value) of each expert, in the order of the graph."""
+    readers = {name: [other for other in used if name in graph.nodes[other].sources] for name in used}
     found: list[tuple[str, str, str]] = []
     for name, node in graph.nodes.items():
         if isinstance(node, ModelNode) and name in used:
-            corrections = [
-                other
-                for other, reader in graph.nodes.items()
-                if isinstance(reader, CorrectionNode) and reader.input == name and other in used
-            ]
-            read_raw = any(
-                isinstance(reader, AggregateNode) and name in reader.inputs
-                for other, reader in graph.nodes.items()
-                if other in used
-            )
-            found += [(node.model, name, other) for other in corrections]
-            if read_raw or not corrections:
+            corrected = [last for other in readers[name] for last in _corrected(graph, readers, other)]
+            read_raw = any(isinstance(graph.nodes[other], AggregateNode) for other in readers[name])
+            found += [(node.model, name, last) for last in corrected]
+            if read_raw or not corrected:
                 found.append((node.model, name, name))
     names = [model for model, _, _ in found]
     return [(model if names.count(model) == 1 else f"{model}#{last}", raw, last) for model, raw, last in found]
+
+
+def _corrected(graph: PredictorGraph, readers: Mapping[str, Sequence[str]], node: str) -> list[str]:
+    """Return the last of the corrections, one after the other, that begin with a node; none where it is none."""
+    if not isinstance(graph.nodes[node], CORRECTIONS):
+        return []
+    return [last for other in readers[node] for last in _corrected(graph, readers, other)] or [node]

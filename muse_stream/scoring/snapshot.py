@@ -10,7 +10,7 @@ live answer depends on.
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from muse_stream.calibration import FittedMap
+from muse_stream.calibration import FittedMap, Recalibration
 from muse_stream.config import Document, Role
 from muse_stream.scoring.answers import Answers
 from muse_stream.scoring.dataframe import Table, Wanted, answers, event_table
@@ -91,11 +91,18 @@ def _texts(operator: object) -> frozenset[str]:
 
 
 def compile_snapshot(
-    document: Document, models: Mapping[str, Model], maps: Mapping[str, FittedMap], *, number: int, role: Role
+    document: Document,
+    models: Mapping[str, Model],
+    maps: Mapping[str, FittedMap],
+    recalibrations: Mapping[str, Recalibration] | None = None,
+    *,
+    number: int,
+    role: Role,
 ) -> Snapshot:
     """Compile one generation for one role.
 
-    `models` holds at least `models_needed(document, role)` by name, `maps` the fitted maps by name.
+    `models` holds at least `models_needed(document, role)` by name, `maps` and `recalibrations` what was
+    fitted, by name.
     Raises ConfigError with every problem: what is missing, does not fit, or was fitted for something else.
     """
-    return Snapshot(plan(document, models, maps, role), document, number, role)
+    return Snapshot(plan(document, models, maps, role, recalibrations), document, number, role)

@@ -1,6 +1,8 @@
 """Recalibration and prior shift: monotone to the last bit, as right as scikit-learn, honest about assumptions."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,3 +167,10 @@ def test_a_prior_is_a_share(prior: float) -> None:
 def test_an_estimate_refuses_what_are_no_scores(scores: list[float]) -> None:
     with pytest.raises(ValueError, match="scores"):
         estimate_prior(scores, 0.05)
+
+
+def test_the_examples_of_the_document_run(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "recalibration.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, "recalibration.md", "exec"), {})  # noqa: S102
+    assert "assumption holds: True" in capsys.readouterr().out

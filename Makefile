@@ -17,8 +17,9 @@ COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --pyth
 	--no-emit-index-url --no-emit-find-links
 COMPOSE := docker compose --file deploy/compose.yaml
 # a test that talks to a broker mostly waits: the tests run in several processes, each with a broker of its own
-JOBS ?= 3
-PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+JOBS ?= 4
+# what failed is listed at the end, and what took longest: a run of CI leaves nothing but its output
+PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -rfE --durations 20 --durations-min 5
 # what `make matrix` runs on
 PYTHONS ?= 3.11 3.12 3.13
 # extra arguments: make test ARGS="-k ladder", make demo ARGS="--events FILE.parquet"
@@ -67,7 +68,7 @@ $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
 test: $(READY) kafka redis ## the tests, the real broker included
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(READY) kafka redis ## the tests, the long repetitions too
+test-all: $(READY) kafka redis ## the tests, the long repetitions too: before a release or a new Kafka (CONTRIBUTING.md)
 	@$(PYTEST) $(ARGS)
 
 test-unit: $(READY) ## the tests that need no broker

@@ -67,7 +67,7 @@ def test_the_tour_without_kafka(project: Path) -> None:
     assert (project / "scores.parquet").stat().st_size > 0
     (notebook,) = blocks("python")
     answers = subprocess.run(
-        [sys.executable, "-c", notebook], cwd=project, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", notebook], cwd=project, capture_output=True, text=True, timeout=280, check=False
     )
     assert answers.returncode == 0, answers.stderr
     assert "cards" in answers.stdout

@@ -28,7 +28,7 @@ from muse_stream.runtime.compile import Compiled, compile_generation
 from tests.avro.avro_data import schema_and_records
 from tests.cli.test_commands import EXAMPLE, events
 
-TIMES = settings().max_examples / 100
+TIMES = max(1.0, settings().max_examples / 100)
 """How much longer than by default the hunt goes on: `--hypothesis-profile`."""
 
 

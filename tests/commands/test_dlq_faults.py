@@ -42,7 +42,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dlq_replay, "MOST_LETTERS", 10)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=pytest.mark.slow) if step == "after-flush" else step for step in STEPS]
+)
 def test_killed_at_any_step_and_started_again(desk: Desk, step: str) -> None:
     desk.bury(1_500)  # two transactions
     process = desk.start(failpoints=f"{step}=kill")
@@ -52,6 +54,7 @@ def test_killed_at_any_step_and_started_again(desk: Desk, step: str) -> None:
     desk.assert_once(values(desk))
 
 
+@pytest.mark.slow  # each step by itself: the test before
 def test_killed_again_and_again(desk: Desk) -> None:
     """Each process dies in its first or second transaction; each step is met somewhere."""
     desk.bury(3_500)
@@ -62,7 +65,9 @@ def test_killed_again_and_again(desk: Desk) -> None:
     assert desk.states() == {"replayed": 3_500}
 
 
-@pytest.mark.parametrize("step", ["after-produce", "before-commit", "after-commit"])
+@pytest.mark.parametrize(
+    "step", [pytest.param("after-produce", marks=pytest.mark.slow), "before-commit", "after-commit"]
+)
 def test_interrupted_it_leaves_nothing_open_and_says_what_was_sent(desk: Desk, step: str) -> None:
     desk.bury(1_500)
     process = desk.start(failpoints=f"{step}=stop")

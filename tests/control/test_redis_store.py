@@ -399,7 +399,7 @@ class TestRedisFails:
         self, server: LocalRedis, loaded: Loaded, edited: Edited, tmp_path: Path
     ) -> None:
         published(at(server, tmp_path / "operator"), loaded, edited)
-        with slow(server.port, 0.25) as port:  # there and back: 500 ms
+        with slow(server.port, 0.1) as port:  # there and back: 200 ms
             store = RedisStore(RedisAddress.parse(f"redis://127.0.0.1:{port}"), cache=tmp_path / "worker")
             assert followed(store).head() is not None
 

@@ -50,7 +50,7 @@ def judged(findings: Findings) -> None:
     assert findings.totals.sent == sum(report.events for report in findings.reports)
     assert findings.totals.shadowed == findings.totals.same_bits > 0
     assert findings.exit_codes == {"live": 0, "shadow": 0}
-    assert findings.promotion.first_score_s < 10
+    assert findings.promotion.first_score_s < 10 * PATIENCE
     assert json.loads(json.dumps(findings.to_json()))["ok"] is True
     assert any("has a quantile map and cards-g2 has none" in one.hint for one in findings.guarded.refused)
     assert {one.tenant for one in findings.guarded.evidence if one.events} == {row.tenant for row in findings.rows}
@@ -105,7 +105,8 @@ def test_ctrl_c_leaves_nothing_behind(kafka: Broker, tmp_path: Path, eventually:
     finally:
         demo.kill()
         demo.wait()
-    assert [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+    _, left = psutil.wait_procs(family, timeout=20 * PATIENCE)
+    assert left == []
     assert list(tmp_path.glob("muse-demo-*")) == []
     eventually(lambda: topics(kafka) <= before | INTERNAL, 20.0)
 
@@ -115,7 +116,7 @@ def test_workers_that_end_too_soon_are_told_with_their_last_words(tmp_path: Path
         pytest.raises(MuseError, match=r"(?s)the live workers ended with code 2; the end of their log.*--workers"),
         running(tmp_path, "main", {"live": 0}, tmp_path, "127.0.0.1:1") as crews,
     ):
-        crews.members[0].process.wait(60)
+        crews.members[0].process.wait(280)
         crews.check()
 
 

@@ -5,10 +5,15 @@ their withdrawal. The table "Permissions" of deploy/README.md is the only place 
 every listener asks for a password, and only the administrator may do what nobody was granted.
 """
 
+import io
+import os
 import secrets
-from collections.abc import Iterator, Sequence
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names that the stubs forget to export
     AclBinding,
@@ -20,6 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
     ResourceType,
 )
 
+from muse_stream.cli.main import main
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_kafka import LocalKafka
 
@@ -60,6 +66,14 @@ def binding(
         AclOperation[operation],
         AclPermissionType[permission],
     )
+
+
+def in_process(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the program with these variables, without the cost of a process."""
+    out, err = io.StringIO(), io.StringIO()
+    with patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(err):
+        code = main(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 class Secured:

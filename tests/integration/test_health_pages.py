@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -78,7 +79,8 @@ def test_a_port_that_is_taken_when_a_worker_starts_is_no_crash_without_end(kafka
     publish(ROOT / "deploy" / "config" / "muse.yaml", store)
     with HealthServer(0, lambda: True, lambda: True, host="0.0.0.0") as taken:  # noqa: S104
         log = tmp_path / "log"
-        with Fleet(kafka.bootstrap, store, "shadow", "main", log, workers=1, health_port=taken.port) as fleet:
+        options: dict[str, Any] = {"health_port": taken.port, "longest_backoff_s": 0.2}
+        with Fleet(kafka.bootstrap, store, "shadow", "main", log, workers=1, **options) as fleet:
             assert fleet.process.wait(60 * PATIENCE) == 1
         wanted = f"health pages: cannot listen on 0.0.0.0, port {taken.port}: [Errno 98] Address already in use"
         assert {line["error"] for line in fleet.lines("worker_failed")} == {wanted}

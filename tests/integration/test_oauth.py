@@ -19,6 +19,7 @@ from muse_stream.errors import ConfigError
 from muse_stream.kafka import client
 from muse_stream.testing.kafka_jars import missing_tools
 from tests.integration.oauth import ROOT, OAuth, TokenEndpoint
+from tests.integration.secured import in_process
 
 pytestmark = [
     pytest.mark.broker,
@@ -69,9 +70,9 @@ def test_commands_log_in_by_client_credentials(kafka_by_token: OAuth, tmp_path: 
     """By variables: topics are made, events sent; the endpoint was asked by this client and for these scopes."""
     kafka_by_token.endpoint.asked.clear()
     given = variables(kafka_by_token, tmp_path)
-    made = run(given, "topics", CONFIG, "--replication", "1")
+    made = in_process(given, "topics", CONFIG, "--replication", "1")
     assert made.returncode == 0, made.stderr
-    sent = run(given, "produce", CONFIG, "acme", EVENTS, "--header", "region=pt")
+    sent = in_process(given, "produce", CONFIG, "acme", EVENTS, "--header", "region=pt")
     assert sent.returncode == 0, sent.stderr
     asked = {"client": "muse-service", "grant_type": "client_credentials", "scope": "events scores"}
     assert kafka_by_token.endpoint.asked
@@ -120,7 +121,7 @@ def test_a_token_that_somebody_else_signed_is_refused(kafka_by_token: OAuth, tmp
     endpoint = kafka_by_token.endpoint
     right, endpoint.key = endpoint.key, secrets.token_bytes(32)
     try:
-        done = run(variables(kafka_by_token, tmp_path), "topics", CONFIG)
+        done = in_process(variables(kafka_by_token, tmp_path), "topics", CONFIG)
     finally:
         endpoint.key = right
     assert done.returncode == 3, done.stdout + done.stderr

@@ -24,7 +24,7 @@ from muse_stream.testing import ToSend
 from muse_stream.testing.kafka_jars import missing_tools
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import ROOT, Fleet, publish
-from tests.integration.secured import Secured, binding, bindings
+from tests.integration.secured import Secured, binding, bindings, in_process
 from tests.integration.witness import Seen, Witness
 from tests.kafka.test_broker_release import Heard
 from tests.patience import PATIENCE, until
@@ -52,12 +52,16 @@ class Site:
         publish(self.bank.document(), self.store)
 
     def fleet(self, role: str, principal: str) -> Fleet:
-        environment = self.kafka.environment(principal)
+        options: dict[str, Any] = {"environment": self.kafka.environment(principal), "longest_backoff_s": 0.5}
         log = self.folder / f"{role}-as-{principal}.log"
-        return Fleet(self.kafka.bootstrap, self.store, role, LANE, log, workers=1, environment=environment)
+        return Fleet(self.kafka.bootstrap, self.store, role, LANE, log, workers=1, **options)
 
-    def command(self, principal: str, *arguments: str, password: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run `muse-stream` as somebody."""
+    def command(self, principal: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `muse-stream` as somebody, in this process."""
+        return in_process(self.kafka.environment(principal), *arguments)
+
+    def program(self, principal: str, *arguments: str, password: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `muse-stream` as somebody, as a program: with what Kafka's client itself writes."""
         environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", **self.kafka.environment(principal, password)}
         command = [str(Path(sys.executable).with_name("muse-stream")), *arguments]
         return subprocess.run(
@@ -376,7 +380,7 @@ def test_a_wrong_password_is_said_in_one_line_and_never_shown(site: Site, comman
     wrong = "hush-but-wrong"
     words = {"run": ("run", "--role", "live", "--lane", LANE, "--store"), "verify": ("verify",)}
     began = time.monotonic()
-    done = site.command("live", *options, *words[command], str(site.store), password=wrong)
+    done = site.program("live", *options, *words[command], str(site.store), password=wrong)
     took = time.monotonic() - began
     said = done.stdout + done.stderr
     assert done.returncode == 3, said

@@ -11,7 +11,9 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ PYTHON = ROOT / ".cache" / "exporters" / "bin" / "python"
 pytestmark = pytest.mark.skipif(
     not PYTHON.exists(), reason="the libraries of the recipes are not installed (6 GB): make exporters"
 )
+LOCK = ROOT / "requirements-exporters.lock"
+MADE = ROOT / ".cache" / "recipes"
+"""What recipes made, by the content of the recipe and of the lock: it is the same as long as they are."""
 EXPORTED = Path(__file__).parent / "exported"
 """What the recipe of the explainable boosting machine made (ebm2onnx 3.3.1, interpret 0.7.8, `max_rounds=20,
 max_bins=32, max_interaction_bins=8` to keep it small): ebm2onnx has no wheel, and nothing is built from source here."""
@@ -64,12 +69,26 @@ def made(recipe: str, folder: Path) -> None:
         shutil.copy(EXPORTED / "ebm.onnx", folder / "model.onnx")
         shutil.copy(EXPORTED / "ebm.parquet", folder / "predictions.parquet")
         return
-    script = folder / "recipe.py"
-    script.write_text(PREAMBLE + block(recipe, "python"), encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HOME": str(folder)}
-    command = [str(PYTHON), str(script)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    script = PREAMBLE + block(recipe, "python")
+    place = MADE / hashlib.sha256(LOCK.read_bytes() + script.encode()).hexdigest()[:16]
+    if not place.exists():
+        run(script, place)
+    shutil.copytree(place, folder, dirs_exist_ok=True)
+
+
+def run(script: str, place: Path) -> None:
+    """Run a recipe's Python, and put what it makes in place when it is whole."""
+    MADE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=MADE) as name:
+        folder = Path(name) / "made"
+        folder.mkdir()
+        (folder / "recipe.py").write_text(script, encoding="utf-8")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HOME": name}
+        command = [str(PYTHON), "recipe.py"]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        with suppress(OSError):  # another test has made it meanwhile
+            folder.rename(place)
 
 
 def configured(recipe: str, folder: Path, golden: Mapping[str, Any]) -> Path:

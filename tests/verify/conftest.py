@@ -16,7 +16,7 @@ def world(kafka: Broker, make_topic: Callable[..., str], unique: Callable[[str],
     settings = KafkaSettings(bootstrap=kafka.bootstrap)
 
     def transactional() -> Producer:
-        made = client.producer(settings, **{"transactional.id": unique("verify"), "transaction.timeout.ms": 60_000})
+        made = client.producer(settings, **{"transactional.id": unique("verify"), "transaction.timeout.ms": 600_000})
         made.init_transactions(60)
         return made
 

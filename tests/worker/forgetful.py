@@ -125,7 +125,7 @@ class Predecessor:
         instance = self.name.instance
         sent = [TopicPartition(self.events, partition, rows.stop, instance) for partition, rows in answered.items()]
         with consumer(self.kafka.bootstrap, self.name.group) as client:
-            producer.send_offsets_to_transaction(sent, client.consumer_group_metadata(), 20)
+            producer.send_offsets_to_transaction(sent, client.consumer_group_metadata(), 60)
         return number
 
     def sign(self, partitions: list[int]) -> None:
@@ -177,7 +177,7 @@ def transactional(bootstrap: str, name: str) -> Producer:
         {
             "bootstrap.servers": bootstrap,
             "transactional.id": name,
-            "transaction.timeout.ms": 60_000,
+            "transaction.timeout.ms": 600_000,
             "linger.ms": 1,
             "log_level": 0,
         }

@@ -4,6 +4,7 @@ Offsets expire, groups change with lanes and namespaces, topics are made anew. E
 offsets away in one of these ways, and counts the answers that a reader of committed records finds.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -54,9 +55,16 @@ def answer(kafka: Broker, lane: str, echo: Echo, found: Ledger, count: int, **op
         ours.stop()
 
 
-@pytest.mark.parametrize("slot", [0, 1], ids=["the same slot", "another slot"])
-@pytest.mark.parametrize("last", [b"x", b"bad"], ids=["a score is last", "a dead letter is last"])
-@pytest.mark.parametrize("outputs", [2, 1, 3], ids=["as many partitions", "fewer", "more"])
+SCORE, LETTER = b"x", b"bad"
+EXPIRED = [(2, SCORE, 0), (1, LETTER, 1), (3, SCORE, 1), (2, LETTER, 0)]
+"""Partitions of the outputs, what is the last answer, and the slot that goes on: each is met in the short form."""
+EXPIRED_ALL = itertools.product((2, 1, 3), (SCORE, LETTER), (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "last", "slot"),
+    [pytest.param(*one, marks=() if one in EXPIRED else pytest.mark.slow) for one in EXPIRED_ALL],
+)
 def test_expired_offsets_start_behind_the_last_answer(
     kafka: Broker, unique: Unique, make_topic: MakeTopic, outputs: int, last: bytes, slot: int
 ) -> None:
@@ -377,8 +385,17 @@ def test_another_namespace_with_the_same_topics_starts_behind_the_answers(
         assert found.to_end().answers() == expected(events, 20)
 
 
-@pytest.mark.parametrize("new", [5, 20, 40], ids=["shorter than the old", "as long as the old", "longer"])
-@pytest.mark.parametrize("meanwhile", ["stopped", "running"])
+@pytest.mark.parametrize(
+    ("new", "meanwhile"),
+    [
+        pytest.param(5, "stopped", id="shorter than the old, stopped"),
+        pytest.param(20, "running", id="as long as the old, running"),
+        pytest.param(40, "stopped", id="longer, stopped"),
+        pytest.param(20, "stopped", id="as long as the old, stopped", marks=pytest.mark.slow),
+        pytest.param(5, "running", id="shorter than the old, running", marks=pytest.mark.slow),
+        pytest.param(40, "running", id="longer, running", marks=pytest.mark.slow),
+    ],
+)
 def test_a_topic_that_was_made_anew_begins_again(
     kafka: Broker, unique: Unique, tenant: Tenant, make_topic: MakeTopic, new: int, meanwhile: str, quick_gate: None
 ) -> None:

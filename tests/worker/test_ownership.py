@@ -98,7 +98,7 @@ def test_a_partition_that_a_killed_member_was_giving_up_is_assigned_again(
         found.until(40)
         dying.armed.set()
         with running(kafka.bootstrap, lane, echo, number=1) as other:
-            assert dying.died.wait(30), "the first was not told to give partitions up"
+            assert dying.died.wait(150), "the first was not told to give partitions up"
             with running(kafka.bootstrap, lane, echo, number=0) as heir:
                 produce(kafka.bootstrap, events, [b"x"] * 40, partitions=4)
                 found.until(80)
@@ -133,5 +133,5 @@ class Dying:
     def __call__(self, _lost: bool) -> None:
         if self.armed.is_set():
             self.died.set()
-            self._over.wait(120)
+            self._over.wait(280)
             raise Fatal("killed")

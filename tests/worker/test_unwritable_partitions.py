@@ -97,8 +97,12 @@ BELOW_MINIMUM = {"replicas": PAIR, "min.insync.replicas": "2"}
     ("which", "how", "says"),
     [
         pytest.param("scores", LEADERLESS, "no leader", id="scores without a leader"),
-        pytest.param("scores", BELOW_MINIMUM, "in-sync", id="scores below the minimum of in-sync replicas"),
-        pytest.param("dlq", LEADERLESS, "no leader", id="dead letters without a leader"),
+        pytest.param(
+            *("scores", BELOW_MINIMUM, "in-sync"),
+            id="scores below the minimum of in-sync replicas",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("dlq", LEADERLESS, "no leader", id="dead letters without a leader", marks=pytest.mark.slow),
         pytest.param("dlq", BELOW_MINIMUM, "in-sync", id="dead letters below the minimum"),
     ],
 )

@@ -151,5 +151,5 @@ SERVES = {serve.__name__: serve for serve in (obedient, mute, crashing, stubborn
 def main(serve: str, folder: str, workers: str) -> int:
     """Run a supervisor until a signal ends it."""
     supervisor.DRAIN_S = DRAIN_S
-    options = {"longest_backoff_s": 0.1} if serve == "hopeless" else {}
+    options: dict[str, Any] = {"longest_backoff_s": 0.1} if serve == "hopeless" else {}
     return Supervisor(SERVES[serve], folder, int(workers), PrintedLog(), **options).run()

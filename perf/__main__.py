@@ -8,12 +8,13 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from muse_stream import environment
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_broker import broker
-from perf import drain, latency, stages, takeover
+from perf import drain, latency, publish, stages, takeover
 from perf.drain import Figures
 
 Scenario = Callable[[str, Path], Figures]
@@ -25,9 +26,11 @@ SCENARIOS: dict[str, Scenario] = {
     "takeover-supervisor": lambda b, f: takeover.run(b, f, "takeover-supervisor"),
     "takeover-run": lambda b, f: takeover.run(b, f, "takeover-run"),
     "takeover-host": lambda b, f: takeover.run(b, f, "takeover-host"),
+    "publish": publish.run,
     "stages": stages.run,
     "latency-60-shared": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=85),
 }
+WITHOUT_BROKER = {"publish"}
 
 
 def main() -> int:
@@ -41,10 +44,16 @@ def main() -> int:
             parser.error(f"no scenario '{name}'; there are {', '.join(SCENARIOS)}")
     environment.check()
     for name in asked.scenario:
-        with broker(say=lambda line: print(line, file=sys.stderr)) as kafka, tempfile.TemporaryDirectory() as folder:
-            figures = SCENARIOS[name](kafka.bootstrap, Path(folder))
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            bootstrap = "" if name in WITHOUT_BROKER else stack.enter_context(broker(say=_note)).bootstrap
+            figures = SCENARIOS[name](bootstrap, folder)
         print(json.dumps(figures) if asked.json else _lines(name, figures), flush=True)
     return 0
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _lines(name: str, figures: Figures) -> str:

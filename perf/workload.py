@@ -4,6 +4,7 @@ The events are the Handbook's transactions when they are at hand (MUSE_PERF_EVEN
 project), else those of the demo's generator. Seeded; written to a temporary folder only.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from muse_stream.avro import Encoder, SchemaDirectory
 from muse_stream.calibration.quantile_map import FittedMap
 from muse_stream.config import load_document, pre_map_hash
 from muse_stream.demo.generator import FEATURES, feature_table, generate
-from muse_stream.demo.training import train_experts
+from muse_stream.demo.training import Expert, train_experts
 
 PROJECT = Path(__file__).resolve().parents[1]
 HANDBOOK = PROJECT.parent / "shared" / "data" / "handbook_transactions.parquet"
@@ -57,21 +58,19 @@ def read_data() -> Data:
         table = pq.read_table(path, columns=[*HANDBOOK_FEATURES, "TX_FRAUD"])
         columns = {name: table[name].to_numpy().astype(np.float64) for name in HANDBOOK_FEATURES}
         return Data("handbook", columns, table["TX_FRAUD"].to_numpy().astype(np.int64))
-    made = generate(600_000)
+    return made_up(600_000)
+
+
+def made_up(count: int) -> Data:
+    """Return events of the demo's generator."""
+    made = generate(count)
     columns = feature_table(made)
     return Data("generator", {name: columns[name] for name in FEATURES}, made["label"])
 
 
 def configure(folder: Path, data: Data, tenants: int, *, shared_outputs: bool = False) -> Path:
     """Write a configuration for `tenants` tenants into `folder`; returns its path."""
-    (folder / "schemas").mkdir(parents=True, exist_ok=True)
-    fields: list[dict[str, Any]] = [
-        {"name": "transaction_id", "type": "string"},
-        {"name": "event_time", "type": {"type": "long", "logicalType": "timestamp-millis"}},
-        *({"name": name, "type": "double"} for name in data.features),
-    ]
-    schema = {"type": "record", "name": "Event", "fields": fields}
-    (folder / "schemas" / "event.avsc").write_text(json.dumps(schema), encoding="utf-8")
+    _write_schema(folder, data)
     expert = train_experts(
         {name: column[:TRAIN_ROWS] for name, column in data.features.items()},
         data.label[:TRAIN_ROWS],
@@ -80,21 +79,11 @@ def configure(folder: Path, data: Data, tenants: int, *, shared_outputs: bool = 
     )["trees"]
     (folder / "trees.onnx").write_bytes(expert.onnx)
     predictor: dict[str, Any] = {"version": 1, "experts": [{"model": "trees", "beta": expert.beta}]}
-    document: dict[str, Any] = {
-        "version": 1,
-        "models": {
-            "trees": {
-                "uri": "trees.onnx",
-                "sha256": expert.sha256,
-                "inputs": {"features": list(expert.features)},
-                "output": {"name": "probabilities", "positive": 1},
-            }
-        },
-        "references": {"standard": {"alert_rates": ALERT_RATES}},
+    document = _document(tenants)
+    document |= {
+        "models": {"trees": _model("trees.onnx", expert)},
         "predictors": {"cards": predictor},
-        "events": {"event": {"schema": "event.avsc", "id": "transaction_id", "time": "event_time"}},
         "routes": [{"live": "cards"}],
-        "tenants": {f"t{n:03}": {"event": "event"} for n in range(tenants)},
     }
     if shared_outputs:
         document["topics"] = {"scores": "muse.scores.{lane}", "dlq": "muse.dlq.{lane}"}
@@ -109,6 +98,36 @@ def configure(folder: Path, data: Data, tenants: int, *, shared_outputs: bool = 
     predictor["quantile_map"] = {"reference": "standard", "default": "all"}
     _write(path, document)
     return path
+
+
+def _write_schema(folder: Path, data: Data) -> None:
+    (folder / "schemas").mkdir(parents=True, exist_ok=True)
+    fields: list[dict[str, Any]] = [
+        {"name": "transaction_id", "type": "string"},
+        {"name": "event_time", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        *({"name": name, "type": "double"} for name in data.features),
+    ]
+    schema = {"type": "record", "name": "Event", "fields": fields}
+    (folder / "schemas" / "event.avsc").write_text(json.dumps(schema), encoding="utf-8")
+
+
+def _model(file: str, expert: Expert) -> dict[str, Any]:
+    return {
+        "uri": file,
+        "sha256": expert.sha256,
+        "inputs": {"features": list(expert.features)},
+        "output": {"name": "probabilities", "positive": 1},
+    }
+
+
+def _document(tenants: int) -> dict[str, Any]:
+    """Return the parts that do not depend on models."""
+    return {
+        "version": 1,
+        "references": {"standard": {"alert_rates": ALERT_RATES}},
+        "events": {"event": {"schema": "event.avsc", "id": "transaction_id", "time": "event_time"}},
+        "tenants": {f"t{n:03}": {"event": "event"} for n in range(tenants)},
+    }
 
 
 def events(path: Path, data: Data, rows: slice) -> Iterator[list[bytes]]:
@@ -132,3 +151,64 @@ def matrix(data: Data, rows: int) -> NDArray[np.float64]:
 def _write(path: Path, document: dict[str, Any]) -> None:
     with path.open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(document, file)
+
+
+def configure_fleet(
+    folder: Path, data: Data, *, tenants: int = 60, of_each: int = 5, models: int = 12, trees: int = 100
+) -> Path:
+    """Write the configuration of a large installation into `folder`; returns its path.
+
+    Every tenant has `of_each` predictors of its own, each an ensemble of two of the models with a quantile map of its
+    own in a file: the first answers, two are shadows, the rest is there. By default 60 tenants, 300 predictors, 12
+    models.
+    """
+    _write_schema(folder, data)
+    for name in ("models", "maps"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    document = _document(tenants)
+    document["models"], betas = {}, {}
+    for number in range(models):
+        first = number * 5_000 % max(1, data.rows - TRAIN_ROWS // 4)
+        rows = slice(first, first + TRAIN_ROWS // 4)
+        columns = {name: column[rows] for name, column in data.features.items()}
+        expert = train_experts(columns, data.label[rows], seed=number, trees=trees, leaves=31)["trees"]
+        name = f"trees-{number:02}"
+        (folder / "models" / f"{name}.onnx").write_bytes(expert.onnx)
+        document["models"][name] = _model(f"models/{name}.onnx", expert)
+        betas[name] = expert.beta
+    names = list(betas)
+    document["predictors"] = {}
+    for tenant in range(tenants):
+        for one in range(of_each):
+            number = tenant * of_each + one
+            chosen = (names[number % models], names[(number + 1 + number // models % (models - 1)) % models])
+            document["predictors"][f"t{tenant:03}-v{one + 1}"] = {
+                "version": one + 1,
+                "experts": [
+                    {"model": model, "beta": betas[model], "weight": weight}
+                    for model, weight in zip(chosen, (1.0, 1.0 + number / 1000), strict=True)
+                ],
+            }
+    document["routes"] = [
+        {
+            "when": {"tenant": f"t{tenant:03}"},
+            "live": f"t{tenant:03}-v1",
+            "shadow": [f"t{tenant:03}-v{one + 1}" for one in range(1, min(3, of_each))],
+        }
+        for tenant in range(tenants)
+    ]
+    document["topics"] = {"scores": "muse.scores.{lane}", "dlq": "muse.dlq.{lane}", "audit": "muse.audit.{lane}"}
+    path = folder / "muse.yaml"
+    _write(path, document)
+    loaded = load_document(path).document
+    reference = Reference.from_alert_rates(ALERT_RATES)
+    document["maps"] = {}
+    for number, (name, predictor) in enumerate(document["predictors"].items()):
+        scores = np.random.default_rng(number).beta(1.0, 8.0, FIT_ROWS)
+        fitted = FittedMap.fit(scores, reference, pre_map_hash(loaded, name), [name.partition("-")[0]])
+        content = json.dumps(fitted.to_json()).encode()
+        (folder / "maps" / f"{name}.json").write_bytes(content)
+        document["maps"][name] = {"file": f"maps/{name}.json", "sha256": hashlib.sha256(content).hexdigest()}
+        predictor["quantile_map"] = {"reference": "standard", "default": name}
+    _write(path, document)
+    return path

@@ -47,6 +47,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "testcontainers": ("testing/container_kafka.py", "testing/container_redis.py"),
     "threadpoolctl": ("demo",),  # comes with scikit-learn
     "typer": ("cli",),
+    "yaml": ("config/plain_yaml.py",),
 }
 EVERYWHERE = {"muse_stream", "numpy"}
 AT_MOST_FUNCTION_LINES = 45
@@ -58,26 +59,43 @@ LOADS: dict[str, set[str]] = {
     "muse_stream": set(),
     "muse_stream.errors": set(),
     "muse_stream.environment": set(),
-    "muse_stream.config": {"pydantic", "pydantic_core", "ruamel"},
+    "muse_stream.config": {"pydantic", "pydantic_core", "ruamel", "yaml"},
     # what workers are forked from: scipy, onnx (but for its messages), rich and typer would cost every start a second
     "muse_stream.runtime.run": {
         "confluent_kafka",
         "pydantic",
         "pydantic_core",
         "ruamel",
+        "yaml",
         "prometheus_client",
         "setproctitle",
         "structlog",
     },
     "muse_stream.runtime.worker_process": {
         *("confluent_kafka", "fastavro", "google", "onnx", "onnxruntime", "prometheus_client", "pyarrow", "pydantic"),
-        *("pydantic_core", "pyruhvro", "ruamel", "setproctitle", "structlog"),
+        *("pydantic_core", "pyruhvro", "ruamel", "setproctitle", "structlog", "yaml"),
     },
     "muse_stream.calibration": set(),
-    "muse_stream.scoring": {"pydantic", "pydantic_core", "ruamel"},
-    "muse_stream.kafka": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka", "prometheus_client", "structlog"},
-    "muse_stream.worker": {"pydantic", "pydantic_core", "ruamel", "confluent_kafka", "prometheus_client", "structlog"},
-    "muse_stream.control": {"pydantic", "pydantic_core", "ruamel", "prometheus_client", "structlog"},
+    "muse_stream.scoring": {"pydantic", "pydantic_core", "ruamel", "yaml"},
+    "muse_stream.kafka": {
+        "pydantic",
+        "pydantic_core",
+        "ruamel",
+        "yaml",
+        "confluent_kafka",
+        "prometheus_client",
+        "structlog",
+    },
+    "muse_stream.worker": {
+        "pydantic",
+        "pydantic_core",
+        "ruamel",
+        "yaml",
+        "confluent_kafka",
+        "prometheus_client",
+        "structlog",
+    },
+    "muse_stream.control": {"pydantic", "pydantic_core", "ruamel", "yaml", "prometheus_client", "structlog"},
 }
 
 

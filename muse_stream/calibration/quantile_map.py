@@ -31,7 +31,7 @@ KEEP_TOP = 128
 """Of a larger sample, so many of the highest do: the rarest alert rates are then exact, not interpolated."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class FittedMap:
     """What a fit learned: the distribution of the aggregate, by its quantiles. JSON-ready; the reference is apart."""
 

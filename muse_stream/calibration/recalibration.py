@@ -29,7 +29,7 @@ STEPS: Final = 200
 CLOSE: Final = 1e-10
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Recalibration:
     """A fitted curve from scores to probabilities, JSON-ready."""
 

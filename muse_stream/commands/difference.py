@@ -11,6 +11,7 @@ the files of maps and schemas, which it reads.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Literal
 
 from muse_stream.calibration import FittedMap, Recalibration
@@ -22,8 +23,6 @@ from muse_stream.config import (
     PredictorGraph,
     RouteSpec,
     content_hash,
-    load_maps,
-    load_recalibrations,
     predictor_hash,
     referenced_files,
 )
@@ -117,9 +116,9 @@ class _Side:
 
     @classmethod
     def of(cls, loaded: Loaded) -> "_Side":
-        maps, graphs = load_maps(loaded), loaded.document.graphs()
+        maps, graphs = loaded.fitted.maps, loaded.document.graphs()
         refs = {name: [*graph.map_nodes().values()] for name, graph in graphs.items()}
-        contents, curves = {name: _content(one) for name, one in maps.items()}, load_recalibrations(loaded)
+        contents, curves = {name: _content(one) for name, one in maps.items()}, loaded.fitted.recalibrations
         return cls(loaded.document, maps, contents, curves, graphs, refs)
 
     def promise(self, predictor: str) -> tuple[str, str] | None:
@@ -149,7 +148,12 @@ class _Side:
 
 
 def _content(fitted: FittedMap | Recalibration) -> str:
-    return content_hash({**fitted.to_json(), "fitted_on": ()})
+    if not isinstance(fitted, FittedMap):
+        return content_hash({**fitted.to_json(), "fitted_on": ()})
+    digest = sha256(f"{fitted.fitted_for} {fitted.samples} ".encode())
+    digest.update(fitted.levels.tobytes())
+    digest.update(fitted.values.tobytes())
+    return digest.hexdigest()
 
 
 class _Difference:

@@ -9,7 +9,7 @@ Only what the document and its files tell is decided here; what needs a model or
     source -> structure (fields) -> check_names, _graphs, _topics, _usage -> files, maps -> Loaded
 
     loading                        all of that, in order
-    source, structure              YAML with line numbers; first pass, field by field
+    source, plain_yaml, structure  YAML with line numbers; first pass, field by field
     check_names, check_graphs, check_topics, check_usage, secret_keys   second pass: what belongs together
     files, maps, remote            the files a document names, those of a URL too; fitted maps and recalibrations
     document                       the whole document: model, predictor, graph, reference, recalibration, route, tenant,
@@ -23,7 +23,7 @@ Only what the document and its files tell is decided here; what needs a model or
 from muse_stream.config.check_topics import CROWDED_PARTITIONS
 from muse_stream.config.document import ANY_OTHER, Document, Limits, consumer_group, json_schema
 from muse_stream.config.event import AttributeSource, EventSpec
-from muse_stream.config.files import NotAllowed, content_files, locate, model_file, referenced_files
+from muse_stream.config.files import NotAllowed, content_files, locate, model_file, pinned_hashes, referenced_files
 from muse_stream.config.graph import (
     CORRECTIONS,
     WEIGHTED,
@@ -44,7 +44,7 @@ from muse_stream.config.kafka_properties import Property
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.config.librdkafka import CLIENT, CONSUMER, PRODUCER, canonical
 from muse_stream.config.loading import Examined, Loaded, examine_document, examine_source, load_document, read_source
-from muse_stream.config.maps import load_maps, load_recalibrations, unsound
+from muse_stream.config.maps import FittedData, unsound
 from muse_stream.config.model import (
     ClassChoice,
     ColumnOf,
@@ -87,6 +87,7 @@ __all__ = [
     "Draft",
     "EventSpec",
     "Examined",
+    "FittedData",
     "ExpertSpec",
     "FeatureSpec",
     "FileMap",
@@ -140,11 +141,10 @@ __all__ = [
     "examine_source",
     "json_schema",
     "load_document",
-    "load_maps",
-    "load_recalibrations",
     "locate",
     "model_file",
     "parse",
+    "pinned_hashes",
     "pre_map_hash",
     "predictor_hash",
     "promote",

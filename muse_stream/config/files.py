@@ -175,6 +175,16 @@ def referenced_files(loaded: "Loaded") -> list[Path]:
     return [Path(name) for name in sorted({str(PurePosixPath(name)) for name in names})]
 
 
+def pinned_hashes(loaded: "Loaded") -> dict[str, str]:
+    """Return the sha256 that the document pins for files of a generation, by their names there."""
+    document = loaded.document
+    pins = {f"{FETCHED}/{sha256}" if is_remote(uri) else uri: sha256 for _, uri, sha256 in _pinned(document)}
+    for fitted in (*document.maps.values(), *document.recalibrations.values()):
+        if isinstance(fitted, FileMap | FileRecalibration):
+            pins[fitted.file] = fitted.sha256
+    return {str(PurePosixPath(name)): sha256 for name, sha256 in pins.items()}
+
+
 def content_files(loaded: "Loaded") -> dict[str, Path]:
     """Return what a generation holds beside the document: its name there, and where the file is now.
 

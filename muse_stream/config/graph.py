@@ -6,6 +6,7 @@ always carry explicit weights here. A graph from a checked document has no cycle
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from graphlib import TopologicalSorter
 from typing import Annotated, Literal, Self
 
@@ -223,6 +224,10 @@ class PredictorGraph:
 
     def order(self) -> tuple[str, ...]:
         """Return the node names, each after all it reads. Raises graphlib.CycleError."""
+        return self._order
+
+    @cached_property
+    def _order(self) -> tuple[str, ...]:
         return tuple(TopologicalSorter({name: node.sources for name, node in self.nodes.items()}).static_order())
 
     def upstream(self, name: str) -> frozenset[str]:

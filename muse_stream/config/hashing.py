@@ -62,8 +62,9 @@ def predictor_hash(document: Document, predictor_name: str) -> str:
 
 def _node_hash(document: Document, graph: PredictorGraph, top: str, *, mapped: bool = True) -> str:
     hashes: dict[str, str] = {}
+    needed = graph.upstream(top)
     for name in graph.order():
-        if name in graph.upstream(top):
+        if name in needed:
             node = graph.nodes[name]
             if isinstance(node, MapNode) and not mapped:
                 hashes[name] = hashes[node.input]

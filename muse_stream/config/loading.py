@@ -14,7 +14,7 @@ from muse_stream.config.check_topics import topic_problems, topic_warnings
 from muse_stream.config.check_usage import usage_problems, usage_warnings
 from muse_stream.config.document import Document
 from muse_stream.config.files import file_problems
-from muse_stream.config.maps import Misfit, map_problems
+from muse_stream.config.maps import FittedData, Misfit, map_problems
 from muse_stream.config.secret_keys import secret_problems
 from muse_stream.config.source import Source, parse
 from muse_stream.config.structure import Draft, read_structure
@@ -30,6 +30,8 @@ class Loaded:
     root: Path
     """The folder of the YAML file; all files of the document are relative to it."""
     source: Source
+    fitted: FittedData
+    """Maps and recalibrations by name: those that were checked, whatever becomes of their files."""
     warnings: tuple[Problem, ...] = ()
     """What is allowed but probably not meant."""
 
@@ -82,13 +84,14 @@ def examine_source(source: Source, root: Path) -> Examined:
     first = [*source.problems, *secret_problems(source)]
     # What was refused for what it is needs no second finding about its form, which might repeat a secret.
     said = {problem.path for problem in first}
-    unusable, misfits = map_problems(draft, root)
+    fitted, unusable, misfits = map_problems(draft, root)
     later = [*broken, *_errors_in(draft), *file_problems(draft, root), *unusable]
     problems = [*first, *(problem for problem in later if problem.path not in said)]
     problems += [misfit.problem for misfit in misfits if not misfit.follows(problems)]
     if problems:
         return Examined(draft, tuple(_in_order(problems)), tuple(misfits), None)
-    return Examined(draft, (), (), Loaded(draft.document, root, source, tuple(_in_order(_warnings_in(draft)))))
+    loaded = Loaded(draft.document, root, source, fitted, tuple(_in_order(_warnings_in(draft))))
+    return Examined(draft, (), (), loaded)
 
 
 def _errors_in(draft: Draft) -> list[Problem]:

@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import CycleError
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 from pydantic import ValidationError
@@ -24,10 +25,7 @@ from muse_stream.config.recalibration import FileRecalibration, InlineRecalibrat
 from muse_stream.config.reference import FileMap, InlineMap
 from muse_stream.config.source import YamlPath
 from muse_stream.config.structure import Draft
-from muse_stream.errors import ConfigError, Problem
-
-if TYPE_CHECKING:
-    from muse_stream.config.loading import Loaded
+from muse_stream.errors import Problem
 
 MAX_MAP_BYTES = 16 << 20
 """Largest map file; a map of a million knots would still fit."""
@@ -45,9 +43,27 @@ class Unusable(ValueError):
         self.hint = hint
 
 
+_maps: WeakValueDictionary[str, FittedMap] = WeakValueDictionary()
+"""Maps that somebody holds, by the sha256 of their file: generations share nearly all of them."""
+_recalibrations: WeakValueDictionary[str, Recalibration] = WeakValueDictionary()
+"""The same of recalibrations."""
+
+
 def read_map(root: Path, spec: FileMap | InlineMap) -> FittedMap:
-    """Return the fitted map that `spec` describes. Raises Unusable, and NotAllowed for a path that leads out."""
-    inline = spec if isinstance(spec, InlineMap) else _from_file(root, spec, InlineMap)
+    """Return the fitted map that `spec` describes. Raises Unusable, and NotAllowed for a path that leads out.
+
+    A file is read and compared with its pin each time; what is in it is parsed unless somebody has it already.
+    """
+    if isinstance(spec, InlineMap):
+        return _map(spec)
+    data = _pinned(root, spec)
+    found = _maps.get(spec.sha256)
+    if found is None:
+        found = _maps[spec.sha256] = _map(_parsed(data, spec.file, InlineMap))
+    return found
+
+
+def _map(inline: InlineMap) -> FittedMap:
     levels, values = (np.array(part, dtype=np.float64) for part in (inline.levels, inline.values))
     try:
         return FittedMap(levels, values, inline.samples, inline.fitted_for, inline.fitted_on)
@@ -56,8 +72,17 @@ def read_map(root: Path, spec: FileMap | InlineMap) -> FittedMap:
 
 
 def read_recalibration(root: Path, spec: FileRecalibration | InlineRecalibration) -> Recalibration:
-    """Return the curve that `spec` describes. Raises Unusable, and NotAllowed for a path that leads out."""
-    inline = spec if isinstance(spec, InlineRecalibration) else _from_file(root, spec, InlineRecalibration)
+    """Return the curve that `spec` describes, as `read_map` does a map."""
+    if isinstance(spec, InlineRecalibration):
+        return _recalibration(spec)
+    data = _pinned(root, spec)
+    found = _recalibrations.get(spec.sha256)
+    if found is None:
+        found = _recalibrations[spec.sha256] = _recalibration(_parsed(data, spec.file, InlineRecalibration))
+    return found
+
+
+def _recalibration(inline: InlineRecalibration) -> Recalibration:
     x, y = (np.array(part, dtype=np.float64) for part in (inline.scores, inline.probabilities))
     try:
         return Recalibration(x, y, inline.samples, inline.positives, inline.method, inline.fitted_for, inline.fitted_on)
@@ -65,7 +90,7 @@ def read_recalibration(root: Path, spec: FileRecalibration | InlineRecalibration
         raise Unusable(str(error), "write it as `Recalibration.to_json` does") from error
 
 
-def _from_file(root: Path, spec: FileMap | FileRecalibration, kind: type[Inline]) -> Inline:
+def _pinned(root: Path, spec: FileMap | FileRecalibration) -> bytes:
     path = locate(root, spec.file)
     if not path.is_file():
         raise NotAllowed(f"'{spec.file}' is not a file", "give the path of a JSON file")
@@ -81,6 +106,10 @@ def _from_file(root: Path, spec: FileMap | FileRecalibration, kind: type[Inline]
             f"'{spec.file}' has another sha256: {found[:12]}... and not {spec.sha256[:12]}...",
             "put back the file that was pinned; what was fitted anew is pinned by its own sha256",
         )
+    return data
+
+
+def _parsed(data: bytes, file: str, kind: type[Inline]) -> Inline:
     try:
         return kind.model_validate(json.loads(data))
     except ValidationError as error:
@@ -88,10 +117,10 @@ def _from_file(root: Path, spec: FileMap | FileRecalibration, kind: type[Inline]
         place = ".".join(str(step) for step in first["loc"]) or "the file"
         parts = ", ".join(name for name, field in kind.model_fields.items() if field.is_required())
         hint = first.get("ctx", {}).get("hint", f"it has {parts}")
-        raise Unusable(f"'{spec.file}': {place}: {first['msg']}", str(hint)) from error
+        raise Unusable(f"'{file}': {place}: {first['msg']}", str(hint)) from error
     except (ValueError, RecursionError) as error:
         parts = ", ".join(f'"{name}": ...' for name, field in kind.model_fields.items() if field.is_required())
-        raise Unusable(f"'{spec.file}' is not JSON", f"{{{parts}}}") from error
+        raise Unusable(f"'{file}' is not JSON", f"{{{parts}}}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +147,16 @@ def unsound(predictor: str, models: Collection[str], problems: Iterable[Problem]
     )
 
 
-def map_problems(draft: Draft, root: Path) -> tuple[list[Problem], list[Misfit]]:
-    """Return a problem for every map and recalibration that cannot be used, and every use of one that does not fit."""
+@dataclass(frozen=True, slots=True)
+class FittedData:
+    """What a document's maps and recalibrations are, by name, as far as they can be used."""
+
+    maps: dict[str, FittedMap]
+    recalibrations: dict[str, Recalibration]
+
+
+def map_problems(draft: Draft, root: Path) -> tuple[FittedData, list[Problem], list[Misfit]]:
+    """Return maps and recalibrations, a problem for each that cannot be used, and each use of one that does not fit."""
     problems: list[Problem] = []
 
     def read(section: str, specs: Mapping[str, Spec], reader: Callable[[Path, Spec], Fitted]) -> dict[str, Fitted]:
@@ -140,7 +177,7 @@ def map_problems(draft: Draft, root: Path) -> tuple[list[Problem], list[Misfit]]
     fitted_for |= {("recalibration", name): one.fitted_for for name, one in curves.items()}
     misfits = list(_misfits(draft, fitted_for))
     suspects = {model for misfit in misfits for model in misfit.models}
-    return [*problems, *_other_files(draft, root, suspects)], misfits
+    return FittedData(maps, curves), [*problems, *_other_files(draft, root, suspects)], misfits
 
 
 def _other_files(draft: Draft, root: Path, suspects: Collection[str]) -> Iterator[Problem]:
@@ -160,9 +197,10 @@ def _other_files(draft: Draft, root: Path, suspects: Collection[str]) -> Iterato
 
 
 def _misfits(draft: Draft, fitted_for: Mapping[tuple[str, str], str]) -> Iterator[Misfit]:
-    owners = {content: name for name in draft.document.predictors for content in _contents(draft, name).values()}
+    known = {name: _contents(draft, name) for name in draft.document.predictors}
+    owners = {content: name for name, contents in known.items() for content in contents.values()}
     for name, predictor in draft.document.predictors.items():
-        graph, contents = predictor.graph(), _contents(draft, name)
+        graph, contents = predictor.graph(), known[name]
         users: dict[str, MapNode | RecalibrationNode] = {**graph.recalibration_nodes(), **graph.map_nodes()}
         for node, refs in users.items():
             if node not in contents:
@@ -196,29 +234,4 @@ def _contents(draft: Draft, name: str) -> dict[str, str]:
     for node in (*graph.recalibration_nodes(), *graph.map_nodes()):
         with suppress(KeyError, CycleError):  # the graph or a name in it is wrong, and has been reported
             found[node] = pre_map_hash(draft.document, name, node)
-    return found
-
-
-def load_maps(loaded: "Loaded") -> dict[str, FittedMap]:
-    """Return all maps of the document by name. Raises ConfigError when a file is missing or not what was pinned."""
-    return _loaded(loaded, "maps", loaded.document.maps, read_map)
-
-
-def load_recalibrations(loaded: "Loaded") -> dict[str, Recalibration]:
-    """Return all recalibrations of the document by name. Raises ConfigError as `load_maps` does."""
-    return _loaded(loaded, "recalibrations", loaded.document.recalibrations, read_recalibration)
-
-
-def _loaded(
-    loaded: "Loaded", section: str, specs: Mapping[str, Spec], reader: Callable[[Path, Spec], Fitted]
-) -> dict[str, Fitted]:
-    found: dict[str, Fitted] = {}
-    problems: list[Problem] = []
-    for name, spec in specs.items():
-        try:
-            found[name] = reader(loaded.root, spec)
-        except (Unusable, NotAllowed) as error:
-            problems.append(loaded.source.problem((section, name), str(error), error.hint))
-    if problems:
-        raise ConfigError(problems)
     return found

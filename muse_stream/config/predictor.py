@@ -4,6 +4,7 @@
 node where beta is 1, no aggregation over a single expert, no map node without a `quantile_map`.
 """
 
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -81,6 +82,10 @@ class ShortPredictor(SpecModel):
 
     def graph(self) -> PredictorGraph:
         """Return the predictor as a graph; node names are the YAML paths of what they stand for."""
+        return self._graph
+
+    @cached_property
+    def _graph(self) -> PredictorGraph:
         nodes: dict[str, NodeSpec] = {}
         corrected: list[str] = []
         for position, expert in enumerate(self.experts):
@@ -167,6 +172,10 @@ class GraphPredictor(SpecModel):
 
     def graph(self) -> PredictorGraph:
         """Return the predictor as a graph with the names that were given."""
+        return self._graph
+
+    @cached_property
+    def _graph(self) -> PredictorGraph:
         return PredictorGraph({name: entry.node() for name, entry in self.nodes.items()}, self.output)
 
     def where(self, node: str) -> tuple[str | int, ...]:

@@ -2,7 +2,7 @@
 
 `Source` holds the data (dict, list, str, int, float, bool, None) of one YAML 1.2 document and a line for every path.
 Duplicate keys, tags, dates and absurd sizes are refused as problems with their line; no object is ever constructed.
-ruamel.yaml is imported in this module only.
+`plain_yaml` reads what is plain, ruamel.yaml the rest.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, SequenceNode
 
+from muse_stream.config.plain_yaml import read_plain
 from muse_stream.errors import ConfigError, Problem
 
 YamlKey = str | int
@@ -78,6 +79,8 @@ def parse(path: Path, data: bytes) -> Source:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise refuse(f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from error
+    if (plain := read_plain(text, MAX_NODES)) is not None:
+        return Source(path, data, *plain)
     walk = _Walk(path)
     try:
         loaded = _load(text, walk)

@@ -73,6 +73,7 @@ class DirectoryStore(Store):
             content = staging / CONTENT
             content.mkdir(parents=True)
             hashes = {name: copy_file(source, content / name) for name, source in sources.items()}
+            store.refuse_changed(loaded, hashes)
             # the bytes that were checked, whatever the file says by now
             hashes[document] = write_file(content / document, loaded.source.data)
             digest = digest_of(document, hashes)

@@ -72,6 +72,7 @@ class RedisStore(Store):
         document = loaded.source.path.name
         with self._asked(), guarded(loaded.root):
             hashes = {name: self._upload(source) for name, source in sources.items()}
+            store.refuse_changed(loaded, hashes)
             hashes[document] = self._upload(loaded.source.data)
             digest = digest_of(document, hashes)
             for _ in range(ROUNDS):

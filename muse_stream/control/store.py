@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from muse_stream import environment
-from muse_stream.config import Loaded
+from muse_stream.config import Loaded, pinned_hashes
 from muse_stream.control.change import Change, change
 from muse_stream.control.records import FORMER, LONGEST_TEXT, Head, Manifest
 from muse_stream.errors import StoreError
@@ -200,6 +200,16 @@ def rollback(store: Store, to: int | None = None, note: Note | None = None) -> i
     store.verify(target)
     store.move_current(current, target, note)
     return target
+
+
+def refuse_changed(loaded: Loaded, hashes: Mapping[str, str]) -> None:
+    """Raise StoreError for a file that is not what the document pins: it changed after the check."""
+    for name, sha256 in pinned_hashes(loaded).items():
+        if hashes.get(name, sha256) != sha256:
+            raise StoreError(
+                f"{loaded.root / name}: changed while it was published: its sha256 is {hashes[name][:12]}..., and "
+                f"{sha256[:12]}... is pinned; nothing was published"
+            )
 
 
 def next_head(found: Head | None, former: Sequence[int], target: Manifest, note: Note, now: datetime) -> Head:

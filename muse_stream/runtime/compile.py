@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.avro import SchemaDirectory
-from muse_stream.config import Document, Loaded, ModelSpec, Role, load_maps, load_recalibrations, model_file
+from muse_stream.config import Document, Loaded, ModelSpec, Role, model_file
 from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
 from muse_stream.models import ModelCache, OnnxModel
 from muse_stream.scoring import Snapshot, compile_snapshot, models_needed
@@ -40,8 +40,8 @@ def compile_generation(
     """
     cache = cache or ModelCache()
     models = load_models(loaded, role, cache)
-    fitted = load_maps(loaded), load_recalibrations(loaded)
-    snapshot = compile_snapshot(loaded.document, models, *fitted, number=number, role=role)
+    maps, curves = loaded.fitted.maps, loaded.fitted.recalibrations
+    snapshot = compile_snapshot(loaded.document, models, maps, curves, number=number, role=role)
     try:
         schemas = schemas or SchemaDirectory.open(loaded.root / loaded.document.schemas)
     except SchemaError as error:

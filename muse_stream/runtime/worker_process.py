@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from muse_stream import telemetry
-from muse_stream.config import Document, load_document
+from muse_stream.config import Document, FittedData, load_document
 from muse_stream.control import Follower, Generation, Head, Watcher, open_store
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 from muse_stream.models import ModelCache
@@ -62,7 +62,7 @@ def _failing_in_one_line(connection: Connection, log: Log) -> Iterator[None]:
 
 def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused: frozenset[int], log: Log) -> None:
     source = Follower(open_store(options.store))
-    compile = _compiler(options, source, in_hand, refused)
+    compile = compiler(options, source, in_hand, refused)
     first = first_good(source, compile, log)
     with Watcher(
         source, compile, POLL_STORE_S, first=(first.head, first.scorer), problem=first.problem, log=log
@@ -122,14 +122,16 @@ def former_documents(source: Follower, number: int) -> list[Document]:
     return found
 
 
-def _compiler(
+def compiler(
     options: RunOptions, source: Follower, in_hand: InHand, refused: frozenset[int]
 ) -> Callable[[Generation], GenerationScorer]:
+    """Return what makes an opened generation ready to serve; it shares models with the one that it made before."""
     cache: ModelCache | None = None
     namespace = options.namespace
+    fitted: FittedData | None = None
 
     def compile(generation: Generation) -> GenerationScorer:
-        nonlocal cache, namespace
+        nonlocal cache, namespace, fitted
         if generation.number in refused:
             message = "a worker process died while it compiled this generation; restart the run to try it again"
             raise ConfigError([Problem("models", message, file=str(generation.path))])
@@ -143,6 +145,7 @@ def _compiler(
             scorer = build_scorer(loaded, generation.number, options.role, options.lane, cache, earlier=earlier)
             cache = scorer.cache
             scorer.warm()
+            fitted = loaded.fitted  # held, so that the next generation parses only those that are new
         return scorer
 
     return compile

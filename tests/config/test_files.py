@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from muse_stream.config import InlineMap, load_document, load_maps, referenced_files
+from muse_stream.config import InlineMap, load_document, referenced_files
 from muse_stream.errors import ConfigError
 from tests.config.example_config import FILE, ROOT, TEXT, changed, problems_of
 
@@ -70,7 +70,7 @@ def test_the_script_of_the_example_makes_the_files_that_are_committed(copied: Pa
 
 def test_maps_load_from_files_and_inline() -> None:
     loaded = load_document(FILE)
-    maps = load_maps(loaded)
+    maps = loaded.fitted.maps
     assert maps.keys() == loaded.document.maps.keys()
     inline = loaded.document.maps["blend-pooled"]
     assert isinstance(inline, InlineMap)
@@ -81,11 +81,19 @@ def test_maps_load_from_files_and_inline() -> None:
     assert len(maps["cards-acme"].levels) == len(maps["cards-acme"].values) == 19
 
 
-def test_a_map_that_changes_after_the_check_is_refused(copied: Path) -> None:
+def test_a_map_that_changes_after_the_check_is_not_used(copied: Path) -> None:
     loaded = load_document(copied / "muse.yaml")
     (copied / "maps" / "cards-acme.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"maps\.cards-acme: .* has another sha256"):
-        load_maps(loaded)
+    assert loaded.fitted.maps["cards-acme"].samples == 20000
+    with pytest.raises(ConfigError, match=r"maps\.cards-acme\.sha256: .* has another sha256"):
+        load_document(copied / "muse.yaml")
+
+
+def test_generations_share_the_maps_that_they_have_in_common(copied: Path) -> None:
+    first = load_document(copied / "muse.yaml")
+    (copied / "muse.yaml").write_bytes(first.source.data + b"# more\n")
+    second = load_document(copied / "muse.yaml")
+    assert second.fitted.maps["cards-acme"] is first.fitted.maps["cards-acme"]
 
 
 @pytest.mark.parametrize("target", ["models/blend.onnx", "schemas/card-event-v1.avsc"])

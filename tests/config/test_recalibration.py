@@ -9,7 +9,7 @@ import pytest
 
 from muse_stream.commands.check import check
 from muse_stream.commands.difference import differences
-from muse_stream.config import load_document, load_recalibrations, pre_map_hash, referenced_files
+from muse_stream.config import load_document, pre_map_hash, referenced_files
 from tests.config.example_config import ROOT, TEXT, changed, problems_of, said
 
 CURVE = {"scores": [0, 0.1, 1], "probabilities": [0, 0.3, 0.9], "samples": 900, "positives": 40}
@@ -123,7 +123,7 @@ def in_file(folder: Path, content: str, **change: object) -> Path:
 def test_a_curve_in_a_file_is_verified_listed_and_loaded(folder: Path, content: str) -> None:
     loaded = load_document(in_file(folder, content))
     assert Path("curve.json") in referenced_files(loaded)
-    assert load_recalibrations(loaded)["settled-curve"].probabilities.tolist() == CURVE["probabilities"]
+    assert loaded.fitted.recalibrations["settled-curve"].probabilities.tolist() == CURVE["probabilities"]
     (folder / "curve.json").write_text("{}")
     assert "another sha256" in said(check(folder / "filed.yaml").problems)
     (folder / "curve.json").unlink()

@@ -185,6 +185,19 @@ def test_unknown_generation_cannot_become_current(store: Store, loaded: Loaded) 
         store.move_current(None, 9)
 
 
+@pytest.mark.parametrize("kind", ["models/*.onnx", "maps/*.json"])
+@pytest.mark.parametrize("damage", ["truncated", "changed"])
+def test_a_file_that_changed_since_the_check_is_refused(
+    store: Store, loaded: Loaded, folder: Path, kind: str, damage: str
+) -> None:
+    """Workers would refuse such a generation: better nobody publishes it."""
+    file = sorted(folder.glob(kind))[0]
+    file.write_bytes(file.read_bytes()[:-10] if damage == "truncated" else file.read_bytes() + b" ")
+    with pytest.raises(StoreError, match=f"{file.name}: changed while it was published"):
+        store.publish(loaded)
+    assert store.list() == ()
+
+
 def test_file_that_vanished_since_the_check_is_named(store: Store, loaded: Loaded) -> None:
     victim = sorted(loaded.root.rglob("*.onnx"))[0]
     victim.unlink()

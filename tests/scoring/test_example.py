@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from muse_stream.config import Role, load_document, load_maps
+from muse_stream.config import Role, load_document
 from muse_stream.models import load_model
 from muse_stream.scoring import Categorical, EventTable, Model
 from muse_stream.scoring.snapshot import Snapshot, compile_snapshot, models_needed
@@ -21,7 +21,7 @@ def compiled(role: Role) -> Snapshot:
         name: load_model(loaded.root / loaded.document.models[name].uri, loaded.document.models[name], max_bytes=limit)
         for name in models_needed(loaded.document, role)
     }
-    return compile_snapshot(loaded.document, models, load_maps(loaded), number=1, role=role)
+    return compile_snapshot(loaded.document, models, loaded.fitted.maps, number=1, role=role)
 
 
 def batch(rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> EventTable:

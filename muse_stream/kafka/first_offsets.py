@@ -20,7 +20,8 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaExcepti
 from muse_stream.errors import StreamError
 from muse_stream.kafka.errors import typed
 from muse_stream.kafka.lag_reader import read_first
-from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, offsets_at
+from muse_stream.kafka.offsets import CommittedOffset, offsets_at
+from muse_stream.kafka.other_groups import Carried, OpenReader, OtherGroups
 from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.kafka.signature import RELEASED
 from muse_stream.telemetry import Log
@@ -32,9 +33,10 @@ at its first event, behind its last event."""
 ASK_S = 3.0
 AGAIN_S = 1.0
 """How soon to look again at what is held."""
-HANDOVER_S = 10.0
+HANDOVER_S = 20.0
 """A partition that another group may still read is taken when nothing of it has moved for so long: longer than a worker
-needs to take a new generation, or to commit what it has in hand."""
+needs to see and load a new generation and to commit what it has in hand, and longer than 5 s and its session together:
+one that stood still when the generation came can commit nothing by then."""
 SHOWN = 20
 """Partitions and topics of one log line, and lines of one look."""
 
@@ -94,7 +96,7 @@ class FirstOffsets:
 
     def __init__(
         self,
-        open_reader: Callable[[str, bool], Consumer],
+        open_reader: OpenReader,
         group: str,
         start_at: StartAt,
         search: Search,
@@ -104,19 +106,12 @@ class FirstOffsets:
     ) -> None:
         """`others` are the groups of the same fleet that may have read the partitions before."""
         self._open_reader, self._group, self._start_at = open_reader, group, start_at
-        self._search, self._log, self._others, self._clock = search, log, others, clock
+        self._search, self._log, self._clock = search, log, clock
+        self.others = OtherGroups(open_reader, group, others, log, clock)
         self._lock = threading.Condition()
         self._asked: dict[TopicPartitionKey, _Asked] = {}
         self._running, self._closing, self._due = False, False, 0.0
         self._said: dict[str, str] = {}
-
-    def overtaken(self, committed: Mapping[TopicPartitionKey, CommittedOffset]) -> frozenset[TopicPartitionKey]:
-        """Return those of which another group of the fleet has committed more: our offsets are of an earlier time."""
-        own = {place: one.offset for place, one in committed.items() if one.offset is not None}
-        if not own or not (groups := self._groups()):
-            return frozenset()
-        carried = self._carried(groups, own)
-        return frozenset(place for place, (offset, _, _) in carried.items() if offset > (own[place] or 0))
 
     def decide(
         self, places: Mapping[TopicPartitionKey, CommittedOffset], patience_s: float
@@ -155,6 +150,7 @@ class FirstOffsets:
 
     def close(self) -> None:
         """Look no more; does not wait for a look under way."""
+        self.others.close()
         with self._lock:
             self._closing = True
 
@@ -185,16 +181,13 @@ class FirstOffsets:
     def _note(self, asked: _Asked, one: First | Unknown) -> None:
         asked.found, asked.unknown = (one, None) if isinstance(one, First) else (None, one)
 
-    def _groups(self) -> list[str]:
-        return sorted({*self._others()} - {self._group})
-
     def _look(self, asked: Mapping[TopicPartitionKey, CommittedOffset]) -> dict[TopicPartitionKey, First | Unknown]:
         sources = self._sources(sorted(asked))
         outcome: dict[TopicPartitionKey, First | Unknown] = {
             place: Unknown(f"no leader of {place[0]}[{place[1]}] says where it begins and ends")
             for place in asked.keys() - sources.keys()
         }
-        carried = self._carried(self._groups(), asked)
+        carried = self.others.carried(asked)
         searched: Mapping[TopicPartitionKey, First | Unknown] = {}
         if self._start_at == "answers":
             searched = self._search({place: one for place, one in sources.items() if one.stable > one.low})
@@ -216,14 +209,14 @@ class FirstOffsets:
         place: TopicPartitionKey,
         chosen: First | Unknown,
         own: CommittedOffset,
-        carried: tuple[int, str, bool] | None,
+        carried: Carried | None,
         source: Source,
     ) -> First | Unknown:
         """Return the choice once nobody else works on the partition any more, as far as can be seen."""
         first = chosen if isinstance(chosen, First) else None
         group, free = self._group, True
         if carried is not None:
-            offset, group, free = carried
+            offset, group, free = carried.offset, carried.group, carried.released
             if first is None or offset > first.offset or first.chosen != "answers":
                 if not source.low <= offset <= source.high:
                     return Unknown(f"group {group} has committed {offset}, which is not in {source.low}..{source.high}")
@@ -256,31 +249,6 @@ class FirstOffsets:
         finally:
             committed.close()
             every.close()
-
-    def _carried(
-        self, groups: Collection[str], places: Collection[TopicPartitionKey]
-    ) -> dict[TopicPartitionKey, tuple[int, str, bool]]:
-        """Return the greatest offset that any of these groups has committed, whose it is, and whether it is let go."""
-        found: dict[TopicPartitionKey, tuple[int, str, bool]] = {}
-        for group in groups:
-            reader = self._open_reader(group, True)
-            try:
-                answers = committed_offsets(reader, places, ASK_S)
-            except KafkaException as error:
-                self._say_unreadable(group, str(typed(error)))
-                continue
-            finally:
-                reader.close()
-            for place, one in answers.items():
-                if one.offset is not None and one.offset > found.get(place, (-1,))[0]:
-                    found[place] = one.offset, group, one.signature is not None and one.signature.mark == RELEASED
-        return found
-
-    def _say_unreadable(self, group: str, error: str) -> None:
-        if self._said.get(group) != error:
-            self._said[group] = error
-            hint = "grant DESCRIBE on it, so that a tenant that comes from its lane starts where it ended"
-            self._log.warning("other_group_unreadable", group=group, error=error, hint=hint)
 
     def _tell(self, found: Mapping[TopicPartitionKey, First], held: Mapping[TopicPartitionKey, Unknown]) -> None:
         """Log what was chosen: a line for each topic and reason."""

@@ -77,7 +77,7 @@ class GroupConsumer:
         """Topics of which nothing was committed, and that start now where was found out."""
         self.outdated = False
         """Whether the group has given this slot what its last process read, and that read other topics (R21)."""
-        self._closing = False
+        self._leaving = False
         """Whether nothing is taken up any more."""
 
     @property
@@ -184,17 +184,24 @@ class GroupConsumer:
         self.marked |= wanted
 
     def take_set(self, places: Iterable[TopicPartitionKey]) -> None:
-        """Go to the committed offsets of these, which somebody else has set; nothing may be in flight."""
+        """Go to the committed offsets of these, or hold them where others read them; nothing may be in flight."""
+        places = list(places)
         for place in places:
             self._floor.pop(place, None)
+        self._offsets.forget(places)
         self._rebalanced = True
+
+    def worked_on(self) -> dict[TopicPartitionKey, str]:
+        """Return, once, which partitions of this slot another group answers too, and which group (R24)."""
+        return self._offsets.worked_on(self._answered.keys() - self.unknown_starts.keys())
 
     def leave(self) -> None:
         """Leave the group now, so that others take the partitions at once.
 
         A static member that only closes stays a member until its session ends: librdkafka sends no LeaveGroup for it.
-        After `unsubscribe()` it does.
+        After `unsubscribe()` it does. What is assigned meanwhile is not taken up: a look-up may take 20 s.
         """
+        self._leaving = True
         self._consumer.unsubscribe()
         deadline = Deadline(1.0)
         while not deadline.over and self._consumer.poll(0.05) is not None:
@@ -204,11 +211,12 @@ class GroupConsumer:
         """Leave the group and join it again: there is no other way to have it assign again."""
         self.outdated = False
         self.leave()
+        self._leaving = False
         self.subscribe(self._subscribed)
 
     def close(self) -> None:
         """Close the consumer; a static member keeps its place for its session."""
-        self._closing = True
+        self._leaving = True
         # An assignment that waits is served before: a consumer that is served one while it closes does not tell what it
         # has, or hangs when that is given up again. What is wrong with the group no longer matters.
         with suppress(StreamError):
@@ -280,7 +288,7 @@ class GroupConsumer:
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True  # the group's generation moved, also for partitions that stayed
-        if self._closing:
+        if self._leaving:
             return  # the binding assigns; nothing of it is read
         self._log.info("assigned", partitions=len(partitions))
         if partitions:

@@ -10,7 +10,7 @@ which the broker answers only when every other member has joined, and a dead sta
 session ends.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -71,9 +71,11 @@ class StartingOffsets:
         free: Free = lambda _partitions: None,
         heard: Heard = lambda _committers: None,
         first: FirstOffsets | None = None,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Without `first`, what was never committed starts at its beginning."""
+        """Without `first`, what was never committed starts at its beginning; `given_up()` ends a look-up under way."""
         self._lookup, self._log, self._free, self._heard, self._first = lookup, log, free, heard, first
+        self._given_up = given_up
         self._sound: frozenset[TopicPartitionKey] = frozenset()
         """Partitions that nobody else of the fleet can have read since they became ours."""
 
@@ -109,7 +111,7 @@ class StartingOffsets:
             for place, one in ours.items()
             if one.offset is None or (one.signature is not None and one.signature.mark == RELEASED)
         }
-        undecided |= {place: found[place] for place in first.overtaken(fresh)}
+        undecided |= {place: found[place] for place in first.others.overtaken(fresh)}
         chosen, held = first.decide(undecided, FIRST_S)
         held |= {place: Unknown("its topic is not read") for place in found.keys() - ours.keys()}
         known = {place: one.offset for place, one in ours.items() if place not in undecided and one.offset is not None}
@@ -123,6 +125,10 @@ class StartingOffsets:
     def changed(self) -> bool:
         """Whether it is known by now where something starts that was held."""
         return self._first is not None and self._first.changed()
+
+    def worked_on(self, held: Collection[TopicPartitionKey]) -> dict[TopicPartitionKey, str]:
+        """Return, once, which of these another group of the fleet answers too, and which (R24)."""
+        return self._first.others.working(held) if self._first is not None else {}
 
     def decided(self, places: Iterable[TopicPartitionKey]) -> None:
         """These have been committed where they start."""
@@ -151,6 +157,8 @@ class StartingOffsets:
                 return committed_offsets(self._lookup, places, min(patience_s, max(deadline.left_s, 0.1)))
             except KafkaException as error:
                 problem = typed(error)
+            if self._given_up():
+                raise Retriable(f"no committed offsets yet: {problem}")
             if patience_s < ASK_S:
                 patience_s = ASK_S
                 self._free(places)

@@ -55,6 +55,10 @@ TOPICS_CHANGED = (
     " fleet has this lane and --name; give each a `namespace` of its own"
 )
 NO_TENANTS = "no tenant belongs to this lane any more: it reads nothing until one does; the run may be stopped"
+ELSEWHERE = (
+    "another lane reads these tenants and has gone further; nothing of them is read here until it stands still. Do the"
+    " workers of both lanes see the current generation?"
+)
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 """An orphan and its restarted twin would fence each other forever (R8): after so many in a minute, one leaves."""
 
@@ -117,6 +121,11 @@ class Worker:
         """The generation that is served now."""
         return self._scorer
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stopping.is_set()
+
     def stop(self) -> None:
         """Ask the loop to end after the batch in hand; safe in a signal handler."""
         self._stopping.set()
@@ -152,7 +161,8 @@ class Worker:
             try:
                 self._turn()
             except (Abortable, Retriable) as error:
-                self._recover(error)
+                if self._committer.failure is not None or not self.stopping:
+                    self._recover(error)
             except Fenced as error:
                 self._tolerate(error)
                 self._recover(error)
@@ -264,8 +274,9 @@ class Worker:
         self._account()
         self._paused_topics.review(self._scorer.topology, at_once=bool(late) or error.code in TOPIC_FAULTS)
         self._progress()
-        self._group_consumer.rewind()
-        self._pause_topics()
+        if not self.stopping:
+            self._group_consumer.rewind()
+            self._pause_topics()
 
     def _replace_committer(self, code: str, late: Late | None = None) -> None:
         self._accounts.given_up(code)
@@ -455,6 +466,12 @@ class Worker:
             for topic in {topic for topic, _ in news}:
                 self._paused_topics.retry(topic)
             self._log.info("offsets_taken", partitions=[f"{t}[{p}]" for t, p in sorted(news)][:SHOWN], of=len(news))
+        if others := self._group_consumer.worked_on():
+            self._settle(False)
+            self._group_consumer.take_set(others)
+            names = [f"{topic}[{partition}]" for topic, partition in sorted(others)]
+            groups = sorted(set(others.values()))
+            self._log.warning("answered_elsewhere", partitions=names[:SHOWN], of=len(names), by=groups, hint=ELSEWHERE)
         unowned = self._recovery.ownership.unowned(self._group_consumer.held)
         if unowned:
             names = [f"{topic}[{partition}]" for topic, partition in sorted(unowned)]

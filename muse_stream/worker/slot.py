@@ -108,7 +108,8 @@ def open_worker(
 
     def intake(settle: Callable[[bool], None], free: Free) -> GroupConsumer:
         names = {"group.id": name.group, "group.instance.id": name.instance}
-        starting = starting_offsets(settings, name, start_at, recovery, lambda: worker.scorer, free, log)
+        its = (lambda: worker.scorer), (lambda: worker.stopping)
+        starting = starting_offsets(settings, name, start_at, recovery, free, log, *its)
         member = client.consumer(settings, **names, **MEMBER, throttle_cb=pace.reading)
         return GroupConsumer(member, starting, settle, log, name.instance)
 
@@ -132,9 +133,10 @@ def starting_offsets(
     name: SlotName,
     start_at: StartAt,
     recovery: Recovery,
-    scorer: Callable[[], Scorer],
     free: Free,
     log: Log,
+    scorer: Callable[[], Scorer],
+    stopping: Callable[[], bool],
 ) -> StartingOffsets:
     """Return what looks up where a slot's partitions start."""
 
@@ -144,4 +146,4 @@ def starting_offsets(
     answers = LastAnswers(lambda stable: open_reader(name.group, stable), scorer, recovery.attempts.tag)
     first = FirstOffsets(open_reader, name.group, start_at, answers, log, lambda: scorer().topology.groups)
     lookup = client.consumer(settings, **{"group.id": name.group})
-    return StartingOffsets(lookup, log, free, recovery.heard, first)
+    return StartingOffsets(lookup, log, free, recovery.heard, first, stopping)

@@ -168,9 +168,13 @@ class ScriptedConsumer:
         self.changes: list[str] = []
         self.signature = ""
         self.refusal: int | None = None
+        self.looked_up = 0
 
     def subscribe(self, _topics: list[str], **callbacks: Any) -> None:
         self.callbacks = callbacks
+
+    def unsubscribe(self) -> None:
+        self.polls.append(partitions_come)
 
     def poll(self, _timeout: float) -> Any:
         step = self.polls.pop(0) if self.polls else None
@@ -191,6 +195,7 @@ class ScriptedConsumer:
         return list(self.assigned)
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        self.looked_up += 1
         return [TopicPartition(p.topic, p.partition, self.committed_offset, self.signature) for p in partitions]
 
     def get_watermark_offsets(self, _place: TopicPartition, **_how: Any) -> tuple[int, int]:
@@ -239,6 +244,20 @@ def scripted(*polls: Any) -> tuple[GroupConsumer, ScriptedConsumer, list[bool]]:
 def moves_on(consumer: ScriptedConsumer) -> None:
     consumer.generation += 1
     consumer.callbacks["on_assign"](consumer, [])
+
+
+def partitions_come(consumer: ScriptedConsumer) -> None:
+    consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["leaves", "leaves and joins again"])
+def test_what_is_assigned_while_it_leaves_is_not_looked_up(again: bool) -> None:
+    """Looking up may take 20 s, and a worker has 10 to end."""
+    intake, consumer, _settled = scripted(Record(0))
+    (intake.rejoin if again else intake.leave)()
+    assert consumer.looked_up == 0
+    partitions_come(consumer)
+    assert consumer.looked_up == int(again)
 
 
 def test_r2_metadata_is_that_of_the_first_poll() -> None:

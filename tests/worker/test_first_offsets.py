@@ -15,7 +15,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from muse_stream.kafka import First, Source, Unknown, first_offsets
+from muse_stream.kafka import First, Source, Unknown, first_offsets, other_groups
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker import last_answers
 from tests.worker.doubles import Echo, Route, await_true
@@ -427,3 +427,42 @@ def test_a_topic_that_was_made_anew_begins_again(
         (*_, said) = ours.log.said("starting_offsets")
         assert (said["chosen"], "earlier topic of this name" in said["note"]) == ("earliest", True)
         assert [message.key() for message in found.to_end().messages[20:]] == [None] * new
+
+
+def test_r24_who_is_overtaken_by_another_group_stops_reading(
+    kafka: Broker, unique: Unique, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old lane never hears that the tenant has moved, and takes up its events after they were quiet for a while."""
+    monkeypatch.setattr(other_groups, "LOOK_EVERY_S", 0.1)
+    (events, route), (old, new) = tenant(1), (unique("old"), unique("new"))
+    told, _ = two_lanes(events, route, old, new, here=True)
+    _, moved = two_lanes(events, route, old, new, here=False)
+    with (
+        ledger(kafka.bootstrap, **{route.scores: 1}) as found,
+        running(kafka.bootstrap, old, told) as first,
+    ):
+        produce(kafka.bootstrap, events, [b"x"] * 10)
+        found.until(10)
+        with running(kafka.bootstrap, new, moved) as second:
+            await_true(lambda: second.log.said("starting_offsets"), "the new lane thinks that nobody reads it")
+            monkeypatch.setattr(first_offsets, "HANDOVER_S", 600.0)
+
+            def one_stops() -> bool:
+                produce(kafka.bootstrap, events, [b"x"])
+                return bool(first.log.said("answered_elsewhere") or second.log.said("answered_elsewhere"))
+
+            await_true(one_stops, "one of them hears of the other", 60.0)
+            stopped, other = (first, second) if first.log.said("answered_elsewhere") else (second, first)
+            (said,) = stopped.log.said("answered_elsewhere")
+            assert (said["partitions"], said["by"]) == (
+                [f"{events}[0]"],
+                [f"muse.{new if other is second else old}.live"],
+            )
+            await_true(lambda: stopped.worker._group_consumer.unknown_starts, "it is held")
+            before = stopped.meter.committed_events
+            at = other.meter.committed_events
+            produce(kafka.bootstrap, events, [b"x"] * 50)
+            await_true(lambda: other.meter.committed_events >= at + 50, "the other goes on")
+            second.stop()
+        first.stop()
+        assert stopped.meter.committed_events == before, "no event is answered by both any more"

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from muse_stream import testing
+from muse_stream.kafka import starting_offsets
 from muse_stream.testing import Broker, ToSend
 from muse_stream.worker import slot
 from muse_stream.worker.batch import BatchLimits
@@ -90,6 +92,24 @@ def feeding(bootstrap: str, topic: str, partitions: int) -> Iterator[Callable[[]
         yield end
     finally:
         enough.set()
+
+
+def test_a_stop_ends_a_look_up_of_offsets_that_nobody_tells(
+    kafka: Broker, unique: Unique, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would ask for 20 s, and a worker has 10 to end."""
+    (events, route), asked = tenant(1), threading.Event()
+
+    def hidden(_lookup: object, _places: object, _timeout_s: float) -> None:
+        asked.set()
+        raise KafkaException(KafkaError(KafkaError.UNSTABLE_OFFSET_COMMIT))
+
+    monkeypatch.setattr(starting_offsets, "committed_offsets", hidden)
+    monkeypatch.setattr(starting_offsets, "COMMITTED_S", 600.0)
+    with running(kafka.bootstrap, unique("lane"), Echo({events: route})) as ours:
+        assert asked.wait(30)
+        ours.stop(60)
+        assert ours.log.said("stopped") == [{"drained": True, "leave": True}]
 
 
 def test_a_stopped_slot_drains_and_its_successor_goes_on(

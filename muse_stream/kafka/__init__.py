@@ -10,6 +10,7 @@ group_consumer          a member of a consumer group that knows its exact positi
 offsets                 what a group has committed, and which offset is there at a moment
 starting_offsets        where a partition starts: what its group has committed
 first_offsets           where it starts when the group has committed nothing
+other_groups            what other groups of the fleet have committed of our partitions
 partition_ends          last stable offset and end of partitions: is a transaction open there?
 signature               what an owner commits beside its offsets
 span_reader             records between two offsets of partitions

@@ -33,10 +33,7 @@ LEARNED_S = 60.0
 """For how long a size that was refused is not tried again."""
 MANY = 10
 """More refused answers than this, and more than half of all, are the topic's fault."""
-RAISE = (
-    "larger than max.message.bytes of the topic, or message.max.bytes of its broker where the topic has none: raise it "
-    "(`muse-stream topics CONFIG --dry-run` says what is needed)"
-)
+BROKERS = "where the topic has no max.message.bytes, message.max.bytes of its broker counts"
 CHECKS = (
     "a compacted topic takes no record without a key (cleanup.policy), and a topic may refuse our timestamps "
     "(message.timestamp.before.max.ms, message.timestamp.after.max.ms)"
@@ -86,8 +83,10 @@ class Isolation:
 
         `origins` says of each record of an `Undelivered` which event it answers; None for a dead letter.
         """
-        if (error.code in TOPIC_FAULTS or isinstance(error, Refusing)) and error.topic is not None:
-            return frozenset(event for event, outputs in topology.outputs.items() if error.topic in outputs)
+        if isinstance(error, Refusing):
+            return self._wait(error.topic or "", topology)
+        if error.code in TOPIC_FAULTS and error.topic is not None:
+            return _writing(error.topic, topology)
         if isinstance(error, Undelivered) and any(origins):
             return self._refused(error, origins, topology)
         return self._halve(error, failed, topology) if error.code in TOPIC_FAULTS | RECORD_FAULTS else frozenset()
@@ -132,8 +131,11 @@ class Isolation:
         return frozenset()
 
     def _wait(self, topic: str, topology: Topology) -> frozenset[str]:
-        self._outputs[topic].limit = 0  # the next trial is a real one
-        return frozenset(event for event, outputs in topology.outputs.items() if topic in outputs)
+        """Blame an output topic: the next trial is a real one, also for records that were given up before."""
+        self._outputs[topic].limit = 0
+        waiting = _writing(topic, topology)
+        self._rejected = {event: why for event, why in self._rejected.items() if event[0] not in waiting}
+        return waiting
 
     def why(self, error: StreamError) -> str:
         """Return what to say of a topic that has to wait for this."""
@@ -214,6 +216,11 @@ class Isolation:
                 raise Refusing(output.why, topic=topic, code=TOO_LARGE)
 
 
+def _writing(output: str, topology: Topology) -> frozenset[str]:
+    """Return the event topics whose answers go there."""
+    return frozenset(event for event, outputs in topology.outputs.items() if output in outputs)
+
+
 def _reason(error: StreamError, size: int | None = None) -> tuple[Reason, str]:
     if error.code == TOO_LARGE:
         of = "" if size is None else f" of {size} bytes"
@@ -222,5 +229,5 @@ def _reason(error: StreamError, size: int | None = None) -> tuple[Reason, str]:
 
 
 def _why(error: StreamError) -> str:
-    hint = {TOO_LARGE: RAISE, INVALID: CHECKS}.get(error.code or "")
-    return f"{error}: {hint}" if hint else str(error)
+    hint = {TOO_LARGE: BROKERS, INVALID: CHECKS}.get(error.code or "")
+    return f"{error}; {hint}" if hint else str(error)

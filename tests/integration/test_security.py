@@ -272,6 +272,36 @@ def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict
     assert "TOPIC_AUTHORIZATION_FAILED" in {line["code"] for line in live.lines("aborted")}
 
 
+def test_a_shadow_that_may_not_write_one_audit_topic_audits_the_others(site: Site, workers: dict[str, Fleet]) -> None:
+    """Nobody's scores wait for it; once it may again, the audit records that were held back are there, each once."""
+    shadow, held = workers["shadow"], site.bank.topic("events", "t0")
+    before = len(shadow.lines("tenant_paused"))
+    denied = binding("shadow", "topic", "literal", site.bank.topic("audit", "t0"), "WRITE", "DENY")
+    secured = {**site.kafka.connection("analyst"), "group.id": "analyst.look"}
+
+    def paused() -> bool:
+        if len(shadow.lines("tenant_paused")) == before:
+            site.send(30)
+        return len(shadow.lines("tenant_paused")) > before
+
+    def audited(audit: Witness, *tenants: str) -> bool:
+        found, broken = Counter(one.source[0] for one in audit.seen), {TENANTS[0]: site.broken}
+        return all(found[site.bank.topic("events", name)] >= site.sent(name) - broken.get(name, 0) for name in tenants)
+
+    site.kafka.grant(denied)
+    with Witness(site.kafka.bootstrap, site.bank.topics(["audit"]), [], PARTITIONS, "audit.avsc", **secured) as audit:
+        until(paused, 40, lambda: str(shadow.lines("aborted")[-3:]))
+        until(lambda: audited(audit, "t1", "t2"), 40)
+        assert not audited(audit, "t0")
+        site.kafka.withdraw(denied)
+        until(lambda: audited(audit, "t0", "t1", "t2"), 40)
+        assert len(audit.seen) == len(sources(audit.seen)), "each once"
+    (said, *_) = shadow.lines("tenant_paused")[before:]
+    assert (said["topic"], "audit" in said["error"]) == (held, True)
+    assert {line["topic"] for line in shadow.lines("tenant_paused")[before:]} == {held}
+    site.assert_exactly_once()
+
+
 def fed(site: Site, fleet: Fleet, event: str, topics: set[str]) -> bool:
     """Send a little to everybody until the log has said this of all these topics."""
     if topics <= {line["topic"] for line in fleet.lines(event)}:

@@ -21,7 +21,7 @@ from confluent_kafka import KafkaException
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_cluster import archive_classes
-from tests.operations.scene import Account, scene
+from tests.operations.scene import Account, Scene, scene
 from tests.operations.situations import SITUATIONS, Situation
 
 COLUMNS = ("situation", "brokers", "events", "missing", "doubled", "out of order", "verdict", "s")
@@ -57,8 +57,7 @@ def play(situation: Situation, brokers: int, folder: Path) -> Outcome:
                 account = made.account()
                 raise
             account = found or made.account()
-        if not account.kept:
-            error = f"not kept: {account}"
+            error = _wrong(situation, made, account)
     except (
         AssertionError,
         MuseError,
@@ -71,6 +70,16 @@ def play(situation: Situation, brokers: int, folder: Path) -> Outcome:
     ):
         error = traceback.format_exc()
     return Outcome(situation.title, brokers, account, time.monotonic() - started, error)
+
+
+def _wrong(situation: Situation, made: Scene, account: Account) -> str:
+    """Return what is not as the page says, beside what the situation itself has seen to."""
+    wrong = [] if account.kept else [f"not kept: {account}"]
+    for tenant in made.bank.names() if situation.verified else ():
+        found, expected = made.verdict(tenant), made.findings.get(tenant, {})
+        wrong += [f"verify finds {found} of {tenant}, not {expected}"] * (found != expected)
+    unsaid = [one for one in made.unsaid(situation.title) if not any(event in one for event in situation.perhaps)]
+    return "\n".join(wrong + [f"the page shows what nobody has said: {one}" for one in unsaid])
 
 
 def main(arguments: Sequence[str]) -> int:

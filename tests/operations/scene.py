@@ -29,7 +29,7 @@ from muse_stream.testing.kafka_jars import jars, java
 from muse_stream.testing.local_cluster import LocalCluster
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.witness import Decoding
-from tests.operations.page import commands
+from tests.operations.page import commands, missing
 from tests.patience import PATIENCE, until
 
 NAMESPACE, LANE = "muse", "main"
@@ -99,15 +99,14 @@ class Run:
                 command, cwd=scene.folder, env=scene.environment(), stdout=out, stderr=out, start_new_session=True
             )
 
+    def all_lines(self) -> list[dict[str, Any]]:
+        """Return the log's lines."""
+        lines = self.log.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Return the log's lines with this event."""
-        found = []
-        for line in self.log.read_text(encoding="utf-8").splitlines():
-            if line.startswith("{"):
-                entry = json.loads(line)
-                if entry.get("event") == event:
-                    found.append(entry)
-        return found
+        return [line for line in self.all_lines() if line.get("event") == event]
 
     def await_said(self, event: str, timeout_s: float = 60.0, **values: Any) -> dict[str, Any]:
         """Return the first line with this event and these values, when it comes."""
@@ -147,6 +146,10 @@ class Scene:
         """Ids of events that the page says are lost."""
         self.again: set[str] = set()
         """Ids of events that are answered twice on purpose."""
+        self.findings: dict[str, dict[str, int]] = {}
+        """Tenant -> what `verify` finds, as the page says: kind -> count."""
+        self.printed: list[str] = []
+        """What commands have printed."""
         self._bootstrap = brokers.bootstrap
         self._tenants: dict[str, str] = {}
         self._runs: list[Run] = []
@@ -175,7 +178,7 @@ class Scene:
 
     def attempt(self, script: str, bootstrap: str = "") -> subprocess.CompletedProcess[str]:
         """Run commands in bash until one fails."""
-        return subprocess.run(
+        done = subprocess.run(
             ["bash", "-ec", script],
             cwd=self.folder,
             env=self.environment() | ({"MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap} if bootstrap else {}),
@@ -184,6 +187,8 @@ class Scene:
             timeout=COMMAND_S,
             check=False,
         )
+        self.printed += [done.stdout, done.stderr]
+        return done
 
     def shell(self, script: str, *, code: int = 0) -> str:
         """Run commands in bash until one fails; returns their stdout; AssertionError for another exit code."""
@@ -209,12 +214,22 @@ class Scene:
         started.await_said("assigned")
         return started
 
-    def commands(self, title: str) -> None:
+    def commands(self, title: str, which: str = "") -> None:
         """Run the commands of a section of the page, line by line, as they stand; 1 is the answer of one that found."""
-        for line in (line for script in commands(title) for line in script.splitlines()):
+        for line in (line for script in commands(title) for line in script.splitlines() if which in line):
             done = self.attempt(line)
             assert done.returncode in (0, 1), f"{line}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
             assert "Error" not in done.stderr, f"{line}: {done.stderr}"
+
+    def unsaid(self, title: str) -> list[str]:
+        """Return what the page's section shows and nobody has logged or printed here."""
+        logged = [line for run in self._runs for line in run.all_lines()]
+        return missing(title, logged, "\n".join(self.printed))
+
+    def verdict(self, tenant: str, options: str = "") -> dict[str, int]:
+        """Return what `verify` finds wrong with a tenant: kind -> count."""
+        (found,) = json.loads(self.shell(f"muse-stream verify store {tenant} {options} --json || test $? = 1"))
+        return {one["kind"]: one["count"] for one in found["findings"]}
 
     def events(self, count: int, tenants: Sequence[str] | None = None) -> list[tuple[str, int, bytes]]:
         """Make events, spread over the tenants and their partitions; only those of `tenants` count as sent."""

@@ -6,10 +6,17 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names that the stubs forget to export
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewTopic
 
 from muse_stream.testing.kafka_broker import PLACES
@@ -17,7 +24,7 @@ from muse_stream.testing.local_cluster import LocalCluster
 from muse_stream.testing.local_kafka import free_ports
 from tests.integration.bank import PARTITIONS
 from tests.operations.page import commands
-from tests.operations.scene import Account, Scene
+from tests.operations.scene import Account, Run, Scene
 from tests.patience import until
 from tests.quotas import quota
 
@@ -35,6 +42,10 @@ class Situation:
     brokers: tuple[int, ...] = (1, 3)
     properties: Mapping[str, str] = field(default_factory=dict)
     """Of the brokers."""
+    verified: bool = True
+    """Whether `verify` is asked at the end: it finds what the scene expects of it, and nothing else."""
+    perhaps: tuple[str, ...] = ()
+    """Log lines of the page that depend on how fast this machine is."""
 
 
 def pause_of_two_weeks(scene: Scene) -> None:
@@ -142,21 +153,44 @@ def retention_loss(scene: Scene) -> None:
     scene.commands("Retention loss")
     scene.feed(100)
     scene.await_answers()
-    (found,) = json.loads(scene.shell("muse-stream verify store acme --json", code=1))
-    assert [(one["kind"], one["count"]) for one in found["findings"]] == [("not_answerable", len(scene.lost))], found
+    scene.findings["acme"] = {"not_answerable": len(scene.lost)}
 
 
 def quota_and_size(scene: Scene) -> None:
-    """A quota of 20 kB/s on what workers produce, while a backlog waits; then it is taken away."""
+    """A byte quota while a backlog waits, a request quota, and a score topic that refuses every answer."""
     scene.prepare()
     live = scene.run()
-    with quota(scene.bootstrap, "muse-stream", "producer_byte_rate", 8_000.0):
-        scene.feed(6_000)  # a quota forgives a burst first
-        live.await_said("throttled")
-        scene.feed(6_000)
-        waiting = len(scene.account().missing)
-        until(lambda: len(scene.account().missing) < waiting - 500, 60, lambda: f"{scene.account()}, {waiting} before")
+    for name, value in (("producer_byte_rate", 8_000.0), ("request_percentage", 0.5)):
+        before = len(live.lines("throttled"))
+        with quota(scene.bootstrap, "muse-stream", name, value):
+            until(partial(_throttled, scene, live, before), 60, lambda name=name: f"{name} is not met")  # type: ignore[misc]
+            scene.feed(2_000)
+            waiting = len(scene.account().missing)
+            until(lambda waiting=waiting: len(scene.account().missing) < waiting, 60, str)  # type: ignore[misc]
+        scene.await_answers(120)
+    assert live.stop() == 0
+    _limit(scene, SCORES, "100")
+    scene.feed(400)  # at once: a few answers that are refused become dead letters
+    live = scene.run()
+    live.await_said("tenant_paused", topic=EVENTS)
+    scene.commands("Quota and message size")
     scene.await_answers(120)
+    live.await_said("tenant_resumed", topic=EVENTS)
+    assert scene.account().dead == 0
+
+
+def _throttled(scene: Scene, live: Run, before: int) -> bool:
+    """Whether a quota is met; sends events until then, since a quota forgives a burst first."""
+    if len(live.lines("throttled")) == before and len(scene.account().missing) < 4_000:
+        scene.feed(2_000)
+    return len(live.lines("throttled")) > before
+
+
+def _limit(scene: Scene, topic: str, max_message_bytes: str) -> None:
+    value = ConfigEntry("max.message.bytes", max_message_bytes, incremental_operation=AlterConfigOpType.SET)
+    wanted = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[value])
+    admin = AdminClient({"bootstrap.servers": scene.bootstrap})
+    admin.incremental_alter_configs([wanted])[wanted].result(30)
 
 
 def output_without_a_leader(scene: Scene) -> None:
@@ -273,10 +307,14 @@ def another_cluster(scene: Scene) -> Account:
         scene.await_no_members(old, "muse.main.live")
         for tenant in ("acme", "globex"):
             for script in commands("Moving to another cluster"):
-                scene.shell(script.replace("acme", tenant).replace("old:9092", old))
+                if "offsets copy" in script:
+                    scene.shell(script.replace("acme", tenant).replace("old:9092", old))
         scene.run()
         scene.feed(100)
         until(lambda: not scene.account(old, new.bootstrap).missing, 60)
+        assert scene.verdict("acme") == {"missing": 100}, "these were answered on the old cluster"
+        scene.commands("Moving to another cluster", "verify")
+        assert scene.verdict("acme", "--from-offset 50") == {}
         return scene.account(old, new.bootstrap)
     finally:
         scene.close()
@@ -305,8 +343,7 @@ def replay_a_day(scene: Scene) -> None:
     scene.again = scene.of("acme")
     scene.feed(100)
     scene.await_answers()
-    (found,) = json.loads(scene.shell("muse-stream verify store acme --json", code=1))
-    assert {one["kind"] for one in found["findings"]} == {"duplicated"}, found["findings"]
+    scene.findings["acme"] = {"duplicated": len(scene.again)}
 
 
 def _transaction(scene: Scene, name: str, **settings: Any) -> Producer:
@@ -323,12 +360,12 @@ SITUATIONS = [
     Situation("Namespace change", namespace_change),
     Situation("Topic recreated", topic_recreated),
     Situation("Retention loss", retention_loss),
-    Situation("Quota and message size", quota_and_size),
+    Situation("Quota and message size", quota_and_size, perhaps=("batch_too_slow",)),
     Situation("Output partition without a leader", output_without_a_leader, brokers=(3,)),
-    Situation("Wrong advertised address", wrong_advertised, brokers=(1,)),
+    Situation("Wrong advertised address", wrong_advertised, brokers=(1,), verified=False),
     Situation("Broker frozen", frozen),
     Situation("Upstream transaction left open", upstream_open),
     Situation("Hanging transaction", hanging),
-    Situation("Moving to another cluster", another_cluster),
+    Situation("Moving to another cluster", another_cluster, verified=False),
     Situation("Replaying a day", replay_a_day),
 ]

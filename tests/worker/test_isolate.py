@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from muse_stream.errors import Abortable, Reason, Rejected, Stage
 from muse_stream.worker.batch import DeadLetter, Records, Topology
 from muse_stream.worker.commit import Pending
-from muse_stream.worker.isolate import Isolation
+from muse_stream.worker.isolate import Isolation, Refusing
 from tests.worker.doubles import raw
 
 LIVE = Topology({"events": frozenset({"scores", "dlq"})}, {"events": "dlq"})
@@ -118,6 +118,17 @@ def test_a_topic_fault_makes_all_wait_that_write_there(code: str) -> None:
     corner = Isolation(64)
     assert corner.suspect(Abortable("no", topic="scores", code=code), pending(0, 64), both) == {"a", "b"}
     assert corner.most == 64
+
+
+def test_a_record_that_was_given_up_is_tried_again_once_its_topic_is_to_blame() -> None:
+    """Whoever made the topic large enough meanwhile wants answers, no dead letter of the one that was found first."""
+    corner = Isolation(4)
+    corner.suspect(TOO_LARGE, pending(100, 101), LIVE)
+    assert corner.suspect(Refusing("most", topic="scores", code="MSG_SIZE_TOO_LARGE"), pending(100, 200), LIVE) == {
+        "events"
+    }
+    after = corner.reject(raw([b"", b""]), Records([0, 1], ["scores"] * 2, [b"0", b"1"]), LIVE)
+    assert (after.rows, after.dead) == ([0, 1], [])
 
 
 def test_a_fault_of_the_system_blames_nobody() -> None:

@@ -50,9 +50,10 @@ class Three:
         self.cluster.restart([AWAY])
 
 
-@pytest.fixture(scope="module")
-def brokers() -> Iterator[LocalCluster]:
-    cluster = LocalCluster(PLACES, lambda _line: None, properties={"transaction.state.log.num.partitions": "3"})
+@pytest.fixture(scope="module", params=[None, pytest.param("4.3.1", marks=pytest.mark.slow)], ids=["", "4.3.1"])
+def brokers(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
+    few = {"transaction.state.log.num.partitions": "3"}
+    cluster = LocalCluster(PLACES, lambda _line: None, release=request.param, properties=few)
     try:
         cluster.start()
         yield cluster

@@ -309,7 +309,8 @@ class Scene:
         with CommittedReader(
             bootstrap, topics, {"log_level": 0, "auto.offset.reset": "earliest"}, tolerant=True
         ) as reader:
-            yield from map(decode, reader.read_to_end(timeout_s=30 * PATIENCE))
+            ends = reader.ends(30.0 * PATIENCE)
+            yield from map(decode, reader.read_to_end(ends, timeout_s=30 * PATIENCE))
 
     def _topics(self, bootstrap: str, kinds: Sequence[str]) -> dict[str, int]:
         client = Consumer({"bootstrap.servers": bootstrap, "group.id": "topics"})

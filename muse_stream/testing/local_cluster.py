@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from muse_stream.errors import MuseError
 from muse_stream.testing import probe
 from muse_stream.testing.kafka_jars import Places, Say, jars
-from muse_stream.testing.local_kafka import READY_WITHIN_S, LocalKafka, free_ports
+from muse_stream.testing.local_kafka import ARCHIVE, READY_WITHIN_S, LocalKafka, free_ports
 
 SHORT_SESSION = {"broker.session.timeout.ms": "3000"}
 """A node that was killed may register again only when its old session has ended."""
 REPLICAS = 3
-ARCHIVE = "classes.jsa"
 # made to start fast: the second compiler takes 3 of the 7 CPU-seconds that a start costs, and pays only after minutes
 _JVM = ("-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
 
@@ -41,9 +40,7 @@ class LocalCluster:
     ) -> None:
         self._controllers = nodes if controllers is None else controllers
         over = _replicated(min(nodes, REPLICAS)) | SHORT_SESSION | dict(properties or {})
-        archive = jars(places, say, release) / ARCHIVE
-        jvm = (*_JVM, f"-XX:SharedArchiveFile={archive}") if archive.exists() else _JVM
-        self.nodes = [LocalKafka(places, say, release=release, properties=over, jvm=jvm) for _ in range(nodes)]
+        self.nodes = [LocalKafka(places, say, release=release, properties=over, jvm=_JVM) for _ in range(nodes)]
         self.bootstrap = ""
 
     def start(self) -> None:
@@ -95,7 +92,7 @@ class LocalCluster:
 
 
 def archive_classes(places: Places, say: Say = print, *, release: str | None = None) -> None:
-    """Make starts of this version cost less by a third: worth it for who restarts brokers all the time."""
+    """Make starts of this version cost less by a third: worth it for who starts brokers all the time."""
     home = jars(places, say, release)
     if not (home / ARCHIVE).exists():
         fresh = home / f"{ARCHIVE}.{secrets.token_hex(4)}"

@@ -28,6 +28,8 @@ from muse_stream.testing.kafka_jars import Places, Say, call, jars, java, rename
 MEMORY, MUCH = Path("/dev/shm"), 8 << 30  # noqa: S108  # folders in it are claimed and locked, like those elsewhere
 CLUSTER_ID = "bXVzZS1zdHJlYW0tZGVtbw"  # 16 bytes, base64url: the cluster is formatted once and copied for each run
 READY_WITHIN_S = 180.0  # 5 s on an idle machine, more than 60 under a load of 18
+ARCHIVE = "classes.jsa"
+"""Beside the jars: Kafka's classes as the JVM keeps them, where they were made (`local_cluster.archive_classes`)."""
 HEAP = ("-Xms512m", "-Xmx512m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto")
 _LOGGING = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -106,7 +108,9 @@ class LocalKafka:
                 + "".join(f"{name}={value}\n" for name, value in {**over, **self._over, "node.id": node}.items())
             )
             shutil.copytree(self._formatted(properties, node), self._run / "data")
-            command = java(self._jars, *self._jvm, *_LOGGING, "kafka.Kafka", str(properties))
+            archive = self._jars / ARCHIVE
+            archived = [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
+            command = java(self._jars, *self._jvm, *archived, *_LOGGING, "kafka.Kafka", str(properties))
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, str(self._run), *command],
                 stdin=subprocess.PIPE,

@@ -293,14 +293,20 @@ def test_a_wrong_advertised_address_is_a_finding(tmp_path: Path) -> None:
         broker.close()
 
 
-@pytest.fixture
-def forgetful() -> Iterator[Forgetful]:
+@pytest.fixture(scope="module")
+def two_brokers() -> Iterator[Forgetful]:
     made = Forgetful("4.3.1")
     try:
         made.start()
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def forgetful(two_brokers: Forgetful) -> Iterator[Forgetful]:
+    yield two_brokers
+    two_brokers.bring_back()
 
 
 @needs_java

@@ -82,8 +82,13 @@ class Forgetful:
         await_true(lambda: self.leader(*lost) == LOST, "the broker is back", 40)
 
     def kill(self) -> None:
-        """Have the second broker away for good."""
+        """Have the second broker away until `bring_back`."""
         self._cluster.kill([1])
+
+    def bring_back(self) -> None:
+        """Have the second broker there again, if it is away."""
+        if not self._cluster.nodes[1].running():
+            self._cluster.restart([1])
 
     def leader(self, topic: str, partition: int) -> int:
         return int(self._admin.list_topics(topic, timeout=60).topics[topic].partitions[partition].leader)

@@ -37,9 +37,9 @@ Eventually = Callable[..., None]
 settings.register_profile("default", max_examples=50, deadline=None)
 settings.load_profile("default")
 settings.register_profile("hunt", max_examples=1_000, deadline=None)
-"""`--hypothesis-profile=hunt`: twenty times as many; ten times where a test has a number of its own."""
+"""`--hypothesis-profile=hunt`: twenty times as many."""
 settings.register_profile("long", max_examples=30_000, deadline=None)
-"""`--hypothesis-profile=long`: 300 times as many examples where a test has them by profile."""
+"""`--hypothesis-profile=long`: 600 times as many examples where a test has them by profile."""
 LONG = (
     "tests/integration/test_offsets.py",
     "tests/commands/test_dlq_faults.py",

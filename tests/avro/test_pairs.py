@@ -17,7 +17,7 @@ from muse_stream.errors import SchemaError
 from tests.avro.avro_data import directory, listed, record_by_record
 from tests.avro.pairs import REFUSED, Pair, expected, pair, records
 
-OFTEN = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+OFTEN = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SEEDS = st.integers(0, 2**40)
 FRAME = confluent_prefix(1)
 

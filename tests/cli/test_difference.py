@@ -201,7 +201,7 @@ def test_changed_schemas_are_told(folder: Path) -> None:
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.sampled_from(["cards", "cards-next", "cautious", "blended"]),
     st.dictionaries(

@@ -36,16 +36,18 @@ def may_unshare() -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+FIRST = pytest.mark.skipif(not may_unshare(), reason="a namespace of its own needs root and unshare")
+
+
 @pytest.mark.parametrize(
-    "prefix",
+    ("prefix", "number"),
     [
-        pytest.param([], id="a process"),
-        pytest.param(
-            FIRST_OF_ALL,
-            id="the first process",
-            marks=pytest.mark.skipif(not may_unshare(), reason="a namespace of its own needs root and unshare"),
-        ),
+        pytest.param([], signal.SIGTERM, id="a process, SIGTERM"),
+        pytest.param([], signal.SIGHUP, id="a process, SIGHUP"),
+        pytest.param([], signal.SIGQUIT, id="a process, SIGQUIT", marks=pytest.mark.slow),
+        pytest.param(FIRST_OF_ALL, signal.SIGTERM, id="the first process, SIGTERM", marks=FIRST),
+        pytest.param(FIRST_OF_ALL, signal.SIGHUP, id="the first process, SIGHUP", marks=[FIRST, pytest.mark.slow]),
+        pytest.param(FIRST_OF_ALL, signal.SIGQUIT, id="the first process, SIGQUIT", marks=FIRST),
     ],
 )
 def test_a_run_that_looks_for_kafka_ends_at_a_signal(

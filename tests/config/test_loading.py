@@ -191,7 +191,7 @@ def _places(node: Any) -> list[tuple[Any, Any]]:
     return [(node, key) for key in keys] + [place for key in keys for place in _places(node[key])]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_no_change_of_the_tree_gives_anything_but_a_configuration_error(data: st.DataObject) -> None:
     tree = copy.deepcopy(SOURCE.tree)

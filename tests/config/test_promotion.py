@@ -15,7 +15,7 @@ from muse_stream.config.source import parse
 from muse_stream.errors import ConfigError
 from tests.config.example_config import FILE, TEXT, changed, load_text
 
-EXAMPLES = 60
+EXAMPLES = 30
 
 PREDICTORS = ("old", "new", "a-b", "true")
 VALUES = {"tenant": ("acme", "globex", "t3"), "channel": ("web", "pos", "5411"), "region": ("pt", "null", "x y")}

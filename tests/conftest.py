@@ -73,6 +73,7 @@ LONG = (
 )
 """Files that take longest, in the order in which they begin: what is short fills the gaps at the end."""
 
+BROKERS_LOG = "the broker's log"
 _SAID = pytest.StashKey[list[str]]()
 
 
@@ -102,11 +103,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the ends of the logs of what a failed test ran: a run of CI leaves nothing but its output."""
     report = yield
     if report.failed:
-        report.sections += failure_report.sections()
+        met = "kafka" in getattr(item, "fixturenames", ())
+        report.sections += [one for one in failure_report.sections() if met or BROKERS_LOG not in one[0]]
     if call.when == "teardown":
         failure_report.forget()
     return report
@@ -133,7 +137,7 @@ def kafka(pytestconfig: pytest.Config) -> Iterator[Broker]:
     """The session's real broker (`kafka.bootstrap`), started on first use; the summary says from which rung."""
     with broker(say=pytestconfig.stash[_SAID].append) as running:
         if isinstance(running, LocalKafka):
-            failure_report.on_failure("the broker's log", running.log_end, over=lambda: False)
+            failure_report.on_failure(BROKERS_LOG, running.log_end, over=lambda: False)
         yield running
 
 

@@ -9,7 +9,8 @@ thread.
 
     SIGTERM, SIGHUP, SIGQUIT
              drain; slots keep their membership for their session (a restart or a rolling upgrade takes over unnoticed)
-    SIGINT   drain and leave the group, so that others take the partitions at once; a second signal of these kills
+    SIGINT   drain and leave the group, so that others take the partitions at once; a second signal of these kills,
+             unless it comes at once: then it is the same, heard twice
     SIGTTIN  one worker more            SIGTTOU  one worker less, which leaves the group
     SIGUSR1, SIGUSR2   logged, nothing else; a SIGHUP that was ignored at the start stays so (nohup)
 
@@ -34,6 +35,8 @@ from muse_stream.telemetry import Log
 from muse_stream.worker import InHand, PoisonSearch, Suspects
 
 DRAIN_S = 10.0
+TWICE_S = 0.5
+"""A stop signal so soon after the first is the same wish, heard twice: from a terminal and from what it started, say."""
 QUIET_S = 10.0
 """A slot that served longer than this before it crashed is replaced at once."""
 LONGEST_BACKOFF_S = 30.0
@@ -240,14 +243,22 @@ class Supervisor:
         for child in self._children:
             if child not in working:
                 child.process.kill()
-        number = LEAVE if leave else signal.SIGTERM
+        number, began = LEAVE if leave else signal.SIGTERM, time.monotonic()
         self._signal(working, number)
-        end = time.monotonic() + DRAIN_S
-        while time.monotonic() < end and not self._stop_signal() and any(c.process.is_alive() for c in working):
+        while time.monotonic() < began + DRAIN_S and any(c.process.is_alive() for c in working):
+            if time.monotonic() < began + TWICE_S:
+                self._signals.clear()
+            elif self._stop_signal():
+                break
             wait([c.process.sentinel for c in working if c.process.is_alive()], 0.2)
         late = [child for child in working if child.process.is_alive()]
+        why = (
+            "told to stop once more, and not drained yet"
+            if self._stop_signal()
+            else f"not drained within {DRAIN_S:g} s"
+        )
         for child in late:
-            self._log.error("killed", slot=child.slot, pid=child.process.pid, error=f"not drained within {DRAIN_S:g} s")
+            self._log.error("killed", slot=child.slot, pid=child.process.pid, error=why)
             child.process.kill()
         for child in self._children:
             child.process.join()

@@ -75,10 +75,11 @@ def replicas(patient: Patient) -> Iterator[Fault]:
         least = int(patient.state.settings.get(topic, {}).get("min.insync.replicas", 1))
         for number, one in sorted(parts.items()):
             if one.leader < 0:
+                synced = f", and {_numbers(one.in_sync)} was in sync" if one.in_sync else ""  # 4.0 on: none is told
                 yield Fault(
                     "no_leader",
                     f"{topic}[{number}]",
-                    f"no broker leads it; it is on {_numbers(one.replicas)}, and {_numbers(one.in_sync)} was in sync",
+                    f"no broker leads it; it is on {_numbers(one.replicas)}{synced}",
                     f"it can be neither read nor written: {_matters(topic)}",
                     (f"start broker {_numbers(one.in_sync or one.replicas)}", _describe(patient, topic)),
                 )

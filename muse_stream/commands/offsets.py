@@ -35,6 +35,7 @@ from muse_stream.kafka import (
     record_at,
     sources,
     span_reader,
+    typed,
 )
 from muse_stream.runtime.answer_reader import AnswerReader
 from muse_stream.worker import LastAnswers
@@ -207,7 +208,7 @@ class TenantOffsets:
         with _readers(settings, group) as (stable, every):
             described = every.list_topics(self.topic, timeout=ASK_S).topics[self.topic]
             if described.error is not None:
-                raise Fatal(f"{self.topic}: {described.error.str()}", topic=self.topic)
+                raise typed(described.error, self.topic)
             if strange := sorted(set(partitions) - described.partitions.keys()):
                 message = f"{self.topic} has no partition {strange[0]}"
                 raise ConfigError([Problem("--partition", message, f"it has {len(described.partitions)}, from 0 on")])

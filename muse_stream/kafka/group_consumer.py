@@ -178,9 +178,11 @@ class GroupConsumer:
             try:
                 self._consumer.commit(offsets=marked, asynchronous=False)
             except KafkaException as error:
-                if not concerns(error, About.REFUSED_COMMIT):  # carried out late, it would take offsets back
+                if concerns(error, About.REFUSED_COMMIT):
+                    return
+                if not concerns(error, About.TOPIC):  # one that is gone has no offsets that could be marked
+                    # carried out late, it would take offsets back
                     raise Fatal(f"{len(marked)} paused partitions could not be marked: {typed(error)}") from error
-                return
         self.marked |= wanted
 
     def take_set(self, places: Iterable[TopicPartitionKey]) -> None:

@@ -36,7 +36,7 @@ from muse_stream.worker import InHand, PoisonSearch, Suspects
 
 DRAIN_S = 10.0
 TWICE_S = 0.5
-"""A stop signal so soon after the first is the same wish, heard twice: from a terminal and from what it started, say."""
+"""A stop signal so soon after the first is the same one, heard twice: from a terminal and from a wrapper, say."""
 QUIET_S = 10.0
 """A slot that served longer than this before it crashed is replaced at once."""
 LONGEST_BACKOFF_S = 30.0

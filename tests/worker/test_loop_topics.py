@@ -205,7 +205,10 @@ def test_more_partitions_of_an_event_topic_than_of_its_output_hold_nobody_up(
         assert (ours.log.said("tenant_paused"), ours.meter.aborts) == ([], [])
 
 
-def test_an_event_topic_deleted_in_mid_run_disturbs_no_other(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
+def test_an_event_topic_deleted_in_mid_run_disturbs_no_other(
+    kafka: Broker, unique: Unique, tenant: Tenant, quick_gate: None
+) -> None:
+    """Nor when its tenant is paused for it: there is nothing left that could be marked as paused."""
     (events, route), (others, other) = tenant(1), tenant(1)
     with (
         running(kafka.bootstrap, unique("lane"), Echo({events: route, others: other})) as ours,
@@ -215,6 +218,7 @@ def test_an_event_topic_deleted_in_mid_run_disturbs_no_other(kafka: Broker, uniq
         produce(kafka.bootstrap, others, [b"x"] * 10)
         await_true(lambda: ours.meter.committed_events == 20, "all are answered")
         delete(kafka, events)
+        ours.log.await_said("tenant_paused")
         for round_ in range(1, 5):
             produce(kafka.bootstrap, others, [b"x"] * 10)
             found.until(10 + 10 * round_)

@@ -3,6 +3,8 @@
 posterior_correction   level 1: undoes the undersampling that a model was trained on
 reference              the score distribution promised to a tenant
 quantile_map           level 2: a model's scores onto the reference
+evidence               how far a fitted map can be trusted; beta from labelled events
+cold_start             a tenant's map from other tenants' scores and the few of its own
 piecewise_linear       monotone functions, the form of both
 alert_rates            did an alert rate move by more than its sampling error?
 alert_watch            the same, asked again and again as events come in
@@ -14,6 +16,14 @@ measures               how well scores keep a promise, rank, and tell the truth
 
 from muse_stream.calibration.alert_rates import LIMIT, Expected, Move, Term, expected, move
 from muse_stream.calibration.alert_watch import AlertWatch, Verdict
+from muse_stream.calibration.cold_start import Pool, Posterior
+from muse_stream.calibration.evidence import (
+    EstimatedBeta,
+    Trust,
+    estimate_beta,
+    trust,
+    trust_in_cold_start,
+)
 from muse_stream.calibration.piecewise_linear import Floats, Segments
 from muse_stream.calibration.posterior_correction import corrected, corrected_each, posterior_correction
 from muse_stream.calibration.prior_shift import PriorEstimate, estimate_prior, prior_beta
@@ -25,11 +35,14 @@ from muse_stream.calibration.score_histogram import ScoreHistogram
 __all__ = [
     "LIMIT",
     "AlertWatch",
+    "EstimatedBeta",
     "Expected",
     "FittedMap",
     "Floats",
     "Method",
     "Move",
+    "Pool",
+    "Posterior",
     "PriorEstimate",
     "QuantileMap",
     "Recalibration",
@@ -37,12 +50,16 @@ __all__ = [
     "ScoreHistogram",
     "Segments",
     "Term",
+    "Trust",
     "Verdict",
     "corrected",
     "corrected_each",
+    "estimate_beta",
     "estimate_prior",
     "expected",
     "move",
     "posterior_correction",
     "prior_beta",
+    "trust",
+    "trust_in_cold_start",
 ]

@@ -16,13 +16,13 @@ reference has one, so promised thresholds are met exactly and not by interpolati
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from muse_stream.calibration.piecewise_linear import Floats, Segments, interpolate, strictly_rising, tail_levels
-from muse_stream.calibration.reference import Reference
+from muse_stream.calibration.reference import Reference, check_format
 
 KEEP_ALL = 512
 """Up to so many distinct sample values all become knots."""
@@ -40,11 +40,16 @@ class FittedMap:
     values: Floats
     """[K] aggregates in [0, 1] at these levels, not falling; equal neighbours are a tie."""
     samples: int
-    """How many events it was fitted on."""
+    """How many events it was fitted on: the tenant's own, or the pool's where it had none."""
     fitted_for: str = ""
     """Content hash of the predictor up to the map's input."""
     fitted_on: tuple[str, ...] = ()
     """Tenants whose scores the sample was, where that is known."""
+    own_share: float | None = None
+    """Of a cold start: how much of it the tenant's own events have decided, from 0 (the pool's map) to 1."""
+
+    FORMAT: ClassVar[int] = 1
+    """Of the stored form. A reader takes what has its own number, or none, and refuses a greater one."""
 
     def __post_init__(self) -> None:
         if self.levels.ndim != 1 or self.levels.shape != self.values.shape or len(self.levels) < 2:
@@ -53,28 +58,35 @@ class FittedMap:
             raise ValueError("a fitted map's levels rise strictly in [0, 1]")
         if not (np.all(np.diff(self.values) >= 0.0) and self.values[0] >= 0.0 and self.values[-1] <= 1.0):
             raise ValueError("a fitted map's values do not fall and lie in [0, 1]")
+        if self.own_share is not None and not 0.0 <= self.own_share <= 1.0:
+            raise ValueError("a fitted map's own_share lies in [0, 1]")
         if self.samples < 1:
             raise ValueError("a fitted map was fitted on at least one event")
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "FittedMap":
         """Read `{"fitted_for", "levels", "values", "samples"}`; raises ValueError when a part is missing or wrong."""
+        check_format(stored, "a fitted map", cls.FORMAT)
         try:
             levels = np.array(stored["levels"], dtype=np.float64)
             values = np.array(stored["values"], dtype=np.float64)
             tenants = tuple(str(name) for name in stored.get("fitted_on", ()))
-            return cls(levels, values, int(stored["samples"]), str(stored["fitted_for"]), tenants)
+            share = stored.get("own_share")
+            own_share = None if share is None else float(share)
+            return cls(levels, values, int(stored["samples"]), str(stored["fitted_for"]), tenants, own_share)
         except (KeyError, TypeError) as missing:
             raise ValueError(f"a fitted map has fitted_for, levels, values and samples ({missing})") from missing
 
     def to_json(self) -> dict[str, Any]:
         """Return the stored form; `from_json` gives back the same bits."""
         return {
+            "format": self.FORMAT,
             "fitted_for": self.fitted_for,
             "levels": self.levels.tolist(),
             "values": self.values.tolist(),
             "samples": self.samples,
             **({"fitted_on": list(self.fitted_on)} if self.fitted_on else {}),
+            **({} if self.own_share is None else {"own_share": self.own_share}),
         }
 
     @classmethod
@@ -86,24 +98,43 @@ class FittedMap:
         `reference` decides only where knots must stand; another reference of other kinks costs accuracy, not validity.
         `fitted_on` names the tenants whose scores they are.
         """
-        sample = np.asarray(scores, dtype=np.float64).reshape(-1)
-        if not sample.size:
-            raise ValueError("a quantile map cannot be fitted to an empty sample")
-        if not (np.min(sample) >= 0.0 and np.max(sample) <= 1.0):  # NaN fails too
-            raise ValueError("a quantile map is fitted to scores in [0, 1] without NaN")
+        sample = sound_scores(scores)
         values, counts = np.unique(sample, return_counts=True)
         mid_ranks = (np.cumsum(counts) - 0.5 * counts) / sample.size
-        if len(values) > KEEP_ALL:
-            grid = tail_levels(per_decade=32, smallest=max(0.5 / sample.size, 1e-6))
-            if len(reference.levels) < KEEP_ALL:  # promised thresholds; a finer reference is smooth, it has no kinks
-                grid = np.union1d(grid, reference.levels)
-            right = np.searchsorted(mid_ranks, grid)
-            last = len(values) - 1
-            kept = np.concatenate(([0], right - 1, right, np.arange(last - KEEP_TOP, last + 1)))
-            kept = np.unique(np.clip(kept, 0, last))
-            values, mid_ranks = values[kept], mid_ranks[kept]
-        levels, values = _closed(mid_ranks, values)
+        levels, values = knots_of(values, mid_ranks, int(sample.size), reference)
         return cls(levels, values, int(sample.size), fitted_for, tuple(fitted_on))
+
+
+def sound_scores(scores: ArrayLike) -> Floats:
+    """Return scores as a flat array; ValueError where there is none, one is NaN, or one lies outside [0, 1]."""
+    sample = np.asarray(scores, dtype=np.float64).reshape(-1)
+    if not sample.size:
+        raise ValueError("a quantile map cannot be fitted to an empty sample")
+    missing = int(np.isnan(sample).sum())
+    outside = int(((sample < 0.0) | (sample > 1.0)).sum())
+    if missing or outside:
+        found = [f"{missing:,} are NaN"] * bool(missing) + [f"{outside:,} lie outside"] * bool(outside)
+        raise ValueError(
+            f"a quantile map is fitted to scores in [0, 1] without NaN: of {sample.size:,} {' and '.join(found)}"
+        )
+    return sample
+
+
+def knots_of(values: Floats, mid_ranks: Floats, samples: int, reference: Reference) -> tuple[Floats, Floats]:
+    """Return levels and values of a fitted map: those of a distribution's distinct values that must be knots.
+
+    `values` rise strictly, `mid_ranks` are their levels; `samples` says how far the tails are worth a dense grid.
+    """
+    if len(values) > KEEP_ALL:
+        grid = tail_levels(per_decade=32, smallest=max(0.5 / samples, 1e-6))
+        if len(reference.levels) < KEEP_ALL:  # promised thresholds; a finer reference is smooth, it has no kinks
+            grid = np.union1d(grid, reference.levels)
+        right = np.searchsorted(mid_ranks, grid)
+        last = len(values) - 1
+        kept = np.concatenate(([0], right - 1, right, np.arange(last - KEEP_TOP, last + 1)))
+        kept = np.unique(np.clip(kept, 0, last))
+        values, mid_ranks = values[kept], mid_ranks[kept]
+    return _closed(mid_ranks, values)
 
 
 class QuantileMap:
@@ -129,6 +160,7 @@ class QuantileMap:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "QuantileMap":
         """Read `{"fitted", "reference"}`, as `to_json` gives it; raises ValueError when a part is missing or wrong."""
+        check_format(stored, "a quantile map", FittedMap.FORMAT)
         try:
             fitted, reference = stored["fitted"], stored["reference"]
         except (KeyError, TypeError) as missing:
@@ -140,7 +172,7 @@ class QuantileMap:
 
         `fitted` is what a file under `maps` of a configuration holds.
         """
-        return {"fitted": self.fitted.to_json(), "reference": self.reference.to_json()}
+        return {"format": FittedMap.FORMAT, "fitted": self.fitted.to_json(), "reference": self.reference.to_json()}
 
     @property
     def knots(self) -> tuple[Floats, Floats]:

@@ -29,6 +29,8 @@ class Reference:
     values: Floats
     """[K] scores in [0, 1], not falling; equal neighbours are an atom (a share of events with one score)."""
 
+    FORMAT: ClassVar[int] = 1
+    """Of the stored form."""
     BISECTIONS: ClassVar[int] = 60  # halves [0, 1] to the last bit of a double
     REFINEMENTS: ClassVar[int] = 60  # likewise: halves a segment of scores at most so often
     PRECISION: ClassVar[float] = 2e-3  # of a Beta mixture's alert rates between knots, with room to what is documented
@@ -87,6 +89,7 @@ class Reference:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Reference":
         """Read `{"levels", "values"}`, as `to_json` gives it; raises ValueError when a part is missing or wrong."""
+        check_format(stored, "a reference", cls.FORMAT)
         try:
             return cls(_vector(stored["levels"]), _vector(stored["values"]))
         except (KeyError, TypeError) as missing:
@@ -94,7 +97,7 @@ class Reference:
 
     def to_json(self) -> dict[str, Any]:
         """Return the stored form, ready for `json.dumps`; `from_json` gives back the same bits."""
-        return {"levels": self.levels.tolist(), "values": self.values.tolist()}
+        return {"format": self.FORMAT, "levels": self.levels.tolist(), "values": self.values.tolist()}
 
     def quantile(self, levels: ArrayLike) -> Floats:
         """Return the score below which a share `levels` of events lies; any shape, ValueError outside [0, 1]."""
@@ -112,6 +115,15 @@ class Reference:
             share = np.where(end > start, np.clip((asked - start) / (end - start), 0.0, 1.0), 0.0)
         below = self.levels[above - 1] + share * (self.levels[above] - self.levels[above - 1])
         return np.where(asked > self.values[-1], 0.0, np.where(np.isnan(asked), np.nan, 1.0 - below))
+
+
+def check_format(stored: Mapping[str, Any], what: str, known: int) -> None:
+    """Raise ValueError for a stored form that a newer muse_stream wrote; one without a number is the first."""
+    number = stored.get("format", 1) if isinstance(stored, Mapping) else 1
+    if type(number) is not int or number < 1:
+        raise ValueError(f"{what} has a format that is a number from 1, not {number!r}")
+    if number > known:
+        raise ValueError(f"{what} has format {number}; this muse_stream reads formats up to {known}: use a newer one")
 
 
 def whole_range(levels: Floats, values: Floats) -> tuple[Floats, Floats]:

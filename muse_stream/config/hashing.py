@@ -30,6 +30,9 @@ from muse_stream.config.model import FeatureSpec, OutputSpec
 from muse_stream.config.recalibration import RecalibrationSpec
 from muse_stream.config.reference import MapSpec
 
+NO_CONTENT = {"file", "fitted_on", "own_share", "format"}
+"""What says where a map comes from, and not what it does."""
+
 
 def content_hash(content: object) -> str:
     """Return the SHA-256 of `content` (a document class, or plain data) as canonical JSON. ValueError on NaN."""
@@ -101,7 +104,7 @@ def _of_tenants(document: Document, node: PriorCorrectionNode | RecalibrationNod
 def _chosen(section: Mapping[str, MapSpec | RecalibrationSpec], node: MapNode | RecalibrationNode) -> dict[str, str]:
     """Return the content of what each tenant uses; `*` is any other."""
     return {
-        tenant: content_hash(section[name].model_dump(exclude={"file", "fitted_on"}))
+        tenant: content_hash(section[name].model_dump(exclude=NO_CONTENT))
         for tenant, name in {"*": node.default, **node.tenants}.items()
         if name is not None
     }

@@ -66,7 +66,7 @@ def read_map(root: Path, spec: FileMap | InlineMap) -> FittedMap:
 def _map(inline: InlineMap) -> FittedMap:
     levels, values = (np.array(part, dtype=np.float64) for part in (inline.levels, inline.values))
     try:
-        return FittedMap(levels, values, inline.samples, inline.fitted_for, inline.fitted_on)
+        return FittedMap(levels, values, inline.samples, inline.fitted_for, inline.fitted_on, inline.own_share)
     except ValueError as error:
         raise Unusable(str(error), "write it as `FittedMap.to_json` does") from error
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from muse_stream.calibration import FittedMap
 from muse_stream.config.fields import Integer, Levels, Name, Number, Sha256, SpecModel, Text, Values, Weight, fault
 
 
@@ -104,6 +105,10 @@ class InlineMap(SpecModel):
     """How many events it was fitted on."""
     fitted_on: tuple[Name, ...] = ()
     """Tenants whose events these were, where that is known: `publish` then warns of a map of somebody else."""
+    own_share: Annotated[Number, Field(ge=0, le=1)] | None = None
+    """Of a cold start: how much of the map the tenant's own events have decided; the rest is the pool's."""
+    format: Annotated[Integer, Field(ge=1, le=FittedMap.FORMAT)] = 1
+    """Of the stored form."""
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:

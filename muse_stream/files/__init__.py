@@ -10,7 +10,7 @@ result_file                     records -> a file that appears whole or not at a
 
 from muse_stream.files.event_file import EVENT_FILES, EventFile, Events, FileChunk, InvalidRow
 from muse_stream.files.json_lines import ENCODINGS, Encoding
-from muse_stream.files.plain_rows import read_rows
+from muse_stream.files.plain_rows import read_columns, read_rows
 from muse_stream.files.result_file import ResultFile
 from muse_stream.files.values import plain
 
@@ -24,5 +24,6 @@ __all__ = [
     "InvalidRow",
     "ResultFile",
     "plain",
+    "read_columns",
     "read_rows",
 ]

@@ -25,12 +25,14 @@ from muse_stream.files import parquet
 from muse_stream.files.binary import encoded
 from muse_stream.files.container import container_rows
 from muse_stream.files.json_lines import Encoding, encoding_of, lines
+from muse_stream.files.plain_rows import csv_names, csv_rows
 from muse_stream.files.rows import Source, physical_value
 from muse_stream.files.table import NoTable, suits_tables, table
 from muse_stream.files.values import plain
 
 CHUNK = 10_000
 PARQUET, AVRO, JSON_LINES = (".parquet", ".pq"), (".avro",), (".jsonl", ".ndjson", ".json")
+CSV = (".csv",)
 EVENT_FILES = (*PARQUET, *AVRO, *JSON_LINES)
 """How names of files of events end."""
 
@@ -119,7 +121,7 @@ class EventFile:
         """
         self.path = Path(path)
         self.schema = schema
-        self._kind = kind_of(self.path, EVENT_FILES)
+        self._kind = kind_of(self.path, (*EVENT_FILES, *CSV))
         if not self.path.is_file():
             raise MuseError(f"{self.path}: no such file")
         self._frame: Frame = frame
@@ -239,6 +241,11 @@ class EventFile:
                 if number >= first:
                     yield self._converted(number, row)
             return
+        if self._kind in CSV:
+            for number, row in csv_rows(self.path, self._texts()):
+                if number >= first:
+                    yield self._converted(number, row, "plain")
+            return
         encoding = self._encoding
         for line in lines(self.path):
             if line.number < first:
@@ -248,9 +255,14 @@ class EventFile:
             except SchemaError as error:
                 yield line.number, InvalidRow(line.number, self.place(line.number), str(error), line.text)
 
+    def _texts(self) -> set[str]:
+        """Return the columns that a text field is read from: 007 stays what it is."""
+        named = {column: path for path, column in self._columns.items()}
+        return {name for name in csv_names(self.path) if _of_text(self.schema.type, named.get(name, name))}
+
     def place(self, row: int) -> str:
         """Return where a row is, as messages begin: `events.jsonl:17`, `events.parquet, row 17`."""
-        return f"{self.path}:{row}" if self._kind in JSON_LINES else f"{self.path}, row {row}"
+        return f"{self.path}:{row}" if self._kind in (*JSON_LINES, *CSV) else f"{self.path}, row {row}"
 
     def _converted(self, number: int, row: Any, source: Source = "typed", content: Any = None) -> _Read:
         try:
@@ -344,6 +356,18 @@ def _has(record: Type, path: str) -> bool:
     return field is not None and (
         not rest or any(option.kind == "record" and _has(option, rest) for option in field.type.options)
     )
+
+
+def _of_text(record: Type, path: str) -> bool:
+    """Say whether a dotted path leads to a field that holds text."""
+    name, _, rest = path.partition(".")
+    field = record.field(name)
+    if field is None:
+        return False
+    options = field.type.options
+    if rest:
+        return any(option.kind == "record" and _of_text(option, rest) for option in options)
+    return any(option.kind in ("string", "enum") for option in options)
 
 
 def _by_id(schema: Schema) -> dict[int, Schema]:

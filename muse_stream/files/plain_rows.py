@@ -9,7 +9,7 @@ import csv
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,51 @@ NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?|[Nn]a[Nn]", re.ASCII
 FLAGS = {"true": True, "True": True, "false": False, "False": False}
 
 
+def read_columns(path: Path, names: Collection[str]) -> tuple[list[int], dict[str, list[Any]]]:
+    """Return the number of each row (from 1; of JSON lines and CSV the line) and some columns of a file.
+
+    Raises MuseError for a column that is not there (a row of JSON lines may lack one: None), and as `read_rows` does.
+    """
+    kind = _kind(path)
+    if kind == ".parquet":
+        file = parquet.opened(path)
+        _all_there(path, names, file.schema_arrow.names)
+        found: dict[str, list[Any]] = {name: [] for name in names}
+        for batch in parquet.batches(file, path, CHUNK):
+            try:
+                held = parquet.named_columns(batch, names)
+                for name, array in held.items():
+                    found[name] += [_cell(value) for value in parquet.values_of(array)]
+            except SchemaError as error:
+                raise MuseError(f"{path}: {error}") from None
+        return list(range(1, int(file.metadata.num_rows) + 1)), found
+    numbers: list[int] = []
+    found = {name: [] for name in names}
+    seen: set[str] = set()
+    for place, row in _rows(path, kind):
+        if not isinstance(row, Mapping):
+            raise MuseError(f"{place}: not a JSON object")
+        seen.update(row)
+        numbers.append(int(place[re.search(r"\d*$", place).start() :]))  # type: ignore[union-attr]
+        for name, column in found.items():
+            try:
+                column.append(_cell(row.get(name)))
+            except SchemaError as error:
+                raise MuseError(f"{place}: {error}") from None
+    if numbers:
+        _all_there(path, names, seen)
+    return numbers, found
+
+
+def _all_there(path: Path, names: Collection[str], there: Collection[str]) -> None:
+    for name in names:
+        if name not in there:
+            raise MuseError(f"{path}: no column {name!r}; there is {', '.join(there)}")
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return all rows of a file. Raises MuseError naming the file, and the row or line where there is one."""
-    kind = path.suffix.lower()
-    if kind not in KINDS:
-        raise MuseError(f"{path}: not a table that can be read; it ends in one of {', '.join(KINDS)}")
-    if not path.is_file():
-        raise MuseError(f"{path}: no such file")
+    kind = _kind(path)
     found: list[dict[str, Any]] = []
     for place, row in _rows(path, kind):
         if not isinstance(row, Mapping):
@@ -47,12 +85,21 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def _kind(path: Path) -> str:
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        raise MuseError(f"{path}: not a table that can be read; it ends in one of {', '.join(KINDS)}")
+    if not path.is_file():
+        raise MuseError(f"{path}: no such file")
+    return kind
+
+
 def _rows(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
     """Yield where each row is, as messages begin, and the row."""
     if kind == ".parquet":
         yield from _parquet(path)
     elif kind == ".csv":
-        yield from _csv(path)
+        yield from ((f"{path}:{line}", row) for line, row in csv_rows(path))
     elif kind == ".avro":
         yield from ((f"{path}, row {number}", row) for number, row in container_rows(path))
     else:
@@ -75,7 +122,17 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
             yield f"{path}, row {number}", row
 
 
-def _csv(path: Path) -> Iterator[tuple[str, Any]]:
+def csv_names(path: Path) -> list[str]:
+    """Return the columns of a CSV file. Raises MuseError."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file, strict=True), [])
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise MuseError(f"{path}: not CSV in UTF-8: {error}") from None
+
+
+def csv_rows(path: Path, texts: Collection[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield line and row of a CSV file; columns in `texts` are text whatever is in them. Raises MuseError."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -89,9 +146,12 @@ def _csv(path: Path) -> Iterator[tuple[str, Any]]:
     for line, row in cells:
         if len(row) != len(names):
             raise MuseError(f"{path}:{line}: {len(row)} cells, and {len(names)} columns")
-    columns = [_column([row[place] for _, row in cells]) for place in range(len(names))]
+    columns = [
+        [row[place] or None for _, row in cells] if name in texts else _column([row[place] for _, row in cells])
+        for place, name in enumerate(names)
+    ]
     for number, (line, _) in enumerate(cells):
-        yield f"{path}:{line}", {name: column[number] for name, column in zip(names, columns, strict=True)}
+        yield line, {name: column[number] for name, column in zip(names, columns, strict=True)}
 
 
 def _column(cells: list[str]) -> list[Any]:

@@ -111,17 +111,18 @@ class EventFile:
         encoding: Encoding | None = None,
         flags_are_numbers: bool = False,
         most_bytes: int | None = None,
+        csv: bool = False,
     ) -> None:
         """Open a file; nothing of it is read yet.
 
         `columns` gives the file's column for a dotted field of the schema, where the names differ; `encoding` says how
         JSON lines write Avro values, where the file leaves that open; `flags_are_numbers` takes a Parquet column of
         booleans for 0 and 1, which is refused for a number otherwise; a row whose framed event has more than
-        `most_bytes` is none. Raises MuseError when the file is missing or of no known kind.
+        `most_bytes` is none; `csv` takes a CSV file as well. Raises MuseError when the file is missing or of no known kind.
         """
         self.path = Path(path)
         self.schema = schema
-        self._kind = kind_of(self.path, (*EVENT_FILES, *CSV))
+        self._kind = kind_of(self.path, (*EVENT_FILES, *CSV) if csv else EVENT_FILES)
         if not self.path.is_file():
             raise MuseError(f"{self.path}: no such file")
         self._frame: Frame = frame

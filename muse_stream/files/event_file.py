@@ -118,7 +118,8 @@ class EventFile:
         `columns` gives the file's column for a dotted field of the schema, where the names differ; `encoding` says how
         JSON lines write Avro values, where the file leaves that open; `flags_are_numbers` takes a Parquet column of
         booleans for 0 and 1, which is refused for a number otherwise; a row whose framed event has more than
-        `most_bytes` is none; `csv` takes a CSV file as well. Raises MuseError when the file is missing or of no known kind.
+        `most_bytes` is none; `csv` takes a CSV file as well. Raises MuseError when the file is missing or of no known
+        kind.
         """
         self.path = Path(path)
         self.schema = schema

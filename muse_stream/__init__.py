@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from muse_stream.calibration import (
+        FittedMap,
+        Pool,
         PriorEstimate,
         QuantileMap,
         Recalibration,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
         prior_beta,
     )
     from muse_stream.commands.check import check
+    from muse_stream.commands.fit import Fit, FittedTenant, Fitting, fit_maps
+    from muse_stream.commands.fit_samples import FileColumns, FitError
     from muse_stream.commands.load import load
     from muse_stream.commands.publish import publish
     from muse_stream.commands.replay import replay
@@ -59,8 +63,15 @@ __all__ = [
     "ConfigError",
     "Fatal",
     "Fenced",
+    "FileColumns",
+    "Fit",
+    "FitError",
+    "FittedMap",
+    "FittedTenant",
+    "Fitting",
     "ModelError",
     "MuseError",
+    "Pool",
     "PriorEstimate",
     "Problem",
     "QuantileMap",
@@ -75,6 +86,7 @@ __all__ = [
     "__version__",
     "check",
     "estimate_prior",
+    "fit_maps",
     "load",
     "open_store",
     "posterior_correction",
@@ -89,6 +101,9 @@ _HOMES = {
     **dict.fromkeys(("Answers", "Snapshot", "Table"), "muse_stream.scoring"),
     **dict.fromkeys(("QuantileMap", "Reference", "posterior_correction"), "muse_stream.calibration"),
     **dict.fromkeys(("PriorEstimate", "Recalibration", "estimate_prior", "prior_beta"), "muse_stream.calibration"),
+    **dict.fromkeys(("FittedMap", "Pool"), "muse_stream.calibration"),
+    **dict.fromkeys(("Fit", "FittedTenant", "Fitting", "fit_maps"), "muse_stream.commands.fit"),
+    **dict.fromkeys(("FileColumns", "FitError"), "muse_stream.commands.fit_samples"),
     "check": "muse_stream.commands.check",
     "load": "muse_stream.commands.load",
     "open_store": "muse_stream.control",

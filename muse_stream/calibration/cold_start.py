@@ -39,11 +39,12 @@ EDGE_EVENTS = 50
 """An edge has at least so many of the pool's events beyond it."""
 WEIGHTIEST = 20_000
 """A tenant with more events than this counts in the pool as if it had so many."""
-LEARNED_FROM = 500
+LEARNED_FROM = 200
 """A tenant tells how tenants differ if it has so many events."""
 FEWEST_TENANTS = 4
-"""So many such tenants are needed; with fewer, differences are assumed to be independent, of variance USUAL."""
-USUAL = 0.05
+"""So many such tenants are needed to learn it from."""
+COMMON, USUAL = 0.3, 0.05
+"""With fewer, this is assumed: a difference that all cells have in common, and one of each cell's own (variances)."""
 UNEXPLAINED = 0.2
 """Every cell may differ on its own as well, by this share of the mean variance: a new tenant is not one of the old."""
 LEAST_VARIANCE = 1e-3
@@ -256,7 +257,7 @@ def _covariance(samples: Sequence[Floats], edges: Floats, beyond: Floats) -> Flo
     telling = [one for one in samples if len(one) >= LEARNED_FROM]
     size = len(edges)
     if len(telling) < FEWEST_TENANTS:
-        return USUAL * np.eye(size)
+        return COMMON * np.ones((size, size)) + USUAL * np.eye(size)
     halves = []
     for sample in telling:
         middle = len(sample) // 2

@@ -9,7 +9,7 @@ when a command runs, so that `--help` and completion answer at once.
     store_option  --store and MUSE_STORE
     output    tables, JSON, progress, errors
 
-    check, golden, schema                        a configuration
+    check, golden, fit, schema                   a configuration
     event                                        an event, tried out
     publish, diff, promote, generations, rollback   a store of generations
     run, topics, offsets, doctor, broker         on Kafka

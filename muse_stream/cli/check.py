@@ -27,8 +27,9 @@ def check(
     muse-stream check muse.yaml --json | jq '.problems[].path'
     ```
 
-    With --json, `fitted_for` has the hash of each predictor's content before its quantile map: a map that is fitted now
-    names it. Under `predictor/node` it has the hash before each recalibration.
+    Shows the hash of each predictor's content before its quantile map (`fitted_for` with --json), which a map is pinned
+    to: it changes with models, inputs, category tables, betas and aggregation. Under `predictor/node` it has the hash
+    before each recalibration.
 
     Exit code 2 when anything is wrong.
     """
@@ -47,6 +48,8 @@ def check(
         if checked.loaded is not None and not refused:
             document = checked.loaded.document
             show_table(f"{file}: all well", [_tenant(document, name) for name in document.tenants])
+            hashes = [{"predictor": name, "a map is pinned to": content} for name, content in checked.contents.items()]
+            show_table("what each predictor is before its quantile map", hashes)
             counts = (
                 (len(document.models), "model"),
                 (len(document.predictors), "predictor"),

@@ -21,6 +21,7 @@ from muse_stream.cli.diff import diff
 from muse_stream.cli.dlq import dlq
 from muse_stream.cli.doctor import doctor
 from muse_stream.cli.event import event
+from muse_stream.cli.fit import fit
 from muse_stream.cli.generations import generations
 from muse_stream.cli.golden import golden
 from muse_stream.cli.offsets import offsets
@@ -85,7 +86,7 @@ TAKE_A_STORE = {
     "publish": PublishCommand,
 }
 for command in (
-    *(check, golden, schema, event, diff, publish, promote, generations, rollback, topics),
+    *(check, golden, fit, schema, event, diff, publish, promote, generations, rollback, topics),
     *(produce, tail, run, verify, doctor, replay, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)

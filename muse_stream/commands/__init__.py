@@ -15,6 +15,8 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     publish          propose a configuration, publish it as a generation
     promote          the generation in which another predictor is live
     evidence         what shadows said, for and against a promotion
+    fit              quantile maps of a predictor, and what they can be trusted in
+    fit_samples      what they are fitted on: files of events or scores, topics
     topics           plan, make and check topics
     produce, tail    a file -> events; follow a topic, decoded
     dlq              a tenant's dead letters: count, show, send again

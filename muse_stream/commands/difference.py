@@ -154,8 +154,6 @@ def _content(fitted: FittedMap | Recalibration) -> str:
     digest.update(fitted.levels.tobytes())
     digest.update(fitted.values.tobytes())
     return digest.hexdigest()
-    origin = {"fitted_on": (), "own_share": None}
-    return content_hash({**fitted.to_json(), **origin})
 
 
 class _Difference:

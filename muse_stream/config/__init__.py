@@ -15,7 +15,7 @@ Only what the document and its files tell is decided here; what needs a model or
     document                       the whole document: model, predictor, graph, reference, recalibration, route, tenant,
                                    event
     fields, expected               types of fields; a finding as a sentence with a hint
-    promotion, yaml_text           another predictor live: the change of a YAML text that says so
+    promotion, map_edit, yaml_text  another predictor live, fitted maps: the change of a YAML text that says so
     hashing, totality              content hashes; does every intent have a route?
     kafka_settings                 how Kafka is reached; kafka_properties, librdkafka: the file of properties
 """
@@ -44,6 +44,7 @@ from muse_stream.config.kafka_properties import Property
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.config.librdkafka import CLIENT, CONSUMER, PRODUCER, canonical
 from muse_stream.config.loading import Examined, Loaded, examine_document, examine_source, load_document, read_source
+from muse_stream.config.map_edit import with_betas, with_maps
 from muse_stream.config.maps import FittedData, unsound
 from muse_stream.config.model import (
     ClassChoice,
@@ -153,5 +154,7 @@ __all__ = [
     "read_structure",
     "referenced_files",
     "unsound",
+    "with_betas",
+    "with_maps",
     "written",
 ]

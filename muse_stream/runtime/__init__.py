@@ -3,6 +3,7 @@
     compile        a document -> a compiled generation
     event_reader   raw records -> one table of events        record_writer  scores -> records to publish
     batch_scorer   the two around the compiled generation: what a worker calls for each batch
+    trial          one predictor's values before its map, for events as bytes
     answer_reader  the topics of a lane; which event an answer answers
     event_time     when an event happened
     score_counts   scores by tenant and predictor            warmup         a generation is tried before it serves

@@ -28,6 +28,7 @@ from muse_stream.scoring.event_table import EventTable
 from muse_stream.scoring.execute import without
 from muse_stream.scoring.features import Tensor, fits
 from muse_stream.scoring.model import Model, ModelInput
+from muse_stream.scoring.node_compiler import reference_from
 from muse_stream.scoring.reference_rates import promised_rates
 from muse_stream.scoring.rehearsal import Rehearsed
 from muse_stream.scoring.required_fields import predictors_of, reachable
@@ -60,6 +61,7 @@ __all__ = [
     "predictors_of",
     "promised_rates",
     "reachable",
+    "reference_from",
     "tensors_of",
     "without",
 ]

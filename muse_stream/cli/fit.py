@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from muse_stream.cli.moments import moment_ms
-from muse_stream.cli.options import Config, DryRun, Force, Json, Message, Session, Yes, pairs
+from muse_stream.cli.options import Columns, Config, DryRun, Force, Json, Message, Session, Yes, pairs
 from muse_stream.cli.output import agreed, complain, note, progress, say, show_changes, show_json, show_table
 
 if TYPE_CHECKING:
     from muse_stream.commands.fit import Fit, Fitting
+    from muse_stream.commands.fit_samples import FileColumns
     from muse_stream.commands.publish import Published
 
 Predictor = Annotated[str, typer.Argument(metavar="PREDICTOR", help="Whose quantile maps are fitted.")]
@@ -41,6 +42,29 @@ Policy = Annotated[
 ]
 
 
+Scores = Annotated[
+    str | None, typer.Option("--scores", metavar="COLUMN", help="The file has scores before the map, in this column.")
+]
+TenantColumn = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Whose each row is; default: the event format's tenant field.")
+]
+Time = Annotated[str | None, typer.Option(metavar="COLUMN", help="Time of each score; events have their own.")]
+Entity = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Card or customer: what makes events depend on each other.")
+]
+Beta = Annotated[list[str] | None, typer.Option("--beta", help="model=share of the negatives that its training kept.")]
+Label = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="0 and 1: estimate each expert's beta from it first.")
+]
+Promise = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The reference, where the predictor has no quantile map yet.")
+]
+Default = Annotated[
+    bool, typer.Option("--default", help="Fit a map of all tenants too, for those without one of their own.")
+]
+Gaps = Annotated[bool, typer.Option("--gaps", help="Fit on a window in which events are missing.")]
+
+
 def fit(
     context: typer.Context,
     config: Config,
@@ -50,36 +74,16 @@ def fit(
     since: Since = None,
     until: Until = None,
     policy: Policy = "auto",
-    scores: Annotated[
-        str | None,
-        typer.Option("--scores", metavar="COLUMN", help="The file has scores, before the map, in this column."),
-    ] = None,
-    tenant_column: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Whose each row is; default: the event format's tenant field.")
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option("--time", metavar="COLUMN", help="Time of each score; events have their own.")
-    ] = None,
-    entity: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Card or customer: what makes events depend on each other.")
-    ] = None,
-    column: Annotated[
-        list[str] | None, typer.Option("--column", help="field=column, where the file's names differ.")
-    ] = None,
-    beta: Annotated[
-        list[str] | None, typer.Option("--beta", help="model=share of the negatives that its training kept.")
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="0 and 1: estimate each expert's beta from it, and fit on that."),
-    ] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="The promise to keep, where the predictor has no quantile map yet.")
-    ] = None,
-    default: Annotated[
-        bool, typer.Option("--default", help="Fit a map of all tenants too, for those without one of their own.")
-    ] = False,
-    gaps: Annotated[bool, typer.Option("--gaps", help="Fit on a window in which events are missing.")] = False,
+    scores: Scores = None,
+    tenant_column: TenantColumn = None,
+    time: Time = None,
+    entity: Entity = None,
+    column: Columns = None,
+    beta: Beta = None,
+    label: Label = None,
+    reference: Promise = None,
+    default: Default = False,
+    gaps: Gaps = False,
     write: Write = None,
     store: ToStore = None,
     force: Force = None,
@@ -109,36 +113,13 @@ def fit(
 
     Exit codes: 0 done, 1 the answer was no or somebody else published in between, 2 refused, 3 Kafka cannot be reached.
     """
-    from muse_stream.commands.fit import POLICIES, Fitting, fit_maps  # noqa: PLC0415 - loads every vendor
-    from muse_stream.commands.fit_samples import FileColumns  # noqa: PLC0415
+    from muse_stream.commands.fit_samples import FileColumns  # noqa: PLC0415 - loads every vendor
 
-    if policy not in POLICIES:
-        raise typer.BadParameter(f"'{policy}' is no policy: {', '.join(POLICIES)}", param_hint="--policy")
+    columns = FileColumns(scores, tenant_column, time, entity, label, pairs(column, "--column"))
+    window = (moment_ms(since, "--since") if since else None, moment_ms(until, "--until") if until else None)
+    fitting = _fitting(columns, window, policy, reference, _betas(beta), default=default, gaps=gaps)
     session: Session = context.obj
-    fitting = Fitting(
-        FileColumns(scores, tenant_column, time, entity, label, pairs(column, "--column")),
-        None if since is None else moment_ms(since, "--since"),
-        None if until is None else moment_ms(until, "--until"),
-        policy,
-        reference,
-        default,
-        _betas(beta),
-        label is not None,
-        gaps,
-    )
-    of_topics = source in ("scores", "audit")
-    _refuse_options(fitting, of_topics=of_topics)
-    with progress(f"events for {predictor}") as update:
-        found = fit_maps(
-            config,
-            predictor,
-            source,
-            tenants=tenant,
-            fitting=fitting,
-            settings=session.kafka if of_topics else None,
-            store=store,
-            progress=lambda done: update(done, None, ""),
-        )
+    found = _fit(session, config, predictor, source, tenant, fitting, store)
     if not as_json:
         _show(found)
     if write is not None:
@@ -149,6 +130,49 @@ def fit(
         show_json({"ok": True, "changed": False, **found.to_json(), "maps": _maps(found)})
     else:
         say("nothing was changed: --write FILE puts the maps into a configuration, --store STORE publishes them")
+
+
+def _fitting(
+    columns: "FileColumns",
+    window: tuple[int | None, int | None],
+    policy: str,
+    reference: str | None,
+    betas: dict[str, float],
+    *,
+    default: bool,
+    gaps: bool,
+) -> "Fitting":
+    from muse_stream.commands.fit import POLICIES, Fitting  # noqa: PLC0415
+
+    if policy not in POLICIES:
+        raise typer.BadParameter(f"'{policy}' is no policy: {', '.join(POLICIES)}", param_hint="--policy")
+    return Fitting(columns, *window, policy, reference, default, betas, columns.label is not None, gaps)
+
+
+def _fit(
+    session: Session,
+    config: str,
+    predictor: str,
+    source: str,
+    tenants: list[str] | None,
+    fitting: "Fitting",
+    store: str | None,
+) -> "Fit":
+    from muse_stream.commands.fit import fit_maps  # noqa: PLC0415
+
+    of_topics = source in ("scores", "audit")
+    _refuse_options(fitting, of_topics=of_topics)
+    with progress(f"events for {predictor}") as update:
+        return fit_maps(
+            config,
+            predictor,
+            source,
+            tenants=tenants,
+            fitting=fitting,
+            settings=session.kafka if of_topics else None,
+            store=store,
+            progress=lambda done: update(done, None, ""),
+        )
 
 
 def _betas(given: list[str] | None) -> dict[str, float]:

@@ -37,11 +37,12 @@ from muse_stream.config import (
     KafkaSettings,
     Loaded,
     content_files,
-    examine_document,
     examine_source,
     load_document,
+    load_for_fitting,
     parse,
     pre_map_hash,
+    read_source,
     with_betas,
     with_maps,
 )
@@ -162,13 +163,13 @@ class Fit:
         }
 
     def write(self, path: str | Path) -> Path:
-        """Put the maps into a configuration file: JSON files in `maps/` beside it, and their names in its text.
+        """Put the maps into a configuration file: JSON files in a folder `maps` beside it, and their names in its text.
 
         Comments and order stay. Raises ConfigError where the file's predictor is another one than was fitted, or its
         text cannot be changed.
         """
         path = Path(path)
-        base = _lenient(path, self.predictor)
+        base = load_for_fitting(read_source(path), path.parent, self.predictor)
         text, files = self._text(base)
         for name, data in files.items():
             (path.parent / name).parent.mkdir(exist_ok=True)
@@ -290,20 +291,11 @@ def fit_maps(
 
 def _opened(configuration: str | Path, predictor: str) -> tuple[Loaded, str | None]:
     if not is_store(configuration):
-        return _lenient(Path(configuration), predictor), None
+        path = Path(configuration)
+        return load_for_fitting(read_source(path), path.parent, predictor), None
     from muse_stream.commands.configuration import open_configuration  # noqa: PLC0415
 
     return open_configuration(configuration).loaded, str(configuration)
-
-
-def _lenient(path: Path, predictor: str) -> Loaded:
-    """Load a configuration whose maps of this predictor may be of another content: they are what is fitted anew."""
-    examined = examine_document(path)
-    if examined.loaded is not None:
-        return examined.loaded
-    stale = [misfit.problem for misfit in examined.misfits if misfit.predictor == predictor]
-    _raise([problem for problem in examined.problems if problem not in stale])
-    return Loaded(examined.draft.document, path.parent, examined.draft.source)
 
 
 def _raise(problems: Sequence[Problem]) -> None:
@@ -357,11 +349,7 @@ def _values(betas: Mapping[str, EstimatedBeta | float]) -> dict[str, float]:
 def _corrected(loaded: Loaded, predictor: str, betas: Mapping[str, float]) -> Loaded:
     name = str(loaded.source.path)
     text = with_betas(loaded.source.data.decode(), loaded.document, predictor, betas, name)
-    source = parse(loaded.source.path, text.encode())
-    examined = examine_source(source, loaded.root)
-    stale = [misfit.problem for misfit in examined.misfits if misfit.predictor == predictor]
-    _raise([problem for problem in examined.problems if problem not in stale])
-    return Loaded(examined.draft.document, loaded.root, source)
+    return load_for_fitting(parse(loaded.source.path, text.encode()), loaded.root, predictor)
 
 
 def _estimated(loaded: Loaded, predictor: str, samples: Mapping[str, Sample]) -> dict[str, EstimatedBeta]:

@@ -20,8 +20,7 @@ from muse_stream.avro import Decoder, Fields, SchemaDirectory
 from muse_stream.calibration import Floats
 from muse_stream.config import Document, KafkaSettings, Loaded
 from muse_stream.errors import MuseError
-from muse_stream.files import EventFile, read_columns
-from muse_stream.files.values import Timestamp, parsed_timestamp
+from muse_stream.files import EventFile, Timestamp, parsed_timestamp, read_columns
 from muse_stream.kafka import Block, Bounds, Consumer, Reading, bounds, offsets_at, reader
 from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, output_schemas
 from muse_stream.runtime.trial import PredictorTrial, Tried

@@ -43,7 +43,15 @@ from muse_stream.config.hashing import content_hash, pre_map_hash, predictor_has
 from muse_stream.config.kafka_properties import Property
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.config.librdkafka import CLIENT, CONSUMER, PRODUCER, canonical
-from muse_stream.config.loading import Examined, Loaded, examine_document, examine_source, load_document, read_source
+from muse_stream.config.loading import (
+    Examined,
+    Loaded,
+    examine_document,
+    examine_source,
+    load_document,
+    load_for_fitting,
+    read_source,
+)
 from muse_stream.config.map_edit import with_betas, with_maps
 from muse_stream.config.maps import FittedData, unsound
 from muse_stream.config.model import (
@@ -142,6 +150,7 @@ __all__ = [
     "examine_source",
     "json_schema",
     "load_document",
+    "load_for_fitting",
     "locate",
     "model_file",
     "parse",

@@ -63,6 +63,22 @@ def examine_document(path: Path) -> Examined:
     return examine_source(read_source(path), Path(path).parent)
 
 
+def load_for_fitting(source: Source, root: Path, predictor: str) -> Loaded:
+    """Return a document in which maps of one predictor may be of another content: they are to be fitted anew.
+
+    Raises ConfigError with everything else that is wrong.
+    """
+    examined = examine_source(source, root)
+    if examined.loaded is not None:
+        return examined.loaded
+    stale = [misfit.problem for misfit in examined.misfits if misfit.predictor == predictor]
+    others = [problem for problem in examined.problems if problem not in stale]
+    if others:
+        raise ConfigError(others)
+    fitted, _, _ = map_problems(examined.draft, root)
+    return Loaded(examined.draft.document, root, source, fitted)
+
+
 def read_source(path: Path) -> Source:
     """Read a file once. Raises ConfigError when it cannot be read, or is no YAML document at all."""
     try:

@@ -12,7 +12,7 @@ from muse_stream.files.event_file import EVENT_FILES, EventFile, Events, FileChu
 from muse_stream.files.json_lines import ENCODINGS, Encoding
 from muse_stream.files.plain_rows import read_columns, read_rows
 from muse_stream.files.result_file import ResultFile
-from muse_stream.files.values import plain
+from muse_stream.files.values import Timestamp, parsed_timestamp, plain
 
 __all__ = [
     "ENCODINGS",
@@ -23,6 +23,8 @@ __all__ = [
     "FileChunk",
     "InvalidRow",
     "ResultFile",
+    "Timestamp",
+    "parsed_timestamp",
     "plain",
     "read_columns",
     "read_rows",

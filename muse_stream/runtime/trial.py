@@ -7,6 +7,7 @@ its maps are left out, so that they may belong to another content. What is fitte
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,8 +84,9 @@ def _alone(document: Document, predictor: str) -> Document:
     if "nodes" in type(spec).model_fields:
         before = graph.upstream(pre)
         nodes = {name: entry for name, entry in getattr(spec, "nodes", {}).items() if name in before}
-        alone = spec.model_copy(update={"nodes": nodes, "output": pre})
+        given: dict[str, Any] = {"nodes": nodes, "output": pre}
     else:
-        alone = spec.model_copy(update={"quantile_map": None})
-    predictors = {**document.predictors, predictor: alone}
+        given = {"quantile_map": None}
+    parts = {name: getattr(spec, name) for name in type(spec).model_fields}
+    predictors = {**document.predictors, predictor: type(spec)(**(parts | given))}  # made anew: a copy keeps its graph
     return document.model_copy(update={"predictors": predictors, "routes": (RouteSpec(live=predictor),)})

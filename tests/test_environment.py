@@ -144,6 +144,7 @@ COMMANDS = [
     ["diff", str(EXAMPLE), str(EXAMPLE)],
     ["doctor", str(EXAMPLE)],
     ["event", str(EXAMPLE), "events.jsonl"],
+    ["fit", str(EXAMPLE), "cards", "--from", "events.parquet"],
     ["generations", "store"],
     ["golden", str(EXAMPLE), "cards-2026q2", "events.jsonl", "--column", "score"],
     ["produce", str(EXAMPLE), "acme", "events.jsonl"],

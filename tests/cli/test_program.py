@@ -26,6 +26,7 @@ COMMANDS = [
     "diff",
     "doctor",
     "event",
+    "fit",
     "generations",
     "golden",
     "produce",

@@ -11,7 +11,7 @@ when a command runs, so that `--help` and completion answer at once.
 
     check, golden, fit, schema                   a configuration
     event                                        an event, tried out
-    publish, diff, promote, generations, rollback   a store of generations
+    publish, diff, promote, generations, rollback, status   a store of generations
     run, topics, offsets, doctor, broker         on Kafka
     produce, tail, verify, replay, dlq           events and answers
     demo                                         the guided demo

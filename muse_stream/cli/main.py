@@ -34,6 +34,7 @@ from muse_stream.cli.replay import replay
 from muse_stream.cli.rollback import rollback
 from muse_stream.cli.run import run
 from muse_stream.cli.schema import schema
+from muse_stream.cli.status import StatusCommand, status
 from muse_stream.cli.store_option import ConfigCommand, PublishCommand
 from muse_stream.cli.tail import tail
 from muse_stream.cli.topics import topics
@@ -84,9 +85,10 @@ TAKE_A_STORE = {
         ("event", "topics", "produce", "tail", "verify", "replay", "generations", "rollback"), ConfigCommand
     ),
     "publish": PublishCommand,
+    "status": StatusCommand,
 }
 for command in (
-    *(check, golden, fit, schema, event, diff, publish, promote, generations, rollback, topics),
+    *(check, golden, fit, schema, event, diff, publish, promote, generations, rollback, status, topics),
     *(produce, tail, run, verify, doctor, replay, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)

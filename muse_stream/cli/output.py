@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from muse_stream.errors import ConfigError, Problem
 
@@ -69,15 +70,22 @@ def _plain(value: Any) -> Any:
 def show_table(title: str, rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> None:
     """Print rows as a table; the first row's keys are the columns, `right` those aligned to the right."""
     out = console()
-    if not rows:
-        out.print(escape(title))
-        return
-    table = Table(title=escape(title), title_justify="left", title_style="bold", header_style="bold")
+    out.print(table(title, rows, right=right) if rows else escape(title))
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> Table:
+    """Return rows as `show_table` prints them."""
+    made = Table(title=escape(title), title_justify="left", title_style="bold", header_style="bold")
     for name in rows[0]:
-        table.add_column(escape(name), justify="right" if name in right else "left", overflow="fold")
+        made.add_column(escape(name), justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell(value)) for value in row.values()))
-    out.print(table)
+        made.add_row(*(escape(cell(value)) for value in row.values()))
+    return made
+
+
+def text_line(text: str, style: str = "") -> Text:
+    """Return a line as `say` prints it."""
+    return Text(text, style)
 
 
 def cell(value: Any) -> str:

@@ -17,6 +17,7 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     evidence         what shadows said, for and against a promotion
     fit              quantile maps of a predictor, and what they can be trusted in
     fit_samples      what they are fitted on: files of events or scores, topics
+    status           what is current, who serves it, what waits, what is wrong
     topics           plan, make and check topics
     produce, tail    a file -> events; follow a topic, decoded
     dlq              a tenant's dead letters: count, show, send again

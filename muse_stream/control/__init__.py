@@ -15,6 +15,7 @@ path, and nothing that fails here stops a worker from scoring with what it has.
     ephemeral_files small records that end by themselves, in a directory
     lease           one process at a time, for those who change what is live by themselves
     follow          what a worker takes for current, whatever happens to the store
+    heartbeats      what workers tell of themselves; kept in files (heartbeat_files) or keys (redis_heartbeats)
     watch           compiles what became current, in a thread of its own
 """
 
@@ -22,12 +23,15 @@ from muse_stream.control.address import is_store, open_store
 from muse_stream.control.change import Change, change
 from muse_stream.control.directory import DirectoryStore
 from muse_stream.control.follow import Follower
+from muse_stream.control.heartbeats import SILENT_S, Beat, Heartbeat, NotAllowed, Pulse, TenantBeat, short
 from muse_stream.control.lease import Held, Lease
 from muse_stream.control.records import Head, Manifest
 from muse_stream.control.store import Conflict, Entry, Generation, Note, Store, rollback
 from muse_stream.control.watch import Watcher
 
 __all__ = [
+    "SILENT_S",
+    "Beat",
     "Change",
     "Conflict",
     "DirectoryStore",
@@ -35,14 +39,19 @@ __all__ = [
     "Follower",
     "Generation",
     "Head",
+    "Heartbeat",
     "Held",
     "Lease",
     "Manifest",
+    "NotAllowed",
     "Note",
+    "Pulse",
     "Store",
+    "TenantBeat",
     "Watcher",
     "change",
     "is_store",
     "open_store",
     "rollback",
+    "short",
 ]

@@ -7,6 +7,7 @@
     STORE/ephemeral/NAME.json           leases and verdicts, which end by themselves (control/ephemeral_files.py)
     STORE/generations/000002/content/   the document and every file it names, under the same relative names
     STORE/generations/000002/manifest.json
+    STORE/heartbeats/                   what workers tell of themselves; nothing else is written by them
 
 A generation is a folder of its own that leans on no other: a file that is damaged costs one generation, and the one
 before it still serves.
@@ -23,8 +24,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from muse_stream.config import Loaded, content_files
 from muse_stream.control import store
 from muse_stream.control.content import (
     copy_file,
@@ -36,9 +37,14 @@ from muse_stream.control.content import (
     write_file,
 )
 from muse_stream.control.ephemeral_files import EphemeralFiles
+from muse_stream.control.heartbeat_files import HeartbeatFiles
+from muse_stream.control.heartbeats import Beat
 from muse_stream.control.records import Head, Manifest, digest_of
 from muse_stream.control.store import Entry, Generation, Note, Store
 from muse_stream.errors import StoreError
+
+if TYPE_CHECKING:
+    from muse_stream.config import Loaded
 
 MANIFEST = "manifest.json"
 CONTENT = "content"
@@ -54,15 +60,18 @@ class DirectoryStore(Store):
         self._generations = self.path / "generations"
         self._clock = clock
         self._ephemeral = EphemeralFiles(self.path / "ephemeral")
+        self._heartbeats = HeartbeatFiles(self.path / "heartbeats")
 
     def __str__(self) -> str:
         return str(self.path)
 
-    def publish(self, loaded: Loaded, note: Note | None = None) -> int:
+    def publish(self, loaded: "Loaded", note: Note | None = None) -> int:
         """Copy the document and all its files; returns the new number, or the current one's if nothing differs.
 
         Does not make it current: `move_current` does.
         """
+        from muse_stream.config import content_files  # noqa: PLC0415 - whoever only looks needs none of it
+
         note = note or Note()
         sources = content_files(loaded)
         document = loaded.source.path.name
@@ -84,6 +93,7 @@ class DirectoryStore(Store):
             manifest = Manifest(
                 *(number, digest, self._clock(), parent, document, hashes),
                 *(note.author, note.message, note.evidence, version("muse-stream")),
+                lanes=loaded.document.lanes(),
             )
             write_file(staging / MANIFEST, manifest.to_json())
             for folder in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
@@ -143,6 +153,18 @@ class DirectoryStore(Store):
     def set_ephemeral(self, name: str, data: bytes | None, seconds: float, expected: bytes | None) -> bool:
         """Put a small record if it says what is expected."""
         return self._ephemeral.write(name, data, seconds, expected)
+
+    def beat(self, name: str, data: bytes) -> None:
+        """Keep a worker's heartbeat."""
+        self._heartbeats.write(name, data)
+
+    def forget(self, name: str) -> None:
+        """Take a heartbeat away."""
+        self._heartbeats.remove(name)
+
+    def beats(self) -> tuple[Beat, ...]:
+        """Return the heartbeats that there are."""
+        return self._heartbeats.read()
 
     def wait(self, seconds: float) -> None:
         """Return after `seconds`: a directory gives no hint."""

@@ -1,7 +1,7 @@
 """The two records of a store, whatever keeps them: a generation's manifest, and what is current.
 
     manifest   {format, number, sha256, created, parent, document, files: {name: sha256},
-                author, message, evidence, version}
+                author, message, evidence, version, lanes}
     current    {format, number, sha256, former, sequence, moved, author, message, version}
 
 Format 1 (muse-stream 0.1.0) has neither `format` nor what stands in the second line, and is read as well. A newer
@@ -15,7 +15,7 @@ is told from one that was moved on.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -53,6 +53,8 @@ class Manifest:
     version: str = ""
     """The muse-stream that wrote it; empty in format 1."""
     format: int = FORMAT
+    lanes: Mapping[str, Sequence[str]] | None = None
+    """Lane -> its tenants, for those who do not want to read the document; None where it was not written down."""
 
     def to_json(self) -> bytes:
         """Return the record as it is kept."""
@@ -69,6 +71,7 @@ class Manifest:
                 "message": self.message,
                 "evidence": self.evidence,
                 "version": self.version,
+                "lanes": self.lanes and {lane: list(tenants) for lane, tenants in self.lanes.items()},
             },
             indent=1,
         ).encode()
@@ -90,6 +93,7 @@ class Manifest:
                 evidence=_evidence(content.get("evidence")),
                 version=_text(content.get("version", "")),
                 format=content.get("format", 1),
+                lanes=_lanes(content.get("lanes")),
             )
             sound = found.sha256 == digest_of(found.document, found.files) and found.document in found.files
             sound = sound and found.number == number
@@ -213,6 +217,12 @@ def _evidence(value: object) -> Mapping[str, Any] | None:
     if value is not None and not isinstance(value, dict):
         raise TypeError
     return value
+
+
+def _lanes(value: object) -> Mapping[str, Sequence[str]] | None:
+    if not isinstance(value, dict):
+        return None
+    return {lane: tuple(_text(tenant) for tenant in tenants) for lane, tenants in value.items()}
 
 
 def _hash(value: object) -> str:

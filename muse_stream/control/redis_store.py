@@ -9,6 +9,7 @@ All keys begin with a prefix (`muse` unless the address says otherwise):
     muse:incoming:RANDOM    a file that is being written; ends by itself after an hour
     muse:ephemeral:NAME     leases and verdicts, which end by themselves
     muse:moved              the channel that hints that `current` may have moved
+    muse:heartbeat:...      what workers tell of themselves (`redis_heartbeats`)
 
 A publish writes files first and the manifest last, in one transaction with the number; interrupted anywhere, it leaves
 no generation. `current` is moved under WATCH. Times are Redis's, so that clocks of operators need not agree.
@@ -25,18 +26,22 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
 
-from muse_stream.config import Loaded, content_files
 from muse_stream.control import store
 from muse_stream.control.content import guarded
+from muse_stream.control.heartbeats import Beat, NotAllowed
 from muse_stream.control.local_copy import LocalCopy
 from muse_stream.control.records import Head, Manifest, digest_of
 from muse_stream.control.redis_address import TIMEOUT_S, RedisAddress
+from muse_stream.control.redis_heartbeats import RedisHeartbeats
 from muse_stream.control.store import Entry, Generation, Note, Store
 from muse_stream.errors import StoreError
+
+if TYPE_CHECKING:
+    from muse_stream.config import Loaded
 
 PIECE = 1 << 20
 """Bytes of a file in one answer: Redis serves others in between."""
@@ -61,12 +66,15 @@ class RedisStore(Store):
         self._client = address.connect()
         self._copy = LocalCopy(str(address), cache)
         self._hints: Any = None
+        self._heartbeats = RedisHeartbeats(self._client, address.prefix)
 
     def __str__(self) -> str:
         return str(self._address)
 
-    def publish(self, loaded: Loaded, note: Note | None = None) -> int:
+    def publish(self, loaded: "Loaded", note: Note | None = None) -> int:
         """Write the document and all its files; returns the new number, or the current one's if nothing differs."""
+        from muse_stream.config import content_files  # noqa: PLC0415 - whoever only looks needs none of it
+
         note = note or Note()
         sources = content_files(loaded)
         document = loaded.source.path.name
@@ -77,11 +85,12 @@ class RedisStore(Store):
             digest = digest_of(document, hashes)
             for _ in range(ROUNDS):
                 with suppress(exceptions.WatchError):
-                    return self._commit(document, hashes, digest, note)
+                    return self._commit(loaded, hashes, digest, note)
         raise StoreError(f"{self}: others publish at the same time, again and again; nothing was published")
 
-    def _commit(self, document: str, hashes: dict[str, str], digest: str, note: Note) -> int:
+    def _commit(self, loaded: "Loaded", hashes: dict[str, str], digest: str, note: Note) -> int:
         """Write the manifest under the next number; raises WatchError when another publisher took it."""
+        document = loaded.source.path.name
         with self._client.pipeline() as pipe:
             pipe.watch(self._key("last"), self._key("current"))
             found = self.head()
@@ -97,6 +106,7 @@ class RedisStore(Store):
             manifest = Manifest(
                 *(number, digest, self._now(), parent, document, hashes),
                 *(note.author, note.message, note.evidence, version("muse-stream")),
+                lanes=loaded.document.lanes(),
             )
             pipe.multi()
             pipe.set(self._generation(number), manifest.to_json(), nx=True)
@@ -207,6 +217,24 @@ class RedisStore(Store):
                     self._execute(pipe, f"whether {key} was written")
                     return True
         raise StoreError(f"{self}: {key} changes again and again; nothing was written")
+
+    def beat(self, name: str, data: bytes) -> None:
+        """Keep a worker's heartbeat."""
+        with self._asked():
+            try:
+                self._heartbeats.write(name, data)
+            except exceptions.NoPermissionError as error:
+                raise NotAllowed(f"{self}: {_meaning(error)}") from None
+
+    def forget(self, name: str) -> None:
+        """Take a heartbeat away."""
+        with self._asked():
+            self._heartbeats.remove(name)
+
+    def beats(self) -> tuple[Beat, ...]:
+        """Return the heartbeats that there are."""
+        with self._asked():
+            return self._heartbeats.read()
 
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or sooner when Redis hints that `current` may have moved."""

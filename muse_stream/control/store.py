@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from muse_stream import environment
-from muse_stream.config import Loaded, pinned_hashes
 from muse_stream.control.change import Change, change
+from muse_stream.control.heartbeats import Beat
 from muse_stream.control.records import FORMER, LONGEST_TEXT, Head, Manifest
 from muse_stream.errors import StoreError
+
+if TYPE_CHECKING:  # what it loads is needed to publish, and not to look
+    from muse_stream.config import Loaded
 
 
 def author() -> str:
@@ -123,7 +126,7 @@ def _told(expected: int | None, winner: Head | None, change: Change | None) -> s
 class Store(Protocol):
     """Where generations live; as text, its address without a secret. A method raises `StoreError` when it cannot."""
 
-    def publish(self, loaded: Loaded, note: Note | None = None) -> int:
+    def publish(self, loaded: "Loaded", note: Note | None = None) -> int:
         """Store a document with its files and return its number; the current one's when nothing differs."""
 
     def head(self) -> Head | None:
@@ -177,6 +180,15 @@ class Store(Protocol):
         Return whether it did; by the store's own clock.
         """
 
+    def beat(self, name: str, data: bytes) -> None:
+        """Keep a worker's heartbeat (control/heartbeats.py); raises NotAllowed where this user may not."""
+
+    def forget(self, name: str) -> None:
+        """Take a heartbeat away."""
+
+    def beats(self) -> tuple[Beat, ...]:
+        """Return the heartbeats that there are; what they say is not checked."""
+
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or sooner when the store hints that `current` may have moved."""
 
@@ -202,8 +214,10 @@ def rollback(store: Store, to: int | None = None, note: Note | None = None) -> i
     return target
 
 
-def refuse_changed(loaded: Loaded, hashes: Mapping[str, str]) -> None:
+def refuse_changed(loaded: "Loaded", hashes: Mapping[str, str]) -> None:
     """Raise StoreError for a file that is not what the document pins: it changed after the check."""
+    from muse_stream.config import pinned_hashes  # noqa: PLC0415 - whoever only looks needs none of it
+
     for name, sha256 in pinned_hashes(loaded).items():
         if hashes.get(name, sha256) != sha256:
             raise StoreError(

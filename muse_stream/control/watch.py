@@ -17,12 +17,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from muse_stream.control.records import Head
 from muse_stream.control.store import Generation
 from muse_stream.errors import StoreError
-from muse_stream.telemetry import Log
+
+if TYPE_CHECKING:
+    from muse_stream.telemetry import Log
 
 T = TypeVar("T")
 SLOWEST_S = 5.0  # between two looks at a store that does not answer: who publishes when it is back waits no longer
@@ -59,7 +61,7 @@ class Watcher(Generic[T]):
         *,
         first: tuple[Head, T] | None = None,
         problem: str = "",
-        log: Log | None = None,
+        log: "Log | None" = None,
     ) -> None:
         self._source = source
         self._compile = compile
@@ -94,6 +96,11 @@ class Watcher(Generic[T]):
     def problem(self) -> str:
         """Why what is current is not served; empty while all is well. For the readiness page and `status`."""
         return self._problem
+
+    @property
+    def refused(self) -> int | None:
+        """The generation that is current and cannot be compiled."""
+        return self._refused[0].number if self._refused else None
 
     def __enter__(self) -> Self:
         self.start()

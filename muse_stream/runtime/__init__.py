@@ -10,6 +10,7 @@
     run            starts the supervisor                     supervisor     worker processes and a warm spare
     worker_process one of them                               watchdog       ends it when it stands still
     worker_metrics what it counts, for Prometheus            process_title  what `ps` shows of them
+    heartbeat      what it tells in the generation store     memory         what a process takes
 
 Import its modules, not this package: `run` must not load what only workers need.
 """

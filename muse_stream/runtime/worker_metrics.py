@@ -7,6 +7,7 @@ when it is committed. A tenant that leaves the lane takes its series with it.
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -26,6 +27,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from muse_stream.config import Role
+from muse_stream.control import TenantBeat
 from muse_stream.runtime.score_counts import ScoreCounters, ScoreGroups
 from muse_stream.worker import UNKNOWN_S, Scorer, Tally, Topology, Waiting
 
@@ -88,19 +90,17 @@ class WorkerMeter:
             ("outcome",),
             registry=registry,
         )
-        self._letters = Counter(
-            "muse_dead_letters",
-            "Events refused, committed, by tenant and reason",
-            ("tenant", "reason"),
-            registry=registry,
-        )
+        self._letters, self._skipped = _letters(registry), _skipped(registry)
         self._clipped, self._refused = _clipped(registry), _refused(registry)
+        self.answered = 0  # for the heartbeat, which another thread makes
+        self.generation: int | None = None
         self._lane = _LaneCollector(role, clock, ticks)
         registry.register(self._lane)
 
     def serving(self, scorer: Scorer) -> None:
         """Take over a generation: its tenants are those that have series."""
         self._generation.set(scorer.number)
+        self.generation = scorer.number
         self._lane.topology = scorer.topology
         known = {UNKNOWN, *(tenant for tenants in scorer.topology.tenants.values() for tenant in tenants)}
         for labels in [sample.labels for metric in self._letters.collect() for sample in metric.samples]:
@@ -122,6 +122,7 @@ class WorkerMeter:
     def committed(self, events: int, tally: Tally | None, seconds: float | None) -> None:
         """Count a committed transaction and what it held."""
         self._committed.inc(events)
+        self.answered += events
         if seconds is not None:
             self._transaction.observe(seconds)
         if tally is None:
@@ -150,9 +151,32 @@ class WorkerMeter:
         self._hanging_ended.labels("dropped").inc(records - copied)
         self._hanging_ended.labels("copied").inc(copied)
 
-    def paused(self, event_topics: frozenset[str]) -> None:
-        """Take in which event topics are paused."""
+    def paused(self, event_topics: Mapping[str, str]) -> None:
+        """Take in which event topics are paused, and why."""
         self._lane.paused = event_topics
+
+    def heartbeat_skipped(self) -> None:
+        """Count a heartbeat that the store did not take."""
+        self._skipped.inc()
+
+    def tenants(self) -> dict[str, TenantBeat]:
+        """Return what the heartbeat tells of each tenant; another thread may ask."""
+        letters = defaultdict[str, dict[str, int]](dict)
+        for sample in (sample for metric in self._letters.collect() for sample in metric.samples):
+            letters[sample.labels["tenant"]][sample.labels["reason"]] = int(sample.value)
+        found = self._lane.tenants(letters)
+        unknown = letters.get(UNKNOWN)
+        return found | ({UNKNOWN: TenantBeat(dead_letters=unknown)} if unknown else {})
+
+
+def _letters(registry: CollectorRegistry) -> Counter:
+    return Counter(
+        "muse_dead_letters", "Events refused, committed, by tenant and reason", ("tenant", "reason"), registry=registry
+    )
+
+
+def _skipped(registry: CollectorRegistry) -> Counter:
+    return Counter("muse_heartbeats_skipped", "Heartbeats that the generation store did not take", registry=registry)
 
 
 def _clipped(registry: CollectorRegistry) -> Counter:
@@ -195,7 +219,7 @@ class _LaneCollector(Collector):
         self.topology = Topology({}, {})
         self.groups: ScoreGroups | None = None
         self.scores = ScoreCounters()
-        self.paused: frozenset[str] = frozenset()
+        self.paused: Mapping[str, str] = {}
         self._told: tuple[Mapping[str, Waiting], float] | None = None
         """What waits by event topic, and when that was told."""
 
@@ -217,6 +241,23 @@ class _LaneCollector(Collector):
         topics = {*self.topology.tenants, *waiting}
         each = {topic: waiting.get(topic, Waiting()) for topic in topics}
         return {topic: replace(one, unknown=True) for topic, one in each.items()} if late else each
+
+    def tenants(self, letters: Mapping[str, Mapping[str, int]]) -> dict[str, TenantBeat]:
+        """Return every tenant as it is at this moment, with these dead letters."""
+        waiting, now_s, topology, paused = self._known(), self._clock(), self.topology, self.paused
+        found: dict[str, TenantBeat] = {}
+        for topic, tenants in topology.tenants.items():
+            one = waiting.get(topic, Waiting(unknown=True))
+            age = _age(one, now_s)
+            beat = TenantBeat(
+                lag=None if one.unknown else one.events,
+                age_s=None if math.isnan(age) else round(age, 3),
+                paused=paused.get(topic, ""),
+                asked=topic in topology.paused,
+                removed=one.removed,
+            )
+            found |= {tenant: replace(beat, dead_letters=letters.get(tenant, {})) for tenant in tenants}
+        return found
 
     def _tenants(self, waiting: Mapping[str, Waiting]) -> list[GaugeMetricFamily]:
         now_s = self._clock()

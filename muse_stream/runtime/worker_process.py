@@ -18,11 +18,12 @@ from multiprocessing.connection import Connection
 
 from muse_stream import telemetry
 from muse_stream.config import Document, FittedData, load_document
-from muse_stream.control import Follower, Generation, Head, Watcher, open_store
+from muse_stream.control import Follower, Generation, Head, Pulse, Store, Watcher, open_store
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 from muse_stream.models import ModelCache
 from muse_stream.runtime import process_title, watchdog
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer
+from muse_stream.runtime.heartbeat import Vitals
 from muse_stream.runtime.run import RunOptions
 from muse_stream.runtime.supervisor import FAILED, LEAVE
 from muse_stream.runtime.worker_metrics import WorkerMeter
@@ -61,7 +62,8 @@ def _failing_in_one_line(connection: Connection, log: Log) -> Iterator[None]:
 
 
 def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused: frozenset[int], log: Log) -> None:
-    source = Follower(open_store(options.store))
+    store = open_store(options.store)
+    source = Follower(store)
     compile = compiler(options, source, in_hand, refused)
     first = first_good(source, compile, log)
     with Watcher(
@@ -75,7 +77,7 @@ def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused
         number, suspects = connection.recv()
         del first  # the watcher has it, or by now a newer one
         process_title.show("worker", options.role, options.lane, options.host, number)
-        _work(options, number, watcher, Guard(in_hand, suspects), log, lambda: connection.send("serving"))
+        _work(options, number, watcher, store, Guard(in_hand, suspects), log, lambda: connection.send("serving"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ def _work(
     options: RunOptions,
     number: int,
     watcher: Watcher[GenerationScorer],
+    store: Store,
     guard: Guard,
     log: Log,
     serving: Callable[[], object],
@@ -169,9 +172,17 @@ def _work(
     asked = _Asked()
     signal.signal(signal.SIGTERM, asked.to_stop)  # before the clients open: that may take seconds
     signal.signal(LEAVE, asked.to_leave)
-    with _health(
-        options, number, asked, meter, lambda: watcher.problem
-    ):  # before the clients open, too: a broker may be away for long
+    vitals = Vitals(
+        options,
+        number,
+        meter,
+        refused=lambda: watcher.refused,
+        problem=lambda: watcher.problem,
+        unready=asked.why_unready,
+    )
+    pulse = Pulse(store, vitals, lambda why: log.warning("heartbeats_not_written", error=why), meter.heartbeat_skipped)
+    # before the clients open, too: a broker may be away for long
+    with _health(options, number, asked, meter, lambda: watcher.problem), pulse:
         worker = open_worker(
             options.settings,
             name,

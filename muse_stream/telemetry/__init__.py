@@ -10,7 +10,7 @@ What a worker counts is defined in `runtime/worker_metrics.py`.
 
 from muse_stream.telemetry.bounded import BoundedLog
 from muse_stream.telemetry.health import HealthServer, check_address
-from muse_stream.telemetry.logs import Log, configure, logger
+from muse_stream.telemetry.logs import Log, configure, last_error, logger
 
 __all__ = [
     "BoundedLog",
@@ -18,5 +18,6 @@ __all__ = [
     "Log",
     "check_address",
     "configure",
+    "last_error",
     "logger",
 ]

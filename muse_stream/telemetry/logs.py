@@ -49,6 +49,25 @@ class Log(Protocol):
     def error(self, event: str, **facts: Any) -> object: ...  # noqa: D102
 
 
+class LastError:
+    """The last line of level error, its secrets masked: what a worker tells of itself beside its log."""
+
+    def __init__(self) -> None:
+        self.at = ""
+        self.text = ""
+
+    def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Structlog processor: note a line."""
+        if event.get("level") in ("error", "critical", "exception"):
+            said = event.get("error")
+            self.at, self.text = str(event.get("timestamp", "")), f"{event.get('event')}{f': {said}' if said else ''}"
+        return event
+
+
+last_error = LastError()
+"""Of this process."""
+
+
 class AlwaysOn(logging.Logger):
     """A logger that only its level turns off.
 
@@ -118,6 +137,7 @@ def configure(*, level: str = "INFO", stream: TextIO | None = None, human: bool 
                 ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 mask,
+                last_error,
                 renderer,
             ],
         )

@@ -28,8 +28,8 @@ class Meter(Protocol):
     def waiting(self, waiting: Mapping[str, Waiting]) -> None:
         """What waits by event topic, as far as this worker has its partitions."""
 
-    def paused(self, event_topics: frozenset[str]) -> None:
-        """These event topics are not read, or only on trial."""
+    def paused(self, event_topics: Mapping[str, str]) -> None:
+        """These event topics are not read, or only on trial; and why."""
 
     def hanging(self, partitions: int) -> None:
         """So many output partitions stand still behind a transaction that nobody ends."""

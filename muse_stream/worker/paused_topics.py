@@ -69,6 +69,11 @@ class PausedTopics:
         """Event topics that are not read, or only on trial."""
         return self._paused_now | self._trial
 
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Event topics that are not read, or only on trial, and why, as it was said last."""
+        return {topic: self._said.get(topic, "its topics are not known yet") for topic in self.paused}
+
     def proved(self, event_topics: Iterable[str]) -> None:
         """Take in that something of these topics was committed, or that nothing waits in them: a trial is over."""
         for topic in self._trial.intersection(event_topics):

@@ -96,7 +96,7 @@ class Accounts:
             waiting = here | dict.fromkeys(self._unknown(topics, assigned), Waiting(unknown=True))
             self._paused_topics.proved(topic for topic in self._paused_topics.trial if _nothing(waiting.get(topic)))
             self._meter.waiting(waiting)
-            self._meter.paused(self._paused_topics.paused)
+            self._meter.paused(self._paused_topics.reasons)
             self._unread.review(self._backlog.partitions, self._backlog.found(), topology)
             self._readiness.observed(
                 assigned=assigned,

@@ -115,8 +115,11 @@ def test_the_documented_publisher_and_worker_can_do_all_they_need(
     assert store._hints is not None, "it has subscribed"
     assert [entry.problem for entry in store.list()] == ["", ""]
     store.verify(2)
-    client = store._client
-    assert client.set("muse:heartbeat:worker-1", "alive", ex=30)
+    store.beat("worker-1", b"alive")
+    store._heartbeats._sweep()
+    assert [(beat.name, beat.data) for beat in store.beats()] == [("worker-1", b"alive")]
+    store.forget("worker-1")
+    assert store.beats() == ()
     store.close()
     assert refused(secured) == []
 
@@ -129,7 +132,13 @@ def test_a_worker_s_user_can_change_nothing(
     for act in (lambda: worker.publish(edited(loaded, "x")), lambda: worker.move_current(1, 1)):
         with pytest.raises(StoreError, match=r"the user may not do this: .*see docs/redis-security\.md"):
             act()
-    for words in (("SET", "muse:current", "x"), ("DEL", "muse:current"), ("FLUSHALL",), ("CONFIG", "GET", "*")):
+    for words in (
+        ("SADD", "muse:names", "x"),
+        ("SET", "muse:current", "x"),
+        ("DEL", "muse:current"),
+        ("FLUSHALL",),
+        ("CONFIG", "GET", "*"),
+    ):
         with pytest.raises(Exception, match=r"(?i)no permission"):
             worker._client.execute_command(*words)
     assert publisher.current() == 1

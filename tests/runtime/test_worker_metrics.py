@@ -71,7 +71,7 @@ def fed(role: Role) -> WorkerMeter:
     meter.hanging(0)
     meter.hanging_ended(3, 1)
     meter.waiting({"events.acme": Waiting(3, 1.0)})
-    meter.paused(frozenset())
+    meter.paused({})
     return meter
 
 
@@ -114,10 +114,10 @@ def test_a_paused_tenant_is_one_and_the_others_are_zero() -> None:
     assert shown(meter).get("muse_tenant_paused", {}) == {}
     meter.serving(generation({"events.acme": ("acme",), "shared": ("globex", "initech")}))
     assert set(shown(meter)["muse_tenant_paused"].values()) == {0.0}
-    meter.paused(frozenset({"shared", "events.gone"}))
+    meter.paused({"shared": "no leader", "events.gone": "no topic"})
     paused = {pairs[0][1]: value for pairs, value in shown(meter)["muse_tenant_paused"].items()}
     assert paused == {"acme": 0.0, "globex": 1.0, "initech": 1.0}
-    meter.paused(frozenset())
+    meter.paused({})
     assert set(shown(meter)["muse_tenant_paused"].values()) == {0.0}
 
 
@@ -178,7 +178,7 @@ def test_a_tenant_that_leaves_takes_its_series_with_it() -> None:
     meter.serving(both)
     letters = Counter({("acme", str(Reason.NO_ROUTE)): 2, ("globex", "oversize"): 1, (None, "unknown-tenant"): 4})
     meter.committed(7, Tally(array("i"), None, letters), None)
-    meter.paused(frozenset({"events.globex"}))
+    meter.paused({"events.globex": "no topic"})
     meter.waiting({"events.globex": Waiting(5, 1.0)})
     assert 'tenant="globex"' in page(meter)
     meter.serving(generation({"events.acme": ("acme",)}, number=2))

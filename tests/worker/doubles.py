@@ -94,8 +94,8 @@ class CountingMeter:
         self.first_waits = waiting if self.first_waits is None else self.first_waits
         self.lags.append(sum(one.events for one in waiting.values()))
 
-    def paused(self, event_topics: frozenset[str]) -> None:
-        self.paused_topics = event_topics
+    def paused(self, event_topics: Mapping[str, str]) -> None:
+        self.paused_topics = frozenset(event_topics)
 
     def hanging(self, partitions: int) -> None:
         self.hangs.append(partitions)

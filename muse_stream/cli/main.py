@@ -21,16 +21,19 @@ from muse_stream.cli.diff import diff
 from muse_stream.cli.dlq import dlq
 from muse_stream.cli.doctor import doctor
 from muse_stream.cli.event import event
+from muse_stream.cli.export import export
 from muse_stream.cli.fit import fit
 from muse_stream.cli.generations import generations
 from muse_stream.cli.golden import golden
 from muse_stream.cli.offsets import offsets
 from muse_stream.cli.options import Session
 from muse_stream.cli.output import complain, console, note
+from muse_stream.cli.pause import pause
 from muse_stream.cli.produce import produce
 from muse_stream.cli.promote import promote
 from muse_stream.cli.publish import publish
 from muse_stream.cli.replay import replay
+from muse_stream.cli.resume import resume
 from muse_stream.cli.rollback import rollback
 from muse_stream.cli.run import run
 from muse_stream.cli.schema import schema
@@ -88,7 +91,8 @@ TAKE_A_STORE = {
     "status": StatusCommand,
 }
 for command in (
-    *(check, golden, fit, schema, event, diff, publish, promote, generations, rollback, status, topics),
+    *(check, golden, fit, schema, event, diff, publish, promote, generations, rollback, status),
+    *(pause, resume, export, topics),
     *(produce, tail, run, verify, doctor, replay, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)

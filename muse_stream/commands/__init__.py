@@ -14,6 +14,8 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     difference       what differs between two configurations, and whom it can hurt
     publish          propose a configuration, publish it as a generation
     promote          the generation in which another predictor is live
+    pause            the generation in which a tenant is paused; what waits meanwhile
+    export           a generation as files
     evidence         what shadows said, for and against a promotion
     fit              quantile maps of a predictor, and what they can be trusted in
     fit_samples      what they are fitted on: files of events or scores, topics

@@ -189,6 +189,8 @@ class _Difference:
             if name not in before:
                 yield Change("tenant", (name,), f"new, in lane {tenant.lane}")
                 continue
+            if tenant.paused != before[name].paused:
+                yield Change("tenant", (name,), "paused: its events wait" if tenant.paused else "no longer paused")
             if tenant.lane != before[name].lane:
                 yield Change("tenant", (name,), f"lane {before[name].lane} -> {tenant.lane}")
             if tenant.event != before[name].event:

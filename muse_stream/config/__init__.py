@@ -15,7 +15,8 @@ Only what the document and its files tell is decided here; what needs a model or
     document                       the whole document: model, predictor, graph, reference, recalibration, route, tenant,
                                    event
     fields, expected               types of fields; a finding as a sentence with a hint
-    promotion, map_edit, yaml_text  another predictor live, fitted maps: the change of a YAML text that says so
+    promotion, pausing, map_edit   another predictor live, a tenant paused, fitted maps: the change of a YAML text;
+                                   yaml_text: where everything stands in it
     hashing, totality              content hashes; does every intent have a route?
     kafka_settings                 how Kafka is reached; kafka_properties, librdkafka: the file of properties
 """
@@ -64,6 +65,7 @@ from muse_stream.config.model import (
     ModelSpec,
     OutputSpec,
 )
+from muse_stream.config.pausing import pause
 from muse_stream.config.predictor import ExpertSpec, GraphPredictor, MetaModel, PredictorSpec, ShortPredictor
 from muse_stream.config.promotion import Promotion, Replaced, promote
 from muse_stream.config.recalibration import FileRecalibration, InlineRecalibration, RecalibrationSpec
@@ -155,6 +157,7 @@ __all__ = [
     "model_file",
     "parse",
     "pinned_hashes",
+    "pause",
     "pre_map_hash",
     "predictor_hash",
     "promote",

@@ -46,7 +46,8 @@ class Cures:
     def asked(self, tenants: Sequence[str]) -> str:
         """It is paused in the configuration."""
         named = tenants[0] if tenants else "TENANT"
-        return f"publish a configuration without `tenants.{named}.paused`"
+        store = f" --store {self.config}" if self.config != "CONFIG" else ""
+        return f"`muse-stream resume {named}{store}`, when it may go on"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from muse_stream import environment
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_broker import broker
 from perf import drain, latency, publish, stages, takeover
+from perf import drain, latency, memory, stages, takeover
 from perf.drain import Figures
 
 Scenario = Callable[[str, Path], Figures]
@@ -27,6 +28,8 @@ SCENARIOS: dict[str, Scenario] = {
     "takeover-run": lambda b, f: takeover.run(b, f, "takeover-run"),
     "takeover-host": lambda b, f: takeover.run(b, f, "takeover-host"),
     "publish": publish.run,
+    "takeover-memory": memory.replacements,
+    "memory": memory.swaps,
     "stages": stages.run,
     "latency-60-shared": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=85),
 }

@@ -1,5 +1,6 @@
 """`run`: workers of one role and lane."""
 
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import typer
 from muse_stream import environment
 from muse_stream.cli.options import Role, Session
 
+LEAST_MEMORY = 64 << 20
 HealthPort = Annotated[
     int | None,
     typer.Option(
@@ -45,6 +47,16 @@ HealthHost = Annotated[
 ]
 
 
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MUSE_MAX_MEMORY",
+        metavar="SIZE",
+        help="Replace a worker that takes more resident memory than this, such as 1500M or 2G: a spare takes over.",
+    ),
+]
+
+
 def run(
     context: typer.Context,
     role: Annotated[Role, typer.Option(help="live writes scores, shadow audit records; separate groups and offsets.")],
@@ -65,6 +77,7 @@ def run(
         typer.Option(help="Names this run's slots: unique among machines, stable over restarts. Default: host name."),
     ] = None,
     start: Start = StartAt.ANSWERS,
+    max_memory: MaxMemory = None,
     spare: Annotated[bool, typer.Option(help="Keep one process waiting to replace a worker that crashes.")] = True,
 ) -> None:
     """Serve a lane: consume events, score them, publish exactly once, until SIGTERM or Ctrl-C.
@@ -79,10 +92,11 @@ def run(
     muse-stream run --role shadow --store redis://muse-worker@redis:6379
     muse-stream run --role live --config muse.yaml --lane small --health-port 9100
     muse-stream run --role live --store store --health-port 9100 --health-host 127.0.0.1
+    muse-stream run --role live --store store --max-memory 2G
     muse-stream run --role live --store store --start latest   # what is new to the group: only new events
     ```
     """
-    store = _named(store, config)
+    store, most = _named(store, config), _bytes(max_memory)
     if health_port is not None:
         _check_health(health_host, health_port, workers)
     from muse_stream.commands.configuration import check_lane  # noqa: PLC0415
@@ -97,7 +111,7 @@ def run(
             prepare()
         host, health = name or socket.gethostname(), (health_port, health_host)
         options = RunOptions(folder, role.value, lane, host, settings, session.log_level, *health)
-        options = replace(options, start_at=start.value, namespace=namespace)
+        options = replace(options, start_at=start.value, namespace=namespace, max_memory=most)
         raise typer.Exit(serve(options, workers, spare=spare))
 
 
@@ -108,6 +122,21 @@ def _named(store: str | None, config: Path | None) -> str | None:
     if (store is None) == (config is None):
         raise typer.BadParameter("give one of --store and --config", param_hint="'--store' / '--config'")
     return store
+
+
+def _bytes(size: str | None) -> int | None:
+    """Return what SIZE means; raises a usage error for what is no size, or too small for any worker."""
+    if size is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?B)?", size.strip(), re.IGNORECASE)
+    if found is None:
+        right = "give a number of bytes, or one with K, M, G or T (powers of 1024), such as 1500M"
+        raise typer.BadParameter(f"'{size}' is no size; {right}", param_hint="--max-memory")
+    value = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    if value < LEAST_MEMORY:
+        least = f"a worker takes more than {LEAST_MEMORY >> 20}M before it has loaded any model"
+        raise typer.BadParameter(f"'{size}' is {value:,} bytes, and {least}", param_hint="--max-memory")
+    return value
 
 
 def _check_health(host: str, port: int, workers: int) -> None:

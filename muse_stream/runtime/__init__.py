@@ -11,6 +11,7 @@
     worker_process one of them                               watchdog       ends it when it stands still
     worker_metrics what it counts, for Prometheus            process_title  what `ps` shows of them
     heartbeat      what it tells in the generation store     memory         what a process takes
+    memory_limit   which worker is replaced because of that
 
 Import its modules, not this package: `run` must not load what only workers need.
 """

@@ -45,6 +45,8 @@ class RunOptions:
     longest_backoff_s: float = LONGEST_BACKOFF_S
     start_at: StartAt = "answers"
     """Where partitions start of which the group has committed nothing."""
+    max_memory: int | None = None
+    """Bytes of resident memory at which a worker is replaced; None: no matter how many."""
     namespace: str | None = None
     """The fleet's; a generation with another one is refused. None: that of the first generation."""
 
@@ -122,7 +124,8 @@ def run(options: RunOptions, workers: int, *, spare: bool = True) -> int:
     prepare()
     process_title.show("supervisor", options.role, options.lane, options.host)
     log = telemetry.logger("supervisor")
-    return Supervisor(_serve, options, workers, log, spare=spare, longest_backoff_s=options.longest_backoff_s).run()
+    backoff_s, most = options.longest_backoff_s, options.max_memory
+    return Supervisor(_serve, options, workers, log, spare=spare, longest_backoff_s=backoff_s, max_memory=most).run()
 
 
 def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused: frozenset[int]) -> None:

@@ -5,7 +5,7 @@ worker is replaced at once by the spare, which has everything imported, compiled
 same slot crashes again soon. Workers die with their supervisor (PR_SET_PDEATHSIG), so that no orphan fences its
 successor (R8). Workers are forked from this process, which has imported what they use: a worker, its spare and every
 successor cost the imports once. So this process must never have a Kafka client, which would not survive a fork, nor a
-thread.
+thread. A worker that takes more memory than it may (`memory_limit`) drains while a spare waits to take its slot over.
 
     SIGTERM, SIGHUP, SIGQUIT
              drain; slots keep their membership for their session (a restart or a rolling upgrade takes over unnoticed)
@@ -15,9 +15,10 @@ thread.
     SIGUSR1, SIGUSR2   logged, nothing else; a SIGHUP that was ignored at the start stays so (nohup)
 
 A worker process: `serve(payload, connection, in_hand, refused)` sends "ready" when it could serve any slot, waits for
-its slot number and the suspects (`poison`), and sends "serving" when the group has assigned it something; where it
-fails it sends `FAILED` and the reason. `in_hand` is where it notes what it does; `refused` are generations it must not
-compile. It drains on SIGTERM, and drains and leaves the group on SIGUSR1.
+its slot number, the suspects (`poison`) and how often the slot was replaced because of its memory, and sends "serving"
+when the group has assigned it something; where it fails it sends `FAILED` and the reason. `in_hand` is where it notes
+what it does; `refused` are generations it must not compile. It drains on SIGTERM, and drains and leaves the group on
+SIGUSR1.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from muse_stream.runtime.memory_limit import MemoryLimit
 from muse_stream.telemetry import Log
 from muse_stream.worker import InHand, PoisonSearch, Suspects
 
@@ -51,8 +53,9 @@ WATCHED = (*STOPPING, signal.SIGTTIN, signal.SIGTTOU, *IGNORED)
 
 
 Serve = Callable[[Any, Connection, InHand, frozenset[int]], None]
-Assignment = tuple[int, Suspects]
-"""What a worker process waits for: its slot, and what is known of those that died before it."""
+Assignment = tuple[int, Suspects, int]
+"""What a worker process waits for: its slot, what is known of those that died before it, and how many of those were
+replaced because of their memory."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,11 +67,20 @@ class Child:
     in_hand: InHand
     slot: int | None = None
     ready: bool = False
+    serving: bool = False
+    """Whether the group has assigned it something."""
     leaving: bool = False
     """Whether it was told to leave: its end is no crash, even when its slot exists again by then."""
     talks: bool = True
     """Whether its end of the pipe is open; a closed one would always be ready to be read."""
     since: float = field(default_factory=time.monotonic)
+    drained_by: float | None = None
+    """When it is killed unless it has drained by then; None: it is not replaced because of its memory."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id."""
+        return self.process.pid
 
 
 @dataclass(slots=True)
@@ -91,11 +103,15 @@ class Supervisor:
         *,
         spare: bool = True,
         longest_backoff_s: float = LONGEST_BACKOFF_S,
+        max_memory: int | None = None,
     ) -> None:
         self._serve, self._payload, self._log, self._spare = serve, payload, log, spare
         self._longest_backoff_s = longest_backoff_s
         self._slots = {number: Slot() for number in range(workers)}
         self._bench = Slot()
+        self._limit = MemoryLimit(max_memory, log) if max_memory else None
+        self._relieved: int | None = None
+        """The slot whose worker was replaced because of its memory last, until its successor serves."""
         self._children: list[Child] = []
         self._context = multiprocessing.get_context("fork")
         self._search = PoisonSearch()
@@ -128,6 +144,7 @@ class Supervisor:
                 self._scale()
                 self._hear()
                 self._reap()
+                self._relieve()
             return max(self._drain(leave=self._stop_signal() == signal.SIGINT), int(self._vain >= HOPELESS))
 
     def _fill(self) -> None:
@@ -137,7 +154,8 @@ class Supervisor:
             if number not in served and slot.due <= now:
                 self._give(number)
         everyone_ready = all(child.ready for child in self._children)
-        wanted = self._spare and self._bench.due <= now and not any(child.slot is None for child in self._children)
+        spare = self._spare or (self._limit is not None and self._limit.wants_spare)
+        wanted = spare and self._bench.due <= now and not any(child.slot is None for child in self._children)
         if wanted and everyone_ready:
             self._start()
 
@@ -145,7 +163,7 @@ class Supervisor:
         child = next((c for c in self._children if c.slot is None and c.ready), None) or self._start()
         child.slot, child.since = number, time.monotonic()
         with contextlib.suppress(OSError):  # it has died since we looked; `_reap` finds out
-            child.pipe.send((number, self._search.suspects))
+            child.pipe.send((number, self._search.suspects, self._limit.replaced(number) if self._limit else 0))
         self._log.info("slot", number=number, pid=child.process.pid, from_spare=child.ready)
 
     def _start(self) -> Child:
@@ -169,7 +187,7 @@ class Supervisor:
 
     def _heard(self, child: Child, said: str) -> None:
         if said == "serving":
-            self._served = True
+            self._served = child.serving = True
         elif said.startswith(FAILED):
             self._reason = said.removeprefix(FAILED)
         elif said == "ready":
@@ -195,6 +213,32 @@ class Supervisor:
             elif child.slot in self._slots:
                 facts = self._schedule(self._slots[child.slot], child, at_once=bool(found))
                 self._log.error("worker_ended", slot=child.slot, pid=pid, code=code, **facts)
+
+    def _relieve(self) -> None:
+        """Let a spare take over from a worker that takes too much memory; one at a time."""
+        if self._limit is None:
+            return
+        now = time.monotonic()
+        for child in self._children:
+            if child.drained_by is not None and child.drained_by < now and child.process.is_alive():
+                error = f"not drained within {DRAIN_S:g} s"
+                self._log.error("killed", slot=child.slot, pid=child.pid, error=error)
+                child.process.kill()
+        serving = [child for child in self._children if child.slot is not None and child.serving and not child.leaving]
+        if self._relieved is not None:
+            if self._relieved in self._slots and not any(child.slot == self._relieved for child in serving):
+                return
+            self._relieved = None
+        spare = next((child for child in self._children if child.slot is None and child.ready), None)
+        chosen = self._limit.choose(serving, spare)
+        if chosen is None:
+            return
+        child = next(one for one in serving if one is chosen[0])
+        self._relieved, child.leaving, child.drained_by = child.slot, True, now + DRAIN_S
+        facts = {"resident_bytes": chosen[1], "max_memory_bytes": self._limit.most}
+        times = self._limit.replaced(child.slot or 0)
+        self._log.warning("worker_replaced", slot=child.slot, pid=child.pid, times=times, **facts)
+        self._signal([child], signal.SIGTERM)
 
     def _schedule(self, slot: Slot, child: Child, *, at_once: bool) -> dict[str, Any]:
         """Say when a slot is served again; return that as facts for the log.

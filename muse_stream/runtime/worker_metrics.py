@@ -57,7 +57,14 @@ class WorkerMeter:
     """Implements `worker.meter.Meter` on a registry of its own, which another thread may collect."""
 
     def __init__(
-        self, role: Role, lane: str, slot: int, clock: Clock = time.time, ticks: Clock = time.monotonic
+        self,
+        role: Role,
+        lane: str,
+        slot: int,
+        clock: Clock = time.time,
+        ticks: Clock = time.monotonic,
+        *,
+        memory_restarts: int = 0,
     ) -> None:
         self.registry = registry = _registry(role, lane, slot)
         self._events = Counter(
@@ -92,6 +99,7 @@ class WorkerMeter:
         )
         self._letters, self._skipped = _letters(registry), _skipped(registry)
         self._clipped, self._refused = _clipped(registry), _refused(registry)
+        _memory_restarts(registry).inc(memory_restarts)
         self.answered = 0  # for the heartbeat, which another thread makes
         self.generation: int | None = None
         self._lane = _LaneCollector(role, clock, ticks)
@@ -177,6 +185,11 @@ def _letters(registry: CollectorRegistry) -> Counter:
 
 def _skipped(registry: CollectorRegistry) -> Counter:
     return Counter("muse_heartbeats_skipped", "Heartbeats that the generation store did not take", registry=registry)
+
+
+def _memory_restarts(registry: CollectorRegistry) -> Counter:
+    text = "Processes of this slot that were replaced because of their memory, since the run started"
+    return Counter("muse_memory_restarts", text, registry=registry)
 
 
 def _clipped(registry: CollectorRegistry) -> Counter:

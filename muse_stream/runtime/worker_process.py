@@ -74,10 +74,11 @@ def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused
         gc.freeze()
         sys.setswitchinterval(SWITCH_S)
         connection.send("ready")
-        number, suspects = connection.recv()
+        number, suspects, memory_restarts = connection.recv()
         del first  # the watcher has it, or by now a newer one
         process_title.show("worker", options.role, options.lane, options.host, number)
-        _work(options, number, watcher, store, Guard(in_hand, suspects), log, lambda: connection.send("serving"))
+        place = Place(number, memory_restarts, Guard(in_hand, suspects), lambda: connection.send("serving"))
+        _work(options, place, watcher, store, log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,21 +154,24 @@ def compiler(
     return compile
 
 
-def _work(
-    options: RunOptions,
-    number: int,
-    watcher: Watcher[GenerationScorer],
-    store: Store,
-    guard: Guard,
-    log: Log,
-    serving: Callable[[], object],
-) -> None:
-    first = watcher.take()
-    assert first is not None  # noqa: S101  # the process compiled one before it said "ready"
-    name = SlotName(options.role, options.lane, options.host, number, first.namespace)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The slot that a process was given."""
+
+    number: int
+    memory_restarts: int
+    """How often its worker was replaced because of its memory."""
+    guard: Guard
+    serving: Callable[[], object]
+    """To be called when the group has assigned it something."""
+
+
+def _work(options: RunOptions, place: Place, watcher: Watcher[GenerationScorer], store: Store, log: Log) -> None:
+    number = place.number
+    waiting: list[Scorer] = []
+    name = SlotName(options.role, options.lane, options.host, number, _taken(watcher, waiting))
     telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid(), slot=number)
-    waiting: list[Scorer] = [first]
-    meter = WorkerMeter(options.role, options.lane, number)
+    meter = WorkerMeter(options.role, options.lane, number, memory_restarts=place.memory_restarts)
     meter.refuses(lambda: watcher.problem)
     asked = _Asked()
     signal.signal(signal.SIGTERM, asked.to_stop)  # before the clients open: that may take seconds
@@ -179,6 +183,7 @@ def _work(
         refused=lambda: watcher.refused,
         problem=lambda: watcher.problem,
         unready=asked.why_unready,
+        memory_restarts=place.memory_restarts,
     )
     pulse = Pulse(store, vitals, lambda why: log.warning("heartbeats_not_written", error=why), meter.heartbeat_skipped)
     # before the clients open, too: a broker may be away for long
@@ -190,13 +195,24 @@ def _work(
             meter=meter,
             log=log,
             failpoint=failpoints.from_environment(),
-            guard=guard,
+            guard=place.guard,
             start_at=options.start_at,
             config=str(options.store),
         )
         asked.tell(worker)
         watchdog.watch(lambda: worker.busy_since, log, options.stall_s)
-        worker.run(leave=lambda: asked.leaving, serving=serving)
+        worker.run(leave=lambda: asked.leaving, serving=place.serving)
+
+
+def _taken(watcher: Watcher[GenerationScorer], waiting: list[Scorer]) -> str:
+    """Put the first generation where the worker takes it from, and return its namespace.
+
+    Nothing else may hold it: a name of a frame that lives as long as the process would keep its models for ever.
+    """
+    first = watcher.take()
+    assert first is not None  # noqa: S101  # the process compiled one before it said "ready"
+    waiting.append(first)
+    return first.namespace
 
 
 class _Asked:

@@ -19,7 +19,7 @@ from muse_stream.testing.kafka_broker import Broker
 from tests.patience import PATIENCE
 from tests.worker.doubles import await_true
 from tests.worker.rig import expected, ledger, produce
-from tests.worker.serving import SESSION_S
+from tests.worker.serving import GROWTH, SESSION_S
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -27,10 +27,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 class Program:
     """A supervisor in a process; `events` are its log."""
 
-    def __init__(self, serve: str, folder: Path, workers: int) -> None:
+    def __init__(self, serve: str, folder: Path, workers: int, *more: str) -> None:
         self.folder, self.events = folder, list[dict[str, Any]]()
         program = "import sys; from tests.worker import serving; sys.exit(serving.main(*sys.argv[1:]))"
-        command = [sys.executable, "-c", program, serve, str(folder), str(workers)]
+        command = [sys.executable, "-c", program, serve, str(folder), str(workers), *more]
         self.process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -93,8 +93,8 @@ Start = Callable[..., Program]
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Program] = []
 
-    def run(serve: str, workers: int = 1) -> Program:
-        started.append(Program(serve, tmp_path, workers))
+    def run(serve: str, workers: int = 1, *more: str) -> Program:
+        started.append(Program(serve, tmp_path, workers, *more))
         return started[-1]
 
     yield run
@@ -328,3 +328,83 @@ def test_r4_a_killed_workers_partitions_do_not_wait_for_its_session(
         assert program.end() == 0
         assert found.to_end().answers() == expected(names["events"], total, 4)
         assert found.disorder() == []
+
+
+ROOM = str(GROWTH // 2)
+
+
+def grow(program: Program, *slots: int) -> None:
+    for slot in slots:
+        (program.folder / f"grow-{slot}").touch()
+
+
+def test_a_worker_that_takes_too_much_memory_is_replaced_by_the_spare(start: Start) -> None:
+    """It drains, and keeps its membership; the others are left alone, and a new spare waits."""
+    program = start("growing", 2, ROOM)
+    served = program.serving(0, 1)
+    program.with_spare(2)
+    grow(program, 1)
+    await_true(lambda: program.said("worker_replaced"), "it is replaced")
+    await_true(lambda: (1, served[1]) in program.notes("drained"), "it has drained")
+    program.with_spare(2, times=2)
+    assert program.serving(0, 1)[0] == served[0]
+    (told,) = program.said("worker_replaced")
+    assert (told["slot"], told["pid"], told["times"]) == (1, served[1], 1)
+    assert told["resident_bytes"] > told["max_memory_bytes"]
+    assert program.said("slot")[-1]["from_spare"]
+    assert program.said("worker_ended") == []
+    program.tell(signal.SIGTERM)
+    assert program.end() == 0
+
+
+def test_of_two_that_take_too_much_one_is_replaced_after_the_other(start: Start) -> None:
+    program = start("growing", 2, ROOM)
+    served = program.serving(0, 1)
+    program.with_spare(2)
+    grow(program, 0, 1)
+    await_true(lambda: len(program.said("worker_replaced")) == 2, "both are replaced", 60)
+    both = [one["pid"] for one in program.said("worker_replaced")]
+    assert sorted(both) == sorted(served.values())
+    order = [(one["event"], one.get("slot", one.get("number"))) for one in program.events]
+    first, second = (one["slot"] for one in program.said("worker_replaced"))
+    taken = [place for place, one in enumerate(order) if one == ("slot", first)]
+    assert taken[-1] < order.index(("worker_replaced", second)), "the second waits for the first one's successor"
+    await_true(lambda: len(program.notes("drained")) == 2, "both have drained")
+
+
+def test_a_spare_is_started_for_it_where_none_is_kept(start: Start) -> None:
+    program = start("growing", 1, ROOM, "")
+    served = program.serving(0)
+    grow(program, 0)
+    await_true(lambda: program.said("worker_replaced"), "it is replaced", 60)
+    assert program.said("spare_ready")
+    gone(served[0])
+    assert program.serving(0)[0] != served[0]
+
+
+def test_a_limit_that_no_process_keeps_replaces_nobody(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "grow-always").touch()
+    program = start("growing", 1, ROOM)
+    served = program.serving(0)
+    await_true(lambda: program.said("memory_limit_too_small"), "it is said", 60)
+    await_true(lambda: program.said("spare_ready"), "a spare waits")
+    assert "that has served nothing yet takes" in program.said("memory_limit_too_small")[0]["error"]
+    program.tell(signal.SIGTTIN)  # whatever else happens meanwhile
+    program.serving(0, 1)
+    assert program.serving(0, 1)[0] == served[0]
+    assert program.said("worker_replaced") == []
+    assert len(program.said("memory_limit_too_small")) == 1
+
+
+def test_a_successor_that_passes_the_limit_soon_waits(start: Start) -> None:
+    program = start("growing", 1, ROOM)
+    program.serving(0)
+    program.with_spare(1)
+    grow(program, 0)
+    await_true(lambda: program.said("worker_replaced"), "it is replaced", 60)
+    program.with_spare(1, times=2)
+    successor = program.serving(0)
+    grow(program, 0)
+    await_true(lambda: program.said("memory_limit_waits"), "it is said that it waits", 60)
+    assert program.serving(0) == successor
+    assert len(program.said("worker_replaced")) == 1

@@ -1,16 +1,19 @@
 """Which generation a worker process starts with: the current one, or else the last good one before it."""
 
+import gc
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from muse_stream.config import Loaded, load_document
+from muse_stream.config import KafkaSettings, Loaded, load_document
 from muse_stream.control import DirectoryStore, Follower, Generation
 from muse_stream.errors import ConfigError, Problem, StoreError
 from muse_stream.runtime import worker_process
+from muse_stream.runtime.run import RunOptions
 from tests.worker.doubles import ListLog
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
@@ -100,3 +103,47 @@ def test_where_all_are_refused_the_current_one_s_error_is_raised(store: Director
 def test_an_empty_store_says_how_to_publish(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds no generation; publish one there with `muse-stream publish`"):
         first_good(DirectoryStore(tmp_path / "empty"), compiling()[0], ListLog())
+
+
+class Served:
+    """What a compiled generation is to a worker process, as far as it looks at it."""
+
+    namespace, number = "muse", 1
+
+
+def test_a_process_lets_its_first_generation_go_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that lived as long as the process kept the models of the first generation for ever."""
+    found: list[bool] = []
+
+    class Watching:
+        problem, refused = "", None
+        waiting = [Served(), Served()]  # noqa: RUF012
+
+        def take(self) -> Served | None:
+            return self.waiting.pop(0) if self.waiting else None
+
+    class Working:
+        def __init__(self, _settings: object, _name: object, next_scorer: Callable[[], Any], **_: object) -> None:
+            self._next, self.busy_since = next_scorer, None
+
+        def run(self, **_: object) -> None:
+            serving = self._next()
+            first = weakref.ref(serving)
+            serving = self._next()
+            gc.collect()
+            found.append(first() is None)
+            assert serving is not None
+
+        def why_unready(self) -> str:
+            return ""
+
+    monkeypatch.setattr(worker_process, "open_worker", Working)
+    monkeypatch.setattr(f"{worker_process.__name__}.signal.signal", lambda *_: None)
+    monkeypatch.setattr(f"{worker_process.__name__}.watchdog.watch", lambda *_: None)
+    monkeypatch.setattr(f"{worker_process.__name__}.telemetry.configure", lambda **_: None)
+    options = RunOptions(tmp_path, "live", settings=KafkaSettings(bootstrap="nowhere:1"))
+    place: Any = worker_process.Place(0, 0, None, lambda: None)  # type: ignore[arg-type]
+    worker_process._work(options, place, Watching(), DirectoryStore(tmp_path), ListLog())  # type: ignore[arg-type]
+    assert found == [True]

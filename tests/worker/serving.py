@@ -16,6 +16,7 @@ from typing import Any
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.runtime import supervisor, watchdog
+from muse_stream.runtime.memory import resident_bytes
 from muse_stream.runtime.supervisor import FAILED, LEAVE, Supervisor
 from muse_stream.worker import failpoints
 from muse_stream.worker import slot as slots
@@ -28,6 +29,8 @@ SESSION_S = 60
 """How long the group misses an `echo` that is dead: so long that nothing else lasts as long on a busy machine."""
 DRAIN_S = 600.0
 """How long who does not drain is waited for: a signal ends it, not the time."""
+GROWTH = 200 << 20
+"""More than processes differ by, and little enough for a small machine."""
 
 
 class PrintedLog:
@@ -46,7 +49,7 @@ def _begin(connection: Connection) -> int:
     watchdog.die_with(parent.pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection.send("ready")
-    slot, _suspects = connection.recv()
+    slot, *_ = connection.recv()
     connection.send("serving")
     return int(slot)
 
@@ -67,6 +70,25 @@ def obedient(folder: str, connection: Connection, _in_hand: InHand, _refused: fr
     while not ending.wait(1):
         pass
     _note(folder, slot, how[0])
+
+
+def growing(folder: str, connection: Connection, in_hand: InHand, refused: frozenset[int]) -> None:
+    """Serve, and take `GROWTH` more bytes when a file says so: `grow-SLOT`, or `grow-always` before being ready."""
+    kept = [b"x" * GROWTH] if (Path(folder) / "grow-always").exists() else []
+
+    def grow() -> None:
+        while True:
+            for path in Path(folder).glob(f"grow-{_slot_of(folder)}"):
+                path.unlink()
+                kept.append(b"x" * GROWTH)
+            threading.Event().wait(0.02)
+
+    threading.Thread(target=grow, daemon=True).start()
+    obedient(folder, connection, in_hand, refused)
+
+
+def _slot_of(folder: str) -> str:
+    return next((path.name.split("-")[1] for path in Path(folder).glob(f"serves-*-{os.getpid()}")), "none")
 
 
 def mute(folder: str, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
@@ -145,11 +167,13 @@ def _note(folder: str, slot: int, what: str) -> None:
     (Path(folder) / f"{what}-{slot}-{os.getpid()}").touch()
 
 
-SERVES = {serve.__name__: serve for serve in (obedient, mute, crashing, stubborn, unarmed, hopeless, stillborn, echo)}
+ALL = (obedient, growing, mute, crashing, stubborn, unarmed, hopeless, stillborn, echo)
+SERVES = {serve.__name__: serve for serve in ALL}
 
 
-def main(serve: str, folder: str, workers: str) -> int:
-    """Run a supervisor until a signal ends it."""
+def main(serve: str, folder: str, workers: str, room: str = "", spare: str = "spare") -> int:
+    """Run a supervisor until a signal ends it; `room`: what its workers may grow by, in bytes."""
     supervisor.DRAIN_S = DRAIN_S
     options: dict[str, Any] = {"longest_backoff_s": 0.1} if serve == "hopeless" else {}
-    return Supervisor(SERVES[serve], folder, int(workers), PrintedLog(), **options).run()
+    options["max_memory"] = (resident_bytes(os.getpid()) or 0) + int(room) if room else None
+    return Supervisor(SERVES[serve], folder, int(workers), PrintedLog(), spare=bool(spare), **options).run()

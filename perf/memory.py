@@ -57,7 +57,7 @@ def swaps(bootstrap: str, folder: Path) -> Figures:
 
 def replacements(bootstrap: str, folder: Path) -> Figures:
     """Measure the silence while a worker is replaced because of its memory."""
-    gaps = []
+    gaps: list[float] = []
     with _fed(bootstrap, folder) as path:
         store = rig.publish(path, folder / "store")
         os.environ.pop("MUSE_MAX_MEMORY", None)
@@ -65,8 +65,8 @@ def replacements(bootstrap: str, folder: Path) -> Figures:
         os.environ["MUSE_MAX_MEMORY"] = str((fresh + serving) // 2)
         reader = _Reader(bootstrap)
         try:
-            for number in range(REPLACEMENTS):
-                gaps.append(_gap(Run(bootstrap, store, folder, f"memory-{number}"), reader))
+            names = (f"memory-{number}" for number in range(REPLACEMENTS))
+            gaps.extend(_gap(Run(bootstrap, store, folder, name), reader) for name in names)
         finally:
             del os.environ["MUSE_MAX_MEMORY"]
             reader.stop()

@@ -7,7 +7,6 @@ takeover-memory   500 events/s over 4 partitions; a worker that passes --max-mem
 """
 
 import hashlib
-import os
 import statistics
 import threading
 import time
@@ -60,15 +59,13 @@ def replacements(bootstrap: str, folder: Path) -> Figures:
     gaps: list[float] = []
     with _fed(bootstrap, folder) as path:
         store = rig.publish(path, folder / "store")
-        os.environ.pop("MUSE_MAX_MEMORY", None)
         fresh, serving = _sizes(Run(bootstrap, store, folder, "sizes"))
-        os.environ["MUSE_MAX_MEMORY"] = str((fresh + serving) // 2)
+        most = "--max-memory", str((fresh + serving) // 2)
         reader = _Reader(bootstrap)
         try:
             names = (f"memory-{number}" for number in range(REPLACEMENTS))
-            gaps.extend(_gap(Run(bootstrap, store, folder, name), reader) for name in names)
+            gaps.extend(_gap(Run(bootstrap, store, folder, name, *most), reader) for name in names)
         finally:
-            del os.environ["MUSE_MAX_MEMORY"]
             reader.stop()
     return {
         "scenario": "takeover-memory",

@@ -37,9 +37,9 @@ QUIET_S = 11.0
 class Run:
     """A `muse-stream run` with one worker and a spare, in a session of its own."""
 
-    def __init__(self, bootstrap: str, store: Path, folder: Path, name: str) -> None:
+    def __init__(self, bootstrap: str, store: Path, folder: Path, name: str, *options: str) -> None:
         self._command = [str(Path(sys.executable).parent / "muse-stream"), "run", "--role", "live"]
-        self._command += ["--store", str(store), "--name", name]
+        self._command += ["--store", str(store), "--name", name, *options]
         self._environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap}
         self._folder, self._name, self._starts = folder, name, 0
         self.start()

@@ -14,8 +14,7 @@ from pathlib import Path
 from muse_stream import environment
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_broker import broker
-from perf import drain, latency, publish, stages, takeover
-from perf import drain, latency, memory, stages, takeover
+from perf import drain, latency, memory, publish, stages, takeover
 from perf.drain import Figures
 
 Scenario = Callable[[str, Path], Figures]

@@ -16,9 +16,9 @@ thread. A worker that takes more memory than it may (`memory_limit`) drains whil
 
 A worker process: `serve(payload, connection, in_hand, refused)` sends "ready" when it could serve any slot, waits for
 its slot number, the suspects (`poison`) and how often the slot was replaced because of its memory, and sends "serving"
-when the group has assigned it something; where it fails it sends `FAILED` and the reason. `in_hand` is where it notes
-what it does; `refused` are generations it must not compile. It drains on SIGTERM, and drains and leaves the group on
-SIGUSR1.
+when the group has assigned it something; where it fails it sends `FAILED` and the reason; "drained" when nothing of its
+slot is open any more: the slot is given away then, and the process may end at leisure. `in_hand` is where it notes what
+it does; `refused` are generations it must not compile. It drains on SIGTERM; on SIGUSR1 it leaves the group as well.
 """
 
 import contextlib
@@ -69,6 +69,8 @@ class Child:
     ready: bool = False
     serving: bool = False
     """Whether the group has assigned it something."""
+    drained: bool = False
+    """Whether nothing of its slot is open any more."""
     leaving: bool = False
     """Whether it was told to leave: its end is no crash, even when its slot exists again by then."""
     talks: bool = True
@@ -149,7 +151,7 @@ class Supervisor:
 
     def _fill(self) -> None:
         now = time.monotonic()
-        served = {child.slot for child in self._children}
+        served = {child.slot for child in self._children if not child.drained}
         for number, slot in self._slots.items():
             if number not in served and slot.due <= now:
                 self._give(number)
@@ -188,6 +190,8 @@ class Supervisor:
     def _heard(self, child: Child, said: str) -> None:
         if said == "serving":
             self._served = child.serving = True
+        elif said == "drained":
+            child.drained = child.leaving
         elif said.startswith(FAILED):
             self._reason = said.removeprefix(FAILED)
         elif said == "ready":

@@ -79,6 +79,8 @@ def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused
         process_title.show("worker", options.role, options.lane, options.host, number)
         place = Place(number, memory_restarts, Guard(in_hand, suspects), lambda: connection.send("serving"))
         _work(options, place, watcher, store, log)
+        with suppress(OSError):  # the supervisor may be gone
+            connection.send("drained")
 
 
 @dataclass(frozen=True, slots=True)

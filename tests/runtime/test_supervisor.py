@@ -408,3 +408,15 @@ def test_a_successor_that_passes_the_limit_soon_waits(start: Start) -> None:
     await_true(lambda: program.said("memory_limit_waits"), "it is said that it waits", 60)
     assert program.serving(0) == successor
     assert len(program.said("worker_replaced")) == 1
+
+
+def test_the_spare_takes_over_as_soon_as_nothing_is_open_any_more(start: Start, tmp_path: Path) -> None:
+    """The end of a process (its threads, its libraries) is no part of the silence."""
+    (tmp_path / "linger").touch()
+    program = start("growing", 1, ROOM)
+    served = program.serving(0)
+    program.with_spare(1)
+    grow(program, 0)
+    await_true(lambda: program.said("worker_replaced"), "it is replaced", 60)
+    await_true(lambda: len(program.notes("serves")) == 2, "the spare serves the slot", 60)
+    assert alive(served[0])

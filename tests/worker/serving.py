@@ -70,6 +70,9 @@ def obedient(folder: str, connection: Connection, _in_hand: InHand, _refused: fr
     while not ending.wait(1):
         pass
     _note(folder, slot, how[0])
+    if (Path(folder) / "linger").exists():
+        connection.send("drained")
+        threading.Event().wait()
 
 
 def growing(folder: str, connection: Connection, in_hand: InHand, refused: frozenset[int]) -> None:

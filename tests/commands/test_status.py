@@ -2,7 +2,12 @@
 
 import json
 import os
+import pty
+import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -195,3 +200,25 @@ def test_a_redis_that_is_away_is_said_with_what_the_copy_on_this_machine_tells(
         assert found.current.moved is not None
         assert isinstance(found.current.moved, datetime)
         store.close()
+
+
+def test_watch_refreshes_on_a_terminal_and_ends_well_by_ctrl_c(store: DirectoryStore) -> None:
+    tell(store, *everywhere())
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "muse_stream", "status", str(store), "--watch", "0.2"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "160", "LINES": "60"}
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while shown.count(b"Ctrl-C ends") < 3:  # three looks
+            shown += os.read(ours, 65_536)
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):  # the terminal of a process that has ended
+            while part := os.read(ours, 65_536):
+                shown += part
+        assert process.wait(60) == 0
+    os.close(ours)
+    assert b"Traceback" not in shown
+    assert shown.rstrip().endswith(b"\x1b[?1049l"), "the screen of before is back"

@@ -91,12 +91,7 @@ class WorkerMeter:
             "Output partitions whose last stable offset does not move, because a transaction stays open",
             registry=registry,
         )
-        self._hanging_ended = Counter(
-            "muse_hanging_records_ended",
-            "Records of hanging transactions that this worker has ended, by what became of them",
-            ("outcome",),
-            registry=registry,
-        )
+        self._hanging_ended = _hanging_ended(registry)
         self._letters, self._skipped = _letters(registry), _skipped(registry)
         self._clipped, self._refused = _clipped(registry), _refused(registry)
         _memory_restarts(registry).inc(memory_restarts)
@@ -175,6 +170,11 @@ class WorkerMeter:
         found = self._lane.tenants(letters)
         unknown = letters.get(UNKNOWN)
         return found | ({UNKNOWN: TenantBeat(dead_letters=unknown)} if unknown else {})
+
+
+def _hanging_ended(registry: CollectorRegistry) -> Counter:
+    text = "Records of hanging transactions that this worker has ended, by what became of them"
+    return Counter("muse_hanging_records_ended", text, ("outcome",), registry=registry)
 
 
 def _letters(registry: CollectorRegistry) -> Counter:

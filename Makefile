@@ -89,7 +89,7 @@ demo: $(READY) kafka ## the guided demo on a real broker; ends by itself
 faults: $(READY) ## brokers killed and restarted under load, on several versions: what is kept (about 30 minutes)
 	@$(BIN)/python -m tests.faults $(ARGS)
 
-operations: $(READY) kafka ## the situations of docs/operations.md, on one broker and on three (about 15 minutes)
+operations: $(READY) kafka ## the situations of docs/operations.md, on one broker and on three (about 25 minutes)
 	@$(BIN)/python -m tests.operations $(ARGS)
 
 perf: $(READY) kafka ## the benchmarks behind the README's table

@@ -1,6 +1,6 @@
 """`make operations`: the situations of docs/operations.md on one broker and on three, and a table of what was kept.
 
-make operations                                     all situations, on one broker and on three (about 15 minutes)
+make operations                                     all situations, on one broker and on three (about 25 minutes)
 make operations ARGS="--brokers 1 --only quota"     those whose title holds this word, on one broker
 make operations ARGS="--json --keep /tmp/logs"      lines for machines; folders and logs are kept there
 """

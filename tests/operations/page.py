@@ -59,9 +59,10 @@ def quoted(title: str) -> list[str]:
 
 def without_the_moment(text: str) -> str:
     """Return a message without what is another each time: names, numbers, addresses, times."""
+    text = " ".join(text.split())  # commands break their lines where the terminal ends
     for pattern, name in _MOMENTARY:
         text = pattern.sub(name, text)
-    return " ".join(text.split())
+    return text
 
 
 def missing(title: str, logged: list[dict[str, Any]], printed: str) -> list[str]:

@@ -128,6 +128,7 @@ def topic_recreated(scene: Scene) -> None:
     scene.commands("Topic recreated")
     scene.feed(100)
     scene.await_answers()
+    scene.shell("muse-stream verify store acme")
 
 
 def retention_loss(scene: Scene) -> None:
@@ -278,6 +279,7 @@ def hanging(scene: Scene) -> None:
     producer.produce(SCORES, b"never seen", partition=0)
     producer.flush(30)
     scene.feed(100)
+    scene.commands("Hanging transaction")
     found = json.loads(scene.shell("muse-stream doctor store --json", code=1))
     assert {one["kind"] for one in found["findings"]} == {"transaction_open"}, found["findings"]
     for line in (line for one in found["findings"] for line in one["cure"]):

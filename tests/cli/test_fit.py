@@ -120,6 +120,23 @@ def test_a_shadow_and_the_live_predictor_are_fitted_to_the_same_audit_records(ba
     assert (code, "tenant acme has no events" in said) == (2, True)
 
 
+def test_records_of_another_content_of_the_predictor_do_not_count(bank: Bank, capsys: Output) -> None:
+    text = bank.file.read_text()
+    other = text.replace("weight: 3.0", "weight: 2.0", 1).replace("version: 1\n    experts", "version: 3\n    experts")
+    bank.file.write_text(other)
+    assert main(["publish", str(bank.file), bank.store, "--yes"]) == 0
+    bank.file.write_text(text)
+    bank.write("scores", "acme", sample(1))
+    bank.write("scores", "acme", sample(2, 100), generation=2)
+    words = [str(bank.file), "cards-g1", "--from", "scores", "--tenant", "acme", "--policy", "own"]
+    of_store = ["--write", str(bank.file), "--store", bank.store, "--dry-run"]
+    for more, counted in ((of_store, (EVENTS, 100)), ([], (100, EVENTS))):
+        code, said = run(capsys, *words, *more, "--json")  # without a store, nothing tells: the newest counts
+        assert code == 0, said
+        acme = json.loads(said)["tenants"]["acme"]
+        assert (acme["events"], acme["left_out"]) == counted
+
+
 def test_what_does_not_go_together_is_refused_before_anything_is_read(bank: Bank, capsys: Output) -> None:
     for words, says in {
         ("--from", "scores", "--entity", "card"): "columns belong to a file",

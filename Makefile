@@ -26,7 +26,7 @@ PYTHONS ?= 3.11 3.12 3.13
 ARGS ?=
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): requirements-dev.lock requirements-build.lock pyproject.toml deploy/setup.sh deploy/run_uv.py
 	@sh deploy/setup.sh
@@ -88,6 +88,10 @@ demo: $(READY) kafka ## the guided demo on a real broker; ends by itself
 
 faults: $(READY) ## brokers killed and restarted under load, on several versions: what is kept (about 30 minutes)
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+.PHONY: store-faults
+store-faults: $(READY) kafka redis ## the Redis of a generation store broken in every way under load: gaps, losses (about 15 minutes)
+	@$(BIN)/python -m tests.store_faults $(ARGS)
 
 operations: $(READY) kafka ## the situations of docs/operations.md, on one broker and on three (about 25 minutes)
 	@$(BIN)/python -m tests.operations $(ARGS)

@@ -14,7 +14,7 @@ from pathlib import Path
 from muse_stream import environment
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_broker import broker
-from perf import drain, latency, memory, publish, stages, takeover
+from perf import drain, latency, memory, publish, stages, swap, takeover
 from perf.drain import Figures
 
 Scenario = Callable[[str, Path], Figures]
@@ -29,6 +29,8 @@ SCENARIOS: dict[str, Scenario] = {
     "publish": publish.run,
     "takeover-memory": memory.replacements,
     "memory": memory.swaps,
+    "swap": swap.run,
+    "swap-redis": lambda b, f: swap.run(b, f, kind="redis"),
     "stages": stages.run,
     "latency-60-shared": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=85),
 }

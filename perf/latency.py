@@ -75,7 +75,7 @@ def run(
     rig.create(bootstrap, dict.fromkeys([*scores, *letters, *(f"muse.events.{n}" for n in names)], partitions))
     store = rig.publish(path, folder / f"store-{time.time_ns()}")
     with rig.worker(bootstrap, store, folder / "latency.log", spare=spare):
-        _await_group(bootstrap, [f"muse.events.{name}" for name in names])
+        await_group(bootstrap, [f"muse.events.{name}" for name in names])
         context = multiprocessing.get_context("spawn")
         sender = context.Process(target=produce, args=(bootstrap, path, tenants, seconds, partitions))
         sender.start()
@@ -97,8 +97,8 @@ def run(
     }
 
 
-def _await_group(bootstrap: str, topics: list[str]) -> None:
-    """Wait until the worker has the topics, so that nothing is queued up before the clock starts."""
+def await_group(bootstrap: str, topics: list[str], members: int = 1) -> None:
+    """Wait until so many workers have the topics, so that nothing is queued up before the clock starts."""
     from confluent_kafka import ConsumerGroupState  # noqa: PLC0415
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415
 
@@ -111,13 +111,11 @@ def _await_group(bootstrap: str, topics: list[str]) -> None:
         except KafkaException:  # the group, or on a new broker the topic of all groups, does not exist yet
             time.sleep(0.2)
             continue
-        held = {
-            p.topic
-            for member in state.members
-            for p in (member.assignment.topic_partitions if member.assignment else [])
-        }
-        if state.state == ConsumerGroupState.STABLE and held >= set(topics):
+        given = [member.assignment.topic_partitions if member.assignment else [] for member in state.members]
+        held = {place.topic for places in given for place in places}
+        busy = sum(1 for places in given if places)
+        if state.state == ConsumerGroupState.STABLE and held >= set(topics) and busy >= members:
             time.sleep(1.0)
             return
         time.sleep(0.2)
-    raise RuntimeError("the worker did not get its partitions within 60 s")
+    raise RuntimeError("the workers did not get their partitions within 60 s")

@@ -11,13 +11,17 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from muse_stream import testing
 from muse_stream.config import load_document
-from muse_stream.control import DirectoryStore
+from muse_stream.control import open_store
+
+Address = TypeVar("Address", Path, str)
+"""Of a store: a folder, or any address as text."""
 
 
 def create(bootstrap: str, partitions: dict[str, int]) -> None:
@@ -33,10 +37,11 @@ def create(bootstrap: str, partitions: dict[str, int]) -> None:
         answer.result()
 
 
-def publish(path: Path, store: Path) -> Path:
+def publish(path: Path, store: Address) -> Address:
     """Make a configuration the current generation of a new store."""
-    directory = DirectoryStore(store)
-    directory.move_current(directory.current(), directory.publish(load_document(path)))
+    opened = open_store(store)
+    opened.move_current(opened.current(), opened.publish(load_document(path)))
+    opened.close()
     return store
 
 
@@ -47,7 +52,7 @@ def send(bootstrap: str, topic: str, partitions: int, values: Iterable[bytes]) -
 
 
 @contextmanager
-def worker(bootstrap: str, store: Path, log: Path, *, workers: int = 1, spare: bool = False) -> Iterator[int]:
+def worker(bootstrap: str, store: Path | str, log: Path, *, workers: int = 1, spare: bool = False) -> Iterator[int]:
     """Run `muse-stream run` on a store; yields the supervisor's process id."""
     command = [str(Path(sys.executable).parent / "muse-stream"), "run", "--role", "live", "--store", str(store)]
     command += ["--workers", str(workers), "--name", "perf", "--spare" if spare else "--no-spare"]

@@ -153,6 +153,35 @@ def _write(path: Path, document: dict[str, Any]) -> None:
         YAML(typ="safe").dump(document, file)
 
 
+def configure_two(folder: Path, data: Data, *, trees: int = 100) -> Path:
+    """Write a configuration of one tenant and two predictors, of a model each: `first` is live, `second` its shadow."""
+    _write_schema(folder, data)
+    document = _document(1) | {"models": {}, "predictors": {}}
+    for number, name in enumerate(("first", "second")):
+        rows = slice(number * TRAIN_ROWS // 2, (number + 1) * TRAIN_ROWS // 2)
+        columns = {key: column[rows] for key, column in data.features.items()}
+        expert = train_experts(columns, data.label[rows], seed=number, trees=trees, leaves=31)["trees"]
+        (folder / f"{name}.onnx").write_bytes(expert.onnx)
+        document["models"][name] = _model(f"{name}.onnx", expert)
+        document["predictors"][name] = {"version": 1, "experts": [{"model": name, "beta": expert.beta}]}
+    document["routes"] = [{"live": "first", "shadow": ["second"]}]
+    path = folder / "muse.yaml"
+    _write(path, document)
+    sample = {name: column[TRAIN_ROWS : TRAIN_ROWS + FIT_ROWS] for name, column in data.features.items()}
+    loaded, reference = load_document(path).document, Reference.from_alert_rates(ALERT_RATES)
+    document["maps"] = {}
+    for name in ("first", "second"):
+        document["routes"] = [{"live": name}]
+        _write(path, document)
+        scores = load(path).score(sample | {"tenant": "t000"})["aggregate"]
+        document["maps"][name] = FittedMap.fit(scores, reference, pre_map_hash(loaded, name)).to_json()
+    for name in ("first", "second"):
+        document["predictors"][name]["quantile_map"] = {"reference": "standard", "default": name}
+    document["routes"] = [{"live": "first", "shadow": ["second"]}]
+    _write(path, document)
+    return path
+
+
 def configure_fleet(
     folder: Path, data: Data, *, tenants: int = 60, of_each: int = 5, models: int = 12, trees: int = 100
 ) -> Path:

@@ -93,7 +93,7 @@ def _download(uri: str, target: Path, max_bytes: int) -> str:
     except ModuleNotFoundError as error:
         raise NotFetched(f"'{uri}' cannot be fetched", str(missing_extra(error) or error)) from error
     except Exception as error:  # every kind of storage has errors of its own
-        why = " ".join(str(error).split())[:200] or type(error).__name__
+        why = _reason(error)
         hint = (
             "pip install 'muse-stream[remote]'"
             if isinstance(error, ImportError)
@@ -101,6 +101,15 @@ def _download(uri: str, target: Path, max_bytes: int) -> str:
         )
         raise NotFetched(f"'{uri}' cannot be fetched: {type(error).__name__}: {why}", hint) from error
     return digest.hexdigest()
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error says, and what lies behind it: fsspec calls a refused certificate a file not found."""
+    first = error
+    while (behind := first.__cause__ or first.__context__) is not None:
+        first = behind
+    said = dict.fromkeys(" ".join(str(one).split())[:200] or type(one).__name__ for one in (error, first))
+    return "; ".join(said)
 
 
 def _hash(path: Path) -> str:

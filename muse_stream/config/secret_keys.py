@@ -16,7 +16,13 @@ _KEY = re.compile(
     r"|credentials?|sasl|jaas)([._-]|$)|password$|secret$",
     re.IGNORECASE,
 )
-_VALUE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
+_VALUE = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY|[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s@]+@|https?://[^/\s@]+@"
+    # signed URLs: whoever has one may read the file
+    r"|://[^\s]*[?&](x-(amz|goog|oss|cos|obs)-[a-z-]+|awsaccesskeyid|googleaccessid|signature|sig|se|sv|access[_-]?token"
+    r"|auth[a-z_-]*|token|api[_-]?key|key|password|secret)=",
+    re.IGNORECASE,
+)
 _FREE_NAMES = ("when", "categories", "intent", "inputs", "tenants")
 HINT = "secrets never live in the document: use environment variables (MUSE_KAFKA_...) or files they point to"
 

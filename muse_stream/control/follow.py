@@ -20,6 +20,8 @@ class Follower:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen = store.kept()
+        self._told: Head | None = None
+        """What the store said last; it is believed when its generation has been opened."""
 
     def __str__(self) -> str:
         return str(self._store)
@@ -36,10 +38,16 @@ class Follower:
             return None
         if seen is not None and found.sequence:
             _refuse_older(self._store, found, seen)
-        if found != seen:
-            self._store.keep(found)
-            self._seen = found
+        if seen is not None and found.same(seen):
+            self._see(found)
+        self._told = found
         return found
+
+    def _see(self, head: Head) -> None:
+        """Remember a decision; only one whose generation could be opened, so that garbage outlives nothing."""
+        if head != self._seen:
+            self._store.keep(head)
+            self._seen = head
 
     def first(self) -> tuple[Head, str]:
         """Return what to start with, and why it is not what the store says; that is empty when it is.
@@ -66,7 +74,11 @@ class Follower:
 
     def open(self, number: int, sha256: str = "") -> Generation:
         """Open a generation; see `Store.open`."""
-        return self._store.open(number, sha256)
+        generation = self._store.open(number, sha256)
+        told = self._told
+        if told is not None and told.number == number and told.sha256 in ("", generation.sha256):
+            self._see(told)
+        return generation
 
     def wait(self, seconds: float) -> None:
         """Wait as the store does."""

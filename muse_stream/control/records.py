@@ -28,6 +28,8 @@ FORMAT = 2
 """What this version writes, and the newest that it reads."""
 FORMER = 100
 """How many moves of `current` are remembered."""
+BEYOND = 1 << 43
+"""No sequence number: a time in the year 2248. Who believed one would refuse every decision after it."""
 LONGEST_TEXT = 1000
 """Most characters of an author or a message."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -162,7 +164,7 @@ class Head:
         for one in [number, *(former or [])]:
             if not _whole(one) or one < 1:
                 raise StoreError(f"{where}: {one!r} is not the number of a generation")
-        if not _whole(found.sequence) or found.sequence < 0:
+        if not _whole(found.sequence) or not 0 <= found.sequence < BEYOND:
             raise StoreError(f"{where}: {found.sequence!r} is not a sequence number")
         return found
 

@@ -30,7 +30,7 @@ from muse_stream.runtime.worker_metrics import WorkerMeter
 from muse_stream.telemetry import Log
 from muse_stream.worker import Guard, InHand, Scorer, SlotName, Worker, failpoints, open_worker
 
-POLL_STORE_S = 0.5
+POLL_STORE_S = 0.25
 FORMER = 2
 """Generations before the current one that are asked which lanes they had."""
 NAMESPACE_MOVE = "a change of namespace is a move: docs/operations.md"

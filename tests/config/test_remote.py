@@ -1,6 +1,11 @@
 """Models named by a URL: fetched from a real web server when a document is read, and needed by nobody afterwards."""
 
+import os
+import re
 import shutil
+import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -14,6 +19,8 @@ from muse_stream.config import load_document, remote
 from muse_stream.control import DirectoryStore, Store, open_store
 from muse_stream.errors import ConfigError
 from muse_stream.testing import Redis
+from tests.certificates import make_certificates
+from tests.patience import PATIENCE
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
 # aiohttp's sessions are closed by fsspec when they are collected, which may be later than the test's end
@@ -41,6 +48,11 @@ class Web:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """From now on, TLS; a handshake that a client breaks off is its own affair."""
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -152,6 +164,66 @@ def url_of(document: Path) -> str:
 def test_what_is_not_fetched_is_told(document: Path, web: Web, uri: str, said: str) -> None:
     document.write_text(document.read_text().replace(f"{web.url}/blend.onnx", uri))
     assert said in refused(document)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://reader:SECRET@host/blend.onnx",
+        "https://SECRET@host/blend.onnx",
+        "s3://KEY:SECRET@bucket/blend.onnx",
+        "https://bucket.s3.amazonaws.com/blend.onnx?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=SECRET",
+        "https://storage.googleapis.com/b/blend.onnx?X-Goog-Signature=SECRET",
+        "https://account.blob.core.windows.net/b/blend.onnx?sv=2024&sig=SECRET",
+        "https://host/blend.onnx?version=3&token=SECRET",
+    ],
+)
+def test_a_url_that_carries_a_secret_is_refused_and_not_shown(document: Path, web: Web, uri: str) -> None:
+    """A generation is read by every worker, and kept."""
+    document.write_text(document.read_text().replace(f"{web.url}/blend.onnx", uri))
+    said = refused(document)
+    assert "models.blend.uri" in said
+    assert "carries a secret" in said
+    assert "SECRET" not in said
+
+
+@pytest.mark.parametrize("uri", ["abfs://container@account.dfs.core.windows.net/m", "https://host/m?version=3"])
+def test_a_url_without_a_secret_is_none(document: Path, web: Web, uri: str) -> None:
+    document.write_text(document.read_text().replace(f"{web.url}/blend.onnx", uri))
+    assert "carries a secret" not in refused(document)
+
+
+def test_https_checks_the_certificate_of_the_server(document: Path, web: Web, tmp_path: Path) -> None:
+    """With the CA the file is fetched and published; a server that nobody vouches for is refused, and named."""
+    make_certificates(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    web.encrypt(context)
+    document.write_text(document.read_text().replace("http://", "https://"))
+    store = tmp_path / "store"
+    command = [sys.executable, "-m", "muse_stream", "publish", str(document), "--store", str(store), "--yes"]
+    given = {name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
+
+    def publish(**trusted: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, env=given | trusted, capture_output=True, text=True, check=False, timeout=60 * PATIENCE
+        )
+
+    alone = publish()
+    assert alone.returncode == 2
+    assert "blend.onnx' cannot be fetched" in " ".join(alone.stderr.split())
+    assert "CERTIFICATE_VERIFY_FAILED" in alone.stderr
+    assert "Traceback" not in alone.stderr
+    done = publish(SSL_CERT_FILE=str(tmp_path / "ca.pem"))
+    assert done.returncode == 0, done.stderr
+    opened = open_store(store)
+    assert opened.open(1).path.parent.joinpath("fetched", sha256_of(document)).is_file()
+
+
+def sha256_of(document: Path) -> str:
+    found = re.search(r"blend\.onnx\s+sha256: ([0-9a-f]{64})", document.read_text())
+    assert found is not None
+    return found[1]
 
 
 def test_the_cache_of_fetched_files_is_bounded(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

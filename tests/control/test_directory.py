@@ -198,7 +198,9 @@ def test_a_folder_restored_from_a_backup_does_not_take_a_worker_back(
     backup = (store.path / "current").read_bytes()
     store.move_current(1, store.publish(edited(loaded, "second")))
     worker = Follower(store)
-    assert worker.head() is not None
+    head = worker.head()
+    assert head is not None
+    worker.open(head.number, head.sha256)
     (store.path / "current").write_bytes(backup)
     with pytest.raises(StoreError, match="generation 1 is current, which is older"):
         worker.head()

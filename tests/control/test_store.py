@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import Change, Conflict, DirectoryStore, Note, Store, open_store, rollback
+from muse_stream.control import Change, Conflict, DirectoryStore, Follower, Head, Note, Store, open_store, rollback
 from muse_stream.errors import ConfigError, StoreError
 from muse_stream.testing import Redis
 
@@ -232,3 +232,25 @@ def test_former_generations_are_those_that_were_current_and_not_rolled_back(
     assert store.former() == (4, 3, 1)
     rollback(store, to=3)
     assert store.former() == (1,), "4 and 5 were rolled back"
+
+
+@pytest.mark.parametrize("damage", ["manifest", "sequence"])
+def test_garbage_that_looks_like_a_decision_is_forgotten_with_the_garbage(
+    store: Store, loaded: Loaded, edited: Edited, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """A later publish has a smaller sequence number than it, and is followed all the same."""
+    store.move_current(None, store.publish(loaded))
+    worker = Follower(store)
+    head = worker.head()
+    assert head is not None
+    worker.open(head.number, head.sha256)
+    garbage = Head(2, sequence=1 << 42) if damage == "manifest" else Head(1, head.sha256, sequence=1 << 50)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "head", lambda: Head.read(garbage.to_json(), "current"))
+        with pytest.raises(StoreError, match=r"there is no generation 2|is not a sequence number"):
+            worker.open(worker.head().number)  # type: ignore[union-attr]
+    store.move_current(1, store.publish(edited(loaded, "second")))
+    assert Follower(store).first()[0].number == 2
+    found = worker.head()
+    assert found is not None
+    assert found.number == 2

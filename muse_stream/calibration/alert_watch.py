@@ -16,7 +16,8 @@ of n differences with mean m and estimated variance V, with probability 1 - alph
 This is Robbins' normal mixture (Howard, Ramdas, McAuliffe and Sekhon 2021, "Time-uniform, nonparametric, nonasymptotic
 confidence sequences", Annals of Statistics 49(2)) with an estimated variance (Waudby-Smith, Arbour, Sinha, Kennedy and
 Ramdas 2024, "Time-uniform central limit theory and asymptotic confidence sequences", Annals of Statistics 52(6)). V is
-that of sums per entity, as in `alert_rates`, never less than that of independent events.
+that of sums per entity, as in `alert_rates`, never less than that of independent events; squares are taken around
+what is allowed, not around the mean, so that a window that holds little but the burst of one card is no proof.
 
 A drift may begin long after the promotion, and an average since then would hide it. So a new sequence starts with every
 BLOCK events (Shekhar and Ramdas 2023, "Reducing sequential change detection to sequential estimation"); the k-th gets
@@ -137,6 +138,8 @@ class AlertWatch:
         promised = np.array(list(self.promised.values()))
         levels = len(promised)
         band = self.tolerance * promised
+        # not the mean: one card's burst would explain itself
+        low, high = np.concatenate([-band, promised - band]), np.concatenate([band, promised + band])
         floor = np.concatenate([np.zeros(levels), promised * (1 - promised)])  # too few alerts do not look certain
         size, total = np.zeros(self._codes), np.zeros((self._codes, 2 * levels))
         sizes, n, seen = 0.0, 0, 0
@@ -153,8 +156,10 @@ class AlertWatch:
             products += (to * now[:, None] - by * was[:, None]).sum(axis=0)
             n, sums, single = n + int(block.events.sum()), sums + block.sums.sum(axis=0), single + block.squares
             mean = sums / n
-            grouped = squares - 2 * mean * products + mean**2 * sizes
-            variance = np.maximum(np.maximum(grouped, single - n * mean**2), n * floor)
+            centre = np.clip(mean, low, high)
+            grouped = squares - 2 * centre * products + centre**2 * sizes
+            alone = single - 2 * centre * sums + n * centre**2
+            variance = np.maximum(np.maximum(grouped, alone), n * floor)
             alpha = self.alpha / levels / (block.start * (block.start + 1))
             margin = np.sqrt((variance + RHO) * (np.log((variance + RHO) / RHO) - 2 * np.log(alpha))) / n
             moves, rates = mean[:levels], mean[levels:]

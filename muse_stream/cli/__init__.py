@@ -5,13 +5,14 @@ when a command runs, so that `--help` and completion answer at once.
 
     main      the program, its options, its exit codes
     options   what all commands share
+    promote_steps  what `promote --steps` shows
     moments   times, durations and offsets as arguments
     store_option  --store and MUSE_STORE
     output    tables, JSON, progress, errors
 
     check, golden, fit, schema                   a configuration
     event                                        an event, tried out
-    publish, diff, promote, generations, rollback, status   a store of generations
+    publish, diff, promote, watch, generations, rollback, status   a store of generations
     pause, resume, export                        the same
     run, topics, offsets, doctor, broker         on Kafka
     produce, tail, verify, replay, dlq           events and answers

@@ -42,6 +42,7 @@ from muse_stream.cli.store_option import ConfigCommand, PublishCommand
 from muse_stream.cli.tail import tail
 from muse_stream.cli.topics import topics
 from muse_stream.cli.verify import verify
+from muse_stream.cli.watch import watch
 from muse_stream.errors import ConfigError, MuseError, Retriable
 from muse_stream.extras import missing_extra
 
@@ -85,13 +86,13 @@ program = typer.Typer(
 )
 TAKE_A_STORE = {
     **dict.fromkeys(
-        ("event", "topics", "produce", "tail", "verify", "replay", "generations", "rollback"), ConfigCommand
+        ("event", "topics", "produce", "tail", "verify", "replay", "generations", "rollback", "watch"), ConfigCommand
     ),
     "publish": PublishCommand,
     "status": StatusCommand,
 }
 for command in (
-    *(check, golden, fit, schema, event, diff, publish, promote, generations, rollback, status),
+    *(check, golden, fit, schema, event, diff, publish, promote, watch, generations, rollback, status),
     *(pause, resume, export, topics),
     *(produce, tail, run, verify, doctor, replay, demo, broker),
 ):

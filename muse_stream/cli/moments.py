@@ -29,6 +29,16 @@ def moment_ms(text: str, option: str) -> int:
     return max(0, stamp)
 
 
+def duration_s(text: str, option: str) -> float:
+    """Return seconds of a duration such as 90s, 10m or 7d; raises a usage error, for nothing and less too."""
+    found = AGO.fullmatch(text)
+    seconds = float(found[1]) * UNITS_S[found[2]] if found else 0.0
+    if seconds <= 0:
+        right = "a duration is 90s, 30m, 12h, 7d or 2w, and more than nothing"
+        raise typer.BadParameter(f"'{text}' is no duration; {right}", param_hint=option)
+    return seconds
+
+
 def offsets(given: list[str] | None, option: str) -> int | dict[int, int] | None:
     """Return `N`, for all partitions, or `PARTITION=N` options as a dict; raises a usage error for anything else."""
     if not given:

@@ -1,13 +1,14 @@
 """`promote`: make a shadow predictor live, on the evidence of the audit topics."""
 
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muse_stream.cli.moments import moment_ms
+from muse_stream.cli import promote_steps
+from muse_stream.cli.moments import duration_s, moment_ms
 from muse_stream.cli.options import DryRun, Force, Json, Message, Session, Yes, pairs
 from muse_stream.cli.output import agreed, complain, note, say, show_changes, show_json, show_table
 from muse_stream.errors import MuseError
@@ -29,7 +30,18 @@ When = Annotated[
 ]
 
 
-Predictor = Annotated[str, typer.Argument(metavar="PREDICTOR", help="The predictor that becomes live.")]
+Predictor = Annotated[
+    str | None, typer.Argument(metavar="PREDICTOR", help="The predictor that becomes live; none with --resume.")
+]
+Steps = Annotated[
+    str | None,
+    typer.Option(metavar="SHARE,...", help="Take over step by step, for example 1%,10%,100% of the events."),
+]
+Hold = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="With --steps: how long each step is watched before the next. Default: 10m."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted promotion by steps.")]
 FromStore = Annotated[
     str | None,
     typer.Option("--store", metavar="STORE", envvar="MUSE_STORE", help="Folder of the generation store, or its URL."),
@@ -48,13 +60,16 @@ Tolerance = Annotated[
 
 def promote(
     context: typer.Context,
-    predictor: Predictor,
+    predictor: Predictor = None,
     store: FromStore = None,
     when: When = None,
     write: Write = None,
     since: Since = None,
     events: Events = 200_000,
     tolerance: Tolerance = 0.2,
+    steps: Steps = None,
+    hold: Hold = None,
+    resume: Resume = False,
     force: Force = None,
     message: Message = "",
     dry_run: DryRun = False,
@@ -71,6 +86,10 @@ def promote(
     and the events behind it. Refused when a rate would move by more than --tolerance, away from what was promised, when
     the evidence is too little to tell, or when the change can hurt a tenant otherwise; --force takes a reason.
 
+    With --steps it answers a growing share of the events, decided by the event id. Each step is a generation and is
+    watched for --hold; then the evidence is asked again. It goes back by itself when an alert rate leaves its band,
+    dead letters rise or the latency doubles. Interrupted, `--resume` goes on, and `rollback` goes back.
+
     Examples:
 
     ```
@@ -78,21 +97,37 @@ def promote(
     muse-stream promote card-v2 --store /var/lib/muse/store --when tenant=acme,channel=web
     muse-stream promote card-v2 --store /var/lib/muse/store --since 7d --yes
     muse-stream promote card-v2 --write muse.yaml
+    muse-stream promote card-v2 --store /var/lib/muse/store --steps 1%,10%,100% --hold 10m
+    muse-stream promote --resume --store /var/lib/muse/store
     ```
 
-    Exit codes: 0 done, 1 the answer was no or somebody else published in between, 2 refused, 3 Kafka cannot be reached.
+    Exit codes: 0 done, 1 the answer was no, it went back, or somebody else published in between, 2 refused, 3 Kafka
+    cannot be reached.
     """
     from muse_stream.commands.evidence import Window  # noqa: PLC0415
     from muse_stream.commands.promote import prepare  # noqa: PLC0415
 
     session: Session = context.obj
     window = Window(events, None if since is None else moment_ms(since, "--since"))
+    reason = (force or "").strip()
+    if resume:
+        alone = not any((predictor, steps, hold, when, write, since, force, dry_run))
+        _resume(session, store, message, alone=alone, as_json=as_json)
+        return
+    if predictor is None:
+        raise typer.BadParameter("name the predictor that becomes live", param_hint="PREDICTOR")
+    if steps is not None:
+        given = _Given(predictor, _condition(when), steps, hold or "10m", tolerance, events, reason)
+        against = "--write" if write is not None else "--since" if since is not None else ""
+        _by_steps(session, store, given, message, against, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
+    if hold is not None:
+        raise typer.BadParameter("goes with --steps", param_hint="--hold")
     prepared = prepare(predictor, _condition(when), store=store, file=write)
     if prepared is None:
         show_json({"ok": True, "changed": False}) if as_json else say(f"{predictor} is live there already")
         return
     with closing(prepared):
-        reason = (force or "").strip()
         facts = _weighed(prepared, session, window, reason, tolerance, as_json=as_json)
         refused = not facts["ok"] and not reason
         if dry_run or refused:
@@ -106,16 +141,84 @@ def promote(
         _carry_out(prepared, message, facts, as_json=as_json)
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What was asked for with --steps."""
+
+    predictor: str
+    when: dict[str, list[str]] | None
+    steps: str
+    hold: str
+    tolerance: float
+    events: int
+    force: str
+
+
+def _by_steps(
+    session: Session,
+    store: str | None,
+    given: _Given,
+    message: str,
+    refused: str,
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    from muse_stream.commands.gradual import Plan  # noqa: PLC0415
+
+    if refused:
+        raise typer.BadParameter("does not go with --steps, which publishes one generation after the other",
+                                 param_hint=refused)  # fmt: skip
+    plan = Plan(
+        given.predictor,
+        promote_steps.shares(given.steps),
+        duration_s(given.hold, "--hold"),
+        when=given.when,
+        tolerance=given.tolerance,
+        events=given.events,
+        force=given.force,
+    )
+
+    def weigh(prepared: "Prepared", found: "Sequence[Evidence]", against: "Sequence[Problem]") -> dict[str, Any]:
+        return _told(prepared, found, against, given.force, given.tolerance, as_json=as_json)
+
+    promote_steps.walk(session, _named(store), plan, weigh, message, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def _resume(session: Session, store: str | None, message: str, *, alone: bool, as_json: bool) -> None:
+    if not alone:
+        raise typer.BadParameter("goes on with what was begun: it takes --store, --message and --json only",
+                                 param_hint="--resume")  # fmt: skip
+    promote_steps.go_on(session, _named(store), message, as_json=as_json)
+
+
+def _named(store: str | None) -> str:
+    if store is None:
+        raise typer.BadParameter("name a store with --store or MUSE_STORE", param_hint="--store")
+    return store
+
+
 def _weighed(
     prepared: "Prepared", session: Session, window: "Window", reason: str, tolerance: float, *, as_json: bool
 ) -> dict[str, Any]:
     """Show what changes, the evidence, and what speaks against it; return all of that."""
+    found = _evidence(prepared, session, window, forced=bool(reason))
+    return _told(prepared, found, prepared.refused(found, tolerance), reason, tolerance, as_json=as_json)
+
+
+def _told(
+    prepared: "Prepared",
+    found: "Sequence[Evidence]",
+    against: "Sequence[Problem]",
+    reason: str,
+    tolerance: float,
+    *,
+    as_json: bool,
+) -> dict[str, Any]:
     if not as_json:
         _show(prepared)
-    found = _evidence(prepared, session, window, forced=bool(reason))
-    if not as_json:
         _show_evidence(found, prepared.candidate)
-    against = prepared.refused(found, tolerance)
     if against:
         refused = f"refused: {prepared.candidate} is not promoted; if it is meant: --force REASON"
         complain(against, style="yellow" if reason else "red", title=f"forced: {reason}" if reason else refused)
@@ -181,6 +284,7 @@ def _facts(
         "ok": not against,
         "changes": [{**asdict(change), "says": str(change)} for change in prepared.changes],
         "tolerance": tolerance,
+        "replaced": prepared.where(),
         "evidence": [asdict(one) for one in found],
         "against": [problem.message for problem in against],
         **({"force": forced} if forced else {}),

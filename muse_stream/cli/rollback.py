@@ -12,7 +12,11 @@ from muse_stream.cli.store_option import StoreOption
 def rollback(
     store: Store,
     to: Annotated[
-        int | None, typer.Option("--to", help="Generation to go back to; default: the current one's parent.")
+        int | None,
+        typer.Option(
+            "--to",
+            help="Generation to go back to; default: the current one's parent, or what was before `promote --steps`.",
+        ),
     ] = None,
     message: Message = "",
     as_json: Json = False,

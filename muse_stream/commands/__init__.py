@@ -20,6 +20,11 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     fit              quantile maps of a predictor, and what they can be trusted in
     fit_samples      what they are fitted on: files of events or scores, topics
     status           what is current, who serves it, what waits, what is wrong
+    gradual          promote step by step; go back, stop, resume
+    step_health      what tells that a step goes wrong: dead letters, latency
+    watch            what was promoted: alert rates since, and the way back
+    watch_metrics    its metrics
+    live_pairs       what two predictors say of the same events, as it comes in
     topics           plan, make and check topics
     produce, tail    a file -> events; follow a topic, decoded
     dlq              a tenant's dead letters: count, show, send again

@@ -242,7 +242,8 @@ def _evidence(
 def promises(document: Document, candidate: str, replaced: Sequence[Replaced]) -> Mapping[float, float]:
     """Return the promise that the candidate is measured by; where it has none, that of the predictor it replaces."""
     for predictor in (candidate, *(name for one in replaced for name in one.live)):
-        name = document.predictors[predictor].graph().promise()
+        known = document.predictors.get(predictor)
+        name = known.graph().promise() if known else None
         if name is not None:
             return promised_rates(document.references[name])
     return {}

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from muse_stream.commands.check import check_source
 from muse_stream.commands.difference import Change, answers_alike, differences
@@ -74,6 +75,16 @@ class Prepared:
                 place = ", ".join(f"{name} {' or '.join(values)}" for name, values in one.when.items()) or "all intents"
                 message = f"{place}: {self.candidate} is no shadow of {' or '.join(one.live)} there: no evidence"
                 yield Problem("routes", message, "make it a shadow of that route first, or narrow --when")
+
+    def where(self) -> list[dict[str, Any]]:
+        """Return the routes that it takes over, and who answered there, as plain data; kept for `watch`."""
+        return [
+            {
+                "when": {name: list(values) for name, values in one.when.items()},
+                "live": {name: share for name, share in one.live.items() if name != self.candidate},
+            }
+            for one in self.promotion.replaced
+        ]
 
     def publish(self, note: Note) -> Published:
         """Make it the current generation. Raises Conflict when `current` has moved since, StoreError."""

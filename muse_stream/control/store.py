@@ -23,6 +23,9 @@ from muse_stream.errors import StoreError
 if TYPE_CHECKING:  # what it loads is needed to publish, and not to look
     from muse_stream.config import Loaded
 
+BACK = "goes_back_to"
+"""In a generation's evidence: which one a rollback goes back to, where that is not its parent."""
+
 
 def author() -> str:
     """Return who acts here: MUSE_AUTHOR, or else the user and the host."""
@@ -199,12 +202,14 @@ class Store(Protocol):
 def rollback(store: Store, to: int | None = None, note: Note | None = None) -> int:
     """Make an older generation current again and return its number; by default the current one's parent.
 
+    From a step of a gradual promotion the way back is what was current before the first step.
+
     Raises `StoreError` when there is none, when it is broken, or when `current` moved meanwhile.
     """
     current = store.current()
     if current is None:
         raise StoreError("nothing was published yet: there is no generation to go back to")
-    target = store.manifest(current).parent if to is None else to
+    target = _way_back(store.manifest(current)) if to is None else to
     if target is None:
         raise StoreError(f"generation {current} is the first: there is none before it")
     if target == current:
@@ -224,6 +229,11 @@ def refuse_changed(loaded: "Loaded", hashes: Mapping[str, str]) -> None:
                 f"{loaded.root / name}: changed while it was published: its sha256 is {hashes[name][:12]}..., and "
                 f"{sha256[:12]}... is pinned; nothing was published"
             )
+
+
+def _way_back(manifest: Manifest) -> int | None:
+    named = (manifest.evidence or {}).get(BACK)
+    return named if isinstance(named, int) and not isinstance(named, bool) else manifest.parent
 
 
 def next_head(found: Head | None, former: Sequence[int], target: Manifest, note: Note, now: datetime) -> Head:

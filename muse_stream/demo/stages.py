@@ -135,7 +135,7 @@ class Tour:
         with self._prepared() as prepared:
             found = self._evidence(prepared, ENOUGH)
             against = prepared.refused(found, TOLERANCE)
-            kept = {"promoted": NEW, "evidence": [asdict(one) for one in found]}
+            kept = {"promoted": NEW, "replaced": prepared.where(), "evidence": [asdict(one) for one in found]}
             if against:
                 kept |= {"force": REASON, "against": [one.message for one in against]}
             self._published[PROMOTED] = time.time_ns() // 1_000_000

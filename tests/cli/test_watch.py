@@ -256,9 +256,7 @@ def test_metrics_tell_what_was_seen(bank: Bank) -> None:
     assert "muse_watch_rollbacks_total 1.0" in text
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
     shown = {line.partition("{")[0].partition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
-    assert {name for name in shown if not name.endswith("_created")} == {
-        name for name in re.findall(r"`(muse_watch_\w+)`", page)
-    }
+    assert {name for name in shown if not name.endswith("_created")} == set(re.findall(r"`(muse_watch_\w+)`", page))
     metrics.take(Look(()))
     assert labels not in generate_latest(metrics.registry).decode()
 

@@ -104,31 +104,52 @@ def promote(
     Exit codes: 0 done, 1 the answer was no, it went back, or somebody else published in between, 2 refused, 3 Kafka
     cannot be reached.
     """
-    from muse_stream.commands.evidence import Window  # noqa: PLC0415
-    from muse_stream.commands.promote import prepare  # noqa: PLC0415
 
     session: Session = context.obj
-    window = Window(events, None if since is None else moment_ms(since, "--since"))
-    reason = (force or "").strip()
     if resume:
         alone = not any((predictor, steps, hold, when, write, since, force, dry_run))
         _resume(session, store, message, alone=alone, as_json=as_json)
         return
     if predictor is None:
         raise typer.BadParameter("name the predictor that becomes live", param_hint="PREDICTOR")
-    if steps is not None:
-        given = _Given(predictor, _condition(when), steps, hold or "10m", tolerance, events, reason)
-        against = "--write" if write is not None else "--since" if since is not None else ""
-        _by_steps(session, store, given, message, against, dry_run=dry_run, yes=yes, as_json=as_json)
+    given = _Given(predictor, _condition(when), tolerance, events, since, (force or "").strip(), message)
+    if steps is not None or hold is not None:
+        if steps is None or write is not None or since is not None:
+            option = "--hold" if steps is None else "--write" if write is not None else "--since"
+            why = "goes with --steps" if steps is None else "does not go with --steps, which publishes step by step"
+            raise typer.BadParameter(why, param_hint=option)
+        _by_steps(session, store, given, (steps, hold or "10m"), dry_run=dry_run, yes=yes, as_json=as_json)
         return
-    if hold is not None:
-        raise typer.BadParameter("goes with --steps", param_hint="--hold")
-    prepared = prepare(predictor, _condition(when), store=store, file=write)
+    _at_once(session, store, write, given, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What was asked for."""
+
+    predictor: str
+    when: dict[str, list[str]] | None
+    tolerance: float
+    events: int
+    since: str | None
+    force: str
+    message: str
+
+
+def _at_once(
+    session: Session, store: str | None, write: Path | None, given: _Given, *, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    from muse_stream.commands.evidence import Window  # noqa: PLC0415
+    from muse_stream.commands.promote import prepare  # noqa: PLC0415
+
+    predictor, reason = given.predictor, given.force
+    window = Window(given.events, None if given.since is None else moment_ms(given.since, "--since"))
+    prepared = prepare(predictor, given.when, store=store, file=write)
     if prepared is None:
         show_json({"ok": True, "changed": False}) if as_json else say(f"{predictor} is live there already")
         return
     with closing(prepared):
-        facts = _weighed(prepared, session, window, reason, tolerance, as_json=as_json)
+        facts = _weighed(prepared, session, window, reason, given.tolerance, as_json=as_json)
         refused = not facts["ok"] and not reason
         if dry_run or refused:
             if as_json:
@@ -138,28 +159,14 @@ def promote(
             raise typer.Exit(2 if refused else 0)
         if not agreed(f"Make {predictor} live?", yes=yes):
             raise typer.Exit(1)
-        _carry_out(prepared, message, facts, as_json=as_json)
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """What was asked for with --steps."""
-
-    predictor: str
-    when: dict[str, list[str]] | None
-    steps: str
-    hold: str
-    tolerance: float
-    events: int
-    force: str
+        _carry_out(prepared, given.message, facts, as_json=as_json)
 
 
 def _by_steps(
     session: Session,
     store: str | None,
     given: _Given,
-    message: str,
-    refused: str,
+    steps: tuple[str, str],
     *,
     dry_run: bool,
     yes: bool,
@@ -167,23 +174,14 @@ def _by_steps(
 ) -> None:
     from muse_stream.commands.gradual import Plan  # noqa: PLC0415
 
-    if refused:
-        raise typer.BadParameter("does not go with --steps, which publishes one generation after the other",
-                                 param_hint=refused)  # fmt: skip
-    plan = Plan(
-        given.predictor,
-        promote_steps.shares(given.steps),
-        duration_s(given.hold, "--hold"),
-        when=given.when,
-        tolerance=given.tolerance,
-        events=given.events,
-        force=given.force,
-    )
+    shares, hold_s = promote_steps.shares(steps[0]), duration_s(steps[1], "--hold")
+    plan = Plan(given.predictor, shares, hold_s, when=given.when, tolerance=given.tolerance, events=given.events,
+                force=given.force)  # fmt: skip
 
     def weigh(prepared: "Prepared", found: "Sequence[Evidence]", against: "Sequence[Problem]") -> dict[str, Any]:
         return _told(prepared, found, against, given.force, given.tolerance, as_json=as_json)
 
-    promote_steps.walk(session, _named(store), plan, weigh, message, dry_run=dry_run, yes=yes, as_json=as_json)
+    promote_steps.walk(session, _named(store), plan, weigh, given.message, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 def _resume(session: Session, store: str | None, message: str, *, alone: bool, as_json: bool) -> None:

@@ -24,7 +24,7 @@ from muse_stream.commands.promote import Prepared, prepare
 from muse_stream.commands.publish import proposal
 from muse_stream.commands.step_health import DeadLetters, Latency, Trouble
 from muse_stream.config import KafkaSettings, Loaded, Replaced, load_document
-from muse_stream.control import BACK, Conflict, Head, Lease, Note, Store
+from muse_stream.control import BACK, Conflict, Head, Held, Lease, Note, Store
 from muse_stream.errors import ConfigError, MuseError, Problem, Retriable, StoreError
 
 LEASE = "promotion"
@@ -253,7 +253,7 @@ class _Walk:
             try:
                 return call()
             except (StoreError, Retriable) as error:
-                if isinstance(error, Conflict | Ended) or time.monotonic() > until:
+                if isinstance(error, Conflict | Held) or time.monotonic() > until:
                     hint = f"generation {number} ({plan}) goes on; `muse-stream promote --resume` or `rollback`"
                     raise Ended(f"{error}; {hint}") from error
                 self._tell(Report("waiting", str(error), number, plan.share))

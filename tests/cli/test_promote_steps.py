@@ -203,6 +203,20 @@ def test_two_at_once_the_second_is_told_who_runs(bank: Bank) -> None:
     assert ["@" in one and "is at it: promote cards-next --steps" in one for one in refused] == [True, True]
 
 
+def test_one_that_lost_its_lease_stops_at_once(bank: Bank) -> None:
+    """As after a stop (SIGSTOP) that was longer than the lease: somebody else is at it by now."""
+    walk = Walk(bank)
+
+    def taken() -> None:
+        lease = walk.store.ephemeral("promotion")
+        assert walk.store.set_ephemeral("promotion", b"{}", 600, expected=lease)
+
+    walk.then["look"] = taken
+    with pytest.raises(Ended, match=r"lease was lost: another process is at it; generation 2 .* goes on"):
+        walk.begin()
+    assert "waiting" not in walk.whats()
+
+
 def test_who_publishes_meanwhile_ends_it_and_is_named(bank: Bank) -> None:
     walk = Walk(bank, look=lambda: bank.change("max_batch: 10000", "max_batch: 9000"))
     with pytest.raises(Ended, match=r"stopped: generation 3 by \S+ is current, not 2; nothing was changed"):

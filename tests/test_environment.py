@@ -158,6 +158,7 @@ COMMANDS = [
     ["run", "--role", "live", "--store", "store"],
     ["schema"],
     ["status", "store"],
+    ["watch", "store", "--once"],
     ["tail", str(EXAMPLE), "acme"],
     ["topics", str(EXAMPLE)],
     ["verify", str(EXAMPLE)],

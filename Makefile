@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 # where it is set every process compiles every module anew: a worker's start costs 2.8 s of CPU instead of 1.5
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults operations perf kafka classes redis lock release up down \
+.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults operations perf backtest kafka classes redis lock release up down \
 	ci clean
 
 VENV := .venv
@@ -98,6 +98,9 @@ operations: $(READY) kafka ## the situations of docs/operations.md, on one broke
 
 perf: $(READY) kafka ## the benchmarks behind the README's table
 	@$(BIN)/python -m perf $(ARGS)
+
+backtest: $(READY) ## policies for quantile maps on labelled history: MUSE_BACKTEST_EVENTS=FILE, or ARGS="--events FILE"
+	@$(BIN)/python -m perf.history $(ARGS)
 
 lock: $(READY) ## pin all dependencies anew: the newest that pyproject.toml admits, with hashes, naming no index
 	@$(COMPILE) --upgrade --extra cli --extra redis pyproject.toml --output-file requirements.lock

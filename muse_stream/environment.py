@@ -69,6 +69,7 @@ TESTING: Mapping[str, str] = {
     "MUSE_REDIS_IMAGE": "container image of the Redis that the demo and the tests start",
     "MUSE_BASE_IMAGE": "image that deploy/kafka/local_image.sh builds on",
     "MUSE_PERF_EVENTS": "Parquet file of transactions for `make perf`",
+    "MUSE_BACKTEST_EVENTS": "Parquet file of the Handbook's transactions for `make backtest`",
     "MUSE_FAILPOINTS": "steps of a transaction at which a worker kills or stops itself, for tests of faults",
 }
 """What only tests, benchmarks and the broker for trying things out read."""

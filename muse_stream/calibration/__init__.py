@@ -11,6 +11,7 @@ alert_watch            the same, asked again and again as events come in
 recalibration          a monotone curve from scores to probabilities, fitted to labels
 prior_shift            positives become more or less frequent: correction, estimate, test of its assumption
 score_histogram        counts of scores on a fixed grid: mergeable, of constant size
+policies               which map a tenant would have had in each period, walked forward
 measures               how well scores keep a promise, rank, and tell the truth
 """
 
@@ -24,7 +25,18 @@ from muse_stream.calibration.evidence import (
     trust,
     trust_in_cold_start,
 )
+from muse_stream.calibration.measures import (
+    AlertRate,
+    Rate,
+    brier_score,
+    intervals,
+    kolmogorov_smirnov,
+    labelled_measures,
+    population_stability,
+    stability_edges,
+)
 from muse_stream.calibration.piecewise_linear import Floats, Segments
+from muse_stream.calibration.policies import HINDSIGHT, MAPPED, POLICIES, Refresher, Served, Window, of_histogram
 from muse_stream.calibration.posterior_correction import corrected, corrected_each, posterior_correction
 from muse_stream.calibration.prior_shift import PriorEstimate, estimate_prior, prior_beta
 from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
@@ -33,7 +45,11 @@ from muse_stream.calibration.reference import Reference
 from muse_stream.calibration.score_histogram import ScoreHistogram
 
 __all__ = [
+    "HINDSIGHT",
     "LIMIT",
+    "MAPPED",
+    "POLICIES",
+    "AlertRate",
     "AlertWatch",
     "EstimatedBeta",
     "Expected",
@@ -45,21 +61,32 @@ __all__ = [
     "Posterior",
     "PriorEstimate",
     "QuantileMap",
+    "Rate",
     "Recalibration",
     "Reference",
+    "Refresher",
     "ScoreHistogram",
     "Segments",
+    "Served",
     "Term",
     "Trust",
     "Verdict",
+    "Window",
+    "brier_score",
     "corrected",
     "corrected_each",
     "estimate_beta",
     "estimate_prior",
     "expected",
+    "intervals",
+    "kolmogorov_smirnov",
+    "labelled_measures",
     "move",
+    "of_histogram",
+    "population_stability",
     "posterior_correction",
     "prior_beta",
+    "stability_edges",
     "trust",
     "trust_in_cold_start",
 ]

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from muse_stream.calibration.piecewise_linear import Floats
 from muse_stream.calibration.reference import Reference
-from muse_stream.calibration.score_histogram import CELLS, Counts, ScoreHistogram, lower_edges
+from muse_stream.calibration.score_histogram import Counts, ScoreHistogram, lower_edges
 
 Z_95: Final = 1.959963984540054
 FALSE_POSITIVE_RATES: Final = (0.001, 0.01, 0.05)
@@ -213,12 +213,10 @@ def intervals(
     mean = histogram.sums.sum(axis=0)[there] / counts[:, there].sum(axis=0)
     found: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(draws):
-        drawn = ScoreHistogram(np.zeros((1, 2, CELLS), dtype=np.int64), np.zeros((1, CELLS)))
         some = random.poisson(counts[:, there])
-        if not some.sum(axis=1).all():
+        if not some.any(axis=1).all():
             continue
-        drawn.counts[0][:, there] = some
-        drawn.sums[0, there] = mean * some.sum(axis=0)
+        drawn = ScoreHistogram(some[None], (mean * some.sum(axis=0))[None])  # of the cells that hold something
         for name, measure in measures.items():
             found[name].append(measure(drawn))
     return {name: _bounds(measures[name](histogram), values) for name, values in found.items()}

@@ -14,6 +14,7 @@ import typer
 
 import muse_stream
 from muse_stream import environment
+from muse_stream.cli.backtest import backtest
 from muse_stream.cli.broker import broker
 from muse_stream.cli.check import check
 from muse_stream.cli.demo import demo
@@ -94,7 +95,7 @@ TAKE_A_STORE = {
 for command in (
     *(check, golden, fit, schema, event, diff, publish, promote, watch, generations, rollback, status),
     *(pause, resume, export, topics),
-    *(produce, tail, run, verify, doctor, replay, demo, broker),
+    *(produce, tail, run, verify, doctor, replay, backtest, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
 program.add_typer(dlq)

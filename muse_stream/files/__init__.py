@@ -5,11 +5,14 @@ json_lines, container, parquet  a file of each kind -> its rows as Python values
 rows, values                    the rules: such a value -> what an Avro schema writes; times that Python has not
 binary, table                   that as Avro bytes; the short cut for Parquet columns that need no look at values
 plain_rows                      any table as dictionaries, with no schema but its own
+columns, moments                some columns of a large table in chunks; a column of times as moments
 result_file                     records -> a file that appears whole or not at all
 """
 
+from muse_stream.files.columns import TABLES, column_chunks, row_count
 from muse_stream.files.event_file import EVENT_FILES, EventFile, Events, FileChunk, InvalidRow
 from muse_stream.files.json_lines import ENCODINGS, Encoding
+from muse_stream.files.moments import moments_of
 from muse_stream.files.plain_rows import read_columns, read_rows
 from muse_stream.files.result_file import ResultFile
 from muse_stream.files.values import Timestamp, parsed_timestamp, plain
@@ -17,6 +20,7 @@ from muse_stream.files.values import Timestamp, parsed_timestamp, plain
 __all__ = [
     "ENCODINGS",
     "EVENT_FILES",
+    "TABLES",
     "Encoding",
     "EventFile",
     "Events",
@@ -24,8 +28,11 @@ __all__ = [
     "InvalidRow",
     "ResultFile",
     "Timestamp",
+    "column_chunks",
+    "moments_of",
     "parsed_timestamp",
     "plain",
     "read_columns",
     "read_rows",
+    "row_count",
 ]

@@ -70,6 +70,11 @@ class Snapshot:
         """Run predictors (name -> tenants) on the rows of these tenants, whatever routes say; see `Rehearsed`."""
         return rehearse(self._program, table, tried)
 
+    def table(self, table: Table) -> EventTable:
+        """Return a table in the form that `execute` takes; raises ValueError as `score` does."""
+        asked = Wanted(frozenset(self.tenants), self.fields, self.texts, self.intent_attributes, self.needs_ids)
+        return event_table(table, asked)
+
     def score(self, table: Table) -> Answers:
         """Score a table in a notebook.
 
@@ -80,8 +85,7 @@ class Snapshot:
         `.to_arrow()` and `.to_pandas()` give them as a table.
         Raises ValueError naming every column that is missing, or a tenant that does not exist.
         """
-        asked = Wanted(frozenset(self.tenants), self.fields, self.texts, self.intent_attributes, self.needs_ids)
-        given = event_table(table, asked)
+        given = self.table(table)
         return answers(self.execute(given), given.count, [one.name for one in self._program.shadow])
 
 

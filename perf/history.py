@@ -63,6 +63,7 @@ def main() -> int:
     parser.add_argument("--tenants", type=int, default=1, help="terminals are hashed into so many tenants (default 1)")
     parser.add_argument("--json", action="store_true", help="everything that was found, as JSON")
     asked = parser.parse_args()
+    environment.check()
     path = asked.events or Path(environment.read("MUSE_BACKTEST_EVENTS") or HANDBOOK)
     if not path.is_file():
         print(

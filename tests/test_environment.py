@@ -138,6 +138,10 @@ def test_what_only_looks_like_a_service_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 COMMANDS = [
+    [
+        *("backtest", "events.parquet", "--config", str(EXAMPLE)),
+        *("--label", "label", "--time", "time", "--tenant", "tenant"),
+    ],
     ["broker"],
     ["check", str(EXAMPLE)],
     ["demo"],

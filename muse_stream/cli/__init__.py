@@ -16,5 +16,6 @@ when a command runs, so that `--help` and completion answer at once.
     pause, resume, export                        the same
     run, topics, offsets, doctor, broker         on Kafka
     produce, tail, verify, replay, dlq           events and answers
+    backtest                                     policies for quantile maps on labelled history
     demo                                         the guided demo
 """

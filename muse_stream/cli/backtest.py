@@ -12,6 +12,13 @@ from muse_stream.cli.output import note, progress, say, show_json, show_table
 if TYPE_CHECKING:
     from muse_stream.commands.backtest_report import Backtest
 
+ScoreColumn = Annotated[
+    str | None, typer.Option("--score", metavar="COLUMN", help="Take scores from a column; no model runs.")
+]
+ReferenceName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Reference of the configuration; default: the predictors' own.")
+]
+ThresholdList = Annotated[str | None, typer.Option(metavar="LIST", help="Thresholds to look at, rising: 0.2,0.5,0.8.")]
 Listed = Annotated[list[str] | None, typer.Option("--predictor", metavar="NAME[@TIME]", help="Repeat: see above.")]
 
 
@@ -24,16 +31,10 @@ def backtest(
     time: Annotated[str, typer.Option(metavar="COLUMN", help="Column of times; the file is sorted by it.")],
     tenant: Annotated[str, typer.Option(metavar="COLUMN", help="Column of tenants.")],
     predictor: Listed = None,
-    score: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Take scores from a column; no model runs.")
-    ] = None,
+    score: ScoreColumn = None,
     period: Annotated[str, typer.Option(help="Length of a period, such as 7d or 12h.")] = "7d",
-    reference: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Reference of the configuration; default: the predictors' own.")
-    ] = None,
-    thresholds: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Thresholds to look at, rising: 0.2,0.5,0.8.")
-    ] = None,
+    reference: ReferenceName = None,
+    thresholds: ThresholdList = None,
     only: Annotated[list[str] | None, typer.Option("--only", metavar="TENANT", help="Repeat: these tenants.")] = None,
     column: Columns = None,
     allow_gaps: Annotated[

@@ -34,8 +34,8 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     schema           the Avro schemas of what workers write
     replay           a file -> scores, without a broker
     backtest         policies for quantile maps, walked forward over labelled history
-    backtest_plan, backtest_rows, backtest_models, backtest_report
-                     what is asked; the file; scores before the map; what was found
+    backtest_plan, backtest_models, backtest_report
+                     what is asked; scores before the map; what was found
     offsets          show, set and copy a tenant's committed offsets
     verify           the independent auditor
     doctor           what keeps a cluster from serving a configuration

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from muse_stream.calibration import (
@@ -40,10 +39,9 @@ from muse_stream.commands.backtest_report import (
     medians,
     rates_of,
 )
-from muse_stream.commands.backtest_rows import Chunk, LabelledRows, moment
 from muse_stream.commands.configuration import Configuration, open_configuration
 from muse_stream.errors import MuseError
-from muse_stream.files import row_count
+from muse_stream.files import Chunk, History, LabelledRows, moment, row_count
 
 Cells = list[tuple[int, int, list[AlertRate]]]
 """Period, tenant, alert rates."""
@@ -68,7 +66,8 @@ def backtest(
     plan = plan_of(configuration, question)
     known = tuple(configuration.loaded.document.tenants)
     tenants = tuple(question.only) or known
-    rows = LabelledRows(path, question, known, tenants)
+    history = History(question.label, question.time, question.tenant, question.period_ms, question.allow_gaps)
+    rows = LabelledRows(path, history, known, tenants)
     walk = _Walk(rows, plan, question, tenants)
     total = row_count(path)
     for chunk in rows.chunks(list(plan.scorer.columns.values())):
@@ -84,6 +83,7 @@ class _Walk:
 
     def __init__(self, rows: LabelledRows, plan: Plan, question: Question, tenants: Sequence[str]) -> None:
         self._rows, self._plan, self._question, self._tenants = rows, plan, question, tuple(tenants)
+        self._names = np.array(self._tenants, dtype=object)
         self._period = -1
         self._periods: list[Period] = []
         self._rejected = 0
@@ -109,7 +109,7 @@ class _Walk:
         if chunk.period > self._period:
             self._turn(chunk.period)
         names = self._plan.serve_from(self._rows.begins(chunk.period))
-        answers = self._plan.scorer.score(chunk.columns, self._texts(chunk.tenant), names)
+        answers = self._plan.scorer.score(chunk.columns, self._names[chunk.tenant], names)
         self._refuse_no_scores(answers, chunk)
         sound = np.logical_and.reduce([np.isfinite(one.aggregate) & np.isfinite(one.raw) for one in answers.values()])
         self._rejected += int((~sound).sum())
@@ -149,9 +149,6 @@ class _Walk:
         if len(wrong):
             value = "NaN or null" if np.isnan(scores[wrong[0]]) else f"{scores[wrong[0]]:g}"
             raise self._rows.wrong(int(chunk.rows[wrong[0]]), column, f"is {value}; a score lies in [0, 1]")
-
-    def _texts(self, tenant: NDArray[np.int64]) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(tenant), pa.array(self._tenants)).dictionary_decode()
 
     def _turn(self, upcoming: int) -> None:
         """End a period, and fit the maps of the next."""

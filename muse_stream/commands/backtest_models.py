@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from muse_stream.calibration import Floats
@@ -48,7 +47,7 @@ class Scorer(Protocol):
     def columns(self) -> Mapping[str, str]:
         """What it reads: name -> column of the file."""
 
-    def score(self, columns: Mapping[str, pa.Array], tenant: pa.Array, names: Sequence[str]) -> dict[str, Answers]:
+    def score(self, columns: Mapping[str, Any], tenant: NDArray[Any], names: Sequence[str]) -> dict[str, Answers]:
         """Score rows with some predictors."""
 
 
@@ -69,7 +68,7 @@ class ModelScorer:
         """The feature fields."""
         return {name: self._renamed.get(name, name) for name in self._fields}
 
-    def score(self, columns: Mapping[str, pa.Array], tenant: pa.Array, names: Sequence[str]) -> dict[str, Answers]:
+    def score(self, columns: Mapping[str, Any], tenant: NDArray[Any], names: Sequence[str]) -> dict[str, Answers]:
         """Score rows with some predictors."""
         snapshot = self._snapshot(tuple(names))
         given: dict[str, Any] = {name: columns[column] for name, column in self.columns.items()}
@@ -124,7 +123,7 @@ class ColumnScorer:
         """The column of scores."""
         return {self._column: self._column}
 
-    def score(self, columns: Mapping[str, pa.Array], tenant: pa.Array, names: Sequence[str]) -> dict[str, Answers]:
+    def score(self, columns: Mapping[str, Any], tenant: NDArray[Any], names: Sequence[str]) -> dict[str, Answers]:
         """Return the column, as every predictor's."""
         scores = np.asarray(columns[self._column].to_numpy(zero_copy_only=False), dtype=np.float64)
         return {name: Answers(scores, scores) for name in names}

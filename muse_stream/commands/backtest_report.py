@@ -12,6 +12,7 @@ import numpy as np
 
 from muse_stream.calibration import (
     AlertRate,
+    Floats,
     Rate,
     Reference,
     ScoreHistogram,
@@ -23,7 +24,6 @@ from muse_stream.calibration import (
     population_stability,
     stability_edges,
 )
-from muse_stream.calibration.piecewise_linear import Floats
 
 DRAWS: Final = 60
 Plain = dict[str, Any]

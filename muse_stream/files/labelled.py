@@ -7,19 +7,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from muse_stream.commands.backtest_plan import DAY_MS, Question
 from muse_stream.errors import MuseError, SchemaError
-from muse_stream.files import column_chunks, moments_of
+from muse_stream.files.columns import column_chunks
+from muse_stream.files.moments import DAY_MS, moments_of
 
 CHUNK: Final = 100_000
 Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the columns of a file mean."""
+
+    label: str
+    time: str
+    tenant: str
+    period_ms: int
+    allow_gaps: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +39,8 @@ class Chunk:
 
     period: int
     """From 0, counted from the midnight (UTC) before the first row."""
-    columns: Mapping[str, pa.Array]
+    columns: Mapping[str, Any]
+    """As Arrow has them."""
     tenant: Codes
     """Place of each row's tenant among those asked for."""
     labels: NDArray[np.bool_]
@@ -39,7 +51,7 @@ class Chunk:
 class LabelledRows:
     """Reads a file once, from front to back."""
 
-    def __init__(self, path: Path, question: Question, known: Sequence[str], tenants: Sequence[str]) -> None:
+    def __init__(self, path: Path, question: History, known: Sequence[str], tenants: Sequence[str]) -> None:
         """`known` are all tenants of the configuration, `tenants` those to read."""
         self.path = path
         self.read = 0

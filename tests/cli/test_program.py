@@ -27,8 +27,8 @@ COMMANDS = [
     "diff",
     "doctor",
     "event",
-    "fit",
     "export",
+    "fit",
     "generations",
     "golden",
     "pause",
@@ -44,6 +44,7 @@ COMMANDS = [
     "tail",
     "topics",
     "verify",
+    "watch",
 ]
 TABLES = [name for name in COMMANDS if name != "run"]
 

@@ -161,6 +161,12 @@ def test_nothing_unpickles_or_evaluates() -> None:
     ] == []
 
 
+def test_nobody_asks_an_admin_client_for_the_offsets_of_a_group() -> None:
+    """The client ends the process where the coordinator has moved (`kafka/cluster_state.py`, `_committed`)."""
+    told = {path.name for path in MODULES if "list_consumer_group_offsets(" in path.read_text(encoding="utf-8")}
+    assert told == set()
+
+
 @pytest.mark.parametrize("room", LOADS)
 def test_importing_a_room_loads_no_other_vendor(room: str) -> None:
     code = f"import sys, {room}; print(*sorted({{m.partition('.')[0] for m in sys.modules}}))"

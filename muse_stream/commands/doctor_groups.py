@@ -12,7 +12,11 @@ def offsets(patient: Patient, notes: list[str]) -> Iterator[Fault]:
     """Yield groups without offsets, offsets that the topics no longer or not yet have, and groups that nobody is in."""
     held = _held(patient, notes)
     for group, lane, role in patient.groups():
-        state = group_state(patient.admin, group)
+        member = reader(patient.settings, **{"group.id": group, "isolation.level": "read_uncommitted"})
+        try:
+            state = group_state(patient.admin, member, group)
+        finally:
+            member.close()
         notes += [f"not looked at: {one}" for one in state.unknown]
         if state.offsets is None:
             continue

@@ -13,7 +13,6 @@ from typing import Any
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -205,20 +204,21 @@ def read_some(client: Consumer, places: list[TopicPartitionKey], patience_s: flo
     client.unassign()
 
 
-def group_state(admin: AdminClient, group: str) -> GroupState:
+def group_state(admin: AdminClient, member: Consumer, group: str) -> GroupState:
     """Look at a group: members and committed offsets, those that a transaction hides as they were before it.
 
-    Waits for a coordinator that has just moved.
+    `member` is a consumer of the group that has not joined it and reads all records. Waits for a coordinator that has
+    just moved.
     """
     state = GroupState()
     for _ in Deadline(MOVED_S).tries(0.2):
-        state, moving = _group_state(admin, group)
+        state, moving = _group_state(admin, member, group)
         if not moving:
             break
     return state
 
 
-def _group_state(admin: AdminClient, group: str) -> tuple[GroupState, bool]:
+def _group_state(admin: AdminClient, member: Consumer, group: str) -> tuple[GroupState, bool]:
     faults: list[tuple[KafkaError, str]] = []
     members: int | None = None
     (answer,) = admin.describe_consumer_groups([group], request_timeout=ASK_S).values()
@@ -230,12 +230,23 @@ def _group_state(admin: AdminClient, group: str) -> tuple[GroupState, bool]:
         else:
             faults.append((error.args[0], f"group {group}"))
     offsets: dict[TopicPartitionKey, int] | None = None
-    wanted = [ConsumerGroupTopicPartitions(group)]
-    (answer,) = admin.list_consumer_group_offsets(wanted, request_timeout=ASK_S).values()
     try:
-        parts = _told(answer).topic_partitions
-        offsets = {(one.topic, one.partition): one.offset for one in parts if one.error is None and one.offset >= 0}
+        offsets = _committed(member)
     except KafkaException as error:
         faults.append((error.args[0], f"offsets of group {group}"))
     unknown = tuple(dict.fromkeys(said(error, where) for error, where in faults))
     return GroupState(members, offsets, unknown), any(error.code() in MOVING for error, _where in faults)
+
+
+def _committed(member: Consumer) -> dict[TopicPartitionKey, int]:
+    """Return what the group has committed of the topics that may be seen.
+
+    Not by AdminClient.list_consumer_group_offsets, which ends the process (segmentation fault, librdkafka 2.16) where
+    the coordinator has moved or is loading: it then asks the consumer group of a client that has none.
+    """
+    topics = member.list_topics(timeout=ASK_S).topics
+    places = [TopicPartition(name, number) for name, topic in topics.items() for number in topic.partitions]
+    if not places:
+        return {}
+    answers = member.committed(places, timeout=ASK_S)
+    return {(one.topic, one.partition): one.offset for one in answers if one.error is None and one.offset >= 0}

@@ -191,8 +191,10 @@ class Watch:
         if one.state == "kept":
             self._log.info("alert_rate_back", **facts, **numbers)
             return
-        event = "alert_rate_moved" if one.verdict.moved else "alert_rate_moved_by_stream"
-        self._log.warning(event, policy=self._rules.of(one.tenant), **facts, **numbers)
+        if one.verdict.moved:
+            self._log.warning("alert_rate_moved", policy=self._rules.of(one.tenant), **facts, **numbers)
+        else:
+            self._log.warning("alert_rate_moved_by_stream", policy=self._rules.of(one.tenant), **facts, **numbers)
 
     def _act(self, moved: Sequence[Seen]) -> Iterator[int]:
         """Take back what has moved a tenant's rate, where that is the policy; yield the generations that are made."""
@@ -355,7 +357,7 @@ def watch(
                     return
         except Held as held:
             if not standing_by:
-                log.info("standing_by", reason=str(held))
+                log.info("standing_by", error=str(held))
             standing_by = True
         except StoreError as error:
             log.warning("watch_waits", error=str(error))

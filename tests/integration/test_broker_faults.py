@@ -25,7 +25,10 @@ PINNED = version(PLACES)
     "scenario",
     [
         Scenario(PINNED, 1, 1, ("kill-all", "clean-all"), **SHORT),  # type: ignore[arg-type]
-        Scenario(PINNED, 3, 3, ("kill-leader", "kill-all"), **SHORT),  # type: ignore[arg-type]
+        pytest.param(
+            Scenario(PINNED, 3, 3, ("kill-leader", "kill-all"), **SHORT),  # type: ignore[arg-type]
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             Scenario("4.3.1", 1, 1, ("clean-all", "kill-all"), **SHORT),  # type: ignore[arg-type]
             marks=pytest.mark.slow,

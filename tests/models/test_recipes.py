@@ -123,7 +123,11 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+LONG = ("Keras",)
+"""Take half a minute each to do what PyTorch's recipe does."""
+
+
+@pytest.mark.parametrize("recipe", [pytest.param(one, marks=[pytest.mark.slow] * (one in LONG)) for one in RECIPES])
 def test_recipe_is_served_and_answers_as_its_library(recipe: str, tmp_path: Path) -> None:
     made(recipe, tmp_path)
     told = YAML(typ="safe").load(block(recipe, "yaml")).get("golden", {"tolerance": 1e-5, "differing": 0.01})

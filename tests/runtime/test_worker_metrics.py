@@ -87,9 +87,7 @@ def watched() -> dict[str, tuple[str, frozenset[str]]]:
     """Metric -> type and labels, of those that `watch` serves; only the client's objects know labels without values."""
     metrics = [one for one in vars(WatchMetrics()).values() if isinstance(one, Gauge | Total)]
     families = [(next(iter(one.describe())), frozenset(one._labelnames)) for one in metrics]
-    return {
-        family.name + "_total" * (family.type == "counter"): (family.type, labels) for family, labels in families
-    }
+    return {family.name + "_total" * (family.type == "counter"): (family.type, labels) for family, labels in families}
 
 
 def test_the_page_names_every_metric_and_every_metric_is_on_the_page() -> None:

@@ -437,6 +437,8 @@ def test_r24_who_is_overtaken_by_another_group_stops_reading(
     (events, route), (old, new) = tenant(1), (unique("old"), unique("new"))
     told, _ = two_lanes(events, route, old, new, here=True)
     _, moved = two_lanes(events, route, old, new, here=False)
+    # at the same pace it takes chance until one is seen behind: up to minutes
+    monkeypatch.setattr(told, "_before", lambda _batch: threading.Event().wait(0.2))
     with (
         ledger(kafka.bootstrap, **{route.scores: 1}) as found,
         running(kafka.bootstrap, old, told) as first,

@@ -72,6 +72,10 @@ def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) ->
     }
 
 
+AS_KAFKA_PRINTS = str.maketrans("+/", "-_", "=")
+"""The client writes an id in base64; Kafka's own tools write it so that it may stand in a URL."""
+
+
 def topic_ids(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) -> dict[str, str]:
     """Return the ids of those of `names` that tell theirs: a topic that is deleted and created again gets another."""
     wanted = list(dict.fromkeys(names))
@@ -80,7 +84,7 @@ def topic_ids(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0)
     found: dict[str, str] = {}
     for name, answer in admin.describe_topics(TopicCollection(wanted), request_timeout=timeout_s).items():
         with contextlib.suppress(KafkaException):  # not there, not for us, or a broker that is too old
-            found[name] = str(answer.result(timeout=timeout_s).topic_id)
+            found[name] = str(answer.result(timeout=timeout_s).topic_id).translate(AS_KAFKA_PRINTS)
     return found
 
 

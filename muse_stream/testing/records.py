@@ -125,11 +125,21 @@ class CommittedReader:
         return found
 
     def ends(self, timeout_s: float = 10.0) -> dict[Place, int]:
-        """Return where each partition ends now for a reader of committed records: its last stable offset."""
-        return {
-            place: self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1]
-            for place in self._places
-        }
+        """Return where each partition ends now for a reader of committed records: its last stable offset.
+
+        Brokers hear of a new topic one after the other, so one that does not know it yet is asked again.
+        """
+        return {place: self._end(place, time.monotonic() + timeout_s) for place in self._places}
+
+    def _end(self, place: Place, until: float) -> int:
+        while True:
+            try:
+                left_s = max(until - time.monotonic(), 0.1)
+                return int(self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=left_s)[1])
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._UNKNOWN_PARTITION or time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
     def _note(self, faults: list[Message]) -> None:
         for message in faults:

@@ -331,15 +331,10 @@ def replay_a_day(scene: Scene) -> None:
     scene.feed(200)
     scene.await_answers()
 
-    def paused(document: dict[str, Any]) -> None:
-        document["tenants"]["acme"]["paused"] = True
-
-    scene.configure(paused)
-    scene.publish()
+    scene.commands("Replaying a day", "stream pause")
     live.await_said("tenant_paused")
-    scene.commands("Replaying a day")
-    scene.configure()
-    scene.publish()
+    scene.commands("Replaying a day", "offsets set")
+    scene.commands("Replaying a day", "stream resume")
     until(lambda: len(scene.account().doubled) == 100, 60, lambda: str(scene.account()))
     assert not set(scene.account().doubled) & scene.of("globex")
     scene.again = scene.of("acme")

@@ -23,6 +23,7 @@ from typing import Any
 
 from muse_stream.errors import MuseError
 from muse_stream.testing import keeper, probe
+from muse_stream.testing.freeze import freeze
 from muse_stream.testing.kafka_jars import Places, Say, call, jars, java, rename_into_place
 
 MEMORY, MUCH = Path("/dev/shm"), 8 << 30  # noqa: S108  # folders in it are claimed and locked, like those elsewhere
@@ -143,7 +144,7 @@ class LocalKafka:
 
     def pause(self) -> None:
         """Freeze the broker (SIGSTOP): connections stay open and nobody answers."""
-        os.kill(self._alive(), signal.SIGSTOP)
+        freeze(self._alive())
 
     def resume(self) -> None:
         """Let a paused broker go on (SIGCONT)."""

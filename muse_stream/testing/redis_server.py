@@ -26,6 +26,7 @@ from muse_stream import environment
 from muse_stream.errors import MuseError
 from muse_stream.extras import missing_extra
 from muse_stream.testing import keeper
+from muse_stream.testing.freeze import freeze
 from muse_stream.testing.kafka_jars import places
 from muse_stream.testing.local_kafka import claim_run, free_ports, run_folders
 
@@ -129,7 +130,7 @@ class LocalRedis:
 
     def pause(self) -> None:
         """Freeze it (SIGSTOP): connections stay open and nobody answers."""
-        os.kill(self._pid, signal.SIGSTOP)
+        freeze(self._pid)
 
     def resume(self) -> None:
         """Let a paused one go on (SIGCONT)."""

@@ -142,6 +142,7 @@ class Worker:
         self._paused_topics.ids_blocked = self._ids.blocked
         self._review(at_once=True)
         self._begin()
+        self._log.info("generation", number=self._scorer.number, before=None)
         self._meter.serving(self._scorer)
         told = False
         while not self._stopping.is_set():

@@ -119,6 +119,11 @@ class Fleet:
         """Return the failpoints that were hit, in order."""
         return STARTED.findall(self.log.read_text(encoding="utf-8"))
 
+    def wait_generation(self, number: int, timeout_s: float = 60) -> None:
+        """Return when a worker serves this generation, be it its first one."""
+        told = partial(self.lines, "generation")
+        until(lambda: any(line["number"] == number for line in told()), timeout_s, lambda: f"{number}: {told()}")
+
     def wait_serving(self, timeout_s: float = 60) -> None:
         """Return when a worker has been assigned partitions."""
         until(lambda: bool(self.lines("assigned")), timeout_s, lambda: self.log.read_text(encoding="utf-8")[-2000:])

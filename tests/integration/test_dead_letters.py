@@ -72,8 +72,7 @@ def test_the_document_and_a_worker(kafka: Broker, bank: Bank, tmp_path: Path) ->
         until(lambda: operator.states() == first, 40, lambda: str(operator.states()))
         cured = document.with_name("cured.yaml")
         cured.write_text(document.read_text().replace("required: true", "default: 0.0"))
-        publish(cured, store)
-        until(lambda: bool(fleet.lines("generation")), 40)
+        fleet.wait_generation(publish(cured, store))
         for block in BLOCKS:
             operator.run(block)
         assert operator.states() == {("missing-feature", "replayed"): 5, ("undecodable", "waiting"): 2}

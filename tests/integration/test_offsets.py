@@ -180,7 +180,7 @@ def test_no_change_of_tenants_ends_a_worker(site: Site, change: str, how: str) -
             topic = site.bank.topic("events", "t0")
             admin = AdminClient({"bootstrap.servers": site.kafka.bootstrap})
             admin.create_partitions([NewPartitions(topic, PARTITIONS + 1)])[topic].result(60)
-        site.publish(**changes)
+        number = site.publish(**changes)
         if how == RESTART:
             with site.fleet() as again:
                 site.send(10, "t0")
@@ -188,7 +188,7 @@ def test_no_change_of_tenants_ends_a_worker(site: Site, change: str, how: str) -
                 assert again.stop() == 0
                 assert not again.lines("worker_ended")
         else:
-            until(lambda: live.lines("generation") or change == "partitions", 40)
+            live.wait_generation(number)
             site.send(10, "t0")
             witness.wait_for(20, 40)
             assert live.stop() == 0

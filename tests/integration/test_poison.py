@@ -102,7 +102,7 @@ def test_a_generation_whose_compilation_kills_the_process_is_refused(bank: Bank,
         bank.produce(kafka.bootstrap, bank.events(100))
         scores.wait_for(200, 60)
         publish(bank.document(live="retrained", shadow=("plain",)), store)
-        until(lambda: any(line["number"] == 3 for line in live.lines("generation")), 60, lambda: "no generation 3")
+        live.wait_generation(3)
         bank.produce(kafka.bootstrap, bank.events(100))
         scores.wait_for(300, 60)
         assert live.stop() == 0

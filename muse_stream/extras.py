@@ -11,6 +11,7 @@ from muse_stream.errors import MuseError
 EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(("rich", "typer"), "cli"),
     "redis": "redis",
+    "datasketches": "calibrate",
     **dict.fromkeys(("aiohttp", "fsspec", "gcsfs", "s3fs"), "remote"),
     **dict.fromkeys(("docker", "requests", "testcontainers"), "testing"),
     **dict.fromkeys(("lightgbm", "onnxmltools", "skl2onnx", "sklearn", "threadpoolctl"), "train"),

@@ -11,6 +11,8 @@ alert_watch            the same, asked again and again as events come in
 recalibration          a monotone curve from scores to probabilities, fitted to labels
 prior_shift            positives become more or less frequent: correction, estimate, test of its assumption
 score_histogram        counts of scores on a fixed grid: mergeable, of constant size
+score_sketch           the distribution of any number of scores in 24 kB, most exact at the top; mergeable
+day_counts             what is kept of one tenant's, predictor's and day's scores, and the offsets it covers
 policies               which map a tenant would have had in each period, walked forward
 measures               how well scores keep a promise, rank, and tell the truth
 """
@@ -18,6 +20,7 @@ measures               how well scores keep a promise, rank, and tell the truth
 from muse_stream.calibration.alert_rates import LIMIT, Expected, Move, Term, expected, move
 from muse_stream.calibration.alert_watch import AlertWatch, Verdict
 from muse_stream.calibration.cold_start import Pool, Posterior
+from muse_stream.calibration.day_counts import Arrivals, DayCounts, MapCounts, counts_name
 from muse_stream.calibration.evidence import (
     EstimatedBeta,
     Trust,
@@ -43,6 +46,7 @@ from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
 from muse_stream.calibration.recalibration import Method, Recalibration
 from muse_stream.calibration.reference import Reference
 from muse_stream.calibration.score_histogram import ScoreHistogram
+from muse_stream.calibration.score_sketch import ScoreSketch
 
 __all__ = [
     "HINDSIGHT",
@@ -51,10 +55,13 @@ __all__ = [
     "POLICIES",
     "AlertRate",
     "AlertWatch",
+    "Arrivals",
+    "DayCounts",
     "EstimatedBeta",
     "Expected",
     "FittedMap",
     "Floats",
+    "MapCounts",
     "Method",
     "Move",
     "Pool",
@@ -66,6 +73,7 @@ __all__ = [
     "Reference",
     "Refresher",
     "ScoreHistogram",
+    "ScoreSketch",
     "Segments",
     "Served",
     "Term",
@@ -75,6 +83,7 @@ __all__ = [
     "brier_score",
     "corrected",
     "corrected_each",
+    "counts_name",
     "estimate_beta",
     "estimate_prior",
     "expected",

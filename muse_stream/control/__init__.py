@@ -13,6 +13,7 @@ path, and nothing that fails here stops a worker from scoring with what it has.
     redis_address   how that Redis is reached
     local_copy      what this machine keeps of a store that others share
     ephemeral_files small records that end by themselves, in a directory
+    durable_files   records that stay, in a directory: what the role `calibrate` has counted
     lease           one process at a time, for those who change what is live by themselves
     follow          what a worker takes for current, whatever happens to the store
     heartbeats      what workers tell of themselves; kept in files (heartbeat_files) or keys (redis_heartbeats)

@@ -5,6 +5,7 @@
     STORE/current                       what is current (control/records.py)
     STORE/lock                          flock, held while publishing and while moving `current`
     STORE/ephemeral/NAME.json           leases and verdicts, which end by themselves (control/ephemeral_files.py)
+    STORE/durable/NAME.bin              what the role `calibrate` has counted (control/durable_files.py)
     STORE/generations/000002/content/   the document and every file it names, under the same relative names
     STORE/generations/000002/manifest.json
     STORE/heartbeats/                   what workers tell of themselves; nothing else is written by them
@@ -36,6 +37,7 @@ from muse_stream.control.content import (
     verify_content,
     write_file,
 )
+from muse_stream.control.durable_files import DurableFiles
 from muse_stream.control.ephemeral_files import EphemeralFiles
 from muse_stream.control.heartbeat_files import HeartbeatFiles
 from muse_stream.control.heartbeats import Beat
@@ -60,6 +62,7 @@ class DirectoryStore(Store):
         self._generations = self.path / "generations"
         self._clock = clock
         self._ephemeral = EphemeralFiles(self.path / "ephemeral")
+        self._durable = DurableFiles(self.path / "durable")
         self._heartbeats = HeartbeatFiles(self.path / "heartbeats")
 
     def __str__(self) -> str:
@@ -153,6 +156,18 @@ class DirectoryStore(Store):
     def set_ephemeral(self, name: str, data: bytes | None, seconds: float, expected: bytes | None) -> bool:
         """Put a small record if it says what is expected."""
         return self._ephemeral.write(name, data, seconds, expected)
+
+    def durable(self, name: str) -> bytes | None:
+        """Return a record that stays."""
+        return self._durable.read(name)
+
+    def set_durable(self, name: str, data: bytes | None, expected: bytes | None) -> bool:
+        """Put a record that stays if it says what is expected."""
+        return self._durable.write(name, data, expected)
+
+    def durables(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of the records that stay and begin so."""
+        return self._durable.names(prefix)
 
     def beat(self, name: str, data: bytes) -> None:
         """Keep a worker's heartbeat."""

@@ -8,6 +8,8 @@ All keys begin with a prefix (`muse` unless the address says otherwise):
     muse:file:SHA256        a file of any number of generations
     muse:incoming:RANDOM    a file that is being written; ends by itself after an hour
     muse:ephemeral:NAME     leases and verdicts, which end by themselves
+    muse:durable:NAME       what the role `calibrate` has counted
+    muse:durable-names      the names of these, in a set: a listing of keys would show all who share the Redis
     muse:moved              the channel that hints that `current` may have moved
     muse:heartbeat:...      what workers tell of themselves (`redis_heartbeats`)
 
@@ -217,6 +219,38 @@ class RedisStore(Store):
                     self._execute(pipe, f"whether {key} was written")
                     return True
         raise StoreError(f"{self}: {key} changes again and again; nothing was written")
+
+    def durable(self, name: str) -> bytes | None:
+        """Return a record that stays."""
+        with self._asked():
+            data = self._client.get(self._key("durable", name))
+        return None if data is None else _bytes(data)
+
+    def set_durable(self, name: str, data: bytes | None, expected: bytes | None) -> bool:
+        """Put a record that stays if it says what is expected."""
+        key, names = self._key("durable", name), self._key("durable-names")
+        with self._asked():
+            for _ in range(ROUNDS):
+                with suppress(exceptions.WatchError), self._client.pipeline() as pipe:
+                    pipe.watch(key)
+                    if self._client.get(key) != expected:
+                        return False
+                    pipe.multi()
+                    if data is None:
+                        pipe.delete(key)
+                        pipe.srem(names, name)
+                    else:
+                        pipe.set(key, data)
+                        pipe.sadd(names, name)
+                    self._execute(pipe, f"whether {key} was written")
+                    return True
+        raise StoreError(f"{self}: {key} changes again and again; nothing was written")
+
+    def durables(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of the records that stay and begin so."""
+        with self._asked():
+            names = self._client.smembers(self._key("durable-names"))
+        return tuple(sorted(text for name in names if (text := _bytes(name).decode()).startswith(prefix)))
 
     def beat(self, name: str, data: bytes) -> None:
         """Keep a worker's heartbeat."""

@@ -183,6 +183,18 @@ class Store(Protocol):
         Return whether it did; by the store's own clock.
         """
 
+    def durable(self, name: str) -> bytes | None:
+        """Return a record that stays; None where there is none."""
+
+    def set_durable(self, name: str, data: bytes | None, expected: bytes | None) -> bool:
+        """Put it (None: take it away) if it still says what is expected (None: there is none); return whether it did.
+
+        After a StoreError it may have been put, or not: whoever asks again reads it first.
+        """
+
+    def durables(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of the records that stay and begin so, sorted."""
+
     def beat(self, name: str, data: bytes) -> None:
         """Keep a worker's heartbeat (control/heartbeats.py); raises NotAllowed where this user may not."""
 

@@ -24,7 +24,11 @@ pytestmark = pytest.mark.skipif(
 )
 Edited = Callable[[Loaded, str], Loaded]
 RULES = (Path(__file__).parents[2] / "docs" / "redis-security.md").read_text()
-PASSWORDS = {"muse-worker": "WORKER-PASSWORD", "muse-publisher": "PUBLISHER-PASSWORD"}
+PASSWORDS = {
+    "muse-worker": "WORKER-PASSWORD",
+    "muse-publisher": "PUBLISHER-PASSWORD",
+    "muse-calibrator": "CALIBRATOR-PASSWORD",
+}
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +214,25 @@ def test_tls_checks_the_server_and_shows_the_client(
     monkeypatch.setenv("MUSE_STORE_SSL_CA_LOCATION", str(folder / "gone.pem"))
     with pytest.raises(StoreError, match=r"MUSE_STORE_SSL_CA_LOCATION: .*gone\.pem: no such file"):
         open_store(url)
+
+
+def test_a_calibrator_may_keep_what_it_has_counted_and_change_nothing_that_is_served(
+    secured: LocalRedis, publisher: RedisStore, loaded: Loaded, tmp_path: Path
+) -> None:
+    number = publisher.publish(loaded)
+    publisher.move_current(None, number)
+    calibrator = user(secured, "muse-calibrator", tmp_path / "calibrator")
+    assert calibrator.set_durable("counts", b"one", None)
+    assert calibrator.set_durable("counts", b"two", b"one")
+    assert calibrator.durables("") == ("counts",)
+    assert calibrator.set_durable("counts", None, b"two")
+    assert calibrator.set_ephemeral("lease", b"mine", 60, None)
+    calibrator.beat("worker", b"{}")
+    assert calibrator.current() == number
+    calibrator.wait(0.01)
+    assert refused(secured) == []
+    with pytest.raises(StoreError, match="the user may not do this"):
+        calibrator.move_current(number, number)
+    with pytest.raises(StoreError, match="the user may not do this"):
+        user(secured, "muse-worker", tmp_path / "worker").set_durable("counts", b"three", None)
+    calibrator.close()

@@ -198,6 +198,7 @@ def make_topic(kafka: Broker, unique: Unique) -> MakeTopic:
         topic = name or unique(prefix)
         created = admin.create_topics([NewTopic(topic, partitions, 1, config=config)], operation_timeout=60)
         created[topic].result(timeout=60)
+        until(lambda: topic in admin.list_topics(timeout=60).topics, 20, lambda: f"{topic} is made and not listed")
         return topic
 
     return make

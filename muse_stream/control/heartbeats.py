@@ -28,8 +28,10 @@ LARGEST = 64 << 10
 """Most bytes of a heartbeat."""
 LONGEST_TEXT = 300
 LONGEST_NAME = 200
-END_S = 0.2
-"""How long the end of a process waits for its heartbeat to be taken away."""
+END_S = 3.0
+"""How long the end of a process waits for its heartbeat to be taken away: a busy machine may take its time."""
+END_AWAY_S = 0.2
+"""The same where the store did not take the last heartbeat: the end of a process waits for no store."""
 
 
 class NotAllowed(StoreError):
@@ -233,6 +235,8 @@ class Pulse:
         self._count_skipped = count_skipped
         self.skipped = 0
         self._said = False
+        self._taken = False
+        """Whether the store took the last heartbeat."""
         self._name = ""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
@@ -245,7 +249,7 @@ class Pulse:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ending.set()
-        self._thread.join(END_S)  # the end of a process waits for no store
+        self._thread.join(END_S if self._taken else END_AWAY_S)
 
     def _run(self) -> None:
         while not self._ending.is_set():
@@ -259,8 +263,9 @@ class Pulse:
         try:
             beat = replace(self._look(), skipped=self.skipped)
             self._keeper.beat(beat.name, beat.to_json())
-            self._name = beat.name
+            self._name, self._taken = beat.name, True
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a heartbeat is no reason to stop scoring
+            self._taken = False
             self.skipped += 1
             self._count_skipped()
             if isinstance(error, NotAllowed) and not self._said:

@@ -26,6 +26,8 @@ from muse_stream.kafka.errors import About, asked, concerns
 from muse_stream.kafka.explain import said
 from muse_stream.kafka.topic_plan import Change, Existing, Options
 
+LISTED_S = 5.0
+"""How long it is waited for that brokers list a topic that was created."""
 SETTINGS = (
     "max.message.bytes",
     "min.insync.replicas",
@@ -121,6 +123,7 @@ def carry_out(admin: AdminClient, changes: Sequence[Change], options: Options, t
                 refused.append(f"{name}: {problem}")
             else:
                 made.append(creations[name])
+        _await_listed(admin, [change.topic for change in made], timeout_s)
     if alterations:
         resources = [_resource(name, change.config) for name, change in alterations.items()]
         for resource, answer in admin.incremental_alter_configs(resources, request_timeout=timeout_s).items():
@@ -132,6 +135,21 @@ def carry_out(admin: AdminClient, changes: Sequence[Change], options: Options, t
     if refused:
         raise Fatal("Kafka refused: " + "; ".join(refused))
     return made
+
+
+def _await_listed(admin: AdminClient, names: Sequence[str], timeout_s: float) -> None:
+    """Return when a broker lists these topics with a leader for each partition, or `LISTED_S` later.
+
+    A topic is made when the controllers have noted it; brokers hear of it a moment later, and whoever sends meanwhile
+    is told that there is no such topic.
+    """
+    for last in Deadline(LISTED_S).tries(0.05):
+        with contextlib.suppress(KafkaException):
+            topics = admin.list_topics(timeout=timeout_s).topics
+            found = [topics[name] for name in names if name in topics]
+            led = [all(part.leader >= 0 for part in one.partitions.values()) for one in found if one.error is None]
+            if last or (all(led) and len(led) == len(names)):
+                return
 
 
 def _resource(name: str, config: Mapping[str, str]) -> ConfigResource:

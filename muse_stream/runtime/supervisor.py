@@ -77,7 +77,7 @@ class Child:
     """Whether its end of the pipe is open; a closed one would always be ready to be read."""
     since: float = field(default_factory=time.monotonic)
     drained_by: float | None = None
-    """When it is killed unless it has drained by then; None: it is not replaced because of its memory."""
+    """When it is killed unless it has ended by then; None: it was not told to leave."""
 
     @property
     def pid(self) -> int | None:
@@ -146,6 +146,7 @@ class Supervisor:
                 self._scale()
                 self._hear()
                 self._reap()
+                self._end_late()
                 self._relieve()
             return max(self._drain(leave=self._stop_signal() == signal.SIGINT), int(self._vain >= HOPELESS))
 
@@ -218,16 +219,21 @@ class Supervisor:
                 facts = self._schedule(self._slots[child.slot], child, at_once=bool(found))
                 self._log.error("worker_ended", slot=child.slot, pid=pid, code=code, **facts)
 
-    def _relieve(self) -> None:
-        """Let a spare take over from a worker that takes too much memory; one at a time."""
-        if self._limit is None:
-            return
+    def _end_late(self) -> None:
+        """Kill who was told to leave and does not end: a client that hangs while it closes keeps its partitions."""
         now = time.monotonic()
         for child in self._children:
             if child.drained_by is not None and child.drained_by < now and child.process.is_alive():
                 error = f"not drained within {DRAIN_S:g} s"
                 self._log.error("killed", slot=child.slot, pid=child.pid, error=error)
                 child.process.kill()
+                child.drained_by = None
+
+    def _relieve(self) -> None:
+        """Let a spare take over from a worker that takes too much memory; one at a time."""
+        if self._limit is None:
+            return
+        now = time.monotonic()
         serving = [child for child in self._children if child.slot is not None and child.serving and not child.leaving]
         if self._relieved is not None:
             if self._relieved in self._slots and not any(child.slot == self._relieved for child in serving):
@@ -282,7 +288,7 @@ class Supervisor:
                 del self._slots[last]
                 leaving = [child for child in self._children if child.slot == last]
                 for child in leaving:
-                    child.leaving = True
+                    child.leaving, child.drained_by = True, time.monotonic() + DRAIN_S
                 self._signal(leaving, LEAVE)
 
     def _drain(self, *, leave: bool) -> int:

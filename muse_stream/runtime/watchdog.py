@@ -26,17 +26,22 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def stalled(busy_since: float | None, limit_s: float) -> bool:
-    """Whether the loop has gone on last more than `limit_s` ago; never before its first turn."""
-    return busy_since is not None and time.monotonic() - busy_since > limit_s
-
-
 def watch(busy_since: Callable[[], float | None], log: Log, stall_s: float = STALL_S) -> threading.Thread:
-    """Start the watchdog: a thread that ends the process when the loop stands still for longer than `stall_s`."""
+    """Start the watchdog: a thread that ends the process when the loop stands still for longer than `stall_s`.
+
+    `busy_since` is None before the loop's first turn, and another number after each. Time in which the whole process
+    was stopped (SIGSTOP, a machine that was frozen) does not count: no record in hand is to blame for that.
+    """
 
     def run() -> None:
-        while not stalled(busy_since(), stall_s):
-            time.sleep(min(1.0, stall_s / 4))
+        look_s = min(1.0, stall_s / 4)
+        stood_s, before, looked = 0.0, None, time.monotonic()
+        while stood_s <= stall_s:
+            time.sleep(look_s)
+            since, now = busy_since(), time.monotonic()
+            still = since is not None and since == before
+            stood_s = stood_s + min(now - looked, 2 * look_s) if still else 0.0
+            before, looked = since, now
         log.error("stalled", limit_s=stall_s)
         os._exit(STALLED)
 

@@ -101,9 +101,7 @@ class WorkerMeter:
         registry.register(self._lane)
 
     def serving(self, scorer: Scorer) -> None:
-        """Take over a generation: its tenants are those that have series."""
-        self._generation.set(scorer.number)
-        self.generation = scorer.number
+        """Take over a generation: its tenants are those that have series; its number is shown when they are."""
         self._lane.topology = scorer.topology
         known = {UNKNOWN, *(tenant for tenants in scorer.topology.tenants.values() for tenant in tenants)}
         for labels in [sample.labels for metric in self._letters.collect() for sample in metric.samples]:
@@ -112,6 +110,8 @@ class WorkerMeter:
         if isinstance(scorer.book, ScoreGroups):
             self._lane.groups = scorer.book
             self._lane.scores.serve(scorer.book)
+        self._generation.set(scorer.number)
+        self.generation = scorer.number
 
     def refuses(self, question: Callable[[], object]) -> None:
         """Ask this, from now on, whether what is current is not served."""
@@ -123,13 +123,15 @@ class WorkerMeter:
         self._scoring.observe(seconds)
 
     def committed(self, events: int, tally: Tally | None, seconds: float | None) -> None:
-        """Count a committed transaction and what it held."""
-        self._committed.inc(events)
-        self.answered += events
+        """Count a committed transaction: what it held, and then its events, whose answers are counted by then."""
         if seconds is not None:
             self._transaction.observe(seconds)
-        if tally is None:
-            return
+        if tally is not None:
+            self._tally(tally)
+        self._committed.inc(events)
+        self.answered += events
+
+    def _tally(self, tally: Tally) -> None:
         if isinstance(tally.book, ScoreGroups):
             self._lane.scores.add(tally.book, tally.groups)
         for (tenant, reason), count in tally.letters.items():

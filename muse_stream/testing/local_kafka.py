@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
@@ -244,16 +245,30 @@ def _locked(path: Path) -> bool:
     return False
 
 
+_GIVEN: deque[int] = deque(maxlen=200)
+"""Descriptors of what says on this machine which ports were given away; the oldest are forgotten."""
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, below Linux's ephemeral range: no outgoing connection can take them meanwhile."""
+    """Ports nobody listens on, below Linux's ephemeral range: no outgoing connection can take them meanwhile.
+
+    Another process that asks is not given them either, as long as this one lives: between choosing a port and binding
+    it, and while a broker is down that comes back on the same port, nobody listens there.
+    """
     found: list[int] = []
     while len(found) < count:
         port = 20_000 + secrets.randbelow(12_000)  # `random` may be seeded: tests would choose alike
-        with socket.socket() as probing:
-            try:
+        given = socket.socket(socket.AF_UNIX)
+        try:
+            if sys.platform == "linux":
+                given.bind(f"\0muse-stream-port-{port}")  # a name without a file, gone with this process
+            with socket.socket() as probing:
                 probing.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
+        except OSError:
+            given.close()
+            continue
+        if len(_GIVEN) == _GIVEN.maxlen:
+            os.close(_GIVEN.popleft())
+        _GIVEN.append(given.detach())
+        found.append(port)
     return found

@@ -145,11 +145,12 @@ sys.exit(main(["broker", "--port", "0"]))
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
-        eventually((tmp_path / "mvn.pid").exists, 30.0)
+        pid = tmp_path / "mvn.pid"
+        eventually(lambda: pid.exists() and pid.read_text().endswith("\n"), 30.0)  # it is there before it is written
         process.send_signal(stop)
         _, err = process.communicate(timeout=280)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    maven = (tmp_path / "mvn.pid").read_text().strip()
+    maven = pid.read_text().strip()
     eventually(lambda: not Path(f"/proc/{maven}").exists(), 10.0)
     assert [*(tmp_path / "cache").glob("*")] == []

@@ -22,6 +22,7 @@ from muse_stream.errors import Fatal, SchemaError
 from muse_stream.kafka import client, follow
 from muse_stream.testing.kafka_broker import Broker
 from tests.cli.test_commands import EXAMPLE, events, write
+from tests.patience import until
 
 Output = pytest.CaptureFixture[str]
 
@@ -165,6 +166,12 @@ def limit(settings: KafkaSettings, topic: str, size: str) -> None:
     admin = client.admin(settings)
     (done,) = admin.incremental_alter_configs([resource]).values()
     done.result(60)
+
+    def told() -> str | None:
+        (answer,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
+        return str(answer.result(60)["max.message.bytes"].value)
+
+    until(lambda: told() == size, 20)
 
 
 def test_ctrl_c_says_what_was_sent(config: Path, settings: KafkaSettings, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -204,16 +203,36 @@ def test_completion_script_is_offered() -> None:
     assert out.split() == ["verify"]
 
 
+STOPS_IN_THE_MIDDLE = """
+import sys, time
+from muse_stream.cli.main import main
+from muse_stream.runtime.batch_scorer import GenerationScorer
+score, calls = GenerationScorer.score, []
+
+def stops(self, *rest):
+    calls.append(self)
+    if len(calls) == 2:
+        print("in the middle", flush=True)
+        time.sleep(600)
+    return score(self, *rest)
+
+GenerationScorer.score = stops
+sys.exit(main())
+"""
+
+
 def test_interrupt_ends_with_130_and_leaves_no_half_written_file(tmp_path: Path) -> None:
     events, output = tmp_path / "events.jsonl", tmp_path / "scores.parquet"
     event = {"transaction_id": "t", "event_time": 1_780_000_000_000, "tenant": "acme", "channel": "pos", "amount": 1.0}
     line = json.dumps(event | {"terminal": {"id": "x"}, "customer": {}}) + "\n"
-    events.write_text(line * 200_000)  # seconds of work
-    process = run_in_shell("replay", str(EXAMPLE), "acme", str(events), "--output", str(output))
-    while not [*tmp_path.glob(".scores.parquet.*")]:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.02)
-        assert process.returncode is None, process.communicate()
+    events.write_text(line * 12_000)
+    command = ["replay", str(EXAMPLE), "acme", str(events), "--output", str(output)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPS_IN_THE_MIDDLE, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in the middle\n", process.communicate()
+    assert [*tmp_path.glob(".scores.parquet.*")]
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=280)
     assert process.returncode == 130, err

@@ -200,7 +200,8 @@ class Desk:
 
     def open_transaction(self, topic: str, partition: int, name: str) -> Producer:
         """Leave a transaction open in a partition."""
-        producer = Producer({"bootstrap.servers": self.bootstrap, "transactional.id": name})
+        lasting = {"transaction.timeout.ms": 900_000}  # it is the test that ends it
+        producer = Producer({"bootstrap.servers": self.bootstrap, "transactional.id": name, **lasting})
         producer.init_transactions(20 * PATIENCE)
         producer.begin_transaction()
         producer.produce(topic, b"somebody else's", partition=partition)

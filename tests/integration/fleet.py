@@ -4,13 +4,16 @@ The processes are the product's own (`runtime.run`); tests reach them by signals
 """
 
 import json
+import multiprocessing
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,8 @@ from muse_stream.control import DirectoryStore
 from muse_stream.runtime import watchdog
 from muse_stream.runtime.batch_scorer import GenerationScorer
 from muse_stream.runtime.run import RunOptions, run
-from muse_stream.worker import slot
+from muse_stream.testing.freeze import freeze
+from muse_stream.worker import failpoints, slot
 from muse_stream.worker.batch import Batch, Records
 from tests.failure_report import on_failure, tail
 from tests.patience import PATIENCE, until
@@ -61,10 +65,9 @@ class Fleet:
     ) -> None:
         self.log = log
         self._read, self._entries = 0, defaultdict[str, list[dict[str, Any]]](list)
-        failpoints = options.pop("failpoints", "")
-        secured: dict[str, str] = options.pop("environment", {})
+        given: dict[str, str] = options.pop("environment", {})
         payload = {"store": str(store), "role": role, "lane": lane, "workers": workers, "spare": spare, **options}
-        environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap, "MUSE_FAILPOINTS": failpoints} | secured
+        environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap} | given
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.integration.fleet", json.dumps(payload)],
@@ -97,21 +100,27 @@ class Fleet:
         return found
 
     def kill(self, slot: int, number: int = signal.SIGKILL) -> int:
-        """Send a signal to a slot's worker; returns its process id."""
+        """Send a signal to a slot's worker; returns its process id. A worker shows its slot before the log tells."""
+        until(lambda: slot in self.slots(), 60, lambda: f"no process in slot {slot}: {self.lines('slot')}")
         pid = self.slots()[slot]
         os.kill(pid, number)
         return pid
 
+    def freeze(self, slot: int) -> int:
+        """Stop a slot's worker (SIGSTOP); returns its process id when it stands still, a moment after the signal."""
+        pid = self.kill(slot, signal.SIGSTOP)
+        freeze(pid)
+        return pid
+
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Return the log's lines with this event."""
-        with self.log.open(encoding="utf-8") as log:
+        with self.log.open("rb") as log:
             log.seek(self._read)
-            for line in iter(log.readline, ""):
-                if not line.endswith("\n"):
+            for line in log:
+                if not line.endswith(b"\n"):
                     break  # still being written
-                self._read = log.tell()
-                if line.startswith("{"):
-                    entry = json.loads(line)
+                self._read += len(line)
+                if (entry := entry_of(line)) is not None:
                     self._entries[entry.get("event", "")].append(entry)
         return self._entries[event]
 
@@ -127,6 +136,16 @@ class Fleet:
     def wait_serving(self, timeout_s: float = 60) -> None:
         """Return when a worker has been assigned partitions."""
         until(lambda: bool(self.lines("assigned")), timeout_s, lambda: self.log.read_text(encoding="utf-8")[-2000:])
+
+
+def entry_of(line: bytes) -> dict[str, Any] | None:
+    """Return what a line of a log says; a process that was killed while it wrote leaves half a line before the next."""
+    text = line.decode("utf-8", "replace")
+    for start in (found.start() for found in re.finditer(r'\{"', text)):
+        with suppress(json.JSONDecodeError):
+            entry: dict[str, Any] = json.loads(text[start:])
+            return entry if "event" in entry else None
+    return None
 
 
 def plant(abort_at: Sequence[str] = (), abort_compiling: int = 0) -> None:
@@ -151,12 +170,36 @@ def plant(abort_at: Sequence[str] = (), abort_compiling: int = 0) -> None:
     GenerationScorer.warm = fatal_warm  # type: ignore[method-assign]
 
 
+def strike_in_turn(probability: float) -> None:
+    """Have each worker process, forked from this one, kill itself at one step of a transaction, the next at the next.
+
+    So a few deaths meet every step, which they would not for sure if each process threw dice over all of them.
+    """
+    turn = multiprocessing.get_context("fork").Value("i", 0)
+
+    def chosen() -> failpoints.Failpoint:
+        with turn.get_lock():
+            number, turn.value = turn.value, turn.value + 1
+        dice, mine = random.Random(number), failpoints.STEPS[number % len(failpoints.STEPS)]
+
+        def strike(step: str) -> None:
+            if step == mine and dice.random() < probability:
+                os.write(2, f"failpoint {step}: SIGKILL\n".encode())
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return strike
+
+    failpoints.from_environment = chosen
+
+
 def main(payload: str) -> int:
     """Be the supervisor process."""
     watchdog.die_with(os.getppid())  # a test run that is killed leaves no workers behind
     options = json.loads(payload)
     workers, spare = options.pop("workers"), options.pop("spare")
     slot.MEMBER["session.timeout.ms"] = options.pop("session_ms", slot.SESSION_MS)
+    if strike := options.pop("strike", 0.0):
+        strike_in_turn(strike)
     planted = {name: options.pop(name) for name in ("abort_at", "abort_compiling") if name in options}
     if planted:
         plant(**planted)

@@ -219,8 +219,13 @@ FAULTS: Mapping[str, Fault] = {
 }
 
 
+NEVER_MS = 3_600_000
+
+
 class SentinelGroup:
-    """A master, a replica and a Sentinel that promotes the replica within seconds; `url` is the store's address."""
+    """A master, a replica and a Sentinel that promotes the replica when told that the master is dead; `url` is for
+    stores. A master that is only slow, on a busy machine, stays master.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -234,7 +239,7 @@ class SentinelGroup:
         config = self.folder / "sentinel.conf"
         config.write_text(
             f"port {sentinel}\nbind 127.0.0.1\nsentinel monitor store 127.0.0.1 {master} 1\n"
-            "sentinel down-after-milliseconds store 1000\nsentinel failover-timeout store 10000\n"
+            f"sentinel down-after-milliseconds store {NEVER_MS}\nsentinel failover-timeout store 10000\n"
         )
         log = (self.folder / "sentinel.log").open("wb")
         command = ["redis-server", str(config), "--sentinel"]
@@ -264,11 +269,28 @@ class SentinelGroup:
         return str(self.ports[1]).encode() in self.cli(sentinel, "SENTINEL", "REPLICAS", "store")
 
     def replicated(self) -> None:
-        """Return when the replica has everything."""
-        until(lambda: self.cli(self.ports[0], "WAIT", "1", "1000").strip() == b"1", 30)
+        """Return when the replica has everything that the master has now; WAIT tells of its own connection only."""
+        wanted = self._offset(self.ports[0], "master_repl_offset")
+
+        def there() -> int:
+            return self._offset(self.ports[1], "slave_repl_offset")
+
+        until(lambda: there() >= wanted, 30, lambda: f"{there()} of {wanted}")
+
+    def _offset(self, port: int, name: str) -> int:
+        told = self.cli(port, "INFO", "replication")
+        found = re.search(rf"^{name}:(-?\d+)".encode(), told, re.MULTILINE)
+        assert found, told
+        return int(found[1])
 
     def kill_master(self) -> None:
         """kill -9; returns when the replica is the master."""
+        sentinel = self.ports[2]
         self._processes[0].kill()
         self._processes[0].wait()
-        until(lambda: b"role:master" in self.cli(self.ports[1], "INFO", "replication"), 60)
+        self.cli(sentinel, "SENTINEL", "SET", "store", "down-after-milliseconds", "1000")
+        until(
+            lambda: b"role:master" in self.cli(self.ports[1], "INFO", "replication"),
+            60,
+            lambda: (self.folder / "sentinel.log").read_text(errors="replace")[-2000:],
+        )

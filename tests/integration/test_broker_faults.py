@@ -11,10 +11,11 @@ import pytest
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.kafka_jars import missing_tools, version
 from tests.faults.run import Scenario, run
+from tests.patience import PATIENCE
 
 pytestmark = [
     pytest.mark.broker,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(240 * PATIENCE),
     pytest.mark.skipif(bool(missing_tools()), reason=f"brokers of their own are run by the JVM: {missing_tools()}"),
 ]
 SHORT = {"seconds": 0.0, "rate": 600, "tenants": 2, "partitions": 2, "workers": 1, "calm_s": (1.0, 3.0)}

@@ -31,6 +31,7 @@ from muse_stream.worker.failpoints import Failpoint
 from muse_stream.worker.poison import Guard, InHand, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
 from tests.integration.bank import PARTITIONS, Bank
+from tests.patience import PATIENCE
 from tests.runtime.test_batch_scorer import changed
 from tests.runtime.test_worker_metrics import page, shown
 from tests.worker.doubles import ListLog, await_true
@@ -109,8 +110,8 @@ def running(
         yield ours
     finally:
         worker.stop()
-        thread.join(30)
-        assert not thread.is_alive()
+        thread.join(30 * PATIENCE)
+        assert not thread.is_alive(), ours.log.tail()
 
 
 def decoded(message: Message, schema: str) -> Any:
@@ -217,13 +218,15 @@ def test_a_paused_tenant_shows_and_its_age_and_lag_go_on(
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     missing = bank.topic("scores", "t1")
     admin.delete_topics([missing])[missing].result(60)
+    await_true(lambda: missing not in admin.list_topics(timeout=60).topics, "the broker knows of it, too")
     began = time.time()
     bank.produce(kafka.bootstrap, bank.events(100))
     age, lag = "muse_tenant_oldest_unscored_age_seconds", "muse_tenant_lag_events"
     with running(kafka, bank, build_scorer(load_document(promising(bank)), 1, "live", bank.name)) as ours:
         await_true(lambda: ours.series("muse_events_committed_total") == {(): 50.0}, "the other tenant is answered")
         await_true(lambda: ours.of_tenant(lag, "t1") == 50.0, "the end of a partition that was never read")
-        assert ours.series("muse_tenant_paused") == {(("tenant", "t0"),): 0.0, (("tenant", "t1"),): 1.0}
+        paused = {(("tenant", "t0"),): 0.0, (("tenant", "t1"),): 1.0}
+        await_true(lambda: ours.series("muse_tenant_paused") == paused, "it is paused, and the other one is not")
         await_true(lambda: ours.of_tenant(lag, "t0") == 0.0 == ours.of_tenant(age, "t0"), "nothing waits there")
         oldest = ours.of_tenant(age, "t1")
         assert 0.0 < oldest <= time.time() - began + 1.0

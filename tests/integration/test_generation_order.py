@@ -20,7 +20,7 @@ from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import Fleet, publish
 from tests.integration.test_faults import Feeder, live_witness
 from tests.integration.witness import Seen, Witness, broken_promises
-from tests.patience import until
+from tests.patience import PATIENCE, until
 
 MODELS = ("plain", "retrained")
 
@@ -89,7 +89,7 @@ def test_the_reader_notices_an_old_generation() -> None:
     assert out_of_order(seen(2, 1), [1, 2]) != []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(240 * PATIENCE)
 def test_a_worker_that_dies_brings_no_old_generation_back(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
     """Kills, spares, restarts, swaps and rollbacks in a random order; what is current serves after each."""
     store, dice = tmp_path / "store", random.Random(11)

@@ -39,8 +39,9 @@ def title(pid: int) -> str:
     return ""
 
 
-def children(pid: int) -> list[int]:
-    return [one.pid for one in psutil.Process(pid).children()]
+def titles(pid: int) -> set[str]:
+    """What `ps` shows of a supervisor's children."""
+    return {title(one.pid) for one in psutil.Process(pid).children()}
 
 
 def test_a_spare_has_a_title_of_its_own(kafka: Broker, tmp_path: Path) -> None:
@@ -48,10 +49,14 @@ def test_a_spare_has_a_title_of_its_own(kafka: Broker, tmp_path: Path) -> None:
     publish(ROOT / "deploy" / "config" / "muse.yaml", store)
     with Fleet(kafka.bootstrap, store, "shadow", "main", tmp_path / "log", workers=2, spare=True) as fleet:
         wanted = {f"muse-stream: {kind}" for kind in ("spare shadow main test", *SLOTS)}
-        until(lambda: {title(pid) for pid in children(fleet.process.pid)} == wanted, 60)
+
+        def found() -> set[str]:
+            return titles(fleet.process.pid)
+
+        until(lambda: found() == wanted, 60, lambda: str(found()))
         fleet.kill(0)
-        until(lambda: bool(fleet.lines("worker_ended")), 20)
-        until(lambda: {title(pid) for pid in children(fleet.process.pid)} == wanted, 60)
+        until(lambda: bool(fleet.lines("worker_ended")), 20, lambda: str(found()))
+        until(lambda: found() == wanted, 60, lambda: str(found()))
         assert fleet.stop(signal.SIGINT) == 0
 
 
@@ -106,17 +111,19 @@ def test_a_worker_is_set_up_by_variables_and_answers_from_outside(kafka: Broker,
     with log.open("wb") as out, subprocess.Popen(command, env=os.environ | variables, stdout=out, stderr=out) as worker:
         try:
             until(lambda: fetch(port, "/live") == "ok\n", 60, lambda: log.read_text(encoding="utf-8")[-2000:])
-            assert "muse_" in fetch(port, "/metrics")
+            until(lambda: "muse_" in fetch(port, "/metrics"), 20, lambda: fetch(port, "/metrics") or "no page")
             # its topics do not exist: it has nothing to do, and says so
             paused = "every event topic of this lane is paused"
             until(lambda: paused in fetch(port, "/ready"), 20, lambda: fetch(port, "/ready"))
             check = [sys.executable, str(ROOT / "deploy" / "healthcheck.py")]
-            codes = [subprocess.run([*check, page], env=os.environ | variables, check=False) for page in PAGES]
-            assert [one.returncode for one in codes] == [0, 1], "alive, and not ready"
+
+            def codes() -> list[int]:
+                done = [subprocess.run([*check, page], env=os.environ | variables, check=False) for page in PAGES]
+                return [one.returncode for one in done]
+
+            until(lambda: codes() == [0, 1], 20, lambda: f"alive, and not ready: {codes()}")
             assert title(worker.pid) == f"muse-stream: supervisor shadow main {tmp_path.name}"
-            assert [title(pid) for pid in children(worker.pid)] == [
-                f"muse-stream: worker shadow main {tmp_path.name} slot 0"
-            ]
+            assert titles(worker.pid) == {f"muse-stream: worker shadow main {tmp_path.name} slot 0"}
             # a thread of the supervisor would be missing in every worker that is forked from it
             assert len(list(Path(f"/proc/{worker.pid}/task").iterdir())) == 1
         finally:

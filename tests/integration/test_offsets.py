@@ -82,10 +82,12 @@ def test_one_tenants_offsets_are_shown_and_set_while_the_lane_runs(site: Site, c
             found: list[dict[str, Any]] = site.command(capsys, "show", store, "t0", "--json")
             return found
 
-        until(lambda: all(one["lag"] <= 2 for one in shown()), 20)
-        for one in shown():
-            assert (one["group"], one["last_answer"]) == (f"muse.{site.bank.name}.live", 9)
-            assert one["state"].startswith("read by test-0")
+        read = {(f"muse.{site.bank.name}.live", 9, "read by test-0", True)}
+
+        def told() -> set[tuple[Any, ...]]:
+            return {(one["group"], one["last_answer"], one["state"][:14], one["lag"] <= 2) for one in shown()}
+
+        until(lambda: told() == read, 20, lambda: str(shown()))
         refused = site.command(capsys, "set", store, "t0", "--to", "earliest", "--yes", code=1)
         assert "is being read by test-0" in refused
         assert "tenants.t0.paused" in refused
@@ -130,9 +132,9 @@ def test_a_lost_offset_is_cured_by_the_command_that_the_log_names(site: Site, ca
     for done in admin.delete_records([TopicPartition(topic, n, 15) for n in range(PARTITIONS)]).values():
         done.result(60)
     with site.fleet() as live, site.witness() as witness:
-        until(lambda: bool(live.lines("tenant_paused")), 40)
+        until(lambda: bool(live.lines("tenant_paused")), 40, lambda: str(live.lines("aborted")))
         (said, *_) = live.lines("tenant_paused")
-        assert said["topic"] == topic
+        assert said["topic"] == topic, live.lines("tenant_paused")
         assert "muse-stream offsets set " in said["hint"]
         assert said["group"] == f"muse.{site.bank.name}.live"
         site.send(20, "t1")
@@ -243,6 +245,7 @@ def test_two_fleets_with_other_namespaces_never_meet(
         assert (one.stop(), two.stop()) == (0, 0)
         for fleet in (one, two):
             assert not fleet.lines("worker_ended")
-            assert not fleet.lines("aborted")
+            # a transaction may be given up for want of time, not because another process has its id
+            assert not [line for line in fleet.lines("aborted") if "FENCED" in (line["code"] or "")]
         assert once(ours)
         assert once(theirs)

@@ -11,7 +11,7 @@ from tests.integration.bank import HANGS_AT, KILLS_AT, Bank
 from tests.integration.fleet import Fleet, publish
 from tests.integration.test_faults import live_witness, shadow_witness
 from tests.integration.witness import Seen, broken_promises
-from tests.patience import until
+from tests.patience import PATIENCE, until
 
 
 def inputs(bank: Bank, events: list[tuple[str, int, bytes]]) -> dict[tuple[str, int], int]:
@@ -25,13 +25,14 @@ def dead(seen: list[Seen]) -> list[str]:
     return [one.body["muse.reason"] for one in seen if "muse.reason" in one.body]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(200 * PATIENCE)
 def test_a_record_that_aborts_the_process_costs_itself_only(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
     """Two of 3,000 events abort each process that scores them, live and shadow."""
     publish(bank.document(), tmp_path / "store")
     events = bank.events(3000)
     bank.produce(kafka.bootstrap, events)
-    planted: dict[str, Any] = {"abort_at": ["-517", "-2044"], "longest_backoff_s": 1.0, "workers": 1, "spare": True}
+    ids = [f"{bank.name}-517", f"{bank.name}-2044"]  # whole: the name's own digits are random
+    planted: dict[str, Any] = {"abort_at": ids, "longest_backoff_s": 1.0, "workers": 1, "spare": True}
     with (
         Fleet(kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", **planted) as live,
         Fleet(kafka.bootstrap, tmp_path / "store", "shadow", bank.name, tmp_path / "shadow.log", **planted) as shadow,
@@ -54,7 +55,7 @@ def test_a_record_that_aborts_the_process_costs_itself_only(bank: Bank, kafka: B
     assert sorted(line["topic"] for line in told) == bank.topics(["events"])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(200 * PATIENCE)
 @pytest.mark.parametrize(("model", "amount"), [("hangs", HANGS_AT), ("kills", KILLS_AT)])
 def test_a_record_on_which_a_model_hangs_or_dies_costs_itself_only(
     bank: Bank, kafka: Broker, tmp_path: Path, model: str, amount: float
@@ -63,17 +64,11 @@ def test_a_record_on_which_a_model_hangs_or_dies_costs_itself_only(
     publish(bank.document(live=model, shadow=()), tmp_path / "store")
     events = bank.events(60, amounts=[amount])
     bank.produce(kafka.bootstrap, events)
+    options: dict[str, Any] = {"workers": 1, "spare": True}
+    if model == "hangs":
+        options["stall_s"] = 4.0
     with (
-        Fleet(
-            kafka.bootstrap,
-            tmp_path / "store",
-            "live",
-            bank.name,
-            tmp_path / "live.log",
-            workers=1,
-            spare=True,
-            stall_s=4.0,
-        ) as live,
+        Fleet(kafka.bootstrap, tmp_path / "store", "live", bank.name, tmp_path / "live.log", **options) as live,
         live_witness(bank, kafka.bootstrap) as scores,
     ):
         scores.wait_for(60, 150)
@@ -83,7 +78,7 @@ def test_a_record_on_which_a_model_hangs_or_dies_costs_itself_only(
     assert dead(scores.seen) == ["process-died"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(200 * PATIENCE)
 def test_a_generation_whose_compilation_kills_the_process_is_refused(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
     """The workers that try it die once; then it is refused by its number and the one before serves."""
     store = tmp_path / "store"

@@ -177,7 +177,7 @@ def read(site: Site, principal: str, topic: str) -> str:
         if refused is not None:
             return str(refused.name())
         consumer.assign([TopicPartition(topic, 0, 0)])
-        message = consumer.poll(20)
+        message = consumer.poll(20 * PATIENCE)
         assert message is not None
         error = message.error()
         return "read" if error is None or error.code() == KafkaError._PARTITION_EOF else error.name()
@@ -202,7 +202,7 @@ def test_nobody_does_what_was_not_granted(site: Site) -> None:
         other.init_transactions(60)
     taken = Consumer({**site.kafka.connection("shadow"), "group.id": f"muse.{LANE}.live"})
     taken.subscribe([site.bank.topic("events", "t0")])
-    message = taken.poll(20)
+    message = taken.poll(20 * PATIENCE)
     assert message is not None
     error = message.error()
     assert error is not None
@@ -435,8 +435,12 @@ def test_the_release_is_heard_through_a_password(site: Site) -> None:
     settings.pop("log_level")
     admin = AdminClient(settings)
     admin.list_topics(timeout=60)
-    admin.poll(0)
-    assert any("ApiKey DescribeLogDirs (35)" in line for line in heard.lines)
+
+    def told() -> bool:
+        admin.poll(0.1)
+        return any("ApiKey DescribeLogDirs (35)" in line for line in heard.lines)
+
+    until(told, 20, lambda: str(heard.lines[-20:]))
 
 
 def test_a_worker_that_may_not_read_its_outputs_scores_nothing_twice(site: Site, workers: dict[str, Fleet]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -27,8 +28,9 @@ from tests.patience import PATIENCE, until
 
 CONFIG, EVENTS = (ROOT / "deploy" / "config" / name for name in ("muse.yaml", "events.jsonl"))
 CALLS = "connect,sendto,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,symlink,symlinkat,link,linkat"
-STRACE = ["strace", "-f", "--seccomp-bpf", "-qq", "-s", "300", "-e", f"trace={CALLS}", "-e", "signal=none", "-o"]
-CALL = re.compile(r"^\d+ +(?:<\.\.\. )?(\w+)(?:\(| resumed>)(.*)$")
+# -ff: a file for each thread, so that no call is torn in two by another thread's: its outcome would stand elsewhere
+STRACE = ["strace", "-ff", "--seccomp-bpf", "-qq", "-s", "300", "-e", f"trace={CALLS}", "-e", "signal=none", "-o"]
+CALL = re.compile(r"^(\w+)\((.*)$")
 WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT")
 DEVICES = ("/dev/", "/proc/self/", "/proc/thread-self/")
 """Standard streams, semaphores in shared memory, names of threads."""
@@ -37,10 +39,11 @@ NAMES = ("/etc/resolv.conf", "/etc/hosts")
 
 
 def may_trace() -> bool:
-    try:
-        return subprocess.run([*STRACE, os.devnull, "true"], capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
+    with TemporaryDirectory() as folder:
+        try:
+            return subprocess.run([*STRACE, f"{folder}/true", "true"], capture_output=True, check=False).returncode == 0
+        except FileNotFoundError:
+            return False
 
 
 pytestmark = pytest.mark.skipif(not may_trace(), reason="strace is not installed, or may not trace")
@@ -54,6 +57,7 @@ class Watch:
     bootstrap: str
     environment: dict[str, str] = field(default_factory=dict)
     _traces: list[Path] = field(default_factory=list)
+    """A folder for each program."""
 
     def __post_init__(self) -> None:
         for name in ("home", "here", "tmp", "asked"):
@@ -77,9 +81,11 @@ class Watch:
         }
 
     def _started(self, *command: str) -> subprocess.Popen[str]:
-        self._traces.append(self.folder / f"trace-{len(self._traces)}")
+        traces = self.folder / f"trace-{len(self._traces)}"
+        traces.mkdir()
+        self._traces.append(traces)
         return subprocess.Popen(
-            [*STRACE, str(self._traces[-1]), *command],
+            [*STRACE, str(traces / "thread"), *command],
             cwd=self.folder / "here",
             env=self._environment(),
             stdout=subprocess.PIPE,
@@ -115,7 +121,8 @@ class Watch:
 
     def found(self) -> set[str]:
         """Return what was seen that nobody asked for."""
-        lines = [line for trace in self._traces for line in trace.read_text("utf-8", "replace").splitlines()]
+        files = [file for traces in self._traces for file in traces.iterdir()]
+        lines = [line for file in files for line in file.read_text("utf-8", "replace").splitlines()]
         calls = [call for call in map(CALL.match, lines) if call]
         assert any(call[1] == "openat" for call in calls), "nothing was traced"
         seen = {f"{call[1]}: {what}" for call in calls if (what := self._fault(call[1], call[2]))}

@@ -220,6 +220,18 @@ def test_scaling_by_signals(start: Start) -> None:
     assert program.end() == 0
 
 
+def test_a_removed_worker_that_does_not_end_is_killed(start: Start) -> None:
+    """A client that hangs while it closes would keep the partitions of a slot that nobody serves any more."""
+    program = start("stubborn", 2, "", "", "0.2")
+    served = program.serving(0, 1)
+    program.tell(signal.SIGTTOU)
+    gone(served[1])
+    await_true(lambda: program.said("killed"), "it is told")
+    assert [(one["slot"], one["pid"]) for one in program.said("killed")] == [(1, served[1])]
+    assert program.serving(0) == {0: served[0]}
+    assert program.said("worker_ended") == []
+
+
 def test_never_scales_below_one(start: Start) -> None:
     program = start("obedient")
     before = program.serving(0)

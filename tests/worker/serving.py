@@ -174,9 +174,9 @@ ALL = (obedient, growing, mute, crashing, stubborn, unarmed, hopeless, stillborn
 SERVES = {serve.__name__: serve for serve in ALL}
 
 
-def main(serve: str, folder: str, workers: str, room: str = "", spare: str = "spare") -> int:
+def main(serve: str, folder: str, workers: str, room: str = "", spare: str = "spare", drain_s: str = "") -> int:
     """Run a supervisor until a signal ends it; `room`: what its workers may grow by, in bytes."""
-    supervisor.DRAIN_S = DRAIN_S
+    supervisor.DRAIN_S = float(drain_s or DRAIN_S)
     options: dict[str, Any] = {"longest_backoff_s": 0.1} if serve == "hopeless" else {}
     options["max_memory"] = (resident_bytes(os.getpid()) or 0) + int(room) if room else None
     return Supervisor(SERVES[serve], folder, int(workers), PrintedLog(), spare=bool(spare), **options).run()

@@ -225,7 +225,7 @@ class FirstOffsets:
                 return first  # whoever had it last has let it go, and nobody has answered since
         assert first is not None  # noqa: S101  # one of the two is there
         released = own.signature is not None and own.signature.mark == RELEASED
-        if released and own.offset is not None and source.low <= own.offset <= source.high:
+        if own.offset is not None and source.low <= own.offset <= source.high:
             first = first if first.offset >= own.offset else First(own.offset, f"group {self._group}")
         recent = first.written_ms is not None and time.time() * 1000 - first.written_ms < HANDOVER_S * 1000
         if free and not released and not recent:

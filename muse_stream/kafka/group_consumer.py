@@ -77,6 +77,10 @@ class GroupConsumer:
         """Topics of which nothing was committed, and that start now where was found out."""
         self.outdated = False
         """Whether the group has given this slot what its last process read, and that read other topics (R21)."""
+        self.generation: int | None = None
+        """What is served, for those who read what is committed (R24)."""
+        self.empty_s = 0.0
+        """When nothing that was fetched was left (monotonic seconds)."""
         self._leaving = False
         """Whether nothing is taken up any more."""
 
@@ -88,7 +92,11 @@ class GroupConsumer:
     @property
     def signature(self) -> str:
         """What is committed beside every offset; empty without an owner."""
-        return str(Signature.of(self._owner, self._subscribed)) if self._owner else ""
+        return str(self._signature) if self._owner else ""
+
+    @property
+    def _signature(self) -> Signature:
+        return Signature.of(self._owner, self._subscribed, self.generation)
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Read these topics and, from now on, no others; a change of subscription rebalances the group.
@@ -114,6 +122,7 @@ class GroupConsumer:
         # poll, then consume what is there: `consume(n, t)` would wait the full t for n messages
         first = self._consumer.poll(IDLE_POLL_S)
         if first is None:
+            self.empty_s = time.monotonic()
             return self._after_rebalance(None)
         metadata = self._consumer.consumer_group_metadata()
         messages = [first]
@@ -125,6 +134,8 @@ class GroupConsumer:
             following = self._consumer.poll(min(deadline.left_s, IDLE_POLL_S))
             if following is not None:
                 messages.append(following)
+            else:
+                self.empty_s = time.monotonic()
         return self._after_rebalance(self._checked(messages, metadata))
 
     def committed(self, following: dict[TopicPartitionKey, int]) -> None:
@@ -170,7 +181,7 @@ class GroupConsumer:
         mark, wanted = RELEASED if released else PAUSED, set(topics)
         if self._rebalanced:
             return
-        text = str(Signature.of(self._owner, self._subscribed).marked(mark))
+        text = str(self._signature.marked(mark))
         places = [(p.topic, p.partition) for p in self._consumer.assignment() if p.topic in wanted]
         offsets = {place: self._answered[place] for place in places if place in self._answered}
         if self._owner and offsets:
@@ -194,8 +205,14 @@ class GroupConsumer:
         self._rebalanced = True
 
     def worked_on(self) -> dict[TopicPartitionKey, str]:
-        """Return, once, which partitions of this slot another group answers too, and which group (R24)."""
-        return self._offsets.worked_on(self._answered.keys() - self.unknown_starts.keys())
+        """Return, once, which partitions of this slot are another group's to answer, and which group (R24)."""
+        return self._offsets.worked_on(self._answered.keys() - self.unknown_starts.keys(), self.generation)
+
+    def give_way(self, places: Iterable[TopicPartitionKey]) -> None:
+        """Hold these until nobody else answers them any more; nothing may be in flight."""
+        places = list(places)
+        self.take_set(places)
+        self._offsets.give_way(places)
 
     def leave(self) -> None:
         """Leave the group now, so that others take the partitions at once.
@@ -239,7 +256,8 @@ class GroupConsumer:
                 continue
             low, high = self._consumer.get_watermark_offsets(partition, cached=True)
             place = (partition.topic, partition.partition)
-            found[place] = Position(self._answered.get(place), low, high)
+            flows = partition.topic not in self._paused and place not in self.unknown_starts
+            found[place] = Position(self._answered.get(place), low, high, flows)
         return found
 
     def _read(self, subscribed: frozenset[str], paused: frozenset[str]) -> None:
@@ -336,7 +354,7 @@ class GroupConsumer:
     def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Look up where partitions start, and sign those that others have had."""
         found = self._offsets.starts(partitions, self._subscribed.__contains__)
-        own = Signature.of(self._owner, self._subscribed)
+        own = self._signature
         if self.held is None and self.taken_since is None:  # the first assignment of this process
             before = {one.topics for one in found.signatures.values() if one.owner == self._owner}
             self.outdated = bool(before - {own.topics, ""})
@@ -351,7 +369,7 @@ class GroupConsumer:
         ours = {
             place
             for place, one in found.signatures.items()
-            if one == own or (one == paused and place[0] in self._paused)
+            if one.of_same(own) or (one.of_same(paused) and place[0] in self._paused)
         } | found.guessed
         others = [start for start in starts if (start.topic, start.partition) not in ours]
         if self._owner and others:

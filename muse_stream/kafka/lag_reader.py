@@ -37,6 +37,8 @@ READ_S = 3.0
 """How long to wait for the first records of one look together."""
 AT_ONCE = 100
 """Partitions whose first record is read in one look: each costs a fetch."""
+RENEW_S = 30.0
+"""How soon clients are opened anew, once more, that cannot read a partition which has records."""
 READER = {"enable.partition.eof": True, "queued.min.messages": 1, "queued.max.messages.kbytes": 1_024}
 """Settings of the consumers that look."""
 ISOLATION = "isolation.level"
@@ -91,6 +93,7 @@ class LagReader:
     def _run(self) -> None:
         readers: Readers | None = None
         looked: frozenset[object] = frozenset()
+        silent, renewed_s = frozenset[TopicPartitionKey](), 0.0
         while (question := self._next(looked)) is not None:
             places, standing = question
             looked = _parts(places, standing)
@@ -103,6 +106,11 @@ class LagReader:
                 seen = {}
                 self._log.debug("partition_ends_unknown", error=str(error))
             self._found = {place: one for place, one in self._found.items() if place in places} | seen
+            before, silent = silent, frozenset(place for place in standing & seen.keys() if seen[place].unreadable)
+            if readers is not None and before & silent and began_s - renewed_s > RENEW_S:
+                # a client may look for the leaders of a topic that was made anew where the old ones were (R25)
+                readers.close()
+                readers, renewed_s = None, began_s
         if readers is not None:
             readers.close()
 

@@ -2,7 +2,10 @@
 
 A tenant that moves to another lane is read by another group. Its old owner notes that it has let go; but one that does
 not see the configuration any more goes on with what it knows, and no broker refuses it: groups know nothing of each
-other. So owners keep looking whether another group works on what they hold.
+other. So owners keep looking whether another group works on what they hold, and one of the two stops: the one that
+serves the older generation, which stands beside every offset; of the same generation, the one whose group is named
+later. Both know the same, so it is one of them and never both. Where a generation is not known (a worker of an older
+release) the one that is behind stops.
 """
 
 import threading
@@ -72,14 +75,19 @@ class OtherGroups:
                     found[place] = Carried(one.offset, group, released)
         return found
 
-    def working(self, held: Collection[TopicPartitionKey]) -> dict[TopicPartitionKey, str]:
-        """Return, once, which of our partitions another group answers too, and which; looks from time to time."""
+    def working(
+        self, held: Collection[TopicPartitionKey], generation: int | None = None
+    ) -> dict[TopicPartitionKey, str]:
+        """Return, once, which of our partitions are another group's to answer, and which; looks from time to time.
+
+        `generation` is what we serve; without it, it is what we have committed with.
+        """
         with self._lock:
             found, self._found = self._found, {}
             if held and not self._looking and not self._closing and self._clock() >= self._due:
                 self._looking = True
                 places = list(held)
-                threading.Thread(target=self._look, args=(places,), name="other-groups", daemon=True).start()
+                threading.Thread(target=self._look, args=(places, generation), name="other-groups", daemon=True).start()
         return {place: group for place, group in found.items() if place in held}
 
     def close(self) -> None:
@@ -87,32 +95,41 @@ class OtherGroups:
         with self._lock:
             self._closing = True
 
-    def _look(self, places: list[TopicPartitionKey]) -> None:
+    def _look(self, places: list[TopicPartitionKey], generation: int | None) -> None:
         found: dict[TopicPartitionKey, str] = {}
         try:
             if groups := self._groups():
                 self._turn += 1
-                found = self._moving(groups[self._turn % len(groups)], places)
+                found = self._moving(groups[self._turn % len(groups)], places, generation)
         finally:
             with self._lock:
                 self._found |= found
                 self._looking, self._due = False, self._clock() + LOOK_EVERY_S
 
-    def _moving(self, group: str, places: list[TopicPartitionKey]) -> dict[TopicPartitionKey, str]:
-        """Return what a group has gone further in since the last look, and further than we."""
+    def _moving(
+        self, group: str, places: list[TopicPartitionKey], generation: int | None
+    ) -> dict[TopicPartitionKey, str]:
+        """Return what a group has gone further in since the last look, and is to answer instead of us."""
         # an offset that only stands there is of the time before it let go, or before ours was set back
-        seen = self._committed(group, places, stable=False)
-        now = {
-            place: one.offset
-            for place, one in seen.items()
+        seen = {
+            place: one
+            for place, one in self._committed(group, places, stable=False).items()
             if one.offset is not None and (one.signature is None or not one.signature.mark)
         }
+        now = {place: one.offset or 0 for place, one in seen.items()}
         before, self._before[group] = self._before.get(group, {}), now
-        moved = {place: offset for place, offset in now.items() if offset > before.get(place, offset)}
+        moved = {place for place, offset in now.items() if offset > before.get(place, offset)}
         if not moved:
             return {}
         own = self._committed(self._group, moved, stable=False)  # asked later: it can only be ahead of what theirs was
-        return {place: group for place, one in own.items() if one.offset is not None and one.offset < moved[place]}
+        return {place: group for place, one in own.items() if self._theirs(group, seen[place], one, generation)}
+
+    def _theirs(self, group: str, other: CommittedOffset, own: CommittedOffset, generation: int | None) -> bool:
+        """Whether a partition that both groups read is the other's; the other asks the same about us."""
+        theirs, ours = _generation(other), _generation(own) if generation is None else generation
+        if theirs is None or ours is None:
+            return own.offset is not None and own.offset < (other.offset or 0)
+        return theirs > ours if theirs != ours else group < self._group
 
     def _groups(self) -> list[str]:
         return sorted({*self._others()} - {self._group})
@@ -135,3 +152,7 @@ class OtherGroups:
             self._said[group] = error
             hint = "grant DESCRIBE on it, so that a tenant that comes from its lane starts where it ended"
             self._log.warning("other_group_unreadable", group=group, error=error, hint=hint)
+
+
+def _generation(one: CommittedOffset) -> int | None:
+    return one.signature.generation if one.signature is not None else None

@@ -20,6 +20,8 @@ class Position:
     """Below 0: not known yet."""
     high: int
     """Offset after the last record, as last heard; below 0: not known yet."""
+    flows: bool = True
+    """Whether it is read now: neither paused nor held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +42,8 @@ class Standing:
     """Whether there is no event between `answered` and `stable`: transaction markers and aborted records alone."""
     at_s: float = field(default=0.0, compare=False)
     """When it was looked (monotonic seconds)."""
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether decided records are there, and none was read where the first was looked up."""
+        return self.since_ms is None and not self.nothing and self.stable > max(self.answered, self.low)

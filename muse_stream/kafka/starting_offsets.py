@@ -78,6 +78,8 @@ class StartingOffsets:
         self._given_up = given_up
         self._sound: frozenset[TopicPartitionKey] = frozenset()
         """Partitions that nobody else of the fleet can have read since they became ours."""
+        self._given_way: set[TopicPartitionKey] = set()
+        """Partitions that another group answers: not ours until it has stopped."""
 
     def starts(self, partitions: list[TopicPartition], wanted: Callable[[str], bool] = lambda _topic: True) -> Starts:
         """Return the partitions with the offsets to start at; raises `Fatal` when none are told in time.
@@ -111,7 +113,7 @@ class StartingOffsets:
             for place, one in ours.items()
             if one.offset is None or (one.signature is not None and one.signature.mark == RELEASED)
         }
-        undecided |= {place: found[place] for place in first.others.overtaken(fresh)}
+        undecided |= {place: found[place] for place in self._given_way | first.others.overtaken(fresh) if place in ours}
         chosen, held = first.decide(undecided, FIRST_S)
         held |= {place: Unknown("its topic is not read") for place in found.keys() - ours.keys()}
         known = {place: one.offset for place, one in ours.items() if place not in undecided and one.offset is not None}
@@ -126,19 +128,31 @@ class StartingOffsets:
         """Whether it is known by now where something starts that was held."""
         return self._first is not None and self._first.changed()
 
-    def worked_on(self, held: Collection[TopicPartitionKey]) -> dict[TopicPartitionKey, str]:
-        """Return, once, which of these another group of the fleet answers too, and which (R24)."""
-        return self._first.others.working(held) if self._first is not None else {}
+    def worked_on(
+        self, held: Collection[TopicPartitionKey], generation: int | None = None
+    ) -> dict[TopicPartitionKey, str]:
+        """Return, once, which of these another group of the fleet answers, and which: one that ranks before us (R24).
+
+        `generation` is what we serve.
+        """
+        return self._first.others.working(held, generation) if self._first is not None else {}
+
+    def give_way(self, places: Iterable[TopicPartitionKey]) -> None:
+        """Another group answers these: they are held until nothing of them has moved for a while."""
+        self._given_way |= set(places)
 
     def decided(self, places: Iterable[TopicPartitionKey]) -> None:
         """These have been committed where they start."""
+        places = set(places)
+        self._given_way -= places
         if self._first is not None:
-            self._first.forget(set(places))
+            self._first.forget(places)
 
     def forget(self, places: Iterable[TopicPartitionKey]) -> None:
         """These belong to somebody else now."""
         gone = set(places)
         self._sound -= gone
+        self._given_way -= gone
         if self._first is not None:
             self._first.forget(gone)
 

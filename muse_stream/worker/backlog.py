@@ -77,6 +77,8 @@ class _Partition:
     """Since when it has stood there."""
     seen_at_s: float = 0.0
     """When an event was first seen to wait there."""
+    unread_since_s: float | None = None
+    """Since when `Looker` has read the event that waits first, and the worker has not (monotonic seconds)."""
 
 
 class Backlog:
@@ -124,6 +126,14 @@ class Backlog:
             waiting[topic] = _sum(waiting.get(topic, Waiting()), one)
         return waiting
 
+    def unread(self) -> dict[TopicPartitionKey, float]:
+        """Return since when (monotonic seconds) `Looker` reads what waits first in a partition, and we do not.
+
+        As measured last; partitions of which something is in hand are left out.
+        """
+        since = {place: one.unread_since_s for place, one in self._partitions.items() if not one.taken}
+        return {place: at_s for place, at_s in since.items() if at_s is not None}
+
     def found(self) -> Mapping[TopicPartitionKey, Standing]:
         """Return what was looked up last."""
         return self._looker.found()
@@ -158,6 +168,9 @@ def _waiting(
     unknown = seen is None or ticks - seen.at_s > UNKNOWN_S or seen.answered > seen.high
     held = max(0, seen.high - max(seen.stable, first)) if seen else 0
     removed = max(0, seen.low - answered) if seen and ticks - known.stood_since_s >= REMOVED_S else 0
+    told = fits and not unknown and seen is not None and seen.since_ms is not None
+    readable = told and position.flows and not moved and not known.taken and events > held
+    known.unread_since_s = (ticks if known.unread_since_s is None else known.unread_since_s) if readable else None
     if not events:
         known.seen_at_s = 0.0
         return Waiting(unknown=unknown, removed=removed), False

@@ -37,6 +37,7 @@ from muse_stream.worker.progress import Accounts
 from muse_stream.worker.readiness import Readiness
 from muse_stream.worker.recovery import Recovery
 from muse_stream.worker.send_records import send_records
+from muse_stream.worker.stalled import Stalled
 from muse_stream.worker.unread import Unread
 
 DRAIN_S = 8.0
@@ -56,8 +57,12 @@ TOPICS_CHANGED = (
 )
 NO_TENANTS = "no tenant belongs to this lane any more: it reads nothing until one does; the run may be stopped"
 ELSEWHERE = (
-    "another lane reads these tenants and has gone further; nothing of them is read here until it stands still. Do the"
-    " workers of both lanes see the current generation?"
+    "another lane answers these tenants, and with a later generation (or this worker is behind); nothing of them is"
+    " read here until it stands still. Do the workers of both lanes see the current generation?"
+)
+STALLED = (
+    "another client reads what waits there, and this consumer does not: a topic was made anew and its leaders are not"
+    " found, as a rule; the consumer is opened anew"
 )
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 """An orphan and its restarted twin would fence each other forever (R8): after so many in a minute, one leaves."""
@@ -100,8 +105,8 @@ class Worker:
         self._pace = pace
         pace.limit(self._scorer.limits.batch_events)
         # the group answers while the transactional ids are initialised; the first poll comes after both
-        self._group_consumer = open_group_consumer(self._settle, self._free_offsets)
-        self._group_consumer.subscribe(self._scorer.topology.outputs)
+        self._open_group_consumer, self._stalled = open_group_consumer, Stalled()
+        self._group_consumer = self._join()
         self._ids = ids
         self._late_before = self._late_twice = frozenset[TopicPartitionKey]()
         self._about, self._cures = about, about.cures
@@ -157,6 +162,7 @@ class Worker:
             self._account()
             self._accounts.count_doubtful(self._group_consumer)
             self._accounts.measure(self._group_consumer, self._scorer.topology)
+            self._unstick()
             if self._pace.review():
                 self._pause_topics()
             try:
@@ -407,6 +413,7 @@ class Worker:
         if moved := self._scorer.topology.outputs.keys() & scorer.topology.elsewhere.keys():
             self._let_go(moved, released=True)
         before, self._scorer = self._scorer, scorer
+        self._group_consumer.generation = scorer.number
         self._log.info("generation", number=scorer.number, before=before.number)
         if not scorer.topology.outputs:
             self._log.warning("no_tenants", generation=scorer.number, hint=NO_TENANTS)
@@ -469,7 +476,7 @@ class Worker:
             self._log.info("offsets_taken", partitions=[f"{t}[{p}]" for t, p in sorted(news)][:SHOWN], of=len(news))
         if others := self._group_consumer.worked_on():
             self._settle(False)
-            self._group_consumer.take_set(others)
+            self._group_consumer.give_way(others)
             names = [f"{topic}[{partition}]" for topic, partition in sorted(others)]
             groups = sorted(set(others.values()))
             self._log.warning("answered_elsewhere", partitions=names[:SHOWN], of=len(names), by=groups, hint=ELSEWHERE)
@@ -479,6 +486,24 @@ class Worker:
             self._log.warning("partitions_unowned", partitions=names, hint="joins the group again")
             self._settle(False)
             self._group_consumer.rejoin()
+
+    def _join(self) -> GroupConsumer:
+        consumer = self._open_group_consumer(self._settle, self._free_offsets)
+        consumer.generation = self._scorer.number
+        consumer.subscribe(self._scorer.topology.outputs)
+        return consumer
+
+    def _unstick(self) -> None:
+        """Open the consumer anew when it reads nothing of partitions where another client finds records (R25)."""
+        if self._pace.reading.left_s:
+            return
+        if stalled := self._stalled.found(self._accounts.unread(), self._group_consumer.empty_s):
+            names = [f"{topic}[{partition}]" for topic, partition in stalled]
+            self._log.warning("reading_stalled", partitions=names[:SHOWN], of=len(names), hint=STALLED)
+            self._settle(False)
+            self._group_consumer.close()
+            self._group_consumer = self._join()
+            self._pause_topics()
 
     def _pause_topics(self) -> None:
         held = frozenset(self._scorer.topology.outputs) if self._pace.held_back else self._paused_topics.paused_now

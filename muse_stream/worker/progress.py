@@ -106,6 +106,10 @@ class Accounts:
                 topics=topics,
             )
 
+    def unread(self) -> dict[TopicPartitionKey, float]:
+        """Return since when (monotonic seconds) what waits in a partition could be read, and is not."""
+        return self._backlog.unread()
+
     def _unknown(self, topics: Iterable[str], assigned: bool) -> list[str]:
         """Return the topics of which this worker cannot say what waits: nobody may have their partitions."""
         return [topic for topic in topics if not assigned or not self._paused_topics.partitions(topic)]

@@ -27,7 +27,7 @@ from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import TABLE, About
 from muse_stream.kafka.group_consumer import GroupConsumer, joined
 from muse_stream.kafka.partition import Position
-from muse_stream.kafka.signature import Signature
+from muse_stream.kafka.signature import PAUSED, RELEASED, SET, Signature
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.kafka.transactional_producer import open_producer
 from muse_stream.testing.kafka_broker import Broker
@@ -35,6 +35,8 @@ from muse_stream.worker.slot import MEMBER
 from tests.worker.doubles import ListLog, await_true
 from tests.worker.mock_cluster import HEARTBEAT, SYNC_GROUP, mock_cluster
 from tests.worker.rig import open_group_consumer, produce
+
+MARKS = (RELEASED, PAUSED, SET)
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
@@ -357,11 +359,27 @@ def test_r21_a_topic_that_is_not_subscribed_is_not_read_though_the_group_assigns
     assert intake.positions().keys() == {("t", 0)}
 
 
-@given(st.text(min_size=1), st.lists(st.text()))
-def test_a_signature_is_read_as_it_was_written(owner: str, topics: list[str]) -> None:
-    ours = Signature.of(owner, topics)
+@given(st.text(min_size=1), st.lists(st.text()), st.none() | st.integers(0, 10**17), st.sampled_from(["", *MARKS]))
+def test_a_signature_is_read_as_it_was_written(
+    owner: str, topics: list[str], generation: int | None, mark: str
+) -> None:
+    ours = Signature.of(owner, topics, generation).marked(mark)
     assert Signature.parse(str(ours)) == ours
     assert Signature.parse("") is None
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("blue-0", Signature("blue-0")),
+        ("blue-0 1a2b3c4d", Signature("blue-0", "1a2b3c4d")),
+        ("blue-0 1a2b3c4d released", Signature("blue-0", "1a2b3c4d", RELEASED)),
+        ("offsets set", Signature("offsets", mark=SET)),
+    ],
+)
+def test_a_signature_of_an_older_release_names_no_generation(written: str, read: Signature) -> None:
+    assert Signature.parse(written) == read
+    assert (str(read), read.generation) == (written, None)
 
 
 @pytest.mark.parametrize("refusal", [one.code for one in TABLE if About.REFUSED_COMMIT in one.about])

@@ -15,7 +15,8 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from muse_stream.kafka import First, Source, Unknown, first_offsets, other_groups
+from muse_stream.kafka import First, GroupConsumer, Source, Unknown, first_offsets, other_groups
+from muse_stream.kafka.signature import Signature
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker import last_answers
 from tests.worker.doubles import Echo, Route, await_true
@@ -429,15 +430,76 @@ def test_a_topic_that_was_made_anew_begins_again(
         assert [message.key() for message in found.to_end().messages[20:]] == [None] * new
 
 
+def looks(one: Running) -> None:
+    """Have a worker look once at what the other group has committed."""
+    others = one.worker._group_consumer._offsets._first.others  # type: ignore[union-attr]
+    turn, others._due = others._turn, 0.0
+    await_true(lambda: others._turn > turn and not others._looking, "it has looked")
+
+
+@pytest.mark.parametrize(
+    ("generations", "stops"),
+    [
+        pytest.param((1, 2), 0, id="the first serves an older generation"),
+        pytest.param((2, 1), 1, id="the second does"),
+        pytest.param((2, 2), 1, id="both serve one of the same number: the group that is named later stops"),
+    ],
+)
+def test_r24_of_two_lanes_at_the_same_pace_one_stops(
+    kafka: Broker,
+    unique: Unique,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    generations: tuple[int, int],
+    stops: int,
+) -> None:
+    """Neither is ever seen behind the other: both have answered everything whenever one of them looks."""
+    monkeypatch.setattr(other_groups, "LOOK_EVERY_S", 1e6)
+    (events, route), lanes = tenant(1), (unique("a-lane"), unique("b-lane"))
+    both = [two_lanes(events, route, *pair, here=True)[0] for pair in (lanes, lanes[::-1])]
+    for echo, number in zip(both, generations, strict=True):
+        echo.number = number
+    with (
+        ledger(kafka.bootstrap, **{route.scores: 1}) as found,
+        running(kafka.bootstrap, lanes[0], both[0]) as first,
+    ):
+        produce(kafka.bootstrap, events, [b"x"] * 10)
+        found.until(10)
+        with running(kafka.bootstrap, lanes[1], both[1]) as second:
+            two = (first, second)
+            await_true(lambda: second.log.said("starting_offsets"), "the new lane thinks that nobody reads it")
+            monkeypatch.setattr(first_offsets, "HANDOVER_S", 600.0)
+            for one in two:
+                looks(one)
+            before = [one.meter.committed_events for one in two]
+            produce(kafka.bootstrap, events, [b"x"])
+            for one, count in zip(two, before, strict=True):
+                await_true(partial(goes_on, one, count), "both answer it")
+            for one in two:
+                looks(one)
+            (said,) = two[stops].log.await_said("answered_elsewhere")
+            assert said["by"] == [f"muse.{lanes[1 - stops]}.live"]
+            await_true(lambda: two[stops].worker._group_consumer.unknown_starts, "it is held")
+            before = [one.meter.committed_events for one in two]
+            produce(kafka.bootstrap, events, [b"x"] * 50)
+            await_true(lambda: two[1 - stops].meter.committed_events == before[1 - stops] + 50, "the other goes on")
+            looks(two[1 - stops])
+            second.stop()
+        first.stop()
+        assert two[stops].meter.committed_events == before[stops], "no event is answered by both any more"
+        assert not two[1 - stops].log.said("answered_elsewhere")
+
+
 def test_r24_who_is_overtaken_by_another_group_stops_reading(
     kafka: Broker, unique: Unique, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old lane never hears that the tenant has moved, and takes up its events after they were quiet for a while."""
+    """The old lane never hears that the tenant has moved, and is of a release that does not say what it serves."""
     monkeypatch.setattr(other_groups, "LOOK_EVERY_S", 0.1)
     (events, route), (old, new) = tenant(1), (unique("old"), unique("new"))
     told, _ = two_lanes(events, route, old, new, here=True)
     _, moved = two_lanes(events, route, old, new, here=False)
-    # at the same pace it takes chance until one is seen behind: up to minutes
+    # who does not say what it serves is judged by its offsets: at the same pace it takes chance until one is behind
+    monkeypatch.setattr(GroupConsumer, "_signature", property(lambda one: Signature.of(one._owner, one._subscribed)))
     monkeypatch.setattr(told, "_before", lambda _batch: threading.Event().wait(0.2))
     with (
         ledger(kafka.bootstrap, **{route.scores: 1}) as found,

@@ -234,7 +234,7 @@ def test_a_new_partition_is_signed_before_its_first_transaction(brokers: Forgetf
         ):
             found.until(EVENTS, 40)
             ours.stop()
-    assert seen[0] == [(0, str(Signature.of(old.name.instance, [old.events])))] * 2
+    assert seen[0] == [(0, str(Signature.of(old.name.instance, [old.events], echo.number)))] * 2
 
 
 def test_a_start_warns_of_this_release(brokers: Forgetful, caplog: pytest.LogCaptureFixture) -> None:

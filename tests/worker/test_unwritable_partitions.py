@@ -9,11 +9,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_cluster import LocalCluster
+from muse_stream.worker import stalled
 from tests.worker.doubles import Echo, Route, await_true
 from tests.worker.rig import Ledger, expected, ledger, produce, running
 
@@ -138,6 +140,43 @@ def test_a_topic_that_takes_no_records_makes_its_tenant_wait_and_no_other(
         answers.to_end()
         assert answers.answers() == expected(found.struck, 50) | expected(found.other, 340)
         assert answers.disorder() == []
+
+
+def test_r25_a_topic_that_is_made_anew_is_read_though_its_leader_had_moved(
+    three: Three, unique: Unique, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka takes what it hears of the new topic's leaders for outdated: their epochs begin at 0 again."""
+    monkeypatch.setattr(stalled, "STALLED_S", 2.0)
+    monkeypatch.setattr(stalled, "EMPTY_S", 0.5)
+    route = Route(three.topic("scores"), three.topic("dlq"))
+    events = three.topic("events", PAIR, **{"min.insync.replicas": "1"})
+    admin = AdminClient({"bootstrap.servers": three.bootstrap})
+
+    def made() -> bool:
+        try:
+            admin.create_topics([NewTopic(events, num_partitions=1, replica_assignment=[[2]])])[events].result(60)
+        except KafkaException as error:  # the older one is not quite gone
+            assert "EXISTS" in str(error), error
+            return False
+        return True
+
+    with (
+        running(three.bootstrap, unique("lane"), Echo({events: route})) as ours,
+        ledger(three.bootstrap, **{route.scores: 1}) as answers,
+    ):
+        produce(three.bootstrap, events, [b"x"] * 10)
+        answers.until(10)
+        three.lose()
+        produce(three.bootstrap, events, [b"x"] * 10)
+        answers.until(20, 60.0)
+        three.bring_back()
+        admin.delete_topics([events])[events].result(60)
+        await_true(made, "made anew")
+        produce(three.bootstrap, events, [b"y"] * 5, keyed=False)
+        answers.until(25, 60.0)
+        ours.stop()
+        assert ours.log.said("reading_stalled")[0]["partitions"] == [f"{events}[0]"]
+        assert [message.key() for message in answers.to_end().messages[20:]] == [None] * 5
 
 
 def everything(found: Case) -> AbstractContextManager[Ledger]:

@@ -9,7 +9,7 @@ batch_size, pace  how much a transaction may hold, when Kafka is slow or a quota
 id_pairs        which two transactional ids a slot works under
 paused_topics   event topics that must not be read now              linger        when to commit
 ownership       partitions that the group has given to nobody       stalled       of which nothing is read
-last_answers    where the answers of a partition end                cures         what a person does about a paused tenant
+last_answers    where the answers of a partition end                cures         what to do about a paused tenant
 recovery, end_transactions, hanging_transactions, open_transactions, attempts
                 transactions that a broker has left open (docs/exactly-once.md)
 progress, backlog, meter   what is counted, what waits, and who is told

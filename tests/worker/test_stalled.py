@@ -1,6 +1,7 @@
 """R25: a consumer that reads nothing of what another client reads is opened anew, and only such a one."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -61,24 +62,17 @@ def test_should_it_not_help_it_is_done_less_and_less_often() -> None:
         "it goes on",
     ],
 )
-def test_what_is_a_reason(differs: dict[str, object]) -> None:
+def test_what_is_a_reason(differs: dict[str, Any]) -> None:
     clock, looker = Clock(), Looked()
     backlog = Backlog(looker, clock, clock)
-    now = {"flows": True, "since_ms": 5, "nothing": False, "stable": 20, "at_s": clock.now + 10, "answered": 10}
+    now: dict[str, Any] = {"flows": True, "since_ms": 5, "nothing": False, "stable": 20, "at_s": 1e6, "answered": 10}
 
-    def measure(**over: object) -> dict[tuple[str, int], float]:
+    def measure(**over: Any) -> dict[tuple[str, int], float]:
         clock.now += 1
         one = now | over
-        looker.answers[A] = Standing(
-            one["answered"],
-            0,
-            one["stable"],
-            20,
-            one["since_ms"],
-            one["nothing"],
-            one["at_s"],  # type: ignore[arg-type]
-        )
-        backlog.measure({A: Position(one["answered"], 0, 20, one["flows"])}, ())  # type: ignore[arg-type]
+        flows, answered = one.pop("flows"), one["answered"]
+        looker.answers[A] = Standing(low=0, high=20, **one)
+        backlog.measure({A: Position(answered, 0, 20, flows)}, ())
         return backlog.unread()
 
     measure()

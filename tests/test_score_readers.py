@@ -25,6 +25,7 @@ from muse_stream.testing.kafka_jars import missing_tools
 from muse_stream.worker import Batch
 from muse_stream.worker.dead_letter import headers
 from tests.cli.test_commands import EXAMPLE, events, write
+from tests.transactions import await_decided
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "for-score-readers.md").read_text(encoding="utf-8")
@@ -82,6 +83,7 @@ def answer(config: Path, settings: KafkaSettings, role: Any, name: str) -> None:
             producer.produce(output, value, records[row].key)
         producer.flush(60)
         producer.commit_transaction(60) if commit else producer.abort_transaction(60)
+    await_decided(settings.bootstrap, *set(answers.topics))
 
 
 @pytest.fixture

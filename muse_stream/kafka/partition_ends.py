@@ -8,7 +8,8 @@ partitions.
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,15 @@ class Ends:
         self._committed = client.consumer(settings, **own)
         self._all = client.consumer(settings, **own | {"isolation.level": "read_uncommitted"})
         self._lock = threading.Lock()
+        self._closed = False
+
+    @contextmanager
+    def _serving(self) -> Iterator[None]:
+        """One at a time, and nobody once it is closed: a thread that looks may be late."""
+        with self._lock:
+            if self._closed:
+                raise Retriable("closed: nothing is looked up any more")
+            yield
 
     def connect(self) -> None:
         """Connect in the background: the first look is part of a takeover."""
@@ -78,7 +88,7 @@ class Ends:
         if not wanted:
             return {}
         deadline = Deadline(patience_s)
-        with self._lock:
+        with self._serving():
             high = _ends(self._all, wanted, deadline)
             stable = _ends(self._committed, sorted(high), deadline)
         return {place: End(min(end, high[place]), high[place]) for place, end in stable.items()}
@@ -106,17 +116,17 @@ class Ends:
 
     def undecided(self, ends: Mapping[TopicPartitionKey, End]) -> Records:
         """Return the records of each partition between its last stable offset and its high watermark."""
-        with self._lock:
+        with self._serving():
             return _read(self._all, {place: (end.stable, end.high) for place, end in ends.items()})
 
     def latest(self, ends: Mapping[TopicPartitionKey, End], most: int) -> Records:
         """Return the committed records on the last `most` offsets below each partition's stable end."""
-        with self._lock:
+        with self._serving():
             return _read(self._committed, {p: (max(0, end.stable - most), end.stable) for p, end in ends.items()})
 
     def since(self, ends: Mapping[TopicPartitionKey, End], moment_ms: int) -> Records:
         """Return the committed records of each partition that were written at or after a moment."""
-        with self._lock:
+        with self._serving():
             found = offsets_at(self._committed, sorted(ends), moment_ms, LOOK_S)
             return _read(self._committed, {p: (at, ends[p].stable) for p, at in found.items() if at >= 0})
 
@@ -127,7 +137,7 @@ class Ends:
 
         With `stable=False` the offsets of open transactions are passed over.
         """
-        with self._lock:
+        with self._serving():
             try:
                 found = committed_offsets(self._committed if stable else self._all, set(partitions), timeout_s)
             except KafkaException as error:
@@ -138,11 +148,11 @@ class Ends:
 
     def committed(self, partitions: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, CommittedOffset]:
         """Return what the group has committed last, open transactions passed over; empty without an answer."""
-        with self._lock:
-            try:
+        try:
+            with self._serving():
                 return committed_offsets(self._all, partitions, LOOK_S)
-            except (KafkaException, RuntimeError):  # no answer, or it has been closed meanwhile
-                return {}
+        except (KafkaException, Retriable):  # no answer, or it has been closed meanwhile
+            return {}
 
     def signatures(self, partitions: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, str]:
         """Return who has committed the group's offsets of these partitions last, as far as it is known."""
@@ -155,6 +165,7 @@ class Ends:
     def close(self) -> None:
         """Let the consumers go."""
         with self._lock:
+            self._closed = True
             self._committed.close()
             self._all.close()
 

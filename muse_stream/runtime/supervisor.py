@@ -293,6 +293,7 @@ class Supervisor:
 
     def _drain(self, *, leave: bool) -> int:
         self._signals.clear()
+        self._hear()  # who said meanwhile that it is ready may have begun to work
         working = [child for child in self._children if child.slot is not None and child.ready]
         for child in self._children:
             if child not in working:
@@ -300,8 +301,9 @@ class Supervisor:
         number, began = LEAVE if leave else signal.SIGTERM, time.monotonic()
         self._signal(working, number)
         while time.monotonic() < began + DRAIN_S and any(c.process.is_alive() for c in working):
+            heard = len(self._signals)  # before the clock is read: what comes later may be the second one
             if time.monotonic() < began + TWICE_S:
-                self._signals.clear()
+                del self._signals[:heard]
             elif self._stop_signal():
                 break
             wait([c.process.sentinel for c in working if c.process.is_alive()], 0.2)

@@ -7,9 +7,28 @@ from pathlib import Path
 import pytest
 
 from muse_stream.config import Loaded, load_document
+from muse_stream.control import redis_address, redis_store
 
 Edited = Callable[[Loaded, str], Loaded]
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
+
+
+def answers_within(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """How long an answer of Redis is waited for."""
+    patch.setattr(redis_address, "TIMEOUT_S", seconds)
+    patch.setattr(redis_store, "TIMEOUT_S", seconds)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis on a busy machine may be silent for a second, which is all that the product gives it."""
+    answers_within(monkeypatch, 60.0)
+
+
+@pytest.fixture
+def impatient(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a Redis that is paused; what it answers before and after, it has this time for."""
+    answers_within(monkeypatch, 2.0)
 
 
 @pytest.fixture

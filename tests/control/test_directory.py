@@ -116,7 +116,7 @@ def test_publisher_killed_half_way_leaves_nothing_behind(store: DirectoryStore, 
         target=_die_while_publishing, args=(store.path, loaded.source.path, after)
     )
     process.start()
-    process.join(30)
+    process.join(250)
     assert process.exitcode == 9
     assert store.list() == ()
     assert store.publish(loaded) == 1

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import Conflict, Follower, Head, Note, Store, open_store, rollback
+from muse_stream.control import Conflict, Follower, Head, Note, Store, open_store, redis_address, rollback
 from muse_stream.control import redis_store as module
 from muse_stream.control.local_copy import LocalCopy
 from muse_stream.control.redis_address import RedisAddress
@@ -225,6 +225,7 @@ class TestPublishing:
         number = store.publish(loaded)
         assert load_document(store.open(number).path).document == loaded.document
 
+    @pytest.mark.usefixtures("impatient")
     def test_where_the_answer_to_the_last_step_is_lost_the_doubt_is_told(
         self, server: LocalRedis, loaded: Loaded, edited: Edited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -311,15 +312,12 @@ class TestRedisFails:
         assert head is not None, "what was answered was on disk"
         assert head.number == 2
 
+    @pytest.mark.usefixtures("impatient")
     def test_paused(self, server: LocalRedis, loaded: Loaded, edited: Edited, tmp_path: Path) -> None:
         published(at(server, tmp_path / "operator"), loaded, edited)
         worker = followed(at(server, tmp_path / "worker"))
         server.pause()
-        before = time.monotonic()
-        with pytest.raises(StoreError, match="no answer within 1 s"):
-            worker.head()
-        assert time.monotonic() - before < 1.5 * PATIENCE
-        self.stays(server, tmp_path, worker, "no answer within 1 s")
+        self.stays(server, tmp_path, worker, "no answer within 2 s")
         server.resume()
         assert worker.head() is not None
 
@@ -593,6 +591,12 @@ class TestLocalCopy:
         for thread in threads:
             thread.join(60)
         assert sorted(fetched) == sorted({*store.manifest(number).files.values()})
+
+
+def test_an_answer_is_waited_for_a_second() -> None:
+    """Tests give a Redis more time, so that a busy machine fails none."""
+    source = Path(redis_address.__file__).read_text(encoding="utf-8")
+    assert "\nTIMEOUT_S = 1.0\n" in source
 
 
 def test_the_refusal_of_a_move_survives_the_way_between_processes(store: RedisStore, loaded: Loaded) -> None:

@@ -13,6 +13,7 @@ from muse_stream.errors import Fatal
 from muse_stream.kafka.bulk_producer import Chunk, Ingest
 from muse_stream.kafka.tail import Record, follow
 from muse_stream.testing.kafka_broker import Broker
+from tests.patience import until
 
 
 @pytest.fixture
@@ -77,12 +78,14 @@ def test_timestamps_and_missing_keys(settings: KafkaSettings, make_topic: Callab
 
 def test_rate_is_an_open_loop_schedule(settings: KafkaSettings, make_topic: Callable[..., str]) -> None:
     topic = make_topic("events")
-    start = time.monotonic()
+    start, start_ms = time.monotonic(), time.time_ns() // 1_000_000
     sent = Ingest(settings, topic, rate=400).run(chunks(200, keys=5))
     assert time.monotonic() - start >= 199 / 400
     assert sent.acknowledged == 200
     stamps = [record.timestamp for record in read(settings, topic)]
-    assert stamps[-1] - stamps[0] >= 400, "spread over the half second, not sent at once"
+    # a machine that is late catches up: none is sent before its time, and that is all that can be said
+    early = [row for row, stamp in enumerate(stamps) if stamp - start_ms < row * 1_000 / 400 - 10]
+    assert early == [], "spread over the half second, not sent at once"
 
 
 @pytest.mark.parametrize("rate", [0, -1.0])
@@ -105,7 +108,7 @@ def test_event_of_many_megabytes_is_for_the_topic_to_refuse(
 
 
 def test_interrupt_flushes_what_was_sent(settings: KafkaSettings, make_topic: Callable[..., str]) -> None:
-    topic = make_topic("events")
+    topic, before = make_topic("events"), set(threading.enumerate())
 
     def interrupted() -> Iterator[Chunk]:
         yield from chunks(100, keys=3)
@@ -114,4 +117,4 @@ def test_interrupt_flushes_what_was_sent(settings: KafkaSettings, make_topic: Ca
     with pytest.raises(KeyboardInterrupt):
         Ingest(settings, topic).run(interrupted())
     assert len(read(settings, topic)) == 100
-    assert threading.active_count() < 50
+    until(lambda: set(threading.enumerate()) <= before, 20, lambda: str(threading.enumerate()))

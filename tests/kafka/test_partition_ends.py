@@ -5,7 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from muse_stream.config import KafkaSettings
+from muse_stream.errors import Retriable
 from muse_stream.kafka.partition_ends import Ends
+from muse_stream.worker.open_transactions import OpenTransactionWatch
+from tests.worker.doubles import CountingMeter, ListLog
 
 
 @pytest.fixture
@@ -26,3 +29,12 @@ def test_nothing_is_asked_about_no_partition(nowhere: Ends) -> None:
     assert nowhere.latest({}, 10) == {}
     assert nowhere.undecided({}) == {}
     assert nowhere.signatures([]) == {}
+
+
+def test_a_look_that_comes_late_finds_it_closed(nowhere: Ends) -> None:
+    """The watch of a worker that ends may begin to look a moment after: it ended with a traceback."""
+    nowhere.close()
+    with pytest.raises(Retriable, match="closed"):
+        nowhere.look([("t", 0)])
+    assert nowhere.committed([("t", 0)]) == {}
+    OpenTransactionWatch(nowhere, lambda: [("t", 0)], CountingMeter(), ListLog()).look()

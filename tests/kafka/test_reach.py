@@ -11,7 +11,7 @@ from muse_stream.kafka.client import _reach_advertised, reach
 from muse_stream.testing.kafka_broker import PLACES, Broker
 from muse_stream.testing.kafka_jars import missing_tools
 from muse_stream.testing.local_kafka import LocalKafka, free_ports
-from tests.patience import PATIENCE, until
+from tests.patience import until
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_broker_that_advertises_a_wrong_address_is_told(kafka: Broker) -> None
             said.append(str(caught.value))
             return "advertises" in said[-1]
 
-        until(told, 60 * PATIENCE, lambda: said[-1])
+        until(told, 50, lambda: said[-1])
         assert "kafka.invalid:9092" in said[-1]
     finally:
         broker.close()

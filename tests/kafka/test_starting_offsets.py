@@ -20,6 +20,7 @@ from muse_stream.kafka import client
 from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.testing.kafka_broker import Broker, Cluster
+from tests.patience import PATIENCE
 from tests.worker.doubles import ListLog, await_true
 from tests.worker.rig import open_group_consumer, produce
 
@@ -65,18 +66,20 @@ class Member:
 
     def end(self) -> None:
         self._ending.set()
-        self._thread.join(15)
+        self._thread.join(15 * PATIENCE)
+        assert not self._thread.is_alive(), self.log.tail()
 
 
 @contextmanager
 def open_transaction(bootstrap: str, group: str, topic: str) -> Iterator[Callable[[], None]]:
     """Offsets beyond the committed ones, sent and not committed; yields what ends the transaction."""
-    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": f"dead-{group}"})
+    own = {"transactional.id": f"dead-{group}", "transaction.timeout.ms": 600_000}
+    producer = Producer({"bootstrap.servers": bootstrap, **own})
     producer.init_transactions(60)
     producer.begin_transaction()
     nobody = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
     beyond = [TopicPartition(topic, p, COMMITTED + 3) for p in range(PARTITIONS)]
-    producer.send_offsets_to_transaction(beyond, nobody.consumer_group_metadata(), 20)
+    producer.send_offsets_to_transaction(beyond, nobody.consumer_group_metadata(), 60)
     nobody.close()
     yield lambda: producer.abort_transaction(60)
 

@@ -12,7 +12,8 @@ from muse_stream.kafka import client, tail
 from muse_stream.kafka.tail import Record, Start, follow
 from muse_stream.testing.kafka_broker import Broker
 from tests.kafka.test_topic_reader import open_transaction
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
+from tests.transactions import await_decided
 
 
 @pytest.fixture
@@ -21,10 +22,16 @@ def settings(kafka: Broker) -> KafkaSettings:
 
 
 def put(settings: KafkaSettings, topic: str, *values: str, partition: int = 0) -> None:
-    producer = client.producer(settings, **{"enable.idempotence": False, "linger.ms": 0})
+    producer, failed = client.producer(settings, **{"enable.idempotence": False, "linger.ms": 0}), list[object]()
+
+    def delivered(error: object, _message: object) -> None:
+        failed.extend([error] if error is not None else [])
+
     for value in values:
-        producer.produce(topic, value.encode(), partition=partition, headers=[("muse.reason", "test"), ("empty", None)])
+        headers: list[tuple[str, bytes | str | None]] = [("muse.reason", "test"), ("empty", None)]
+        producer.produce(topic, value.encode(), partition=partition, headers=headers, on_delivery=delivered)
     assert producer.flush(60) == 0
+    assert failed == []
 
 
 class Follower:
@@ -53,7 +60,7 @@ class Follower:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        self._thread.join(20)
+        self._thread.join(20 * PATIENCE)
         assert not self._thread.is_alive()
 
 
@@ -79,6 +86,7 @@ def transaction(settings: KafkaSettings, topic: str, name: str, *values: str, co
         producer.produce(topic, value.encode(), partition=0)
     producer.flush(60)
     producer.commit_transaction(60) if commit else producer.abort_transaction(60)
+    await_decided(settings.bootstrap, topic)
 
 
 def test_a_number_back_counts_records_and_not_what_else_takes_offsets(
@@ -161,6 +169,7 @@ def test_partitions_added_later_are_followed_from_their_first_record(
         follower.saw(1)
         admin = client.admin(settings)
         admin.create_partitions([NewPartitions(topic, 2)])[topic].result(60)
+        until(lambda: len(admin.list_topics(topic, timeout=60).topics[topic].partitions) == 2, 20)
         put(settings, topic, "new partition", partition=1)
         assert sorted(follower.saw(2)) == ["new partition", "old partition"]
 

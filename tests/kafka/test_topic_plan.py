@@ -179,14 +179,14 @@ def test_real_cluster_becomes_what_was_planned(document: Document, kafka: Broker
     assert survey(admin, names) == {}
     changes = plan(document, {}, options)
     assert carry_out(admin, changes, options) == changes
+    # brokers learn of a topic or a setting a moment after it was accepted
+    until(lambda: survey(admin, names).keys() == set(names), 20)
     existing = survey(admin, names)
-    assert existing.keys() == set(names)
     assert {one.partitions for one in existing.values()} == {3}
     assert {one.config["retention.ms"] for one in existing.values()} == {"3600000"}
     assert plan(document, existing, options) == []
     changes = plan(document, existing, Options(retention_ms=-1))
     carry_out(admin, changes, Options())
-    # brokers learn of a setting a moment after it was accepted
     until(lambda: {one.config["retention.ms"] for one in survey(admin, names).values()} == {"-1"}, 20)
 
 

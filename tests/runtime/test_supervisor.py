@@ -53,8 +53,13 @@ class Program:
         def living() -> dict[int, int]:
             return {slot: pid for slot, pid in self.notes("serves") if alive(pid)}
 
-        await_true(lambda: sorted(living()) == sorted(slots), f"slots {slots} are served")
-        return living()
+        def fits() -> bool:
+            found[:] = [living()]
+            return sorted(found[0]) == sorted(slots)
+
+        found: list[dict[int, int]] = []
+        await_true(fits, lambda: f"slots {slots} are served, not {found[0]}; said: {self.events[-20:]}")
+        return found[0]
 
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
@@ -62,7 +67,7 @@ class Program:
     def with_spare(self, workers: int, times: int = 1) -> None:
         """Wait until the spare (the `times`-th of its kind) is ready."""
         ready = lambda: len(self.said("spare_ready")) >= times and len(self.workers()) == workers + 1  # noqa: E731
-        await_true(ready, "a spare is ready")
+        await_true(ready, lambda: f"a spare is ready; said: {self.events[-20:]}")
 
     def tell(self, number: int) -> None:
         self.process.send_signal(number)
@@ -103,7 +108,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             program.process.kill()
             program.process.wait()
         assert program.process.stdout is not None
-        program._reader.join(5)
+        program._reader.join(60)
         program.process.stdout.close()
 
 
@@ -295,7 +300,7 @@ def test_a_spare_that_cannot_start_is_tried_again_with_patience(start: Start) ->
     first = program.said("spare_ended")[:3]
     assert [ended["again_in_s"] for ended in first] == [0.0, 0.5, 1.0]
     assert "backing_off" not in first[0]
-    assert first[1]["backing_off"] == "crash 2 in a row within 10 s of a start"
+    assert first[1]["backing_off"] == "crash 2 in a row within 300 s of a start"
     program.tell(signal.SIGTERM)
     program.end()
 
@@ -410,10 +415,11 @@ def test_a_limit_that_no_process_keeps_replaces_nobody(start: Start, tmp_path: P
 
 def test_a_successor_that_passes_the_limit_soon_waits(start: Start) -> None:
     program = start("growing", 1, ROOM)
-    program.serving(0)
+    (first,) = program.serving(0).values()
     program.with_spare(1)
     grow(program, 0)
     await_true(lambda: program.said("worker_replaced"), "it is replaced", 60)
+    gone(first)  # it would grow once more otherwise
     program.with_spare(1, times=2)
     successor = program.serving(0)
     grow(program, 0)

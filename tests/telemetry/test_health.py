@@ -14,12 +14,17 @@ from muse_stream.telemetry.health import Question, check_address
 
 
 def fetch(server: HealthServer, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, str]:
-    connection = HTTPConnection(host, server.port, timeout=5)
+    connection = HTTPConnection(host, server.port, timeout=60)
     connection.request(method, path)
     response = connection.getresponse()
     answer = response.status, response.read().decode()
     connection.close()
     return answer
+
+
+def said(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """What stands on stderr, but for what Kafka's clients of other tests may write there at any time."""
+    return [line for line in capfd.readouterr().err.splitlines() if not line.startswith("%")]
 
 
 def yes() -> bool:
@@ -77,18 +82,18 @@ def test_metrics_that_cannot_be_shown_say_why(capfd: pytest.CaptureFixture[str])
     gauge.set_function(lambda: 1 / 0)
     with HealthServer(0, yes, yes, registry) as server:
         assert fetch(server, "/metrics") == (500, "ZeroDivisionError: division by zero\n")
-    assert capfd.readouterr().err == "", "stderr is for the log"
+    assert said(capfd) == [], "stderr is for the log"
 
 
 def test_a_client_that_hangs_up_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
     with HealthServer(0, yes, yes) as server:
-        for said in (b"GET /live HTTP/1.0\r\n\r\n", b"GET", b""):
+        for request in (b"GET /live HTTP/1.0\r\n\r\n", b"GET", b""):
             client = socket.create_connection(("127.0.0.1", server.port))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not a farewell
-            client.sendall(said)
+            client.sendall(request)
             client.close()
         assert fetch(server, "/live") == (200, "ok\n")
-    assert capfd.readouterr().err == ""
+    assert said(capfd) == []
 
 
 def test_listens_on_loopback_only_unless_told() -> None:
@@ -150,7 +155,7 @@ def test_silent_client_and_hanging_question_hold_nothing_up(monkeypatch: pytest.
     hang = threading.Event()
 
     def hanging() -> bool:
-        return hang.wait(30)
+        return hang.wait(250)
 
     server = HealthServer(0, yes, hanging)
     server.start()
@@ -160,7 +165,7 @@ def test_silent_client_and_hanging_question_hold_nothing_up(monkeypatch: pytest.
     assert fetch(server, "/live")[0] == 200
     before = time.monotonic()
     server.stop()
-    assert time.monotonic() - before < 10  # the question hangs for 30 s
+    assert time.monotonic() - before < 100  # the question hangs for 250 s
     hang.set()
     silent.close()
     asking.close()

@@ -20,6 +20,7 @@ from muse_stream.errors import MuseError
 from muse_stream.testing import CommittedReader, kafka_jars, keeper, local_kafka, probe
 from muse_stream.testing.kafka_broker import PLACES, Broker, NoBroker, broker
 from muse_stream.testing.kafka_jars import Places
+from tests.transactions import await_decided
 
 Eventually = Callable[[Callable[[], object], float], None]
 MakeTopic = Callable[..., str]
@@ -67,7 +68,7 @@ class TestNothingIsLeftBehind:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as holder:
             assert holder.stdin is not None and holder.stdout is not None
             bootstrap = holder.stdout.readline().decode().strip()
-            assert probe.answers(bootstrap, 10.0)
+            eventually(lambda: probe.answers(bootstrap, 10.0), 20.0)
             mine = runs()
             if end == "return":
                 holder.stdin.close()
@@ -112,7 +113,7 @@ class TestNothingIsLeftBehind:
         keeper._stop(heeding)
         assert heeding.returncode == -signal.SIGTERM
         monkeypatch.setattr(keeper, "_STOP_WITHIN_S", 0.2)
-        deaf = subprocess.Popen(["sh", "-c", "trap '' TERM; echo up; sleep 1000"], stdout=subprocess.PIPE)
+        deaf = subprocess.Popen(["sh", "-c", "trap '' TERM; echo up; exec sleep 1000"], stdout=subprocess.PIPE)
         with deaf:
             assert deaf.stdout is not None and deaf.stdout.readline()
             keeper._stop(deaf)
@@ -146,7 +147,7 @@ class TestRungs:
                 with pytest.raises(MuseError, match="never killed"):
                     fault()
         assert said == [f"kafka: MUSE_KAFKA_BOOTSTRAP_SERVERS, {kafka.bootstrap}"]
-        assert probe.answers(kafka.bootstrap, 10.0)
+        assert probe.answers(kafka.bootstrap, 60.0)
 
     @pytest.mark.usefixtures("no_engine")
     def test_without_engine_and_java_it_says_what_to_install(
@@ -239,7 +240,7 @@ class TestJars:
 
 @pytest.mark.broker
 @pytest.mark.usefixtures("no_cluster")
-def test_data_survive_a_kill_and_a_pause_is_silence() -> None:
+def test_data_survive_a_kill_and_a_pause_is_silence(eventually: Eventually) -> None:
     """On a broker of its own, as the session's is shared: what was acknowledged before a kill is read after it."""
     with broker(say=lambda _line: None) as own:
         producer = Producer({"bootstrap.servers": own.bootstrap, "acks": "all", "log_level": 0})
@@ -249,7 +250,7 @@ def test_data_survive_a_kill_and_a_pause_is_silence() -> None:
         own.pause()
         assert not probe.answers(own.bootstrap, 0.5)
         own.resume()
-        assert probe.answers(own.bootstrap, 10.0)
+        eventually(lambda: probe.answers(own.bootstrap, 10.0), 20.0)
         own.kill()
         assert not probe.answers(own.bootstrap, 0.5)
         own.restart()
@@ -265,7 +266,8 @@ def test_the_broker_commits_transactions(kafka: Broker, make_topic: MakeTopic, u
         producer.begin_transaction()
         producer.produce(topic, outcome.__name__.encode(), partition=0)
         producer.flush(60)
-        outcome(20)
+        outcome(60)
+    await_decided(kafka.bootstrap, topic)
     assert read_all(kafka.bootstrap, topic) == [b"commit_transaction"]
 
 

@@ -10,7 +10,7 @@ from confluent_kafka import TopicPartition
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Retriable
-from muse_stream.kafka import client
+from muse_stream.kafka import client, topic_reader
 from muse_stream.kafka.topic_reader import bounds, reader
 from muse_stream.verify.compare import SeenAnswers, SeenEvents, judge
 from tests.verify.world import World, found
@@ -178,8 +178,11 @@ def test_open_transaction_is_waited_for_and_then_said(world: World) -> None:
     assert world.verify().ok
 
 
-def test_offsets_hidden_by_an_open_transaction_are_a_finding(world: World, unique: Callable[[str], str]) -> None:
+def test_offsets_hidden_by_an_open_transaction_are_a_finding(
+    world: World, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The rest is judged below the offset that was committed before; what lies beyond is no finding."""
+    monkeypatch.setattr(topic_reader, "SINGLE_S", 2.0)  # an answer that comes later counts as hidden
     group = unique("group")
     world.answered(10)
     member = client.consumer(world.settings, **{"group.id": group})
@@ -187,7 +190,7 @@ def test_offsets_hidden_by_an_open_transaction_are_a_finding(world: World, uniqu
     transactional = world.make_transactional()
     transactional.begin_transaction()
     metadata = member.consumer_group_metadata()
-    transactional.send_offsets_to_transaction([TopicPartition(world.events, 0, 10)], metadata, 10)
+    transactional.send_offsets_to_transaction([TopicPartition(world.events, 0, 10)], metadata, 60)
     report = world.verify(group=group, settle_s=0.3)
     assert found(report) == {"hanging": 1}
     assert report.findings[0].examples == (f"group {group}, offset of {world.events}[0]",)

@@ -96,6 +96,7 @@ class World:
     def recreate(self, topic: str, *, partitions: int = 2, config: dict[str, str] | None = None) -> None:
         """Delete a topic and create it again."""
         assert self.producer.flush(60) == 0
+        before = topic_ids(self.admin, [topic])
         (gone,) = self.admin.delete_topics([topic]).values()
         gone.result(timeout=60)
 
@@ -111,7 +112,8 @@ class World:
         if topic == self.events:
             self.sent.clear()
         self.producer = client.producer(self.settings, **PLAIN)  # the other one still knows the old topic
-        until(lambda: len(self.admin.list_topics(topic).topics[topic].partitions) == partitions, 20)
+        # until the broker has heard of both, it takes records for the old one
+        until(lambda: (now := topic_ids(self.admin, [topic])) and now != before, 20)
 
     def verify(
         self,

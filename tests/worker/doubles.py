@@ -196,9 +196,9 @@ def raw(
     )
 
 
-def await_true(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> None:
-    """Poll a condition that nothing announces."""
-    until(condition, timeout_s, lambda: what)
+def await_true(condition: Callable[[], Any], what: str | Callable[[], str], timeout_s: float = 20.0) -> None:
+    """Poll a condition that nothing announces; `what` may be asked when it did not come."""
+    until(condition, timeout_s, what if callable(what) else lambda: what)
 
 
 def threads(name: str) -> list[threading.Thread]:

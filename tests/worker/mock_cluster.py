@@ -48,6 +48,10 @@ class MockCluster:
         where = topic.encode(), ctypes.c_int32(partition), ctypes.c_int32(broker)
         self._done(self._library.rd_kafka_mock_partition_set_leader, *where)
 
+    def answer_late(self, broker: int, by_ms: int) -> None:
+        """Have this broker take so long for each answer from now on."""
+        self._done(self._library.rd_kafka_mock_broker_set_rtt, ctypes.c_int32(broker), ctypes.c_int(by_ms))
+
     def take_down(self, broker: int) -> None:
         """Have this broker refuse connections."""
         self._done(self._library.rd_kafka_mock_broker_set_down, ctypes.c_int32(broker))

@@ -57,8 +57,12 @@ class Ledger:
 
     def until(self, count: int, timeout_s: float = 30.0) -> "Ledger":
         """Read until so many records are there."""
-        await_true(lambda: self.take(0.1) >= count, f"{count} records on {self.topics}", timeout_s)
+        await_true(lambda: self.take(0.1) >= count, lambda: self._so_far(count), timeout_s)
         return self
+
+    def _so_far(self, count: int) -> str:
+        ends = Counter((message.topic(), message.partition()) for message in self.messages)
+        return f"{count} records on {self.topics}; there are {len(self.messages)}: {dict(ends)}"
 
     def to_end(self) -> "Ledger":
         """Read all that is committed now."""
@@ -105,7 +109,7 @@ def open_group_consumer(
     """An intake of its own, without a worker: a dynamic member of a cooperative group, unless `overrides` say more."""
     settings = KafkaSettings(bootstrap=bootstrap)
     own = {"group.id": group, "partition.assignment.strategy": "cooperative-sticky"}
-    pace = {"heartbeat.interval.ms": 300, "session.timeout.ms": 6_000}
+    pace = {"heartbeat.interval.ms": 300, "session.timeout.ms": 60_000}
     lookup = StartingOffsets(client.consumer(settings, **{"group.id": group}), log)
     return kind(client.consumer(settings, **(own | pace | dict(overrides))), lookup, settle, log)
 

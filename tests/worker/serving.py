@@ -29,6 +29,8 @@ SESSION_S = 60
 """How long the group misses an `echo` that is dead: so long that nothing else lasts as long on a busy machine."""
 DRAIN_S = 600.0
 """How long who does not drain is waited for: a signal ends it, not the time."""
+QUIET_S = 300.0
+"""How soon after its start a crash counts as one in a row: a busy machine may take long for a start."""
 GROWTH = 200 << 20
 """More than processes differ by, and little enough for a small machine."""
 
@@ -176,7 +178,7 @@ SERVES = {serve.__name__: serve for serve in ALL}
 
 def main(serve: str, folder: str, workers: str, room: str = "", spare: str = "spare", drain_s: str = "") -> int:
     """Run a supervisor until a signal ends it; `room`: what its workers may grow by, in bytes."""
-    supervisor.DRAIN_S = float(drain_s or DRAIN_S)
+    supervisor.DRAIN_S, supervisor.QUIET_S = float(drain_s or DRAIN_S), QUIET_S
     options: dict[str, Any] = {"longest_backoff_s": 0.1} if serve == "hopeless" else {}
     options["max_memory"] = (resident_bytes(os.getpid()) or 0) + int(room) if room else None
     return Supervisor(SERVES[serve], folder, int(workers), PrintedLog(), spare=bool(spare), **options).run()

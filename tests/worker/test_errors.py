@@ -12,6 +12,7 @@ from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.deliveries import Undelivered
 from muse_stream.kafka.errors import typed
 from muse_stream.kafka.transactional_producer import NOT_QUEUED, TransactionalProducer, open_producer
+from muse_stream.worker import commit
 from muse_stream.worker.commit import Committer, Pending
 from muse_stream.worker.failpoints import nothing
 from tests.worker.mock_cluster import ADD_PARTITIONS, END_TXN, PRODUCE, TXN_OFFSET_COMMIT, MockCluster, mock_cluster
@@ -26,6 +27,13 @@ def mock() -> Iterator[MockCluster]:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again comes to an end on a busy machine, too."""
+    monkeypatch.setattr(commit, "BUDGET_S", 60.0)
+    monkeypatch.setattr(commit, "OVERDUE_S", 90.0)
+
+
+@pytest.fixture
 def metadata(mock: MockCluster) -> Any:
     consumer = Consumer({"bootstrap.servers": mock.bootstrap, "group.id": "g"})
     found = consumer.consumer_group_metadata()
@@ -37,12 +45,12 @@ def outcome(mock: MockCluster, metadata: Any, name: str) -> tuple[type[StreamErr
     """Run one batch through a committer; returns the failure's type, code and topic."""
     settings = KafkaSettings(bootstrap=mock.bootstrap)
     committer = Committer(
-        lambda half: open_producer(settings, f"{name}-{half}", Deadline(10)), nothing, lambda _committed: None
+        lambda half: open_producer(settings, f"{name}-{half}", Deadline(60)), nothing, lambda _committed: None
     )
     producer = committer.begin()
     producer.produce(TOPIC, b"x", None, 0)
     committer.submit(Pending({(TOPIC, 0): 0}, {(TOPIC, 0): 1}, metadata, 1, 1))
-    committer.drain(Deadline(30))
+    committer.drain(Deadline(120))
     failure = committer.failure
     committer.close()
     if failure is None:
@@ -73,6 +81,7 @@ def outcome(mock: MockCluster, metadata: Any, name: str) -> tuple[type[StreamErr
         (ADD_PARTITIONS, KafkaError.UNKNOWN_TOPIC_OR_PART, None, None),
     ],
 )
+@pytest.mark.usefixtures("patient")
 def test_the_table(
     mock: MockCluster, metadata: Any, api: int, error: int, kind: type[StreamError] | None, code: str | None
 ) -> None:
@@ -85,12 +94,14 @@ def test_the_table(
 def test_a_topic_that_is_refused_among_others_is_no_lateness(mock: MockCluster) -> None:
     """librdkafka takes all records of the transaction back then: none of the others is to blame, or late."""
     settings = KafkaSettings(bootstrap=mock.bootstrap)
-    for number, finish in enumerate((lambda one: one.flush(Deadline(10)), put_until_refused)):
-        producer = open_producer(settings, f"among-{number}", Deadline(10))
+    for number, finish in enumerate((lambda one: one.flush(Deadline(60)), put_until_refused)):
+        producer = open_producer(settings, f"among-{number}", Deadline(60))
         producer.begin()
         mock.fail(ADD_PARTITIONS, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+        mock.answer_late(1, 2_000)  # or the first is refused before there are others
         for topic in (TOPIC, "others"):
             producer.produce(topic, b"x", None, 0)
+        mock.answer_late(1, 0)
         with pytest.raises(Abortable) as found:
             finish(producer)
         assert (found.value.code, found.value.topic) == ("TOPIC_AUTHORIZATION_FAILED", None)
@@ -107,6 +118,7 @@ def put_until_refused(producer: TransactionalProducer) -> None:
             producer.retry(error, TOPIC, b"x", None, 0)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_producer_that_failed_is_followed_by_one_that_works(mock: MockCluster, metadata: Any) -> None:
     mock.fail(END_TXN, KafkaError.INVALID_TXN_STATE)
     assert outcome(mock, metadata, "again")[0] is Fatal

@@ -19,6 +19,7 @@ from muse_stream.kafka import First, GroupConsumer, Source, Unknown, first_offse
 from muse_stream.kafka.signature import Signature
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker import last_answers
+from tests.patience import PATIENCE
 from tests.worker.doubles import Echo, Route, await_true
 from tests.worker.rig import Ledger, Running, expected, ledger, produce, running
 
@@ -173,7 +174,8 @@ def test_a_tenant_without_any_answer_starts_at_its_first_event(kafka: Broker, un
 @contextmanager
 def left_open(kafka: Broker, unique: Unique, events: str, route: Route, offsets: range) -> Iterator[Producer]:
     """Answers of an earlier owner whose transaction is not over."""
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": unique("open")})
+    own = {"transactional.id": unique("open"), "transaction.timeout.ms": 600_000}
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, **own})
     producer.init_transactions(60)
     producer.begin_transaction()
     for offset in offsets:
@@ -210,7 +212,7 @@ def test_a_long_search_holds_up_nobody_else(
     def slow(
         self: last_answers.LastAnswers, sources: Mapping[tuple[str, int], Source]
     ) -> dict[tuple[str, int], First | Unknown]:
-        found_out.wait(60)
+        found_out.wait(280)
         return search(self, sources)
 
     monkeypatch.setattr("muse_stream.kafka.starting_offsets.FIRST_S", 0.2)
@@ -268,7 +270,7 @@ def test_what_somebody_else_has_written_into_an_output_topic_is_passed_over(
             headers = {"muse.copied-by": b"me", "muse.source.topic": b"x", "muse.source.offset": b"9" * 5_000}
             stranger.produce(route.scores, b"no answer", b"k", headers=dict(headers))
             stranger.produce(route.scores, f"{events}|0|{offset}|1|1|".encode(), b"other", headers=dict(headers))
-        assert stranger.flush(10) == 0
+        assert stranger.flush(60) == 0
         produce(kafka.bootstrap, events, [b"x"] * 10)
         with running(kafka.bootstrap, lane, Echo({events: route})) as ours:
             found.until(40 + 2 * strangers)
@@ -319,16 +321,19 @@ def test_a_tenant_moves_to_another_lane_and_back_under_load(
         running(kafka.bootstrap, lane, start[0]) as first,
         running(kafka.bootstrap, other, start[1]) as second,
     ):
-        thread = threading.Thread(target=load)
+        thread = threading.Thread(target=load, daemon=True)
         thread.start()
-        found.until(100)
-        for here, new_first in ((False, True), (True, False), (False, False), (True, True)):
-            owner = first if here else second
-            before = owner.meter.committed_events
-            put(first, second, here=here, new_first=new_first)
-            await_true(partial(goes_on, owner, before), "the new lane answers", 30.0)
-        ending.set()
-        thread.join(30)
+        try:
+            found.until(100)
+            for here, new_first in ((False, True), (True, False), (False, False), (True, True)):
+                owner = first if here else second
+                before = owner.meter.committed_events
+                put(first, second, here=here, new_first=new_first)
+                await_true(partial(goes_on, owner, before), "the new lane answers", 30.0)
+        finally:
+            ending.set()
+            thread.join(30 * PATIENCE)
+        assert not thread.is_alive(), "not all records are taken"
         found.until(2 * sent[0])
         first.stop()
         second.stop()
@@ -352,7 +357,7 @@ def test_the_last_tenant_of_a_lane_moves_away_and_comes_back(
                 one.scorers.put(echo)
             produce(kafka.bootstrap, events, [b"x"] * 10)
             found.until(total)
-        assert "no tenant belongs to this lane" in second.worker.why_unready()
+        await_true(lambda: "no tenant belongs to this lane" in second.worker.why_unready(), second.worker.why_unready)
         assert first.log.said("no_tenants")
         first.stop()
         second.stop()

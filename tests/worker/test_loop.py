@@ -14,6 +14,7 @@ from muse_stream.kafka import starting_offsets
 from muse_stream.testing import Broker, ToSend
 from muse_stream.worker import slot
 from muse_stream.worker.batch import BatchLimits
+from tests.patience import PATIENCE
 from tests.worker.doubles import Echo, Route, await_true
 from tests.worker.rig import expected, headers_of, ledger, open_echo, produce, running, source
 from tests.worker.serving import SESSION_S
@@ -85,7 +86,8 @@ def feeding(bootstrap: str, topic: str, partitions: int) -> Iterator[Callable[[]
 
     def end() -> int:
         enough.set()
-        thread.join(60)
+        thread.join(60 * PATIENCE)
+        assert not thread.is_alive(), "not all records are taken"
         return next(written)
 
     try:
@@ -107,7 +109,7 @@ def test_a_stop_ends_a_look_up_of_offsets_that_nobody_tells(
     monkeypatch.setattr(starting_offsets, "committed_offsets", hidden)
     monkeypatch.setattr(starting_offsets, "COMMITTED_S", 600.0)
     with running(kafka.bootstrap, unique("lane"), Echo({events: route})) as ours:
-        assert asked.wait(30)
+        assert asked.wait(30 * PATIENCE)
         ours.stop(60)
         assert ours.log.said("stopped") == [{"drained": True, "leave": True}]
 

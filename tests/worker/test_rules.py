@@ -40,10 +40,16 @@ def test_r6_unstable_offsets_are_never_taken_for_an_answer(
         else:
             with pytest.raises(KafkaException):
                 lookup.committed([TopicPartition(topic, 0)], timeout=0.5)
-            ender = threading.Timer(0.3, end_transaction)
+            ending = threading.Event()
+
+            def end() -> None:
+                ending.set()
+                end_transaction()
+
+            ender = threading.Timer(0.3, end)
             ender.start()
             starts = StartingOffsets(lookup, ListLog()).starts([TopicPartition(topic, p) for p in range(PARTITIONS)])
-            assert ender.finished.is_set(), "answered before the transaction had ended"
+            assert ending.is_set(), "answered before the transaction was ended"
             assert [start.offset for start in starts.offsets] == [COMMITTED] * PARTITIONS
             ender.join()
     lookup.close()

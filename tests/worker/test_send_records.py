@@ -1,6 +1,7 @@
 """Publishing: keys and partitions of the source, and which record is named when Kafka refuses."""
 
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -129,16 +130,16 @@ def test_blames_the_record_that_was_refused_first() -> None:
 def test_a_refused_record_is_told_at_once_with_its_topic(kafka: Broker, unique: Unique, make_topic: MakeTopic) -> None:
     small = make_topic("small", **{"max.message.bytes": "1000"})
     fine = make_topic("fine")
-    producer = open_producer(KafkaSettings(bootstrap=kafka.bootstrap), unique("refused"), Deadline(10))
+    producer = open_producer(KafkaSettings(bootstrap=kafka.bootstrap), unique("refused"), Deadline(60))
     producer.begin()
     producer.produce(small, random.Random(1).randbytes(10_000), None, 0)
-    deadline = Deadline(40)
+    deadline = Deadline(200)
     batch = raw([b""] * 2_000)
     with pytest.raises(Abortable) as raised:  # the later records are what used to hold the flush up
         send_records(producer, batch, answers(batch, fine), lambda _t: 1, generation=1, attempt=1, worker="w")
         producer.flush(deadline)
     assert (raised.value.topic, raised.value.code) == (small, "MSG_SIZE_TOO_LARGE")
-    assert deadline.left_s > 20
+    assert deadline.left_s > 100, "what takes the later records back is no time-out"
     producer.discard()
     producer.discard()
 
@@ -147,17 +148,18 @@ def test_r5_a_predecessors_open_transaction_is_ended_quickly(
     kafka: Broker, unique: Unique, make_topic: MakeTopic
 ) -> None:
     settings, topic, name = KafkaSettings(bootstrap=kafka.bootstrap), make_topic("r5"), unique("r5")
-    taken = []
-    held = []
-    for _ in range(4):
-        deadline = Deadline(10)
-        producer = open_producer(settings, name, deadline)
-        taken.append(10 - deadline.left_s)
+    taken: list[float] = []
+    held: list[TransactionalProducer] = []
+    # librdkafka alone sleeps 0.5 s at the least: one that is quicker proves it, and a busy machine is asked again
+    while len(held) < 4 or (min(taken[1:]) >= 0.45 and len(held) < 40):
+        began = time.monotonic()
+        producer = open_producer(settings, name, Deadline(60))
+        taken.append(time.monotonic() - began)
         producer.begin()
         producer.produce(topic, b"x", None, 0)
-        producer.flush(Deadline(4))
+        producer.flush(Deadline(60))
         held.append(producer)  # as after a crash: nobody aborts it
-    assert min(taken[1:]) < 0.45, taken  # librdkafka alone sleeps 0.5 s at the least
+    assert min(taken[1:]) < 0.45, taken
     for producer in held:
         producer.discard()
 
@@ -165,18 +167,18 @@ def test_r5_a_predecessors_open_transaction_is_ended_quickly(
 def test_r8_being_fenced_is_fatal_and_has_one_name(kafka: Broker, unique: Unique, make_topic: MakeTopic) -> None:
     settings, topic, name = KafkaSettings(bootstrap=kafka.bootstrap), make_topic("r8"), unique("r8")
     for late in ("commit", "produce"):
-        orphan = open_producer(settings, name, Deadline(10))
+        orphan = open_producer(settings, name, Deadline(60))
         orphan.begin()
         if late == "commit":
             orphan.produce(topic, b"x", None, 0)
-            orphan.flush(Deadline(4))
-        twin = open_producer(settings, name, Deadline(10))
+            orphan.flush(Deadline(60))
+        twin = open_producer(settings, name, Deadline(60))
         batch = raw([b"y"])
         with pytest.raises(Fatal) as raised:  # whichever call is the first to learn of it
             for _ in range(3):
                 send_records(orphan, batch, answers(batch, topic), lambda _t: 1, generation=1, attempt=1, worker="w")
-                orphan.flush(Deadline(4))
-            orphan.commit(Deadline(4))
+                orphan.flush(Deadline(60))
+            orphan.commit(Deadline(60))
         assert raised.value.code == "_FENCED", late
         orphan.discard()
         twin.discard()

@@ -38,11 +38,11 @@ def frozen(kafka: Broker) -> Iterator[None]:
 
 
 def why(ours: Running, text: str) -> None:
-    await_true(lambda: text in ours.worker.why_unready(), f"{text!r}, not {ours.worker.why_unready()!r}")
+    await_true(lambda: text in ours.worker.why_unready(), lambda: f"{text!r}, not {ours.worker.why_unready()!r}")
 
 
 def well(ours: Running) -> None:
-    await_true(lambda: ours.worker.why_unready() == "", "ready")
+    await_true(lambda: ours.worker.why_unready() == "", lambda: f"ready, not {ours.worker.why_unready()!r}")
 
 
 def waits(ours: Running, topic: str, **wanted: object) -> None:
@@ -50,7 +50,7 @@ def waits(ours: Running, topic: str, **wanted: object) -> None:
         one = ours.meter.waits.get(topic, Waiting())
         return all(getattr(one, name) == value for name, value in wanted.items())
 
-    await_true(fits, f"{topic}: {wanted}, not {ours.meter.waits}")
+    await_true(fits, lambda: f"{topic}: {wanted}, not {ours.meter.waits}")
 
 
 @pytest.mark.usefixtures("impatient")
@@ -114,7 +114,8 @@ def test_a_slot_that_cannot_commit_is_not_ready(kafka: Broker, unique: Unique, t
 def test_events_behind_an_open_upstream_transaction_are_told(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
     events, route = tenant(1)
     produce(kafka.bootstrap, events, [b"x"] * 4)
-    upstream = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": unique("upstream")})
+    own = {"transactional.id": unique("upstream"), "transaction.timeout.ms": 600_000}
+    upstream = Producer({"bootstrap.servers": kafka.bootstrap, **own})
     upstream.init_transactions(60)
     upstream.begin_transaction()
     for _ in range(2):

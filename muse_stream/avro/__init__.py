@@ -15,6 +15,7 @@ without an answer.
     decoder, decoded, selection     values -> Decoded; joining parts of a batch; keeping rows
     encoder, nested                 columns -> values; columns of lists and maps
     records                         values -> dicts, for people to read; scores as columns, for verify
+    record_tables                   values -> Arrow tables of whole records, nested fields too
     synthetic                       made-up events of a schema, to try a generation with
 """
 
@@ -25,6 +26,7 @@ from muse_stream.avro.decoder import Decoder, Unreadable
 from muse_stream.avro.encoder import Encoder, RowEncoder, arrow_type, column_array, is_nullable
 from muse_stream.avro.framing import Frame, single_object_prefix
 from muse_stream.avro.nested import nullable, record_lists, string_maps
+from muse_stream.avro.record_tables import RecordTable, RecordTables
 from muse_stream.avro.records import PLACE, audit_decoder, decode_records, origin_decoder, score_decoder
 from muse_stream.avro.resolution import column_type
 from muse_stream.avro.samples import varint
@@ -48,6 +50,8 @@ __all__ = [
     "Field",
     "Fields",
     "Frame",
+    "RecordTable",
+    "RecordTables",
     "RowEncoder",
     "Schema",
     "SchemaDirectory",

@@ -14,6 +14,7 @@ import typer
 
 import muse_stream
 from muse_stream import environment
+from muse_stream.cli.audit import audit
 from muse_stream.cli.backtest import backtest
 from muse_stream.cli.broker import broker
 from muse_stream.cli.check import check
@@ -87,7 +88,8 @@ program = typer.Typer(
 )
 TAKE_A_STORE = {
     **dict.fromkeys(
-        ("event", "topics", "produce", "tail", "verify", "replay", "generations", "rollback", "watch"), ConfigCommand
+        ("event", "topics", "produce", "tail", "audit", "verify", "replay", "generations", "rollback", "watch"),
+        ConfigCommand,
     ),
     "publish": PublishCommand,
     "status": StatusCommand,
@@ -95,7 +97,7 @@ TAKE_A_STORE = {
 for command in (
     *(check, golden, fit, schema, event, diff, publish, promote, watch, generations, rollback, status),
     *(pause, resume, export, topics),
-    *(produce, tail, run, verify, doctor, replay, backtest, demo, broker),
+    *(produce, tail, audit, run, verify, doctor, replay, backtest, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
 program.add_typer(dlq)

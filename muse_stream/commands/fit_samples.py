@@ -21,7 +21,7 @@ from muse_stream.calibration import Floats
 from muse_stream.config import Document, KafkaSettings, Loaded
 from muse_stream.errors import MuseError
 from muse_stream.files import EventFile, Timestamp, parsed_timestamp, read_columns
-from muse_stream.kafka import Block, Bounds, Consumer, Reading, bounds, offsets_at, reader
+from muse_stream.kafka import Block, Reading, between, bounds, reader
 from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, output_schemas
 from muse_stream.runtime.trial import PredictorTrial, Tried
 from muse_stream.scoring import Categorical
@@ -33,7 +33,6 @@ Told = Callable[[int], object]
 
 CHUNK = 10_000
 SETTLE_S = 5.0
-LOOK_S = 15.0
 SHOWN = 3
 DAY_MS = 86_400_000
 MISSED = 50
@@ -351,7 +350,7 @@ def from_topics(
     try:
         for topic, own in topics.items():
             held = bounds(client, topic)
-            for block in Reading(client, topic, _between(client, topic, held, window), SETTLE_S) if held else ():
+            for block in Reading(client, topic, between(client, topic, held, *window), SETTLE_S) if held else ():
                 gathering.add(block, own)
                 done += len(block.messages)
                 told(done)
@@ -360,26 +359,6 @@ def from_topics(
     made = {number for one in kept.values() for part in one.generation for number in np.unique(part).tolist()}
     same = alike(made) if made else set()
     return {tenant: _joined(one, same).sorted() for tenant, one in kept.items() if one.scores}
-
-
-def _between(
-    client: Consumer, topic: str, held: Mapping[int, Bounds], window: tuple[int | None, int | None]
-) -> dict[int, Bounds]:
-    found: list[Mapping[int, int]] = []
-    for moment in window:
-        if moment is None:
-            found.append({})
-            continue
-        answer = offsets_at(client, [(topic, partition) for partition in held], moment, LOOK_S)
-        found.append({p: held[p].high if offset < 0 else offset for (_, p), offset in answer.items()})
-    first, last = found
-    return {
-        p: Bounds(
-            min(max(bound.low, first.get(p, bound.low)), bound.high),
-            max(min(bound.high, last.get(p, bound.high)), bound.low),
-        )
-        for p, bound in held.items()
-    }
 
 
 class _Gathering:

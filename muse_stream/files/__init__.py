@@ -6,6 +6,7 @@ rows, values                    the rules: such a value -> what an Avro schema w
 binary, table                   that as Avro bytes; the short cut for Parquet columns that need no look at values
 plain_rows                      any table as dictionaries, with no schema but its own
 columns, moments, labelled      some columns of a large table in chunks; a column of times; labelled history by periods
+record_file                     score and audit records -> one table for analysts
 result_file                     records -> a file that appears whole or not at all
 """
 
@@ -15,6 +16,7 @@ from muse_stream.files.json_lines import ENCODINGS, Encoding
 from muse_stream.files.labelled import Chunk, History, LabelledRows, moment
 from muse_stream.files.moments import moments_of
 from muse_stream.files.plain_rows import read_columns, read_rows
+from muse_stream.files.record_file import RecordFile
 from muse_stream.files.result_file import ResultFile
 from muse_stream.files.values import Timestamp, parsed_timestamp, plain
 
@@ -30,6 +32,7 @@ __all__ = [
     "History",
     "InvalidRow",
     "LabelledRows",
+    "RecordFile",
     "ResultFile",
     "Timestamp",
     "column_chunks",

@@ -58,7 +58,7 @@ from muse_stream.kafka.starting_offsets import Free, StartingOffsets
 from muse_stream.kafka.tail import Record, Start, follow
 from muse_stream.kafka.throttle import Throttle
 from muse_stream.kafka.topic_plan import Change, Existing, Needed, Options, needed, plan
-from muse_stream.kafka.topic_reader import Block, Bounds, Reading, bounds, committed, reader
+from muse_stream.kafka.topic_reader import Block, Bounds, Reading, between, bounds, committed, reader
 from muse_stream.kafka.transactional_producer import (
     NOT_QUEUED,
     Blocked,
@@ -122,6 +122,7 @@ __all__ = [
     "Unreadable",
     "allowed",
     "allowed_on_group",
+    "between",
     "bounds",
     "broker_settings",
     "carry_out",

@@ -16,7 +16,7 @@ from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal, Retriable
 from muse_stream.kafka.client import consumer
 from muse_stream.kafka.errors import About, asked, concerns
-from muse_stream.kafka.offsets import committed_offsets
+from muse_stream.kafka.offsets import committed_offsets, offsets_at
 from muse_stream.kafka.partition import TopicPartitionKey
 
 TIMEOUT_S = 15.0
@@ -64,6 +64,28 @@ def bounds(client: Consumer, topic: str, timeout_s: float = TIMEOUT_S) -> dict[i
     except KafkaException as error:
         raise asked(error, topic) from None
     return found
+
+
+def between(
+    client: Consumer, topic: str, held: Mapping[int, Bounds], since_ms: int | None, until_ms: int | None
+) -> dict[int, Bounds]:
+    """Return what of a topic was written from one moment on and before the other, in ms since 1970; None: no bound.
+
+    Raises `Retriable` when Kafka does not answer.
+    """
+    found: list[Mapping[int, int]] = []
+    for moment in (since_ms, until_ms):
+        places = [(topic, partition) for partition in held] if moment is not None else []
+        answer = offsets_at(client, places, moment or 0, TIMEOUT_S)
+        found.append({p: held[p].high if offset < 0 else offset for (_, p), offset in answer.items()})
+    first, last = found
+    return {
+        p: Bounds(
+            min(max(bound.low, first.get(p, bound.low)), bound.high),
+            max(min(bound.high, last.get(p, bound.high)), bound.low),
+        )
+        for p, bound in held.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,7 +35,7 @@ pytestmark = [
 ]
 LANE = "muse"
 TENANTS = ("t0", "t1", "t2")
-SHARED = ("live", "shadow", "analyst", "verifier", "doctor", "operator", "replayer")
+SHARED = ("live", "shadow", "analyst", "reporter", "verifier", "doctor", "operator", "replayer")
 GROUPLESS = "groupless"
 """What the table grants to `live`, but for the group."""
 OWN = tuple(f"{kind}-{tenant}" for kind in ("producer", "consumer") for tenant in TENANTS)
@@ -153,6 +153,8 @@ def test_what_is_documented_is_enough(site: Site, workers: dict[str, Fleet]) -> 
     shown = site.command("analyst", *tail)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("retrained") == 5
+    exported = site.command("reporter", "audit", str(site.store), "t0", "--to", str(site.folder / "t0.parquet"))
+    assert exported.returncode == 0, exported.stderr
     assert {line["topic"] for fleet in workers.values() for line in fleet.lines("tenant_paused")} <= PAUSED_ON_PURPOSE
 
 

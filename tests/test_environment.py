@@ -165,6 +165,7 @@ COMMANDS = [
     ["watch", "store", "--once"],
     ["tail", str(EXAMPLE), "acme"],
     ["topics", str(EXAMPLE)],
+    ["audit", str(EXAMPLE), "acme", "--to", "acme.parquet"],
     ["verify", str(EXAMPLE)],
 ]
 

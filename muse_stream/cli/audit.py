@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from muse_stream.cli.moments import moment_ms, offsets
+from muse_stream.cli.moments import FromOffset, Settle, Since, Until, moment_ms, offsets
 from muse_stream.cli.options import Config, Json, Session, Tenant
 from muse_stream.cli.output import note, progress, say, show_json
 from muse_stream.cli.store_option import StoreOption
@@ -27,18 +27,10 @@ def audit(
     tenant: Tenant,
     to: Annotated[Path, typer.Option("--to", metavar="FILE", help="Where they go: a .parquet file.")],
     kind: Annotated[Records, typer.Option(help="scores, audit records of shadows, or both.")] = Records.ALL,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME|DURATION", help="Records from then on: a time, or 12h, 7d.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME|DURATION", help="Records before that.")] = None,
-    from_offset: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="OFFSET|PARTITION=OFFSET",
-            help="Records of events from this offset on, in all partitions, or for each partition its own.",
-        ),
-    ] = None,
-    settle: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for transactions that are open.")] = 20.0,
+    since: Since = None,
+    until: Until = None,
+    from_offset: FromOffset = None,
+    settle: Settle = 20.0,
     as_json: Json = False,
     _store: StoreOption = None,
 ) -> None:

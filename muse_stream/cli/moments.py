@@ -3,10 +3,21 @@
 import re
 import time
 from datetime import UTC, datetime
+from typing import Annotated
 
 import typer
 
 UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+Since = Annotated[str | None, typer.Option(metavar="TIME|DURATION", help="Records from then on: a time, or 12h, 7d.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME|DURATION", help="Records before that.")]
+FromOffset = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OFFSET|PARTITION=OFFSET",
+        help="Records of events from this offset on, in all partitions, or for each partition its own.",
+    ),
+]
+Settle = Annotated[float, typer.Option(min=0.0, help="Seconds to wait for transactions that are open.")]
 AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
 

@@ -20,7 +20,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from muse_stream.telemetry.logs import package_loggers
 from muse_stream.testing.kafka_broker import Broker, broker
@@ -34,11 +34,12 @@ MakeTopic = Callable[..., str]
 Eventually = Callable[..., None]
 
 # a busy machine may take any time for one example; half of hypothesis' own number, as every run tries others
-settings.register_profile("default", max_examples=50, deadline=None)
+SLOW_IS_WELL: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("default", max_examples=50, **SLOW_IS_WELL)
 settings.load_profile("default")
-settings.register_profile("hunt", max_examples=1_000, deadline=None)
+settings.register_profile("hunt", max_examples=1_000, **SLOW_IS_WELL)
 """`--hypothesis-profile=hunt`: twenty times as many."""
-settings.register_profile("long", max_examples=30_000, deadline=None)
+settings.register_profile("long", max_examples=30_000, **SLOW_IS_WELL)
 """`--hypothesis-profile=long`: 600 times as many examples where a test has them by profile."""
 LONG = (
     "tests/integration/test_offsets.py",

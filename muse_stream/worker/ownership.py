@@ -33,6 +33,8 @@ class Ownership:
     ) -> None:
         self._ends, self._instance, self._places, self._clock = ends, instance, places, clock
         self._held: frozenset[TopicPartitionKey] | None = None
+        self._started: frozenset[TopicPartitionKey] = frozenset()
+        """Those that the worker has committed where they start: of others a look tells nothing new."""
         self._seen: tuple[frozenset[TopicPartitionKey], frozenset[TopicPartitionKey], int] | None = None
         """What was held, which others bore our name, in how many looks."""
         self._due, self._wait_s = 0.0, AGAIN_S
@@ -41,15 +43,17 @@ class Ownership:
 
     def look(self) -> None:
         """Look once which partitions bear our name."""
-        held = self._held
+        held, started = self._held, self._started
         if held is None:
             self._seen = None
             return
         committed = self._ends.committed(self._places())
         signed = {place: one.signature for place, one in committed.items() if one.signature is not None}
         strays = frozenset(place for place, one in signed.items() if one.owner == self._instance) - held
-        self._set = frozenset(place for place, one in signed.items() if one.mark == SET) & held
-        self._gone = frozenset(place for place, one in committed.items() if one.offset is None) & held
+        if self._held is not held:  # what was started before may have to be started again
+            started = frozenset()
+        self._set = frozenset(place for place, one in signed.items() if one.mark == SET) & started
+        self._gone = frozenset(place for place, one in committed.items() if one.offset is None) & started
         if not strays or self._held is not held:
             self._seen = None
         elif self._seen is not None and self._seen[:2] == (held, strays):
@@ -64,6 +68,7 @@ class Ownership:
         deleted, its offsets go; it may have been made anew since. `unknown` are those that have not started yet.
         """
         found = (self._set | self._gone) - set(unknown)
+        self._started = (self._held or frozenset()) - set(unknown)
         if found:
             self._set = self._gone = frozenset()
         return found & (self._held or frozenset())

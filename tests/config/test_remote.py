@@ -86,6 +86,7 @@ def test_a_generation_holds_what_was_fetched(
     store: Store = DirectoryStore(tmp_path / "store")
     if kind == "redis":
         redis: Redis = request.getfixturevalue("redis")
+        monkeypatch.setattr("muse_stream.control.redis_address.TIMEOUT_S", 60.0)  # of a busy machine
         store = open_store(f"{redis.url}?prefix={request.getfixturevalue('unique')('muse')}")
     number = store.publish(load_document(document))
     web.stop()

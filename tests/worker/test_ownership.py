@@ -24,9 +24,11 @@ class Signed:
     """What `Ends` tells of signatures."""
 
     names: dict[TopicPartitionKey, str] = field(default_factory=dict)
+    gone: set[TopicPartitionKey] = field(default_factory=set)
 
     def committed(self, _partitions: Iterable[TopicPartitionKey]) -> dict[TopicPartitionKey, CommittedOffset]:
-        return {place: CommittedOffset(1, Signature(name)) for place, name in self.names.items()}
+        found = {place: CommittedOffset(1, Signature(name)) for place, name in self.names.items()}
+        return found | {place: CommittedOffset(None) for place in self.gone}
 
 
 def watched(names: dict[TopicPartitionKey, str]) -> tuple[Ownership, Signed, Clock]:
@@ -74,6 +76,20 @@ def test_looks_under_another_assignment_do_not_count() -> None:
     ends.names[B] = "me"
     ownership.look()
     assert not ownership.unowned(held), "its owner has signed in between"
+
+
+def test_of_a_partition_that_had_not_started_when_it_was_looked_at_nothing_is_gone() -> None:
+    """The look found nothing committed, and the worker commits where it starts before it hears of that."""
+    ends = Signed({})
+    ownership = Ownership(ends, "me", lambda: [A], Clock())  # type: ignore[arg-type]
+    ends.gone = {A}
+    held = frozenset({A})
+    ownership.unowned(held)
+    assert not ownership.news({A: "held"})
+    ownership.look()
+    assert not ownership.news({}), "it has started since"
+    ownership.look()
+    assert ownership.news({}) == {A}, "now it is gone"
 
 
 def test_a_partition_that_a_killed_member_was_giving_up_is_assigned_again(

@@ -87,8 +87,6 @@ def test_a_consumer_that_reads_nothing_is_opened_anew(
     kafka: Broker, unique: Unique, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its partition is paused in librdkafka, and nobody has told the worker so."""
-    monkeypatch.setattr(stalled, "STALLED_S", 1.0)
-    monkeypatch.setattr(stalled, "EMPTY_S", 0.5)
     events, route = tenant(1)
     with (
         running(kafka.bootstrap, unique("lane"), Echo({events: route})) as ours,
@@ -99,6 +97,8 @@ def test_a_consumer_that_reads_nothing_is_opened_anew(
         await_true(lambda: ours.meter.committed_events == 10, "told of its commit")
         deaf = ours.worker._group_consumer
         deaf._consumer.pause([TopicPartition(events, 0)])
+        monkeypatch.setattr(stalled, "STALLED_S", 1.0)  # before, a busy machine would look like it
+        monkeypatch.setattr(stalled, "EMPTY_S", 0.5)
         produce(kafka.bootstrap, events, [b"x"] * 10)
         found.until(20)
         assert ours.worker._group_consumer is not deaf

@@ -25,7 +25,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same rules in less time. A busy machine may break them for a moment: what is awaited comes all the same."""
     monkeypatch.setattr(backlog, "UNKNOWN_S", 4.0)
     monkeypatch.setattr(readiness, "UNREADY_S", 4.0)
-    monkeypatch.setattr(unread, "OPEN_S", 2.0)
 
 
 @contextmanager
@@ -111,7 +110,10 @@ def test_a_slot_that_cannot_commit_is_not_ready(kafka: Broker, unique: Unique, t
 
 
 @pytest.mark.usefixtures("impatient")
-def test_events_behind_an_open_upstream_transaction_are_told(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
+def test_events_behind_an_open_upstream_transaction_are_told(
+    kafka: Broker, unique: Unique, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread, "OPEN_S", 1e9)
     events, route = tenant(1)
     produce(kafka.bootstrap, events, [b"x"] * 4)
     own = {"transactional.id": unique("upstream"), "transaction.timeout.ms": 600_000}
@@ -123,6 +125,8 @@ def test_events_behind_an_open_upstream_transaction_are_told(kafka: Broker, uniq
     assert upstream.flush(60) == 0
     produce(kafka.bootstrap, events, [b"x"] * 3)
     with running(kafka.bootstrap, unique("lane"), Echo({events: route})) as ours:
+        waits(ours, events, events=5, held=5, readable=0, since_s=1_700_000_000.0, unknown=False)
+        monkeypatch.setattr(unread, "OPEN_S", 0.0)  # how old the first of them is, is known by now
         (said,) = ours.log.await_said("upstream_transaction_open")
         assert said.pop("hint")
         assert said == {
@@ -133,7 +137,6 @@ def test_events_behind_an_open_upstream_transaction_are_told(kafka: Broker, uniq
             "since": "2023-11-14T22:13:20+00:00",
             "events": 5,
         }
-        waits(ours, events, events=5, held=5, readable=0, since_s=1_700_000_000.0, unknown=False)
         well(ours)  # it answers what can be read
         upstream.commit_transaction(60)
         ours.log.await_said("upstream_transaction_ended")

@@ -31,7 +31,12 @@ HOMES: dict[str, tuple[str, ...]] = {
     "onnxmltools": ("demo",),
     "onnxruntime": ("models",),
     "pandas": ("scoring/answers.py",),  # what a caller asks to have, imported when asked for
-    "prometheus_client": ("commands/watch_metrics.py", "runtime/worker_metrics.py", "telemetry/health.py"),
+    "prometheus_client": (
+        "commands/watch_metrics.py",
+        "runtime/calibrate_metrics.py",
+        "runtime/worker_metrics.py",
+        "telemetry/health.py",
+    ),
     "pyarrow": ("avro", "demo", "files", "scoring/answers.py"),  # the last one as above: scoring itself needs none
     "pydantic": ("config", "telemetry/masking.py"),
     "pydantic_core": ("config",),

@@ -20,7 +20,7 @@ measures               how well scores keep a promise, rank, and tell the truth
 from muse_stream.calibration.alert_rates import LIMIT, Expected, Move, Term, expected, move
 from muse_stream.calibration.alert_watch import AlertWatch, Verdict
 from muse_stream.calibration.cold_start import Pool, Posterior
-from muse_stream.calibration.day_counts import Arrivals, DayCounts, MapCounts, counts_name
+from muse_stream.calibration.day_counts import CELLS, GROUPS, Arrivals, DayCounts, MapCounts, counts_name
 from muse_stream.calibration.evidence import (
     EstimatedBeta,
     Trust,
@@ -49,6 +49,8 @@ from muse_stream.calibration.score_histogram import ScoreHistogram
 from muse_stream.calibration.score_sketch import ScoreSketch
 
 __all__ = [
+    "CELLS",
+    "GROUPS",
     "HINDSIGHT",
     "LIMIT",
     "MAPPED",

@@ -112,8 +112,6 @@ class DayCounts:
     predictor: str = ""
     """Its name when it was counted last."""
     covered: dict[str, int] = field(default_factory=dict)
-    missing: int = 0
-    """Records that nobody could count: removed by retention before they were read, in partitions of this tenant."""
     maps: dict[str, MapCounts] = field(default_factory=dict)
     sketch: ScoreSketch = field(default_factory=ScoreSketch)
 
@@ -164,7 +162,6 @@ class DayCounts:
             "day": self.day,
             "predictor": self.predictor,
             "events": self.events,
-            "missing": self.missing,
             "covered": self.covered,
             "maps": {name: list(one.thresholds) for name, one in self.maps.items()},
             "sketch": len(sketch),
@@ -203,4 +200,4 @@ class DayCounts:
             maps[name] = MapCounts(tuple(map(float, thresholds)), *tables)
         covered = {str(place): int(offset) for place, offset in header["covered"].items()}
         tenant, content, day, predictor = (str(header[name]) for name in ("tenant", "content", "day", "predictor"))
-        return cls(tenant, content, day, predictor, covered, int(header["missing"]), maps, sketch)
+        return cls(tenant, content, day, predictor, covered, maps, sketch)

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from muse_stream import environment
-from muse_stream.cli.options import Role, Session
+from muse_stream.cli.options import Session
+from muse_stream.extras import missing_extra
 
 LEAST_MEMORY = 64 << 20
 HealthPort = Annotated[
@@ -27,6 +29,14 @@ HealthPort = Annotated[
 ]
 
 
+class RunRole(StrEnum):
+    """What a worker does."""
+
+    LIVE = "live"
+    SHADOW = "shadow"
+    CALIBRATE = "calibrate"
+
+
 class StartAt(StrEnum):
     """Where partitions start of which the group has committed nothing."""
 
@@ -35,6 +45,12 @@ class StartAt(StrEnum):
     LATEST = "latest"
 
 
+TheRole = Annotated[
+    RunRole,
+    typer.Option(
+        "--role", help="live writes scores, shadow audit records, calibrate counts both; separate groups and offsets."
+    ),
+]
 Start = Annotated[
     StartAt,
     typer.Option(
@@ -59,7 +75,7 @@ MaxMemory = Annotated[
 
 def run(
     context: typer.Context,
-    role: Annotated[Role, typer.Option(help="live writes scores, shadow audit records; separate groups and offsets.")],
+    role: TheRole,
     store: Annotated[
         str | None,
         typer.Option(
@@ -85,11 +101,15 @@ def run(
     Workers are processes in one Kafka consumer group per role and lane; start it on as many machines as wanted. A
     worker that crashes is replaced at once. SIGTERM drains within 10 seconds.
 
+    `calibrate` counts scores and audit records in the store, each once, for `drift` and for fitting maps
+    (docs/sketches.md); it needs a store that lasts, and `pip install 'muse-stream[calibrate]'`.
+
     Examples:
 
     ```
     muse-stream run --role live --store /var/lib/muse/store --workers 4
     muse-stream run --role shadow --store redis://muse-worker@redis:6379
+    muse-stream run --role calibrate --store redis://muse-calibrator@redis:6379
     muse-stream run --role live --config muse.yaml --lane small --health-port 9100
     muse-stream run --role live --store store --health-port 9100 --health-host 127.0.0.1
     muse-stream run --role live --store store --max-memory 2G
@@ -97,6 +117,8 @@ def run(
     ```
     """
     store, most = _named(store, config), _bytes(max_memory)
+    if role is RunRole.CALIBRATE:
+        _check_calibrate(config, start, max_memory)
     if health_port is not None:
         _check_health(health_host, health_port, workers)
     from muse_stream.commands.configuration import check_lane  # noqa: PLC0415
@@ -110,9 +132,32 @@ def run(
             namespace = check_lane(folder, lane)
             prepare()
         host, health = name or socket.gethostname(), (health_port, health_host)
-        options = RunOptions(folder, role.value, lane, host, settings, session.log_level, *health)
+        if role is RunRole.CALIBRATE:
+            raise typer.Exit(_count((folder, lane, host, settings, session.log_level, *health), workers, spare=spare))
+        served: Literal["live", "shadow"] = "live" if role is RunRole.LIVE else "shadow"
+        options = RunOptions(folder, served, lane, host, settings, session.log_level, *health)
         options = replace(options, start_at=start.value, namespace=namespace, max_memory=most)
         raise typer.Exit(serve(options, workers, spare=spare))
+
+
+def _count(options: tuple[Any, ...], workers: int, *, spare: bool) -> int:
+    from muse_stream.runtime import calibrate  # noqa: PLC0415
+
+    return calibrate.run(calibrate.CalibrateOptions(*options), workers, spare=spare)
+
+
+def _check_calibrate(config: Path | None, start: StartAt, max_memory: str | None) -> None:
+    """Refuse what the role `calibrate` does not have."""
+    if config is not None:
+        message = "calibrate keeps its counts in the store, which must last: give --store"
+        raise typer.BadParameter(message, param_hint="--config")
+    if start is not StartAt.ANSWERS or max_memory is not None:
+        wrong = "--start" if max_memory is None else "--max-memory"
+        raise typer.BadParameter("the role calibrate has no such option", param_hint=wrong)
+    try:
+        import_module("datasketches")
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) or error from None
 
 
 def _named(store: str | None, config: Path | None) -> str | None:

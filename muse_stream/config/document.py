@@ -134,8 +134,8 @@ class Document(SpecModel):
         return _PLACEHOLDER.sub(lambda found: names[found[0]], template)
 
 
-def consumer_group(namespace: str, lane: str, role: Role) -> str:
-    """Return the consumer group of a fleet's lane and role."""
+def consumer_group(namespace: str, lane: str, role: Role | Literal["calibrate"]) -> str:
+    """Return the consumer group of a fleet's lane and role; `calibrate` counts what the others write."""
     return f"{namespace}.{lane}.{role}"
 
 

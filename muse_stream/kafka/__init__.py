@@ -6,6 +6,7 @@ explain, unreachable    the same in words for a person: an error; why no broker 
 transactional_producer  one transactional id: a batch and its offsets, or nothing
 deliveries              which records of a transaction were not written, and why
 throttle                how long a quota holds us back
+counting_consumer       a member of a group whose offsets are kept elsewhere
 group_consumer          a member of a consumer group that knows its exact positions
 offsets                 what a group has committed, and which offset is there at a moment
 starting_offsets        where a partition starts: what its group has committed
@@ -43,6 +44,7 @@ from muse_stream.kafka.cluster_state import (
     newest_stamps,
     read_some,
 )
+from muse_stream.kafka.counting_consumer import CountingConsumer
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.deliveries import Undelivered
 from muse_stream.kafka.errors import About, names, typed
@@ -87,6 +89,7 @@ __all__ = [
     "ClusterState",
     "CommittedOffset",
     "Consumer",
+    "CountingConsumer",
     "Deadline",
     "End",
     "Ends",

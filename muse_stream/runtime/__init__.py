@@ -11,6 +11,9 @@
     worker_process one of them                               watchdog       ends it when it stands still
     worker_metrics what it counts, for Prometheus            process_title  what `ps` shows of them
     heartbeat      what it tells in the generation store     memory         what a process takes
+    calibrate      the role that counts scores: its processes
+    score_reader   score records -> columns of what is counted
+    score_counter  keeps and stores them, each once          calibrate_metrics  what it counts
     memory_limit   which worker is replaced because of that
 
 Import its modules, not this package: `run` must not load what only workers need.

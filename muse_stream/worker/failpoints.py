@@ -15,6 +15,8 @@ from muse_stream import environment
 
 VARIABLE = "MUSE_FAILPOINTS"
 STEPS = ("after-poll", "after-produce", "after-flush", "after-send-offsets", "before-commit", "after-commit")
+COUNTING = ("after-read", "counts-stored", "offsets-stored")
+"""Those of the role `calibrate`."""
 ACTIONS: Mapping[str, signal.Signals] = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 Failpoint = Callable[[str], None]
@@ -33,9 +35,10 @@ def from_environment() -> Failpoint:
     for entry in text.split(","):
         step, _, rest = entry.partition("=")
         action, _, probability = rest.partition(":")
-        if step not in STEPS or action not in ACTIONS:
+        if step not in (*STEPS, *COUNTING) or action not in ACTIONS:
             raise ValueError(
-                f"{VARIABLE}: '{entry}' is not STEP=ACTION[:PROBABILITY]; steps {STEPS}, actions {tuple(ACTIONS)}"
+                f"{VARIABLE}: '{entry}' is not STEP=ACTION[:PROBABILITY]; "
+                f"steps {STEPS + COUNTING}, actions {tuple(ACTIONS)}"
             )
         rules[step] = (ACTIONS[action], float(probability or 1))
     dice = random.Random(os.getpid())  # noqa: S311  # not for secrets: it only spreads the faults

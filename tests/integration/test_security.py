@@ -20,8 +20,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 
 from muse_stream import testing
+from muse_stream.control import DirectoryStore
 from muse_stream.testing import ToSend
 from muse_stream.testing.kafka_jars import missing_tools
+from tests.calibrate.scores import Counting, stored
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import ROOT, Fleet, publish
 from tests.integration.secured import Secured, binding, bindings, in_process
@@ -35,7 +37,7 @@ pytestmark = [
 ]
 LANE = "muse"
 TENANTS = ("t0", "t1", "t2")
-SHARED = ("live", "shadow", "analyst", "reporter", "verifier", "doctor", "operator", "replayer")
+SHARED = ("live", "shadow", "analyst", "reporter", "verifier", "doctor", "operator", "replayer", "calibrate")
 GROUPLESS = "groupless"
 """What the table grants to `live`, but for the group."""
 OWN = tuple(f"{kind}-{tenant}" for kind in ("producer", "consumer") for tenant in TENANTS)
@@ -245,6 +247,19 @@ def test_dead_letters_are_replayed_by_who_may(site: Site, workers: dict[str, Fle
     assert refused.returncode == 1
     assert "TOPIC_AUTHORIZATION_FAILED" in refused.stderr
     assert site.command("analyst", "dlq", "list", str(site.store), "t0").returncode == 1
+
+
+def test_scores_are_counted_by_who_may(site: Site, workers: dict[str, Fleet]) -> None:
+    assert workers
+    site.send(60)
+    environment = site.kafka.environment("calibrate")
+
+    def counted() -> int:
+        return sum(one.events for one in stored(DirectoryStore(site.store)) if one.predictor == "plain")
+
+    with Counting(str(site.store), LANE, environment, site.kafka.folder / "calibrate.log") as counting:
+        counting.wait(lambda: counted() == site.sent(*TENANTS))
+        assert counting.stop() == 0
 
 
 def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict[str, Fleet]) -> None:

@@ -15,6 +15,7 @@ from prometheus_client import Gauge, generate_latest
 from muse_stream.commands.watch_metrics import WatchMetrics
 from muse_stream.config import Role, load_document
 from muse_stream.errors import Reason
+from muse_stream.runtime.calibrate_metrics import CalibrateMetrics
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.runtime.worker_metrics import WorkerMeter
 from muse_stream.worker.backlog import UNKNOWN_S, Waiting
@@ -84,8 +85,9 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 
 
 def watched() -> dict[str, tuple[str, frozenset[str]]]:
-    """Metric -> type and labels, of those that `watch` serves; only the client's objects know labels without values."""
-    metrics = [one for one in vars(WatchMetrics()).values() if isinstance(one, Gauge | Total)]
+    """Those that `watch` and the role `calibrate` serve; only the client's objects know labels without values."""
+    served = [*vars(WatchMetrics()).values(), *vars(CalibrateMetrics("main", 0)).values()]
+    metrics = [one for one in served if isinstance(one, Gauge | Total)]
     families = [(next(iter(one.describe())), frozenset(one._labelnames)) for one in metrics]
     return {family.name + "_total" * (family.type == "counter"): (family.type, labels) for family, labels in families}
 

@@ -1,0 +1,168 @@
+"""A member of a consumer group that shares partitions, and whose offsets are kept elsewhere.
+
+`starts` says where assigned partitions begin; `settle` is called before partitions are given up. Nothing is committed
+to Kafka: the group's offsets say nothing of what was counted.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from muse_stream.config import KafkaSettings
+from muse_stream.errors import Fatal, MuseError, Retriable
+from muse_stream.kafka import client
+from muse_stream.kafka.admin import topic_ids
+from muse_stream.kafka.errors import About, asked, concerns
+from muse_stream.kafka.explain import said
+from muse_stream.kafka.partition import TopicPartitionKey
+from muse_stream.kafka.topic_reader import Bounds
+from muse_stream.telemetry import Log
+
+MEMBER: dict[str, Any] = {
+    "partition.assignment.strategy": "cooperative-sticky",
+    "session.timeout.ms": 10_000,
+    "heartbeat.interval.ms": 1_000,
+    "max.poll.interval.ms": 120_000,
+    "topic.metadata.refresh.interval.ms": 5_000,
+    "queued.min.messages": 100_000,
+    "queued.max.messages.kbytes": 65_536,
+}
+ASK_S = 10.0
+BATCH = 10_000
+
+Starts = Callable[[Mapping[TopicPartitionKey, Bounds], Mapping[str, str]], Mapping[TopicPartitionKey, int]]
+"""Partitions with their ends, topics with their ids -> where each partition begins."""
+Settle = Callable[[Iterable[TopicPartitionKey]], object]
+
+
+class CountingConsumer:
+    """Polls committed records of the partitions that the group has given to this process."""
+
+    def __init__(
+        self, settings: KafkaSettings, group: str, instance: str, starts: Starts, settle: Settle, log: Log
+    ) -> None:
+        names = {"group.id": group, "group.instance.id": instance}
+        self._consumer: Consumer = client.consumer(settings, **names, **MEMBER)
+        self._settings, self._starts, self._settle, self._log = settings, starts, settle, log
+        self._topics: tuple[str, ...] = ()
+        self._failed: MuseError | None = None
+        """What kept an assignment from being taken up; it is tried again by another process of this slot."""
+        self._given: set[TopicPartitionKey] = set()
+        self._taken: set[TopicPartitionKey] = set()
+        self.assigned = False
+
+    def subscribe(self, topics: Iterable[str]) -> None:
+        """Read exactly these topics."""
+        wanted = tuple(sorted(topics))
+        if wanted != self._topics:
+            self._topics = wanted
+            self._consumer.subscribe(list(wanted), self._on_assign, self._on_revoke, self._on_lost)
+
+    def collect(self, seconds: float) -> list[Message]:
+        """Return what is there, waiting at most so long for the first; raises what Kafka has found wrong."""
+        self._given.clear()
+        self._taken.clear()
+        try:
+            first = self._consumer.poll(seconds)  # consume() would wait its whole time for a full batch
+            polled = [first, *self._consumer.consume(BATCH - 1, 0.005)] if first is not None else []
+        except KafkaException as error:
+            raise asked(error, "scores") from None
+        if self._failed is not None:
+            raise self._failed
+        sound = [message for message in polled if message.error() is None]
+        if len(sound) < len(polled):
+            self._report([message for message in polled if message.error() is not None])
+        return self._own(sound) if self._taken else sound
+
+    def _own(self, messages: list[Message]) -> list[Message]:
+        """Leave out records of partitions that were given up meanwhile."""
+        places = [(message.topic() or "", message.partition() or 0) for message in messages]
+        if any(place in self._taken & self._given for place in places):
+            # records from before and after stand in one row: only a new start knows from where they are complete
+            raise Retriable("a partition left and came back while its records were on their way")
+        return [message for message, place in zip(messages, places, strict=True) if place not in self._taken]
+
+    def pause(self, *, on: bool) -> None:
+        """Read nothing for a while, and stay a member of the group; or go on."""
+        held = self._consumer.assignment()
+        if on:  # what is fetched already and was not given out comes again
+            self._consumer.pause(held)
+        else:
+            self._consumer.resume(held)
+
+    def lag(self) -> int | None:
+        """Return how many offsets are ahead in the partitions it has; None where nobody knows."""
+        total = 0
+        with suppress(KafkaException):
+            for place in self._consumer.position(self._consumer.assignment()):
+                one = TopicPartition(place.topic, place.partition)
+                _low, high = self._consumer.get_watermark_offsets(one, cached=True)
+                if high < 0:
+                    return None
+                total += max(high - place.offset, 0) if place.offset >= 0 else 0
+            return total
+        return None
+
+    def close(self, *, leave: bool) -> None:
+        """Close it; with `leave`, others take its partitions at once, else they wait for its session to end."""
+        if leave:
+            self._consumer.unsubscribe()
+            for _ in range(20):
+                if self._consumer.poll(0.05) is None and not self._consumer.assignment():
+                    break
+        self._consumer.close()
+
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._log.info("assigned", partitions=len(partitions))
+        self.assigned = True
+        if not partitions:
+            return
+        try:
+            begins = self._starts(self._bounds(partitions), self._ids({one.topic for one in partitions}))
+        except MuseError as error:
+            self._failed = error
+            return
+        self._given |= set(begins)
+        self._consumer.incremental_assign([TopicPartition(*place, offset) for place, offset in begins.items()])
+
+    def _bounds(self, partitions: list[TopicPartition]) -> dict[TopicPartitionKey, Bounds]:
+        found = {}
+        for one in partitions:
+            try:
+                marks = self._consumer.get_watermark_offsets(TopicPartition(one.topic, one.partition), timeout=ASK_S)
+            except KafkaException as error:
+                raise asked(error, f"{one.topic}[{one.partition}]") from None
+            if marks is None:
+                raise Retriable(f"nobody said within {ASK_S:g} s where {one.topic}[{one.partition}] ends")
+            found[one.topic, one.partition] = Bounds(*marks)
+        return found
+
+    def _ids(self, topics: Iterable[str]) -> dict[str, str]:
+        # a client of its own for this one question: should it end the process (R7), nothing is counted wrongly by that
+        return topic_ids(client.admin(self._settings), topics, ASK_S)
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._log.info("revoked", partitions=len(partitions))
+        places = [(one.topic, one.partition) for one in partitions]
+        self._taken |= set(places)
+        self._settle(places)
+        self._consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._log.warning("lost", partitions=len(partitions))
+        self._on_revoke(consumer, partitions)
+
+    def _report(self, faults: list[Message]) -> None:
+        for message in faults:
+            error, topic = message.error(), message.topic()
+            if error is None:
+                continue
+            if concerns(error, About.LOST_OFFSET):
+                raise Fatal(f"{topic}[{message.partition()}] no longer has the offset to read on from: {said(error)}")
+            if error.fatal() or "fenced" in error.str():
+                raise Fatal(f"consumer: {said(error)}")
+            if concerns(error, About.GROUP):
+                raise Fatal(f"the consumer group is refused: {said(error)}")
+            self._log.warning("consume_error", topic=topic, code=error.name(), error=said(error))

@@ -1,0 +1,275 @@
+"""`run --role calibrate`: processes that count scores (docs/sketches.md), under the supervisor of all roles.
+
+Each is a member of a consumer group of its own, on the score and audit topics of a lane's tenants. It reads, keeps rows
+(`score_counter`), and stores them every `store_s` seconds, when many wait, and before it gives partitions up.
+"""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from muse_stream import telemetry
+from muse_stream.config import Document, KafkaSettings, consumer_group, load_document
+from muse_stream.control import Heartbeat, Pulse, open_store, short
+from muse_stream.errors import MuseError, StoreError
+from muse_stream.kafka import CountingConsumer, Message, TopicPartitionKey
+from muse_stream.runtime import process_title, watchdog
+from muse_stream.runtime.calibrate_metrics import CalibrateMetrics
+from muse_stream.runtime.memory import resident_bytes
+from muse_stream.runtime.score_counter import ScoreCounter
+from muse_stream.runtime.score_reader import Contents, ScoreReader
+from muse_stream.runtime.supervisor import FAILED, LEAVE, LONGEST_BACKOFF_S, Supervisor
+from muse_stream.telemetry import Log, last_error
+from muse_stream.worker import InHand, failpoints
+
+ROLE: Final = "calibrate"
+STORE_S = 30.0
+MOST_WAITING = 500_000
+"""Rows after which they are stored at once; twice as many, and nothing more is read until the store takes some."""
+FOLLOW_S = 2.0
+AGAIN_S = 1.0
+SWEEP_S = 3600.0
+STALL_S = 110.0
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateOptions:
+    """What every process of a run shares."""
+
+    store: str | Path
+    lane: str = "main"
+    host: str = field(default_factory=socket.gethostname)
+    settings: KafkaSettings = field(default_factory=KafkaSettings.from_environment)
+    log_level: str = "INFO"
+    health_port: int | None = None
+    health_host: str = "0.0.0.0"  # noqa: S104  # probes come from outside the pod
+    store_s: float = STORE_S
+    """Seconds between two times that what was read is stored."""
+    longest_backoff_s: float = LONGEST_BACKOFF_S
+
+
+def run(options: CalibrateOptions, workers: int, *, spare: bool = True) -> int:
+    """Keep `workers` processes counting until a signal ends it; returns the exit code."""
+    from muse_stream.runtime.run import prepare  # noqa: PLC0415 - it imports what all roles need
+
+    prepare()
+    process_title.show("supervisor", ROLE, options.lane, options.host)
+    log, longest = telemetry.logger("supervisor"), options.longest_backoff_s
+    return Supervisor(serve, options, workers, log, spare=spare, longest_backoff_s=longest).run()
+
+
+def serve(options: CalibrateOptions, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
+    """Be one process: say "ready", wait for a slot number, count, drain. The supervisor's `serve`."""
+    parent = parent_process()
+    watchdog.die_with(parent.pid if parent and parent.pid else os.getppid())
+    telemetry.configure(level=options.log_level, role=ROLE, lane=options.lane, pid=os.getpid())
+    log = telemetry.logger("worker")
+    process_title.show("spare", ROLE, options.lane, options.host)
+    try:
+        connection.send("ready")
+        number, _suspects, _restarts = connection.recv()
+        process_title.show("worker", ROLE, options.lane, options.host, number)
+        telemetry.configure(level=options.log_level, role=ROLE, lane=options.lane, pid=os.getpid(), slot=number)
+        Worker(options, number, log).run(connection)
+        with suppress(OSError):  # the supervisor may be gone
+            connection.send("drained")
+    except (MuseError, OSError) as error:
+        log.error("worker_failed", error=str(error))
+        with suppress(OSError):
+            connection.send(f"{FAILED}{error}")
+        raise SystemExit(1) from None
+
+
+class Worker:
+    """One process's loop."""
+
+    def __init__(self, options: CalibrateOptions, number: int, log: Log) -> None:
+        self._options, self._number, self._log = options, number, log
+        self._store = open_store(options.store)
+        self._failpoint = failpoints.from_environment()
+        self._generation, document = self._current()
+        group = consumer_group(document.namespace, options.lane, ROLE)
+        self._reader = ScoreReader(Contents(self._store), ())
+        self._counter = ScoreCounter(self._store, group, self._reader.keys, log, self._failpoint)
+        instance = f"{options.host}-{number}"
+        self._consumer = CountingConsumer(options.settings, group, instance, self._counter.starts, self._settle, log)
+        self._audit: frozenset[str] = frozenset()
+        self._metrics = CalibrateMetrics(options.lane, number)
+        self._stopping = self._leaving = False
+        self._busy_since: float | None = None
+        self._stored, self._followed, self._swept = time.monotonic(), 0.0, 0.0
+        self._problem = ""
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._serve_document(document)
+
+    def run(self, connection: Connection) -> None:
+        """Count until a signal; what was read is stored then."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(LEAVE, self._leave)
+        told = False
+        with ExitStack() as stack:
+            stack.enter_context(
+                Pulse(self._store, self._beat, lambda why: self._log.warning("heartbeats_not_written", error=why))
+            )
+            stack.enter_context(self._health())
+            watchdog.watch(lambda: self._busy_since, self._log, STALL_S)
+            while not self._stopping:
+                self._busy_since = time.monotonic()
+                self._turn()
+                if self._consumer.assigned and not told:
+                    told = True
+                    connection.send("serving")
+            self._store_all()
+            self._consumer.close(leave=self._leaving)
+        self._store.close()
+
+    def _turn(self) -> None:
+        self._follow()
+        messages = self._consumer.collect(0.2)
+        if messages:
+            self._take(messages)
+            self._failpoint("after-read")
+        now, waiting = time.monotonic(), self._counter.waiting
+        pressing = waiting >= MOST_WAITING and now - self._stored >= (AGAIN_S if self._problem else 0.0)
+        if pressing or now - self._stored >= (AGAIN_S if self._problem else self._options.store_s):
+            self._store_all()
+        if self._counter.waiting >= 2 * MOST_WAITING:
+            self._consumer.pause(on=True)
+            time.sleep(0.1)
+        elif waiting >= 2 * MOST_WAITING:
+            self._consumer.pause(on=False)
+        self._metrics.tell(self._counter, self._reader, self._consumer.lag())
+
+    def _take(self, messages: list[Message]) -> None:
+        """Keep what some records say; waits for a store that is away, since they come only once."""
+        for audit in (False, True):
+            chosen = [one for one in messages if ((one.topic() or "") in self._audit) == audit]
+            if not chosen:
+                continue
+            partitions = [(one.topic() or "", one.partition() or 0) for one in chosen]
+            offsets = [one.offset() or 0 for one in chosen]
+            place = np.array([self._counter.place(one) for one in partitions], dtype=np.int64)
+            values, keys = [one.value() for one in chosen], [one.key() for one in chosen]
+            for attempt in range(60):
+                try:
+                    rows = self._reader.read(audit, values, keys, place, np.array(offsets, dtype=np.int64))
+                    break
+                except StoreError as error:
+                    self._trouble(error)
+                    if attempt == 59 or self._stopping:
+                        raise
+                    time.sleep(AGAIN_S)
+            self._counter.take(rows, {one: offset + 1 for one, offset in zip(partitions, offsets, strict=True)})
+
+    def _store_all(self) -> None:
+        self._stored = time.monotonic()
+        try:
+            stored = self._counter.store_all()
+            if self._stored - self._swept > SWEEP_S:
+                self._swept = self._stored
+                self._counter.sweep()
+        except StoreError as error:
+            self._trouble(error)
+            return
+        self._problem = ""
+        if stored:
+            self._log.info("counts_stored", rows=stored, seconds=round(time.monotonic() - self._stored, 3))
+
+    def _settle(self, partitions: Iterable[TopicPartitionKey]) -> None:
+        """Store what was read, since others read on from there; what cannot be stored is read again by them."""
+        self._store_all()
+        self._counter.forget(list(partitions))
+
+    def _trouble(self, error: StoreError) -> None:
+        if not self._problem:
+            self._log.error("counts_not_stored", error=str(error), waiting=self._counter.waiting)
+        self._problem = str(error)
+
+    def _follow(self) -> None:
+        now = time.monotonic()
+        if now - self._followed < FOLLOW_S:
+            return
+        self._followed = now
+        try:
+            number = self._store.current()
+            if number is not None and number != self._generation:
+                self._generation, document = self._current()
+                self._serve_document(document)
+        except MuseError as error:  # the last good generation is served
+            self._log.warning("generation_refused", error=str(error))
+
+    def _current(self) -> tuple[int, Document]:
+        number = self._store.current()
+        if number is None:
+            raise StoreError(f"{self._store} holds no generation; publish one there with `muse-stream publish`")
+        return number, load_document(self._store.open(number).path).document
+
+    def _serve_document(self, document: Document) -> None:
+        tenants = document.lanes().get(self._options.lane, ())
+        topics = [document.tenant_topics(name) for name in tenants]
+        self._reader.tenants = frozenset(tenants)
+        self._audit = frozenset(one.audit for one in topics)
+        self._consumer.subscribe({one.scores for one in topics} | self._audit)
+        self._log.info("generation", number=self._generation, tenants=len(tenants))
+
+    def _stop(self, _signal: int, _frame: object) -> None:
+        self._stopping = True
+
+    def _leave(self, _signal: int, _frame: object) -> None:
+        self._leaving = self._stopping = True
+
+    def _why_unready(self) -> str:
+        if not self._consumer.assigned:
+            return "the group has assigned nothing yet"
+        return f"generation store: {self._problem}" if self._problem else ""
+
+    def _beat(self) -> Heartbeat:
+        return Heartbeat(
+            host=self._options.host,
+            slot=self._number,
+            role=ROLE,
+            lane=self._options.lane,
+            pid=os.getpid(),
+            version=version("muse-stream"),
+            started=self._started,
+            generation=self._generation,
+            problem=short(self._problem),
+            unready=short(self._why_unready()),
+            rate=self._metrics.rate(),
+            lag=self._metrics.lag,
+            memory_bytes=resident_bytes(os.getpid()) or 0,
+            error=short(last_error.text),
+            error_at=last_error.at,
+        )
+
+    @contextmanager
+    def _health(self) -> Iterator[None]:
+        options = self._options
+        if options.health_port is None:
+            yield
+            return
+        port = options.health_port + self._number
+        try:
+            server = telemetry.HealthServer(
+                port,
+                lambda: True,
+                lambda: self._why_unready() or True,
+                self._metrics.registry,
+                host=options.health_host,
+            )
+        except (OSError, OverflowError) as error:
+            raise MuseError(f"health pages: cannot listen on {options.health_host}, port {port}: {error}") from None
+        with server:
+            yield

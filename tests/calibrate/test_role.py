@@ -1,0 +1,136 @@
+"""Scores are counted once each, whatever happens to who counts them."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from muse_stream.config import load_document, pre_map_hash
+from muse_stream.testing import Redis
+from muse_stream.testing.kafka_broker import Broker
+from tests.calibrate.scores import Scores
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
+MakeTopic = Callable[..., str]
+
+
+@pytest.fixture(params=["directory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, unique: Callable[[str], str]) -> str:
+    if request.param == "directory":
+        return str(tmp_path / "store")
+    redis: Redis = request.getfixturevalue("redis")
+    return f"{redis.url}?prefix={unique('muse')}"
+
+
+@pytest.fixture
+def scores(tmp_path: Path, unique: Callable[[str], str], make_topic: MakeTopic, store: str) -> Iterator[Scores]:
+    folder = Path(shutil.copytree(EXAMPLE, tmp_path / "config"))
+    made = Scores(folder, unique("bank"), store)
+    made.publish()
+    for kind in ("scores", "audit"):
+        for tenant in ("acme", "globex"):
+            make_topic(name=made.topic(kind, tenant), partitions=2)
+    yield made
+    made.store.close()
+
+
+def values(count: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).beta(0.5, 4, count)
+
+
+def test_live_and_shadow_scores_are_counted_by_content_day_and_map(
+    scores: Scores, kafka: Broker, tmp_path: Path
+) -> None:
+    live = values(5_000)
+    scores.write(kafka.bootstrap, "acme", live, partitions=2)
+    scores.write(kafka.bootstrap, "globex", values(100), partitions=2, scored_at=1_000)  # of 1970
+    scores.write(kafka.bootstrap, "globex", [0.1, 0.2], generation=77)  # nobody knows what that was
+    scores.write(kafka.bootstrap, "acme", values(300), kind="audit", predictor="cards-next", partitions=2)
+    scores.write(kafka.bootstrap, "acme", [0.2, 0.3], kind="audit", predictor="cards-next", score=[None, None])
+    with scores.counting(kafka.bootstrap, tmp_path / "log") as counting:
+        counting.wait(lambda: scores.counted() == {("acme", "cards"): 5_000, ("acme", "cards-next"): 300})
+        scores.write(kafka.bootstrap, "globex", values(50), partitions=2)
+        counting.wait(lambda: scores.counted()["globex", "cards"] == 50)
+        assert counting.stop() == 0
+    document = load_document(scores.document).document
+    by_name = {(one.tenant, one.predictor): one for one in scores.counts()}
+    cards = by_name["acme", "cards"]
+    assert cards.content == pre_map_hash(document, "cards")
+    (served,) = cards.maps.values()
+    assert served.thresholds == (0.2, 0.5, 0.6, 0.8)
+    assert served.cells.sum(axis=0).tolist() == [5_000, *(int((live >= one).sum()) for one in served.thresholds)]
+    assert 10 < np.count_nonzero(served.groups[:, 0]) <= 20  # twenty keys, of which some share a group
+    assert sum(cards.covered.values()) == 5_000
+    assert cards.sketch.distribution()[0].max() == pytest.approx(live.max(), rel=1e-5)
+    # another tenant's map is another one
+    assert set(cards.maps) != set(by_name["globex", "cards"].maps)
+
+
+def test_a_restart_goes_on_and_a_topic_that_is_made_anew_begins_again(
+    scores: Scores, kafka: Broker, tmp_path: Path, make_topic: MakeTopic
+) -> None:
+    with scores.counting(kafka.bootstrap, tmp_path / "log") as counting:
+        scores.write(kafka.bootstrap, "acme", values(1_000), partitions=2)
+        counting.wait(lambda: scores.counted()["acme", "cards"] == 1_000)
+        assert counting.stop() == 0
+    scores.write(kafka.bootstrap, "acme", values(10), partitions=2)
+    topic = scores.topic("scores", "globex")
+    scores.write(kafka.bootstrap, "globex", values(20), partitions=2)
+    with scores.counting(kafka.bootstrap, tmp_path / "log2") as counting:
+        counting.wait(lambda: scores.counted() == {("acme", "cards"): 1_010, ("globex", "cards"): 20})
+        assert counting.stop() == 0
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.delete_topics([topic], operation_timeout=30)[topic].result()
+    make_topic(name=topic, partitions=2)
+    scores.write(kafka.bootstrap, "globex", values(400), partitions=2)  # more than the old one had
+    with scores.counting(kafka.bootstrap, tmp_path / "log3") as counting:
+        counting.wait(lambda: scores.counted() == {("acme", "cards"): 1_010, ("globex", "cards"): 420})
+        assert counting.lines("topic_created_again")
+        assert counting.stop() == 0
+
+
+def killed(scores: Scores, kafka: Broker, folder: Path, kills: int) -> None:
+    """Two workers count while one of them is killed again and again: at random, and at each step of storing."""
+    random = np.random.default_rng(3)
+    steps = "after-read=kill:0.05,counts-stored=kill:0.1,offsets-stored=kill:0.1"
+    log = folder / "log"
+
+    def deaths() -> int:
+        text = log.read_text(encoding="utf-8")
+        return text.count('"worker_ended"')
+
+    with scores.counting(kafka.bootstrap, log, workers=2, failpoints=steps) as counting:
+        counting.wait(lambda: counting.lines("assigned"))
+        rounds = 0
+        while deaths() < kills:
+            rounds += 1
+            assert rounds < 3_000
+            scores.write(kafka.bootstrap, "acme", values(500, rounds), partitions=2)
+            scores.write(kafka.bootstrap, "globex", values(500, rounds), partitions=2)
+            scores.write(
+                kafka.bootstrap, "acme", values(100, rounds), kind="audit", predictor="cards-next", partitions=2
+            )
+            if random.random() < 0.2 and (workers := counting.workers()):
+                workers[int(random.integers(len(workers)))].kill()
+        counting.process.kill()  # with its workers
+        counting.process.wait()
+    with scores.counting(kafka.bootstrap, folder / "last", workers=2) as counting:
+        counting.wait(lambda: scores.counted() == scores.written, 120)
+        assert counting.stop() == 0
+    assert scores.counted() == scores.written
+    for one in scores.counts():
+        assert sum(table.cells[:, 0].sum() for table in one.maps.values()) == one.events
+
+
+def test_counts_are_exact_after_two_kills(scores: Scores, kafka: Broker, tmp_path: Path) -> None:
+    killed(scores, kafka, tmp_path, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("store", ["directory", "redis"], indirect=True)
+def test_counts_are_exact_after_twenty_kills(scores: Scores, kafka: Broker, tmp_path: Path) -> None:
+    killed(scores, kafka, tmp_path, 20)

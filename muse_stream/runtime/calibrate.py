@@ -127,17 +127,20 @@ class Worker:
             watchdog.watch(lambda: self._busy_since, self._log, STALL_S)
             while not self._stopping:
                 self._busy_since = time.monotonic()
-                self._turn()
+                messages = self._read()
                 if self._consumer.assigned and not told:
                     told = True
                     connection.send("serving")
+                self._turn(messages)
             self._store_all()
             self._consumer.close(leave=self._leaving)
         self._store.close()
 
-    def _turn(self) -> None:
+    def _read(self) -> list[Message]:
         self._follow()
-        messages = self._consumer.collect(0.2)
+        return self._consumer.collect(0.2)
+
+    def _turn(self, messages: list[Message]) -> None:
         if messages:
             self._take(messages)
             self._failpoint("after-read")

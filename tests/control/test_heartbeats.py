@@ -190,6 +190,19 @@ def test_a_worker_that_drains_takes_its_heartbeat_away() -> None:
     until(lambda: not keeper.kept, 5)
 
 
+def test_a_store_that_answers_late_is_waited_for_at_the_end() -> None:
+    """Else a worker that drains on a busy machine is found silent afterwards."""
+
+    class Late(Keeper):
+        def forget(self, name: str) -> None:
+            threading.Event().wait(0.5)
+            super().forget(name)
+
+    with Pulse(keeper := Late(), lambda: BEAT, str, every_s=0.01):
+        until(lambda: keeper.told > 0, 5)
+    assert not keeper.kept
+
+
 def test_a_store_that_is_away_costs_heartbeats_and_nothing_else() -> None:
     keeper, said, counted = Keeper(), list[str](), list[int]()
     keeper.fails = StoreError("no answer within 1 s")

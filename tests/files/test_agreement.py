@@ -19,7 +19,7 @@ from muse_stream.files import EventFile, event_file
 from muse_stream.files.event_file import InvalidRow
 from tests.avro.avro_data import node, payload, record_type
 
-QUIET = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+QUIET = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 LOGICAL: list[tuple[Any, st.SearchStrategy[Any]]] = [
     ({"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 3}, st.binary(min_size=1, max_size=4)),
     ({"type": "long", "logicalType": "timestamp-nanos"}, st.integers(-(2**63), 2**63 - 1)),

@@ -24,7 +24,7 @@ from muse_stream import telemetry
 from muse_stream.config import load_document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.control import DirectoryStore
-from muse_stream.runtime import watchdog
+from muse_stream.runtime import supervisor, watchdog
 from muse_stream.runtime.batch_scorer import GenerationScorer
 from muse_stream.runtime.run import RunOptions, run
 from muse_stream.testing.freeze import freeze
@@ -84,7 +84,7 @@ class Fleet:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 15 * PATIENCE) -> int:
         """Signal the supervisor and return its exit code."""
@@ -197,6 +197,7 @@ def main(payload: str) -> int:
     watchdog.die_with(os.getppid())  # a test run that is killed leaves no workers behind
     options = json.loads(payload)
     workers, spare = options.pop("workers"), options.pop("spare")
+    supervisor.DRAIN_S *= PATIENCE
     slot.MEMBER["session.timeout.ms"] = options.pop("session_ms", slot.SESSION_MS)
     if strike := options.pop("strike", 0.0):
         strike_in_turn(strike)

@@ -28,6 +28,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
 from muse_stream.cli.main import main
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_kafka import LocalKafka
+from tests.patience import until
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "deploy" / "README.md"
@@ -138,12 +139,13 @@ class Secured:
         }
 
     def grant(self, *wanted: AclBinding) -> None:
-        """Grant (or deny)."""
+        """Grant (or deny); returns when the broker knows, which is a moment after the controller has noted it."""
         for answer in self.admin.create_acls(list(wanted)).values():
             answer.result(timeout=60)
+        until(lambda: all(one in self._known() for one in wanted), 20, lambda: f"not known: {wanted}")
 
     def withdraw(self, *unwanted: AclBinding) -> None:
-        """Take back what was granted; fails when it was not."""
+        """Take back what was granted; fails when it was not. Returns when the broker knows."""
         filters = [
             AclBindingFilter(
                 one.restype,
@@ -158,3 +160,12 @@ class Secured:
         ]
         for answer in self.admin.delete_acls(filters).values():
             assert len(answer.result(timeout=60)) == 1
+        until(lambda: not any(one in self._known() for one in unwanted), 20, lambda: f"known still: {unwanted}")
+
+    def _known(self) -> list[AclBinding]:
+        nobody: Any = None  # in particular: the stubs want a name
+        everything = AclBindingFilter(
+            ResourceType.ANY, nobody, ResourcePatternType.ANY, nobody, nobody, AclOperation.ANY, AclPermissionType.ANY
+        )
+        found: list[AclBinding] = self.admin.describe_acls(everything).result(timeout=60)
+        return found

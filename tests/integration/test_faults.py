@@ -178,9 +178,13 @@ def test_scaling_out_and_in_loses_nothing(bank: Bank, kafka: Broker, tmp_path: P
             witness.wait_for(1000, 60)
             for count in (2, 3):
                 live.process.send_signal(signal.SIGTTIN)
-                until(partial(serves_with, live, count), 60, lambda: "the new worker got no partitions")
+                until(
+                    partial(serves_with, live, count),
+                    60,
+                    lambda: f"the new worker got no partitions: {live.lines('slot')}, {live.lines('assigned')}",
+                )
             live.process.send_signal(signal.SIGTTOU)
-            until(lambda: len(live.slots()) == 2, 30, lambda: "the worker did not leave")
+            until(lambda: len(live.slots()) == 2, 30, lambda: f"the worker did not leave: {live.slots()}")
             mark = len(witness.seen)
             left = time.monotonic()
             until(lambda: answers_after(witness, mark), 10, lambda: "partitions wait for the session of who left")

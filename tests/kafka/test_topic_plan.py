@@ -3,8 +3,10 @@
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from muse_stream.config import Document, TenantSpec, Topics, load_document
 from muse_stream.config.kafka_settings import KafkaSettings
@@ -188,6 +190,25 @@ def test_real_cluster_becomes_what_was_planned(document: Document, kafka: Broker
     changes = plan(document, existing, Options(retention_ms=-1))
     carry_out(admin, changes, Options())
     until(lambda: {one.config["retention.ms"] for one in survey(admin, names).values()} == {"-1"}, 20)
+
+
+def test_topics_that_were_created_are_waited_for_until_a_broker_lists_them(
+    kafka: Broker, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller has noted them; a broker that hears of it late tells a client that there is no such topic."""
+    admin, name, hidden = client.reach(KafkaSettings(bootstrap=kafka.bootstrap)), unique("late"), [3]
+    listed = AdminClient.list_topics
+
+    def late(self: AdminClient, *given: Any, **named: Any) -> Any:
+        found = listed(self, *given, **named)
+        if hidden[0]:
+            hidden[0] -= 1
+            found.topics.pop(name, None)
+        return found
+
+    monkeypatch.setattr(AdminClient, "list_topics", late)
+    carry_out(admin, [Change("create", name, "events", "does not exist", 2)], Options(replication=1))
+    assert hidden == [0]
 
 
 def test_second_creator_is_no_error_and_every_refusal_is_named(kafka: Broker, unique: Callable[[str], str]) -> None:

@@ -81,7 +81,9 @@ KINDS: dict[str, Reason | None] = {
 }
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=50, deadline=None
+)
 @given(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=20))
 def test_every_row_is_in_the_table_once_or_rejected_once(bank: Bank, kinds: list[str]) -> None:
     made = {

@@ -110,6 +110,23 @@ def test_process_and_build_are_always_there() -> None:
     assert "process_resident_memory_bytes" in text
 
 
+def test_events_are_counted_when_their_answers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads in between sees no event whose score is missing, and no generation whose tenants are not shown yet."""
+    meter, serving = WorkerMeter("live", "main", 0), generation({"events.acme": ("acme",)})
+    seen: list[tuple[float, float]] = []
+
+    def look(*_: object) -> None:
+        found = shown(meter)
+        seen.append((found["muse_events_committed_total"][()], found["muse_generation"][()]))
+
+    monkeypatch.setattr(meter._lane.scores, "serve", look)
+    monkeypatch.setattr(meter._lane.scores, "add", look)
+    meter.serving(serving)
+    assert isinstance(serving.book, ScoreGroups)
+    meter.committed(10, Tally(array("i"), serving.book, Counter(), {}), None)
+    assert seen == [(0.0, 0.0), (0.0, 1.0)]
+
+
 def test_a_counter_is_one_series() -> None:
     """The client library would add one that says when each counter was made."""
     assert "_created" not in page(fed("live"))

@@ -16,7 +16,7 @@ SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py deploy/healthche
 COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 COMPOSE := docker compose --file deploy/compose.yaml
-# a test that talks to a broker mostly waits: the tests run in several processes, each with a broker of its own
+# a test that talks to a broker mostly waits: the tests run in several processes, which share one broker
 JOBS ?= 4
 # what failed is listed at the end, and what took longest: a run of CI leaves nothing but its output
 PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -rfE --durations 20 --durations-min 5

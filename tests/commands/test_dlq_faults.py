@@ -25,6 +25,7 @@ from muse_stream.testing.kafka_broker import Broker
 from tests.commands.letters import Desk, end_of
 from tests.patience import PATIENCE, until
 
+pytestmark = pytest.mark.own_broker  # it is frozen
 STEPS = ("after-produce", "after-flush", "before-commit", "after-commit")
 
 

@@ -83,7 +83,7 @@ matrix: $(READY) ## the tests that need no broker, on every Python (PYTHONS="3.1
 coverage: $(READY) kafka classes redis ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
 	@$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
-demo: $(READY) kafka ## the guided demo on a real broker; ends by itself
+demo: $(READY) ## the guided demo on a real broker; ends by itself
 	@$(BIN)/muse-stream demo $(ARGS)
 
 faults: $(READY) ## brokers killed and restarted under load, on several versions: what is kept (about 30 minutes)

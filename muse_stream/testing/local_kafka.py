@@ -112,7 +112,7 @@ class LocalKafka:
             shutil.copytree(self._formatted(properties, node), self._run / "data")
             archive = self._jars / ARCHIVE
             archived = [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
-            options = (*self._jvm, *archived, *_LOGGING, *_own_temporary_folder(self._run))
+            options = (*self._jvm, *archived, *_LOGGING, *own_temporary_folder(self._run))
             command = java(self._jars, *options, "kafka.Kafka", str(properties))
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, str(self._run), *command],
@@ -215,7 +215,7 @@ class LocalKafka:
         return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
 
 
-def _own_temporary_folder(run: Path) -> list[str]:
+def own_temporary_folder(run: Path) -> list[str]:
     """Return java's option for temporary files that go with the run: a broker that is killed removes none itself.
 
     They are libraries to be loaded (lz4, zstd), so where nothing may be executed java keeps its own place.

@@ -16,7 +16,7 @@ SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py deploy/healthche
 COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 COMPOSE := docker compose --file deploy/compose.yaml
-# a test that talks to a broker mostly waits: the tests run in several processes, each with a broker of its own
+# a test that talks to a broker mostly waits: the tests run in several processes, which share one broker
 JOBS ?= 4
 # what failed is listed at the end, and what took longest: a run of CI leaves nothing but its output
 PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -rfE --durations 20 --durations-min 5
@@ -83,7 +83,7 @@ matrix: $(READY) ## the tests that need no broker, on every Python (PYTHONS="3.1
 coverage: $(READY) kafka classes redis ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
 	@$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
-demo: $(READY) kafka ## the guided demo on a real broker; ends by itself
+demo: $(READY) ## the guided demo on a real broker; ends by itself
 	@$(BIN)/muse-stream demo $(ARGS)
 
 faults: $(READY) ## brokers killed and restarted under load, on several versions: what is kept (about 30 minutes)

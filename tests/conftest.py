@@ -1,11 +1,13 @@
 """What tests of several rooms share: the one real broker of the session, and names nobody else uses.
 
-Where the tests run in several processes (`make test`) each is a session with a broker of its own, and a module stays in
-one of them, with its fixtures; those that take longest begin, so that no process is left alone with one at the end.
+Where the tests run in several processes (`make test`) a module stays in one of them, with its fixtures; those that take
+longest begin, so that no process is left alone with one at the end.
 
 The broker comes from the ladder of muse_stream/testing/kafka_broker.py, and starts when the first test asks for it and
-never otherwise. Tests keep apart by names of their own (topics, groups, transactional ids), so that they run in any
-order on one broker; who breaks the broker mends it again.
+never otherwise; all processes use it at the same time (tests/shared_broker.py). Tests keep apart by names of their own
+(topics, groups, transactional ids, clients), so that they run in any order and beside each other on one broker. A
+module that breaks the broker, or looks at what is everybody's (open transactions in `__consumer_offsets`), is marked
+`own_broker` and has one to itself.
 """
 
 import logging
@@ -13,7 +15,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
@@ -28,6 +33,7 @@ from muse_stream.testing.local_kafka import LocalKafka
 from muse_stream.testing.redis_server import Redis, redis_server
 from tests import failure_report
 from tests.patience import until
+from tests.shared_broker import BrokerOfTheRun, ask, meet
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
@@ -77,6 +83,8 @@ LONG = (
 
 BROKERS_LOG = "the broker's log"
 _SAID = pytest.StashKey[list[str]]()
+_BROKER = pytest.StashKey[BrokerOfTheRun]()
+_ADDRESS = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,6 +94,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGQUIT) == signal.SIG_IGN:
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     config.stash[_SAID] = []
+    config.stash[_BROKER] = BrokerOfTheRun()
+    config.add_cleanup(config.stash[_BROKER].close)
     # the tests start hundreds of processes: let them find compiled modules, which halves what each start costs
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -124,23 +134,47 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist, before it begins, where the run's broker is asked for."""
+    stash = node.config.stash
+    if not stash.get(_ADDRESS, ""):
+        stash[_ADDRESS] = stash[_BROKER].serve()
+    node.workerinput["broker"] = stash[_ADDRESS]
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Hear what a worker of pytest-xdist had to say."""
     node.config.stash[_SAID] += getattr(node, "workeroutput", {}).get("said", [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash[_SAID]:
+    for line in [*config.stash[_BROKER].said, *config.stash[_SAID]]:
         terminalreporter.write_line(line)
 
 
-@pytest.fixture(scope="session")
-def kafka(pytestconfig: pytest.Config) -> Iterator[Broker]:
-    """The session's real broker (`kafka.bootstrap`), started on first use; the summary says from which rung."""
-    with broker(say=pytestconfig.stash[_SAID].append) as running:
-        if isinstance(running, LocalKafka):
-            failure_report.on_failure(BROKERS_LOG, running.log_end, over=lambda: False)
+@pytest.fixture(scope="module")
+def kafka(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator[Broker]:
+    """The run's real broker (`kafka.bootstrap`), started on first use; the summary says from which rung.
+
+    In a module that is marked `own_broker`, one that only this module uses: it may be killed, paused and restarted.
+    """
+    ended = Event()
+    with ExitStack() as stack:
+        stack.callback(ended.set)
+        if request.node.get_closest_marker("own_broker"):
+            running = stack.enter_context(broker(say=lambda _line: None))
+            log = running.log if isinstance(running, LocalKafka) else None
+        else:
+            found = ask(address) if (address := _address(pytestconfig)) else pytestconfig.stash[_BROKER].find()
+            running, log = meet(found), Path(found["log"]) if found.get("log") else None
+        if log:
+            failure_report.on_failure(BROKERS_LOG, partial(failure_report.tail, log), over=ended.is_set)
         yield running
+
+
+def _address(config: pytest.Config) -> str:
+    return str(getattr(config, "workerinput", {}).get("broker", ""))
 
 
 @pytest.fixture(scope="session")
@@ -188,7 +222,7 @@ def eventually() -> Eventually:
     return wait
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def make_topic(kafka: Broker, unique: Unique) -> MakeTopic:
     """`make_topic("events", partitions=4, **{"max.message.bytes": "1000"})` creates a topic, returns its unique name.
 

@@ -13,6 +13,8 @@ PATIENCE = 5
 def until(holds: Callable[[], object], timeout_s: float, what: Callable[[], str] = lambda: "condition") -> None:
     """Poll a condition that nothing announces; AssertionError with `what()` when it does not come."""
     end = time.monotonic() + PATIENCE * timeout_s
+    pause_s = 0.005
     while not holds():
         assert time.monotonic() < end, f"not within {PATIENCE * timeout_s} s: {what()}"
-        time.sleep(0.01)
+        time.sleep(pause_s)
+        pause_s = min(1.2 * pause_s, 0.05)  # what takes long is asked for less often: other tests need the machine

@@ -8,6 +8,8 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -105,16 +107,39 @@ LOADS: dict[str, set[str]] = {
 }
 
 
+@dataclass(frozen=True)
+class Source:
+    """What the rules ask of a module, in one walk through it."""
+
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+    functions: tuple[tuple[str, int], ...]
+    """Names and lines."""
+    docstring: str | None
+
+
+@cache
+def source(module: Path) -> Source:
+    tree = ast.parse(module.read_text())
+    imports: list[ast.Import | ast.ImportFrom] = []
+    functions: list[tuple[str, int]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports.append(node)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            functions.append((node.name, lines_without_docstring(node)))
+    return Source(tuple(imports), tuple(functions), ast.get_docstring(tree))
+
+
 def name(module: Path) -> str:
     return module.relative_to(PACKAGE).as_posix()
 
 
 def imported(module: Path) -> Iterator[tuple[str, int]]:
     """Every absolute import, wherever it stands: a lazy import is an import."""
-    for node in ast.walk(ast.parse(module.read_text())):
+    for node in source(module).imports:
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        elif node.module and not node.level:
             yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
 
 
@@ -132,7 +157,7 @@ def test_rooms_meet_at_their_faces() -> None:
     astray = []
     for module in MODULES:
         own = name(module).partition("/")[0]
-        for node in ast.walk(ast.parse(module.read_text())):
+        for node in source(module).imports:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("muse_stream."):
                 room, *inside = (node.module or "").split(".")[1:]
                 if inside and room not in {own, *ENTRANCES}:
@@ -190,17 +215,16 @@ def test_of_onnx_a_worker_loads_the_messages_alone() -> None:
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    silent = [name(module) for module in MODULES if not ast.get_docstring(ast.parse(module.read_text()))]
+    silent = [name(module) for module in MODULES if not source(module).docstring]
     assert silent == []
 
 
 def test_functions_stay_small() -> None:
     long = {
-        f"{name(module)}:{function.name}": size
+        f"{name(module)}:{function}": size
         for module in MODULES
-        for function in ast.walk(ast.parse(module.read_text()))
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        and (size := lines_without_docstring(function)) > AT_MOST_FUNCTION_LINES
+        for function, size in source(module).functions
+        if size > AT_MOST_FUNCTION_LINES
     }
     assert long == {}
 

@@ -9,6 +9,7 @@ import re
 import tokenize
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -53,18 +54,45 @@ def modules() -> list[Path]:
     return sorted(path for name in SOURCES for path in (ROOT / name).rglob("*.py"))
 
 
+@dataclass(frozen=True)
+class Source:
+    """What is asked of a module, in one walk through it."""
+
+    strings: tuple[str, ...]
+    """Strings that are statements: docstrings."""
+    functions: frozenset[str]
+    """Names of functions, wherever they stand."""
+    names: frozenset[str]
+    """What can be imported."""
+
+
+@cache
+def source(module: Path) -> Source:
+    strings: list[str] = []
+    functions, names = set[str](), set[str]()
+    for node in ast.walk(ast.parse(module.read_text())):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                strings.append(text)
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                functions.add(node.name)
+                names.add(node.name)
+            case ast.ClassDef():
+                names.add(node.name)
+            case ast.ImportFrom() | ast.Import():
+                names |= {alias.asname or alias.name for alias in node.names}
+            case ast.Name(ctx=ast.Store()):
+                names.add(node.id)
+    return Source(tuple(strings), frozenset(functions), frozenset(names))
+
+
 def prose(path: Path) -> str:
     """What is written for people: a whole document, or the docstrings and comments of a module."""
     text = path.read_text()
     if path.suffix != ".py":
         return text
-    strings = [
-        node.value.value
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    ]
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    return "\n".join([*strings, *(token.string for token in tokens if token.type == tokenize.COMMENT)])
+    return "\n".join([*source(path).strings, *(token.string for token in tokens if token.type == tokenize.COMMENT)])
 
 
 @cache
@@ -82,33 +110,11 @@ def headings(document: Path) -> frozenset[str]:
 
 
 @cache
-def functions(module: Path) -> frozenset[str]:
-    """Names of a module's functions, wherever they stand in it."""
-    tree = ast.parse(module.read_text())
-    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-
-
-@cache
 def names_of_tests() -> frozenset[str]:
     """Everything that begins with `test_`: functions, and modules without their suffix."""
     tests = [path for path in modules() if path.is_relative_to(ROOT / "tests")]
-    found = {name for path in tests for name in functions(path) if name.startswith("test_")}
+    found = {name for path in tests for name in source(path).functions if name.startswith("test_")}
     return frozenset(found | {path.stem for path in tests})
-
-
-@cache
-def names_of(module: Path) -> frozenset[str]:
-    """What can be imported from a module."""
-    found = set()
-    for node in ast.walk(ast.parse(module.read_text())):
-        match node:
-            case ast.FunctionDef() | ast.ClassDef():
-                found.add(node.name)
-            case ast.ImportFrom() | ast.Import():
-                found |= {alias.asname or alias.name for alias in node.names}
-            case ast.Name(ctx=ast.Store()):
-                found.add(node.id)
-    return frozenset(found)
 
 
 def near(path: str, where: Path) -> Path | None:
@@ -130,9 +136,9 @@ def resolves(dotted: str) -> bool:
         if (at / part).is_dir():
             at /= part
         elif (module := at / f"{part}.py").exists():
-            return number + 1 == len(parts) or parts[number + 1] in names_of(module)
+            return number + 1 == len(parts) or parts[number + 1] in source(module).names
         else:
-            return part in names_of(at / "__init__.py")
+            return part in source(at / "__init__.py").names
     return True
 
 
@@ -149,7 +155,7 @@ def missing(text: str, where: Path) -> Iterator[str]:
     yield from (f"#{anchor}" for anchor in HEADING_LINK.findall(text) if anchor not in headings(where))
     yield from (f"R{number}" for number in RULE.findall(text) if number not in rules())
     for path, name in TEST.findall(text):
-        if not (ROOT / path).exists() or name not in functions(ROOT / path):
+        if not (ROOT / path).exists() or name not in source(ROOT / path).functions:
             yield f"{path}::{name}"
     yield from (name for name in TEST_NAME.findall(text) if name not in names_of_tests())
     yield from (path for path in MODULE.findall(text) if not is_module(path, where))

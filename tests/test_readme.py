@@ -35,9 +35,10 @@ def project(tmp_path: Path) -> Path:
 
 
 def environment(project: Path) -> dict[str, str]:
-    """A newcomer's: what is on the machine, and nothing of the tests' but how Kafka is reached."""
+    """A newcomer's: what is on the machine, and nothing of the tests' but how Kafka is reached and java runs."""
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-    kafka = {name: value for name, value in os.environ.items() if name.startswith("MUSE_KAFKA_")}
+    kept = ("MUSE_KAFKA_", "JDK_JAVA_OPTIONS")
+    kafka = {name: value for name, value in os.environ.items() if name.startswith(kept)}
     return {"PATH": path, "HOME": str(project), "LC_ALL": "C.UTF-8", **kafka}
 
 

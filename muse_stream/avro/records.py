@@ -64,7 +64,7 @@ def _record(schemas: SchemaDirectory, row: int, value: bytes | None) -> dict[str
         plain = codec_for(schema).record(payload)
     except Malformed as error:
         return Rejected(row, Reason.UNDECODABLE, Stage.DECODE, f"not a {schema.name}: {error}"[:MESSAGE_LENGTH])
-    if _long_bytes(plain):  # as a decimal, a million bytes take fastavro minutes
+    if len(payload) > LONG and _long_bytes(plain):  # as a decimal, a million bytes take fastavro minutes
         return plain
     try:
         return dict(fastavro.schemaless_reader(io.BytesIO(payload), _parsed(schema), None))  # type: ignore[arg-type]

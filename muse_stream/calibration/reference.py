@@ -12,6 +12,7 @@ more, and within 1e-8 of it where it is less.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,9 +83,7 @@ class Reference:
             raise ValueError("a Beta mixture's weights are at least 0, its a and b above 0")
         if abs(weights.sum() - 1.0) > 1e-6:
             raise ValueError(f"the weights of a Beta mixture sum to 1, not {weights.sum():g}")
-        levels = tail_levels(uniform=512, per_decade=32, smallest=1e-7)
-        weights = weights / weights.sum()
-        return cls(*_refined(_mixture_quantiles(levels, weights, a, b), weights, a, b))
+        return _beta_mixture(tuple(map(tuple, table.tolist())))
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Reference":
@@ -192,6 +191,18 @@ def _strictly(levels: Floats, values: Floats) -> tuple[Floats, Floats]:
     sound = np.concatenate(([True], np.diff(levels) > 0.0))
     sound[-1] = True
     return levels[sound], values[sound]
+
+
+@lru_cache(maxsize=64)
+def _beta_mixture(components: tuple[tuple[float, float, float], ...]) -> Reference:
+    """Compute the knots; kept, as they take 0.1 s and a command compiles its configuration several times."""
+    weights, a, b = np.array(components).T
+    levels = tail_levels(uniform=512, per_decade=32, smallest=1e-7)
+    weights = weights / weights.sum()
+    knots = _refined(_mixture_quantiles(levels, weights, a, b), weights, a, b)
+    for values in knots:
+        values.setflags(write=False)
+    return Reference(*knots)
 
 
 def _survival(values: Floats, weights: Floats, a: Floats, b: Floats) -> Floats:

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from xml.etree import ElementTree
@@ -59,11 +60,17 @@ def missing_tools() -> str:
     command = "apt-get install -y default-jdk-headless maven"
     if lacking := [name for name in ("java", "mvn") if not shutil.which(name)]:
         return f"{' and '.join(lacking)} not found: {command}"
-    told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(\d+)', told)
-    if found is None or int(found[1]) < JAVA:
-        return f"java is {found[1] if found else 'broken'}, and Kafka needs {JAVA}: {command}"
+    found = _java_version(shutil.which("java") or "java")
+    if not found.isdigit() or int(found) < JAVA:
+        return f"java is {found}, and Kafka needs {JAVA}: {command}"
     return ""
+
+
+@cache
+def _java_version(program: str) -> str:
+    told = subprocess.run([program, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', told)
+    return found[1] if found else "broken"
 
 
 def jars(places: Places, say: Say = print, wanted: str | None = None) -> Path:

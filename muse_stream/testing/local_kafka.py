@@ -112,7 +112,8 @@ class LocalKafka:
             shutil.copytree(self._formatted(properties, node), self._run / "data")
             archive = self._jars / ARCHIVE
             archived = [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
-            command = java(self._jars, *self._jvm, *archived, *_LOGGING, "kafka.Kafka", str(properties))
+            options = (*self._jvm, *archived, *_LOGGING, *own_temporary_folder(self._run))
+            command = java(self._jars, *options, "kafka.Kafka", str(properties))
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, str(self._run), *command],
                 stdin=subprocess.PIPE,
@@ -182,10 +183,14 @@ class LocalKafka:
         running.communicate()  # closes stdin, which is the keeper's order to clear up
         shutil.rmtree(self._run, ignore_errors=True)
 
+    @property
+    def log(self) -> Path:
+        """What the broker says; not there before its first start, and gone after `close`."""
+        return self._run / "broker.log"
+
     def said(self, text: str) -> int:
         """Count the lines of the broker's log that hold a text."""
-        log = self._run / "broker.log"
-        return sum(text in line for line in log.read_text(errors="replace").splitlines()) if log.exists() else 0
+        return sum(text in line for line in self._lines())
 
     def _alive(self) -> int:
         if not self._pid:
@@ -204,8 +209,22 @@ class LocalKafka:
 
     def log_end(self, lines: int = 15) -> str:
         """Return the last lines of the broker's log."""
-        log = self._run / "broker.log"
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
+        return "\n".join(self._lines()[-lines:]) or "(no log)"
+
+    def _lines(self) -> list[str]:
+        return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+
+
+def own_temporary_folder(run: Path) -> list[str]:
+    """Return java's option for temporary files that go with the run: a broker that is killed removes none itself.
+
+    They are libraries to be loaded (lz4, zstd), so where nothing may be executed java keeps its own place.
+    """
+    if os.statvfs(run).f_flag & os.ST_NOEXEC:
+        return []
+    folder = run / "tmp"
+    folder.mkdir()
+    return [f"-Djava.io.tmpdir={folder}"]
 
 
 def run_folders(cache: Path) -> Path:

@@ -31,7 +31,7 @@ from tests.patience import PATIENCE, until
 from tests.worker.doubles import Route
 from tests.worker.forgetful import KEPT, LOST, Forgetful, Predecessor, java_hash
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.own_broker]  # any transaction may stand in `__consumer_offsets`
 CLASSES = {
     "kafka-transactions.sh": "org.apache.kafka.tools.TransactionsCommand",
     "kafka-configs.sh": "kafka.admin.ConfigCommand",

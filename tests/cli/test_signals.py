@@ -47,7 +47,7 @@ FIRST = pytest.mark.skipif(not may_unshare(), reason="a namespace of its own nee
         pytest.param([], signal.SIGQUIT, id="a process, SIGQUIT", marks=pytest.mark.slow),
         pytest.param(FIRST_OF_ALL, signal.SIGTERM, id="the first process, SIGTERM", marks=FIRST),
         pytest.param(FIRST_OF_ALL, signal.SIGHUP, id="the first process, SIGHUP", marks=[FIRST, pytest.mark.slow]),
-        pytest.param(FIRST_OF_ALL, signal.SIGQUIT, id="the first process, SIGQUIT", marks=FIRST),
+        pytest.param(FIRST_OF_ALL, signal.SIGQUIT, id="the first process, SIGQUIT", marks=[FIRST, pytest.mark.slow]),
     ],
 )
 def test_a_run_that_looks_for_kafka_ends_at_a_signal(
@@ -80,7 +80,7 @@ def test_what_was_ignored_stays_so() -> None:
     assert (done.returncode, done.stdout) == (0, "goes on\n")
 
 
-@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["2>&-", pytest.param(">&- 2>&-", marks=pytest.mark.slow), "<&- >&- 2>&-"])
 def test_a_program_without_standard_streams_works(closed: str) -> None:
     command = f'exec "$0" -m muse_stream check "$1" {closed}'
     done = subprocess.run(["sh", "-c", command, sys.executable, str(EXAMPLE)], capture_output=True, check=False)

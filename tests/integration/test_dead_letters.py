@@ -6,12 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import fastavro
+import pytest
 
 from muse_stream.avro import single_object_prefix
+from muse_stream.cli.main import main
 from muse_stream.errors import Reason
 from muse_stream.testing import ToSend, produce
 from muse_stream.testing.kafka_broker import Broker
@@ -41,7 +44,9 @@ class Operator:
         return done.stdout
 
     def states(self) -> dict[tuple[str, str], int]:
-        found: list[dict[str, Any]] = json.loads(self.run("muse-stream dlq list store acme --json"))["reasons"]
+        with redirect_stdout(io.StringIO()) as shown:  # not as a process: it is asked again and again
+            assert main(["dlq", "list", str(self.store), "t0", "--json"]) == 0
+        found: list[dict[str, Any]] = json.loads(shown.getvalue())["reasons"]
         counted = ("waiting", "replayed", "failed again", "duplicate")
         return {(row["reason"], state): row[state] for row in found for state in counted if row[state]}
 
@@ -59,8 +64,9 @@ def without_amount(bank: Bank, count: int) -> list[ToSend]:
     return events
 
 
-def test_the_document_and_a_worker(kafka: Broker, bank: Bank, tmp_path: Path) -> None:
+def test_the_document_and_a_worker(kafka: Broker, bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused, looked at, cured, sent again, scored; what stays broken is refused again and not sent again."""
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
     document, store = bank.document(), tmp_path / "store"
     publish(document, store)
     operator = Operator(kafka, store, tmp_path)

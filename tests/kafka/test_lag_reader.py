@@ -8,7 +8,6 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.errors import Retriable
 from muse_stream.kafka import client
 from muse_stream.kafka.lag_reader import READER, LagReader, OpenReader, Readers
 from muse_stream.kafka.partition import Standing, TopicPartitionKey
@@ -114,17 +113,6 @@ def test_what_is_not_there_has_no_answer_and_holds_nobody_up(
     write(kafka, topic, 1)
     places: dict[TopicPartitionKey, int | None] = {(topic, 0): 0, (unique("gone"), 0): 0, (topic, 7): 0}
     assert readers.look(places, places) == {(topic, 0): Standing(0, 0, 1, 1, STAMP)}
-
-
-def test_a_silent_broker_is_no_answer(kafka: Broker, readers: Readers, make_topic: MakeTopic) -> None:
-    topic = make_topic("events")
-    assert readers.look({(topic, 0): 0})
-    kafka.pause()
-    try:
-        with pytest.raises(Retriable):
-            readers.look({(topic, 0): 0})
-    finally:
-        kafka.resume()
 
 
 def test_the_thread_answers_later_and_for_what_is_asked_last(

@@ -6,27 +6,21 @@ does, and must be seen to read from the beginning again.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupState, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.kafka import client
 from muse_stream.kafka.group_consumer import GroupConsumer
-from muse_stream.kafka.starting_offsets import StartingOffsets
-from muse_stream.testing.kafka_broker import Broker, Cluster
+from muse_stream.testing.kafka_broker import Broker
 from tests.patience import PATIENCE
 from tests.worker.doubles import ListLog, await_true
 from tests.worker.rig import open_group_consumer, produce
 
 PARTITIONS, RECORDS, COMMITTED = 4, 25, 15
-LATE_S = 1.5
-"""Longer than librdkafka waits before it asks for a logical offset again (0.5 s)."""
 
 
 class Naive(GroupConsumer):
@@ -91,18 +85,6 @@ def commit(bootstrap: str, group: str, topic: str) -> None:
     consumer.close()
 
 
-@contextmanager
-def paused(broker: Broker) -> Iterator[None]:
-    """A frozen broker: what is asked of it is answered afterwards."""
-    if isinstance(broker, Cluster):
-        pytest.skip("somebody's own cluster is never frozen")
-    broker.pause()
-    try:
-        yield
-    finally:
-        broker.resume()
-
-
 def rebalancing(bootstrap: str, group: str) -> bool:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     described = admin.describe_consumer_groups([group])[group].result(60)
@@ -133,40 +115,3 @@ def test_second_member_joins_while_first_waits_for_offsets(
     for member in members:
         member.end()
     assert (again != []) == planted
-
-
-@pytest.mark.parametrize("planted", [False, True], ids=["explicit-offsets", "planted"])
-def test_a_late_answer_about_the_beginning_moves_no_partition_back(
-    kafka: Broker, unique: Callable[[str], str], make_topic: Callable[..., str], planted: bool
-) -> None:
-    """A partition without a commit is assigned, and assigned again after one, while librdkafka still asks for its
-    beginning: with OFFSET_BEGINNING (`planted`) the outdated answer starts a timer that seeks back half a second later.
-
-    The broker is frozen meanwhile: so the answer always comes after the second assignment.
-    """
-    topic, group = make_topic("r1-late", partitions=1), unique("r1-late")
-    produce(kafka.bootstrap, topic, [b"x"] * RECORDS)
-    consumer = client.consumer(KafkaSettings(bootstrap=kafka.bootstrap), **{"group.id": group})
-    place = TopicPartition(topic, 0)
-    first = TopicPartition(topic, 0, OFFSET_BEGINNING)
-    if not planted:
-        (first,) = StartingOffsets(consumer, ListLog()).starts([place]).offsets
-    consumer.assign([])
-    consumer.list_topics(topic, timeout=60)  # the leader is known: it is asked at once
-    seen: list[int] = []
-
-    def read() -> bool:
-        seen.extend(message.offset() or 0 for message in consumer.consume(100, 0.1) if message.error() is None)
-        return bool(seen)
-
-    with paused(kafka):
-        consumer.incremental_assign([first])
-        consumer.incremental_unassign([place])
-        consumer.incremental_assign([TopicPartition(topic, 0, COMMITTED)])
-    if planted:
-        await_true(lambda: read() and min(seen) < COMMITTED, "the records before the committed ones")
-    else:
-        end = time.monotonic() + LATE_S
-        await_true(lambda: read() and time.monotonic() > end, "the moment of a late answer is over")
-        assert min(seen) == COMMITTED
-    consumer.close()

@@ -244,9 +244,11 @@ def test_data_survive_a_kill_and_a_pause_is_silence(eventually: Eventually) -> N
     """On a broker of its own, as the session's is shared: what was acknowledged before a kill is read after it."""
     with broker(say=lambda _line: None) as own:
         producer = Producer({"bootstrap.servers": own.bootstrap, "acks": "all", "log_level": 0})
-        topic = create(own, "faults")
+        topic = create(own, "faults", **{"compression.type": "lz4"})
         producer.produce(topic, b"kept")
         assert producer.flush(60) == 0
+        if isinstance(own, local_kafka.LocalKafka):  # a library that java unpacks, and a killed one leaves behind
+            assert list((own.log.parent / "tmp").glob("*lz4*"))
         own.pause()
         assert not probe.answers(own.bootstrap, 0.5)
         own.resume()
@@ -271,9 +273,16 @@ def test_the_broker_commits_transactions(kafka: Broker, make_topic: MakeTopic, u
     assert read_all(kafka.bootstrap, topic) == [b"commit_transaction"]
 
 
-def create(own: Broker, topic: str) -> str:
+def test_java_unpacks_no_library_where_nothing_may_be_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert local_kafka.own_temporary_folder(tmp_path) == [f"-Djava.io.tmpdir={tmp_path / 'tmp'}"]
+    real = os.statvfs(tmp_path)
+    monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result((*real[:8], real.f_flag | os.ST_NOEXEC, 255)))
+    assert local_kafka.own_temporary_folder(tmp_path) == []
+
+
+def create(own: Broker, topic: str, **config: str) -> str:
     admin = AdminClient({"bootstrap.servers": own.bootstrap})
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(60)
+    admin.create_topics([NewTopic(topic, 1, 1, config=config)])[topic].result(60)
     return topic
 
 

@@ -1,7 +1,6 @@
 """What a worker says of itself and of what waits, on the real broker, when all is not well."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -27,15 +26,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "UNREADY_S", 4.0)
 
 
-@contextmanager
-def frozen(kafka: Broker) -> Iterator[None]:
-    kafka.pause()
-    try:
-        yield
-    finally:
-        kafka.resume()
-
-
 def why(ours: Running, text: str) -> None:
     await_true(lambda: text in ours.worker.why_unready(), lambda: f"{text!r}, not {ours.worker.why_unready()!r}")
 
@@ -50,31 +40,6 @@ def waits(ours: Running, topic: str, **wanted: object) -> None:
         return all(getattr(one, name) == value for name, value in wanted.items())
 
     await_true(fits, lambda: f"{topic}: {wanted}, not {ours.meter.waits}")
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_silent_broker_is_told_and_so_is_its_return(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
-    """Not ready, and nobody knows what waits; nor does a worker to which nothing is assigned yet."""
-    events, route = tenant(2)
-    produce(kafka.bootstrap, events, [b"x"] * 10, partitions=2)
-    lane, echo = unique("lane"), Echo({events: route})
-    with (
-        ledger(kafka.bootstrap, **{route.scores: 2}) as found,
-        running(kafka.bootstrap, lane, echo) as ours,
-    ):
-        found.until(10)
-        assert ours.meter.first_waits == {events: Waiting(unknown=True)}, "nothing was assigned yet"
-        well(ours)
-        waits(ours, events, events=0, unknown=False)
-        with frozen(kafka):
-            why(ours, "Kafka has not answered")
-            waits(ours, events, unknown=True)
-        produce(kafka.bootstrap, events, [b"x"] * 10, partitions=2)
-        found.until(20)
-        well(ours)
-        waits(ours, events, events=0, unknown=False)
-        ours.stop()
-        assert ours.worker.why_unready() == "draining"
 
 
 def test_a_slot_without_partitions_is_ready_and_knows_that_nothing_waits_there(

@@ -15,11 +15,23 @@ from typing import NoReturn
 
 from muse_stream.extras import missing_extra
 
+INTERRUPTED = 130
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    try:
+        code = _run(arguments)
+    except KeyboardInterrupt:  # also a second one, while the first is being obeyed
+        code = INTERRUPTED
+    if code == INTERRUPTED and threading.current_thread() is threading.main_thread():
+        # one that comes while the interpreter ends would be told as a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     with _signals() as told:
         _open_standard_streams()
         try:

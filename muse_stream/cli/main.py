@@ -4,11 +4,13 @@ An error that is meant for a person is one line (`--debug` shows where it came f
 was; Ctrl-C ends every command with 130.
 """
 
+import errno
 import io
+import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -49,6 +51,7 @@ from muse_stream.errors import ConfigError, MuseError, Retriable
 from muse_stream.extras import missing_extra
 
 FAILED, REFUSED, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
+STDOUT = "standard output"
 PLACE = re.compile(r"[^\s:]+:\d+: ")
 """`file:line: `, which a terminal makes a link when it begins the line."""
 
@@ -137,18 +140,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name in a file may hold what the terminal's encoding has not
             stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout is sys.__stdout__:
+        _name_errors(sys.stdout)
     session = Session(asks_for_help=not {"-h", "--help"}.isdisjoint(words))
     try:
         program(args=words, prog_name="muse-stream", obj=session)
     except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
+        code = leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
+        return code if _flushed() else code or FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last resort: a bug is told as one, without forty lines
         if session.debug:
             console(error=True).print_exception()
         return _told(error, session)
-    return 0
+    return 0 if _flushed() else FAILED
+
+
+def _name_errors(stream: io.TextIOWrapper) -> None:
+    """Have errors of standard output say that it was standard output."""
+
+    def named(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            try:
+                return method(*given)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, STDOUT) from error
+
+        return call
+
+    for method in ("write", "flush"):
+        setattr(stream, method, named(getattr(stream, method)))
+
+
+def _flushed() -> bool:
+    """Write out what is left for standard output; where it takes no more, say so."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _full(error)
+        return False
+    return True
+
+
+def _full(error: OSError) -> None:
+    # what could not be written is tried again at the interpreter's end, which would tell it as a traceback
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno != errno.EPIPE:  # else who read it has seen enough
+        note(f"Error: {STDOUT}: {error.strerror}", "red")
 
 
 def _told(error: Exception, session: Session) -> int:
@@ -158,6 +197,9 @@ def _told(error: Exception, session: Session) -> int:
         count = len(error.problems)
         complain(error.problems, style="red", title=f"refused: {count} problem{'s' if count > 1 else ''}")
         return REFUSED
+    if isinstance(error, OSError) and error.filename == STDOUT:
+        _full(error)
+        return FAILED
     if isinstance(error, MuseError | OSError):  # a full disk, a folder nobody may write: no bug of ours
         text = str(error)
         note(text if PLACE.match(text) else f"Error: {text}", "red")

@@ -81,6 +81,9 @@ def set_(
     muse-stream offsets set store acme --to 1200 --partition 3
     ```
     """
+    from muse_stream.commands.offsets import check_target  # noqa: PLC0415
+
+    check_target(to)  # what is wrong usage is so whether or not a broker answers
     tenant_offsets = _open(context, config, tenant, role)
     _carry_out(tenant_offsets, tenant_offsets.plan_set(to, partitions or ()), dry_run=dry_run, yes=yes, as_json=as_json)
 
@@ -116,6 +119,10 @@ def copy(
         raise typer.BadParameter(
             "give --from-lane and --to-lane, or --from-bootstrap", param_hint="'--from-lane' / '--from-bootstrap'"
         )
+    from muse_stream.commands.offsets import check_lanes  # noqa: PLC0415
+
+    if from_lane is not None:
+        check_lanes(from_lane, to_lane or "")
     tenant_offsets = _open(context, config, tenant, role)
     if from_bootstrap is not None:
         moves = tenant_offsets.plan_copy_cluster(from_bootstrap)

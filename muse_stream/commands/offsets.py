@@ -123,8 +123,7 @@ class TenantOffsets:
 
     def plan_copy(self, from_lane: str, to_lane: str) -> list[Move]:
         """Return how the offsets of one lane become those of another."""
-        if from_lane == to_lane:
-            raise ConfigError([Problem("--to-lane", "is the lane that is copied from", "name another lane")])
+        check_lanes(from_lane, to_lane)
         there = self._cluster(self._settings, self._group(from_lane))
         here = self._cluster(self._settings, self._group(to_lane))
         self._refuse_read(there)
@@ -313,6 +312,18 @@ def _within(place: TopicPartitionKey, offset: int, source: Source) -> int:
     if not source.low <= offset <= source.high:
         raise Fatal(f"{_named(place)}: {offset} is not in {source.low}..{source.high}; --partition names single ones")
     return offset
+
+
+def check_target(to: str) -> None:
+    """Raise `ConfigError` where this is nothing that `plan_set` takes; asks nobody."""
+    if to not in ("earliest", "latest", "answers") and not to.isdecimal():
+        _moment(to)
+
+
+def check_lanes(from_lane: str, to_lane: str) -> None:
+    """Raise `ConfigError` where both lanes are one."""
+    if from_lane == to_lane:
+        raise ConfigError([Problem("--to-lane", "is the lane that is copied from", "name another lane")])
 
 
 def _moment(text: str) -> int:

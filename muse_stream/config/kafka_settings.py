@@ -128,7 +128,12 @@ class KafkaSettings(BaseModel):
         for server in servers:
             if "@" in server:  # not repeated: what stands before it may be a password
                 raise ValueError(f"put no user into it; that is {PREFIX}SASL_USERNAME and {PREFIX}SASL_PASSWORD")
+            if "://" in server:  # librdkafka would look the scheme up as a host
+                meant = f"; the protocol is {PREFIX}SECURITY_PROTOCOL"
+                raise ValueError(f"'{server}' is a URL, not host:port{meant}")
             host, colon, port = server.rpartition(":")
+            if ":" in host and not (host.startswith("[") and host.endswith("]")):
+                raise ValueError(f"'{server}' is not host:port; an IPv6 address stands in brackets: [::1]:9092")
             if not (host and colon and port.isdecimal() and 0 < int(port) < 1 << 16):
                 raise ValueError(f"'{server}' is not host:port")
         return ",".join(servers)

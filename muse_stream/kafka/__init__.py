@@ -12,6 +12,7 @@ offsets                 what a group has committed, and which offset is there at
 starting_offsets        where a partition starts: what its group has committed
 first_offsets           where it starts when the group has committed nothing
 other_groups            what other groups of the fleet have committed of our partitions
+coordinators            whether anybody leads the partition that keeps a group or a transactional id
 partition_ends          last stable offset and end of partitions: is a transaction open there?
 signature               what an owner commits beside its offsets
 span_reader             records between two offsets of partitions

@@ -29,6 +29,12 @@ _OTHER = (
 _TOO_LARGE = "raise max.message.bytes of the topic (`muse-stream topics CONFIG` says what is needed), or send less"
 
 WORDS: dict[int, Words] = {
+    # what a broker does not say
+    KafkaError.UNKNOWN: Words(
+        "the broker failed, and does not say why",
+        "see its log; offsets that cannot be committed may be larger than message.max.bytes of the brokers, or than "
+        "max.message.bytes of __consumer_offsets",
+    ),
     # reaching a broker
     KafkaError._TRANSPORT: Words("the connection to the broker broke, or could not be made", _AWAY),
     KafkaError.NETWORK_EXCEPTION: Words("the connection to the broker broke", _AWAY),

@@ -135,6 +135,15 @@ class FirstOffsets:
         self._tell(found, held)
         return found, held
 
+    def say_unused(self, places: Collection[TopicPartitionKey]) -> None:
+        """Say that `--start` was given and that it changes nothing where offsets are committed."""
+        if self._start_at != "answers" and places:
+            topics = sorted({topic for topic, _ in places})
+            facts = {"start": self._start_at, "group": self._group, "topics": topics[:SHOWN], "of": len(topics)}
+            why = "--start says where to begin without offsets; the group has some of these, and goes on there"
+            hint = f"pause the tenant, then `muse-stream offsets set CONFIG TENANT --to {self._start_at}`"
+            self._log.warning("start_unused", error=why, **facts, hint=hint)
+
     def changed(self) -> bool:
         """Whether something that was held is decided by now; looks again from time to time."""
         with self._lock:

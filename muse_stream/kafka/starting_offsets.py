@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from muse_stream.errors import Fatal, Retriable
+from muse_stream.kafka.coordinators import OFFSETS, leaderless
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import typed
 from muse_stream.kafka.first_offsets import FirstOffsets, Unknown
@@ -72,12 +73,14 @@ class StartingOffsets:
         heard: Heard = lambda _committers: None,
         first: FirstOffsets | None = None,
         given_up: Callable[[], bool] = lambda: False,
+        group: str = "",
     ) -> None:
         """Without `first`, what was never committed starts at its beginning; `given_up()` ends a look-up under way."""
         self._lookup, self._log, self._free, self._heard, self._first = lookup, log, free, heard, first
-        self._given_up = given_up
+        self._given_up, self._group = given_up, group
         self._sound: frozenset[TopicPartitionKey] = frozenset()
         """Partitions that nobody else of the fleet can have read since they became ours."""
+        self._started = False
         self._given_way: set[TopicPartitionKey] = set()
         """Partitions that another group answers: not ours until it has stopped."""
 
@@ -117,6 +120,9 @@ class StartingOffsets:
         chosen, held = first.decide(undecided, FIRST_S)
         held |= {place: Unknown("its topic is not read") for place in found.keys() - ours.keys()}
         known = {place: one.offset for place, one in ours.items() if place not in undecided and one.offset is not None}
+        if not self._started:
+            first.say_unused(known)
+        self._started = True
         self._sound |= known.keys() | chosen.keys()
         starts = known | {place: one.offset for place, one in chosen.items()}
         signatures = {place: one for place, one in signatures.items() if place not in chosen}
@@ -176,7 +182,9 @@ class StartingOffsets:
             if patience_s < ASK_S:
                 patience_s = ASK_S
                 self._free(places)
-        raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {problem}; {HIDDEN}")
+        away = leaderless(self._lookup, OFFSETS, self._group) if self._group else ""
+        why = f"group {self._group}: {away}" if away else f"{problem}; {HIDDEN}"
+        raise Fatal(f"no committed offsets within {COMMITTED_S:g} s: {why}")
 
     def _beginnings(self, places: list[TopicPartitionKey]) -> tuple[list[TopicPartition], list[TopicPartition]]:
         """Return the first offsets of these partitions, and offset 0 for those that nobody tells in time.

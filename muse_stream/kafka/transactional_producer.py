@@ -21,6 +21,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
 from muse_stream.kafka import client
+from muse_stream.kafka.coordinators import TRANSACTIONS, leaderless
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.deliveries import Deliveries
 from muse_stream.kafka.errors import About, concerns, typed
@@ -34,6 +35,7 @@ BLOCKED_S = 3.0
 """After a crash a transaction is ended within a second, on a busy machine."""
 FLUSH_SLICE_S = ROOM_S = 0.05
 OURS = ": larger than message.max.bytes of our own producer (MUSE_KAFKA_PROPERTIES_FILE sets it)"
+COMMITTING = "the group's offsets cannot be committed"
 TAKEN_BACK_S = 1.0
 """How long it may take to learn which records were not acknowledged."""
 
@@ -164,7 +166,9 @@ class TransactionalProducer:
         `offsets` are the next to be read; `signature` is committed beside each.
         """
         sent = [TopicPartition(*place, offset, signature) for place, offset in offsets.items()]
-        self._call(lambda timeout: self._producer.send_offsets_to_transaction(sent, metadata, timeout), deadline)
+        self._call(
+            lambda timeout: self._producer.send_offsets_to_transaction(sent, metadata, timeout), deadline, COMMITTING
+        )
 
     def commit(self, deadline: Deadline) -> None:
         """Commit; after an error the outcome is unknown and must be read from `committed()`."""
@@ -201,13 +205,13 @@ class TransactionalProducer:
         except KafkaException as error:
             raise typed(error) from error
 
-    def _call(self, operation: Callable[[float], Any], deadline: Deadline) -> None:
+    def _call(self, operation: Callable[[float], Any], deadline: Deadline, where: str = "") -> None:
         for last in deadline.tries():
             try:
                 operation(deadline.left_s)
                 return
             except KafkaException as error:
-                problem = typed(error)
+                problem = typed(error, where=where)
                 if not isinstance(problem, Retriable) or last:
                     raise self._deliveries.first() or problem from error
 
@@ -229,8 +233,8 @@ def open_producer(
     for `BLOCKED_S` that what the earlier holder left is still being ended.
     """
     patience_s, ending_since = FIRST_INIT_S, 0.0
-    problem: StreamError | None = None
-    for _ in deadline.tries():
+    problem, away = StreamError("no time was left"), ""
+    for last in deadline.tries():
         deliveries = Deliveries()
         told: dict[str, Any] = {"on_delivery": deliveries, "error_cb": on_error}
         if throttle is not None:
@@ -243,6 +247,7 @@ def open_producer(
             return TransactionalProducer(producer, deliveries)
         except KafkaException as error:
             problem = typed(error)
+            away = leaderless(producer, TRANSACTIONS, transactional_id) if last else ""
             threading.Thread(target=_destroy, args=(producer,), name="discard-producer", daemon=True).start()
             if not (error.args[0].retriable() or concerns(error, About.STARTING)):
                 raise Fatal(f"transactional id {transactional_id}: {problem}") from error
@@ -254,7 +259,7 @@ def open_producer(
                 text = f"transactional id {transactional_id}: its last transaction cannot be ended now"
                 raise Blocked(text, code=problem.code) from error
         patience_s = min(patience_s * PATIENCE_GROWTH, LONGEST_INIT_S)
-    raise Retriable(f"transactional id {transactional_id} not initialised in time: {problem}") from problem
+    raise Retriable(f"transactional id {transactional_id} not initialised in time: {away or problem}") from problem
 
 
 def _configuration(transactional_id: str) -> dict[str, Any]:

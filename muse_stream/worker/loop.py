@@ -278,11 +278,15 @@ class Worker:
         self._pause_late(late, blocked=False)
         if failure is not None and not frozenset().union(*late.values()) & self._paused_topics.unwritable:
             self._pace.late(*failure)
+        cause = failure[0] if failure is not None else error
+        if not late and cause.code not in RECORD_FAULTS | TOPIC_FAULTS:
+            self._pace.failed(cause)
         self._account()
         self._paused_topics.review(self._scorer.topology, at_once=bool(late) or error.code in TOPIC_FAULTS)
         self._progress()
         if not self.stopping:
             self._group_consumer.rewind()
+            self._pace.review()
             self._pause_topics()
 
     def _replace_committer(self, code: str, late: Late | None = None) -> None:

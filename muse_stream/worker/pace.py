@@ -1,9 +1,13 @@
 """How fast a worker may write, and what it says when that is slower than it could.
 
-It is told of transactions that were committed and of those that were not in time, and hears from the clients when a
-quota holds them back. It says how many events the next batch may hold, and whether nothing should be read for now: what
-would be written while a broker reads nothing from us could not be committed in time.
+It is told of transactions that were committed and of those that were not, and hears from the clients when a quota holds
+them back. It says how many events the next batch may hold, and whether nothing should be read for now: what would be
+written while a broker reads nothing from us could not be committed in time, and what fails again and again for no
+record's sake would only be written in vain.
 """
+
+import time
+from collections.abc import Callable
 
 from muse_stream.errors import StreamError
 from muse_stream.kafka import Throttle, Undelivered
@@ -13,6 +17,10 @@ from muse_stream.worker.commit import BUDGET_S, Committed, Pending
 
 RECENTLY_S = 15.0
 """A quota that held us back so lately may be why records are late."""
+FREE, REST_S, LONGEST_REST_S = 3, 0.5, 10.0
+"""So many transactions may fail in a row for a reason that passes (a coordinator moves, a broker restarts); then
+nothing is read for a moment, and for twice as long each time."""
+RESTS = "nothing is read for so long; it goes on by itself once a transaction is committed"
 RAISE = "of our user or client.id; raise it with kafka-configs.sh --alter --entity-type users (or clients)"
 WRITING = f"a quota holds back what we write: producer_byte_rate or request_percentage {RAISE}"
 READING = f"a quota holds back what we read: consumer_byte_rate or request_percentage {RAISE}"
@@ -21,7 +29,8 @@ READING = f"a quota holds back what we read: consumer_byte_rate or request_perce
 class Pace:
     """One slot's; `writing` and `reading` hear from its producers and its consumer."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._failed, self._rest_until = clock, 0, 0.0
         self.writing, self.reading = Throttle(), Throttle()
         self._log, self._throttled = log, BoundedLog(log.warning)
         self._size = BatchSize(1)
@@ -44,7 +53,17 @@ class Pace:
 
     def committed(self, committed: Committed) -> None:
         """Take in what a transaction cost."""
+        self._failed = 0
         self._size.committed(committed.pending.events, committed.cost_s, self.writing.since_s)
+
+    def failed(self, error: StreamError) -> None:
+        """Take in that a transaction failed for a reason that is no record's and no topic's."""
+        self._failed += 1
+        if self._failed > FREE:
+            seconds = min(REST_S * 2 ** (self._failed - FREE - 1), LONGEST_REST_S)
+            self._rest_until = self._clock() + seconds
+            facts = {"aborts": self._failed, "seconds": seconds, "error": str(error)}
+            self._log.warning("backing_off", **facts, hint=RESTS)
 
     def late(self, error: StreamError, failed: Pending) -> None:
         """Make batches smaller when this one was not committed in time for its size."""
@@ -68,11 +87,15 @@ class Pace:
         )
 
     def review(self) -> bool:
-        """Look whether a quota holds us back; True when it has begun or ceased to for longer than a transaction."""
+        """Look whether to read for now; True when that has changed.
+
+        Not while a quota holds us back for longer than a transaction, or after too many that failed in a row.
+        """
         writing_s, reading_s = self.writing.left_s, self.reading.left_s
         if writing_s:
             self._throttled.note("throttled", "writing", client="producer", seconds=round(writing_s, 1), hint=WRITING)
         if reading_s:
             self._throttled.note("throttled", "reading", client="consumer", seconds=round(reading_s, 1), hint=READING)
-        before, self.held_back = self.held_back, writing_s > TARGET_S
+        resting = self._clock() < self._rest_until
+        before, self.held_back = self.held_back, writing_s > TARGET_S or resting
         return before != self.held_back

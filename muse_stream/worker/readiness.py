@@ -4,6 +4,7 @@ The worker's thread tells once a second what it sees, and of every commit; anoth
 ago is no answer: then the worker does not go on, or Kafka does not answer.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Readiness:
         self._seen: _Seen | None = None
         self._behind_since_s: float | None = None
         """Since when some event could be read without a break."""
-        self._committed_s = 0.0
+        self._committed_s = -math.inf
 
     def committed(self) -> None:
         """Note that a batch was committed."""
@@ -69,11 +70,17 @@ class Readiness:
             return f"no progress for {now_s - seen.at_s:.0f} s"
         if not seen.topics:
             return "no tenant belongs to this lane: nothing is read"
+        if now_s - self._committed_s <= UNREADY_S:  # though a look at the ends may still wait for one of the brokers
+            return self._paused(seen) or self._unassigned(seen)
+        return self._unheard(seen, now_s) or self._paused(seen) or self._behind(seen, now_s)
+
+    @staticmethod
+    def _unheard(seen: _Seen, now_s: float) -> str:
         if seen.heard_s is None:
             return "Kafka has not told yet where the partitions end"
         if now_s - seen.heard_s > UNREADY_S:
             return f"Kafka has not answered for {now_s - seen.heard_s:.0f} s: nobody knows what waits"
-        return self._paused(seen) or self._behind(seen, now_s)
+        return ""
 
     @staticmethod
     def _paused(seen: _Seen) -> str:
@@ -82,9 +89,13 @@ class Readiness:
                 return f"every event topic of {whose} is paused: {', '.join(sorted(topics))}"
         return ""
 
+    @staticmethod
+    def _unassigned(seen: _Seen) -> str:
+        return "" if seen.assigned else "the group has assigned no partitions yet"
+
     def _behind(self, seen: _Seen, now_s: float) -> str:
-        if not seen.assigned:
-            return "the group has assigned no partitions yet"
+        if unassigned := self._unassigned(seen):
+            return unassigned
         read = {topic: one for topic, one in seen.waiting.items() if topic not in seen.paused}
         if read and all(one.unknown for one in read.values()):
             return f"nobody knows what waits in {', '.join(sorted(read))}: Kafka does not tell where they end"

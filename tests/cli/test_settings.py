@@ -90,6 +90,8 @@ def test_no_output_shows_a_secret() -> None:
     ("values", "expected"),
     [
         ({"BOOTSTRAP_SERVERS": "no-port"}, ["MUSE_KAFKA_BOOTSTRAP_SERVERS: 'no-port' is not host:port"]),
+        ({"BOOTSTRAP_SERVERS": "http://x:1"}, ["MUSE_KAFKA_BOOTSTRAP_SERVERS: 'http://x:1' is a URL, not host:port"]),
+        ({"BOOTSTRAP_SERVERS": "a:1,::1:9092"}, ["'::1:9092' is not host:port; an IPv6 address stands in brackets"]),
         ({"BOOTSTRAP_SERVERS": ""}, ["MUSE_KAFKA_BOOTSTRAP_SERVERS"]),
         ({"BOOTSTRAP_SERVERS": "h:65536"}, ["MUSE_KAFKA_BOOTSTRAP_SERVERS: 'h:65536' is not host:port"]),
         ({"BOOTSTRAP_SERVERS": f"me:{SECRET}@h:9092"}, ["MUSE_KAFKA_BOOTSTRAP_SERVERS: put no user into it"]),

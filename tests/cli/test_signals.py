@@ -108,7 +108,41 @@ def test_a_reader_that_has_gone_is_no_news() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_a_full_disk_under_stdout_is_told_in_one_line() -> None:
-    with Path("/dev/full").open("w", encoding="utf-8") as full:
-        done = subprocess.run([*PROGRAM, "schema"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, "Error: [Errno 28] No space left on device\n")
+def test_two_interrupts_are_no_traceback(silent: socket.socket) -> None:
+    environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}"}
+    command = [*PROGRAM, "topics", str(EXAMPLE)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        silent.accept()[0].close()
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=8 * PATIENCE)
+        assert process.returncode in (130, -signal.SIGINT), "the second may come when everything is over"
+        assert "Traceback" not in said, said
+        assert "Exception ignored" not in said, said
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_an_interrupt_while_an_interrupt_is_obeyed_is_no_traceback() -> None:
+    code = (
+        "import signal, sys, muse_stream.__main__ as program\n"
+        "def run(_arguments):\n"
+        "    try: signal.raise_signal(signal.SIGINT)\n"
+        "    finally: signal.raise_signal(signal.SIGINT)\n"
+        "program._run = run\n"
+        "assert program.main([]) == 130\n"
+        "signal.raise_signal(signal.SIGINT)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("command", [["schema"], ["check", str(EXAMPLE)]], ids=lambda one: str(one[0]))
+def test_a_full_standard_output_is_named(command: Sequence[str]) -> None:
+    with open("/dev/full", "w", encoding="ascii") as full:
+        done = subprocess.run(
+            [*PROGRAM, *command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30 * PATIENCE, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: standard output: No space left on device\n")

@@ -157,6 +157,11 @@ def test_the_operator_may_choose_otherwise(
             found.until(35 + again)
             ours.stop()
         assert sum(found.to_end().answers().values()) == 35 + again
+        with running(kafka.bootstrap, lane, Echo({events: route}), start_at=start_at) as ours:
+            (unused,) = ours.log.await_said("start_unused")
+            assert (unused["topics"], f"--to {start_at}" in unused["hint"]) == ([events], True)
+            ours.stop()
+        assert sum(found.to_end().answers().values()) == 35 + again, "offsets that are there are kept"
 
 
 def test_a_tenant_without_any_answer_starts_at_its_first_event(kafka: Broker, unique: Unique, tenant: Tenant) -> None:

@@ -100,3 +100,15 @@ def test_a_worker_that_tells_nothing_more(scene: Scene) -> None:
     scene.told(1, {"a": Waiting()})
     scene.clock.now += UNREADY_S + 1
     assert scene.readiness.why_not() == "no progress for 11 s"
+
+
+def test_who_commits_is_ready_though_a_look_at_the_ends_waits_for_one_broker(scene: Scene) -> None:
+    scene.told(1, {"a": UNKNOWN})
+    scene.told(30, {"a": UNKNOWN}, heard=False)
+    assert "Kafka has not answered for" in scene.readiness.why_not()
+    scene.readiness.committed()
+    assert scene.told(UNREADY_S, {"a": UNKNOWN}, heard=False) == ""
+    assert scene.told(1, {"a": UNKNOWN}, assigned=False, heard=False) != ""
+    scene.readiness.committed()
+    assert scene.told(1, {"a": UNKNOWN}, assigned=False, heard=False) == "the group has assigned no partitions yet"
+    assert "is paused" in scene.told(1, {"a": UNKNOWN}, paused=frozenset("ab"), heard=False)

@@ -14,6 +14,7 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     difference       what differs between two configurations, and whom it can hurt
     publish          propose a configuration, publish it as a generation
     promote          the generation in which another predictor is live
+    rollback         the way back, and what it changes
     pause            the generation in which a tenant is paused; what waits meanwhile
     export           a generation as files
     evidence         what shadows said, for and against a promotion
@@ -23,6 +24,7 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     gradual          promote step by step; go back, stop, resume
     step_health      what tells that a step goes wrong: dead letters, latency
     watch            what was promoted: alert rates since, and the way back
+    verdicts         what it found last, as `status` reads it
     watch_metrics    its metrics
     live_pairs       what two predictors say of the same events, as it comes in
     topics           plan, make and check topics

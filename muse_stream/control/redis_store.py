@@ -20,6 +20,7 @@ Each answer is waited for at most a second. Whatever Redis does is a `StoreError
 before it was checked against its hash. `open` gives out a copy on this machine's disk (`local_copy`).
 """
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
+from redis.sentinel import MasterNotFoundError
 
 from muse_stream.control import store
 from muse_stream.control.content import guarded
@@ -99,12 +101,14 @@ class RedisStore(Store):
             parent = found.number if found else None
             if parent is not None and self.manifest(parent).sha256 == digest:
                 return parent
-            kept = self.kept()  # a store that lost its memory must not give a number a second time
-            number = 1 + max(self._last(), parent or 0, kept.number if kept else 0)
+            # a store that lost its memory must not give a number a second time
+            number = 1 + max(self._last(), parent or 0, store.remembered(self).number)
             pipe.watch(self._generation(number))
             while self._client.exists(self._generation(number)):  # `last` was lost, or another publisher is quicker
                 number += 1
                 pipe.watch(self._generation(number))
+            if number > MOST:  # nobody would believe it, and nothing could be published ever after
+                raise StoreError(f"{self}: has no number left for a generation: {MOST:,} is the highest")
             manifest = Manifest(
                 *(number, digest, self._now(), parent, document, hashes),
                 *(note.author, note.message, note.evidence, version("muse-stream")),
@@ -132,7 +136,8 @@ class RedisStore(Store):
                     found = self.head()
                     if (found.number if found else None) != expected:
                         raise store.conflict(expected, found, self.manifest)
-                    head = store.next_head(found, self._former(found), self.manifest(new), note, self._now())
+                    known = store.remembered(self)
+                    head = store.next_head(found, self._former(found), self.manifest(new), note, self._now(), known)
                     pipe.multi()
                     pipe.set(self._key("current"), head.to_json())
                     pipe.publish(self._key("moved"), new)
@@ -188,6 +193,8 @@ class RedisStore(Store):
             for first in range(1, last + 1, LISTED_AT_ONCE):
                 numbers = range(first, min(first + LISTED_AT_ONCE, last + 1))
                 values = self._client.mget([self._generation(number) for number in numbers])
+                if not found:  # numbers below the first were given before the store was emptied
+                    numbers, values = _from_first(numbers, values)
                 found += map(self._entry, numbers, values)
         return tuple(found)
 
@@ -411,6 +418,8 @@ class RedisStore(Store):
 
 def _meaning(error: exceptions.RedisError) -> str:
     """Return what an error of redis-py means to an operator."""
+    if isinstance(error, MasterNotFoundError):
+        return _no_master(str(error))
     text = _short(error)
     for kind, means in _MEANINGS:
         if isinstance(error, kind):
@@ -428,6 +437,20 @@ _MEANINGS: tuple[tuple[type[Exception], Callable[[str], str]], ...] = (
     (exceptions.ReadOnlyError, lambda _: "this Redis is a replica and takes no writes; name the master"),
     (exceptions.TimeoutError, lambda _: f"no answer within {TIMEOUT_S:g} s"),
 )
+
+
+def _from_first(numbers: range, values: list[Any]) -> tuple[range, list[Any]]:
+    missing = next((place for place, value in enumerate(values) if value is not None), len(values))
+    return numbers[missing:], values[missing:]
+
+
+def _no_master(text: str) -> str:
+    """Return why no Sentinel gave a master; redis-py puts each one's answer behind a description of its client."""
+    told, *answers = re.split(r"(?: :|,) <redis\.client\.Redis\(", text)
+    causes = dict.fromkeys(answer.rpartition(")>)> - ")[2] for answer in answers)
+    if not causes:
+        return f"{told}: the Sentinels know no master of this name, or none that is up"
+    return f"{told}: {_short('; '.join(causes))}; see docs/redis-security.md"
 
 
 def _short(error: object) -> str:

@@ -35,6 +35,7 @@ from muse_stream.cli.produce import produce
 from muse_stream.cli.promote import promote
 from muse_stream.cli.publish import publish
 from muse_stream.cli.replay import replay
+from muse_stream.cli.report import report
 from muse_stream.cli.resume import resume
 from muse_stream.cli.rollback import rollback
 from muse_stream.cli.run import run
@@ -88,7 +89,19 @@ program = typer.Typer(
 )
 TAKE_A_STORE = {
     **dict.fromkeys(
-        ("event", "topics", "produce", "tail", "audit", "verify", "replay", "generations", "rollback", "watch"),
+        (
+            "event",
+            "topics",
+            "produce",
+            "tail",
+            "audit",
+            "report",
+            "verify",
+            "replay",
+            "generations",
+            "rollback",
+            "watch",
+        ),
         ConfigCommand,
     ),
     "publish": PublishCommand,
@@ -97,7 +110,7 @@ TAKE_A_STORE = {
 for command in (
     *(check, golden, fit, schema, event, diff, publish, promote, watch, generations, rollback, status),
     *(pause, resume, export, topics),
-    *(produce, tail, audit, run, verify, doctor, replay, backtest, demo, broker),
+    *(produce, tail, audit, report, run, verify, doctor, replay, backtest, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
 program.add_typer(dlq)

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from muse_stream.cli.moments import FromOffset, Settle, Since, Until, moment_ms,
 from muse_stream.cli.options import Config, Json, Session
 from muse_stream.cli.output import note, progress, say, show_json
 from muse_stream.cli.store_option import StoreOption
+
+if TYPE_CHECKING:
+    from muse_stream.commands.audit import Selection
 
 To = Annotated[Path, typer.Option("--to", metavar="FILE", help="Where the report goes: an .html file.")]
 Tenants = Annotated[list[str] | None, typer.Option("--tenant", help="Of this tenant; may be repeated. Default: all.")]
@@ -63,7 +66,6 @@ def report(
     muse-stream report muse.yaml --to acme.html --from acme.parquet --labels chargebacks.csv --label is_fraud
     ```
     """
-    from muse_stream.commands.audit import Selection  # noqa: PLC0415
     from muse_stream.commands.configuration import open_configuration  # noqa: PLC0415
     from muse_stream.commands.report import Asked  # noqa: PLC0415
     from muse_stream.commands.report import report as write  # noqa: PLC0415
@@ -71,12 +73,7 @@ def report(
     if source and (since or until or from_offset):
         raise typer.BadParameter("a window belongs to topics; give it to `audit`", param_hint="--from")
     session: Session = context.obj
-    selection = Selection(
-        since_ms=None if since is None else moment_ms(since, "--since"),
-        until_ms=None if until is None else moment_ms(until, "--until"),
-        from_offset=offsets(from_offset, "--from-offset"),
-        settle_s=settle,
-    )
+    selection = _selection(since, until, from_offset, settle)
     asked = Asked(tenant or (), source or (), selection, labels, id_column, label_column, tolerance)
     with progress("report") as update:
         done = write(
@@ -93,3 +90,14 @@ def report(
         say(f"{to}: {len(done.tenants)} tenants, {done.events:,} events that two predictors have scored, {size}")
     for text in done.notes:
         note(text, "yellow")
+
+
+def _selection(since: str | None, until: str | None, from_offset: list[str] | None, settle_s: float) -> "Selection":
+    from muse_stream.commands.audit import Selection  # noqa: PLC0415
+
+    return Selection(
+        since_ms=None if since is None else moment_ms(since, "--since"),
+        until_ms=None if until is None else moment_ms(until, "--until"),
+        from_offset=offsets(from_offset, "--from-offset"),
+        settle_s=settle_s,
+    )

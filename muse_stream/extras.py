@@ -10,6 +10,7 @@ from muse_stream.errors import MuseError
 
 EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(("rich", "typer"), "cli"),
+    **dict.fromkeys(("jinja2", "markupsafe", "matplotlib"), "report"),
     "redis": "redis",
     "datasketches": "calibrate",
     **dict.fromkeys(("aiohttp", "fsspec", "gcsfs", "s3fs"), "remote"),

@@ -27,6 +27,9 @@ HOMES: dict[str, tuple[str, ...]] = {
     "docker": ("testing/container_kafka.py", "testing/container_redis.py"),
     "fastavro": ("avro", "files"),
     "fsspec": ("config/remote.py",),
+    "jinja2": ("report",),
+    "markupsafe": ("report",),
+    "matplotlib": ("report",),
     "google": ("models",),  # protobuf, which comes with onnx
     "lightgbm": ("demo",),
     "onnx": ("models",),

@@ -166,6 +166,7 @@ COMMANDS = [
     ["tail", str(EXAMPLE), "acme"],
     ["topics", str(EXAMPLE)],
     ["audit", str(EXAMPLE), "acme", "--to", "acme.parquet"],
+    ["report", str(EXAMPLE), "--to", "report.html"],
     ["verify", str(EXAMPLE)],
 ]
 

@@ -15,6 +15,7 @@ score_sketch           the distribution of any number of scores in 24 kB, most e
 day_counts             what is kept of one tenant's, predictor's and day's scores, and the offsets it covers
 drift                  has a stream left the promise? Asked for ever, with bounded false alarms
 policies               which map a tenant would have had in each period, walked forward
+score_comparison       two predictors on the same events: ranks, quantiles, rates with grouped intervals
 measures               how well scores keep a promise, rank, and tell the truth
 """
 
@@ -26,6 +27,7 @@ from muse_stream.calibration.drift import Drift, DriftLimits, RateDrift, drift
 from muse_stream.calibration.evidence import (
     EstimatedBeta,
     Trust,
+    design_effect,
     estimate_beta,
     trust,
     trust_in_cold_start,
@@ -34,6 +36,8 @@ from muse_stream.calibration.measures import (
     AlertRate,
     Rate,
     brier_score,
+    calibration_curve,
+    expected_calibration_error,
     intervals,
     kolmogorov_smirnov,
     labelled_measures,
@@ -47,6 +51,14 @@ from muse_stream.calibration.prior_shift import PriorEstimate, estimate_prior, p
 from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
 from muse_stream.calibration.recalibration import Method, Recalibration
 from muse_stream.calibration.reference import Reference
+from muse_stream.calibration.score_comparison import (
+    GroupedRate,
+    distance_from,
+    grouped_rate,
+    quantile_pairs,
+    rank_agreement,
+    wilson,
+)
 from muse_stream.calibration.score_histogram import ScoreHistogram
 from muse_stream.calibration.score_sketch import ScoreSketch
 
@@ -67,6 +79,7 @@ __all__ = [
     "Expected",
     "FittedMap",
     "Floats",
+    "GroupedRate",
     "MapCounts",
     "Method",
     "Move",
@@ -88,13 +101,18 @@ __all__ = [
     "Verdict",
     "Window",
     "brier_score",
+    "calibration_curve",
     "corrected",
     "corrected_each",
     "counts_name",
+    "design_effect",
+    "distance_from",
     "drift",
     "estimate_beta",
     "estimate_prior",
     "expected",
+    "expected_calibration_error",
+    "grouped_rate",
     "intervals",
     "kolmogorov_smirnov",
     "labelled_measures",
@@ -103,7 +121,10 @@ __all__ = [
     "population_stability",
     "posterior_correction",
     "prior_beta",
+    "quantile_pairs",
+    "rank_agreement",
     "stability_edges",
     "trust",
     "trust_in_cold_start",
+    "wilson",
 ]

@@ -15,7 +15,7 @@ when a command runs, so that `--help` and completion answer at once.
     publish, diff, promote, watch, generations, rollback, status   a store of generations
     pause, resume, export                        the same
     run, topics, offsets, doctor, broker         on Kafka
-    produce, tail, audit, verify, replay, dlq    events and answers
+    produce, tail, audit, report, verify, replay, dlq   events and answers
     backtest                                     policies for quantile maps on labelled history
     demo                                         the guided demo
 """

@@ -38,6 +38,7 @@ from muse_stream.cli.produce import produce
 from muse_stream.cli.promote import promote
 from muse_stream.cli.publish import publish
 from muse_stream.cli.replay import replay
+from muse_stream.cli.report import report
 from muse_stream.cli.resume import resume
 from muse_stream.cli.rollback import rollback
 from muse_stream.cli.run import run
@@ -98,6 +99,7 @@ TAKE_A_STORE = {
             "produce",
             "tail",
             "audit",
+            "report",
             "verify",
             "replay",
             "generations",
@@ -114,7 +116,7 @@ TAKE_A_STORE = {
 for command in (
     *(check, golden, fit, schema, event, diff, publish, promote, watch, generations, rollback, drift, status),
     *(pause, resume, export, topics),
-    *(produce, tail, audit, run, verify, doctor, replay, backtest, demo, broker),
+    *(produce, tail, audit, report, run, verify, doctor, replay, backtest, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
 program.add_typer(dlq)

@@ -30,6 +30,8 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     topics           plan, make and check topics
     produce, tail    a file -> events; follow a topic, decoded
     audit            a tenant's scores and audit records -> a table for analysts
+    report           live and shadow predictors beside each other, as one HTML file
+    report_records   what it is made of
     dlq              a tenant's dead letters: count, show, send again
     dlq_letters, dlq_survey, dlq_replay
                      what a record of their topic is; which there are and what became of each; sending them, once

@@ -21,6 +21,11 @@ from muse_stream.files import RecordFile
 from muse_stream.kafka import Block, Bounds, Consumer, Reading, between, bounds, client, reader
 from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, output_schemas
 
+
+class NoRecords(MuseError):
+    """There is nothing to write."""
+
+
 Kind = Literal["scores", "audit"]
 KINDS: tuple[Kind, ...] = ("scores", "audit")
 NAMES: Mapping[Kind, str] = {"scores": "score", "audit": "audit"}
@@ -80,8 +85,8 @@ def audit(
 ) -> Exported:
     """Write a tenant's records to `path`, a Parquet file that appears whole or not at all.
 
-    Raises ConfigError for a tenant that is not there, MuseError where nothing was found or the file cannot be written,
-    and the errors of Kafka.
+    Raises ConfigError for a tenant that is not there, NoRecords where nothing was found, MuseError where the file
+    cannot be written, and the errors of Kafka.
     """
     selection = selection or Selection()
     topics = configuration.loaded.document.tenant_topics(configuration.tenant(tenant))
@@ -106,7 +111,7 @@ def audit(
             consumer.close()
             unstable.close()
         if not file.rows:
-            raise MuseError(_nothing(tenant, selection, done))
+            raise NoRecords(_nothing(tenant, selection, done))
         done.columns = file.finish()
     done.predictors.sort()
     return done

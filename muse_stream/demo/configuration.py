@@ -12,21 +12,27 @@ else, so whatever happens to alert rates there is the promotion's doing.
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from muse_stream.calibration import FittedMap, Reference
-from muse_stream.config import Document, pre_map_hash
+from muse_stream.commands.fit import Fitting, fit_maps
+from muse_stream.commands.fit_samples import FileColumns
 from muse_stream.demo.scenario import BARE_NEW, BARE_OLD, NEW, OLD
 
 Tree = dict[str, Any]
 Maps = Mapping[str, FittedMap]
 """Tenant -> its map."""
+Samples = Mapping[str, NDArray[np.float64]]
+"""Tenant -> a predictor's values before its map."""
 
 
 def with_bare(base: Mapping[str, Any]) -> Tree:
@@ -63,10 +69,19 @@ def named(base: Mapping[str, Any], prefix: str, lane: str) -> Tree:
     return {**base, "topics": {**templates, "unknown": f"{prefix}.dlq.{{lane}}"}, "tenants": tenants}
 
 
-def first_maps(base: Mapping[str, Any], aggregates: Mapping[str, NDArray[np.float64]]) -> dict[str, FittedMap]:
-    """Fit a map for each tenant to aggregates of the past."""
-    promise = reference(base)
-    return {tenant: FittedMap.fit(sample, promise) for tenant, sample in aggregates.items()}
+def fitted(tree: Tree, folder: Path, predictor: str, aggregates: Samples) -> dict[str, FittedMap]:
+    """Fit a map for each tenant to a predictor's aggregates, as `muse-stream fit --from FILE --scores` does.
+
+    Raises FitError for aggregates that no map can be fitted to.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as aside:
+        scores = Path(aside) / f"{predictor}.parquet"
+        tenants = np.repeat(list(aggregates), [len(sample) for sample in aggregates.values()])
+        pq.write_table(pa.table({"tenant": tenants, "aggregate": np.concatenate(list(aggregates.values()))}), scores)
+        document = write(tree, folder / "fitted-for.yaml")
+        fitting = Fitting(FileColumns(scores="aggregate", tenant="tenant"), policy="own")
+        found = fit_maps(document, predictor, scores, tenants=list(aggregates), fitting=fitting)
+    return {tenant: found.tenants[tenant].map for tenant in aggregates}
 
 
 def reference(base: Mapping[str, Any]) -> Reference:
@@ -78,15 +93,14 @@ def reference(base: Mapping[str, Any]) -> Reference:
 
 def _mapped(tree: Tree, folder: Path, predictor: str, maps: Maps, label: str) -> Tree:
     """Give a predictor the maps of its tenants, in files whose hashes the document pins."""
-    fitted_for = pre_map_hash(Document.model_validate(tree), predictor)
     prefix = f"{predictor}-"
     kept = {name: entry for name, entry in tree.get("maps", {}).items() if not name.startswith(prefix)}
     names: dict[str, str] = {}
     (folder / "maps").mkdir(exist_ok=True)
-    for tenant, fitted in maps.items():
+    for tenant, one in maps.items():
         names[tenant] = f"{prefix}{tenant}"
         file = f"maps/{label}-{tenant}.json"
-        data = json.dumps({**fitted.to_json(), "fitted_for": fitted_for}).encode()
+        data = json.dumps(one.to_json()).encode()
         (folder / file).write_bytes(data)
         kept[names[tenant]] = {"file": file, "sha256": hashlib.sha256(data).hexdigest()}
     (standard,) = tree["references"]

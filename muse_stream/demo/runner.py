@@ -30,7 +30,7 @@ from muse_stream.demo.feed import Feed
 from muse_stream.demo.findings import Findings, Totals, promotion
 from muse_stream.demo.follow import Follower
 from muse_stream.demo.ledger import Ledger
-from muse_stream.demo.scenario import Scenario
+from muse_stream.demo.scenario import OLD, Scenario
 from muse_stream.demo.screen import Screen
 from muse_stream.demo.stages import Machinery, Tour, Toured
 from muse_stream.demo.workers import running
@@ -165,7 +165,7 @@ class Run:
         """Publish generation 1 and make the topics."""
         scenario = self._scenario
         base = configuration.named(scenario.base, self._prefix, self._lane)
-        maps = configuration.first_maps(base, scenario.first_aggregates)
+        maps = configuration.fitted(base, scenario.folder, OLD, scenario.first_aggregates)
         self._first = configuration.served(base, scenario.folder, maps)
         path = configuration.write(self._first, scenario.folder / "generation-1.yaml")
         publish.publish(path, self._address)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
-from muse_stream.calibration import FittedMap
+from muse_stream.calibration import FittedMap, Floats
 from muse_stream.commands import publish
 from muse_stream.commands.evidence import Evidence, Window
 from muse_stream.commands.promote import Prepared, prepare
@@ -174,17 +174,16 @@ class Tour:
         self._screen.step(number, name, text)
 
     def _fit(self) -> tuple[dict[str, FittedMap], dict[str, FittedMap]]:
-        promise = configuration.reference(self._tree)
         answers = self._ledger.shadow(NEW)
-        old: dict[str, FittedMap] = {}
-        new: dict[str, FittedMap] = {}
+        old: dict[str, Floats] = {}
+        new: dict[str, Floats] = {}
         for tenant in self._scenario.events.tenants:
             rows = periods.calibration(self._ledger, self._scenario.events, tenant)
             if not len(rows):
                 raise MuseError(f"{tenant} had no events while the new model shadowed: nothing to fit its map to")
-            old[tenant] = FittedMap.fit(answers.live_aggregate[rows], promise, fitted_on=(tenant,))
-            new[tenant] = FittedMap.fit(answers.aggregate[rows], promise, fitted_on=(tenant,))
-        return old, new
+            old[tenant], new[tenant] = answers.live_aggregate[rows], answers.aggregate[rows]
+        folder = self._scenario.folder
+        return configuration.fitted(self._tree, folder, OLD, old), configuration.fitted(self._tree, folder, NEW, new)
 
     def _scored(self, generation: int) -> int:
         """Live scores of a generation, or of all so far, as the plan counts."""

@@ -28,15 +28,15 @@ def base(folder: Path) -> dict[str, Any]:
     return made.named(document.model_dump(by_alias=True, exclude_none=True), "mine", "lane-7")
 
 
-def maps(base: dict[str, Any], seed: int) -> dict[str, FittedMap]:
+def maps(base: dict[str, Any], folder: Path, predictor: str, seed: int) -> dict[str, FittedMap]:
     random = np.random.default_rng(seed)
-    return made.first_maps(base, {tenant: random.beta(1, 20, 2_000) for tenant in base["tenants"]})
+    return made.fitted(base, folder, predictor, {tenant: random.beta(1, 20, 2_000) for tenant in base["tenants"]})
 
 
 def generations(base: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    first = made.served(base, folder, maps(base, 1))
+    first = made.served(base, folder, maps(base, folder, OLD, 1))
     second = made.shadowed(first)
-    return [first, second, made.calibrated(second, folder, maps(base, 2), maps(base, 3))]
+    return [first, second, made.calibrated(second, folder, maps(base, folder, OLD, 2), maps(base, folder, NEW, 3))]
 
 
 def test_every_generation_is_accepted(base: dict[str, Any], folder: Path) -> None:

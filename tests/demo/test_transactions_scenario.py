@@ -15,8 +15,9 @@ import pytest
 from muse_stream.avro import Decoder, Fields, SchemaDirectory
 from muse_stream.commands.check import check
 from muse_stream.demo import run, transactions, transactions_scenario
-from muse_stream.demo.configuration import first_maps, named, served, write
+from muse_stream.demo.configuration import fitted, named, served, write
 from muse_stream.demo.mapping import HANDBOOK, read_mapping
+from muse_stream.demo.scenario import OLD
 from muse_stream.demo.screen import Screen
 from muse_stream.errors import ConfigError, MuseError, SchemaError
 from tests.demo import handbook
@@ -81,7 +82,7 @@ def test_the_scenario_can_be_served(file: Path, mapping_file: Path, tmp_path: Pa
     assert sum(len(part.values) for part in slices) == len(made.events)
     assert np.array_equal(np.concatenate([part.tenant for part in slices]), made.events.tenant)
     base = named(made.base, "mine", "main")
-    tree = served(base, tmp_path, first_maps(base, made.first_aggregates))
+    tree = served(base, tmp_path, fitted(base, tmp_path, OLD, made.first_aggregates))
     assert [str(one) for one in check(write(tree, tmp_path / "1.yaml")).problems] == []
 
 

@@ -26,6 +26,7 @@ from muse_stream.kafka import client
 from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.testing import Broker
 from tests.patience import until
+from tests.transactions import await_decided
 
 PAGE = (Path(__file__).parents[2] / "docs" / "audit-records.md").read_text(encoding="utf-8")
 Output = pytest.CaptureFixture[str]
@@ -117,6 +118,7 @@ def filled(bank: Bank, unique: Callable[[str], str]) -> Bank:
         producer.produce(bank.topics.audit, value, b"card", 0)
     producer.flush(60)
     producer.commit_transaction(60)
+    await_decided(bank.settings.bootstrap, bank.topics.scores, bank.topics.audit)
     return bank
 
 
@@ -220,7 +222,7 @@ def test_what_stands_behind_an_open_transaction_is_said(
     producer.begin_transaction()
     producer.produce(filled.topics.audit, filled.audit(5, 0.5, 0.5), None, 0)
     assert producer.flush(60) == 0
-    code, said = run(capsys, filled.file, "acme", "--to", tmp_path / "acme.parquet", "--settle", "0.2")
+    code, said = run(capsys, filled.file, "acme", "--to", tmp_path / "acme.parquet", "--settle", "4")
     assert code == 0, said
     assert "5 scores and 5 audit records of acme" in said
     assert f"{filled.topics.audit}[0]: records from offset 6 on are left out: a transaction is still open" in said

@@ -28,6 +28,7 @@ from muse_stream.testing.kafka_jars import jars, java, missing_tools
 from muse_stream.testing.local_kafka import LocalKafka, free_ports
 from tests.integration.bank import Bank
 from tests.patience import PATIENCE, until
+from tests.transactions import await_decided
 from tests.worker.doubles import Route
 from tests.worker.forgetful import KEPT, LOST, Forgetful, Predecessor, java_hash
 
@@ -197,6 +198,7 @@ def test_an_honest_transaction_is_no_finding(site: Site, unique: Callable[[str],
     def end(text: str) -> None:
         waited.append(text)
         producer.commit_transaction(60)
+        await_decided(site.settings.bootstrap, site.bank.topic("scores", "t0"))
 
     found = diagnose(open_configuration(site.document), site.settings, None, Look(None, 60.0 * PATIENCE, end))
     assert found.well, found.faults

@@ -17,6 +17,7 @@ from muse_stream.kafka import client
 from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.testing import Broker
 from tests.patience import until
+from tests.transactions import await_decided
 
 START_MS = 1_780_000_000_000
 PLACE = {"source_topic": "t", "source_partition": 0}
@@ -92,3 +93,4 @@ def fill(bank: Bank, mark: str) -> None:
         producer.produce(bank.topics.audit, value, b"card", 0)
     producer.flush(60)
     producer.commit_transaction(60)
+    await_decided(bank.settings.bootstrap, bank.topics.scores, bank.topics.audit)

@@ -125,7 +125,7 @@ def test_what_stands_behind_an_open_transaction_is_said(
     producer.begin_transaction()
     producer.produce(filled.topics.audit, filled.audit(5, 0.5, 0.5), None, 0)
     assert producer.flush(60) == 0
-    code, said = run(capsys, filled.file, "acme", "--to", tmp_path / "acme.parquet", "--settle", "0.2")
+    code, said = run(capsys, filled.file, "acme", "--to", tmp_path / "acme.parquet", "--settle", "4")
     assert code == 0, said
     assert "5 scores and 5 audit records of acme" in said
     assert f"{filled.topics.audit}[0]: records from offset 6 on are left out: a transaction is still open" in said

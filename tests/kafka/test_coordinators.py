@@ -24,9 +24,9 @@ def test_the_partition_is_the_one_that_the_broker_writes_to(kafka: Broker, uniqu
         reader.assign([TopicPartition(TRANSACTIONS, kept_in(name, partitions), 0)])
         keys: list[bytes] = []
         while not any(name.encode() in key for key in keys):
-            (message,) = reader.consume(1, 30) or [None]
-            assert message is not None, f"{name} is not in the partition"
-            keys.append(bytes(message.key() or b""))  # type: ignore[arg-type]
+            messages = reader.consume(1, 30)
+            assert messages, f"{name} is not in the partition"
+            keys.append(bytes(messages[0].key() or b""))
         reader.close()
 
 

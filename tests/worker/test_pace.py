@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names that the stubs forget to export
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,

@@ -13,7 +13,7 @@ from pathlib import Path
 from muse_stream.commands.check import Checked, check
 from muse_stream.commands.difference import Change, changes, grouped
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import Note, Store, open_store
+from muse_stream.control import Note, Store, open_store, remembered
 from muse_stream.errors import ConfigError, MuseError, Problem
 
 LOOKED_BACK = 5
@@ -121,7 +121,8 @@ def proposal(checked: Checked, store: Store) -> Proposal:
         raise ConfigError(checked.problems)
     before = store.current()
     if before is None:
-        return Proposal(checked.loaded, store, None, grouped(changes(None, checked.loaded)), checked.warnings)
+        found = (*_forgotten(store), *grouped(changes(None, checked.loaded)))
+        return Proposal(checked.loaded, store, None, found, checked.warnings)
     try:
         current = load_document(store.open(before).path)
     except MuseError as error:
@@ -131,6 +132,20 @@ def proposal(checked: Checked, store: Store) -> Proposal:
     found = tuple(changes(current, checked.loaded))
     undone = tuple(_undone(store, before, current, set(map(_key, found))))
     return Proposal(checked.loaded, store, before, grouped(found), checked.warnings, undone)
+
+
+def _forgotten(store: Store) -> Iterator[Change]:
+    """Yield that a store without a current generation had one: it was emptied, or another one is at this address."""
+    known = remembered(store)
+    if not known.number:
+        return
+    seen = f"generation {known.number} was current when this machine saw it last"
+    if known.workers:
+        count = "1 worker serves" if known.workers == 1 else f"{known.workers} workers serve"
+        seen = f"{count} from it, up to generation {known.number}"
+    text = f"nothing is current in the store, and {seen}: it was emptied, or another store is at this address"
+    harm = "nobody can tell what changes" if known.workers else ""
+    yield Change("generation", (str(known.number),), text, harm=harm)
 
 
 def _undone(store: Store, before: int, current: Loaded, found: set[object]) -> Iterator[Undone]:

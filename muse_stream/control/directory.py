@@ -92,7 +92,7 @@ class DirectoryStore(Store):
             if parent is not None and self.manifest(parent).sha256 == digest:
                 shutil.rmtree(staging)
                 return parent
-            number = max(self._numbers(), default=0) + 1
+            number = 1 + max([*self._numbers(), parent or 0, store.remembered(self).number])
             manifest = Manifest(
                 *(number, digest, self._clock(), parent, document, hashes),
                 *(note.author, note.message, note.evidence, version("muse-stream")),
@@ -122,7 +122,8 @@ class DirectoryStore(Store):
             found = self.head()
             if (found.number if found else None) != expected:
                 raise store.conflict(expected, found, self.manifest)
-            head = store.next_head(found, self._former(found), self.manifest(new), note, self._clock())
+            known = store.remembered(self)
+            head = store.next_head(found, self._former(found), self.manifest(new), note, self._clock(), known)
             replace_file(self.path / "current", head.to_json())
 
     def open(self, number: int, sha256: str = "") -> Generation:

@@ -26,6 +26,11 @@ class Follower:
     def __str__(self) -> str:
         return str(self._store)
 
+    @property
+    def sequence(self) -> int:
+        """Of the last move that was followed; 0 before the first. Told in heartbeats, for a store that forgets."""
+        return self._seen.sequence if self._seen else 0
+
     def head(self) -> Head | None:
         """Return what is current, None before the first; raises StoreError where that is no newer decision."""
         found, seen = self._store.head(), self._seen

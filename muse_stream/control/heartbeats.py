@@ -88,6 +88,8 @@ class Heartbeat:
     """What it serves; None before it serves."""
     refused: int | None = None
     """The current generation, where it cannot be compiled."""
+    sequence: int = 0
+    """Of the last move of `current` that it has followed."""
     problem: str = ""
     """Why what is current is not served: the refusal, or why the store cannot be read."""
     unready: str = ""

@@ -99,12 +99,14 @@ class RedisStore(Store):
             parent = found.number if found else None
             if parent is not None and self.manifest(parent).sha256 == digest:
                 return parent
-            kept = self.kept()  # a store that lost its memory must not give a number a second time
-            number = 1 + max(self._last(), parent or 0, kept.number if kept else 0)
+            # a store that lost its memory must not give a number a second time
+            number = 1 + max(self._last(), parent or 0, store.remembered(self).number)
             pipe.watch(self._generation(number))
             while self._client.exists(self._generation(number)):  # `last` was lost, or another publisher is quicker
                 number += 1
                 pipe.watch(self._generation(number))
+            if number > MOST:  # nobody would believe it, and nothing could be published ever after
+                raise StoreError(f"{self}: has no number left for a generation: {MOST:,} is the highest")
             manifest = Manifest(
                 *(number, digest, self._now(), parent, document, hashes),
                 *(note.author, note.message, note.evidence, version("muse-stream")),
@@ -132,7 +134,8 @@ class RedisStore(Store):
                     found = self.head()
                     if (found.number if found else None) != expected:
                         raise store.conflict(expected, found, self.manifest)
-                    head = store.next_head(found, self._former(found), self.manifest(new), note, self._now())
+                    known = store.remembered(self)
+                    head = store.next_head(found, self._former(found), self.manifest(new), note, self._now(), known)
                     pipe.multi()
                     pipe.set(self._key("current"), head.to_json())
                     pipe.publish(self._key("moved"), new)
@@ -188,6 +191,8 @@ class RedisStore(Store):
             for first in range(1, last + 1, LISTED_AT_ONCE):
                 numbers = range(first, min(first + LISTED_AT_ONCE, last + 1))
                 values = self._client.mget([self._generation(number) for number in numbers])
+                if not found:  # numbers below the first were given before the store was emptied
+                    numbers, values = _from_first(numbers, values)
                 found += map(self._entry, numbers, values)
         return tuple(found)
 
@@ -428,6 +433,11 @@ _MEANINGS: tuple[tuple[type[Exception], Callable[[str], str]], ...] = (
     (exceptions.ReadOnlyError, lambda _: "this Redis is a replica and takes no writes; name the master"),
     (exceptions.TimeoutError, lambda _: f"no answer within {TIMEOUT_S:g} s"),
 )
+
+
+def _from_first(numbers: range, values: list[Any]) -> tuple[range, list[Any]]:
+    missing = next((place for place, value in enumerate(values) if value is not None), len(values))
+    return numbers[missing:], values[missing:]
 
 
 def _short(error: object) -> str:

@@ -8,6 +8,7 @@ import getpass
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from muse_stream import environment
 from muse_stream.control.change import Change, change
-from muse_stream.control.heartbeats import Beat
-from muse_stream.control.records import FORMER, LONGEST_TEXT, Head, Manifest
+from muse_stream.control.heartbeats import Beat, Heartbeat
+from muse_stream.control.records import BEYOND, FORMER, LONGEST_TEXT, Head, Manifest
 from muse_stream.errors import StoreError
 
 if TYPE_CHECKING:  # what it loads is needed to publish, and not to look
@@ -25,6 +26,10 @@ if TYPE_CHECKING:  # what it loads is needed to publish, and not to look
 
 BACK = "goes_back_to"
 """In a generation's evidence: which one a rollback goes back to, where that is not its parent."""
+HEARD_NUMBER = 50_000
+"""Highest number that is believed of a worker."""
+HEARD_SEQUENCE = BEYOND // 2
+"""Highest sequence number that is believed of a worker: far above any time, and room for moves is left above it."""
 
 
 def author() -> str:
@@ -248,7 +253,42 @@ def _way_back(manifest: Manifest) -> int | None:
     return named if isinstance(named, int) and not isinstance(named, bool) else manifest.parent
 
 
-def next_head(found: Head | None, former: Sequence[int], target: Manifest, note: Note, now: datetime) -> Head:
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What is known of generations beside what the store says: it may have been emptied, or restored."""
+
+    number: int = 0
+    """Greatest number of a generation; 0 where none is known."""
+    sequence: int = 0
+    """Greatest sequence number of a move."""
+    workers: int = 0
+    """Workers that serve a generation."""
+
+
+def remembered(store: Store) -> Remembered:
+    """Return what this machine's copy and the workers' heartbeats tell (docs/decisions/0032).
+
+    Heartbeats are written by those who may write nothing else: what they tell is bounded. Where they cannot be read
+    they tell nothing.
+    """
+    kept = store.kept()
+    number, sequence, workers = (kept.number, kept.sequence, 0) if kept else (0, 0, 0)
+    beats: tuple[Beat, ...] = ()
+    with suppress(StoreError):
+        beats = store.beats()
+    for beat in beats:
+        with suppress(StoreError):
+            told = Heartbeat.read(beat.data, beat.name)
+            workers += told.generation is not None
+            heard = max(told.generation or 0, told.refused or 0)
+            number = max(number, heard if heard <= HEARD_NUMBER else 0)
+            sequence = max(sequence, told.sequence if told.sequence <= HEARD_SEQUENCE else 0)
+    return Remembered(number, sequence, workers)
+
+
+def next_head(
+    found: Head | None, former: Sequence[int], target: Manifest, note: Note, now: datetime, known: Remembered
+) -> Head:
     """Return the record that makes `target` current after `found`, whose `former` generations these are."""
     before = [] if found is None else [found.number, *former]
     if target.number in before:  # a way back: whatever has been current since was rolled back
@@ -257,7 +297,7 @@ def next_head(found: Head | None, former: Sequence[int], target: Manifest, note:
         number=target.number,
         sha256=target.sha256,
         former=tuple(before[:FORMER]),
-        sequence=max(1 + (found.sequence if found else 0), int(now.timestamp() * 1000)),
+        sequence=max(1 + (found.sequence if found else 0), 1 + known.sequence, int(now.timestamp() * 1000)),
         moved=now,
         author=note.author,
         message=note.message,

@@ -31,12 +31,14 @@ class Vitals:
         meter: WorkerMeter,
         *,
         refused: Callable[[], int | None],
+        sequence: Callable[[], int],
         problem: Callable[[], str],
         unready: Callable[[], str],
         memory_restarts: int = 0,
     ) -> None:
         self._options, self._slot, self._meter, self._memory_restarts = options, slot, meter, memory_restarts
         self._refused, self._problem, self._unready = refused, problem, unready
+        self._sequence = sequence
         self._version = version("muse-stream")
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._answered = deque([(time.monotonic(), 0)])
@@ -56,6 +58,7 @@ class Vitals:
             started=self._started,
             generation=self._meter.generation,
             refused=self._refused() if problem else None,
+            sequence=self._sequence(),
             problem=short(problem),
             unready=short(self._unready()),
             rate=round(self._rate(), 1),

@@ -78,7 +78,7 @@ def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused
         del first  # the watcher has it, or by now a newer one
         process_title.show("worker", options.role, options.lane, options.host, number)
         place = Place(number, memory_restarts, Guard(in_hand, suspects), lambda: connection.send("serving"))
-        _work(options, place, watcher, store, log)
+        _work(options, place, watcher, source, store, log)
         with suppress(OSError):  # the supervisor may be gone
             connection.send("drained")
 
@@ -168,7 +168,9 @@ class Place:
     """To be called when the group has assigned it something."""
 
 
-def _work(options: RunOptions, place: Place, watcher: Watcher[GenerationScorer], store: Store, log: Log) -> None:
+def _work(
+    options: RunOptions, place: Place, watcher: Watcher[GenerationScorer], source: Follower, store: Store, log: Log
+) -> None:
     number = place.number
     waiting: list[Scorer] = []
     name = SlotName(options.role, options.lane, options.host, number, _taken(watcher, waiting))
@@ -183,6 +185,7 @@ def _work(options: RunOptions, place: Place, watcher: Watcher[GenerationScorer],
         number,
         meter,
         refused=lambda: watcher.refused,
+        sequence=lambda: source.sequence,
         problem=lambda: watcher.problem,
         unready=asked.why_unready,
         memory_restarts=place.memory_restarts,

@@ -1,13 +1,14 @@
-"""A small published configuration: the example of the project, copied where a test may break it."""
+"""A store of each kind, and a small configuration: the example of the project, copied where a test may break it."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import redis_address, redis_store
+from muse_stream.control import DirectoryStore, Store, open_store, redis_address, redis_store
+from muse_stream.testing import Redis
 
 Edited = Callable[[Loaded, str], Loaded]
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
@@ -29,6 +30,19 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def impatient(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a Redis that is paused; what it answers before and after, it has this time for."""
     answers_within(monkeypatch, 2.0)
+
+
+@pytest.fixture(params=["directory", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, unique: Callable[[str], str]) -> Iterator[Store]:
+    """An empty store of each kind."""
+    if request.param == "directory":
+        (tmp_path / "store").mkdir()
+        yield DirectoryStore(tmp_path / "store")
+        return
+    redis: Redis = request.getfixturevalue("redis")
+    opened = open_store(f"{redis.url}?prefix={unique('muse')}")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -27,19 +27,6 @@ BEAT = Heartbeat(
     generation=41,
     tenants={"acme": TenantBeat(7, 2.5, dead_letters={"missing-id": 2}), "globex": TenantBeat()},
 )
-
-
-@pytest.fixture(params=["directory", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, unique: Callable[[str], str]) -> Iterator[Store]:
-    """A store of each kind, with room for heartbeats."""
-    if request.param == "directory":
-        (tmp_path / "store").mkdir()
-        yield DirectoryStore(tmp_path / "store")
-        return
-    redis: Redis = request.getfixturevalue("redis")
-    opened = open_store(f"{redis.url}?prefix={unique('muse')}")
-    yield opened
-    opened.close()
 
 
 def test_a_store_keeps_one_heartbeat_of_each_worker(store: Store) -> None:

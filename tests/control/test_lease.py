@@ -1,26 +1,13 @@
 """Small records that end by themselves, and leases, on both stores."""
 
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from muse_stream.control import DirectoryStore, Held, Lease, Store, open_store
+from muse_stream.control import DirectoryStore, Held, Lease, Store
 from muse_stream.errors import StoreError
-from muse_stream.testing import Redis
 from tests.patience import until
-
-
-@pytest.fixture(params=["directory", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, unique: Callable[[str], str]) -> Iterator[Store]:
-    if request.param == "directory":
-        yield DirectoryStore(tmp_path / "store")
-        return
-    redis: Redis = request.getfixturevalue("redis")
-    opened = open_store(f"{redis.url}?prefix={unique('muse')}")
-    yield opened
-    opened.close()
 
 
 def test_a_record_is_put_only_over_what_was_expected(store: Store) -> None:

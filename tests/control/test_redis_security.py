@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from muse_stream.config import Loaded
-from muse_stream.control import Follower, open_store, rollback
+from muse_stream.control import Follower, Lease, open_store, rollback
 from muse_stream.control.redis_address import RedisAddress
 from muse_stream.control.redis_store import RedisStore
 from muse_stream.errors import StoreError
@@ -94,6 +94,13 @@ def test_the_documented_publisher_and_worker_can_do_all_they_need(
     publisher.move_current(None, publisher.publish(loaded))
     publisher.move_current(1, publisher.publish(edited(loaded, "second")))
     rollback(publisher)
+    with Lease(publisher, "promotion", "promote --steps") as lease:
+        lease.check()
+    assert publisher.set_ephemeral("watch-verdicts", b"{}", 60, expected=None)
+    assert publisher.ephemeral("watch-verdicts") == b"{}"
+    assert [entry.problem for entry in publisher.list()] == ["", ""]
+    with pytest.raises(StoreError, match="there is no generation 9; there is: 1, 2"):
+        rollback(publisher, to=9)
     store = user(secured, "muse-worker", tmp_path / "worker")
     worker = Follower(store)
     head = worker.head()
@@ -106,6 +113,8 @@ def test_the_documented_publisher_and_worker_can_do_all_they_need(
     store.beat("worker-1", b"alive")
     store._heartbeats._sweep()
     assert [(beat.name, beat.data) for beat in store.beats()] == [("worker-1", b"alive")]
+    assert [beat.name for beat in publisher.beats()] == ["worker-1"]
+    assert store.ephemeral("watch-verdicts") == b"{}", "`status` reads it"
     store.forget("worker-1")
     assert store.beats() == ()
     store.close()

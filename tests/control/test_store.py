@@ -1,7 +1,7 @@
 """What every store promises, held by each of them: a directory, and a real Redis."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,23 +9,10 @@ from pathlib import Path
 import pytest
 
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import Change, Conflict, DirectoryStore, Follower, Head, Note, Store, open_store, rollback
+from muse_stream.control import Change, Conflict, DirectoryStore, Follower, Head, Note, Store, rollback
 from muse_stream.errors import ConfigError, StoreError
-from muse_stream.testing import Redis
 
 Edited = Callable[[Loaded, str], Loaded]
-
-
-@pytest.fixture(params=["directory", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, unique: Callable[[str], str]) -> Iterator[Store]:
-    """An empty store of each kind."""
-    if request.param == "directory":
-        yield DirectoryStore(tmp_path / "store")
-        return
-    redis: Redis = request.getfixturevalue("redis")
-    opened = open_store(f"{redis.url}?prefix={unique('muse')}")
-    yield opened
-    opened.close()
 
 
 def test_a_generation_is_a_complete_configuration_of_its_own(store: Store, loaded: Loaded, folder: Path) -> None:

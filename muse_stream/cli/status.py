@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from muse_stream.commands.status import Status, TenantLine
+    from muse_stream.commands.verdicts import TenantVerdict
 
 WATCH_S = "2"
 """Seconds between two looks, where `--watch` is given none."""
@@ -73,7 +74,8 @@ def status(
 
     Exit codes, for a monitor: 0 all is well; 1 something was found (the store is away, a worker is silent, unready or
     refuses the current generation, a lane has no live worker, a tenant is paused by a fault, events wait longer than
-    --max-age), and the findings say what; 2 wrong usage. A tenant that an operator has paused is no finding.
+    --max-age, `watch` found an alert rate that is not what was promised), and the findings say what; 2 wrong usage. A
+    tenant that an operator has paused is no finding.
     """
     from muse_stream.commands.status import facts, look  # noqa: PLC0415
     from muse_stream.control import open_store  # noqa: PLC0415
@@ -130,6 +132,10 @@ def _parts(found: "Status") -> "Iterator[RenderableType]":
         yield table("workers", [_worker(found, place) for place in range(len(found.workers))], right=WORKER_NUMBERS)
     if found.tenants:
         yield table("tenants", list(_tenants(found)), right=("lag", "oldest", "shadow lag", "shadow oldest"))
+    if found.watched is not None:
+        rows = [_verdict(one) for one in found.watched.verdicts]
+        title = f"promotions, as `watch` saw them at {found.watched.at} (policy {found.watched.policy})"
+        yield table(title, rows, right=VERDICT_NUMBERS) if rows else text_line(f"{title}: none to look after", "bold")
 
 
 def _current(found: "Status") -> str:
@@ -145,6 +151,23 @@ def _current(found: "Status") -> str:
 
 LANE_NUMBERS = ("workers", "rate", "lag", "oldest")
 WORKER_NUMBERS = ("generation", "rate", "lag", "oldest", "memory", "seen")
+
+
+VERDICT_NUMBERS = ("generation", "threshold", "promised", "live", "before", "events")
+
+
+def _verdict(one: "TenantVerdict") -> dict[str, Any]:
+    return {
+        "generation": one.generation,
+        "predictor": one.predictor,
+        "tenant": one.tenant,
+        "threshold": f"{one.threshold:g}",
+        "promised": f"{100 * one.promised:.3g} %",
+        "live": f"{100 * one.new:.3g} %",
+        "before": f"{100 * one.old:.3g} %",
+        "events": f"{one.events:,}",
+        "": one.state,
+    }
 
 
 def _lane(found: "Status", place: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from muse_stream.commands.verdicts import Watched, in_trouble
 from muse_stream.control import SILENT_S, Head, Heartbeat, Manifest, Store, TenantBeat, short
 from muse_stream.errors import StoreError
 
@@ -28,7 +29,7 @@ class Finding:
     """Something that is not as it should be."""
 
     kind: str
-    """For machines: store, generation, worker, silent, refused, lane or tenant."""
+    """For machines: store, generation, worker, silent, refused, lane, tenant or promotion."""
     text: str
 
 
@@ -112,6 +113,8 @@ class Status:
     workers: tuple[WorkerLine, ...] = ()
     lanes: tuple[LaneLine, ...] = ()
     tenants: tuple[TenantLine, ...] = ()
+    watched: Watched | None = None
+    """What `watch` found last; None where nobody watches."""
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -155,7 +158,19 @@ def look(store: Store, *, max_age_s: float | None = None) -> Status:
     findings += _of_workers(heard, workers, current)
     findings += _of_lanes(lanes, manifest)
     findings += _of_tenants(tenants, max_age_s)
-    return Status(str(store), current, workers, lanes, tenants, tuple(findings))
+    watched = _watched(store, findings)
+    return Status(str(store), current, workers, lanes, tenants, watched, tuple(findings))
+
+
+def _watched(store: Store, findings: list[Finding]) -> Watched | None:
+    try:
+        found = Watched.read(store)
+    except StoreError as error:
+        findings.append(Finding("promotion", str(error)))
+        return None
+    if found is not None:
+        findings += [Finding("promotion", str(one)) for one in in_trouble(found.verdicts)]
+    return found
 
 
 def _current(store: Store, findings: list[Finding]) -> tuple[Current | None, Manifest | None]:

@@ -7,7 +7,6 @@ is wrong, stands in docs/promotion.md and `calibration/alert_watch.py`. Nothing 
 one that takes the lease over reads the same records again.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,14 +21,13 @@ from muse_stream.commands.evidence import promises
 from muse_stream.commands.gradual import FALSE_ALARM, LEASE, alert_rate
 from muse_stream.commands.live_pairs import LivePairs, concerned
 from muse_stream.commands.publish import proposal
+from muse_stream.commands.verdicts import TenantVerdict, Watched
 from muse_stream.config import Document, KafkaSettings, Loaded, Replaced, load_document, parse, promote
 from muse_stream.control import Conflict, Held, Lease, Note, Store
 from muse_stream.errors import MuseError, Retriable, StoreError
 from muse_stream.telemetry import Log
 
 WATCH_LEASE = "watch"
-VERDICTS = "watch-verdicts"
-"""The record of the store that `status` reads."""
 VERDICTS_S = 60.0
 """How long a verdict is good for; three looks where they are further apart."""
 
@@ -140,7 +138,7 @@ class Watch:
     def __init__(self, store: Store, settings: KafkaSettings, rules: Rules, log: Log, lease: Lease) -> None:
         self._store, self._settings, self._rules, self._log, self._lease = store, settings, rules, log, lease
         self._current: int | None = None
-        self._watched: dict[int, _Watched] = {}
+        self._watched: dict[int, _Rates] = {}
         self._said: dict[tuple[int, str, float], str] = {}
 
     def close(self) -> None:
@@ -169,12 +167,12 @@ class Watch:
             loaded = load_document(self._store.open(number).path)
             for watched in self._watched.values():
                 watched.close()
-            known: dict[int, _Watched] = {}
+            known: dict[int, _Rates] = {}
             for generation, one in wanted.items():
                 tenants = still_live(loaded.document, one)
                 if not tenants:
                     continue
-                known[generation] = _Watched(one, tenants, self._store, self._settings, loaded, self._rules)
+                known[generation] = _Rates(one, tenants, self._store, self._settings, loaded, self._rules)
                 if generation not in self._watched:
                     self._log.info("promotion_watched", generation=generation, predictor=one.predictor)
             self._watched, self._current = known, number
@@ -252,25 +250,15 @@ class Watch:
             key = one.promoted.generation, one.tenant
             if key not in rows or _loud(one) > _loud(rows[key]):
                 rows[key] = one
-        record = {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "policy": self._rules.policy,
-            "rolled_back": list(made),
-            "verdicts": [
-                {
-                    "generation": one.promoted.generation,
-                    "predictor": one.promoted.predictor,
-                    "tenant": one.tenant,
-                    "state": one.state,
-                    "policy": self._rules.of(one.tenant),
-                    **{name: value for name, value in asdict(one.verdict).items() if name not in ("moved", "stream")},
-                }
-                for one in rows.values()
-            ],
-        }
-        former = self._store.ephemeral(VERDICTS)
-        seconds = max(VERDICTS_S, 3 * self._rules.look_s)
-        self._store.set_ephemeral(VERDICTS, json.dumps(record).encode(), seconds, expected=former)
+        verdicts = tuple(
+            TenantVerdict(
+                *(one.promoted.generation, one.promoted.predictor, one.tenant, one.state, self._rules.of(one.tenant)),
+                **{name: value for name, value in asdict(one.verdict).items() if name not in ("moved", "stream")},
+            )
+            for one in rows.values()
+        )
+        found = Watched(datetime.now(UTC).isoformat(timespec="seconds"), self._rules.policy, tuple(made), verdicts)
+        found.keep(self._store, max(VERDICTS_S, 3 * self._rules.look_s))
 
 
 def _loud(one: Seen) -> tuple[bool, bool, float]:
@@ -278,19 +266,7 @@ def _loud(one: Seen) -> tuple[bool, bool, float]:
     return found.moved, found.stream, abs(found.new - found.old) / max(found.margin, 1e-12)
 
 
-def last_verdicts(store: Store) -> Mapping[str, Any] | None:
-    """Return what `watch` said last, for `status`; None where nobody watches."""
-    data = store.ephemeral(VERDICTS)
-    if data is None:
-        return None
-    try:
-        found = json.loads(data)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-class _Watched:
+class _Rates:
     """One promotion: its tenants' rates since it was made."""
 
     def __init__(

@@ -13,7 +13,9 @@ from prometheus_client import generate_latest
 from muse_stream.cli.main import main
 from muse_stream.commands import watch as watching
 from muse_stream.commands.publish import proposal
-from muse_stream.commands.watch import Look, Rules, Watch, last_verdicts
+from muse_stream.commands.status import look as status
+from muse_stream.commands.verdicts import Watched
+from muse_stream.commands.watch import Look, Rules, Watch
 from muse_stream.commands.watch_metrics import WatchMetrics
 from muse_stream.config import KafkaSettings, load_document
 from muse_stream.control import Held, Lease, Store, open_store
@@ -180,18 +182,46 @@ def test_what_somebody_publishes_meanwhile_is_not_undone(bank: Bank, monkeypatch
         assert watch.look() == Look(())  # that generation promotes nothing
 
 
-def test_the_last_verdicts_are_in_the_store_for_status(bank: Bank) -> None:
+def test_status_shows_the_last_verdicts(bank: Bank, capsys: Output) -> None:
     store = open_store(bank.store)
-    assert last_verdicts(store) is None
+    assert Watched.read(store) is None
+    assert status(store).watched is None
     with looking(bank) as watch:
         watch.look()
         watch.look()
-    found = last_verdicts(store)
+    found = status(store).watched
     assert found is not None
-    (one,) = found["verdicts"]
-    assert {"generation", "predictor", "tenant", "state", "policy", "threshold", "promised", "new", "old", "margin",
-            "events", "entities"} == set(one)  # fmt: skip
-    assert (one["generation"], one["predictor"], one["tenant"], one["state"]) == (2, "cards-next", "acme", "kept")
+    (one,) = found.verdicts
+    assert (one.generation, one.predictor, one.tenant, one.state) == (2, "cards-next", "acme", "kept")
+    assert not [line for line in status(store).findings if line.kind == "promotion"]
+    drift(bank)
+    with looking(bank, Rules("alert")) as watch:
+        watch.look()
+    capsys.readouterr()
+    assert main(["status", bank.store]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    for said in (
+        "! tenant acme: cards-next, promoted by generation 2: it has moved the alert rate",
+        "promotions, as `watch` saw them at 2",
+        "(policy alert)",
+    ):
+        assert said in shown
+    assert main(["status", bank.store, "--json"]) == 1
+    facts = json.loads(capsys.readouterr().out)
+    (told,) = facts["watched"]["verdicts"]
+    assert (told["state"], told["policy"], told["promised"], told["new"] > 1.2 * told["old"]) == (
+        "moved", "alert", told["promised"], True
+    )  # fmt: skip
+    assert {one["kind"] for one in facts["findings"]} >= {"promotion"}
+
+
+@pytest.mark.parametrize("garbage", [b"{}", b"garbage", b"[]", b'{"at": 1, "verdicts": 7}'])
+def test_what_is_no_verdict_is_a_finding_of_status(tmp_path: Path, garbage: bytes) -> None:
+    store = open_store(tmp_path / "store")
+    assert store.set_ephemeral("watch-verdicts", garbage, 60, expected=None)
+    found = status(store)
+    assert found.watched is None
+    assert any("what `watch` found last cannot be read" in one.text for one in found.findings)
 
 
 def test_one_watches_and_another_stands_by_until_it_ends(bank: Bank, capsys: Output) -> None:

@@ -73,6 +73,8 @@ class Evidence:
     other_generations: int
     """Records that do not count: made when one of the two predictors answered otherwise."""
     comparisons: tuple[Comparison, ...] = ()
+    latest_ms: int = 0
+    """Kafka's timestamp of the newest of all these records; 0 where there is none."""
 
 
 @dataclass(slots=True)
@@ -84,6 +86,8 @@ class Records:
     keys: list[bytes | None] = field(default_factory=list)
     at: list[NDArray[np.int64]] = field(default_factory=list)
     generation: list[NDArray[np.int64]] = field(default_factory=list)
+    latest_ms: int = 0
+    """Kafka's timestamp of the newest."""
 
 
 def gather(
@@ -170,7 +174,9 @@ class Pairs:
             kept.candidate.append(np.where(forth, score, live_score)[rows])
             kept.live.append(np.where(forth, live_score, score)[rows])
             kept.at.append(at[rows])
-            kept.keys += [block.messages[row].key() for row in decoded.rows[rows].tolist()]
+            own = [block.messages[row] for row in decoded.rows[rows].tolist()]
+            kept.keys += [message.key() for message in own]
+            kept.latest_ms = max([kept.latest_ms, *(message.timestamp()[1] for message in own)])
 
     def _asked(
         self,
@@ -236,7 +242,7 @@ def _evidence(
             for found in [expected(live, scores, threshold, groups)]
         )
     failed, other = int((~sound).sum()), int((~counts).sum())
-    return Evidence(tenant, len(live), len(np.unique(groups)), failed, other, comparisons)
+    return Evidence(tenant, len(live), len(np.unique(groups)), failed, other, comparisons, records.latest_ms)
 
 
 def promises(document: Document, candidate: str, replaced: Sequence[Replaced]) -> Mapping[float, float]:

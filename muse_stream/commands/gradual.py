@@ -19,13 +19,14 @@ from muse_stream.calibration import AlertWatch, Verdict
 from muse_stream.commands.check import check_source
 from muse_stream.commands.difference import answers_alike
 from muse_stream.commands.evidence import Evidence, Window, promises
-from muse_stream.commands.live_pairs import LivePairs
+from muse_stream.commands.live_pairs import LivePairs, concerned
 from muse_stream.commands.promote import Prepared, prepare
 from muse_stream.commands.publish import proposal
-from muse_stream.commands.step_health import DeadLetters, Latency, Trouble
+from muse_stream.commands.step_health import BEFORE_MS, DeadLetters, Latency, Trouble
 from muse_stream.config import KafkaSettings, Loaded, Replaced, load_document
 from muse_stream.control import BACK, Conflict, Head, Held, Lease, Note, Store
 from muse_stream.errors import ConfigError, MuseError, Problem, Retriable, StoreError
+from muse_stream.kafka import bounds, reader
 
 LEASE = "promotion"
 LOOK_S = 5.0
@@ -55,6 +56,9 @@ class Plan:
     """Number of the first step's generation; 0 in that one itself."""
     began_ms: int = 0
     """When the first step was published, by the clock of who did."""
+    since_ms: int = 0
+    """From when on records are counted: some time before the last one that was there when the first step was published,
+    since that clock may be fast."""
     replaced: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -143,15 +147,27 @@ def begin(
             raise ConfigError([Problem("--steps", f"{plan.predictor} is live there already", "nothing is to be done")])
         with closing(prepared):
             evidence = prepared.evidence(settings, Window(plan.events))
+            _look_once(prepared, settings)
             against = prepared.refused(evidence, plan.tolerance)
             if not agreed(prepared, evidence, against):
                 return False
             assert prepared.number is not None  # noqa: S101  # it starts from a store
             began_ms = time.time_ns() // 1_000_000
-            plan = replace(plan, replaced=tuple(prepared.where()), began_from=prepared.number, began_ms=began_ms)
+            since_ms = min(max([one.latest_ms for one in evidence], default=0) or began_ms, began_ms) - BEFORE_MS
+            plan = replace(plan, replaced=tuple(prepared.where()), began_from=prepared.number, began_ms=began_ms,
+                           since_ms=since_ms)  # fmt: skip
             number = walk.publish(prepared, plan, evidence, against)
         walk.go_on(number, plan)
     return True
+
+
+def _look_once(prepared: Prepared, settings: KafkaSettings) -> None:
+    """Ask the topics that tell whether a step goes wrong: that they cannot be read is to be known before the first."""
+    document = prepared.base.document
+    topics = [document.tenant_topics(name) for name in concerned(document, prepared.promotion.replaced)]
+    with closing(reader(settings)) as client:
+        for topic in dict.fromkeys(name for one in topics for name in (one.scores, one.dlq)):
+            bounds(client, topic)
 
 
 def resume(store: Store, address: str, settings: KafkaSettings, tell: Tell, message: str = "") -> None:
@@ -308,10 +324,9 @@ class _Signs:
                 return False
             return answers_alike(loaded, then, {*old, plan.predictor}, document.tenants)
 
-        since = plan.began_ms - 600_000
-        self._pairs = LivePairs(document, settings, plan.predictor, where, since, alike)
+        self._pairs = LivePairs(document, settings, plan.predictor, where, plan.since_ms, alike)
         tenants = self._pairs.tenants
-        self._letters = DeadLetters(document, settings, tenants, plan.began_ms)
+        self._letters = DeadLetters(document, settings, tenants, plan.since_ms, plan.began_ms)
         self._latency = Latency(document, settings, tenants, plan.began_ms)
         promised = promises(document, plan.predictor, where)
         self._rates = {

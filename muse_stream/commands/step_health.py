@@ -53,10 +53,12 @@ class Trouble:
 class DeadLetters:
     """Counts the dead letters of some tenants, before a generation and from it on."""
 
-    def __init__(self, document: Document, settings: KafkaSettings, tenants: Sequence[str], began_ms: int) -> None:
+    def __init__(
+        self, document: Document, settings: KafkaSettings, tenants: Sequence[str], since_ms: int, began_ms: int
+    ) -> None:
         topics = dict.fromkeys(document.tenant_topics(name).dlq for name in tenants)
         self._own = {document.tenant_topics(name).dlq: name for name in tenants}
-        self._following = Following(settings, list(topics), began_ms - BEFORE_MS)
+        self._following = Following(settings, list(topics), since_ms)
         self._began_ms = began_ms
         self.before, self.after = Counter[str](), Counter[str]()
 

@@ -28,6 +28,8 @@ from muse_stream.errors import MuseError, Retriable, StoreError
 from muse_stream.telemetry import Log
 
 WATCH_LEASE = "watch"
+CLOCKS_MS = 2 * 3_600_000
+"""By so much the clock of who promoted may be ahead of those of the workers."""
 VERDICTS_S = 60.0
 """How long a verdict is good for; three looks where they are further apart."""
 
@@ -292,7 +294,7 @@ class _Rates:
                 return False
             return answers_alike(loaded, then, predictors, document.tenants)
 
-        since = int(promoted.at.timestamp() * 1000) - 60_000
+        since = int(promoted.at.timestamp() * 1000) - CLOCKS_MS  # its generation says what counts
         self._pairs = LivePairs(document, settings, promoted.predictor, where, since, alike)
         self._rates = {
             name: AlertWatch(promised, rules.tolerance, FALSE_ALARM / max(len(tenants), 1)) for name in tenants

@@ -10,8 +10,9 @@ arguments of a process. As text, an address never shows one. redis-py is importe
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -104,6 +105,8 @@ class RedisAddress:
         asked = {name: value for name, value in options.items() if name not in ("db", "credential_provider")}
         secret = _secret("MUSE_STORE_SENTINEL_PASSWORD")
         sentinel = Sentinel(list(self.hosts), sentinel_kwargs=asked | ({"password": secret} if secret else {}))
+        for one in sentinel.sentinels:
+            one.sentinel_masters = partial(_telling, one.sentinel_masters)  # type: ignore[method-assign]
         client: redis.Redis = sentinel.master_for(self.service, **options)
         return client
 
@@ -127,6 +130,21 @@ class RedisAddress:
             "ssl_min_version": ssl.TLSVersion.TLSv1_2,
             **{name: file for name, file in files.items() if file},
         }
+
+
+class _Unanswered(redis.ConnectionError):
+    """A Sentinel gives no answer; redis-py shows `repr` of what each of them raised, which says no reason otherwise."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _telling(ask: Callable[[], Any]) -> Any:
+    """Ask a Sentinel; what it raises says why."""
+    try:
+        return ask()
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise _Unanswered(str(error)) from error
 
 
 class _Wrong(Exception):

@@ -20,6 +20,7 @@ Each answer is waited for at most a second. Whatever Redis does is a `StoreError
 before it was checked against its hash. `open` gives out a copy on this machine's disk (`local_copy`).
 """
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
+from redis.sentinel import MasterNotFoundError
 
 from muse_stream.control import store
 from muse_stream.control.content import guarded
@@ -416,6 +418,8 @@ class RedisStore(Store):
 
 def _meaning(error: exceptions.RedisError) -> str:
     """Return what an error of redis-py means to an operator."""
+    if isinstance(error, MasterNotFoundError):
+        return _no_master(str(error))
     text = _short(error)
     for kind, means in _MEANINGS:
         if isinstance(error, kind):
@@ -438,6 +442,15 @@ _MEANINGS: tuple[tuple[type[Exception], Callable[[str], str]], ...] = (
 def _from_first(numbers: range, values: list[Any]) -> tuple[range, list[Any]]:
     missing = next((place for place, value in enumerate(values) if value is not None), len(values))
     return numbers[missing:], values[missing:]
+
+
+def _no_master(text: str) -> str:
+    """Return why no Sentinel gave a master; redis-py puts each one's answer behind a description of its client."""
+    told, *answers = re.split(r"(?: :|,) <redis\.client\.Redis\(", text)
+    causes = dict.fromkeys(answer.rpartition(")>)> - ")[2] for answer in answers)
+    if not causes:
+        return f"{told}: the Sentinels know no master of this name, or none that is up"
+    return f"{told}: {_short('; '.join(causes))}; see docs/redis-security.md"
 
 
 def _short(error: object) -> str:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from muse_stream.avro import RowEncoder
@@ -13,18 +14,28 @@ from muse_stream.config import KafkaSettings, load_document
 from muse_stream.control import open_store
 from muse_stream.kafka import client
 from muse_stream.runtime.answer_reader import output_schemas
-from muse_stream.testing import Broker
+from muse_stream.testing import Broker, Redis
 from tests.config.example_config import ROOT
 
 Floats = NDArray[np.float64]
+BOTH_STORES = pytest.mark.parametrize("bank", ["directory", "redis"], indirect=True)
+"""For tests of what a store must promise: a bank in each of them."""
 REGION = "  - when: {region: [br, mx]}\n    live: cautious\n    shadow: [unmapped]\n"
 RATES = {0.2: 0.70, 0.5: 0.35, 0.6: 0.10, 0.8: 0.05}
+
+
+def store_for(request: pytest.FixtureRequest, mark: str) -> str:
+    """Return the address of a store that is no folder, where the test asks for one (`BOTH_STORES`)."""
+    if getattr(request, "param", "directory") == "directory":
+        return ""
+    redis: Redis = request.getfixturevalue("redis")
+    return f"{redis.url}?prefix={mark}"
 
 
 class Bank:
     """A store with the example, and an audit topic that holds what a test puts there."""
 
-    def __init__(self, kafka: Broker, folder: Path, mark: str) -> None:
+    def __init__(self, kafka: Broker, folder: Path, mark: str, store: str = "") -> None:
         shutil.copytree(ROOT, folder / "config")
         self.file = folder / "config" / "muse.yaml"
         self.file.write_text(
@@ -33,7 +44,7 @@ class Bank:
             .replace("muse.", f"{mark}.")
             .replace("globex.risk", f"{mark}.risk")
         )
-        self.store = str(folder / "store")
+        self.store = store or str(folder / "store")
         assert main(["publish", str(self.file), self.store]) == 0
         assert main(["topics", self.store, "--partitions", "2", "--replication", "1"]) == 0
         self._producer = client.producer(KafkaSettings.from_environment())

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from muse_stream.config import KafkaSettings, load_document, promote
 from muse_stream.control import Held, Note, Store, open_store, rollback
 from muse_stream.errors import ConfigError
 from muse_stream.testing import Broker
-from tests.cli.promotion_bank import Bank, scores
+from tests.cli.promotion_bank import BOTH_STORES, Bank, scores, store_for
 from tests.patience import until
 
 Output = pytest.CaptureFixture[str]
@@ -31,10 +32,17 @@ LONG = ["--steps", "10%,100%", "--hold", "1h", "--yes", "--when", "tenant=acme,c
 
 
 @pytest.fixture
-def bank(kafka: Broker, tmp_path: Path, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Bank:
+def bank(
+    request: pytest.FixtureRequest,
+    kafka: Broker,
+    tmp_path: Path,
+    unique: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Bank:
     """With evidence for the promotion."""
     monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
-    made = Bank(kafka, tmp_path, unique("p"))
+    mark = unique("p")
+    made = Bank(kafka, tmp_path, mark, store_for(request, mark))
     made.audit("acme", scores(3000, 1), scores(3000, 1))
     monkeypatch.setattr(gradual, "LOOK_S", 0.1)
     return made
@@ -74,6 +82,7 @@ def interrupted() -> None:
     raise KeyboardInterrupt
 
 
+@BOTH_STORES
 def test_it_walks_through_the_steps_to_what_a_plain_promotion_gives(bank: Bank, capsys: Output) -> None:
     capsys.readouterr()
     options = ["promote", "cards-next", "--store", bank.store, "--steps", "1%,100%", "--hold", "1s"]
@@ -96,6 +105,7 @@ def test_it_walks_through_the_steps_to_what_a_plain_promotion_gives(bank: Bank, 
     assert rollback(store) == 1  # the whole promotion, not its last step
 
 
+@BOTH_STORES
 def test_an_alert_rate_out_of_its_band_takes_it_back(bank: Bank) -> None:
     walk = Walk(bank, step=lambda: bank.audit("acme", scores(3000, 1), scores(3000, 1, 2.0), generation=2))
     with pytest.raises(Ended, match=r"back to generation 1, as generation 3: tenant acme, threshold 0.2: alert rate"):
@@ -136,8 +146,12 @@ def test_dead_letters_that_rise_take_it_back(bank: Bank) -> None:
     assert bank.current() == 3
 
 
-def test_dead_letters_as_many_as_before_do_not(bank: Bank) -> None:
+@pytest.mark.parametrize("skew_s", [0, 3600, -3600])
+def test_dead_letters_as_many_as_before_do_not(bank: Bank, monkeypatch: pytest.MonkeyPatch, skew_s: int) -> None:
+    """Whatever the clock of the operator says."""
     bank.refuse("acme", 60, generation=1)
+    real = time.time_ns
+    monkeypatch.setattr(f"{gradual.__name__}.time.time_ns", lambda: real() + skew_s * 1_000_000_000)
 
     def refuse() -> None:
         bank.audit("acme", scores(1000, 1), scores(1000, 2), generation=2)
@@ -158,6 +172,7 @@ def test_latency_that_doubles_and_stays_takes_it_back(bank: Bank) -> None:
     assert [one.what for one in walk.told] == ["step", "look", "look", "back"]
 
 
+@BOTH_STORES
 def test_interrupted_it_is_resumed_or_rolled_back(bank: Bank) -> None:
     walk = Walk(bank, look=interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -188,6 +203,7 @@ def test_resumed_it_goes_on_to_the_end(bank: Bank) -> None:
     assert (again.whats(), bank.current()) == (["done"], 3)
 
 
+@BOTH_STORES
 def test_two_at_once_the_second_is_told_who_runs(bank: Bank) -> None:
     refused: list[str] = []
 
@@ -203,6 +219,7 @@ def test_two_at_once_the_second_is_told_who_runs(bank: Bank) -> None:
     assert ["@" in one and "is at it: promote cards-next --steps" in one for one in refused] == [True, True]
 
 
+@BOTH_STORES
 def test_one_that_lost_its_lease_stops_at_once(bank: Bank) -> None:
     """As after a stop (SIGSTOP) that was longer than the lease: somebody else is at it by now."""
     walk = Walk(bank)
@@ -217,6 +234,7 @@ def test_one_that_lost_its_lease_stops_at_once(bank: Bank) -> None:
     assert "waiting" not in walk.whats()
 
 
+@BOTH_STORES
 def test_who_publishes_meanwhile_ends_it_and_is_named(bank: Bank) -> None:
     walk = Walk(bank, look=lambda: bank.change("max_batch: 10000", "max_batch: 9000"))
     with pytest.raises(Ended, match=r"stopped: generation 3 by \S+ is current, not 2; nothing was changed"):

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from muse_stream.commands.verdicts import Watched
 from muse_stream.commands.watch import Look, Rules, Watch
 from muse_stream.commands.watch_metrics import WatchMetrics
 from muse_stream.config import KafkaSettings, load_document
-from muse_stream.control import Held, Lease, Store, open_store
+from muse_stream.control import DirectoryStore, Held, Lease, Store, open_store
 from muse_stream.testing import Broker
-from tests.cli.promotion_bank import Bank, scores
+from tests.cli.promotion_bank import BOTH_STORES, Bank, scores, store_for
 
 Output = pytest.CaptureFixture[str]
 WHEN = {"tenant": ("acme",), "channel": ("pos",)}
@@ -30,10 +31,17 @@ LIVE = ("cards-next", "cards")
 
 
 @pytest.fixture
-def bank(kafka: Broker, tmp_path: Path, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Bank:
+def bank(
+    request: pytest.FixtureRequest,
+    kafka: Broker,
+    tmp_path: Path,
+    unique: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Bank:
     """A store in which cards-next was promoted for acme, as generation 2."""
     monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
-    made = Bank(kafka, tmp_path, unique("w"))
+    mark = unique("w")
+    made = Bank(kafka, tmp_path, mark, store_for(request, mark))
     made.audit("acme", scores(2000, 1), scores(2000, 1))
     where = ["--when", "tenant=acme,channel=pos", "--yes"]
     assert main(["promote", "cards-next", "--store", made.store, *where]) == 0
@@ -75,6 +83,7 @@ def states(found: Look) -> dict[float, str]:
     return {one.verdict.threshold: one.state for one in found.seen}
 
 
+@BOTH_STORES
 def test_a_drift_after_the_promotion_is_taken_back_with_reason_and_numbers(bank: Bank, capsys: Output) -> None:
     store = open_store(bank.store)
     before, promoted = (load_document(store.open(number).path).source.data for number in (1, 2))
@@ -99,6 +108,22 @@ def test_a_drift_after_the_promotion_is_taken_back_with_reason_and_numbers(bank:
     assert worst["old"] == pytest.approx(0.05, abs=0.01)
     assert main(command) == 0  # nothing is promoted any more
     assert bank.current() == 3
+
+
+@pytest.mark.parametrize("skew", [timedelta(hours=1), timedelta(hours=-1)])
+def test_the_clock_of_who_promoted_may_be_wrong_by_an_hour(
+    kafka: Broker, tmp_path: Path, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, skew: timedelta
+) -> None:
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
+    made = Bank(kafka, tmp_path, unique("w"))
+    made.audit("acme", scores(2000, 1), scores(2000, 1))
+    wrong = {"clock": lambda: datetime.now(UTC) + skew}
+    with monkeypatch.context() as patch:
+        patch.setattr(DirectoryStore.__init__, "__kwdefaults__", wrong)
+        assert main(["promote", "cards-next", "--store", made.store, "--when", "tenant=acme,channel=pos", "--yes"]) == 0
+    drift(made)
+    with looking(made) as watch:
+        assert watch.look().rolled_back == (3,)
 
 
 def test_the_policy_alert_tells_and_changes_nothing(bank: Bank) -> None:
@@ -164,6 +189,7 @@ def test_a_step_by_step_promotion_is_watched_when_nobody_walks_it(bank: Bank) ->
         assert watch.look().rolled_back == (3,)
 
 
+@BOTH_STORES
 def test_what_somebody_publishes_meanwhile_is_not_undone(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     drift(bank)
     wanted = proposal
@@ -182,6 +208,7 @@ def test_what_somebody_publishes_meanwhile_is_not_undone(bank: Bank, monkeypatch
         assert watch.look() == Look(())  # that generation promotes nothing
 
 
+@BOTH_STORES
 def test_status_shows_the_last_verdicts(bank: Bank, capsys: Output) -> None:
     store = open_store(bank.store)
     assert Watched.read(store) is None
@@ -224,6 +251,7 @@ def test_what_is_no_verdict_is_a_finding_of_status(tmp_path: Path, garbage: byte
     assert any("what `watch` found last cannot be read" in one.text for one in found.findings)
 
 
+@BOTH_STORES
 def test_one_watches_and_another_stands_by_until_it_ends(bank: Bank, capsys: Output) -> None:
     store, settings, log = open_store(bank.store), KafkaSettings.from_environment(), Said()
     waited: list[float] = []
@@ -245,6 +273,7 @@ def test_one_watches_and_another_stands_by_until_it_ends(bank: Bank, capsys: Out
     assert log.events.count("standing_by") == 1
 
 
+@BOTH_STORES
 def test_a_watch_that_lost_its_lease_does_nothing(bank: Bank) -> None:
     drift(bank)
     with looking(bank) as watch:

@@ -17,6 +17,7 @@ from muse_stream.control.redis_store import RedisStore
 from muse_stream.errors import StoreError
 from muse_stream.testing.redis_server import LocalRedis, missing_server
 from tests.certificates import make_certificates
+from tests.integration.redis_faults import SentinelGroup
 from tests.patience import until
 
 pytestmark = pytest.mark.skipif(
@@ -199,6 +200,32 @@ def test_the_password_comes_from_a_file_and_may_change(
     secret.unlink()
     with pytest.raises(StoreError, match=r"MUSE_STORE_PASSWORD_FILE: .*cannot be read"):
         store.current()
+
+
+def test_tls_to_sentinels_and_to_the_master(
+    encrypted: tuple[LocalRedis, Path], loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is asked of a Sentinel, or of the master that it names, without encryption and certificates."""
+    folder = encrypted[1]
+    for name, file in (("CA", "ca.pem"), ("CERTIFICATE", "client.pem"), ("KEY", "client.key")):
+        monkeypatch.setenv(f"MUSE_STORE_SSL_{name}_LOCATION", str(folder / file))
+    with SentinelGroup(tmp_path, folder) as group:
+        store = open_store(group.url)
+        store.move_current(None, store.publish(loaded))
+        assert store.current() == 1
+        store.beat("worker", b"alive")
+        assert [beat.name for beat in store.beats()] == ["worker"]
+        store.close()
+        with pytest.raises(StoreError):  # TLS is all that they speak
+            open_store(group.url.replace("rediss", "redis")).current()
+        monkeypatch.delenv("MUSE_STORE_SSL_CA_LOCATION")
+        with pytest.raises(StoreError, match=r"No master found for 'store': .*CERTIFICATE_VERIFY_FAILED"):
+            open_store(group.url).current()
+        monkeypatch.setenv("MUSE_STORE_SSL_CA_LOCATION", str(folder / "ca.pem"))
+        monkeypatch.delenv("MUSE_STORE_SSL_CERTIFICATE_LOCATION")
+        monkeypatch.delenv("MUSE_STORE_SSL_KEY_LOCATION")
+        with pytest.raises(StoreError):  # they ask for a certificate
+            open_store(group.url).current()
 
 
 def test_tls_checks_the_server_and_shows_the_client(

@@ -225,10 +225,12 @@ NEVER_MS = 3_600_000
 class SentinelGroup:
     """A master, a replica and a Sentinel that promotes the replica when told that the master is dead; `url` is for
     stores. A master that is only slow, on a busy machine, stays master.
+
+    With `certificates` (the folder of `tests.certificates`) all of them speak TLS alone, and ask for a certificate.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, certificates: Path | None = None) -> None:
+        self.folder, self._certificates = folder, certificates
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "SentinelGroup":
@@ -238,14 +240,14 @@ class SentinelGroup:
         self._start("replica", replica, "--replicaof", "127.0.0.1", str(master))
         config = self.folder / "sentinel.conf"
         config.write_text(
-            f"port {sentinel}\nbind 127.0.0.1\nsentinel monitor store 127.0.0.1 {master} 1\n"
+            f"{self._listening(sentinel)}bind 127.0.0.1\nsentinel monitor store 127.0.0.1 {master} 1\n"
             f"sentinel down-after-milliseconds store {NEVER_MS}\nsentinel failover-timeout store 10000\n"
         )
         log = (self.folder / "sentinel.log").open("wb")
         command = ["redis-server", str(config), "--sentinel"]
         self._processes.append(subprocess.Popen(command, cwd=self.folder, stdout=log))
         log.close()
-        self.url = f"redis+sentinel://127.0.0.1:{sentinel}/store"
+        self.url = f"{'rediss' if self._certificates else 'redis'}+sentinel://127.0.0.1:{sentinel}/store"
         until(lambda: b"slave0" in self.cli(sentinel, "INFO", "sentinel") or self._knows_replica(sentinel), 30)
         return self
 
@@ -257,13 +259,26 @@ class SentinelGroup:
     def _start(self, name: str, port: int, *options: str) -> None:
         folder = self.folder / name
         folder.mkdir()
-        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), *options]
+        config = folder / "redis.conf"
+        config.write_text(f"{self._listening(port)}bind 127.0.0.1\n")
+        command = ["redis-server", str(config), "--dir", str(folder), *options]
         self._processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         until(lambda: b"PONG" in self.cli(port, "PING"), 20)
 
     def cli(self, port: int, *words: str) -> bytes:
         """Do something by hand; the answer is empty where nobody answers."""
-        return subprocess.run(["redis-cli", "-p", str(port), *words], capture_output=True, check=False).stdout
+        folder = self._certificates
+        files = {"cert": "client.pem", "key": "client.key", "cacert": "ca.pem"}
+        secured = [word for name, file in files.items() for word in (f"--{name}", f"{folder}/{file}")]
+        command = ["redis-cli", "-p", str(port), *(["--tls", *secured] if folder else []), *words]
+        return subprocess.run(command, capture_output=True, check=False).stdout
+
+    def _listening(self, port: int) -> str:
+        if self._certificates is None:
+            return f"port {port}\n"
+        files = {"cert": "server.pem", "key": "server.key", "ca-cert": "ca.pem"}
+        secured = "".join(f"tls-{name}-file {self._certificates / file}\n" for name, file in files.items())
+        return f"port 0\ntls-port {port}\ntls-replication yes\n{secured}"
 
     def _knows_replica(self, sentinel: int) -> bool:
         return str(self.ports[1]).encode() in self.cli(sentinel, "SENTINEL", "REPLICAS", "store")

@@ -37,7 +37,19 @@ pytestmark = [
 ]
 LANE = "muse"
 TENANTS = ("t0", "t1", "t2")
-SHARED = ("live", "shadow", "analyst", "reporter", "verifier", "doctor", "operator", "replayer", "calibrate")
+SHARED = (
+    "live",
+    "shadow",
+    "analyst",
+    "reporter",
+    "promoter",
+    "watcher",
+    "verifier",
+    "doctor",
+    "operator",
+    "replayer",
+    "calibrate",
+)
 GROUPLESS = "groupless"
 """What the table grants to `live`, but for the group."""
 OWN = tuple(f"{kind}-{tenant}" for kind in ("producer", "consumer") for tenant in TENANTS)
@@ -212,6 +224,35 @@ def test_nobody_does_what_was_not_granted(site: Site) -> None:
     assert error is not None
     assert error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
     taken.close()
+
+
+def test_a_promotion_is_made_and_watched_by_who_may(site: Site, workers: dict[str, Fleet]) -> None:
+    """Guard, steps and watch read what they are granted; without it, the topic is named and nothing is changed."""
+    folder = site.folder / "promoted"
+    publish(site.bank.document(), folder)  # the same content, and no worker follows
+    site.send(30)
+    where = ("retrained", "--store", str(folder), "--when", "tenant=t2", "--yes", "--json")
+    by_steps = (*where, "--steps", "50%,100%", "--hold", "1s")
+    for principal, words, topic in (
+        ("watcher", by_steps, "muse.scores.t2"),
+        ("verifier", (*where, "--dry-run"), ""),
+        ("consumer-t0", (*where, "--dry-run"), "muse.audit.t2"),
+    ):
+        done = site.command(principal, "promote", *words)
+        assert done.returncode == (1 if topic else 0), done.stdout + done.stderr
+        assert topic in done.stderr
+        assert not topic or "TOPIC_AUTHORIZATION_FAILED" in done.stderr
+        assert DirectoryStore(folder).current() == 1
+    done = site.command("promoter", "promote", *by_steps)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = site.command("watcher", "watch", str(folder), "--once", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    denied = binding("watcher", "topic", "literal", "muse.audit.t2", "READ", "DENY")
+    site.kafka.grant(denied)
+    done = site.command("watcher", "watch", str(folder), "--once")
+    site.kafka.withdraw(denied)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "muse.audit.t2" in done.stderr
 
 
 def letters(site: Site) -> int:

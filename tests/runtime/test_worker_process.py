@@ -145,5 +145,6 @@ def test_a_process_lets_its_first_generation_go_with_the_next_one(
     monkeypatch.setattr(f"{worker_process.__name__}.telemetry.configure", lambda **_: None)
     options = RunOptions(tmp_path, "live", settings=KafkaSettings(bootstrap="nowhere:1"))
     place: Any = worker_process.Place(0, 0, None, lambda: None)  # type: ignore[arg-type]
-    worker_process._work(options, place, Watching(), DirectoryStore(tmp_path), ListLog())  # type: ignore[arg-type]
+    store = DirectoryStore(tmp_path)
+    worker_process._work(options, place, Watching(), Follower(store), store, ListLog())  # type: ignore[arg-type]
     assert found == [True]

@@ -135,6 +135,8 @@ class Reading:
     def __iter__(self) -> Iterator[Block]:
         parts = [TopicPartition(self._topic, partition, self._ends[partition].low) for partition in sorted(self._open)]
         self._client.assign(parts)
+        if parts:  # an earlier reading by this client may have left them paused, which outlives an assignment
+            self._client.resume(parts)
         moved = time.monotonic()
         try:
             while self._open:

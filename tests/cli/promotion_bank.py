@@ -37,10 +37,13 @@ class Bank:
 
     def __init__(self, kafka: Broker, folder: Path, mark: str, store: str = "") -> None:
         shutil.copytree(ROOT, folder / "config")
+        self.mark = mark
+        """What the names of its topics and groups begin with."""
         self.file = folder / "config" / "muse.yaml"
         self.file.write_text(
             self.file.read_text()
             .replace(REGION, "")
+            .replace("namespace: muse", f"namespace: {mark}")
             .replace("muse.", f"{mark}.")
             .replace("globex.risk", f"{mark}.risk")
         )

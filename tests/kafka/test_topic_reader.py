@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError, Producer, TopicPartition
 
 from muse_stream.config import KafkaSettings
 from muse_stream.kafka.topic_reader import Bounds, Reading, bounds, reader
+from muse_stream.testing import ToSend, produce
 from muse_stream.testing.kafka_broker import Broker
 
 Unique = Callable[[str], str]
@@ -29,6 +30,9 @@ class Scripted:
         """Nothing is read here."""
 
     def pause(self, _partitions: Sequence[TopicPartition]) -> None:
+        """Nothing is read here."""
+
+    def resume(self, _partitions: Sequence[TopicPartition]) -> None:
         """Nothing is read here."""
 
     def poll(self, _timeout_s: float) -> Any:
@@ -91,6 +95,21 @@ def test_an_open_transaction_is_told_on_a_broker(kafka: Broker, unique: Unique, 
             reading = Reading(client, topic, ends, 0.5)
             assert sum(len(block.messages) for block in reading) == held
             assert reading.unstable == {0: held + 1}
+
+
+@pytest.mark.broker
+def test_a_client_reads_on_where_one_partition_ended_before_another(kafka: Broker, make_topic: MakeTopic) -> None:
+    """A partition that has ended is paused, and stays so for the client's next assignment: `watch` read no more."""
+    topic = make_topic(partitions=2)
+    settings = KafkaSettings(bootstrap=kafka.bootstrap)
+    with closing(reader(settings)) as client:
+        for offset in (0, 1):
+            records = [ToSend(topic, partition, b"x") for partition in (0, 1)]
+            produce(kafka.bootstrap, records)
+            reading = Reading(client, topic, {0: Bounds(offset, offset + 1), 1: Bounds(offset, offset + 9)}, 0.2)
+            found = [place for block in reading for place in zip(block.partitions, block.offsets, strict=True)]
+            assert sorted(found) == [(0, offset), (1, offset)]
+            assert reading.unstable == {1: offset + 1}
 
 
 def open_transaction(bootstrap: str, name: str, topic: str) -> Iterator[int]:

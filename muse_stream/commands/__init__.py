@@ -14,6 +14,7 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     difference       what differs between two configurations, and whom it can hurt
     publish          propose a configuration, publish it as a generation
     promote          the generation in which another predictor is live
+    rollback         the way back, and what it changes
     pause            the generation in which a tenant is paused; what waits meanwhile
     export           a generation as files
     evidence         what shadows said, for and against a promotion

@@ -217,11 +217,21 @@ class Store(Protocol):
 
 
 def rollback(store: Store, to: int | None = None, note: Note | None = None) -> int:
-    """Make an older generation current again and return its number; by default the current one's parent.
-
-    From a step of a gradual promotion the way back is what was current before the first step.
+    """Make an older generation current again and return its number; see `way_back`.
 
     Raises `StoreError` when there is none, when it is broken, or when `current` moved meanwhile.
+    """
+    current, target = way_back(store, to)
+    store.verify(target)
+    store.move_current(current, target, note)
+    return target
+
+
+def way_back(store: Store, to: int | None = None) -> tuple[int, int]:
+    """Return what is current, and the generation to go back to: by default the current one's parent.
+
+    From a step of a gradual promotion the way back is what was current before the first step.
+    Raises `StoreError` when there is none.
     """
     current = store.current()
     if current is None:
@@ -231,9 +241,7 @@ def rollback(store: Store, to: int | None = None, note: Note | None = None) -> i
         raise StoreError(f"generation {current} is the first: there is none before it")
     if target == current:
         raise StoreError(f"generation {current} is current already")
-    store.verify(target)
-    store.move_current(current, target, note)
-    return target
+    return current, target
 
 
 def refuse_changed(loaded: "Loaded", hashes: Mapping[str, str]) -> None:

@@ -321,3 +321,26 @@ def test_diff_of_generations_and_files(published: Any, folder: Path, capsys: Out
     assert "--store" in capsys.readouterr().err
     assert main(["diff", "1", "9", "--store", published.store]) == 1
     assert "there is no generation 9" in capsys.readouterr().err
+
+
+def test_a_rollback_shows_what_it_takes_back_and_needs_a_yes(published: Any, capsys: Output) -> None:
+    assert published("--yes", edits=(LAST,))[0] == 0
+    store = open_store(published.store)
+
+    def back(*options: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main(["rollback", published.store, *options])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    for options, code, word in ((["--dry-run"], 0, "generation 1 would be current (is 2)"), ([], 2, "say --yes")):
+        told = back(*options)
+        assert (told[0], word in told[1]) == (code, True)
+        assert "otherwise live cards 90 %, cards-next 10 % -> cards" in told[1]
+        assert store.current() == 2
+    (Path(published.store) / "generations" / "000002" / "content" / "muse.yaml").write_text("")
+    code, said = back("--yes", "-m", "no")
+    assert (code, "what it changes is not known" in said) == (0, True)
+    head = store.head()
+    assert head is not None
+    assert (head.number, head.message) == (1, "no")

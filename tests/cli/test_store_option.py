@@ -48,7 +48,11 @@ def test_every_way_to_name_a_store(
         (2, True, "ana@bank", ""),
     ]
     monkeypatch.setenv("MUSE_STORE", store)
-    assert json.loads(out(capsys, "rollback", "--json", "--message", "too many")) == {"before": 2, "current": 1}
+    told = json.loads(out(capsys, "rollback", "--json", "--dry-run"))
+    assert told == {"before": 2, "would_be_current": 1, "changes": []}
+    assert "no terminal to ask on" in out(capsys, "rollback", "--json", code=2)
+    told = json.loads(out(capsys, "rollback", "--json", "--yes", "--message", "too many"))
+    assert told == {"before": 2, "current": 1, "changes": []}
     scores = ("--output", str(tmp_path / "scores.parquet"), "--header", "region=pt", "--json")
     assert out(capsys, "replay", "acme", str(EVENTS), *scores)
     assert out(capsys, "replay", store, "acme", str(EVENTS), *scores), "an argument goes before the variable"

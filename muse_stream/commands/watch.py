@@ -9,6 +9,7 @@ one that takes the lease over reads the same records again.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby, product
@@ -24,7 +25,7 @@ from muse_stream.commands.publish import proposal
 from muse_stream.commands.verdicts import TenantVerdict, Watched
 from muse_stream.config import Document, KafkaSettings, Loaded, Replaced, load_document, parse, promote
 from muse_stream.control import Conflict, Held, Lease, Note, Store
-from muse_stream.errors import MuseError, Retriable, StoreError
+from muse_stream.errors import ConfigError, MuseError, Retriable, StoreError
 from muse_stream.telemetry import Log
 
 WATCH_LEASE = "watch"
@@ -93,11 +94,12 @@ def promotions(store: Store, within_s: float) -> list[Promoted]:
     if head is None:
         return []
     line = {head.number, *(head.former or ())}
-    found = [
-        Promoted(entry.number, str(entry.evidence["promoted"]), _where(entry.evidence), entry.created)
-        for entry in store.list()
-        if entry.number in line and entry.created is not None and entry.evidence and "promoted" in entry.evidence
-    ]
+    found: list[Promoted] = []
+    for entry in store.list():
+        if entry.number in line and entry.created is not None and entry.evidence and "promoted" in entry.evidence:
+            with suppress(KeyError, TypeError, ValueError, AttributeError):  # another version's evidence
+                where = _where(entry.evidence)
+                found.append(Promoted(entry.number, str(entry.evidence["promoted"]), where, entry.created))
     age = datetime.now(UTC).timestamp() - within_s
     recent = [one for one in found if one.replaced and one.at.timestamp() >= age]
     # of the steps of one gradual promotion, the first: events count since then
@@ -356,7 +358,7 @@ def _looking(
                 waits = ""
             except Held:
                 raise
-            except (StoreError, Retriable) as error:
+            except (StoreError, ConfigError, Retriable) as error:  # somebody else's next generation may be sound
                 if str(error) != waits:
                     log.warning("watch_waits", error=str(error))
                 waits = str(error)

@@ -19,9 +19,11 @@ from muse_stream.commands.verdicts import Watched
 from muse_stream.commands.watch import Look, Rules, Watch
 from muse_stream.commands.watch_metrics import WatchMetrics
 from muse_stream.config import KafkaSettings, load_document
-from muse_stream.control import DirectoryStore, Held, Lease, Store, open_store
+from muse_stream.control import DirectoryStore, Held, Lease, Note, Store, open_store
+from muse_stream.errors import ConfigError, Problem
 from muse_stream.testing import Broker
 from tests.cli.promotion_bank import BOTH_STORES, Bank, scores, store_for
+from tests.config.example_config import ROOT
 
 Output = pytest.CaptureFixture[str]
 WHEN = {"tenant": ("acme",), "channel": ("pos",)}
@@ -299,6 +301,32 @@ def test_a_store_that_is_away_is_waited_for(bank: Bank) -> None:
     watching.watch(store, settings, ROLLBACK, log, looks.append, ended)
     assert log.events.count("watch_waits") == 1
     assert bank.current() == 2
+
+
+def test_a_generation_that_this_version_cannot_read_is_waited_out(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of a newer version, with keys that this one does not know: the next may be sound again."""
+    looks: list[Look] = []
+    log, sound = Said(), load_document
+
+    def unknown(*_: object) -> object:
+        raise ConfigError([Problem("new_key", "unknown key", "")])
+
+    def ended(_seconds: float) -> bool:
+        monkeypatch.setattr(watching, "load_document", sound)
+        return bool(looks)
+
+    monkeypatch.setattr(watching, "load_document", unknown)
+    watching.watch(open_store(bank.store), KafkaSettings.from_environment(), ROLLBACK, log, looks.append, ended)
+    assert log.events.count("watch_waits") == 1
+    assert states(looks[0])[0.8] == "kept"
+
+
+@pytest.mark.parametrize("replaced", [7, [7], [{"when": 7}], [{"when": {"tenant": 7}, "live": {}}], None])
+def test_evidence_of_another_version_is_no_promotion_to_watch(tmp_path: Path, replaced: object) -> None:
+    store = open_store(tmp_path / "store")
+    note = Note(evidence={"promoted": "cards-next", "replaced": replaced})
+    store.move_current(None, store.publish(load_document(ROOT / "muse.yaml"), note))
+    assert watching.promotions(store, 3600.0) == []
 
 
 def test_metrics_tell_what_was_seen(bank: Bank) -> None:

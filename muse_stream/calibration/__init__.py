@@ -13,6 +13,7 @@ prior_shift            positives become more or less frequent: correction, estim
 score_histogram        counts of scores on a fixed grid: mergeable, of constant size
 score_sketch           the distribution of any number of scores in 24 kB, most exact at the top; mergeable
 day_counts             what is kept of one tenant's, predictor's and day's scores, and the offsets it covers
+drift                  has a stream left the promise? Asked for ever, with bounded false alarms
 policies               which map a tenant would have had in each period, walked forward
 measures               how well scores keep a promise, rank, and tell the truth
 """
@@ -21,6 +22,7 @@ from muse_stream.calibration.alert_rates import LIMIT, Expected, Move, Term, exp
 from muse_stream.calibration.alert_watch import AlertWatch, Verdict
 from muse_stream.calibration.cold_start import Pool, Posterior
 from muse_stream.calibration.day_counts import CELLS, GROUPS, Arrivals, DayCounts, MapCounts, counts_name
+from muse_stream.calibration.drift import Drift, DriftLimits, RateDrift, drift
 from muse_stream.calibration.evidence import (
     EstimatedBeta,
     Trust,
@@ -59,6 +61,8 @@ __all__ = [
     "AlertWatch",
     "Arrivals",
     "DayCounts",
+    "Drift",
+    "DriftLimits",
     "EstimatedBeta",
     "Expected",
     "FittedMap",
@@ -71,6 +75,7 @@ __all__ = [
     "PriorEstimate",
     "QuantileMap",
     "Rate",
+    "RateDrift",
     "Recalibration",
     "Reference",
     "Refresher",
@@ -86,6 +91,7 @@ __all__ = [
     "corrected",
     "corrected_each",
     "counts_name",
+    "drift",
     "estimate_beta",
     "estimate_prior",
     "expected",

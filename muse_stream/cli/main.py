@@ -22,6 +22,7 @@ from muse_stream.cli.demo import demo
 from muse_stream.cli.diff import diff
 from muse_stream.cli.dlq import dlq
 from muse_stream.cli.doctor import doctor
+from muse_stream.cli.drift import drift
 from muse_stream.cli.event import event
 from muse_stream.cli.export import export
 from muse_stream.cli.fit import fit
@@ -88,14 +89,27 @@ program = typer.Typer(
 )
 TAKE_A_STORE = {
     **dict.fromkeys(
-        ("event", "topics", "produce", "tail", "audit", "verify", "replay", "generations", "rollback", "watch"),
+        (
+            "event",
+            "topics",
+            "produce",
+            "tail",
+            "audit",
+            "verify",
+            "replay",
+            "generations",
+            "rollback",
+            "watch",
+            "drift",
+        ),
         ConfigCommand,
     ),
+    "drift": ConfigCommand,
     "publish": PublishCommand,
     "status": StatusCommand,
 }
 for command in (
-    *(check, golden, fit, schema, event, diff, publish, promote, watch, generations, rollback, status),
+    *(check, golden, fit, schema, event, diff, publish, promote, watch, generations, rollback, drift, status),
     *(pause, resume, export, topics),
     *(produce, tail, audit, run, verify, doctor, replay, backtest, demo, broker),
 ):

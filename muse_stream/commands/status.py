@@ -9,6 +9,7 @@ configuration) and what has passed (the last error of a log) is shown, and is no
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ class Finding:
     """Something that is not as it should be."""
 
     kind: str
-    """For machines: store, generation, worker, silent, refused, lane or tenant."""
+    """For machines: store, generation, worker, silent, refused, lane, tenant or drift."""
     text: str
 
 
@@ -155,7 +156,20 @@ def look(store: Store, *, max_age_s: float | None = None) -> Status:
     findings += _of_workers(heard, workers, current)
     findings += _of_lanes(lanes, manifest)
     findings += _of_tenants(tenants, max_age_s)
+    findings += _of_drift(store, manifest)
     return Status(str(store), current, workers, lanes, tenants, tuple(findings))
+
+
+def _of_drift(store: Store, manifest: Manifest | None) -> Iterator[Finding]:
+    """Yield what the role `calibrate` has found last."""
+    from muse_stream.runtime.drift_looks import last_verdicts  # noqa: PLC0415 - it loads more than the rest of this
+
+    for lane in (manifest.lanes or ()) if manifest is not None else ():
+        with suppress(StoreError, KeyError, TypeError):  # who may not read it is told nothing of it
+            for one in (last_verdicts(store, lane) or {"verdicts": ()})["verdicts"]:
+                who = f"tenant {short(str(one['tenant']))}, {short(str(one['predictor']))}"
+                hint = "`muse-stream drift` shows by how much"
+                yield Finding("drift", f"{who}: the scores have left what was promised; {hint}")
 
 
 def _current(store: Store, findings: list[Finding]) -> tuple[Current | None, Manifest | None]:

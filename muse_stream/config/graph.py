@@ -278,11 +278,8 @@ class PredictorGraph:
             node = self.nodes.get(node.input)
         return node.reference if isinstance(node, MapNode) else None
 
-    def pre_map_node(self) -> str:
-        """Return the node whose value is the pre-mapping aggregate.
-
-        That is the input of the quantile map nearest the output, or the output itself where no map leads to it.
-        """
+    def nearest_map(self) -> MapNode | None:
+        """Return the quantile map nearest the output; None where no map leads to it."""
         waiting: Iterable[str] = (self.output,)
         seen: set[str] = set()
         while waiting := [name for name in waiting if name in self.nodes and name not in seen]:
@@ -290,6 +287,14 @@ class PredictorGraph:
             for name in waiting:
                 node = self.nodes[name]
                 if isinstance(node, MapNode):
-                    return node.input
+                    return node
             waiting = [source for name in waiting for source in self.nodes[name].sources]
-        return self.output
+        return None
+
+    def pre_map_node(self) -> str:
+        """Return the node whose value is the pre-mapping aggregate.
+
+        That is the input of the quantile map nearest the output, or the output itself where no map leads to it.
+        """
+        nearest = self.nearest_map()
+        return self.output if nearest is None else nearest.input

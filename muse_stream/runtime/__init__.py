@@ -13,6 +13,7 @@
     heartbeat      what it tells in the generation store     memory         what a process takes
     calibrate      the role that counts scores: its processes
     score_reader   score records -> columns of what is counted
+    drift_looks    drift of each tenant, from what is counted
     score_counter  keeps and stores them, each once          calibrate_metrics  what it counts
     memory_limit   which worker is replaced because of that
 

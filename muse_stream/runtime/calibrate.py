@@ -22,11 +22,12 @@ import numpy as np
 
 from muse_stream import telemetry
 from muse_stream.config import Document, KafkaSettings, consumer_group, load_document
-from muse_stream.control import Heartbeat, Pulse, open_store, short
+from muse_stream.control import Heartbeat, Held, Lease, Pulse, open_store, short
 from muse_stream.errors import MuseError, StoreError
 from muse_stream.kafka import CountingConsumer, Message, TopicPartitionKey
 from muse_stream.runtime import process_title, watchdog
 from muse_stream.runtime.calibrate_metrics import CalibrateMetrics
+from muse_stream.runtime.drift_looks import DRIFT_LEASE, Windows, drifts, keep_verdicts
 from muse_stream.runtime.memory import resident_bytes
 from muse_stream.runtime.score_counter import ScoreCounter
 from muse_stream.runtime.score_reader import Contents, ScoreReader
@@ -42,6 +43,8 @@ FOLLOW_S = 2.0
 AGAIN_S = 1.0
 SWEEP_S = 3600.0
 STALL_S = 110.0
+LOOK_S = 900.0
+"""Seconds between two looks for drift: a quarter of an hour, as counts have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,9 @@ class CalibrateOptions:
     store_s: float = STORE_S
     """Seconds between two times that what was read is stored."""
     longest_backoff_s: float = LONGEST_BACKOFF_S
+    look_s: float = LOOK_S
+    """Seconds between two looks for drift."""
+    windows: Windows = field(default_factory=Windows)
 
 
 def run(options: CalibrateOptions, workers: int, *, spare: bool = True) -> int:
@@ -111,6 +117,9 @@ class Worker:
         self._busy_since: float | None = None
         self._stored, self._followed, self._swept = time.monotonic(), 0.0, 0.0
         self._problem = ""
+        self._looked = float("-inf")
+        self._lease: Lease | None = None
+        self._drifted: frozenset[tuple[str, str]] = frozenset()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._serve_document(document)
 
@@ -133,6 +142,8 @@ class Worker:
                     connection.send("serving")
                 self._turn(messages)
             self._store_all()
+            if self._lease is not None:
+                self._lease.__exit__(None, None, None)
             self._consumer.close(leave=self._leaving)
         self._store.close()
 
@@ -153,6 +164,7 @@ class Worker:
             time.sleep(0.1)
         elif waiting >= 2 * MOST_WAITING:
             self._consumer.pause(on=False)
+        self._look()
         self._metrics.tell(self._counter, self._reader, self._consumer.lag())
 
     def _take(self, messages: list[Message]) -> None:
@@ -189,6 +201,33 @@ class Worker:
         self._problem = ""
         if stored:
             self._log.info("counts_stored", rows=stored, seconds=round(time.monotonic() - self._stored, 3))
+
+    def _look(self) -> None:
+        """Look for drift, where no other process does."""
+        if time.monotonic() - self._looked < self._options.look_s:
+            return
+        self._looked = time.monotonic()
+        try:
+            if self._lease is None:
+                self._lease = Lease(self._store, f"{DRIFT_LEASE}-{self._options.lane}", "drift").__enter__()
+            self._lease.check()
+            tenants = sorted(self._reader.tenants)
+            found = drifts(self._store, self._options.windows, tenants)
+            keep_verdicts(self._store, self._options.lane, found, 3 * self._options.look_s)
+        except Held:
+            self._lease = None
+            return
+        except MuseError as error:
+            self._log.error("drift_not_looked_for", error=str(error))
+            return
+        self._metrics.show(found)
+        drifted = frozenset((one.tenant, one.predictor) for one in found if one.drift.drifted)
+        for one in found:
+            key = one.tenant, one.predictor
+            if (key in drifted) != (key in self._drifted):
+                told = self._log.warning if key in drifted else self._log.info
+                told("drift_established" if key in drifted else "drift_over", **one.to_json())
+        self._drifted = drifted
 
     def _settle(self, partitions: Iterable[TopicPartitionKey]) -> None:
         """Store what was read, since others read on from there; what cannot be stored is read again by them."""

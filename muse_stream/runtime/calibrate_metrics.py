@@ -1,9 +1,11 @@
 """What the role `calibrate` counts, for Prometheus; docs/metrics.md explains each."""
 
 import time
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from muse_stream.runtime.drift_looks import TenantDrift
 from muse_stream.runtime.score_counter import ScoreCounter
 from muse_stream.runtime.score_reader import ScoreReader
 
@@ -29,6 +31,20 @@ class CalibrateMetrics:
             "muse_calibrate_stored_timestamp_seconds", "When all that was read was stored", of, registry=registry
         ).labels(**of)
         self._lag = Gauge("muse_calibrate_lag", "Offsets that wait to be read", of, registry=registry).labels(**of)
+        drift = ("tenant", "predictor")
+        self._drifted = Gauge("muse_drifted", "1 while the scores have drifted", drift, registry=registry)
+        self._stability = Gauge("muse_drift_stability_index", "Against the reference", drift, registry=registry)
+        self._distance = Gauge("muse_drift_distance", "Against the reference", drift, registry=registry)
+        drift_at = (*drift, "threshold")
+        self._rate_at = Gauge(
+            "muse_drift_alert_ratio", "Alert rate over the window that says most", drift_at, registry=registry
+        )
+        self._low = Gauge("muse_drift_alert_ratio_low", "It is not less", drift_at, registry=registry)
+        self._high = Gauge("muse_drift_alert_ratio_high", "It is not more", drift_at, registry=registry)
+        self._promised = Gauge("muse_drift_promised_alert_ratio", "What was promised", drift_at, registry=registry)
+        self._last_look = Gauge(
+            "muse_drift_last_look_timestamp_seconds", "When this process last looked for drift", registry=registry
+        )
         self._of, self._told, self._reasons = of, 0, dict[str, int]()
         self._looked, self._before, self._rate = time.monotonic(), 0, 0.0
         self.lag: int | None = None
@@ -48,6 +64,25 @@ class CalibrateMetrics:
         if now - self._looked >= RATE_S:
             self._rate = (counter.counted - self._before) / (now - self._looked)
             self._looked, self._before = now, counter.counted
+
+    def show(self, found: Sequence[TenantDrift]) -> None:
+        """Show what a look for drift has found."""
+        for gauge in (
+            *(self._drifted, self._stability, self._distance),
+            *(self._rate_at, self._low, self._high, self._promised),
+        ):
+            gauge.clear()
+        for one in found:
+            of = one.tenant, one.predictor
+            self._drifted.labels(*of).set(one.drift.drifted)
+            self._stability.labels(*of).set(one.drift.stability)
+            self._distance.labels(*of).set(one.drift.distance)
+            for at in one.drift.rates:
+                values = at.rate, at.low, at.high, at.promised
+                gauges = self._rate_at, self._low, self._high, self._promised
+                for gauge, value in zip(gauges, values, strict=True):
+                    gauge.labels(*of, f"{at.threshold:g}").set(value)
+        self._last_look.set(time.time())
 
     def rate(self) -> float:
         """Return the scores counted a second, lately."""

@@ -57,7 +57,7 @@ class Contents:
         key = generation, tenant, predictor
         if key not in self._found:
             document = self._document(generation)
-            self._found[key] = None if document is None else _content(document, tenant, predictor)
+            self._found[key] = None if document is None else content_of(document, tenant, predictor)
         return self._found[key]
 
     def _document(self, number: int) -> Document | None:
@@ -72,13 +72,14 @@ class Contents:
         return self._documents[number]
 
 
-def _content(document: Document, tenant: str, predictor: str) -> Content | None:
+def content_of(document: Document, tenant: str, predictor: str) -> Content | None:
+    """Return what a predictor is for a tenant; None where there is no such predictor."""
     known = document.predictors.get(predictor)
     if known is None:
         return None
     graph = known.graph()
     content, name = pre_map_hash(document, predictor), graph.promise()
-    node = next((one for one in graph.map_nodes().values() if one.input == graph.pre_map_node()), None)
+    node = graph.nearest_map()
     used = node.map_of(tenant) if node is not None else None
     if node is None or used is None or name is None:
         return Content(content, "", ())

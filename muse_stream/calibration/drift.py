@@ -1,0 +1,198 @@
+"""Has a tenant's stream left the distribution that it was promised? Asked every quarter of an hour, for ever.
+
+Takes counts of one tenant and predictor since its quantile map serves (events and alerts in quarters of an hour, and by
+groups of entities) and the sketch of the last days. Gives the alert rate at each threshold with an interval, and
+whether it has drifted; and the population stability index and Kolmogorov-Smirnov distance against the reference.
+
+An alert rate has drifted if it lies outside its band: `tolerance` of the promise to either side, or LIMIT standard
+errors of the sample that the map was fitted to, where that is more. What the fit itself cannot know is no drift. It is
+decided by a likelihood ratio, mixed over odds ratios of RATIOS, against the edge of the band. While the rate is inside,
+that is a supermartingale, so it ever reaches 1 / a with probability a at most (Ville, 1939; Robbins, 1970): looking
+again costs nothing, and small counts need no approximation. A drift may begin at any time, so a ratio is begun with
+each quarter of an hour, each with its share of alpha. What is bounded is therefore the probability of a false alarm in
+as many days as are looked at. Where events of one entity come in groups, counts are divided by the design effect: a
+burst of one card is no drift.
+
+Stability index and distance have drifted if they are above their limits by more than chance explains: for the distance
+Dvoretzky, Kiefer, Wolfowitz and Massart's inequality (1990), for the index, which is chi-squared in the limit, the tail
+bound of Laurent and Massart (2000), at each look its share of alpha, for the events and for the fit.
+
+Everything is pure: no clock, no random number. docs/drift.md has the figures.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_stream.calibration.alert_rates import LIMIT
+from muse_stream.calibration.day_counts import CELLS, MapCounts
+from muse_stream.calibration.measures import PSI_BINS
+from muse_stream.calibration.piecewise_linear import Floats
+from muse_stream.calibration.quantile_map import QuantileMap
+from muse_stream.calibration.score_sketch import ScoreSketch
+
+SKETCH_ERROR: Final = 0.01
+"""How far a distribution function that is read from a sketch may be off."""
+RATIOS: Final = np.array([0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 4.0, 8.0]) + 1.0
+"""Of the odds of an alert to those at the edge of the band, or the reverse."""
+SHARES: Final = (0.5, 0.25, 0.25)
+"""Of alpha: for alert rates, stability index and distance."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriftLimits:
+    """What is allowed."""
+
+    tolerance: float = 0.2
+    """Share of a promised alert rate."""
+    stability: float = 0.2
+    """Population stability index."""
+    distance: float = 0.1
+    """Of distribution functions."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateDrift:
+    """One threshold, over the window that says most."""
+
+    threshold: float
+    promised: float
+    events: int
+    """In the window."""
+    rate: float
+    low: float
+    high: float
+    """The true alert rate lies within these; they hold for all looks at once."""
+    drifted: bool
+
+    @property
+    def error(self) -> float:
+        """How far the rate is from the promise, relative to it, with its sign."""
+        return self.rate / self.promised - 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What is known of one tenant and predictor."""
+
+    events: int
+    """Since the map serves, as far as days are kept."""
+    rates: tuple[RateDrift, ...]
+    stability: float
+    """Population stability index of the last days; NaN without events."""
+    distance: float
+    stability_drifted: bool
+    distance_drifted: bool
+
+    @property
+    def drifted(self) -> bool:
+        """Whether anything has left its limits."""
+        return self.stability_drifted or self.distance_drifted or any(one.drifted for one in self.rates)
+
+
+def drift(
+    days: Sequence[MapCounts],
+    recent: ScoreSketch,
+    served: QuantileMap,
+    promised: Mapping[float, float],
+    limits: DriftLimits,
+    alpha: float,
+    window: int,
+) -> Drift:
+    """Say whether a stream has drifted.
+
+    `days`: what the map that serves has served, in order, from the first day on; `recent`: the last days' aggregates;
+    `alpha`: how probable a false alarm is for this tenant and predictor within `window` days, those of `days`.
+    """
+    known = [one for one in days if one.thresholds == tuple(promised)]
+    cells = np.concatenate([one.cells for one in known]) if known else np.zeros((0, 1 + len(promised)), np.int64)
+    cells = cells[cells[:, 0] > 0]
+    groups = sum((one.groups for one in known), np.zeros((1, 1 + len(promised)), np.int64))
+    effects = np.array([design_effect(groups[:, 0], groups[:, 1 + at]) for at in range(len(promised))])
+    samples = max(served.fitted.samples, 1)
+    looks = CELLS * window
+    each = SHARES[0] * alpha / max(len(promised), 1) / looks
+    rates = _rates(cells, effects, promised, samples, limits.tolerance, each)
+    if not recent.events:
+        return Drift(int(cells[:, 0].sum()), rates, float("nan"), float("nan"), False, False)
+    stability, distance = recent.stability(served), recent.distance(served)
+    worth = recent.events / max(float(effects.max(initial=1.0)), 1.0)
+    steadily, far = (np.log(looks / (share * alpha)) for share in SHARES[1:])
+    chance = (PSI_BINS - 1 + 2.0 * np.sqrt((PSI_BINS - 1) * steadily) + 2.0 * steadily) * (1.0 / worth + 1.0 / samples)
+    margin = sum(float(np.sqrt((far + np.log(4.0)) / (2.0 * n))) for n in (worth, samples)) + SKETCH_ERROR
+    return Drift(
+        int(cells[:, 0].sum()),
+        rates,
+        stability,
+        distance,
+        bool(np.sqrt(stability) - np.sqrt(chance) > np.sqrt(limits.stability)),
+        distance - margin > limits.distance,
+    )
+
+
+def design_effect(events: NDArray[np.int64], alerts: NDArray[np.int64]) -> float:
+    """Return how much larger the variance of a count of alerts is than that of independent events; at least 1.
+
+    Both are [groups of entities]: the events of an entity are in one group.
+    """
+    total, count = float(events.sum()), float(alerts.sum())
+    if not total or count in (0.0, total):
+        return 1.0
+    rate = count / total
+    return max(float(np.square(alerts - rate * events).sum()) / (total * rate * (1.0 - rate)), 1.0)
+
+
+def _rates(
+    cells: NDArray[np.int64],
+    effects: Floats,
+    promised: Mapping[float, float],
+    samples: int,
+    tolerance: float,
+    alpha: float,
+) -> tuple[RateDrift, ...]:
+    """Return the loudest window of each threshold; windows end now and begin with each cell."""
+    if not len(cells):
+        return tuple(RateDrift(one, rate, 0, float("nan"), 0.0, 1.0, False) for one, rate in promised.items())
+    sums = np.cumsum(cells[::-1], axis=0)[::-1].astype(np.float64)  # [starts, 1 + thresholds]
+    needed = np.log(2.0 / alpha)  # either side
+    found = []
+    for at, (threshold, rate) in enumerate(promised.items()):
+        band = max(tolerance * rate, LIMIT * float(np.sqrt(rate * (1.0 - rate) / samples)))
+        low, high = max(rate - band, 0.0), min(rate + band, 1.0)
+        events, alerts = sums[:, 0] / effects[at], sums[:, 1 + at] / effects[at]
+        above, below = evidence(events, alerts, high), evidence(events, events - alerts, 1.0 - low)
+        strongest = np.maximum(above, below)
+        loudest = int(np.argmax(strongest))
+        n, count = float(events[loudest]), float(alerts[loudest])
+        bounds = 1.0 - _lowest(n, n - count, needed), _lowest(n, count, needed)
+        found.append(
+            RateDrift(
+                threshold, rate, round(float(sums[loudest, 0])), count / n, bounds[1], bounds[0],
+                bool(strongest[loudest] >= needed),
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def evidence(events: Floats, alerts: Floats, edge: float) -> Floats:
+    """Return the logarithm of the likelihood ratio of rates above `edge` to the edge itself; 0 where it is 0 or 1."""
+    if not 0.0 < edge < 1.0:
+        return np.zeros_like(events)
+    odds = RATIOS * edge / (1.0 - edge)
+    higher = odds / (1.0 + odds)
+    parts = alerts[:, None] * np.log(higher / edge) + (events - alerts)[:, None] * np.log((1.0 - higher) / (1.0 - edge))
+    top = parts.max(axis=1)
+    return np.asarray(top + np.log(np.exp(parts - top[:, None]).mean(axis=1)))
+
+
+def _lowest(events: float, alerts: float, needed: float) -> float:
+    """Return the rate that these alerts just do not exclude from below."""
+    low, high = 0.0, alerts / events
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        excluded = evidence(np.array([events]), np.array([alerts]), middle)[0] >= needed
+        low, high = (middle, high) if excluded else (low, middle)
+    return low

@@ -1,0 +1,99 @@
+"""`drift`: has a tenant's stream left what it was promised?"""
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from muse_stream.cli.options import Json, Store
+from muse_stream.cli.output import show_json, show_table
+from muse_stream.cli.store_option import StoreOption
+
+if TYPE_CHECKING:
+    from muse_stream.commands.drift import TenantDrift
+
+Tenants = Annotated[list[str] | None, typer.Option("--tenant", metavar="NAME", help="Only this tenant. Repeat it.")]
+Days = Annotated[int, typer.Option("--days", min=1, max=62, help="Days of alert rates, counted from today.")]
+Recent = Annotated[int, typer.Option("--recent", min=1, max=62, help="Days of the stability index and the distance.")]
+Tolerance = Annotated[
+    float, typer.Option(min=0.0, help="Share of a promised alert rate by which it may move: 0.2 is a fifth.")
+]
+Stability = Annotated[float, typer.Option("--psi", min=0.0, help="Largest population stability index.")]
+Distance = Annotated[
+    float, typer.Option("--ks", min=0.0, max=1.0, help="Largest Kolmogorov-Smirnov distance from the reference.")
+]
+
+
+def drift(
+    store: Store,
+    tenant: Tenants = None,
+    days: Days = 30,
+    recent: Recent = 7,
+    tolerance: Tolerance = 0.2,
+    psi: Stability = 0.2,
+    ks: Distance = 0.1,
+    as_json: Json = False,
+    _store: StoreOption = None,
+) -> None:
+    """Show whether each tenant's scores still have the distribution that was promised, and what is certain of it.
+
+    Reads what `run --role calibrate` has counted in the store. Of each threshold it shows the window that says most,
+    since the tenant's map serves; the interval holds however often somebody looks, and all tenants, thresholds and
+    looks together give a false alarm with a probability of 1 % (docs/drift.md).
+
+    Examples:
+
+    ```
+    muse-stream drift /var/lib/muse/store
+    muse-stream drift --store redis://muse-worker@redis:6379 --tenant acme --json
+    muse-stream drift /var/lib/muse/store --tolerance 0.1 --recent 3
+    ```
+
+    Exit codes: 0 nothing has drifted; 1 something has, or the store cannot be read; 2 wrong usage.
+    """
+    from muse_stream.calibration import DriftLimits  # noqa: PLC0415
+    from muse_stream.commands.drift import Windows, drifts  # noqa: PLC0415
+    from muse_stream.control import open_store  # noqa: PLC0415
+
+    windows = Windows(days, recent, DriftLimits(tolerance, psi, ks))
+    with closing(open_store(store)) as opened:
+        found = drifts(opened, windows, tenant)
+    if as_json:
+        show_json([one.to_json() for one in found])
+    else:
+        _show(found)
+    raise typer.Exit(int(any(one.drift.drifted for one in found)))
+
+
+def _show(found: "list[TenantDrift]") -> None:
+    rows = [
+        {
+            "tenant": one.tenant,
+            "predictor": one.predictor,
+            "threshold": f"{rate.threshold:g}",
+            "promised": f"{100 * rate.promised:.3g} %",
+            "alert rate": f"{100 * rate.rate:.3g} %" if rate.events else "",
+            "certain": f"{100 * rate.low:.3g} to {100 * rate.high:.3g} %" if rate.events else "",
+            "events": rate.events,
+            "": "drifted" if rate.drifted else "",
+        }
+        for one in found
+        for rate in one.drift.rates
+    ]
+    right = ("threshold", "promised", "alert rate", "certain", "events")
+    title = "alert rates" if rows else "nothing is counted of any map that serves: `run --role calibrate` counts"
+    show_table(title, rows, right=right)
+    shapes = [
+        {
+            "tenant": one.tenant,
+            "predictor": one.predictor,
+            "events": one.drift.events,
+            "since": one.first_day,
+            "PSI": f"{one.drift.stability:.3f}",
+            "KS": f"{one.drift.distance:.3f}",
+            "": one.state,
+        }
+        for one in found
+    ]
+    if shapes:
+        show_table("distributions", shapes, right=("events", "PSI", "KS"))

@@ -1,0 +1,142 @@
+"""Drift: a promise that is kept gives no alarm however often one looks; one that is broken is found."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from muse_stream.calibration import DriftLimits, MapCounts, QuantileMap, Reference, ScoreSketch, drift
+from muse_stream.calibration.day_counts import CELLS, GROUPS
+from muse_stream.calibration.drift import design_effect, evidence
+
+RATES = {0.5: 0.35, 0.6: 0.10, 0.8: 0.05, 0.9: 0.01, 0.95: 0.001}
+PROMISE = Reference.from_alert_rates(RATES)
+ALPHA = 0.01 / 60
+FEW = ScoreSketch()
+
+
+def served(samples: int, seed: int = 1) -> QuantileMap:
+    return QuantileMap.fit(np.random.default_rng(seed).random(samples), PROMISE)
+
+
+def day(random: np.random.Generator, rates: np.ndarray, events: int, cells: slice = slice(0, CELLS)) -> MapCounts:
+    """A day of independent events whose alert rates are these."""
+    made = MapCounts.empty(tuple(RATES))
+    which = np.zeros(CELLS)
+    which[cells] = 1
+    made.cells[:, 0] = random.multinomial(events, which / which.sum())
+    steps = np.concatenate([[rates[0]], rates[1:] / rates[:-1]])
+    for at, step in enumerate(steps):
+        made.cells[:, 1 + at] = random.binomial(made.cells[:, at], step)
+    totals = made.cells.sum(axis=0)
+    made.groups[:, 0] = random.multinomial(totals[0], np.full(GROUPS, 1 / GROUPS))
+    for at in range(1, made.cells.shape[1]):
+        made.groups[:, at] = random.multinomial(totals[at], made.groups[:, 0] / totals[0])
+    return made
+
+
+def known(days: list[MapCounts], fitted: QuantileMap) -> list[bool]:
+    found = drift(days, FEW, fitted, RATES, DriftLimits(), ALPHA, 30)
+    return [one.drifted for one in found.rates]
+
+
+def test_thirty_stationary_days_of_many_tenants_give_no_alarm() -> None:
+    """`python -m perf.drift` does the same with sixty tenants, every hour and with sketches."""
+    random = np.random.default_rng(5)
+    for tenant in range(6):
+        events, samples = ((1_000, 10_000), (5_000, 50_000), (20_000, 100_000))[tenant % 3]
+        # a map's sample is off by chance, and so are all rates that it serves, for ever
+        rates = np.sort(random.binomial(samples, list(RATES.values())) / samples)[::-1]
+        days: list[MapCounts] = []
+        for _ in range(30):
+            days.append(day(random, np.maximum(rates, 1e-5), events))
+            if len(days) in (2, 10, 30):
+                assert not any(known(days, served(samples))), (tenant, len(days))
+
+
+@pytest.mark.parametrize(
+    ("events", "quiet", "samples"), [(20_000, 10, 200_000), (100_000, 3, 200_000), (5_000, 29, 100_000)]
+)
+def test_a_doubled_rate_of_one_percent_is_called_within_twenty_thousand_events(
+    events: int, quiet: int, samples: int
+) -> None:
+    random = np.random.default_rng(7)
+    rates = np.array(list(RATES.values()))
+    fitted, doubled = served(samples), rates.copy()
+    doubled[3] = 0.02
+    days = [day(random, rates, events) for _ in range(quiet)]
+    assert not any(known(days, fitted))
+    if events > 20_000:  # within the day
+        today, later = day(random, rates, events // 2, slice(0, 48)), day(random, doubled, 20_000, slice(48, 58))
+        today.cells += later.cells
+        today.groups += later.groups
+        days.append(today)
+    else:
+        days += [day(random, doubled, events) for _ in range(20_000 // events)]
+    assert known(days, fitted) == [False, False, False, True, False]
+
+
+def test_rates_that_fall_are_found_as_well_and_the_interval_says_how_far() -> None:
+    random = np.random.default_rng(8)
+    rates = np.array(list(RATES.values()))
+    days = [day(random, rates * [1, 1, 0.5, 1, 1], 20_000) for _ in range(5)]
+    found = drift(days, FEW, served(100_000), RATES, DriftLimits(), ALPHA, 30)
+    assert [one.drifted for one in found.rates] == [False, False, True, False, False]
+    fallen = found.rates[2]
+    assert fallen.low < 0.025 < fallen.high < 0.04
+    assert fallen.error == pytest.approx(-0.5, abs=0.1)
+    assert found.drifted
+
+
+def test_the_burst_of_one_card_is_no_drift() -> None:
+    random = np.random.default_rng(9)
+    rates = np.array(list(RATES.values()))
+    days = [day(random, rates, 20_000) for _ in range(3)]
+    assert not any(known(days, served(100_000)))
+    days[-1].cells[90, 1:] += 300
+    days[-1].cells[90, 0] += 300
+    days[-1].groups[17] += 300  # all of one entity
+    assert not any(known(days, served(100_000)))
+
+
+def test_evidence_is_a_supermartingale_at_the_edge() -> None:
+    """Its expectation under the edge itself is 1, exactly, for any number of events."""
+    for edge in (0.012, 0.12, 0.8):
+        for events in (1, 10, 300):
+            counts = np.arange(events + 1)
+            ratio = np.exp(evidence(np.full(len(counts), float(events)), counts.astype(float), edge))
+            assert float((binom.pmf(counts, events, edge) * ratio).sum()) == pytest.approx(1.0)
+
+
+def test_design_effects_see_groups_and_nothing_else() -> None:
+    random = np.random.default_rng(10)
+    events = np.full(GROUPS, 1_000)
+    assert design_effect(events, random.binomial(events, 0.05)) < 1.6
+    alone = np.zeros(GROUPS, dtype=np.int64)
+    alone[3] = 1_000
+    assert design_effect(events, alone) > 100
+    assert design_effect(events * 0, events * 0) == design_effect(events, events) == 1.0
+
+
+def test_another_shape_is_seen_by_stability_index_and_distance_and_limits_can_be_set() -> None:
+    random = np.random.default_rng(11)
+    sample = random.beta(1, 20, 50_000)
+    fitted = QuantileMap.fit(sample, PROMISE)
+    days = [day(random, np.array(list(RATES.values())), 20_000)]
+    moved = ScoreSketch()
+    moved.add(random.beta(2.5, 20, 50_000))
+    found = drift(days, moved, fitted, RATES, DriftLimits(), ALPHA, 30)
+    assert found.stability_drifted
+    assert found.distance_drifted
+    loose = drift(days, moved, fitted, RATES, DriftLimits(stability=9.0, distance=0.99), ALPHA, 30)
+    assert not loose.drifted
+    same = ScoreSketch()
+    same.add(random.beta(1, 20, 50_000))
+    assert not drift(days, same, fitted, RATES, DriftLimits(), ALPHA, 30).drifted
+
+
+def test_without_events_nothing_is_known() -> None:
+    found = drift([], FEW, served(1_000), RATES, DriftLimits(), ALPHA, 30)
+    assert not found.drifted
+    assert found.events == 0
+    assert np.isnan(found.stability)
+    assert [(one.low, one.high) for one in found.rates] == [(0.0, 1.0)] * len(RATES)

@@ -25,6 +25,7 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     step_health      what tells that a step goes wrong: dead letters, latency
     watch            what was promoted: alert rates since, and the way back
     verdicts         what it found last, as `status` reads it
+    drift            which tenants' scores have left what was promised
     watch_metrics    its metrics
     live_pairs       what two predictors say of the same events, as it comes in
     topics           plan, make and check topics

@@ -1,6 +1,8 @@
 """The supervisor as a program of its own, with tiny workers: crash, back-off, signals, death, nothing left behind."""
 
+import itertools
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,16 +10,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
-from muse_stream.runtime.supervisor import TWICE_S
+from muse_stream.runtime import supervisor
+from muse_stream.runtime.supervisor import TWICE_S, Child, Supervisor
 from muse_stream.testing.kafka_broker import Broker
+from muse_stream.worker.poison import InHand
 from tests.patience import PATIENCE
-from tests.worker.doubles import await_true
+from tests.worker.doubles import ListLog, await_true
 from tests.worker.rig import expected, ledger, produce
 from tests.worker.serving import GROWTH, SESSION_S
 
@@ -270,6 +276,62 @@ def test_a_second_interrupt_kills_who_does_not_drain(start: Start) -> None:
     assert program.end() == 1
     gone(served[0])
     assert "once more" in program.said("killed")[0]["error"]
+
+
+class Held:
+    """A process that lives until it is killed, or has drained already."""
+
+    def __init__(self, *, living: bool) -> None:
+        self.living, self.killed, self.exitcode, self.pid = living, False, 0, None
+        self.sentinel, self._other = os.pipe()
+
+    def is_alive(self) -> bool:
+        return self.living
+
+    def kill(self) -> None:
+        self.living, self.killed = False, True
+
+    def join(self) -> None:
+        os.close(self.sentinel)
+        os.close(self._other)
+
+
+def draining(process: Held) -> tuple[Supervisor, Any]:
+    """A supervisor of one worker that has been given its slot, and the worker's end of the pipe."""
+    made = Supervisor(lambda *_: None, None, 1, ListLog())
+    ours, theirs = multiprocessing.Pipe()
+    made._children.append(Child(process, ours, InHand(get_context("fork")), 0))  # type: ignore[arg-type]
+    return made, theirs
+
+
+def test_a_worker_that_has_just_said_that_it_is_ready_drains() -> None:
+    """It may have begun to work: the stop came before the supervisor had heard of it."""
+    process = Held(living=False)
+    program, worker = draining(process)
+    worker.send("ready")
+    assert program._drain(leave=False) == 0
+    assert not process.killed
+
+
+def test_a_second_interrupt_is_not_lost_though_it_comes_while_the_clock_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = Held(living=True)
+    program, worker = draining(process)
+    worker.send("ready")
+    times = itertools.chain([0.0, 0.0, TWICE_S - 0.01], [TWICE_S + 0.01] * 9, itertools.repeat(1e9))
+
+    def clock() -> float:
+        now = next(times)
+        if now == TWICE_S - 0.01:
+            program._signals.append(signal.SIGINT)
+        return now
+
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=clock))
+    assert program._drain(leave=True) == 1
+    assert process.killed
+    (said,) = program._log.said("killed")  # type: ignore[attr-defined]
+    assert "once more" in said["error"]
 
 
 def test_a_worker_that_closes_its_pipe_costs_nothing(start: Start) -> None:

@@ -438,7 +438,16 @@ def test_a_topic_that_was_made_anew_begins_again(
 def looks(one: Running) -> None:
     """Have a worker look once at what the other group has committed."""
     others = one.worker._group_consumer._offsets._first.others  # type: ignore[union-attr]
-    turn, others._due = others._turn, 0.0
+    turn = 0
+
+    def told() -> bool:
+        nonlocal turn
+        with others._lock:  # a look under way would say at its end when the next one is due
+            if not others._looking:
+                turn, others._due = others._turn, 0.0
+            return not others._looking
+
+    await_true(told, "the look under way ends")
     await_true(lambda: others._turn > turn and not others._looking, "it has looked")
 
 

@@ -9,10 +9,11 @@ from confluent_kafka.admin import AdminClient
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Retriable
-from muse_stream.kafka import client
+from muse_stream.kafka import client, lag_reader
 from muse_stream.kafka.lag_reader import READER, LagReader, OpenReader, Readers
 from muse_stream.kafka.partition import Standing, TopicPartitionKey
 from muse_stream.testing.kafka_broker import Broker
+from tests.patience import PATIENCE
 from tests.worker.doubles import ListLog, await_true
 
 Unique = Callable[[str], str]
@@ -23,6 +24,13 @@ STAMP = 1_700_000_000_000
 def reader_of(kafka: Broker, group: str) -> OpenReader:
     settings = KafkaSettings(bootstrap=kafka.bootstrap)
     return lambda own: client.consumer(settings, **{"group.id": group, **READER, **own})
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker looks again two seconds later; a test looks once, at a broker that may be busy."""
+    for name in ("ANSWER_S", "READ_S"):
+        monkeypatch.setattr(lag_reader, name, 5.0 * PATIENCE)
 
 
 @pytest.fixture
@@ -116,9 +124,12 @@ def test_what_is_not_there_has_no_answer_and_holds_nobody_up(
     assert readers.look(places, places) == {(topic, 0): Standing(0, 0, 1, 1, STAMP)}
 
 
-def test_a_silent_broker_is_no_answer(kafka: Broker, readers: Readers, make_topic: MakeTopic) -> None:
+def test_a_silent_broker_is_no_answer(
+    kafka: Broker, readers: Readers, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
     topic = make_topic("events")
     assert readers.look({(topic, 0): 0})
+    monkeypatch.setattr(lag_reader, "ANSWER_S", 1.0)
     kafka.pause()
     try:
         with pytest.raises(Retriable):

@@ -24,10 +24,10 @@ from muse_stream.calibration import DayCounts
 from muse_stream.config import load_document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.control import Store, open_store
-from muse_stream.runtime import calibrate, watchdog
+from muse_stream.runtime import calibrate, supervisor, watchdog
 from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.testing import ToSend
-from tests.patience import until
+from tests.patience import PATIENCE, until
 from tests.runtime.test_batch_scorer import changed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,13 +163,13 @@ class Counting:
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Return what the log says under a name."""
-        text = self.log.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines() if f'"{event}"' in line]
+        written, _, _torn = self.log.read_text(encoding="utf-8").rpartition("\n")
+        return [json.loads(line) for line in written.splitlines() if f'"{event}"' in line]
 
     def stop(self) -> int:
         """Stop it as an operator does."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(60 * PATIENCE)
 
     def wait(self, condition: Any, timeout_s: float = 60) -> None:
         """Return when the condition holds; tells the end of the log otherwise."""
@@ -179,6 +179,7 @@ class Counting:
 def main(payload: str) -> int:
     """Be the supervisor process."""
     watchdog.die_with(os.getppid())
+    supervisor.DRAIN_S *= PATIENCE
     store, lane, workers = json.loads(payload)
     telemetry.configure(level="DEBUG", human=False)
     options = calibrate.CalibrateOptions(

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from muse_stream.worker import paused_topics
+from muse_stream.kafka import transactional_producer
+from muse_stream.worker import commit, loop, paused_topics
 from tests.worker.doubles import Route
 
 Unique = Callable[[str], str]
@@ -25,3 +26,12 @@ def tenant(make_topic: MakeTopic) -> Tenant:
 @pytest.fixture
 def quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paused_topics, "RETRY_S", 0.3)
+
+
+@pytest.fixture
+def patient_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For who asserts that nothing is aborted: a transaction of 5 s may be late on a busy machine by itself."""
+    monkeypatch.setattr(commit, "BUDGET_S", 60.0)
+    monkeypatch.setattr(commit, "OVERDUE_S", 90.0)
+    monkeypatch.setattr(loop, "SETTLE_S", 90.0)
+    monkeypatch.setattr(transactional_producer, "TIMEOUT_MS", 120_000)

@@ -136,6 +136,7 @@ def test_a_stopped_slot_drains_and_its_successor_goes_on(
         assert found.to_end().answers() == expected(events, 3_000, 2)
 
 
+@pytest.mark.usefixtures("patient_commits")
 def test_generations_change_between_batches(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
     events, route = tenant(1)
     produce(kafka.bootstrap, events, [b"x"] * 500)

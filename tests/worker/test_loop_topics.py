@@ -143,6 +143,7 @@ def test_a_topic_that_refuses_our_timestamps_makes_its_tenant_wait_and_no_other(
         assert found.to_end().answers() == expected(others, 30)
 
 
+@pytest.mark.usefixtures("patient_commits")
 def test_a_missing_output_topic_makes_its_tenant_wait_and_no_other(
     kafka: Broker, unique: Unique, tenant: Tenant, make_topic: MakeTopic, quick_gate: None
 ) -> None:
@@ -186,6 +187,7 @@ def test_an_output_topic_deleted_in_mid_run_makes_its_tenant_wait(
         assert found.to_end().answers() == expected(others, 50)
 
 
+@pytest.mark.usefixtures("patient_commits")
 def test_more_partitions_of_an_event_topic_than_of_its_output_hold_nobody_up(
     kafka: Broker, unique: Unique, tenant: Tenant
 ) -> None:
@@ -277,6 +279,7 @@ def delete(kafka: Broker, topic: str) -> None:
     admin.delete_topics([topic])[topic].result(60)
 
 
+@pytest.mark.usefixtures("patient_commits")
 def test_r21_a_quick_restart_with_other_tenants_reads_theirs_and_no_others(
     kafka: Broker, unique: Unique, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,8 +146,6 @@ def test_r25_a_topic_that_is_made_anew_is_read_though_its_leader_had_moved(
     three: Three, unique: Unique, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """librdkafka takes what it hears of the new topic's leaders for outdated: their epochs begin at 0 again."""
-    monkeypatch.setattr(stalled, "STALLED_S", 2.0)
-    monkeypatch.setattr(stalled, "EMPTY_S", 0.5)
     route = Route(three.topic("scores"), three.topic("dlq"))
     events = three.topic("events", PAIR, **{"min.insync.replicas": "1"})
     admin = AdminClient({"bootstrap.servers": three.bootstrap})
@@ -159,6 +157,11 @@ def test_r25_a_topic_that_is_made_anew_is_read_though_its_leader_had_moved(
             assert "EXISTS" in str(error), error
             return False
         return True
+
+    def known() -> bool:
+        clients = [AdminClient({"bootstrap.servers": node.bootstrap}) for node in three.cluster.nodes]
+        seen = [client.list_topics(events, timeout=60).topics[events].partitions for client in clients]
+        return all(partitions and partitions[0].leader == 2 for partitions in seen)
 
     with (
         running(three.bootstrap, unique("lane"), Echo({events: route})) as ours,
@@ -172,7 +175,10 @@ def test_r25_a_topic_that_is_made_anew_is_read_though_its_leader_had_moved(
         three.bring_back()
         admin.delete_topics([events])[events].result(60)
         await_true(made, "made anew")
+        await_true(known, "each broker has heard of it: who has not takes records for the old one")
         produce(three.bootstrap, events, [b"y"] * 5, keyed=False)
+        monkeypatch.setattr(stalled, "STALLED_S", 2.0)  # before, a busy machine would look like it
+        monkeypatch.setattr(stalled, "EMPTY_S", 0.5)
         answers.until(25, 60.0)
         ours.stop()
         assert ours.log.said("reading_stalled")[0]["partitions"] == [f"{events}[0]"]

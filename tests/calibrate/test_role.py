@@ -12,6 +12,7 @@ from muse_stream.config import load_document, pre_map_hash
 from muse_stream.testing import Redis
 from muse_stream.testing.kafka_broker import Broker
 from tests.calibrate.scores import Scores
+from tests.patience import until
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
 MakeTopic = Callable[..., str]
@@ -84,6 +85,7 @@ def test_a_restart_goes_on_and_a_topic_that_is_made_anew_begins_again(
         assert counting.stop() == 0
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     admin.delete_topics([topic], operation_timeout=30)[topic].result()
+    until(lambda: topic not in admin.list_topics(timeout=60).topics, 20, lambda: f"{topic} is there still")
     make_topic(name=topic, partitions=2)
     scores.write(kafka.bootstrap, "globex", values(400), partitions=2)  # more than the old one had
     with scores.counting(kafka.bootstrap, tmp_path / "log3") as counting:

@@ -42,6 +42,8 @@ def _run(arguments: Sequence[str] | None) -> int:
                 raise
             print(f"Error: {missing}", file=sys.stderr)
             return missing.exit_code
+        except KeyboardInterrupt:  # before the command line is there to say it
+            return 128 + signal.SIGINT
         code = program(arguments)
         # an import that is interrupted may make an error of its own of it
         return 128 + told[0] if told else code

@@ -85,7 +85,7 @@ def test_a_restart_goes_on_and_a_topic_that_is_made_anew_begins_again(
         assert counting.stop() == 0
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     admin.delete_topics([topic], operation_timeout=30)[topic].result()
-    until(lambda: topic not in admin.list_topics(timeout=60).topics, 20)  # or records go into the old one
+    until(lambda: topic not in admin.list_topics(timeout=60).topics, 20, lambda: f"{topic} is there still")
     make_topic(name=topic, partitions=2)
     scores.write(kafka.bootstrap, "globex", values(400), partitions=2)  # more than the old one had
     with scores.counting(kafka.bootstrap, tmp_path / "log3") as counting:

@@ -70,6 +70,19 @@ def test_a_run_that_looks_for_kafka_ends_at_a_signal(
         process.wait()
 
 
+def test_ctrl_c_while_it_is_being_loaded_is_no_traceback() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'muse_stream.cli.main': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from muse_stream.__main__ import main; sys.exit(main(['schema']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_what_was_ignored_stays_so() -> None:
     code = (
         "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"

@@ -59,6 +59,8 @@ class Desk:
     tenant: str = "acme"
     buried: list[tuple[bytes | None, bytes | None]] = field(default_factory=list)
     """Value and key of each letter."""
+    said: dict[int, Path] = field(default_factory=dict)
+    """What each process that was started has said, by its id."""
     began: int = field(default_factory=lambda: time.time_ns() // 1_000_000 - 60_000)
     """Time of letter 0, in milliseconds; each later one is a millisecond newer."""
 
@@ -151,25 +153,32 @@ class Desk:
     def start(self, *options: str, failpoints: str = "") -> subprocess.Popen[str]:
         """Start a replay as a process."""
         environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap, "MUSE_FAILPOINTS": failpoints}
-        return subprocess.Popen(
-            [sys.executable, "-m", "muse_stream", *self.command("replay", *(options or ("--yes",)))],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        said = self.folder / f"said-{len(self.said)}"
+        with said.open("w", encoding="utf-8") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "muse_stream", *self.command("replay", *(options or ("--yes",)))],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                text=True,
+            )
+        self.said[process.pid] = said
+        return process
 
     def ended(self, process: subprocess.Popen[str]) -> tuple[int, str]:
         """Wait for a process; returns its exit code and all it said."""
-        out, err = process.communicate(timeout=60 * PATIENCE)
-        return process.returncode, out + err
+        return process.wait(60 * PATIENCE), self.said[process.pid].read_text(encoding="utf-8")
 
     def until_stopped(self, process: subprocess.Popen[str]) -> None:
-        """Wait until a failpoint has stopped a process."""
-        program = psutil.Process(process.pid)
-        until(lambda: program.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE), 30)
-        assert program.status() == psutil.STATUS_STOPPED, process.communicate()
+        """Wait until a failpoint, which says so before, has stopped a process."""
+        program, said = psutil.Process(process.pid), self.said[process.pid]
+
+        def stopped() -> bool:
+            assert process.poll() is None, said.read_text(encoding="utf-8")
+            return "failpoint" in said.read_text(encoding="utf-8") and program.status() == psutil.STATUS_STOPPED
+
+        until(stopped, 60, lambda: f"{program.status()}: {said.read_text(encoding='utf-8')}")
 
     def resume(self, process: subprocess.Popen[str]) -> None:
         os.kill(process.pid, signal.SIGCONT)

@@ -8,10 +8,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.kafka import client
+from muse_stream.kafka import client, lag_reader
 from muse_stream.kafka.lag_reader import READER, LagReader, OpenReader, Readers
 from muse_stream.kafka.partition import Standing, TopicPartitionKey
 from muse_stream.testing.kafka_broker import Broker
+from tests.patience import PATIENCE
 from tests.worker.doubles import ListLog, await_true
 
 Unique = Callable[[str], str]
@@ -22,6 +23,13 @@ STAMP = 1_700_000_000_000
 def reader_of(kafka: Broker, group: str) -> OpenReader:
     settings = KafkaSettings(bootstrap=kafka.bootstrap)
     return lambda own: client.consumer(settings, **{"group.id": group, **READER, **own})
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker looks again two seconds later; a test looks once, at a broker that may be busy."""
+    for name in ("ANSWER_S", "READ_S"):
+        monkeypatch.setattr(lag_reader, name, 5.0 * PATIENCE)
 
 
 @pytest.fixture

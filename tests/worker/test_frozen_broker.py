@@ -9,13 +9,14 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Retriable
-from muse_stream.kafka import client
+from muse_stream.kafka import client, lag_reader
 from muse_stream.kafka.lag_reader import Readers
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.testing.kafka_broker import Broker, Cluster
 from muse_stream.worker.backlog import Waiting
 from tests.kafka.test_lag_reader import reader_of
 from tests.kafka.test_starting_offsets import COMMITTED, RECORDS
+from tests.patience import PATIENCE
 from tests.worker.doubles import Echo, ListLog, Route, await_true
 from tests.worker.rig import ledger, produce, running
 from tests.worker.test_truth import impatient, waits, well, why
@@ -66,11 +67,16 @@ def test_a_silent_broker_is_told_and_so_is_its_return(kafka: Broker, unique: Uni
         assert ours.worker.why_unready() == "draining"
 
 
-def test_a_silent_broker_is_no_answer(kafka: Broker, make_topic: MakeTopic, unique: Unique) -> None:
+def test_a_silent_broker_is_no_answer(
+    kafka: Broker, make_topic: MakeTopic, unique: Unique, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANSWER_S", "READ_S"):
+        monkeypatch.setattr(lag_reader, name, 5.0 * PATIENCE)
     topic = make_topic("events")
     readers = Readers(reader_of(kafka, unique("group")))
     try:
         assert readers.look({(topic, 0): 0})
+        monkeypatch.setattr(lag_reader, "ANSWER_S", 1.0)
         with frozen(kafka), pytest.raises(Retriable):
             readers.look({(topic, 0): 0})
     finally:

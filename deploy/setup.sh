@@ -53,15 +53,6 @@ if [ -z "${MUSE_REDIS_URL:-}" ] && ! docker info >/dev/null 2>&1 && ! command -v
     (export RUNLEVEL=1; need "redis-server (or a Docker engine)" redis-server)
 fi
 
-# A browser, for the tests of HTML reports; where it cannot be installed they are skipped, and say so
-if ! command -v chromium-headless-shell >/dev/null && ! command -v chromium >/dev/null; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        need "a headless Chromium" chromium-headless-shell
-    else
-        echo "setup: there is no Chromium for the tests of reports; to have them run: sudo apt-get install -y chromium-headless-shell" >&2
-    fi
-fi
-
 echo "setup: installing the pinned dependencies"
 python="$VENV/bin/python"
 "$python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r requirements-build.lock

@@ -147,6 +147,7 @@ COMMANDS = [
     ["demo"],
     ["diff", str(EXAMPLE), str(EXAMPLE)],
     ["doctor", str(EXAMPLE)],
+    ["drift", "store"],
     ["event", str(EXAMPLE), "events.jsonl"],
     ["fit", str(EXAMPLE), "cards", "--from", "events.parquet"],
     ["export", "current", "folder", "--store", "store"],

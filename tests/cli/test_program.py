@@ -19,12 +19,14 @@ from muse_stream.telemetry import HealthServer
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 COMMANDS = [
+    "audit",
     "backtest",
     "broker",
     "check",
     "demo",
     "diff",
     "doctor",
+    "drift",
     "event",
     "export",
     "fit",
@@ -35,6 +37,7 @@ COMMANDS = [
     "promote",
     "publish",
     "replay",
+    "report",
     "resume",
     "rollback",
     "run",

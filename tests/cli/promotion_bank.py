@@ -18,7 +18,10 @@ from muse_stream.testing import Broker, Redis
 from tests.config.example_config import ROOT
 
 Floats = NDArray[np.float64]
-BOTH_STORES = pytest.mark.parametrize("bank", ["directory", "redis"], indirect=True)
+BOTH_STORES = pytest.mark.parametrize(
+    "bank", ["directory", pytest.param("redis", marks=pytest.mark.slow)], indirect=True
+)
+"""What a promotion needs of a store is tried on both by tests/control; the whole way on Redis is in `make test-all`."""
 """For tests of what a store must promise: a bank in each of them."""
 REGION = "  - when: {region: [br, mx]}\n    live: cautious\n    shadow: [unmapped]\n"
 RATES = {0.2: 0.70, 0.5: 0.35, 0.6: 0.10, 0.8: 0.05}

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from muse_stream.testing.kafka_broker import Broker
 from tests.quotas import quota
 from tests.worker.doubles import Echo, Route
@@ -39,6 +41,7 @@ def test_a_producer_quota_makes_batches_smaller_until_they_are_committed(
         assert len(ours.meter.aborts) <= 6, "it is learned, not tried again and again"
 
 
+@pytest.mark.slow  # for a minute; the situation `quotas` of `make operations` is its longer form
 def test_a_consumer_quota_makes_batches_late_and_aborts_nothing(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
     events, route = tenant(1)
     client = unique("client")

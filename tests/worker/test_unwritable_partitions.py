@@ -142,6 +142,7 @@ def test_a_topic_that_takes_no_records_makes_its_tenant_wait_and_no_other(
         assert answers.disorder() == []
 
 
+@pytest.mark.slow  # half a minute on three brokers; test_stalled.py has the short forms
 def test_r25_a_topic_that_is_made_anew_is_read_though_its_leader_had_moved(
     three: Three, unique: Unique, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""A broker that is frozen in the middle of something and goes on later. It is this module's own: nobody else waits."""
+"""A broker that is frozen, or whose coordinator cannot write, and that goes on later; this module's own."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,6 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names that the stubs forget to export
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Retriable
@@ -18,7 +25,7 @@ from tests.kafka.test_lag_reader import reader_of
 from tests.kafka.test_starting_offsets import COMMITTED, RECORDS
 from tests.patience import PATIENCE
 from tests.worker.doubles import Echo, ListLog, Route, await_true
-from tests.worker.rig import ledger, produce, running
+from tests.worker.rig import expected, ledger, produce, running
 from tests.worker.test_truth import impatient, waits, well, why
 
 pytestmark = pytest.mark.own_broker
@@ -118,3 +125,48 @@ def test_a_late_answer_about_the_beginning_moves_no_partition_back(
         await_true(lambda: read() and time.monotonic() > end, "the moment of a late answer is over")
         assert min(seen) == COMMITTED
     consumer.close()
+
+
+@contextmanager
+def small_offsets(kafka: Broker) -> Iterator[None]:
+    """A coordinator that can write no offsets of a group."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+    def alter(operation: AlterConfigOpType) -> None:
+        entry = ConfigEntry("max.message.bytes", "100", incremental_operation=operation)
+        topic = ConfigResource(ResourceType.TOPIC, "__consumer_offsets", incremental_configs=[entry])
+        admin.incremental_alter_configs([topic])[topic].result(60)
+
+    alter(AlterConfigOpType.SET)
+    try:
+        yield
+    finally:
+        alter(AlterConfigOpType.DELETE)
+
+
+def test_offsets_that_cannot_be_committed_are_tried_less_and_less_often(
+    kafka: Broker, unique: Unique, tenant: Tenant
+) -> None:
+    (events, route), sent = tenant(1), 10
+    with (
+        running(kafka.bootstrap, unique("lane"), Echo({events: route})) as ours,
+        ledger(kafka.bootstrap, **{route.scores: 1}) as found,
+    ):
+        produce(kafka.bootstrap, events, [b"x"] * sent)
+        found.until(sent)
+        with small_offsets(kafka):
+
+            def backs_off() -> bool:
+                nonlocal sent
+                produce(kafka.bootstrap, events, [b"x"])  # the broker takes a moment to heed the setting
+                sent += 1
+                return len(ours.log.said("backing_off")) > 1
+
+            await_true(backs_off, "it backs off", 60.0)
+        said = ours.log.said("backing_off")
+        assert [one["seconds"] for one in said[:2]] == [0.5, 1.0]
+        assert "the group's offsets cannot be committed" in said[0]["error"]
+        assert "max.message.bytes of __consumer_offsets" in said[0]["error"]
+        found.until(sent)
+        ours.stop()
+        assert found.to_end().answers() == expected(events, sent)

@@ -107,7 +107,8 @@ def killed(scores: Scores, kafka: Broker, folder: Path, kills: int) -> None:
     with scores.counting(kafka.bootstrap, log, workers=2, failpoints=steps) as counting:
         # who is killed before any worker has served may end the whole run: that is the supervisor's rule
         scores.write(kafka.bootstrap, "acme", values(10), partitions=2)
-        counting.wait(lambda: counting.lines("counts_stored"))
+        # asked of the store: who is killed once it has stored them says nothing any more
+        counting.wait(lambda: scores.counted() == scores.written)
         rounds = 0
         while deaths() < kills:
             rounds += 1

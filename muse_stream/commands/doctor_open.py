@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from muse_stream.commands.doctor_fault import Fault, Patient
 from muse_stream.errors import StreamError
-from muse_stream.kafka import End, Ends, TopicPartitionKey, read_some, reader
+from muse_stream.kafka import End, Ends, TopicPartitionKey, kept_in, read_some, reader
 
 OFFSETS_TOPIC = "__consumer_offsets"
 STANDS_S = 16.0
@@ -111,18 +111,8 @@ def _homes(patient: Patient) -> Mapping[int, list[str]]:
     count = len(patient.state.topics.get(OFFSETS_TOPIC, {}))
     found: dict[int, list[str]] = {}
     for group, _lane, _role in patient.groups() if count else ():
-        found.setdefault(home_of(group, count), []).append(group)
+        found.setdefault(kept_in(group, count), []).append(group)
     return found
-
-
-def home_of(group: str, count: int) -> int:
-    """Return which of `count` partitions of `__consumer_offsets` has a group's offsets, as Kafka chooses it."""
-    units = group.encode("utf-16-be")
-    hashed = 0
-    for at in range(0, len(units), 2):  # Java's String.hashCode, 32 bits and signed
-        hashed = (31 * hashed + int.from_bytes(units[at : at + 2], "big")) & 0xFFFFFFFF
-    signed = hashed - (1 << 32) if hashed >> 31 else hashed
-    return 0 if signed == -(1 << 31) else abs(signed) % count
 
 
 def throttling(patient: Patient, notes: list[str]) -> Iterator[Fault]:

@@ -12,7 +12,7 @@ offsets                 what a group has committed, and which offset is there at
 starting_offsets        where a partition starts: what its group has committed
 first_offsets           where it starts when the group has committed nothing
 other_groups            what other groups of the fleet have committed of our partitions
-coordinators            whether anybody leads the partition that keeps a group or a transactional id
+coordinators            which partition keeps a group or a transactional id, and whether anybody leads it
 partition_ends          last stable offset and end of partitions: is a transaction open there?
 signature               what an owner commits beside its offsets
 span_reader             records between two offsets of partitions
@@ -45,6 +45,7 @@ from muse_stream.kafka.cluster_state import (
     newest_stamps,
     read_some,
 )
+from muse_stream.kafka.coordinators import kept_in
 from muse_stream.kafka.counting_consumer import CountingConsumer
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.deliveries import Undelivered
@@ -137,6 +138,7 @@ __all__ = [
     "follow",
     "group_state",
     "has_members",
+    "kept_in",
     "names",
     "needed",
     "newest_stamps",

@@ -18,11 +18,10 @@ from confluent_kafka.cimpl import NewTopic
 from muse_stream.cli.main import main
 from muse_stream.commands.configuration import open_configuration
 from muse_stream.commands.doctor import Diagnosis, Look, diagnose
-from muse_stream.commands.doctor_open import home_of
 from muse_stream.commands.topics import prepare_topics
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Retriable
-from muse_stream.kafka import Options
+from muse_stream.kafka import Options, kept_in
 from muse_stream.testing.kafka_broker import PLACES, Broker
 from muse_stream.testing.kafka_jars import jars, java, missing_tools
 from muse_stream.testing.local_kafka import LocalKafka, free_ports
@@ -185,9 +184,9 @@ def test_open_transactions_are_found_and_ended_by_the_printed_commands(
 def test_the_partition_of_a_group_is_the_one_that_kafka_chooses() -> None:
     """By the absolute value of the hash: half of all names have a negative one."""
     names = [f"muse.lane-{number}.live" for number in range(200)]
-    assert {home_of(name, 50) == abs(java_hash(name)) % 50 for name in names} == {True}
+    assert {kept_in(name, 50) == abs(java_hash(name)) % 50 for name in names} == {True}
     assert {java_hash(name) < 0 for name in names} == {True, False}
-    assert home_of("polygenelubricants", 50) == 0, "whose hash has no absolute value"
+    assert kept_in("polygenelubricants", 50) == 0, "whose hash has no absolute value"
 
 
 def test_an_honest_transaction_is_no_finding(site: Site, unique: Callable[[str], str]) -> None:

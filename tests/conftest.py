@@ -116,18 +116,17 @@ def pytest_configure(config: pytest.Config) -> None:
     # threads of the training libraries wait for each other by spinning, which a machine with other work pays for
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     gc.set_threshold(50_000)  # modules and tests are no garbage, and Python would look through them a thousand times
-    if hasattr(config, "workerinput"):
-        collect_in_another_order(config)
+    collect_in_another_order(config, getattr(config, "workerinput", {}))
 
 
-def collect_in_another_order(config: pytest.Config) -> None:
+def collect_in_another_order(config: pytest.Config, worker: dict[str, Any]) -> None:
     """Let each process of pytest-xdist collect all files from another one on: what one compiles, the others find.
 
     In a fresh clone each would compile all tests, which is 10 s of CPU, at the same time.
     """
-    if [Path(arg).resolve() for arg in config.args] == [TESTS]:
+    if worker and [Path(arg).resolve() for arg in config.args] == [TESTS]:
         files = sorted(map(str, TESTS.rglob("test_*.py")))
-        number, count = int(config.workerinput["workerid"].removeprefix("gw")), int(config.workerinput["workercount"])
+        number, count = int(worker["workerid"].removeprefix("gw")), int(worker["workercount"])
         first = len(files) * number // count
         config.args[:] = files[first:] + files[:first]
 

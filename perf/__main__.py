@@ -14,7 +14,7 @@ from pathlib import Path
 from muse_stream import environment
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_broker import broker
-from perf import counting, drain, latency, memory, publish, stages, swap, takeover
+from perf import counting, drain, latency, memory, publish, stages, start, swap, takeover
 from perf.drain import Figures
 
 Scenario = Callable[[str, Path], Figures]
@@ -32,6 +32,7 @@ SCENARIOS: dict[str, Scenario] = {
     "swap": swap.run,
     "swap-redis": lambda b, f: swap.run(b, f, kind="redis"),
     "stages": stages.run,
+    "start": start.run,
     "counting": lambda b, f: counting.run(b, f, 1_000_000),
     "latency-60-shared": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=85),
 }

@@ -5,6 +5,8 @@ import loads.
 """
 
 import ast
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ import pytest
 from importlinter.cli import lint_imports
 
 import muse_stream
+from muse_stream.config import load_document
+from muse_stream.control import open_store
 
 PACKAGE = Path(muse_stream.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -108,6 +112,22 @@ LOADS: dict[str, set[str]] = {
     },
     "muse_stream.control": {"pydantic", "pydantic_core", "ruamel", "yaml", "prometheus_client", "structlog"},
 }
+
+CLI = {"pydantic", "pydantic_core", "typer"}  # typer reads arguments with pydantic
+CONFIG = {"numpy", "pydantic", "pydantic_core", "ruamel", "yaml"}
+KAFKA = {"confluent_kafka", "structlog"}
+SCORING = {"fastavro", "google", "numpy", "onnx", "onnxruntime", "pyarrow", "pyruhvro"}
+# What a command may load of them (docs/decisions/0037).
+PROCESSES: dict[tuple[str, int], set[str]] = {
+    ("--version", 0): {"typer"},
+    ("--help", 0): {"rich", "typer"},
+    ("run --help", 0): {*CLI, "rich", "structlog"},
+    ("run --role live --store {folder}/store --lane other", 2): {*CLI, *CONFIG, *KAFKA, "rich", "setproctitle"},
+    ("check {folder}/muse.yaml", 0): {*CLI, *CONFIG, *SCORING, *KAFKA, "rich"},
+    ("status {folder}/store", 1): {*CLI, *CONFIG, *KAFKA, "fastavro", "pyarrow", "pyruhvro", "rich"},
+    ("generations {folder}/store", 0): {*CLI, "rich", "structlog"},
+}
+"""Command and exit code: a worker's supervisor before `prepare` is a `run` that is refused."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +228,37 @@ def test_importing_a_room_loads_no_other_vendor(room: str) -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     assert (loaded & HOMES.keys()) - LOADS[room] == set()
+
+
+@pytest.fixture(scope="module")
+def plain_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example's configuration, without the two things that need scipy, and with a store of it."""
+    folder = tmp_path_factory.mktemp("bank")
+    shutil.copytree(PACKAGE.parent / "deploy" / "config", folder, dirs_exist_ok=True)
+    text = (folder / "muse.yaml").read_text()
+    for kept, instead in (
+        (r"    aggregate: logit_mean .*\n    quantile_map: .*\n", "    aggregate: mean\n"),
+        (r"smooth: \{beta_mixture: .*", "smooth: {alert_rates: {0.2: 0.70, 0.5: 0.35}}"),
+    ):
+        text, found = re.subn(kept, instead, text)
+        assert found == 1
+    (folder / "muse.yaml").write_text(text)
+    opened = open_store(folder / "store")
+    opened.move_current(opened.current(), opened.publish(load_document(folder / "muse.yaml")))
+    return folder
+
+
+@pytest.mark.parametrize(("command", "code"), PROCESSES)
+def test_a_command_loads_no_other_vendor(command: str, code: int, plain_bank: Path) -> None:
+    script = (
+        "import sys; from muse_stream.__main__ import main; code = main(sys.argv[1:]);"
+        "print('loaded', *{m.partition('.')[0] for m in sys.modules}); sys.exit(code)"
+    )
+    words = command.format(folder=plain_bank).split()
+    ended = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    assert ended.returncode == code, ended.stderr
+    loaded = set(ended.stdout.splitlines()[-1].split())
+    assert (loaded & (HOMES.keys() | {"numpy"})) - PROCESSES[command, code] == set()
 
 
 def test_of_onnx_a_worker_loads_the_messages_alone() -> None:

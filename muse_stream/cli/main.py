@@ -10,9 +10,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import typer
+import typer.main
 
 import muse_stream
 from muse_stream import environment
@@ -150,6 +152,12 @@ def options(
     session.start_log()
 
 
+@cache
+def _command() -> Any:
+    """Return the program with all its commands and options: 20 ms, for who calls `main` again and again."""
+    return typer.main.get_command(program)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -160,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _name_errors(sys.stdout)
     session = Session(asks_for_help=not {"-h", "--help"}.isdisjoint(words))
     try:
-        program(args=words, prog_name="muse-stream", obj=session)
+        _command()(args=words, prog_name="muse-stream", obj=session)
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
         return code if _flushed() else code or FAILED

@@ -9,25 +9,34 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from muse_stream.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 PIPE_WIDTH = 200
 """Columns of a table that goes to a file: nobody's terminal is there to fit."""
 
 
-def console(*, error: bool = False) -> Console:
+def console(*, error: bool = False) -> "Console":
     """Return a console on stdout (stderr for errors and progress) as it is now."""
+    from rich.console import Console  # noqa: PLC0415 - a worker prints nothing
+
     stream = sys.stderr if error else sys.stdout
     return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=True)
+
+
+def _escaped(text: str) -> str:
+    """Return a text with nothing in it that is read as markup."""
+    from rich.markup import escape  # noqa: PLC0415
+
+    return escape(text)
 
 
 def show_json(value: Any) -> None:
@@ -70,21 +79,25 @@ def _plain(value: Any) -> Any:
 def show_table(title: str, rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> None:
     """Print rows as a table; the first row's keys are the columns, `right` those aligned to the right."""
     out = console()
-    out.print(table(title, rows, right=right) if rows else escape(title))
+    out.print(table(title, rows, right=right) if rows else _escaped(title))
 
 
-def table(title: str, rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> Table:
+def table(title: str, rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> "Table":
     """Return rows as `show_table` prints them."""
-    made = Table(title=escape(title), title_justify="left", title_style="bold", header_style="bold")
+    from rich.table import Table  # noqa: PLC0415
+
+    made = Table(title=_escaped(title), title_justify="left", title_style="bold", header_style="bold")
     for name in rows[0]:
-        made.add_column(escape(name), justify="right" if name in right else "left", overflow="fold")
+        made.add_column(_escaped(name), justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(escape(cell(value)) for value in row.values()))
+        made.add_row(*(_escaped(cell(value)) for value in row.values()))
     return made
 
 
-def text_line(text: str, style: str = "") -> Text:
+def text_line(text: str, style: str = "") -> "Text":
     """Return a line as `say` prints it."""
+    from rich.text import Text  # noqa: PLC0415
+
     return Text(text, style)
 
 
@@ -105,13 +118,13 @@ def cell(value: Any) -> str:
 
 def say(text: str, style: str = "") -> None:
     """Print one line to stdout."""
-    console().print(escape(text), style=style or None)
+    console().print(_escaped(text), style=style or None)
 
 
 def note(text: str, style: str = "") -> None:
     """Print one line to stderr; a full disk under it changes no exit code."""
     with suppress(OSError):
-        console(error=True).print(escape(text), style=style or None)
+        console(error=True).print(_escaped(text), style=style or None)
 
 
 class Said(Protocol):
@@ -126,11 +139,11 @@ def show_changes(changes: Sequence[Said], *, title: str) -> None:
     """Print the lines of a difference to stdout; what can hurt a tenant is marked, with the reason below it."""
     out = console()
     if title:
-        out.print(escape(title if changes else f"{title}: no difference"), style="bold")
+        out.print(_escaped(title if changes else f"{title}: no difference"), style="bold")
     for change in changes:
-        out.print(f"{'! ' if change.harm else '  '}{escape(str(change))}", style="red" if change.harm else None)
+        out.print(f"{'! ' if change.harm else '  '}{_escaped(str(change))}", style="red" if change.harm else None)
         if change.harm:
-            out.print(f"      {escape(change.harm)}")
+            out.print(f"      {_escaped(change.harm)}")
 
 
 def agreed(question: str, *, yes: bool) -> bool:
@@ -144,14 +157,14 @@ def agreed(question: str, *, yes: bool) -> bool:
 
 def complain(problems: Sequence[Problem], *, style: str, title: str) -> None:
     """Print problems to stderr as compilers do: `file:line: path: message`, with what would be right below it."""
-    lines = [f"[bold {style}]{escape(title)}[/]"]
+    lines = [f"[bold {style}]{_escaped(title)}[/]"]
     for problem in problems:
         place = "".join(f"{part}:" for part in (problem.file, problem.line) if part)
         lines.append(
-            f"{escape(f'{place} ' if place else '')}[{style}]{escape(problem.path)}[/]: {escape(problem.message)}"
+            f"{_escaped(f'{place} ' if place else '')}[{style}]{_escaped(problem.path)}[/]: {_escaped(problem.message)}"
         )
         if problem.hint:
-            lines.append(f"    [dim]{escape(problem.hint)}[/]")
+            lines.append(f"    [dim]{_escaped(problem.hint)}[/]")
     with suppress(OSError):  # as in `note`
         console(error=True).print("\n".join(lines))
 
@@ -162,6 +175,15 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int, int
 
     On a stream that is no terminal nothing is shown: a log file is no place for a bar.
     """
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -171,9 +193,9 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int, int
     )
     error = console(error=True)
     with Progress(*columns, console=error, disable=not error.is_terminal, transient=True) as bar:
-        task = bar.add_task(escape(what), total=total)
+        task = bar.add_task(_escaped(what), total=total)
 
         def update(done: int, of: int | None = None, label: str = "") -> None:
-            bar.update(task, completed=done, total=total if of is None else of, description=escape(label or what))
+            bar.update(task, completed=done, total=total if of is None else of, description=_escaped(label or what))
 
         yield update

@@ -4,12 +4,23 @@ Nothing is coerced. `yes` is a string, "3" is not a number, `true` is not 1, NaN
 frozen; an unknown key is an error. A refusal carries its own hint (`fault`).
 """
 
+import ast
+import inspect
 import re
+import sys
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    Strict,
+    StringConstraints,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
 PLACEHOLDERS = ("namespace", "tenant", "lane")
 """What a topic template may contain, in braces."""
@@ -28,9 +39,37 @@ def fault(message: str, hint: str = "") -> PydanticCustomError:
 
 
 class SpecModel(BaseModel):
-    """Parent of all document classes: frozen, closed, every field described by the docstring under it."""
+    """Parent of all document classes: frozen, closed, every field described by the docstring under it.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    Each is built when it is first used, and docstrings are read when the JSON Schema is asked for: a worker's start
+    needs one of these classes and no docstring (docs/decisions/0037).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Describe each field by the docstring under it."""
+        found = handler(schema)
+        properties = handler.resolve_ref_schema(found).get("properties", {})
+        for base in reversed(cls.__mro__):
+            for name, text in _docstrings(base).items():
+                properties[cls.model_fields[name].alias or name]["description"] = text
+        return found
+
+
+def _docstrings(cls: type) -> dict[str, str]:
+    """Return the docstrings under the fields of a document class."""
+    if not issubclass(cls, SpecModel):
+        return {}
+    module = ast.parse(inspect.getsource(sys.modules[cls.__module__]))
+    body = next(node.body for node in module.body if isinstance(node, ast.ClassDef) and node.name == cls.__name__)
+    return {
+        field.target.id: inspect.cleandoc(below.value.value)
+        for field, below in pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)
+    }
 
 
 def _template(text: str) -> str:

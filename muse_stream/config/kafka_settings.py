@@ -71,7 +71,7 @@ class KafkaSettings(BaseModel):
     Raises `ConfigError` only through `from_environment`; the plain constructor raises pydantic's `ValidationError`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     bootstrap: str = "localhost:9092"
     """Comma-separated `host:port`."""

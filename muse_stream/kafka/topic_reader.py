@@ -16,7 +16,7 @@ from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal, Retriable
 from muse_stream.kafka.client import consumer
 from muse_stream.kafka.errors import About, asked, concerns
-from muse_stream.kafka.offsets import committed_offsets, offsets_at
+from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, offsets_at
 from muse_stream.kafka.partition import TopicPartitionKey
 
 TIMEOUT_S = 15.0
@@ -221,10 +221,8 @@ def committed(
     hidden: set[TopicPartitionKey] = set()
     try:
         try:
-            answers = committed_offsets(client, places, max(settle_s, SINGLE_S))
+            answers = _settled(client, places, settle_s)
         except KafkaException as error:
-            if refused := _refused(client):  # the request itself says only that no answer came
-                raise KafkaException(refused) from error
             if not concerns(error, About.HIDDEN):
                 raise
             answers = committed_offsets(regardless, places, TIMEOUT_S)
@@ -239,6 +237,31 @@ def committed(
         low = topics[topic][partition].low
         found[topic][partition] = low if answer.offset is None else answer.offset
     return found, hidden
+
+
+def _settled(
+    client: Consumer, places: list[TopicPartitionKey], settle_s: float
+) -> dict[TopicPartitionKey, CommittedOffset]:
+    """Return what is committed once no pending transaction hides it; raises KafkaException after `settle_s`.
+
+    A request for a group that may not be used is asked again until its time is over, and then says only that no answer
+    came: the first is short, and the client has heard why meanwhile.
+    """
+    try:
+        return _asked(client, places, SINGLE_S)
+    except KafkaException as error:
+        if settle_s <= SINGLE_S or error.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            raise
+    return _asked(client, places, settle_s - SINGLE_S)
+
+
+def _asked(
+    client: Consumer, places: list[TopicPartitionKey], patience_s: float
+) -> dict[TopicPartitionKey, CommittedOffset]:
+    try:
+        return committed_offsets(client, places, patience_s)
+    except KafkaException as error:
+        raise KafkaException(_refused(client) or error.args[0]) from error
 
 
 def _refused(client: Consumer) -> KafkaError | None:

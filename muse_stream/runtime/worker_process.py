@@ -34,6 +34,8 @@ POLL_STORE_S = 0.25
 FORMER = 2
 """Generations before the current one that are asked which lanes they had."""
 NAMESPACE_MOVE = "a change of namespace is a move: docs/operations.md"
+LOOKED_FOR = 700
+"""Python's own: objects that are made before cyclic garbage is looked for; a start looks less often."""
 SWITCH_S = 0.0005
 """The committing thread answers to Kafka: it must not wait Python's usual 5 ms for the lock."""
 
@@ -72,6 +74,7 @@ def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused
         # what is loaded by now stays: a full collection over it would hold a batch up for tens of milliseconds
         gc.collect()
         gc.freeze()
+        gc.set_threshold(LOOKED_FOR)
         sys.setswitchinterval(SWITCH_S)
         connection.send("ready")
         number, suspects, memory_restarts = connection.recv()

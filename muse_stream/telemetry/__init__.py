@@ -8,9 +8,13 @@ health    `/live`, `/ready`, `/metrics`
 What a worker counts is defined in `runtime/worker_metrics.py`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from muse_stream.telemetry.bounded import BoundedLog
-from muse_stream.telemetry.health import HealthServer, check_address
 from muse_stream.telemetry.logs import Log, configure, last_error, logger
+
+if TYPE_CHECKING:
+    from muse_stream.telemetry.health import HealthServer, check_address
 
 __all__ = [
     "BoundedLog",
@@ -21,3 +25,12 @@ __all__ = [
     "last_error",
     "logger",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the pages when they are first asked for: a web server, which few processes are."""
+    if name not in ("HealthServer", "check_address"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from muse_stream.telemetry import health  # noqa: PLC0415
+
+    return getattr(health, name)

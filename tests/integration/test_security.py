@@ -411,7 +411,7 @@ def diagnosed(site: Site, principal: str, *options: str) -> dict[str, Any]:
 
 def test_doctor_sees_what_it_is_granted_and_says_what_it_may_not_see(site: Site) -> None:
     with closing(Consumer({**site.kafka.connection("live"), "group.id": f"muse.{LANE}.live"})) as member:
-        member.committed([TopicPartition(site.bank.topic("events", "t0"), 0)], timeout=60)  # makes __consumer_offsets
+        until(lambda: coordinated(member, site.bank.topic("events", "t0")), 60)  # makes __consumer_offsets
     seen = diagnosed(site, "doctor")
     assert "not_allowed" not in {one["kind"] for one in seen["findings"]}, seen
     assert [note for note in seen["notes"] if "not looked at" in note] == [
@@ -423,6 +423,17 @@ def test_doctor_sees_what_it_is_granted_and_says_what_it_may_not_see(site: Site)
     assert f"topic {site.bank.topic('scores', 't0')}" not in denied
     assert "topic_missing" not in {one["kind"] for one in blind["findings"]}, "it may be there, for all we may see"
     assert any("__consumer_offsets was not looked at" in note for note in blind["notes"])
+    refused = f"group muse.{LANE}.live, its members and its offsets: this principal may not use the consumer group"
+    assert any(refused in note for note in blind["notes"]), "told at once, not as an answer that did not come in time"
+
+
+def coordinated(member: Consumer, topic: str) -> bool:
+    try:
+        member.committed([TopicPartition(topic, 0)], timeout=60)
+    except KafkaException as error:  # who coordinates the group has just been chosen
+        assert error.args[0].code() == KafkaError.NOT_COORDINATOR, error
+        return False
+    return True
 
 
 def test_doctor_says_what_a_role_lacks(site: Site) -> None:

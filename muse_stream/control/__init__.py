@@ -27,7 +27,18 @@ from muse_stream.control.follow import Follower
 from muse_stream.control.heartbeats import SILENT_S, Beat, Heartbeat, NotAllowed, Pulse, TenantBeat, short
 from muse_stream.control.lease import Held, Lease
 from muse_stream.control.records import Head, Manifest
-from muse_stream.control.store import BACK, Conflict, Entry, Generation, Note, Store, remembered, rollback, way_back
+from muse_stream.control.store import (
+    BACK,
+    Conflict,
+    Entry,
+    Generation,
+    Note,
+    Store,
+    conflict,
+    remembered,
+    rollback,
+    way_back,
+)
 from muse_stream.control.watch import Watcher
 
 __all__ = [
@@ -52,6 +63,7 @@ __all__ = [
     "TenantBeat",
     "Watcher",
     "change",
+    "conflict",
     "is_store",
     "open_store",
     "remembered",

@@ -35,6 +35,13 @@ def verify_content(folder: Path, manifest: Manifest) -> None:
         raise StoreError(f"{folder / name}: {why}")
 
 
+def verified(data: bytes, expected: str, where: str) -> bytes:
+    """Return the content of a file; raises StoreError where it is not what was published."""
+    if sha256(data).hexdigest() != expected:
+        raise StoreError(f"{where}: not the content that was published (sha256 differs)")
+    return data
+
+
 def hash_file(path: Path) -> str:
     """Return the sha256 of a file."""
     with path.open("rb") as file:

@@ -74,8 +74,11 @@ def write_file(path: Path, content: bytes) -> str:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in place of another: whoever reads finds one of the two, whatever happens."""
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    """Put a file in place of another: whoever reads finds one of the two, whatever happens.
+
+    Who calls it holds a lock: what a process that died has left aside is written over.
+    """
+    aside = path.with_name(f".{path.name}.incoming")
     write_file(aside, content)
     aside.replace(path)
     sync_folder(path.parent)

@@ -6,6 +6,7 @@ than a promotion made meanwhile). Publishing makes current by compare-and-swap w
 so that of two operators who publish at once one is told.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,11 @@ from muse_stream.commands.check import Checked, check
 from muse_stream.commands.difference import Change, changes, grouped
 from muse_stream.commands.taken_back import Undone, taken_back
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import Note, Store, conflict, open_store, remembered
+from muse_stream.control import BEAT_S, Note, Store, conflict, open_store, remembered
 from muse_stream.errors import ConfigError, MuseError, Problem
+
+LISTEN_S = BEAT_S + 0.5
+"""How long workers are listened for where nothing is current: they may serve from a store that was emptied just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +101,12 @@ def propose(path: str | Path, store: str | Path) -> Proposal:
     The store stays open: close it. Raises ConfigError with everything `check` finds, StoreError for the store.
     """
     target = open_store(store)
+    began = time.monotonic()
     try:
-        return proposal(check(path), target)
+        checked = check(path)
+        if checked.loaded is not None and not checked.problems:
+            _listen(target, began + LISTEN_S)
+        return proposal(checked, target)
     except BaseException:
         target.close()
         raise
@@ -127,6 +135,12 @@ def proposal(checked: Checked, store: Store, made_from: int | None = None) -> Pr
     found = tuple(changes(current, checked.loaded))
     back = tuple(taken_back(store, before, current, checked.loaded, found)) if made_from is None else ()
     return Proposal(checked.loaded, store, before, grouped(found), checked.warnings, back)
+
+
+def _listen(store: Store, until: float) -> None:
+    """Give workers the time to tell of themselves, where a server holds nothing: their numbers are not given twice."""
+    while store.shared and time.monotonic() < until and store.current() is None and not remembered(store).workers:
+        time.sleep(0.1)
 
 
 def _forgotten(store: Store) -> Iterator[Change]:

@@ -58,6 +58,8 @@ LOCK_WAIT_S = 10.0  # a publisher copies megabytes, not gigabytes; who holds the
 class DirectoryStore(Store):
     """Generations in `path`, which is created by the first `publish`."""
 
+    shared = False
+
     def __init__(self, path: Path | str, *, clock: Callable[[], datetime] = store.now_utc) -> None:
         self.path = Path(path)
         self._generations = self.path / "generations"

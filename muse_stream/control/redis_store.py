@@ -66,6 +66,8 @@ ROUNDS = 20
 class RedisStore(Store):
     """Generations in a Redis; connects when first used."""
 
+    shared = True
+
     def __init__(self, address: RedisAddress, *, cache: Path | None = None) -> None:
         self._address = address
         self._client = address.connect()

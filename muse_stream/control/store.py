@@ -135,6 +135,9 @@ def _told(expected: int | None, winner: Head | None, change: Change | None) -> s
 class Store(Protocol):
     """Where generations live; as text, its address without a secret. A method raises `StoreError` when it cannot."""
 
+    shared: bool
+    """Whether it is a server, that may be emptied while workers on other machines serve from it."""
+
     def publish(self, loaded: "Loaded", note: Note | None = None) -> int:
         """Store a document with its files and return its number; the current one's when nothing differs."""
 

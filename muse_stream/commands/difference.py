@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from muse_stream.calibration import FittedMap, Recalibration
+from muse_stream.commands.predictor_words import inside
 from muse_stream.config import (
     TOPIC_KINDS,
     Document,
@@ -29,6 +30,7 @@ from muse_stream.config import (
 from muse_stream.scoring import promised_rates
 
 Area = Literal[
+    "namespace",
     "tenant",
     "predictor",
     "reference",
@@ -196,6 +198,9 @@ class _Difference:
     def all(self) -> Iterator[Change]:
         new, old = self._new, self._old
         if old is not None:
+            was, now = old.document.namespace, new.document.namespace
+            if was != now:
+                yield Change("namespace", (), f"{was} -> {now}: other consumer groups; workers that run refuse it")
             yield from self._tenants(old, new)
             yield from self._routes(old, new)
             yield from self._predictors(old, new)
@@ -278,13 +283,15 @@ class _Difference:
                 yield Change("predictor", (name,), f"new, version {spec.version}")
                 continue
             same = predictor_hash(old.document, name) == predictor_hash(new.document, name)
+            more = "".join(f"; {one}" for one in inside(old.graphs[name], new.graphs[name]))
             if before[name].version != spec.version:
                 text = f"version {before[name].version} -> {spec.version}"
-                yield Change("predictor", (name,), text + (", the same content" if same else ""))
+                leads_to = (f"version {spec.version}",)
+                yield Change("predictor", (name,), text + (", the same content" if same else more), leads_to=leads_to)
             elif not same:
                 harm = f"records name '{name}' version {spec.version} for two different contents"
-                text, leads_to = "other content under the same version", (predictor_hash(new.document, name),)
-                yield Change("predictor", (name,), text, harm=harm, leads_to=leads_to)
+                text, content = "other content under the same version", predictor_hash(new.document, name)
+                yield Change("predictor", (name,), text + more, harm=harm, leads_to=(content,))
             yield from self._promise(old, new, name)
 
     def _promise(self, old: _Side, new: _Side, name: str) -> Iterator[Change]:

@@ -1,6 +1,5 @@
 """`diff`: what differs between two generations, or files, in the words of the domain."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -40,6 +39,6 @@ def diff(
 
     found = differences(open_side(old, store), open_side(new, store))
     if as_json:
-        show_json([{**asdict(change), "says": str(change)} for change in found])
+        show_json([{**change.facts(), "says": str(change)} for change in found])
     else:
         show_changes(found, title=f"{old} -> {new}")

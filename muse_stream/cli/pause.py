@@ -101,7 +101,7 @@ def _shown(prepared: "Prepared", session: Session, *, as_json: bool) -> dict[str
             note(f"    it goes on when somebody has said where: `{cure}` (or latest, answers)", "red")
     return {
         "before": found.before,
-        "changes": [{**asdict(change), "says": str(change)} for change in found.changes],
+        "changes": [{**change.facts(), "says": str(change)} for change in found.changes],
         "waits": [{**asdict(one), "lost_from": one.lost_from, "says": str(one)} for one in waits],
     }
 

@@ -280,7 +280,7 @@ def _facts(
 ) -> dict[str, Any]:
     return {
         "ok": not against,
-        "changes": [{**asdict(change), "says": str(change)} for change in prepared.changes],
+        "changes": [{**change.facts(), "says": str(change)} for change in prepared.changes],
         "tolerance": tolerance,
         "replaced": prepared.where(),
         "evidence": [asdict(one) for one in found],

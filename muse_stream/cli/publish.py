@@ -93,7 +93,9 @@ def _show(found: "Proposal") -> None:
 def _facts(found: "Proposal") -> dict[str, Any]:
     return {
         "before": found.before,
-        "changes": [asdict(change) for change in found.changes],
+        "changes": [change.facts() for change in found.changes],
         "warnings": [asdict(warning) for warning in found.warnings],
-        "undone": [asdict(undone) for undone in found.undone],
+        "undone": [
+            {"generation": one.generation, "changes": [two.facts() for two in one.changes]} for one in found.undone
+        ],
     }

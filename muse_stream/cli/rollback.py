@@ -1,7 +1,6 @@
 """`rollback`: make an older generation current again."""
 
 from contextlib import closing
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -42,7 +41,7 @@ def rollback(
 
     with closing(open_store(store)) as opened:
         found = prepare(opened, to)
-        facts = {"changes": None if found.changes is None else [asdict(change) for change in found.changes]}
+        facts = {"changes": None if found.changes is None else [change.facts() for change in found.changes]}
         if not as_json:
             if found.changes is None:
                 note(f"what it changes is not known: {found.unknown}", "yellow")

@@ -4,11 +4,12 @@ Returns the loaded document and its generation number (0: a file). A store, by i
 generation, verified against its hashes.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import Follower, is_store, open_store
+from muse_stream.control import Follower, Store, is_store, open_store
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 
 
@@ -66,6 +67,20 @@ def open_side(text: str, store: str | Path | None) -> Loaded:
         return load_document(opened.open(number).path)
     finally:
         opened.close()
+
+
+def generation_or_none(store: Store, number: int) -> Loaded | None:
+    """Load a generation; None where it is gone or damaged.
+
+    Raises StoreError where the store does not answer: nothing is known of the generation then.
+    """
+    try:
+        return load_document(store.open(number).path)
+    except MuseError:
+        store.head()  # raises where the store is away
+    with suppress(MuseError):  # it may have been away for a moment
+        return load_document(store.open(number).path)
+    return None
 
 
 def check_lane(store: str | Path, lane: str) -> str | None:

@@ -10,11 +10,12 @@ the files of maps and schemas, which it reads.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
 from muse_stream.calibration import FittedMap, Recalibration
+from muse_stream.commands.predictor_words import inside
 from muse_stream.config import (
     TOPIC_KINDS,
     Document,
@@ -29,6 +30,7 @@ from muse_stream.config import (
 from muse_stream.scoring import promised_rates
 
 Area = Literal[
+    "namespace",
     "tenant",
     "predictor",
     "reference",
@@ -59,6 +61,12 @@ class Change:
     """Of changed routes: the other intent attributes."""
     harm: str = ""
     """How it can hurt a tenant; empty where it cannot."""
+    leads_to: tuple[str, ...] = ()
+    """What is there afterwards, where the text does not tell it exactly, or tells more; `undone` compares it."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain data, for machines."""
+        return {name: value for name, value in asdict(self).items() if name != "leads_to"}
 
     def __str__(self) -> str:
         shown = self.names if len(self.names) <= SHOWN + 1 else (*self.names[:SHOWN], f"... ({len(self.names)})")
@@ -87,6 +95,30 @@ def answers_alike(one: Loaded, other: Loaded, predictors: Iterable[str], tenants
 def changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:
     """Yield every change, each for one tenant."""
     return _Difference(old, new).all()
+
+
+def undone(made: Sequence[Change], back: Iterable[Change]) -> list[Change]:
+    """Return those of the changes `made` that lead where changes `back`, to a former configuration, lead as well.
+
+    Both begin at one configuration. Of routes it is enough that some intents are the same, and who is live.
+    """
+    led: dict[tuple[object, ...], list[Mapping[str, tuple[str, ...]]]] = defaultdict(list)
+    for change in back:
+        for mark in change.leads_to or (change.text,):
+            led[change.area, change.names, mark].append(change.where)
+    return [
+        change
+        for change in made
+        if any(
+            _meet(change.where, where)
+            for mark in change.leads_to or (change.text,)
+            for where in led.get((change.area, change.names, mark), ())
+        )
+    ]
+
+
+def _meet(one: Mapping[str, tuple[str, ...]], other: Mapping[str, tuple[str, ...]]) -> bool:
+    return all(set(one[name]) & set(other[name]) for name in one.keys() & other.keys())
 
 
 def grouped(found: Iterable[Change]) -> tuple[Change, ...]:
@@ -166,6 +198,9 @@ class _Difference:
     def all(self) -> Iterator[Change]:
         new, old = self._new, self._old
         if old is not None:
+            was, now = old.document.namespace, new.document.namespace
+            if was != now:
+                yield Change("namespace", (), f"{was} -> {now}: other consumer groups; workers that run refuse it")
             yield from self._tenants(old, new)
             yield from self._routes(old, new)
             yield from self._predictors(old, new)
@@ -215,7 +250,8 @@ class _Difference:
                 continue
             pairs = _answers(_rules(old.document, tenant), _rules(new.document, tenant))
             if pairs is None:
-                yield Change("tenant", (tenant,), "other routes, too many to compare")
+                leads_to = (f"{_rules(new.document, tenant)}",)
+                yield Change("tenant", (tenant,), "other routes, too many to compare", leads_to=leads_to)
                 continue
             for where, was, now in pairs:
                 if was == now:
@@ -224,7 +260,7 @@ class _Difference:
                 if not where and len(pairs) > 1:
                     text = f"otherwise {text}"
                 text += self._fitted(old, new, tenant, [name for name in now.live if name not in was.live])
-                yield Change("tenant", (tenant,), text, where, _harm(old, new, was, now))
+                yield Change("tenant", (tenant,), text, where, _harm(old, new, was, now), _leads_to(was, now))
 
     def _fitted(self, old: _Side, new: _Side, tenant: str, predictors: Sequence[str]) -> str:
         """Return what is new about the maps of predictors that become live for a tenant."""
@@ -247,12 +283,15 @@ class _Difference:
                 yield Change("predictor", (name,), f"new, version {spec.version}")
                 continue
             same = predictor_hash(old.document, name) == predictor_hash(new.document, name)
+            more = "".join(f"; {one}" for one in inside(old.graphs[name], new.graphs[name]))
             if before[name].version != spec.version:
                 text = f"version {before[name].version} -> {spec.version}"
-                yield Change("predictor", (name,), text + (", the same content" if same else ""))
+                leads_to = (f"version {spec.version}",)
+                yield Change("predictor", (name,), text + (", the same content" if same else more), leads_to=leads_to)
             elif not same:
                 harm = f"records name '{name}' version {spec.version} for two different contents"
-                yield Change("predictor", (name,), "other content under the same version", harm=harm)
+                text, content = "other content under the same version", predictor_hash(new.document, name)
+                yield Change("predictor", (name,), text + more, harm=harm, leads_to=(content,))
             yield from self._promise(old, new, name)
 
     def _promise(self, old: _Side, new: _Side, name: str) -> Iterator[Change]:
@@ -280,7 +319,8 @@ class _Difference:
                     text = "map fitted" if was is None else "map refitted"
                 else:
                     text = f"map {was} -> {now}, fitted"
-                yield Change("tenant", (tenant,), f"{name}: {text} on {new.maps[now].samples:,} events")
+                text = f"{name}: {text} on {new.maps[now].samples:,} events"
+                yield Change("tenant", (tenant,), text, leads_to=(f"map of {name}: {new.contents[now]}",))
 
     def _astray(self, old: _Side | None, new: _Side) -> Iterator[Change]:
         """Yield every tenant that has come by a map that was fitted on the scores of others."""
@@ -312,7 +352,9 @@ class _Difference:
                     if was.get(threshold) != now.get(threshold)
                 ]
                 harm = "what tenants were promised changes: thresholds change their meaning" if name in kept else ""
-                yield Change("reference", (name,), "; ".join(words) or "changed between its thresholds", harm=harm)
+                text = "; ".join(words) or "changed between its thresholds"
+                leads_to = (*words, content_hash(spec))
+                yield Change("reference", (name,), text, harm=harm, leads_to=leads_to)
         yield from _come_and_gone("reference", before, after)
 
     def _recalibrations(self, old: _Side, new: _Side) -> Iterator[Change]:
@@ -321,7 +363,7 @@ class _Difference:
             was = old.curves.get(name)
             if was is not None and _content(was) != _content(curve):
                 text = f"refitted on {curve.samples:,} events, {curve.positives:,} of them positive"
-                yield Change("recalibration", (name,), text)
+                yield Change("recalibration", (name,), text, leads_to=(_content(curve),))
         yield from _come_and_gone("recalibration", old.curves, new.curves)
         for predictor, graph in new.graphs.items():
             for node in graph.recalibration_nodes().values():
@@ -339,10 +381,12 @@ class _Difference:
                 continue
             was = before[name]
             if (was.sha256, was.data) != (spec.sha256, spec.data):
-                yield Change("model", (name,), f"another file, sha256 {was.sha256[:12]} -> {spec.sha256[:12]}")
+                text = f"another file, sha256 {was.sha256[:12]} -> {spec.sha256[:12]}"
+                yield Change("model", (name,), text, leads_to=(f"file {spec.sha256} {spec.data}",))
             parts = [part for part in ("inputs", "output", "golden") if getattr(was, part) != getattr(spec, part)]
             if parts:
-                yield Change("model", (name,), f"{', '.join(parts)} changed")
+                leads_to = tuple(f"{part} {getattr(spec, part)}" for part in parts)
+                yield Change("model", (name,), f"{', '.join(parts)} changed", leads_to=leads_to)
         yield from _come_and_gone("model", before, after)
 
     def _files(self) -> Iterator[Change]:
@@ -354,7 +398,7 @@ class _Difference:
                 if name not in before or name not in after:
                     yield Change("file", (name,), "new" if name in after else "gone")
                 elif before[name] != after[name]:
-                    yield Change("file", (name,), "changed")
+                    yield Change("file", (name,), "changed", leads_to=(sha256(after[name]).hexdigest(),))
 
 
 def _whose(
@@ -469,6 +513,12 @@ def _met(rules: list[_Rule], boxes: list[_Box]) -> Iterator[tuple[Mapping[str, t
         yield {}, NOBODY, left
 
 
+def _leads_to(was: _Roles, now: _Roles) -> tuple[str, ...]:
+    """Return who is live, where that changes, else who shadows: a shadow more does not make a live one another."""
+    role, roles = ("live", now.live) if was.live != now.live else ("shadow", now.shadow)
+    return (f"{role} {[*roles.items()]}",)
+
+
 def _in_words(was: _Roles, now: _Roles) -> str:
     parts = []
     if was.live != now.live:
@@ -514,7 +564,8 @@ def _entries(area: Area, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             was = before[name]
             fields: Mapping[str, object] = getattr(type(now), "model_fields", {})
             parts = [part for part in fields if getattr(was, part) != getattr(now, part)]
-            yield Change(area, (name,), f"{', '.join(parts)} changed" if parts else "changed")
+            leads_to = tuple(f"{part} {getattr(now, part)}" for part in parts) or (f"{now}",)
+            yield Change(area, (name,), f"{', '.join(parts)} changed" if parts else "changed", leads_to=leads_to)
     yield from _come_and_gone(area, before, after)
 
 

@@ -31,6 +31,7 @@ from muse_stream.calibration import (
     trust_in_cold_start,
 )
 from muse_stream.commands.check import check_source
+from muse_stream.commands.configuration import generation_or_none
 from muse_stream.commands.fit_samples import FileColumns, FitError, Sample, Told, Topic, from_file, from_topics
 from muse_stream.commands.publish import Proposal, proposal
 from muse_stream.config import (
@@ -47,7 +48,7 @@ from muse_stream.config import (
     with_maps,
 )
 from muse_stream.control import Store, is_store, open_store
-from muse_stream.errors import ConfigError, MuseError, Problem
+from muse_stream.errors import ConfigError, Problem
 from muse_stream.scoring import promised_rates, reference_from
 
 Policy = Literal["auto", "own", "pooled", "shrinkage"]
@@ -201,7 +202,7 @@ class Fit:
                     (root / name).write_bytes(data)
                 file = root / base.source.path.name
                 file.write_bytes(text.encode())
-                yield proposal(check_source(parse(file, text.encode()), root), opened)
+                yield proposal(check_source(parse(file, text.encode()), root), opened, number)
         finally:
             opened.close()
 
@@ -332,8 +333,9 @@ def _alike(loaded: Loaded, predictor: str, store: str | Path | None) -> Callable
         opened = open_store(store)
         try:
             for number in numbers:
-                with suppress(MuseError, KeyError):
-                    if pre_map_hash(load_document(opened.open(number).path).document, predictor) == wanted:
+                then = generation_or_none(opened, number)
+                with suppress(KeyError):  # it had no such predictor
+                    if then is not None and pre_map_hash(then.document, predictor) == wanted:
                         found.add(number)
         finally:
             opened.close()

@@ -11,12 +11,13 @@ one out; who publishes something else meanwhile has ended it.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from muse_stream.calibration import AlertWatch, Verdict
 from muse_stream.commands.check import check_source
+from muse_stream.commands.configuration import generation_or_none
 from muse_stream.commands.difference import answers_alike
 from muse_stream.commands.evidence import Evidence, Window, promises
 from muse_stream.commands.live_pairs import LivePairs, concerned
@@ -234,18 +235,33 @@ class _Walk:
                     f"stopped before {percent(plan.share)}: {told}. Generation {number} goes on; `muse-stream promote "
                     "--resume` asks again, `muse-stream rollback` goes back"
                 )
-            try:
-                return self.publish(prepared, plan, evidence, against)
-            except Conflict as error:
-                raise Ended(f"stopped: {error}") from None
+            return self._carried_out(
+                lambda: self.publish(prepared, plan, evidence, against),
+                lambda found: Plan.read(found) == Plan.read({"gradual": asdict(plan)}),
+                number,
+                plan,
+            )
+
+    def _carried_out(
+        self, publish: Callable[[], int], mine: Callable[[Mapping[str, Any]], bool], number: int, plan: Plan
+    ) -> int:
+        """Publish after `number`, and return the new number; where an answer was lost, what was published is found."""
+
+        def once() -> int:
+            head = self._store.head()
+            if head is not None and head.number != number and mine(self._store.manifest(head.number).evidence or {}):
+                return head.number
+            return publish()
+
+        found: int = self._patiently(once, number, plan)
+        return found
 
     def _hold(self, number: int, plan: Plan, first: int) -> None:
         """Look until the hold is over. Raises Ended when it went back."""
         end = time.monotonic() + plan.hold_s
         pause = min(LOOK_S, plan.hold_s / 10)
-        loaded = load_document(self._store.open(number).path)
-        with ExitStack() as stack:
-            signs = stack.enter_context(closing(_Signs(self._store, self._settings, loaded, plan, number, first)))
+        loaded = self._patiently(lambda: load_document(self._store.open(number).path), number, plan)
+        with closing(_Signs(self._store, self._settings, loaded, plan, number, first)) as signs:
             while True:
                 found = self._patiently(lambda: self._look(signs, number), number, plan)
                 left = end - time.monotonic()
@@ -268,8 +284,10 @@ class _Walk:
         while True:
             try:
                 return call()
+            except Conflict as error:
+                raise Ended(f"stopped: {error}") from None
             except (StoreError, Retriable) as error:
-                if isinstance(error, Conflict | Held) or time.monotonic() > until:
+                if isinstance(error, Held) or time.monotonic() > until:
                     hint = f"generation {number} ({plan}) goes on; `muse-stream promote --resume` or `rollback`"
                     raise Ended(f"{error}; {hint}") from error
                 self._tell(Report("waiting", str(error), number, plan.share))
@@ -300,9 +318,12 @@ class _Walk:
             if self._store.current() != number:
                 raise self._stopped(number)
             before = load_document(self._store.open(plan.began_from).path)
-            return proposal(check_source(before.source, before.root), self._store).publish(note).number
+            return proposal(check_source(before.source, before.root), self._store, number).publish(note).number
 
-        now = self._patiently(publish, number, plan)
+        def mine(found: Mapping[str, Any]) -> bool:
+            return (found.get("by"), found.get("from")) == (kept["by"], number)
+
+        now = self._carried_out(publish, mine, number, plan)
         self._tell(Report("back", why, now, 0.0, 0.0, {"reasons": [asdict(one) for one in found]}))
         raise Ended(f"went back to generation {plan.began_from}, as generation {now}: {why}")
 
@@ -318,11 +339,8 @@ class _Signs:
         old = {name for one in where for name in one.live}
 
         def alike(other: int) -> bool:
-            try:
-                then = load_document(store.open(other).path)
-            except MuseError:
-                return False
-            return answers_alike(loaded, then, {*old, plan.predictor}, document.tenants)
+            then = generation_or_none(store, other)
+            return then is not None and answers_alike(loaded, then, {*old, plan.predictor}, document.tenants)
 
         self._pairs = LivePairs(document, settings, plan.predictor, where, plan.since_ms, alike)
         tenants = self._pairs.tenants

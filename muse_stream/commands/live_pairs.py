@@ -7,6 +7,7 @@ same.
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,16 @@ class Following:
     def close(self) -> None:
         """Let go of the connection."""
         self._client.close()
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Read again what was read in the block, where the block fails."""
+        before = dict(self._next)
+        try:
+            yield
+        except BaseException:
+            self._next = before
+            raise
 
     def blocks(self, latest: int | None = None) -> Iterator[Block]:
         """Yield what is new; of each partition `latest` at most, the newest. Raises the errors of Kafka."""
@@ -107,12 +118,13 @@ class LivePairs:
         self._following.close()
 
     def read(self) -> dict[str, Scored]:
-        """Return what is new, by tenant. Raises the errors of Kafka."""
+        """Return what is new, by tenant. Raises the errors of Kafka, and of who is asked for `alike`."""
         kept = {tenant: Records() for tenant in self.tenants}
         pairs = Pairs(self._predictor, self._replaced, kept, self._schemas)
-        for block in self._following.blocks():
-            pairs.add(block, self._topics[block.topic])
-        return {tenant: found for tenant, one in kept.items() if (found := self._scored(one)) is not None}
+        with self._following.all_or_nothing():
+            for block in self._following.blocks():
+                pairs.add(block, self._topics[block.topic])
+            return {tenant: found for tenant, one in kept.items() if (found := self._scored(one)) is not None}
 
     def _scored(self, records: Records) -> Scored | None:
         if not sum(map(len, records.at)):

@@ -110,7 +110,8 @@ class Prepared:
 def prepare(tenants: Sequence[str], store: str, *, paused: bool) -> Prepared | None:
     """Work out the generation in which these tenants are paused, or are not; None where they are so already.
 
-    The store stays open: close it. Raises ConfigError and everything `check` finds, StoreError.
+    The store stays open: close it. Raises ConfigError and everything `check` finds, Conflict when somebody else has
+    published meanwhile, StoreError.
     """
     opened = open_store(store)
     try:
@@ -134,10 +135,7 @@ def _prepared(tenants: tuple[str, ...], store: Store, *, paused: bool) -> Prepar
         return None
     _refuse_shared(base.document, tenants, paused=paused)
     checked = check_source(parse(base.source.path, changed.encode()), base.root)
-    proposed = proposal(checked, store)
-    if proposed.before != number:
-        raise StoreError(f"{store}: `current` moved from {number} to {proposed.before} meanwhile; nothing was changed")
-    return Prepared(tenants, paused, base, proposed)
+    return Prepared(tenants, paused, base, proposal(checked, store, number))
 
 
 def _refuse_shared(document: Document, tenants: Sequence[str], *, paused: bool) -> None:

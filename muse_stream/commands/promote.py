@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from muse_stream.commands.check import check_source
+from muse_stream.commands.configuration import generation_or_none
 from muse_stream.commands.difference import Change, answers_alike, differences
 from muse_stream.commands.evidence import Evidence, Window, breaches, gather
 from muse_stream.commands.publish import Proposal, Published, proposal
 from muse_stream.config import KafkaSettings, Loaded, Promotion, load_document, parse, promote
 from muse_stream.control import Note, Store, open_store
-from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
+from muse_stream.errors import ConfigError, Problem, StoreError
 
 TOLERANCE = 0.2
 """Share of a promised alert rate by which it may move."""
@@ -53,11 +54,8 @@ class Prepared:
 
     def _alike(self, number: int, old: set[str]) -> bool:
         assert self.store is not None  # noqa: S101  # the caller has looked
-        try:
-            other = load_document(self.store.open(number).path)
-        except MuseError:
-            return False
-        return answers_alike(self.base, other, {*old, self.candidate}, self.base.document.tenants)
+        other = generation_or_none(self.store, number)
+        return other is not None and answers_alike(self.base, other, {*old, self.candidate}, self.base.document.tenants)
 
     def refused(self, evidence: Sequence[Evidence], tolerance: float) -> list[Problem]:
         """Return what speaks against it: the harm of the change itself, and what the evidence says."""
@@ -118,7 +116,8 @@ def prepare(
 
     It starts from the current generation of `store`, or from `file`. Without `when` the candidate becomes live wherever
     it is a shadow or has a share. With a `share` below 1 it answers that part of the events.
-    Raises ConfigError for what does not fit, and everything `check` finds; StoreError.
+    Raises ConfigError for what does not fit, and everything `check` finds; Conflict when somebody else has published
+    meanwhile, StoreError.
     """
     opened = None if store is None else open_store(store)
     try:
@@ -130,7 +129,7 @@ def prepare(
         if checked.loaded is None or checked.problems:
             raise ConfigError(checked.problems)
         changes = differences(base, checked.loaded)
-        proposed = proposal(checked, opened) if file is None and opened is not None else None
+        proposed = proposal(checked, opened, number) if file is None and opened is not None else None
         prepared = Prepared(candidate, base, done, changes, checked.warnings, opened, number, proposed)
         opened = None  # the caller's now
     finally:

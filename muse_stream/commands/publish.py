@@ -6,18 +6,20 @@ than a promotion made meanwhile). Publishing makes current by compare-and-swap w
 so that of two operators who publish at once one is told.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.commands.check import Checked, check
 from muse_stream.commands.difference import Change, changes, grouped
+from muse_stream.commands.taken_back import Undone, taken_back
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import Note, Store, open_store, remembered
+from muse_stream.control import BEAT_S, Note, Store, conflict, open_store, remembered
 from muse_stream.errors import ConfigError, MuseError, Problem
 
-LOOKED_BACK = 5
-"""How many former generations are compared, once it is known that a file takes something back."""
+LISTEN_S = BEAT_S + 0.5
+"""How long workers are listened for where nothing is current: they may serve from a store that was emptied just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +36,6 @@ class Published:
     def changed(self) -> bool:
         """False when the content is what was current already."""
         return self.number != self.before
-
-
-@dataclass(frozen=True, slots=True)
-class Undone:
-    """What a former generation was followed by, and what would be taken back."""
-
-    generation: int
-    """The first one that has it; the file is older than this generation."""
-    changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +101,28 @@ def propose(path: str | Path, store: str | Path) -> Proposal:
     The store stays open: close it. Raises ConfigError with everything `check` finds, StoreError for the store.
     """
     target = open_store(store)
+    began = time.monotonic()
     try:
-        return proposal(check(path), target)
+        checked = check(path)
+        if checked.loaded is not None and not checked.problems:
+            _listen(target, began + LISTEN_S)
+        return proposal(checked, target)
     except BaseException:
         target.close()
         raise
 
 
-def proposal(checked: Checked, store: Store) -> Proposal:
-    """Compare a checked configuration with what is current; raises ConfigError with what was found."""
+def proposal(checked: Checked, store: Store, made_from: int | None = None) -> Proposal:
+    """Compare a checked configuration with what is current; raises ConfigError with what was found.
+
+    `made_from` is the generation that it was made from, where it was: Conflict when that is current no longer, since
+    publishing it would take back what somebody else has done meanwhile.
+    """
     if checked.loaded is None or checked.problems:
         raise ConfigError(checked.problems)
     before = store.current()
+    if made_from is not None and before != made_from:
+        raise conflict(made_from, store.head(), store.manifest)
     if before is None:
         found = (*_forgotten(store), *grouped(changes(None, checked.loaded)))
         return Proposal(checked.loaded, store, None, found, checked.warnings)
@@ -130,8 +133,14 @@ def proposal(checked: Checked, store: Store) -> Proposal:
         unknown = Change("generation", (str(before),), text, harm="nobody can tell what changes")
         return Proposal(checked.loaded, store, before, (unknown,), checked.warnings)
     found = tuple(changes(current, checked.loaded))
-    undone = tuple(_undone(store, before, current, set(map(_key, found))))
-    return Proposal(checked.loaded, store, before, grouped(found), checked.warnings, undone)
+    back = tuple(taken_back(store, before, current, checked.loaded, found)) if made_from is None else ()
+    return Proposal(checked.loaded, store, before, grouped(found), checked.warnings, back)
+
+
+def _listen(store: Store, until: float) -> None:
+    """Give workers the time to tell of themselves, where a server holds nothing: their numbers are not given twice."""
+    while store.shared and time.monotonic() < until and store.current() is None and not remembered(store).workers:
+        time.sleep(0.1)
 
 
 def _forgotten(store: Store) -> Iterator[Change]:
@@ -146,30 +155,6 @@ def _forgotten(store: Store) -> Iterator[Change]:
     text = f"nothing is current in the store, and {seen}: it was emptied, or another store is at this address"
     harm = "nobody can tell what changes" if known.workers else ""
     yield Change("generation", (str(known.number),), text, harm=harm)
-
-
-def _undone(store: Store, before: int, current: Loaded, found: set[object]) -> Iterator[Undone]:
-    """Yield what is taken back: the changes from the current generation that lead to how a former one was.
-
-    A file that lacks what the latest generation brought is older than that; only then more of them are looked at.
-    """
-    later = before
-    for former in store.former()[:LOOKED_BACK]:
-        try:
-            back = [
-                change for change in changes(current, load_document(store.open(former).path)) if _key(change) in found
-            ]
-        except MuseError:
-            return
-        if not back:
-            return
-        yield Undone(later, grouped(back))
-        found -= set(map(_key, back))
-        later = former
-
-
-def _key(change: Change) -> object:
-    return change.area, change.names, change.text, tuple(change.where.items())
 
 
 def publish(path: str | Path, store: str | Path, *, activate: bool = True, note: Note | None = None) -> Published:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from muse_stream.calibration import AlertWatch, Verdict
 from muse_stream.commands.check import check_source
+from muse_stream.commands.configuration import generation_or_none
 from muse_stream.commands.difference import answers_alike
 from muse_stream.commands.evidence import promises
 from muse_stream.commands.gradual import FALSE_ALARM, LEASE, alert_rate
@@ -25,7 +26,7 @@ from muse_stream.commands.publish import proposal
 from muse_stream.commands.verdicts import TenantVerdict, Watched
 from muse_stream.config import Document, KafkaSettings, Loaded, Replaced, load_document, parse, promote
 from muse_stream.control import Conflict, Held, Lease, Note, Store
-from muse_stream.errors import ConfigError, MuseError, Retriable, StoreError
+from muse_stream.errors import ConfigError, Retriable, StoreError
 from muse_stream.telemetry import Log
 
 WATCH_LEASE = "watch"
@@ -238,9 +239,8 @@ class Watch:
             "reasons": reasons,
         }
         message = f"back from {promoted.predictor}: " + "; ".join(str(one["message"]) for one in reasons)
-        proposed = proposal(check_source(parse(loaded.source.path, changed.encode()), loaded.root), self._store)
-        if proposed.before != before:
-            raise Conflict(before, self._store.head(), None)
+        checked = check_source(parse(loaded.source.path, changed.encode()), loaded.root)
+        proposed = proposal(checked, self._store, before)
         self._lease.check()
         number = proposed.publish(Note(message[:1000], evidence=kept)).number
         self._log.warning("promotion_rolled_back", generation=number, predictor=promoted.predictor, tenants=tenants,
@@ -290,11 +290,8 @@ class _Rates:
         def alike(number: int) -> bool:
             if number < promoted.generation:
                 return False
-            try:
-                then = load_document(store.open(number).path)
-            except MuseError:
-                return False
-            return answers_alike(loaded, then, predictors, document.tenants)
+            then = generation_or_none(store, number)
+            return then is not None and answers_alike(loaded, then, predictors, document.tenants)
 
         since = int(promoted.at.timestamp() * 1000) - CLOCKS_MS  # its generation says what counts
         self._pairs = LivePairs(document, settings, promoted.predictor, where, since, alike)

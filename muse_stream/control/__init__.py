@@ -24,14 +24,26 @@ from muse_stream.control.address import is_store, open_store
 from muse_stream.control.change import Change, change
 from muse_stream.control.directory import DirectoryStore
 from muse_stream.control.follow import Follower
-from muse_stream.control.heartbeats import SILENT_S, Beat, Heartbeat, NotAllowed, Pulse, TenantBeat, short
+from muse_stream.control.heartbeats import BEAT_S, SILENT_S, Beat, Heartbeat, NotAllowed, Pulse, TenantBeat, short
 from muse_stream.control.lease import Held, Lease
 from muse_stream.control.records import Head, Manifest
-from muse_stream.control.store import BACK, Conflict, Entry, Generation, Note, Store, remembered, rollback, way_back
+from muse_stream.control.store import (
+    BACK,
+    Conflict,
+    Entry,
+    Generation,
+    Note,
+    Store,
+    conflict,
+    remembered,
+    rollback,
+    way_back,
+)
 from muse_stream.control.watch import Watcher
 
 __all__ = [
     "BACK",
+    "BEAT_S",
     "SILENT_S",
     "Beat",
     "Change",
@@ -52,6 +64,7 @@ __all__ = [
     "TenantBeat",
     "Watcher",
     "change",
+    "conflict",
     "is_store",
     "open_store",
     "remembered",

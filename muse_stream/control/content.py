@@ -35,6 +35,13 @@ def verify_content(folder: Path, manifest: Manifest) -> None:
         raise StoreError(f"{folder / name}: {why}")
 
 
+def verified(data: bytes, expected: str, where: str) -> bytes:
+    """Return the content of a file; raises StoreError where it is not what was published."""
+    if sha256(data).hexdigest() != expected:
+        raise StoreError(f"{where}: not the content that was published (sha256 differs)")
+    return data
+
+
 def hash_file(path: Path) -> str:
     """Return the sha256 of a file."""
     with path.open("rb") as file:
@@ -67,8 +74,11 @@ def write_file(path: Path, content: bytes) -> str:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in place of another: whoever reads finds one of the two, whatever happens."""
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    """Put a file in place of another: whoever reads finds one of the two, whatever happens.
+
+    Who calls it holds a lock: what a process that died has left aside is written over.
+    """
+    aside = path.with_name(f".{path.name}.incoming")
     write_file(aside, content)
     aside.replace(path)
     sync_folder(path.parent)

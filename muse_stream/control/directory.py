@@ -34,6 +34,7 @@ from muse_stream.control.content import (
     locked,
     replace_file,
     sync_folder,
+    verified,
     verify_content,
     write_file,
 )
@@ -56,6 +57,8 @@ LOCK_WAIT_S = 10.0  # a publisher copies megabytes, not gigabytes; who holds the
 
 class DirectoryStore(Store):
     """Generations in `path`, which is created by the first `publish`."""
+
+    shared = False
 
     def __init__(self, path: Path | str, *, clock: Callable[[], datetime] = store.now_utc) -> None:
         self.path = Path(path)
@@ -80,7 +83,8 @@ class DirectoryStore(Store):
         document = loaded.source.path.name
         with guarded(self.path), self._locked():
             self._sweep()
-            parent = self.current()
+            found = self.head()
+            parent = found.number if found else None
             staging = self._generations / f"{INCOMING}{os.getpid()}"
             content = staging / CONTENT
             content.mkdir(parents=True)
@@ -89,10 +93,12 @@ class DirectoryStore(Store):
             # the bytes that were checked, whatever the file says by now
             hashes[document] = write_file(content / document, loaded.source.data)
             digest = digest_of(document, hashes)
-            if parent is not None and self.manifest(parent).sha256 == digest:
+            last = max(self._numbers(), default=0)
+            same = parent if store.has_content(self, parent, digest) else None
+            if same is not None or store.taken_up(self, found, last, digest, note):
                 shutil.rmtree(staging)
-                return parent
-            number = 1 + max([*self._numbers(), parent or 0, store.remembered(self).number])
+                return same or last
+            number = 1 + max(last, parent or 0, store.remembered(self).number)
             manifest = Manifest(
                 *(number, digest, self._clock(), parent, document, hashes),
                 *(note.author, note.message, note.evidence, version("muse-stream")),
@@ -135,6 +141,13 @@ class DirectoryStore(Store):
         with guarded(folder):
             verify_content(folder, manifest)
         return Generation(number, manifest.sha256, folder / manifest.document, manifest.created, manifest.parent)
+
+    def document(self, number: int) -> bytes:
+        """Return the document of a generation, verified."""
+        manifest = self.manifest(number)
+        path = self._folder(number) / CONTENT / manifest.document
+        with guarded(path):
+            return verified(path.read_bytes(), manifest.files[manifest.document], str(path))
 
     def verify(self, number: int) -> None:
         """Verify all files of a generation, as `open` does."""

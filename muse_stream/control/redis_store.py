@@ -13,8 +13,9 @@ All keys begin with a prefix (`muse` unless the address says otherwise):
     muse:moved              the channel that hints that `current` may have moved
     muse:heartbeat:...      what workers tell of themselves (`redis_heartbeats`)
 
-A publish writes files first and the manifest last, in one transaction with the number; interrupted anywhere, it leaves
-no generation. `current` is moved under WATCH. Times are Redis's, so that clocks of operators need not agree.
+A publish writes files first, under names that end by themselves; their places, the manifest and the number are given in
+one transaction, which fails where one of the files has gone. Interrupted anywhere, it leaves neither a generation nor a
+file of none. `current` is moved under WATCH. Times are Redis's, so that clocks of operators need not agree.
 
 Each answer is waited for at most a second. Whatever Redis does is a `StoreError`; nothing that comes from it is trusted
 before it was checked against its hash. `open` gives out a copy on this machine's disk (`local_copy`).
@@ -35,7 +36,7 @@ from redis import exceptions
 from redis.sentinel import MasterNotFoundError
 
 from muse_stream.control import store
-from muse_stream.control.content import guarded
+from muse_stream.control.content import guarded, verified
 from muse_stream.control.heartbeats import Beat, NotAllowed
 from muse_stream.control.local_copy import LocalCopy
 from muse_stream.control.records import Head, Manifest, digest_of
@@ -65,6 +66,8 @@ ROUNDS = 20
 class RedisStore(Store):
     """Generations in a Redis; connects when first used."""
 
+    shared = True
+
     def __init__(self, address: RedisAddress, *, cache: Path | None = None) -> None:
         self._address = address
         self._client = address.connect()
@@ -82,27 +85,37 @@ class RedisStore(Store):
         note = note or Note()
         sources = content_files(loaded)
         document = loaded.source.path.name
+        incoming: dict[str, str] = {}
         with self._asked(), guarded(loaded.root):
-            hashes = {name: self._upload(source) for name, source in sources.items()}
+            hashes = {name: self._upload(source, incoming) for name, source in sources.items()}
             store.refuse_changed(loaded, hashes)
-            hashes[document] = self._upload(loaded.source.data)
-            digest = digest_of(document, hashes)
+            hashes[document] = self._upload(loaded.source.data, incoming)
             for _ in range(ROUNDS):
                 with suppress(exceptions.WatchError):
-                    return self._commit(loaded, hashes, digest, note)
+                    return self._commit(loaded, hashes, incoming, note)
         raise StoreError(f"{self}: others publish at the same time, again and again; nothing was published")
 
-    def _commit(self, loaded: "Loaded", hashes: dict[str, str], digest: str, note: Note) -> int:
-        """Write the manifest under the next number; raises WatchError when another publisher took it."""
+    def _commit(self, loaded: "Loaded", hashes: dict[str, str], incoming: dict[str, str], note: Note) -> int:
+        """Put the new files in their places, and the manifest under the next number, in one step.
+
+        Raises WatchError when another publisher took the number, or files went meanwhile.
+        """
         document = loaded.source.path.name
+        digest = digest_of(document, hashes)
         with self._client.pipeline() as pipe:
-            pipe.watch(self._key("last"), self._key("current"))
-            found = self.head()
+            needed = [incoming.get(one) or self._key("file", one) for one in dict.fromkeys(hashes.values())]
+            pipe.watch(self._key("last"), self._key("current"), *needed)
+            if self._client.exists(*needed) != len(needed):
+                raise StoreError(f"{self}: lost files while they were published; nothing was published: do it again")
+            found, last = self.head(), self._last()
             parent = found.number if found else None
-            if parent is not None and self.manifest(parent).sha256 == digest:
-                return parent
+            same = parent if store.has_content(self, parent, digest) else None
+            if same is not None or store.taken_up(self, found, last, digest, note):
+                self._place(pipe, incoming)  # a file of it may have been damaged
+                self._execute(pipe, "whether the files were written")
+                return same or last
             # a store that lost its memory must not give a number a second time
-            number = 1 + max(self._last(), parent or 0, store.remembered(self).number)
+            number = 1 + max(last, parent or 0, store.remembered(self).number)
             pipe.watch(self._generation(number))
             while self._client.exists(self._generation(number)):  # `last` was lost, or another publisher is quicker
                 number += 1
@@ -114,11 +127,18 @@ class RedisStore(Store):
                 *(note.author, note.message, note.evidence, version("muse-stream")),
                 lanes=loaded.document.lanes(),
             )
-            pipe.multi()
+            self._place(pipe, incoming)
             pipe.set(self._generation(number), manifest.to_json(), nx=True)
             pipe.set(self._key("last"), number)
             self._execute(pipe, "whether the generation was published")
             return number
+
+    def _place(self, pipe: Any, incoming: dict[str, str]) -> None:
+        """Begin the transaction that keeps the files that were written."""
+        pipe.multi()
+        for digest, key in incoming.items():
+            pipe.persist(key)
+            pipe.rename(key, self._key("file", digest))
 
     def head(self) -> Head | None:
         """Return what is current; None before the first `move_current`."""
@@ -174,6 +194,15 @@ class RedisStore(Store):
             manifest = copied
         path = self._copy.complete(manifest, self._fetch)
         return Generation(number, manifest.sha256, path, manifest.created, manifest.parent)
+
+    def document(self, number: int) -> bytes:
+        """Return the document of a generation, verified."""
+        manifest = self.manifest(number)
+        digest = manifest.files[manifest.document]
+        key = self._key("file", digest)
+        with self._asked():
+            data = b"".join(self._pieces(key, self._client.strlen(key)))
+        return verified(data, digest, f"{self}: {key}")
 
     def verify(self, number: int) -> None:
         """Read every file of a generation from Redis; raises StoreError naming the first that is not right."""
@@ -332,8 +361,11 @@ class RedisStore(Store):
         seconds, microseconds = self._client.time()
         return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
 
-    def _upload(self, content: bytes | Path) -> str:
-        """Write a file unless Redis has it, verified; returns the sha256 of what was written."""
+    def _upload(self, content: bytes | Path, incoming: dict[str, str]) -> str:
+        """Write a file unless Redis has it, verified; returns the sha256 of what was written.
+
+        What is written ends by itself: its key is put into `incoming`, and the transaction of the manifest keeps it.
+        """
         digest, size = sha256(), 0
         for block in _blocks(content):
             digest.update(block)
@@ -343,17 +375,12 @@ class RedisStore(Store):
             raise StoreError(f"{what}: {size:,} bytes, and a file in Redis has at most {LARGEST:,}")
         if self._hash(digest.hexdigest(), size) == digest.hexdigest():
             return digest.hexdigest()
-        incoming, digest = self._key("incoming", uuid.uuid4().hex), sha256()
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.set(incoming, b"", ex=INCOMING_S)
-            pipe.execute()
+        key, digest = self._key("incoming", uuid.uuid4().hex), sha256()
+        self._client.set(key, b"", ex=INCOMING_S)
         for block in _blocks(content):  # the hash is of what is written, not of a second reading
             digest.update(block)
-            self._client.append(incoming, block)
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.persist(incoming)
-            pipe.rename(incoming, self._key("file", digest.hexdigest()))
-            pipe.execute()
+            self._client.append(key, block)
+        incoming[digest.hexdigest()] = key
         return digest.hexdigest()
 
     def _hash(self, digest: str, size: int | None = None) -> str:

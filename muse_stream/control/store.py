@@ -5,6 +5,7 @@ Invariant: numbers only grow; a published generation never changes; publishing d
 """
 
 import getpass
+import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -134,6 +135,9 @@ def _told(expected: int | None, winner: Head | None, change: Change | None) -> s
 class Store(Protocol):
     """Where generations live; as text, its address without a secret. A method raises `StoreError` when it cannot."""
 
+    shared: bool
+    """Whether it is a server, that may be emptied while workers on other machines serve from it."""
+
     def publish(self, loaded: "Loaded", note: Note | None = None) -> int:
         """Store a document with its files and return its number; the current one's when nothing differs."""
 
@@ -166,6 +170,9 @@ class Store(Protocol):
         `sha256` is the generation's hash where the caller knows it: another content under the number is refused. A
         store that other machines share may give out a copy on this machine's disk, verified as well.
         """
+
+    def document(self, number: int) -> bytes:
+        """Return the document of a generation, verified, without reading its other files."""
 
     def verify(self, number: int) -> None:
         """Verify every file in the store itself, whatever copies this machine has."""
@@ -236,12 +243,19 @@ def way_back(store: Store, to: int | None = None) -> tuple[int, int]:
     current = store.current()
     if current is None:
         raise StoreError("nothing was published yet: there is no generation to go back to")
-    target = _way_back(store.manifest(current)) if to is None else to
+    target = _before(store, current) if to is None else to
     if target is None:
         raise StoreError(f"generation {current} is the first: there is none before it")
     if target == current:
         raise StoreError(f"generation {current} is current already")
     return current, target
+
+
+def _before(store: Store, current: int) -> int | None:
+    try:
+        return _way_back(store.manifest(current))
+    except StoreError:  # what is broken keeps nobody from going back
+        return next(iter(store.former()), None)
 
 
 def refuse_changed(loaded: "Loaded", hashes: Mapping[str, str]) -> None:
@@ -254,6 +268,28 @@ def refuse_changed(loaded: "Loaded", hashes: Mapping[str, str]) -> None:
                 f"{loaded.root / name}: changed while it was published: its sha256 is {hashes[name][:12]}..., and "
                 f"{sha256[:12]}... is pinned; nothing was published"
             )
+
+
+def has_content(store: Store, number: int | None, sha256: str) -> bool:
+    """Whether a generation has this hash; one that cannot be read keeps nobody from publishing another."""
+    try:
+        return number is not None and store.manifest(number).sha256 == sha256
+    except StoreError:
+        return False
+
+
+def taken_up(store: Store, found: Head | None, last: int, sha256: str, note: Note) -> bool:
+    """Whether the last generation is what is to be published now, and was never current: its publisher died, say."""
+    parent, moved = (found.number, found.moved) if found else (None, None)
+    if last < 1 or (found is not None and moved is None) or not has_content(store, last, sha256):
+        return False
+    one = store.manifest(last)
+    same = (one.parent, one.author, one.message) == (parent, note.author, note.message)
+    return same and one.evidence == _plain(note.evidence) and (moved is None or moved < one.created)
+
+
+def _plain(evidence: Mapping[str, Any] | None) -> Any:
+    return json.loads(json.dumps(evidence))
 
 
 def _way_back(manifest: Manifest) -> int | None:

@@ -78,10 +78,13 @@ EVERYBODY = "tenants acme, globex, initech, umbrella"
             [("  cards-next:\n    version: 4", "  cards-next:\n    version: 5")],
             ["predictor cards-next: version 4 -> 5, the same content"],
         ),
-        ([("low: 0.001", "low: 0.002")], ["! predictor blended: other content under the same version"]),
+        (
+            [("low: 0.001", "low: 0.002")],
+            ["! predictor blended: other content under the same version; bounds 0.001 to 0.999 -> 0.002 to 0.999"],
+        ),
         (
             [("  blended:\n    version: 1", "  blended:\n    version: 2"), ("low: 0.001", "low: 0.002")],
-            ["predictor blended: version 1 -> 2"],
+            ["predictor blended: version 1 -> 2; bounds 0.001 to 0.999 -> 0.002 to 0.999"],
         ),
         (
             [("    quantile_map: {reference: strict, default: cautious-pooled}\n", "")],

@@ -19,8 +19,8 @@ from muse_stream.cli.main import main
 from muse_stream.commands import gradual
 from muse_stream.commands.gradual import Ended, Plan, Report, begin, resume
 from muse_stream.config import KafkaSettings, load_document, promote
-from muse_stream.control import Held, Note, Store, open_store, rollback
-from muse_stream.errors import ConfigError
+from muse_stream.control import DirectoryStore, Held, Note, Store, open_store, rollback
+from muse_stream.errors import ConfigError, StoreError
 from muse_stream.testing import Broker
 from tests.cli.promotion_bank import BOTH_STORES, Bank, scores, store_for
 from tests.patience import until
@@ -285,6 +285,66 @@ def test_a_store_that_stays_away_ends_it_and_it_can_be_resumed(bank: Bank, monke
     rest = Walk(bank, look=interrupted)
     with pytest.raises(KeyboardInterrupt):
         rest.resume()
+
+
+def loses_an_answer(monkeypatch: pytest.MonkeyPatch, *, moved: bool) -> list[int]:
+    """The first move away from generation 2 is made, or is not, and nobody is told; returns where to."""
+    lost: list[int] = []
+    real = DirectoryStore.move_current
+
+    def move(store: DirectoryStore, expected: int | None, new: int, note: Note | None = None) -> None:
+        if lost or expected != 2:
+            return real(store, expected, new, note)
+        lost.append(new)
+        if moved:
+            real(store, expected, new, note)
+        raise StoreError("no answer to the last step")
+
+    monkeypatch.setattr(DirectoryStore, "move_current", move)
+    return lost
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_an_answer_that_is_lost_in_a_step_is_asked_for_again(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch, moved: bool
+) -> None:
+    """The store was away for a moment while the second step was published: no end, and no step is made twice."""
+    lost, walk = loses_an_answer(monkeypatch, moved=moved), Walk(bank)
+    assert walk.begin(replace(PLAN, hold_s=0.2))
+    assert lost == [3]
+    assert (walk.whats()[0], walk.whats()[-1], bank.current()) == ("step", "done", 3)
+    assert [entry.number for entry in walk.store.list()] == [1, 2, 3]
+
+
+def test_an_answer_that_is_lost_on_the_way_back_is_asked_for_again(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = loses_an_answer(monkeypatch, moved=True)
+    walk = Walk(bank, step=lambda: bank.audit("acme", scores(3000, 1), scores(3000, 1, 2.0), generation=2))
+    with pytest.raises(Ended, match=r"went back to generation 1, as generation 3: tenant acme, threshold 0.2"):
+        walk.begin()
+    assert (lost, bank.current()) == ([3], 3)
+
+
+def test_what_was_read_while_the_store_was_away_is_counted_when_it_is_back(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a generation counts is asked when its first record comes: no answer is not a no, for ever."""
+    away: list[int] = []
+    real = gradual.generation_or_none
+
+    def asked(store: Store, number: int) -> object:
+        if len(away) < 2:
+            away.append(number)
+            raise StoreError("no answer within 1 s")
+        return real(store, number)
+
+    def written() -> None:
+        bank.audit("acme", scores(3000, 1), scores(3000, 1), generation=2)
+        monkeypatch.setattr(gradual, "generation_or_none", asked)
+
+    walk = Walk(bank, step=written, look=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        walk.begin()
+    assert (walk.whats(), walk.told[-1].numbers["events"]) == (["step", "waiting", "waiting"], {"acme": 3000})
 
 
 def test_a_step_that_the_guard_refuses_is_not_taken(bank: Bank) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from muse_stream.cli.main import main
+from muse_stream.commands import publish
 from muse_stream.commands.check import check
-from muse_stream.commands.publish import proposal
+from muse_stream.commands.publish import proposal, propose
 from muse_stream.config import Loaded
 from muse_stream.control import DirectoryStore, Follower, Heartbeat, Store, open_store, rollback
 from muse_stream.control.redis_store import RedisStore
@@ -122,6 +123,31 @@ def test_publish_says_that_the_store_was_emptied_and_takes_a_reason(
     assert main([*command, "--force", "the disk was lost"]) == 0
     assert operator.current() == 4
     assert operator.manifest(4).evidence == {"force": "the disk was lost"}
+
+
+def test_who_publishes_at_once_after_the_loss_hears_the_workers_first(
+    store: Store, loaded: Loaded, edited: Edited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first heartbeat comes when the command has looked already."""
+    worker = published(store, loaded, edited)
+    operator = forget(store)
+    if isinstance(operator, DirectoryStore):
+        return  # a folder is not listened to: hundreds of first publications would wait
+    looked: list[int] = []
+
+    def beat_later(seconds: float) -> None:
+        looked.append(1)
+        if len(looked) == 2:
+            beat(operator, worker, 3)
+
+    monkeypatch.setattr(publish, "LISTEN_S", 600.0)
+    monkeypatch.setattr(publish, "open_store", lambda _: operator)
+    monkeypatch.setattr(publish.time, "sleep", beat_later)
+    found = propose(loaded.source.path, str(operator))
+    assert "1 worker serves from it, up to generation 3" in str(found.changes[0])
+    assert found.refused(force=None, replace=False)
+    assert found.publish().number == 4
+    assert len(looked) == 2
 
 
 def test_without_workers_it_is_said_and_takes_no_reason(store: Store, loaded: Loaded, edited: Edited) -> None:

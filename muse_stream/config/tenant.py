@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from muse_stream.config.fields import Flag, LaneTopicTemplate, Name, SpecModel, TopicTemplate
+from muse_stream.config.refresh import RefreshPolicy
 
 
 class Topics(SpecModel):
@@ -49,6 +50,9 @@ class TenantSpec(SpecModel):
     """Topic names of its own."""
     paused: Flag = False
     """Whether its events wait: nothing of its event topic is read, and its offsets may be set."""
+    refresh: RefreshPolicy = "off"
+    """What the role `calibrate` does when its scores have drifted from what was promised: `off`, `propose` a new map,
+    or `apply` it where it moves no alert rate further than `refresh.step`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from muse_stream.runtime.drift_looks import TenantDrift
+from muse_stream.runtime.refreshing import Refresher
 from muse_stream.runtime.score_counter import ScoreCounter
 from muse_stream.runtime.score_reader import ScoreReader
 
@@ -45,6 +46,20 @@ class CalibrateMetrics:
         self._last_look = Gauge(
             "muse_drift_last_look_timestamp_seconds", "When this process last looked for drift", registry=registry
         )
+        self._refresh = Gauge(
+            "muse_refresh", "1 for the state of each tenant's refresh", [*drift, "state"], registry=registry
+        )
+        self._refresh_reason = Gauge(
+            "muse_refresh_reason", "1 for what keeps a map from being fitted or applied", [*drift, "kind"],
+            registry=registry,
+        )  # fmt: skip
+        self._refresh_move = Gauge(
+            "muse_refresh_largest_move_ratio", "Of an alert rate, by the proposed map", drift, registry=registry
+        )
+        self._refreshed = Counter(
+            "muse_refreshes_applied", "Maps that this process has made current", of, registry=registry
+        ).labels(**of)
+        self._applied = 0
         self._of, self._told, self._reasons = of, 0, dict[str, int]()
         self._looked, self._before, self._rate = time.monotonic(), 0, 0.0
         self.lag: int | None = None
@@ -83,6 +98,20 @@ class CalibrateMetrics:
                 for gauge, value in zip(gauges, values, strict=True):
                     gauge.labels(*of, f"{at.threshold:g}").set(value)
         self._last_look.set(time.time())
+
+    def show_refreshes(self, refresher: Refresher) -> None:
+        """Show how refreshes stand."""
+        for gauge in (self._refresh, self._refresh_reason, self._refresh_move):
+            gauge.clear()
+        for one in refresher.states():
+            of = one.tenant, one.predictor
+            self._refresh.labels(*of, one.state).set(1)
+            for kind in one.reasons:
+                self._refresh_reason.labels(*of, kind).set(1)
+            if one.largest_move is not None:
+                self._refresh_move.labels(*of).set(one.largest_move)
+        self._refreshed.inc(refresher.applied - self._applied)
+        self._applied = refresher.applied
 
     def rate(self) -> float:
         """Return the scores counted a second, lately."""

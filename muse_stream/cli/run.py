@@ -143,7 +143,8 @@ def run(
 def _count(options: tuple[Any, ...], workers: int, *, spare: bool) -> int:
     from muse_stream.runtime import calibrate  # noqa: PLC0415
 
-    return calibrate.run(calibrate.CalibrateOptions(*options, refresher=_refresher), workers, spare=spare)
+    made = replace(calibrate.CalibrateOptions(*options), refresher=_refresher)
+    return calibrate.run(made, workers, spare=spare)
 
 
 def _refresher(given: Any) -> Any:

@@ -191,6 +191,8 @@ class _Difference:
                 continue
             if tenant.paused != before[name].paused:
                 yield Change("tenant", (name,), "paused: its events wait" if tenant.paused else "no longer paused")
+            if tenant.refresh != before[name].refresh:
+                yield Change("tenant", (name,), f"refresh of its maps: {before[name].refresh} -> {tenant.refresh}")
             if tenant.lane != before[name].lane:
                 yield Change("tenant", (name,), f"lane {before[name].lane} -> {tenant.lane}")
             if tenant.event != before[name].event:
@@ -530,3 +532,7 @@ def _limits(old: Document, new: Document) -> Iterator[Change]:
         was, now = getattr(old.limits, name), getattr(new.limits, name)
         if was != now:
             yield Change("limit", (name,), f"{number(was)} -> {number(now)}")
+    for name in type(new.refresh).model_fields:
+        was, now = getattr(old.refresh, name), getattr(new.refresh, name)
+        if was != now:
+            yield Change("limit", (f"refresh.{name}",), f"{number(was)} -> {number(now)}")

@@ -219,9 +219,18 @@ def _fitted(wanted: Target, fitted: SketchMap, moved: Sequence[RateMove], window
         entity_share=share,
         thresholds=tuple(
             Threshold(
-                **{"threshold": at.threshold, "promised": at.promised, "low": at.low, "high": at.high},
-                **{"enough": at.enough, "tied": at.tied, "score": one.before, "move": one.move},
-                **{"rate": rate, "rate_low": low, "rate_high": high, "expected": reached},
+                threshold=at.threshold,
+                promised=at.promised,
+                rate=rate,
+                rate_low=low,
+                rate_high=high,
+                expected=reached,
+                low=at.low,
+                high=at.high,
+                enough=at.enough,
+                tied=at.tied,
+                score=one.before,
+                move=one.move,
             )
             for at, one, (rate, low, high), reached in rows
         ),

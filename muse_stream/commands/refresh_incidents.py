@@ -131,21 +131,20 @@ def dead_letters(
     except MuseError as error:
         yield Incident("dead_letters", f"dead letters are not known: {error}")
         return
+    by_hour = [*window.by_hour().tolist(), 0]
     worst, where = 0.0, 0
-    for hour, (count, events) in enumerate(zip(letters, window.by_hour().tolist(), strict=True)):
+    for hour, (count, events) in enumerate(zip(letters, by_hour, strict=True)):
         share = count / (count + events) if count >= FEW_LETTERS else 0.0
         worst, where = max((worst, where), (share, hour))
     if worst > most:
         begins = window.begins + timedelta(hours=where)
-        yield Incident(
-            "dead_letters",
-            f"in the hour from {begins:%Y-%m-%d %H:%M} on, {letters[where]:,} events became dead letters in {topic}, "
-            f"{worst:.0%} of what came; at most {most:.0%} may",
-        )
+        when = f"in the hour from {begins:%Y-%m-%d %H:%M} on" if where + 1 < len(by_hour) else "since the window"
+        text = f"{when}, {letters[where]:,} events became dead letters in {topic}, {worst:.0%} of what came"
+        yield Incident("dead_letters", f"{text}; at most {most:.0%} may")
 
 
 def letters_by_hour(settings: KafkaSettings, topic: str, begins: datetime, hours: int) -> list[int]:
-    """Return how many records of a topic were written in each hour; the last one ends now. Raises MuseError.
+    """Return how many records of a topic were written in each hour, and at last since then. Raises MuseError.
 
     Counted by offsets: a transaction's marker counts as a record.
     """
@@ -159,10 +158,9 @@ def letters_by_hour(settings: KafkaSettings, topic: str, begins: datetime, hours
             answer = offsets_at(client, places, moment, LETTERS_S)
             return sum(held[p].high - max(offset, held[p].low) for (_, p), offset in answer.items() if offset >= 0)
 
-        left = behind(0) if held else 0
-        if left < FEW_LETTERS:
-            return [left, *[0] * (hours - 1)]
-        ends = [left, *(behind(hour) for hour in range(1, hours)), 0]
+        if not held or behind(0) < FEW_LETTERS:
+            return [0] * (hours + 1)
+        ends = [*(behind(hour) for hour in range(hours + 1)), 0]
     return [max(one - other, 0) for one, other in pairwise(ends)]
 
 
@@ -207,7 +205,7 @@ def promoted(store: Store, tenant: str, window: RefreshWindow) -> Iterator[Incid
 def answered_otherwise(old: Loaded, new: Loaded, tenant: str) -> list[str]:
     """Return what two generations differ in for a tenant; but for maps: what is counted is counted before them."""
     mine = [one for one in changes(old, new) if one.area == "tenant" and tenant in one.names]
-    return [str(one) for one in mine if not REFIT.fullmatch(one.text)]
+    return [str(one) for one in mine if not REFIT.fullmatch(one.text) and not one.text.startswith("refresh of")]
 
 
 def _moment(moment: datetime) -> str:

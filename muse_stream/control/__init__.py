@@ -27,7 +27,18 @@ from muse_stream.control.follow import Follower
 from muse_stream.control.heartbeats import SILENT_S, Beat, Heartbeat, NotAllowed, Pulse, TenantBeat, short
 from muse_stream.control.lease import Held, Lease
 from muse_stream.control.records import Head, Manifest
-from muse_stream.control.store import BACK, Conflict, Entry, Generation, Note, Store, remembered, rollback, way_back
+from muse_stream.control.store import (
+    BACK,
+    Conflict,
+    Entry,
+    Generation,
+    Note,
+    Store,
+    author,
+    remembered,
+    rollback,
+    way_back,
+)
 from muse_stream.control.watch import Watcher
 
 __all__ = [
@@ -51,6 +62,7 @@ __all__ = [
     "Store",
     "TenantBeat",
     "Watcher",
+    "author",
     "change",
     "is_store",
     "open_store",

@@ -21,6 +21,8 @@ import psutil
 from muse_stream import telemetry, testing
 from muse_stream.avro import Encoder
 from muse_stream.calibration import DayCounts
+from muse_stream.commands import refresh_incidents
+from muse_stream.commands.refresh import refresher
 from muse_stream.config import load_document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.control import Store, open_store
@@ -36,7 +38,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class Scores:
     """Tenants `acme` and `globex` on topics that begin with a name of their own, and what was written there."""
 
-    def __init__(self, folder: Path, name: str, store: str) -> None:
+    def __init__(self, folder: Path, name: str, store: str, refresh: Mapping[str, Any] | None = None) -> None:
+        """`refresh`: what stands under that key, and tenant -> policy under `policies`."""
+        self._refresh = dict(refresh or {})
         self.name, self.folder, self.address = name, folder, store
         self.store: Store = open_store(store)
         self.written: Counter[tuple[str, str]] = Counter()
@@ -49,6 +53,10 @@ class Scores:
         for tenant in document["tenants"].values():
             tenant.pop("topics", None)
             tenant["lane"] = self.name
+        for name, policy in self._refresh.pop("policies", {}).items():
+            document["tenants"][name]["refresh"] = policy
+        if self._refresh:
+            document["refresh"] = self._refresh
 
     def publish(self) -> int:
         """Make the configuration current."""
@@ -136,11 +144,19 @@ class Counting:
     """A running `run --role calibrate`."""
 
     def __init__(
-        self, store: str, lane: str, kafka: Mapping[str, str], log: Path, *, workers: int = 1, failpoints: str = ""
+        self,
+        store: str,
+        lane: str,
+        kafka: Mapping[str, str],
+        log: Path,
+        *,
+        workers: int = 1,
+        failpoints: str = "",
+        look_s: float = 900.0,
     ) -> None:
         """`kafka`: the variables that say how to reach it."""
         self.log = log
-        payload = json.dumps([store, lane, workers])
+        payload = json.dumps([store, lane, workers, look_s])
         environment = {**os.environ, **kafka, "MUSE_FAILPOINTS": failpoints}
         with log.open("ab") as out:
             command = [sys.executable, "-m", "tests.calibrate.scores", payload]
@@ -180,10 +196,15 @@ def main(payload: str) -> int:
     """Be the supervisor process."""
     watchdog.die_with(os.getppid())
     supervisor.DRAIN_S *= PATIENCE
-    store, lane, workers = json.loads(payload)
+    store, lane, workers, look_s = json.loads(payload)
+    refresh_incidents.SILENT_S = 3600.0  # who tells of workers in a test tells it once
     telemetry.configure(level="DEBUG", human=False)
     options = calibrate.CalibrateOptions(
-        store, lane, "test", KafkaSettings.from_environment(), "DEBUG", store_s=0.2, longest_backoff_s=0.1
+        *(store, lane, "test", KafkaSettings.from_environment(), "DEBUG"),
+        store_s=0.2,
+        longest_backoff_s=0.1,
+        look_s=look_s,
+        refresher=refresher,
     )
     return calibrate.run(options, workers, spare=False)
 

@@ -87,18 +87,18 @@ def test_what_moves_says_is_the_alert_rate_of_everybody_else(
 
 @pytest.mark.parametrize("place", ["low", "high", "both"])
 def test_an_attacker_cannot_move_anybody_elses_alert_rates_by_more_than_the_step(place: str) -> None:
-    """Sixty days, every day a flood, made as large as the step still allows; what passes it is applied.
+    """Thirty days, every day a flood, made as large as the step still allows; what passes it is applied.
 
     The others' events never change. Steps are counted from the map that a person has published, so they do not add up.
     """
     random, step = np.random.default_rng(2), 0.3
-    sample = random.beta(1, 20, 40_000)
+    sample = random.beta(1, 20, 20_000)
     anchor = served = fitted(sample)
     before = {one: float(np.mean(anchor.apply(sample) >= one)) for one in RATES}
     applied = refused = 0
-    for day in range(60):
-        others = random.beta(1, 20, 20_000)
-        flood = 20_000 * random.choice([0.002, 0.005, 0.01, 0.02, 0.1, 0.2, 0.4, 1.0])
+    for day in range(30):
+        others = random.beta(1, 20, 10_000)
+        flood = 10_000 * random.choice([0.002, 0.005, 0.01, 0.02, 0.1, 0.2, 0.4, 1.0])
         count = int(flood)
         low, high = random.uniform(0.0, 1e-4, count), random.uniform(0.6, 1.0, count)
         attack = {"low": low, "high": high, "both": np.concatenate([low, high])}[place]
@@ -110,9 +110,9 @@ def test_an_attacker_cannot_move_anybody_elses_alert_rates_by_more_than_the_step
             applied, served = applied + 1, new
         for threshold, rate in before.items():
             now = float(np.mean(served.apply(sample) >= threshold))
-            assert abs(now / rate - 1.0) <= step + 0.02, (day, threshold)
-    assert applied > 5  # the step lets something through: what is shown is not that nothing ever moves
-    assert refused > 5
+            assert abs(now / rate - 1.0) <= step + 0.03, (day, threshold)
+    assert applied > 3  # the step lets something through: what is shown is not that nothing ever moves
+    assert refused > 3
 
 
 def test_the_window_begins_with_the_day_after_the_change() -> None:

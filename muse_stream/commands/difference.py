@@ -191,12 +191,10 @@ class _Difference:
                 continue
             if tenant.paused != before[name].paused:
                 yield Change("tenant", (name,), "paused: its events wait" if tenant.paused else "no longer paused")
-            if tenant.refresh != before[name].refresh:
-                yield Change("tenant", (name,), f"refresh of its maps: {before[name].refresh} -> {tenant.refresh}")
-            if tenant.lane != before[name].lane:
-                yield Change("tenant", (name,), f"lane {before[name].lane} -> {tenant.lane}")
-            if tenant.event != before[name].event:
-                yield Change("tenant", (name,), f"event format {before[name].event} -> {tenant.event}")
+            for key, told in (("refresh", "refresh of its maps"), ("lane", "lane"), ("event", "event format")):
+                one, other = getattr(before[name], key), getattr(tenant, key)
+                if one != other:
+                    yield Change("tenant", (name,), f"{told} {one} -> {other}")
             was, now = old.document.tenant_topics(name), new.document.tenant_topics(name)
             for kind in TOPIC_KINDS:
                 one, other = getattr(was, kind), getattr(now, kind)

@@ -195,10 +195,11 @@ def _against(
     document, tenant = wanted.loaded.document, wanted.tenant
     lane, rules = document.tenants[tenant].lane, document.refresh
     yield from incidents(days, window, rules.most_of_one_entity)
-    yield from refresh_incidents.waited(store, lane, tenant, window)
     waits = refresh_incidents.waits(store, document, lane)
     if tenant in waits.tenants or waits.unknown:
         yield Incident("lag", f"now: {waits.tenants.get(tenant) or waits.unknown}")
+    else:
+        yield from refresh_incidents.waited(store, lane, tenant, window)
     yield from refresh_incidents.not_counted(store, document, lane, tenant, window)
     yield from refresh_incidents.watched(store, tenant)
     yield from refresh_incidents.promoted(store, tenant, window)
@@ -508,7 +509,7 @@ class _Role:
         return True
 
     def _refresh(self, one: TenantDrift) -> None:
-        store, log = self._with.store, self._with.log
+        store = self._with.store
         number, loaded = current(store)
         wanted = target(loaded, number, one.tenant, one.predictor)
         if wanted is None or wanted.policy == "off" or wanted.map_id != one.map_id:
@@ -524,12 +525,6 @@ class _Role:
         )
         self._applied += 1
         self._told(done)
-        log.warning(
-            "refresh_applied",
-            tenant=one.tenant,
-            predictor=one.predictor,
-            generation=done.applied.generation if done.applied else None,
-        )
 
     def _keep(self, before: RefreshRecord | None, after: RefreshRecord) -> RefreshRecord:
         if before is None or after != before:
@@ -550,7 +545,7 @@ class _Role:
         if one.fitted is not None:
             facts |= {"events": one.fitted.events, "largest_move": round(one.fitted.largest_move, 4)}
         if one.decision is not None:
-            facts |= {"by": one.decision.by, "message": one.decision.message}
+            facts |= {"by": one.decision.by, "message": one.decision.message, "generation": one.decision.generation}
         self._with.log.warning(f"refresh_{one.state}", **facts, reasons=[why.text for why in one.reasons])
 
 

@@ -45,7 +45,7 @@ class Bank:
         loaded = load_document(self.scores.document)
         first = target(loaded, 0, tenant, "cards")
         assert first is not None
-        return np.interp(levels, first.served.fitted.levels, first.served.fitted.values)
+        return np.asarray(np.interp(levels, first.served.fitted.levels, first.served.fitted.values))
 
     def count(self, aggregates: np.ndarray, back: int = 0, tenant: str = "acme", **own: np.ndarray) -> None:
         """Count what the map that serves makes of these, as the role does, on a day."""
@@ -64,6 +64,16 @@ class Bank:
         for days in back:
             levels = np.random.default_rng(days).random(EVENTS) ** power
             self.count(self.aggregates(levels, tenant), days, tenant)
+
+    def write(self, aggregates: np.ndarray, back: int, tenant: str = "acme") -> None:
+        """Put scores of a whole day onto the tenant's topic, as the map that serves gives them, of many cards."""
+        day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=back)
+        spread = np.linspace(0, 86_399_000, len(aggregates)).astype(np.int64) + int(day.timestamp() * 1000)
+        number, scores = self.store.current(), self.target(tenant).served.apply(aggregates)
+        self.scores.write(
+            *(self.settings.bootstrap, tenant, aggregates),
+            partitions=2, keys=997, score=scores, scored_at=spread, generation=number,
+        )  # fmt: skip
 
     def tells(self, tenant: str = "acme", **told: Any) -> None:
         """Let a live worker tell of itself, and of a tenant."""

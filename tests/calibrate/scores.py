@@ -111,14 +111,15 @@ class Scores:
         *,
         kind: str = "scores",
         partitions: int = 1,
+        keys: int = 20,
         **own: Any,
     ) -> None:
-        """Put records onto a topic, round robin, with twenty keys."""
+        """Put records onto a topic, round robin, with so many keys."""
         values = self.encoded(tenant, aggregates, kind=kind, **own)
         topic = self.topic(kind, tenant)
         testing.produce(
             bootstrap,
-            (ToSend(topic, n % partitions, value, f"card{n % 20}".encode()) for n, value in enumerate(values)),
+            (ToSend(topic, n % partitions, value, f"card{n % keys}".encode()) for n, value in enumerate(values)),
             {"linger.ms": 5},
         )
         self.written[tenant, own.get("predictor", "cards")] += len(values)
@@ -197,7 +198,7 @@ def main(payload: str) -> int:
     watchdog.die_with(os.getppid())
     supervisor.DRAIN_S *= PATIENCE
     store, lane, workers, look_s = json.loads(payload)
-    refresh_incidents.SILENT_S = 3600.0  # who tells of workers in a test tells it once
+    vars(refresh_incidents)["SILENT_S"] = 3600.0  # who tells of workers in a test tells it once
     telemetry.configure(level="DEBUG", human=False)
     options = calibrate.CalibrateOptions(
         *(store, lane, "test", KafkaSettings.from_environment(), "DEBUG"),

@@ -14,11 +14,11 @@ from confluent_kafka import Producer
 from muse_stream import testing
 from muse_stream.cli.main import main
 from muse_stream.commands import refresh_incidents
-from muse_stream.commands.refresh import apply, propose, reject
+from muse_stream.commands.refresh import apply, reject
 from muse_stream.commands.refresh_record import RefreshRecord, keep
 from muse_stream.config import KafkaSettings
-from muse_stream.control import Note, Store, StoreError, rollback
-from muse_stream.runtime.drift_looks import drifts
+from muse_stream.control import Note, Store, rollback
+from muse_stream.errors import StoreError
 from muse_stream.testing import Redis, ToSend
 from muse_stream.testing.kafka_broker import Broker
 from tests.calibrate.refreshing import EVENTS, MODERATE, STRONG, Bank, Killed
@@ -86,7 +86,9 @@ def test_a_proposal_says_what_it_rests_on_and_a_person_applies_it(
     assert -0.29 < top["move"] < -0.2
     assert fitted["largest_move"] == pytest.approx(max(abs(at["move"]) for at in fitted["thresholds"]))
     assert main(["refresh", "show", store, "acme"]) == 0
-    assert "6.6" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "60,000 events in 48 hours" in shown
+    assert "policy propose, on generation 1" in shown
     assert main(["refresh", "apply", store, "acme", "--dry-run"]) == 0
     assert bank.store.current() == 1
     assert main(["refresh", "apply", store, "acme", "--yes", "--message", "ticket 7"]) == 0
@@ -140,7 +142,7 @@ def test_steps_do_not_add_up_until_a_person_has_published_a_map(made: Callable[.
     bank.drift(MODERATE, back=(3,))
     bank.role().look()
     assert bank.store.current() == 2
-    bank.drift(MODERATE * MODERATE, back=(0,))  # the same again, on top of it
+    bank.drift(MODERATE * MODERATE, back=(1, 0))  # the same again, on top of it
     bank.role().look()
     assert (bank.store.current(), bank.record().state) == (2, "proposed")
     assert {why.kind for why in bank.record().reasons} == {"step"}
@@ -173,6 +175,10 @@ def test_too_few_events_are_waited_for(made: Callable[..., Bank]) -> None:
     assert (bank.record().state, why.kind) == ("waiting", "evidence")
     assert "60,000 events in 48.0 hours" in why.text
     assert "10,000,000 events in 24 hours are needed" in why.text
+
+
+def yesterday(back: int = 1) -> str:
+    return (datetime.now(UTC).date() - timedelta(days=back)).isoformat()
 
 
 def dead_letters(bank: Bank, kafka: Broker, make_topic: MakeTopic) -> None:
@@ -208,7 +214,11 @@ def entity(bank: Bank, *_: object) -> None:
 
 
 def gap(bank: Bank, *_: object) -> None:
-    bank.drift(back=(5,))
+    aggregates = bank.aggregates(np.random.default_rng(1).random(EVENTS) ** MODERATE)
+    quiet = np.arange(EVENTS) % 40
+    (name,) = [one for one in bank.store.durables("counts~acme") if one.endswith(yesterday())]
+    bank.store.set_durable(name, None, bank.store.durable(name))
+    bank.count(aggregates, 1, cells=np.where(quiet < 20, quiet, quiet + 56))
 
 
 def watch(bank: Bank, *_: object) -> None:
@@ -238,7 +248,7 @@ def removed(bank: Bank, *_: object) -> None:
     assert bank.store.set_durable(name, json.dumps(record).encode(), None)
 
 
-INCIDENTS = {
+INCIDENTS: dict[str, tuple[Callable[..., None], str]] = {
     "dead_letters": (dead_letters, ":00 on, 200 events became dead letters"),
     "dead_letters, now": (dead_letters_now, "since the window, 30 events became dead letters"),
     "lag": (lag, "its oldest event waited for 4000 s"),
@@ -293,14 +303,12 @@ def test_after_a_rollback_the_role_only_proposes_and_only_on_later_days(made: Ca
     assert (bank.store.current(), bank.record().state) == (1, "waiting")
     assert "after a person said no" in bank.record().reasons[0].text
     assert bank.record().person
-    # as if it had been three days ago
-    yesterday = (datetime.now(UTC).date() - timedelta(days=2)).isoformat()
-    keep(bank.store, bank.record(), bank.record().but(not_before=yesterday))
-    monday = bank.record()
-    found = next(one for one in drifts(bank.store, None, ["acme"]) if one.predictor == "cards")
-    made_of = propose(bank.store, bank.settings, bank.target(), found, monday, datetime.now(UTC))
-    # the rollback itself is in the window, which is why nothing is fitted; days later it is not
-    assert {why.kind for why in made_of.reasons} == {"promotion"}
+    keep(bank.store, bank.record(), bank.record().but(not_before=yesterday(2)))  # as if it had been three days ago
+    bank.role().look()
+    assert (bank.store.current(), bank.record().state) == (1, "proposed")
+    assert [why.kind for why in bank.record().reasons] == ["person"]
+    apply(bank.store, bank.scores.address, bank.record())
+    assert (bank.store.current(), bank.record().person) == (3, False)
 
 
 def test_after_a_rejection_a_map_is_fitted_to_later_days_only(made: Callable[..., Bank], capsys: Output) -> None:
@@ -313,12 +321,12 @@ def test_after_a_rejection_a_map_is_fitted_to_later_days_only(made: Callable[...
     bank.role().look()
     assert bank.record().state == "waiting"
     assert [one.message for one in bank.record().past] == ["a campaign"]
-    yesterday = (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
-    keep(bank.store, bank.record(), bank.record().but(not_before=yesterday))
+    keep(bank.store, bank.record(), bank.record().but(not_before=yesterday()))
     bank.role().look()
     assert bank.record().state == "proposed"
-    assert bank.record().fitted is not None
-    assert bank.record().fitted.events == EVENTS
+    fitted = bank.record().fitted
+    assert fitted is not None
+    assert fitted.events == EVENTS
     assert bank.record().id != first
     capsys.readouterr()
     assert main(["refresh", "show", bank.scores.address, "acme"]) == 0
@@ -343,9 +351,10 @@ def test_who_is_killed_anywhere_leaves_it_to_the_next_and_it_is_made_current_onc
     bank.role().look()
     assert bank.record().state == "applied"
     assert bank.maps() == 1
-    assert bank.record().applied is not None
-    assert bank.record().applied.generation == bank.store.current()
-    assert bank.record().applied.anchor is not None
+    applied = bank.record().applied
+    assert applied is not None
+    assert applied.generation == bank.store.current()
+    assert applied.anchor is not None
     bank.role().look()
     assert bank.maps() == 1
 

@@ -13,6 +13,8 @@ prior_shift            positives become more or less frequent: correction, estim
 score_histogram        counts of scores on a fixed grid: mergeable, of constant size
 score_sketch           the distribution of any number of scores in 24 kB, most exact at the top; mergeable
 day_counts             what is kept of one tenant's, predictor's and day's scores, and the offsets it covers
+sketch_map             a quantile map from such counts, and what it can be trusted in
+refresh                which days a map is fitted to anew, what makes them unfit, how far it would move
 drift                  has a stream left the promise? Asked for ever, with bounded false alarms
 policies               which map a tenant would have had in each period, walked forward
 score_comparison       two predictors on the same events: ranks, quantiles, rates with grouped intervals
@@ -51,6 +53,18 @@ from muse_stream.calibration.prior_shift import PriorEstimate, estimate_prior, p
 from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
 from muse_stream.calibration.recalibration import Method, Recalibration
 from muse_stream.calibration.reference import Reference
+from muse_stream.calibration.refresh import (
+    Incident,
+    RateMove,
+    RefreshWindow,
+    days_since,
+    entity_share,
+    incidents,
+    largest,
+    moves,
+    refresh_window,
+    window_rates,
+)
 from muse_stream.calibration.score_comparison import (
     GroupedRate,
     distance_from,
@@ -61,6 +75,7 @@ from muse_stream.calibration.score_comparison import (
 )
 from muse_stream.calibration.score_histogram import ScoreHistogram
 from muse_stream.calibration.score_sketch import ScoreSketch
+from muse_stream.calibration.sketch_map import SketchMap, map_from_counts
 
 __all__ = [
     "CELLS",
@@ -80,6 +95,7 @@ __all__ = [
     "FittedMap",
     "Floats",
     "GroupedRate",
+    "Incident",
     "MapCounts",
     "Method",
     "Move",
@@ -89,13 +105,16 @@ __all__ = [
     "QuantileMap",
     "Rate",
     "RateDrift",
+    "RateMove",
     "Recalibration",
     "Reference",
+    "RefreshWindow",
     "Refresher",
     "ScoreHistogram",
     "ScoreSketch",
     "Segments",
     "Served",
+    "SketchMap",
     "Term",
     "Trust",
     "Verdict",
@@ -105,26 +124,34 @@ __all__ = [
     "corrected",
     "corrected_each",
     "counts_name",
+    "days_since",
     "design_effect",
     "distance_from",
     "drift",
+    "entity_share",
     "estimate_beta",
     "estimate_prior",
     "expected",
     "expected_calibration_error",
     "grouped_rate",
+    "incidents",
     "intervals",
     "kolmogorov_smirnov",
     "labelled_measures",
+    "largest",
+    "map_from_counts",
     "move",
+    "moves",
     "of_histogram",
     "population_stability",
     "posterior_correction",
     "prior_beta",
     "quantile_pairs",
     "rank_agreement",
+    "refresh_window",
     "stability_edges",
     "trust",
     "trust_in_cold_start",
     "wilson",
+    "window_rates",
 ]

@@ -39,6 +39,7 @@ from muse_stream.cli.pause import pause
 from muse_stream.cli.produce import produce
 from muse_stream.cli.promote import promote
 from muse_stream.cli.publish import publish
+from muse_stream.cli.refresh import refresh
 from muse_stream.cli.replay import replay
 from muse_stream.cli.report import report
 from muse_stream.cli.resume import resume
@@ -122,6 +123,7 @@ for command in (
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
 program.add_typer(dlq)
+program.add_typer(refresh)
 
 
 def _version(wanted: bool) -> None:

@@ -143,7 +143,14 @@ def run(
 def _count(options: tuple[Any, ...], workers: int, *, spare: bool) -> int:
     from muse_stream.runtime import calibrate  # noqa: PLC0415
 
-    return calibrate.run(calibrate.CalibrateOptions(*options), workers, spare=spare)
+    made = replace(calibrate.CalibrateOptions(*options), refresher=_refresher)
+    return calibrate.run(made, workers, spare=spare)
+
+
+def _refresher(given: Any) -> Any:
+    from muse_stream.commands.refresh import refresher  # noqa: PLC0415 - it loads much: in the process that needs it
+
+    return refresher(given)
 
 
 def _check_calibrate(config: Path | None, start: StartAt, max_memory: str | None) -> None:

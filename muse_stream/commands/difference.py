@@ -212,6 +212,7 @@ class _Difference:
             yield from self._recalibrations(old, new)
             yield from _entries("category table", old.document.categories, new.document.categories)
             yield from _entries("event format", old.document.events, new.document.events)
+            yield from _refresh(old.document, new.document)
             yield from self._files()
             yield from _limits(old.document, new.document)
 
@@ -226,10 +227,10 @@ class _Difference:
                 continue
             if tenant.paused != before[name].paused:
                 yield Change("tenant", (name,), "paused: its events wait" if tenant.paused else "no longer paused")
-            if tenant.lane != before[name].lane:
-                yield Change("tenant", (name,), f"lane {before[name].lane} -> {tenant.lane}")
-            if tenant.event != before[name].event:
-                yield Change("tenant", (name,), f"event format {before[name].event} -> {tenant.event}")
+            for key, told in (("refresh", "refresh of its maps"), ("lane", "lane"), ("event", "event format")):
+                one, other = getattr(before[name], key), getattr(tenant, key)
+                if one != other:
+                    yield Change("tenant", (name,), f"{told} {one} -> {other}")
             was, now = old.document.tenant_topics(name), new.document.tenant_topics(name)
             for kind in TOPIC_KINDS:
                 one, other = getattr(was, kind), getattr(now, kind)
@@ -567,6 +568,13 @@ def _entries(area: Area, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             leads_to = tuple(f"{part} {getattr(now, part)}" for part in parts) or (f"{now}",)
             yield Change(area, (name,), f"{', '.join(parts)} changed" if parts else "changed", leads_to=leads_to)
     yield from _come_and_gone(area, before, after)
+
+
+def _refresh(old: Document, new: Document) -> Iterator[Change]:
+    for name in type(new.refresh).model_fields:
+        was, now = getattr(old.refresh, name), getattr(new.refresh, name)
+        if was != now:
+            yield Change("limit", (f"refresh.{name}",), f"{was:g} -> {now:g}")
 
 
 def _schemas(loaded: Loaded) -> dict[str, bytes]:

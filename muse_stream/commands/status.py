@@ -30,7 +30,7 @@ class Finding:
     """Something that is not as it should be."""
 
     kind: str
-    """For machines: store, generation, worker, silent, refused, lane, tenant, promotion or drift."""
+    """For machines: store, generation, worker, silent, refused, lane, tenant, promotion, drift or refresh."""
     text: str
 
 
@@ -160,6 +160,7 @@ def look(store: Store, *, max_age_s: float | None = None) -> Status:
     findings += _of_lanes(lanes, manifest)
     findings += _of_tenants(tenants, max_age_s)
     findings += _of_drift(store, manifest)
+    findings += _of_refresh(store)
     watched = _watched(store, findings)
     return Status(str(store), current, workers, lanes, tenants, watched, tuple(findings))
 
@@ -185,6 +186,25 @@ def _of_drift(store: Store, manifest: Manifest | None) -> Iterator[Finding]:
                 who = f"tenant {short(str(one['tenant']))}, {short(str(one['predictor']))}"
                 hint = "`muse-stream drift` shows by how much"
                 yield Finding("drift", f"{who}: the scores have left what was promised; {hint}")
+
+
+def _of_refresh(store: Store) -> Iterator[Finding]:
+    """Yield the refreshes that wait: for a person, or for better days."""
+    try:
+        if not store.durables("refresh~"):
+            return
+        from muse_stream.commands.refresh_record import records  # noqa: PLC0415 - it loads more than the rest of this
+
+        for one in records(store):
+            why = "; ".join(short(reason.text) for reason in one.reasons)
+            who = f"tenant {one.tenant}, {one.predictor}"
+            if one.state == "waiting":
+                yield Finding("refresh", f"{who}: no map is fitted anew now: {why}")
+            elif one.open:
+                hint = f"`muse-stream refresh apply` or `reject` decides{f': {why}' if why else ''}"
+                yield Finding("refresh", f"{who}: a refreshed map is proposed; {hint}")
+    except StoreError as error:
+        yield Finding("refresh", f"proposals cannot be read: {error}")
 
 
 def _current(store: Store, findings: list[Finding]) -> tuple[Current | None, Manifest | None]:

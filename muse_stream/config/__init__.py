@@ -12,8 +12,8 @@ Only what the document and its files tell is decided here; what needs a model or
     source, plain_yaml, structure  YAML with line numbers; first pass, field by field
     check_names, check_graphs, check_topics, check_usage, secret_keys   second pass: what belongs together
     files, maps, remote            the files a document names, those of a URL too; fitted maps and recalibrations
-    document                       the whole document: model, predictor, graph, reference, recalibration, route, tenant,
-                                   event
+    document                       the whole document: model, predictor, graph, reference, recalibration, refresh,
+                                   route, tenant, event
     fields, expected               types of fields; a finding as a sentence with a hint
     promotion, pausing, map_edit   another predictor live, a tenant paused, fitted maps: the change of a YAML text;
                                    yaml_text: where everything stands in it
@@ -70,6 +70,7 @@ from muse_stream.config.predictor import ExpertSpec, GraphPredictor, MetaModel, 
 from muse_stream.config.promotion import Promotion, Replaced, promote
 from muse_stream.config.recalibration import FileRecalibration, InlineRecalibration, RecalibrationSpec
 from muse_stream.config.reference import BetaComponent, FileMap, InlineMap, MapSpec, Quantiles, ReferenceSpec
+from muse_stream.config.refresh import RefreshPolicy, RefreshSpec
 from muse_stream.config.route import Role, RouteSpec, ShadowSpec
 from muse_stream.config.source import Source, YamlKey, YamlPath, parse, written
 from muse_stream.config.structure import Draft, read_structure
@@ -130,6 +131,8 @@ __all__ = [
     "RecalibrationNode",
     "RecalibrationSpec",
     "ReferenceSpec",
+    "RefreshPolicy",
+    "RefreshSpec",
     "Replaced",
     "Role",
     "RouteSpec",

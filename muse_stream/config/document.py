@@ -18,6 +18,7 @@ from muse_stream.config.model import ModelSpec
 from muse_stream.config.predictor import PredictorSpec
 from muse_stream.config.recalibration import RecalibrationSpec
 from muse_stream.config.reference import MapSpec, ReferenceSpec
+from muse_stream.config.refresh import RefreshSpec
 from muse_stream.config.route import Role, RouteSpec
 from muse_stream.config.tenant import TenantSpec, TenantTopics, Topics
 
@@ -84,6 +85,8 @@ class Document(SpecModel):
     """Tenants by name."""
     topics: Topics = Topics()
     """Templates of topic names."""
+    refresh: RefreshSpec = RefreshSpec()
+    """What is asked of events before a map is fitted to them anew, and how far it may move by itself."""
     limits: Limits = Limits()
     """Largest event, batch and model, and how long a batch waits."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from muse_stream.config.fields import Flag, LaneTopicTemplate, Name, SpecModel, TopicTemplate
+from muse_stream.config.refresh import RefreshPolicy
 
 
 class Topics(SpecModel):
@@ -47,6 +48,9 @@ class TenantSpec(SpecModel):
     """The group of tenants that shares its workers."""
     topics: TopicOverrides = TopicOverrides()
     """Topic names of its own."""
+    refresh: RefreshPolicy = "off"
+    """What the role `calibrate` does when its scores have drifted from what was promised: `off`, `propose` a new map,
+    or `apply` it where it moves no alert rate further than `refresh.step`."""
     paused: Flag = False
     """Whether its events wait: nothing of its event topic is read, and its offsets may be set."""
 

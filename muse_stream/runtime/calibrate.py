@@ -1,14 +1,17 @@
 """`run --role calibrate`: processes that count scores (docs/sketches.md), under the supervisor of all roles.
 
-Each is a member of a consumer group of its own, on the score and audit topics of a lane's tenants. It reads, keeps rows
-(`score_counter`), and stores them every `store_s` seconds, when many wait, and before it gives partitions up.
+Each is a member of a consumer group of its own, on the score and audit topics of a lane's tenants. This is its loop:
+
+    score_intake   what was read is kept, and stored every so often
+    drift_watch    one process of a lane looks for drift; has maps refreshed
+    refreshing     what is asked of whoever refreshes them
 """
 
 import os
 import signal
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,18 +21,19 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from muse_stream import telemetry
 from muse_stream.config import Document, KafkaSettings, consumer_group, load_document
-from muse_stream.control import Heartbeat, Held, Lease, Pulse, open_store, short
+from muse_stream.control import Heartbeat, Pulse, open_store, short
 from muse_stream.errors import MuseError, StoreError
-from muse_stream.kafka import CountingConsumer, Message, TopicPartitionKey
+from muse_stream.kafka import CountingConsumer, Message
 from muse_stream.runtime import process_title, watchdog
 from muse_stream.runtime.calibrate_metrics import CalibrateMetrics
-from muse_stream.runtime.drift_looks import DRIFT_LEASE, Windows, drifts, keep_verdicts
+from muse_stream.runtime.drift_looks import Windows
+from muse_stream.runtime.drift_watch import DriftWatch
 from muse_stream.runtime.memory import resident_bytes
+from muse_stream.runtime.refreshing import MakeRefresher, RefreshWith
 from muse_stream.runtime.score_counter import ScoreCounter
+from muse_stream.runtime.score_intake import ScoreIntake
 from muse_stream.runtime.score_reader import Contents, ScoreReader
 from muse_stream.runtime.supervisor import FAILED, LEAVE, LONGEST_BACKOFF_S, Supervisor
 from muse_stream.telemetry import Log, last_error
@@ -37,11 +41,7 @@ from muse_stream.worker import InHand, failpoints
 
 ROLE: Final = "calibrate"
 STORE_S = 30.0
-MOST_WAITING = 500_000
-"""Rows after which they are stored at once; twice as many, and nothing more is read until the store takes some."""
 FOLLOW_S = 2.0
-AGAIN_S = 1.0
-SWEEP_S = 3600.0
 STALL_S = 110.0
 LOOK_S = 900.0
 """Seconds between two looks for drift: a quarter of an hour, as counts have it."""
@@ -64,6 +64,8 @@ class CalibrateOptions:
     look_s: float = LOOK_S
     """Seconds between two looks for drift."""
     windows: Windows = field(default_factory=Windows)
+    refresher: MakeRefresher | None = None
+    """Makes what refreshes maps; None: nothing does."""
 
 
 def run(options: CalibrateOptions, workers: int, *, spare: bool = True) -> int:
@@ -109,17 +111,19 @@ class Worker:
         group = consumer_group(document.namespace, options.lane, ROLE)
         self._reader = ScoreReader(Contents(self._store), ())
         self._counter = ScoreCounter(self._store, group, self._reader.keys, log, self._failpoint)
+        self._intake = ScoreIntake(self._reader, self._counter, options.store_s, log)
         instance = f"{options.host}-{number}"
-        self._consumer = CountingConsumer(options.settings, group, instance, self._counter.starts, self._settle, log)
-        self._audit: frozenset[str] = frozenset()
+        starts, settle = self._counter.starts, self._intake.settle
+        self._consumer = CountingConsumer(options.settings, group, instance, starts, settle, log)
         self._metrics = CalibrateMetrics(options.lane, number)
+        self._drift = DriftWatch(self._store, options.lane, options.windows, options.look_s, self._metrics, log)
+        if (make := options.refresher) is not None:
+            given = self._store, str(options.store), options.settings, options.lane, log
+            self._drift.make_refresher = lambda: make(RefreshWith(*given, self._drift.check, self._failpoint))
+        self._refreshed = False
         self._stopping = self._leaving = False
         self._busy_since: float | None = None
-        self._stored, self._followed, self._swept = time.monotonic(), 0.0, 0.0
-        self._problem = ""
-        self._looked = float("-inf")
-        self._lease: Lease | None = None
-        self._drifted: frozenset[tuple[str, str]] = frozenset()
+        self._followed = 0.0
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._serve_document(document)
 
@@ -136,108 +140,30 @@ class Worker:
             watchdog.watch(lambda: self._busy_since, self._log, STALL_S)
             while not self._stopping:
                 self._busy_since = time.monotonic()
-                messages = self._read()
+                self._follow()
+                messages = self._consumer.collect(0.2)
                 if self._consumer.assigned and not told:
                     told = True
                     connection.send("serving")
                 self._turn(messages)
-            self._store_all()
-            if self._lease is not None:
-                self._lease.__exit__(None, None, None)
+            self._intake.store_all()
+            self._drift.close()
             self._consumer.close(leave=self._leaving)
         self._store.close()
 
-    def _read(self) -> list[Message]:
-        self._follow()
-        return self._consumer.collect(0.2)
-
     def _turn(self, messages: list[Message]) -> None:
         if messages:
-            self._take(messages)
+            self._intake.take(messages)
             self._failpoint("after-read")
-        now, waiting = time.monotonic(), self._counter.waiting
-        pressing = waiting >= MOST_WAITING and now - self._stored >= (AGAIN_S if self._problem else 0.0)
-        if pressing or now - self._stored >= (AGAIN_S if self._problem else self._options.store_s):
-            self._store_all()
-        if self._counter.waiting >= 2 * MOST_WAITING:
+        full = self._intake.full
+        self._intake.store_due()
+        if self._intake.full:
             self._consumer.pause(on=True)
             time.sleep(0.1)
-        elif waiting >= 2 * MOST_WAITING:
+        elif full:
             self._consumer.pause(on=False)
-        self._look()
+        self._drift.turn(self._reader.tenants, refreshed=self._refreshed)
         self._metrics.tell(self._counter, self._reader, self._consumer.lag())
-
-    def _take(self, messages: list[Message]) -> None:
-        """Keep what some records say; waits for a store that is away, since they come only once."""
-        for audit in (False, True):
-            chosen = [one for one in messages if ((one.topic() or "") in self._audit) == audit]
-            if not chosen:
-                continue
-            partitions = [(one.topic() or "", one.partition() or 0) for one in chosen]
-            offsets = [one.offset() or 0 for one in chosen]
-            place = np.array([self._counter.place(one) for one in partitions], dtype=np.int64)
-            values, keys = [one.value() for one in chosen], [one.key() for one in chosen]
-            for attempt in range(60):
-                try:
-                    rows = self._reader.read(audit, values, keys, place, np.array(offsets, dtype=np.int64))
-                    break
-                except StoreError as error:
-                    self._trouble(error)
-                    if attempt == 59 or self._stopping:
-                        raise
-                    time.sleep(AGAIN_S)
-            self._counter.take(rows, {one: offset + 1 for one, offset in zip(partitions, offsets, strict=True)})
-
-    def _store_all(self) -> None:
-        self._stored = time.monotonic()
-        try:
-            stored = self._counter.store_all()
-            if self._stored - self._swept > SWEEP_S:
-                self._swept = self._stored
-                self._counter.sweep()
-        except StoreError as error:
-            self._trouble(error)
-            return
-        self._problem = ""
-        if stored:
-            self._log.info("counts_stored", rows=stored, seconds=round(time.monotonic() - self._stored, 3))
-
-    def _look(self) -> None:
-        """Look for drift, where no other process does."""
-        if time.monotonic() - self._looked < self._options.look_s:
-            return
-        self._looked = time.monotonic()
-        try:
-            if self._lease is None:
-                self._lease = Lease(self._store, f"{DRIFT_LEASE}-{self._options.lane}", "drift").__enter__()
-            self._lease.check()
-            tenants = sorted(self._reader.tenants)
-            found = drifts(self._store, self._options.windows, tenants)
-            keep_verdicts(self._store, self._options.lane, found, 3 * self._options.look_s)
-        except Held:
-            self._lease = None
-            return
-        except MuseError as error:
-            self._log.error("drift_not_looked_for", error=str(error))
-            return
-        self._metrics.show(found)
-        drifted = frozenset((one.tenant, one.predictor) for one in found if one.drift.drifted)
-        for one in found:
-            key = one.tenant, one.predictor
-            if (key in drifted) != (key in self._drifted):
-                told = self._log.warning if key in drifted else self._log.info
-                told("drift_established" if key in drifted else "drift_over", **one.to_json())
-        self._drifted = drifted
-
-    def _settle(self, partitions: Iterable[TopicPartitionKey]) -> None:
-        """Store what was read, since others read on from there; what cannot be stored is read again by them."""
-        self._store_all()
-        self._counter.forget(list(partitions))
-
-    def _trouble(self, error: StoreError) -> None:
-        if not self._problem:
-            self._log.error("counts_not_stored", error=str(error), waiting=self._counter.waiting)
-        self._problem = str(error)
 
     def _follow(self) -> None:
         now = time.monotonic()
@@ -262,20 +188,21 @@ class Worker:
         tenants = document.lanes().get(self._options.lane, ())
         topics = [document.tenant_topics(name) for name in tenants]
         self._reader.tenants = frozenset(tenants)
-        self._audit = frozenset(one.audit for one in topics)
-        self._consumer.subscribe({one.scores for one in topics} | self._audit)
+        self._refreshed = any(document.tenants[name].refresh != "off" for name in tenants)
+        self._intake.audit = frozenset(one.audit for one in topics)
+        self._consumer.subscribe({one.scores for one in topics} | self._intake.audit)
         self._log.info("generation", number=self._generation, tenants=len(tenants))
 
     def _stop(self, _signal: int, _frame: object) -> None:
-        self._stopping = True
+        self._stopping = self._intake.stopping = True
 
     def _leave(self, _signal: int, _frame: object) -> None:
-        self._leaving = self._stopping = True
+        self._leaving = self._stopping = self._intake.stopping = True
 
     def _why_unready(self) -> str:
         if not self._consumer.assigned:
             return "the group has assigned nothing yet"
-        return f"generation store: {self._problem}" if self._problem else ""
+        return f"generation store: {self._intake.problem}" if self._intake.problem else ""
 
     def _beat(self) -> Heartbeat:
         return Heartbeat(
@@ -287,7 +214,7 @@ class Worker:
             version=version("muse-stream"),
             started=self._started,
             generation=self._generation,
-            problem=short(self._problem),
+            problem=short(self._intake.problem),
             unready=short(self._why_unready()),
             rate=self._metrics.rate(),
             lag=self._metrics.lag,

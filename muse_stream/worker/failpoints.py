@@ -15,7 +15,10 @@ from muse_stream import environment
 
 VARIABLE = "MUSE_FAILPOINTS"
 STEPS = ("after-poll", "after-produce", "after-flush", "after-send-offsets", "before-commit", "after-commit")
-COUNTING = ("after-read", "counts-stored", "offsets-stored")
+COUNTING = (
+    *("after-read", "counts-stored", "offsets-stored"),
+    *("refresh-proposed", "refresh-decided", "refresh-stored", "refresh-current"),
+)
 """Those of the role `calibrate`."""
 ACTIONS: Mapping[str, signal.Signals] = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 

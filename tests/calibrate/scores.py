@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.control import Store, open_store
 from muse_stream.runtime import calibrate, supervisor, watchdog
 from muse_stream.runtime.answer_reader import output_schemas
+from muse_stream.runtime.refreshing import Refresher, RefreshWith
 from muse_stream.testing import ToSend
 from tests.patience import PATIENCE, until
 from tests.runtime.test_batch_scorer import changed
@@ -36,7 +38,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class Scores:
     """Tenants `acme` and `globex` on topics that begin with a name of their own, and what was written there."""
 
-    def __init__(self, folder: Path, name: str, store: str) -> None:
+    def __init__(self, folder: Path, name: str, store: str, refresh: Mapping[str, Any] | None = None) -> None:
+        """`refresh`: what stands under that key, and tenant -> policy under `policies`."""
+        self._refresh = dict(refresh or {})
         self.name, self.folder, self.address = name, folder, store
         self.store: Store = open_store(store)
         self.written: Counter[tuple[str, str]] = Counter()
@@ -49,6 +53,10 @@ class Scores:
         for tenant in document["tenants"].values():
             tenant.pop("topics", None)
             tenant["lane"] = self.name
+        for name, policy in self._refresh.pop("policies", {}).items():
+            document["tenants"][name]["refresh"] = policy
+        if self._refresh:
+            document["refresh"] = self._refresh
 
     def publish(self) -> int:
         """Make the configuration current."""
@@ -103,14 +111,15 @@ class Scores:
         *,
         kind: str = "scores",
         partitions: int = 1,
+        keys: int = 20,
         **own: Any,
     ) -> None:
-        """Put records onto a topic, round robin, with twenty keys."""
+        """Put records onto a topic, round robin, with so many keys."""
         values = self.encoded(tenant, aggregates, kind=kind, **own)
         topic = self.topic(kind, tenant)
         testing.produce(
             bootstrap,
-            (ToSend(topic, n % partitions, value, f"card{n % 20}".encode()) for n, value in enumerate(values)),
+            (ToSend(topic, n % partitions, value, f"card{n % keys}".encode()) for n, value in enumerate(values)),
             {"linger.ms": 5},
         )
         self.written[tenant, own.get("predictor", "cards")] += len(values)
@@ -136,11 +145,19 @@ class Counting:
     """A running `run --role calibrate`."""
 
     def __init__(
-        self, store: str, lane: str, kafka: Mapping[str, str], log: Path, *, workers: int = 1, failpoints: str = ""
+        self,
+        store: str,
+        lane: str,
+        kafka: Mapping[str, str],
+        log: Path,
+        *,
+        workers: int = 1,
+        failpoints: str = "",
+        look_s: float = 900.0,
     ) -> None:
         """`kafka`: the variables that say how to reach it."""
         self.log = log
-        payload = json.dumps([store, lane, workers])
+        payload = json.dumps([store, lane, workers, look_s])
         environment = {**os.environ, **kafka, "MUSE_FAILPOINTS": failpoints}
         with log.open("ab") as out:
             command = [sys.executable, "-m", "tests.calibrate.scores", payload]
@@ -180,12 +197,22 @@ def main(payload: str) -> int:
     """Be the supervisor process."""
     watchdog.die_with(os.getppid())
     supervisor.DRAIN_S *= PATIENCE
-    store, lane, workers = json.loads(payload)
+    store, lane, workers, look_s = json.loads(payload)
     telemetry.configure(level="DEBUG", human=False)
     options = calibrate.CalibrateOptions(
-        store, lane, "test", KafkaSettings.from_environment(), "DEBUG", store_s=0.2, longest_backoff_s=0.1
+        *(store, lane, "test", KafkaSettings.from_environment(), "DEBUG"),
+        store_s=0.2,
+        longest_backoff_s=0.1,
+        look_s=look_s,
     )
-    return calibrate.run(options, workers, spare=False)
+    return calibrate.run(replace(options, refresher=_refresher), workers, spare=False)
+
+
+def _refresher(given: RefreshWith) -> Refresher:
+    from muse_stream.commands import refresh, refresh_incidents  # noqa: PLC0415 - as `run` does
+
+    vars(refresh_incidents)["SILENT_S"] = 3600.0  # who tells of workers in a test tells it once
+    return refresh.refresher(given)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""One process of a lane looks for drift every so often, and has maps refreshed where that is the policy.
+
+Who has the lease looks; the others only count. What a look finds goes into the log, the metrics and the store (for
+`status`). Refreshes are worked off between two looks, one at a time, so that counting goes on.
+"""
+
+import time
+from collections.abc import Callable
+
+from muse_stream.control import Held, Lease, Store
+from muse_stream.errors import MuseError
+from muse_stream.runtime.calibrate_metrics import CalibrateMetrics
+from muse_stream.runtime.drift_looks import DRIFT_LEASE, TenantDrift, Windows, drifts, keep_verdicts
+from muse_stream.runtime.refreshing import Refresher
+from muse_stream.telemetry import Log
+
+
+class DriftWatch:
+    """Looks, while it has the lease."""
+
+    def __init__(
+        self, store: Store, lane: str, windows: Windows, look_s: float, metrics: CalibrateMetrics, log: Log
+    ) -> None:
+        self._store, self._lane, self._windows, self._look_s = store, lane, windows, look_s
+        self._metrics, self._log = metrics, log
+        self._looked = float("-inf")
+        self._lease: Lease | None = None
+        self._drifted: frozenset[tuple[str, str]] = frozenset()
+        self._refresher: Refresher | None = None
+        self.make_refresher: Callable[[], Refresher] | None = None
+        """None: nothing is refreshed."""
+
+    def check(self) -> None:
+        """Raise Held where another process looks, StoreError where the store does not answer."""
+        if self._lease is None:
+            self._lease = Lease(self._store, f"{DRIFT_LEASE}-{self._lane}", "drift").__enter__()
+        self._lease.check()
+
+    def turn(self, tenants: frozenset[str], *, refreshed: bool) -> None:
+        """Look where it is time to; else do one piece of what the last look has left.
+
+        `refreshed`: whether the maps of any of these tenants are refreshed.
+        """
+        if time.monotonic() - self._looked >= self._look_s:
+            self._looked = time.monotonic()
+            if refreshed and self._refresher is None and self.make_refresher is not None:
+                self._refresher = self.make_refresher()  # it loads much: not before it is needed
+            self._look(tenants)
+        elif self._refresher is not None and self._lease is not None and self._refresher.turn():
+            self._metrics.show_refreshes(self._refresher)
+
+    def close(self) -> None:
+        """Let another process look."""
+        if self._lease is not None:
+            self._lease.__exit__(None, None, None)
+
+    def _look(self, tenants: frozenset[str]) -> None:
+        try:
+            self.check()
+            generation = self._store.current()
+            found = drifts(self._store, self._windows, sorted(tenants))
+            keep_verdicts(self._store, self._lane, found, 3 * self._look_s)
+        except Held:
+            self._lease = None
+            return
+        except MuseError as error:
+            self._log.error("drift_not_looked_for", error=str(error))
+            return
+        self._metrics.show(found)
+        self._tell(found)
+        if self._refresher is not None:
+            try:
+                self._refresher.look(found, generation)
+            except MuseError as error:
+                self._log.error("refresh_failed", error=str(error))
+            self._metrics.show_refreshes(self._refresher)
+
+    def _tell(self, found: list[TenantDrift]) -> None:
+        drifted = frozenset((one.tenant, one.predictor) for one in found if one.drift.drifted)
+        for one in found:
+            key = one.tenant, one.predictor
+            if (key in drifted) != (key in self._drifted):
+                told = self._log.warning if key in drifted else self._log.info
+                told("drift_established" if key in drifted else "drift_over", **one.to_json())
+        self._drifted = drifted

@@ -13,6 +13,7 @@ prior_shift            positives become more or less frequent: correction, estim
 score_histogram        counts of scores on a fixed grid: mergeable, of constant size
 score_sketch           the distribution of any number of scores in 24 kB, most exact at the top; mergeable
 day_counts             what is kept of one tenant's, predictor's and day's scores, and the offsets it covers
+sketch_map             a quantile map from such counts, and what it can be trusted in
 drift                  has a stream left the promise? Asked for ever, with bounded false alarms
 policies               which map a tenant would have had in each period, walked forward
 score_comparison       two predictors on the same events: ranks, quantiles, rates with grouped intervals
@@ -61,6 +62,7 @@ from muse_stream.calibration.score_comparison import (
 )
 from muse_stream.calibration.score_histogram import ScoreHistogram
 from muse_stream.calibration.score_sketch import ScoreSketch
+from muse_stream.calibration.sketch_map import SketchMap, map_from_counts
 
 __all__ = [
     "CELLS",
@@ -96,6 +98,7 @@ __all__ = [
     "ScoreSketch",
     "Segments",
     "Served",
+    "SketchMap",
     "Term",
     "Trust",
     "Verdict",
@@ -116,6 +119,7 @@ __all__ = [
     "intervals",
     "kolmogorov_smirnov",
     "labelled_measures",
+    "map_from_counts",
     "move",
     "of_histogram",
     "population_stability",

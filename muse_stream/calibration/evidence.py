@@ -95,6 +95,30 @@ def trust_in_cold_start(
     return tuple(found)
 
 
+def trust_in_counts(
+    events: int,
+    effects: Sequence[float],
+    reached: Sequence[float],
+    reference: Reference,
+    thresholds: Sequence[float],
+    error: float,
+) -> tuple[Trust, ...]:
+    """Return the same for a map that was fitted to counts: of each threshold the design effect and the rate reached.
+
+    `error`: how far a rate that was read from them may be off, as a share of it.
+    """
+    found = []
+    rates = checked_rates(reference, thresholds)
+    for threshold, rate, effect, got in zip(thresholds, rates, effects, reached, strict=True):
+        size = events / effect
+        low, high = interval(rate, size)
+        needed = round(_halving(rate, size, high - low) * effect)
+        bounds = low * (1.0 - error), min(high * (1.0 + error), 1.0)
+        miss = max(abs(got - rate) - 1.0 / events - error * rate, 0.0)
+        found.append(Trust(threshold, rate, *bounds, got if miss else rate, needed))
+    return tuple(found)
+
+
 def checked_rates(reference: Reference, thresholds: Sequence[float]) -> list[float]:
     """Return the promised alert rate of each threshold; ValueError unless the thresholds rise strictly in (0, 1)."""
     rising = np.asarray(thresholds, dtype=np.float64)

@@ -27,7 +27,7 @@ def test_alert_rates_are_exact_down_to_one_in_a_thousand_in_under_32_kb(shape: t
         made = ScoreSketch.from_bytes(made.to_bytes()) if made.events else made
         made.add(part)
     assert made.events == 1_000_000
-    assert len(made.to_bytes()) < 30_000
+    assert len(made.to_bytes()) < 16_000
     exact = QuantileMap.fit(scores, PROMISE)
     rates = made.alert_rates(exact, list(RATES))
     assert rates == pytest.approx(list(RATES.values()), rel=0.015)

@@ -91,28 +91,27 @@ class ScoreSketch:
         mapped = served.apply(scores)
         return np.array([float(shares[mapped >= one].sum()) for one in np.asarray(thresholds, dtype=np.float64)])
 
-    def stability(self, served: QuantileMap) -> float:
-        """Return the population stability index of the mapped scores against their reference."""
-        scores, shares = self.distribution()
-        edges = stability_edges(served.reference)
-        wanted = -np.diff(served.reference.alert_rate(np.concatenate([[0.0], edges])), append=0.0)
-        bins = np.searchsorted(edges, served.apply(scores), side="right")
-        return population_stability(wanted, np.bincount(bins, weights=shares, minlength=len(edges) + 1))
+    def against(self, served: QuantileMap) -> tuple[float, float]:
+        """Return how far the mapped scores are from their reference.
 
-    def distance(self, served: QuantileMap) -> float:
-        """Return the largest distance of the mapped scores' distribution from their reference (Kolmogorov, Smirnov)."""
+        Population stability index, and the largest distance of the distribution functions (Kolmogorov, Smirnov).
+        """
         scores, shares = self.distribution()
         mapped, at = np.unique(served.apply(scores), return_inverse=True)
         share = np.bincount(at.reshape(-1), weights=shares)
+        edges = stability_edges(served.reference)
+        wanted = -np.diff(served.reference.alert_rate(np.concatenate([[0.0], edges])), append=0.0)
+        bins = np.searchsorted(edges, mapped, side="right")
+        psi = population_stability(wanted, np.bincount(bins, weights=share, minlength=len(edges) + 1))
         below = np.cumsum(share)
         promised = 1.0 - served.reference.alert_rate(mapped)
         # an atom of the reference counts from its score on; a score between two that are held, from the lower one on
         after = 1.0 - served.reference.alert_rate(np.nextafter(mapped, 2.0))
-        return float(max(np.max(np.abs(below - after)), np.max(np.abs(below - share - promised))))
+        return psi, float(max(np.max(np.abs(below - after)), np.max(np.abs(below - share - promised))))
 
 
 def packed_words(data: bytes) -> bytes:
-    """Return bytes that hold rising numbers of 32 bits, or small ones, in fewer: differences, byte by byte, deflated."""
+    """Return numbers of 32 bits that rise, or are small, in fewer bytes: their steps, byte by byte, deflated."""
     words = np.frombuffer(data + bytes(-len(data) % 4), dtype="<u4")
     steps = np.diff(words, prepend=np.uint32(0)).astype("<u4")
     planes = steps.view(np.uint8).reshape(-1, 4).T

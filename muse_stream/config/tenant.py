@@ -7,6 +7,7 @@ contain.
 from dataclasses import dataclass
 from typing import Literal
 
+from muse_stream.config.drift import TenantDriftSpec
 from muse_stream.config.fields import Flag, LaneTopicTemplate, Name, SpecModel, TopicTemplate
 
 
@@ -47,6 +48,8 @@ class TenantSpec(SpecModel):
     """The group of tenants that shares its workers."""
     topics: TopicOverrides = TopicOverrides()
     """Topic names of its own."""
+    drift: TenantDriftSpec = TenantDriftSpec()
+    """Windows and limits of drift of its own."""
     paused: Flag = False
     """Whether its events wait: nothing of its event topic is read, and its offsets may be set."""
 

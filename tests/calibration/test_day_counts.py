@@ -129,8 +129,8 @@ def test_of_many_maps_in_a_large_day_those_that_served_last_are_stored() -> None
         counts.covered[f"muse.scores.everybody#0/{number}"] = 10_000_000_000 + number
     random = np.random.default_rng(6)
     for one in counts.maps.values():  # nothing that could be deflated
-        for table in (one.cells, one.groups):
-            table += random.integers(0, 2**28, table.shape)
+        one.cells += random.integers(0, 2**28, one.cells.shape)
+        one.groups += random.integers(0, 2**28, one.groups.shape)
     stored = counts.to_bytes()
     found = DayCounts.from_bytes(stored)
     assert len(stored) < LARGEST
@@ -146,7 +146,7 @@ def test_counts_of_the_first_format_are_read() -> None:
     tables = b"".join(one.astype("<i4").tobytes() for of in counts.maps.values() for one in (of.cells, of.groups))
     header = {
         "format": 1, "tenant": "acme", "content": "c" * 64, "day": "2026-11-26", "predictor": "cards", "events": 1500,
-        "covered": counts.covered, "maps": {name: LEVELS for name in counts.maps}, "sketch": len(sketch),
+        "covered": counts.covered, "maps": dict.fromkeys(counts.maps, LEVELS), "sketch": len(sketch),
     }  # fmt: skip
     text = json.dumps(header).encode()
     body = text + sketch + zlib.compress(tables)

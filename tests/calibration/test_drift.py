@@ -40,7 +40,7 @@ def known(days: list[MapCounts], fitted: QuantileMap) -> list[bool]:
 
 
 def test_thirty_stationary_days_of_many_tenants_give_no_alarm() -> None:
-    """`python -m perf.drift` does the same with sixty tenants, every hour and with sketches."""
+    """`python -m perf.drift` does the same with sixty tenants, a look every hour, and dependent events."""
     random = np.random.default_rng(5)
     for tenant in range(6):
         events, samples = ((1_000, 10_000), (5_000, 50_000), (20_000, 100_000))[tenant % 3]
@@ -49,8 +49,34 @@ def test_thirty_stationary_days_of_many_tenants_give_no_alarm() -> None:
         days: list[MapCounts] = []
         for _ in range(30):
             days.append(day(random, np.maximum(rates, 1e-5), events))
-            if len(days) in (2, 10, 30):
+            if len(days) % 3 == 0:
                 assert not any(known(days, served(samples))), (tenant, len(days))
+
+
+def test_a_look_every_hour_gives_no_alarm() -> None:
+    random, rates = np.random.default_rng(6), np.array(list(RATES.values()))
+    days: list[MapCounts] = []
+    for _ in range(5):
+        whole = day(random, rates, 20_000)
+        days.append(MapCounts.empty(tuple(RATES)))
+        for hour in range(24):
+            cells = slice(4 * hour, 4 * hour + 4)
+            days[-1].cells[cells] = whole.cells[cells]
+            days[-1].groups = whole.groups * (hour + 1) // 24
+            assert not any(known(days, served(100_000)))
+
+
+def test_a_map_whose_sample_came_in_groups_is_known_less() -> None:
+    """The band is four standard errors of the fit: with a design effect of four they are twice as wide."""
+    random, rates = np.random.default_rng(12), np.array(list(RATES.values()))
+    off = rates * [1.0, 1.0, 1.0, 1.6, 1.0]
+    alone, together = [[day(random, off, 5_000_000) for _ in range(6)] for _ in range(2)]
+    assert known(alone, served(10_000))[3]
+    for one in together:
+        one.groups[:, 4] += random.permutation(np.repeat([-43, 43], GROUPS // 2))
+    events, alerts = (sum(one.groups[:, at] for one in together) for at in (0, 4))
+    assert 2.5 < design_effect(events, alerts) < 8
+    assert not known(together, served(10_000))[3]
 
 
 @pytest.mark.parametrize(
@@ -125,9 +151,9 @@ def test_another_shape_is_seen_by_stability_index_and_distance_and_limits_can_be
     moved = ScoreSketch()
     moved.add(random.beta(2.5, 20, 50_000))
     found = drift(days, moved, fitted, RATES, DriftLimits(), ALPHA, 30)
-    assert found.stability_drifted
-    assert found.distance_drifted
-    loose = drift(days, moved, fitted, RATES, DriftLimits(stability=9.0, distance=0.99), ALPHA, 30)
+    assert found.psi_drifted
+    assert found.ks_drifted
+    loose = drift(days, moved, fitted, RATES, DriftLimits(psi=9.0, ks=0.99), ALPHA, 30)
     assert not loose.drifted
     same = ScoreSketch()
     same.add(random.beta(1, 20, 50_000))
@@ -138,5 +164,5 @@ def test_without_events_nothing_is_known() -> None:
     found = drift([], FEW, served(1_000), RATES, DriftLimits(), ALPHA, 30)
     assert not found.drifted
     assert found.events == 0
-    assert np.isnan(found.stability)
+    assert np.isnan(found.psi)
     assert [(one.low, one.high) for one in found.rates] == [(0.0, 1.0)] * len(RATES)

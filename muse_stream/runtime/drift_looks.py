@@ -130,7 +130,7 @@ def drifts(
     specs = {name: asked.over(document.drift_of(name)) for name in document.tenants}
     found = list(served(store, loaded, max(one.days for one in specs.values()), today))
     share = 1 / max(len(found), 1)
-    removed = _removed(store, document)
+    removed = removed_unread(store, document)
     return [
         _tenant_drift(one, specs[one.tenant], share, today, removed)
         for one in found
@@ -155,17 +155,21 @@ def _tenant_drift(
     limits = DriftLimits(spec.tolerance, spec.psi, spec.ks)
     found = drift(maps, sketch, one.map, one.promised, limits, spec.false_alarm * share, spec.days)
     days = within or one.days[-1:]
-    counted = {day.day for day in days}
-    start = date.fromisoformat(days[0].day)
-    missing = [(start + timedelta(days=on)).isoformat() for on in range((today - start).days)]
     return TenantDrift(
         *(one.tenant, one.predictor, days[0].day, days[-1].day, found),
-        tuple(day for day in missing if day not in counted),
+        missing_days([day.day for day in days], today),
         {day: count for day, count in removed.get(one.tenant, {}).items() if day >= days[0].day},
     )
 
 
-def _removed(store: Store, document: Document) -> dict[str, dict[str, int]]:
+def missing_days(days: Sequence[str], until: date) -> tuple[str, ...]:
+    """Return the days from the first of some to the last before `until` that are not among them."""
+    start = date.fromisoformat(min(days))
+    wanted = ((start + timedelta(days=on)).isoformat() for on in range((until - start).days))
+    return tuple(day for day in wanted if day not in days)
+
+
+def removed_unread(store: Store, document: Document) -> dict[str, dict[str, int]]:
     """Return of each tenant: day -> offsets of its topics that were gone before they were counted."""
     known: dict[str, TopicOffsets] = {}
     names = set(store.durables("offsets~"))

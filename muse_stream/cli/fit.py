@@ -20,8 +20,8 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="scores|audit|sketches|FILE",
-        help="The topics of scores or of audit records; sketches: what `run --role calibrate` has counted in the store; "
-        "or a file: Parquet, CSV, JSON lines (Avro for events).",
+        help="The topics of scores or of audit records; sketches: what `run --role calibrate` has counted in the "
+        "store; or a file: Parquet, CSV, JSON lines (Avro for events).",
     ),
 ]
 Tenants = Annotated[list[str] | None, typer.Option("--tenant", help="Fit these alone; one without events starts cold.")]

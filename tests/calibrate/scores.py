@@ -136,11 +136,19 @@ class Counting:
     """A running `run --role calibrate`."""
 
     def __init__(
-        self, store: str, lane: str, kafka: Mapping[str, str], log: Path, *, workers: int = 1, failpoints: str = ""
+        self,
+        store: str,
+        lane: str,
+        kafka: Mapping[str, str],
+        log: Path,
+        *,
+        workers: int = 1,
+        failpoints: str = "",
+        look_s: float = 900.0,
     ) -> None:
         """`kafka`: the variables that say how to reach it."""
         self.log = log
-        payload = json.dumps([store, lane, workers])
+        payload = json.dumps([store, lane, workers, look_s])
         environment = {**os.environ, **kafka, "MUSE_FAILPOINTS": failpoints}
         with log.open("ab") as out:
             command = [sys.executable, "-m", "tests.calibrate.scores", payload]
@@ -180,10 +188,13 @@ def main(payload: str) -> int:
     """Be the supervisor process."""
     watchdog.die_with(os.getppid())
     supervisor.DRAIN_S *= PATIENCE
-    store, lane, workers = json.loads(payload)
+    store, lane, workers, look_s = json.loads(payload)
     telemetry.configure(level="DEBUG", human=False)
     options = calibrate.CalibrateOptions(
-        store, lane, "test", KafkaSettings.from_environment(), "DEBUG", store_s=0.2, longest_backoff_s=0.1
+        *(store, lane, "test", KafkaSettings.from_environment(), "DEBUG"),
+        store_s=0.2,
+        longest_backoff_s=0.1,
+        look_s=look_s,
     )
     return calibrate.run(options, workers, spare=False)
 

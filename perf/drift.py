@@ -24,6 +24,7 @@ from muse_stream.calibration import (
     DriftLimits,
     MapCounts,
     QuantileMap,
+    Recent,
     Reference,
     ScoreSketch,
     drift,
@@ -110,7 +111,8 @@ def _stationary(tenant: int, days: int, alpha: float) -> tuple[int, int]:
             recent = ScoreSketch.from_bytes(stored)
             recent.merge(today.sketch)
             looks += 1
-            found = drift([*counted, *today.maps.values()], recent, served, RATES, DriftLimits(), alpha, DAYS)
+            days_so_far, last = [*counted, *today.maps.values()], Recent.of(recent, served)
+            found = drift(days_so_far, last, samples, RATES, DriftLimits(), alpha, DAYS)
             if found.drifted:
                 return 1, looks
         counted.extend(today.maps.values())
@@ -137,7 +139,7 @@ def _doubled(seed: int, events: int, samples: int, quiet: int, alpha: float) -> 
         rows, where = np.arange(len(scores)), np.full(len(scores), cell % CELLS)
         days[-1].add(Arrivals("t/0", rows, scores, served.apply(scores), where, rows % GROUPS, "", tuple(RATES)))
         if cell >= shift and cell % HOUR == HOUR - 1:
-            found = drift(days, ScoreSketch(), served, RATES, DriftLimits(), alpha, DAYS)
+            found = drift(days, Recent(0), samples, RATES, DriftLimits(), alpha, DAYS)
             if found.rates[TOP].drifted:
                 return seen
     return seen

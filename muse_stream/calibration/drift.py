@@ -1,8 +1,8 @@
 """Has a tenant's stream left the distribution that it was promised? Asked as often as anybody likes, for ever.
 
 Takes counts of one tenant and predictor since its quantile map serves (events and alerts in quarters of an hour, and by
-groups of entities) and the sketch of the last days. Gives the alert rate at each threshold with an interval, and
-whether it has drifted; and the population stability index and Kolmogorov-Smirnov distance against the reference.
+groups of entities) and how far the last days' scores are from the reference (population stability index,
+Kolmogorov-Smirnov distance). Gives the alert rate at each threshold with an interval, and whether anything has drifted.
 
 An alert rate has drifted if it lies outside its band: `tolerance` of the promise to either side, or LIMIT standard
 errors of the sample that the map was fitted to, where that is more. What the fit itself cannot know is no drift. It is
@@ -55,6 +55,22 @@ class DriftLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Recent:
+    """How far the scores of the last days are from their reference."""
+
+    events: int
+    psi: float = float("nan")
+    """Population stability index; NaN without events."""
+    ks: float = float("nan")
+    """Kolmogorov-Smirnov distance; NaN without events."""
+
+    @classmethod
+    def of(cls, sketch: ScoreSketch, served: QuantileMap) -> "Recent":
+        """Return that of scores which a sketch has taken, under a map."""
+        return cls(sketch.events, *sketch.against(served)) if sketch.events else cls(0)
+
+
+@dataclass(frozen=True, slots=True)
 class RateDrift:
     """One threshold, over the window that says most."""
 
@@ -96,8 +112,8 @@ class Drift:
 
 def drift(
     days: Sequence[MapCounts],
-    recent: ScoreSketch,
-    served: QuantileMap,
+    recent: Recent,
+    samples: int,
     promised: Mapping[float, float],
     limits: DriftLimits,
     alpha: float,
@@ -105,27 +121,28 @@ def drift(
 ) -> Drift:
     """Say whether a stream has drifted.
 
-    `days`: what the map that serves has served, in order, from the first day on; `recent`: the last days' aggregates;
-    `alpha`: how probable a false alarm is for this tenant and predictor within `window` days, those of `days`.
+    `days`: what the map that serves has served, in order, from the first day on; `recent`: of the last days; `samples`:
+    events that the map was fitted to; `alpha`: how probable a false alarm is for this tenant and predictor within
+    `window` days, those of `days`.
     """
     known = [one for one in days if one.thresholds == tuple(promised)]
     cells = np.concatenate([one.cells for one in known]) if known else np.zeros((0, 1 + len(promised)), np.int64)
     cells = cells[cells[:, 0] > 0]
     groups = sum((one.groups for one in known), np.zeros((1, 1 + len(promised)), np.int64))
     effects = np.array([design_effect(groups[:, 0], groups[:, 1 + at]) for at in range(len(promised))])
-    samples = max(served.fitted.samples, 1)
+    samples = max(samples, 1)
     looks = CELLS * window
     each = SHARES[0] * alpha / max(len(promised), 1) / looks
     rates = _rates(cells, effects, promised, samples, limits.tolerance, each)
+    events, psi, ks = int(cells[:, 0].sum()), recent.psi, recent.ks
     if not recent.events:
-        return Drift(int(cells[:, 0].sum()), rates, float("nan"), float("nan"), False, False)
-    psi, ks = recent.against(served)
+        return Drift(events, rates, psi, ks, psi_drifted=False, ks_drifted=False)
     worth, fitted = (size / max(float(effects.max(initial=1.0)), 1.0) for size in (recent.events, samples))
     steadily, far = (np.log(looks / (share * alpha)) for share in SHARES[1:])
     chance = (PSI_BINS - 1 + 2.0 * np.sqrt((PSI_BINS - 1) * steadily) + 2.0 * steadily) * (1.0 / worth + 1.0 / fitted)
     margin = sum(float(np.sqrt((far + np.log(4.0)) / (2.0 * n))) for n in (worth, fitted)) + SKETCH_ERROR
     psi_drifted = bool(np.sqrt(psi) - np.sqrt(chance) > np.sqrt(limits.psi))
-    return Drift(int(cells[:, 0].sum()), rates, psi, ks, psi_drifted, ks - margin > limits.ks)
+    return Drift(events, rates, psi, ks, psi_drifted, ks_drifted=ks - margin > limits.ks)
 
 
 def design_effect(events: NDArray[np.int64], alerts: NDArray[np.int64]) -> float:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from muse_stream.calibration import DayCounts, Drift, DriftLimits, QuantileMap, ScoreSketch, counts_name, drift
+from muse_stream.calibration import DayCounts, Drift, DriftLimits, QuantileMap, Recent, ScoreSketch, counts_name, drift
 from muse_stream.config import Document, DriftSpec, Loaded, consumer_group, load_document
 from muse_stream.control import Store
 from muse_stream.errors import ConfigError, MuseError, StoreError
@@ -153,7 +153,9 @@ def _tenant_drift(
             if day.day > recent:
                 sketch.merge(day.sketch)
     limits = DriftLimits(spec.tolerance, spec.psi, spec.ks)
-    found = drift(maps, sketch, one.map, one.promised, limits, spec.false_alarm * share, spec.days)
+    recent_days = Recent.of(sketch, one.map)
+    alpha = spec.false_alarm * share
+    found = drift(maps, recent_days, one.map.fitted.samples, one.promised, limits, alpha, spec.days)
     days = within or one.days[-1:]
     return TenantDrift(
         *(one.tenant, one.predictor, days[0].day, days[-1].day, found),

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from muse_stream.calibration import DriftLimits, MapCounts, QuantileMap, Reference, ScoreSketch, drift
+from muse_stream.calibration import DriftLimits, MapCounts, QuantileMap, Recent, Reference, ScoreSketch, drift
 from muse_stream.calibration.day_counts import CELLS, GROUPS
 from muse_stream.calibration.drift import design_effect, evidence
 
 RATES = {0.5: 0.35, 0.6: 0.10, 0.8: 0.05, 0.9: 0.01, 0.95: 0.001}
 PROMISE = Reference.from_alert_rates(RATES)
 ALPHA = 0.01 / 60
-FEW = ScoreSketch()
+FEW = Recent(0)
 
 
 def served(samples: int, seed: int = 1) -> QuantileMap:
@@ -35,7 +35,7 @@ def day(random: np.random.Generator, rates: np.ndarray, events: int, cells: slic
 
 
 def known(days: list[MapCounts], fitted: QuantileMap) -> list[bool]:
-    found = drift(days, FEW, fitted, RATES, DriftLimits(), ALPHA, 30)
+    found = drift(days, FEW, fitted.fitted.samples, RATES, DriftLimits(), ALPHA, 30)
     return [one.drifted for one in found.rates]
 
 
@@ -105,7 +105,7 @@ def test_rates_that_fall_are_found_as_well_and_the_interval_says_how_far() -> No
     random = np.random.default_rng(8)
     rates = np.array(list(RATES.values()))
     days = [day(random, rates * [1, 1, 0.5, 1, 1], 20_000) for _ in range(5)]
-    found = drift(days, FEW, served(100_000), RATES, DriftLimits(), ALPHA, 30)
+    found = drift(days, FEW, served(100_000).fitted.samples, RATES, DriftLimits(), ALPHA, 30)
     assert [one.drifted for one in found.rates] == [False, False, True, False, False]
     fallen = found.rates[2]
     assert fallen.low < 0.025 < fallen.high < 0.04
@@ -150,18 +150,20 @@ def test_another_shape_is_seen_by_stability_index_and_distance_and_limits_can_be
     days = [day(random, np.array(list(RATES.values())), 20_000)]
     moved = ScoreSketch()
     moved.add(random.beta(2.5, 20, 50_000))
-    found = drift(days, moved, fitted, RATES, DriftLimits(), ALPHA, 30)
+    found = drift(days, Recent.of(moved, fitted), fitted.fitted.samples, RATES, DriftLimits(), ALPHA, 30)
     assert found.psi_drifted
     assert found.ks_drifted
-    loose = drift(days, moved, fitted, RATES, DriftLimits(psi=9.0, ks=0.99), ALPHA, 30)
+    loose = drift(
+        days, Recent.of(moved, fitted), fitted.fitted.samples, RATES, DriftLimits(psi=9.0, ks=0.99), ALPHA, 30
+    )
     assert not loose.drifted
     same = ScoreSketch()
     same.add(random.beta(1, 20, 50_000))
-    assert not drift(days, same, fitted, RATES, DriftLimits(), ALPHA, 30).drifted
+    assert not drift(days, Recent.of(same, fitted), fitted.fitted.samples, RATES, DriftLimits(), ALPHA, 30).drifted
 
 
 def test_without_events_nothing_is_known() -> None:
-    found = drift([], FEW, served(1_000), RATES, DriftLimits(), ALPHA, 30)
+    found = drift([], FEW, served(1_000).fitted.samples, RATES, DriftLimits(), ALPHA, 30)
     assert not found.drifted
     assert found.events == 0
     assert np.isnan(found.psi)

@@ -62,7 +62,7 @@ def drift(
 
     Exit codes: 0 nothing has drifted; 1 something has, or the store cannot be read; 2 wrong usage.
     """
-    from muse_stream.commands.drift import Windows, drifts  # noqa: PLC0415
+    from muse_stream.commands.drift import Windows, drifts, uncounted  # noqa: PLC0415
     from muse_stream.control import open_store  # noqa: PLC0415
 
     if recent is not None and days is not None and recent > days:
@@ -70,10 +70,13 @@ def drift(
     windows = Windows(days, recent, tolerance, psi, ks, false_alarm)
     with closing(open_store(store)) as opened:
         found = drifts(opened, windows, tenant)
+        silent = uncounted(opened, found, tenant)
     if as_json:
         show_json([one.to_json() for one in found])
     else:
         _show(found)
+    if found and silent:
+        note(f"nothing is counted of {', '.join(silent[:5])}{' and others' if silent[5:] else ''}", "yellow")
     raise typer.Exit(int(any(one.drift.drifted for one in found)))
 
 

@@ -277,7 +277,8 @@ def fit_maps(
             alike = _alike(loaded, predictor, store or address)
             window = (fitting.since_ms, fitting.until_ms)
             kafka = settings or KafkaSettings.from_environment()
-            return from_topics(loaded.document, kafka, predictor, kind, read, window, alike, progress)
+            asked = (kafka, predictor, kind, read, window, alike, progress)
+            return from_topics(loaded.document, *asked, gaps=fitting.gaps)
         columns = _with_tenant(loaded, wanted, fitting.columns)
         asked = wanted if columns.tenant is None else everybody
         found = from_file(loaded, predictor, Path(source), asked, columns, progress)
@@ -474,6 +475,9 @@ def _check(tenant: str, sample: Sample, *, gaps: bool) -> None:
         distinct = len(np.unique(sample.scores))
         if np.isnan(sample.scores).any():
             raise ValueError(f"{int(np.isnan(sample.scores).sum()):,} scores are NaN")
+        outside = sample.scores[(sample.scores < 0.0) | (sample.scores > 1.0)]
+        if len(outside):
+            raise ValueError(f"{len(outside):,} values are no score, a number in [0, 1], as {outside[0]:g}")
     except ValueError as error:
         raise FitError(f"tenant {tenant}: {error}") from None
     if distinct < CONSTANT:

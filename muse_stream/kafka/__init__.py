@@ -30,6 +30,7 @@ from confluent_kafka.admin import AdminClient
 
 from muse_stream.kafka import client
 from muse_stream.kafka.admin import carry_out, has_members, survey, topic_ids, topic_settings
+from muse_stream.kafka.beginnings import Beginnings
 from muse_stream.kafka.broker_release import HINT as FORGETFUL_HINT
 from muse_stream.kafka.broker_release import Listening
 from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
@@ -83,6 +84,7 @@ __all__ = [
     "SET",
     "About",
     "AdminClient",
+    "Beginnings",
     "Block",
     "Blocked",
     "Bounds",

@@ -138,6 +138,20 @@ def drifts(
     ]
 
 
+def uncounted(store: Store, found: Sequence[TenantDrift], tenants: Sequence[str] | None = None) -> list[str]:
+    """Return the tenants, of these or of all, that have a quantile map and of which nothing is counted."""
+    number = store.current()
+    document = load_document(store.open(number).path).document if number is not None else None
+    seen = {one.tenant for one in found}
+    nodes = [spec.graph().nearest_map() for spec in document.predictors.values()] if document is not None else []
+    mapped = [
+        name
+        for name in (document.tenants if document is not None else ())
+        if any(node is not None and node.map_of(name) for node in nodes)
+    ]
+    return [name for name in mapped if name not in seen and (tenants is None or name in tenants)]
+
+
 def _tenant_drift(
     one: Served, spec: DriftSpec, share: float, today: date, removed: Mapping[str, Mapping[str, int]]
 ) -> TenantDrift:

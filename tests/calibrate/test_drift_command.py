@@ -130,6 +130,7 @@ def test_days_without_counts_and_scores_that_were_gone_are_told(scores: Scores, 
     assert scores.store.set_durable(name, gone.to_bytes(), None)
     assert main(["drift", scores.address]) == 0
     told = " ".join(capsys.readouterr().err.split())
+    assert "nothing is counted of globex, initech, umbrella" in told
     assert f"tenant acme, cards: nothing is counted of {today - timedelta(days=2)}: no scores then, or the role" in told
     assert f"tenant acme, cards: 1,234 records were gone before they were counted ({today - timedelta(days=3)})" in told
     assert main(["drift", scores.address, "--json"]) == 0

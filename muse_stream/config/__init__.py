@@ -14,6 +14,7 @@ Only what the document and its files tell is decided here; what needs a model or
     files, maps, remote            the files a document names, those of a URL too; fitted maps and recalibrations
     document                       the whole document: model, predictor, graph, reference, recalibration, route, tenant,
                                    event
+    drift                          what is looked at for drift, and what is allowed
     fields, expected               types of fields; a finding as a sentence with a hint
     promotion, pausing, map_edit   another predictor live, a tenant paused, fitted maps: the change of a YAML text;
                                    yaml_text: where everything stands in it

@@ -54,6 +54,7 @@ def test_live_and_shadow_scores_are_counted_by_content_day_and_map(
     scores.write(kafka.bootstrap, "acme", live, partitions=2)
     scores.write(kafka.bootstrap, "globex", values(100), partitions=2, scored_at=1_000)  # of 1970
     scores.write(kafka.bootstrap, "globex", [0.1, 0.2], generation=77)  # nobody knows what that was
+    scores.write(kafka.bootstrap, "globex", [1.5, -0.1, float("nan")])  # no scores
     scores.write(kafka.bootstrap, "acme", values(300), kind="audit", predictor="cards-next", partitions=2)
     scores.write(kafka.bootstrap, "acme", [0.2, 0.3], kind="audit", predictor="cards-next", score=[None, None])
     with scores.counting(kafka.bootstrap, tmp_path / "log") as counting:

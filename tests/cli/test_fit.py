@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from muse_stream.avro import RowEncoder
 from muse_stream.calibration import FittedMap, Reference
 from muse_stream.cli.main import main
+from muse_stream.commands import fit_samples
 from muse_stream.config import KafkaSettings, load_document, pre_map_hash
 from muse_stream.control import open_store
 from muse_stream.demo.training import ASSETS
@@ -152,6 +153,28 @@ def test_a_window_whose_beginning_is_gone_is_refused_unless_it_is_meant(bank: Ba
     for more in (["--since", "10h", "--gaps"], []):
         code, said = run(capsys, *words, *more)
         assert (code, json.loads(said)["tenants"]["acme"]["events"]) == (0, EVENTS - 100)
+
+
+def test_a_window_that_ends_behind_an_open_transaction_is_refused_unless_it_is_meant(
+    bank: Bank, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setattr(fit_samples, "SETTLE_S", 0.5)
+    bank.write("scores", "acme", sample(1))
+    topic = bank.document.tenant_topics("acme").scores
+    producer = client.producer(KafkaSettings.from_environment(), **{"transactional.id": unique("open")})
+    producer.init_transactions(60)
+    producer.begin_transaction()
+    producer.produce(topic, b"not decided")
+    assert producer.flush(60) == 0
+    words = [str(bank.file), "cards-g1", "--from", "scores", "--tenant", "acme", "--policy", "own", "--json"]
+    code, said = run(capsys, *words)
+    assert (code, f"records from offset {EVENTS} of {topic}[0] on stand behind an open transaction" in said) == (
+        2,
+        True,
+    )
+    code, said = run(capsys, *words, "--gaps")
+    assert (code, json.loads(said)["tenants"]["acme"]["events"]) == (0, EVENTS)
+    producer.abort_transaction(60)
 
 
 def test_records_whose_values_are_no_scores_are_refused(bank: Bank, capsys: Output) -> None:

@@ -25,7 +25,7 @@ from muse_stream.calibration.alert_rates import LIMIT, Expected, Move, Term, exp
 from muse_stream.calibration.alert_watch import AlertWatch, Verdict
 from muse_stream.calibration.cold_start import Pool, Posterior
 from muse_stream.calibration.day_counts import CELLS, GROUPS, Arrivals, DayCounts, MapCounts, counts_name
-from muse_stream.calibration.drift import Drift, DriftLimits, RateDrift, drift
+from muse_stream.calibration.drift import Drift, DriftLimits, RateDrift, Recent, drift
 from muse_stream.calibration.evidence import (
     EstimatedBeta,
     Trust,
@@ -107,6 +107,7 @@ __all__ = [
     "RateDrift",
     "RateMove",
     "Recalibration",
+    "Recent",
     "Reference",
     "RefreshWindow",
     "Refresher",

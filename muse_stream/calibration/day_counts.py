@@ -7,6 +7,9 @@
 Invariant: a record is counted once, however often it is added: `add` leaves out what `covered` says is in already. So
 whoever stores counts and offsets in one step may be stopped anywhere, and two who read the same partition do no harm.
 Counts are integers, exact; only the sketch's ranks are estimates.
+
+The stored form is at most LARGEST bytes, for any number of events up to 10^9: where it would be more, the maps that
+served longest ago are let go.
 """
 
 import json
@@ -20,14 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.calibration.piecewise_linear import Floats
-from muse_stream.calibration.score_sketch import ScoreSketch
+from muse_stream.calibration.score_sketch import ScoreSketch, packed_words, unpacked_words
 
 CELLS: Final = 96
 """Quarters of an hour in a day."""
 GROUPS: Final = 128
 """Entities (cards, customers) are counted in so many groups: those of one entity are in one."""
 MOST_MAPS: Final = 6
-"""Maps of one day; of more, the oldest are let go (the sketch keeps their events)."""
+"""Maps of one day; of more, those that served longest ago are let go (the sketch keeps their events)."""
+LARGEST: Final = 32_000
+"""Bytes of the stored form; of several maps, those that served longest ago are let go to keep to it."""
+MOST_BYTES: Final = 1 << 24
+"""Of any part of it in memory: more is nothing that this module has written."""
 _HEAD: Final = struct.Struct("<4sII")
 _MAGIC: Final = b"MSC1"
 
@@ -115,7 +122,7 @@ class DayCounts:
     maps: dict[str, MapCounts] = field(default_factory=dict)
     sketch: ScoreSketch = field(default_factory=ScoreSketch)
 
-    FORMAT: ClassVar[int] = 1
+    FORMAT: ClassVar[int] = 2
 
     @property
     def name(self) -> str:
@@ -143,8 +150,10 @@ class DayCounts:
             return 0
         self.sketch.add(np.concatenate([one.aggregates for one in fresh]))
         for one in fresh:
-            if one.map_id:
-                self.maps.setdefault(one.map_id, MapCounts.empty(one.thresholds)).add(one)
+            if one.map_id:  # the one that has served last stands last
+                served = self.maps.pop(one.map_id, None) or MapCounts.empty(one.thresholds)
+                served.add(one)
+                self.maps[one.map_id] = served
         for one in fresh:
             self.covered[one.place] = max(self.covered.get(one.place, 0), int(one.offsets[-1]) + 1)
         while len(self.maps) > MOST_MAPS:
@@ -154,7 +163,13 @@ class DayCounts:
     def to_bytes(self) -> bytes:
         """Return the stored form."""
         sketch = self.sketch.to_bytes() if self.events else b""
-        tables = [table.astype("<i4").tobytes() for one in self.maps.values() for table in (one.cells, one.groups)]
+        kept = list(self.maps)
+        while len(data := self._packed(sketch, kept)) > LARGEST and len(kept) > 1:
+            kept = kept[1:]
+        return data
+
+    def _packed(self, sketch: bytes, kept: Sequence[str]) -> bytes:
+        tables = [table for name in kept for table in (self.maps[name].cells, self.maps[name].groups)]
         header = {
             "format": self.FORMAT,
             "tenant": self.tenant,
@@ -163,11 +178,12 @@ class DayCounts:
             "predictor": self.predictor,
             "events": self.events,
             "covered": self.covered,
-            "maps": {name: list(one.thresholds) for name, one in self.maps.items()},
+            "maps": {name: list(self.maps[name].thresholds) for name in kept},
             "sketch": len(sketch),
         }
-        text = json.dumps(header, separators=(",", ":")).encode()
-        body = text + sketch + zlib.compress(b"".join(tables))
+        text = zlib.compress(json.dumps(header, separators=(",", ":")).encode())
+        # column by column: in each, numbers resemble those before them
+        body = text + sketch + packed_words(b"".join(table.T.astype("<i4").tobytes() for table in tables))
         return _HEAD.pack(_MAGIC, zlib.crc32(body), len(text)) + body
 
     @classmethod
@@ -177,27 +193,33 @@ class DayCounts:
             magic, check, length = _HEAD.unpack_from(data)
             if magic != _MAGIC or check != zlib.crc32(data[_HEAD.size :]):  # the sketch's library trusts its bytes
                 raise ValueError("not the bytes that were stored")
-            header = json.loads(data[_HEAD.size : _HEAD.size + length])
-            return cls._read(header, data[_HEAD.size + length :])
+            text, rest = data[_HEAD.size : _HEAD.size + length], data[_HEAD.size + length :]
+            if text[:1] != b"{":  # it was not deflated in the first format
+                text = zlib.decompress(text)
+            return cls._read(json.loads(text), rest)
         except (struct.error, KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
             raise ValueError(f"no counts of a day: {error}") from error
 
     @classmethod
     def _read(cls, header: Mapping[str, Any], rest: bytes) -> "DayCounts":
-        if header["format"] != cls.FORMAT:
-            raise ValueError(f"format {header['format']!r}; this muse_stream reads format {cls.FORMAT}")
+        first = header["format"] == 1
+        if not first and header["format"] != cls.FORMAT:
+            raise ValueError(f"format {header['format']!r}; this muse_stream reads formats up to {cls.FORMAT}")
         size = int(header["sketch"])
-        sketch = ScoreSketch.from_bytes(rest[:size]) if size else ScoreSketch()
+        packed, tables = (packed_words(rest[:size]) if first else rest[:size]), rest[size:]
+        sketch = ScoreSketch.from_bytes(packed) if size else ScoreSketch()
         if sketch.events != header["events"]:
             raise ValueError(f"{header['events']} events, and the sketch has {sketch.events}")
-        numbers = np.frombuffer(zlib.decompress(rest[size:]), dtype="<i4").astype(np.int64)
+        words = zlib.decompress(tables) if first else unpacked_words(tables, MOST_BYTES)
+        numbers = np.frombuffer(words, dtype="<i4").astype(np.int64)
         maps, at = {}, 0
         for name, thresholds in header["maps"].items():
-            width, tables = 1 + len(thresholds), []
+            width, found = 1 + len(thresholds), []
             for rows in (CELLS, GROUPS):
-                tables.append(numbers[at : at + rows * width].reshape(rows, width))
+                part = numbers[at : at + rows * width]
+                found.append(part.reshape(rows, width) if first else part.reshape(width, rows).T.copy())
                 at += rows * width
-            maps[name] = MapCounts(tuple(map(float, thresholds)), *tables)
+            maps[name] = MapCounts(tuple(map(float, thresholds)), *found)
         covered = {str(place): int(offset) for place, offset in header["covered"].items()}
         tenant, content, day, predictor = (str(header[name]) for name in ("tenant", "content", "day", "predictor"))
         return cls(tenant, content, day, predictor, covered, maps, sketch)

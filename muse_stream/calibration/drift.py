@@ -1,8 +1,8 @@
-"""Has a tenant's stream left the distribution that it was promised? Asked every quarter of an hour, for ever.
+"""Has a tenant's stream left the distribution that it was promised? Asked as often as anybody likes, for ever.
 
 Takes counts of one tenant and predictor since its quantile map serves (events and alerts in quarters of an hour, and by
-groups of entities) and the sketch of the last days. Gives the alert rate at each threshold with an interval, and
-whether it has drifted; and the population stability index and Kolmogorov-Smirnov distance against the reference.
+groups of entities) and how far the last days' scores are from the reference (population stability index,
+Kolmogorov-Smirnov distance). Gives the alert rate at each threshold with an interval, and whether anything has drifted.
 
 An alert rate has drifted if it lies outside its band: `tolerance` of the promise to either side, or LIMIT standard
 errors of the sample that the map was fitted to, where that is more. What the fit itself cannot know is no drift. It is
@@ -11,7 +11,7 @@ that is a supermartingale, so it ever reaches 1 / a with probability a at most (
 again costs nothing, and small counts need no approximation. A drift may begin at any time, so a ratio is begun with
 each quarter of an hour, each with its share of alpha. What is bounded is therefore the probability of a false alarm in
 as many days as are looked at. Where events of one entity come in groups, counts are divided by the design effect: a
-burst of one card is no drift.
+burst of one card is no drift, and a sample in which they came so is worth as much less.
 
 Stability index and distance have drifted if they are above their limits by more than chance explains: for the distance
 Dvoretzky, Kiefer, Wolfowitz and Massart's inequality (1990), for the index, which is chi-squared in the limit, the tail
@@ -48,10 +48,26 @@ class DriftLimits:
 
     tolerance: float = 0.2
     """Share of a promised alert rate."""
-    stability: float = 0.2
+    psi: float = 0.2
     """Population stability index."""
-    distance: float = 0.1
-    """Of distribution functions."""
+    ks: float = 0.1
+    """Kolmogorov-Smirnov distance of the distribution functions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """How far the scores of the last days are from their reference."""
+
+    events: int
+    psi: float = float("nan")
+    """Population stability index; NaN without events."""
+    ks: float = float("nan")
+    """Kolmogorov-Smirnov distance; NaN without events."""
+
+    @classmethod
+    def of(cls, sketch: ScoreSketch, served: QuantileMap) -> "Recent":
+        """Return that of scores which a sketch has taken, under a map."""
+        return cls(sketch.events, *sketch.against(served)) if sketch.events else cls(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +97,23 @@ class Drift:
     events: int
     """Since the map serves, as far as days are kept."""
     rates: tuple[RateDrift, ...]
-    stability: float
+    psi: float
     """Population stability index of the last days; NaN without events."""
-    distance: float
-    stability_drifted: bool
-    distance_drifted: bool
+    ks: float
+    """Kolmogorov-Smirnov distance of the last days; NaN without events."""
+    psi_drifted: bool
+    ks_drifted: bool
 
     @property
     def drifted(self) -> bool:
         """Whether anything has left its limits."""
-        return self.stability_drifted or self.distance_drifted or any(one.drifted for one in self.rates)
+        return self.psi_drifted or self.ks_drifted or any(one.drifted for one in self.rates)
 
 
 def drift(
     days: Sequence[MapCounts],
-    recent: ScoreSketch,
-    served: QuantileMap,
+    recent: Recent,
+    samples: int,
     promised: Mapping[float, float],
     limits: DriftLimits,
     alpha: float,
@@ -104,33 +121,28 @@ def drift(
 ) -> Drift:
     """Say whether a stream has drifted.
 
-    `days`: what the map that serves has served, in order, from the first day on; `recent`: the last days' aggregates;
-    `alpha`: how probable a false alarm is for this tenant and predictor within `window` days, those of `days`.
+    `days`: what the map that serves has served, in order, from the first day on; `recent`: of the last days; `samples`:
+    events that the map was fitted to; `alpha`: how probable a false alarm is for this tenant and predictor within
+    `window` days, those of `days`.
     """
     known = [one for one in days if one.thresholds == tuple(promised)]
     cells = np.concatenate([one.cells for one in known]) if known else np.zeros((0, 1 + len(promised)), np.int64)
     cells = cells[cells[:, 0] > 0]
     groups = sum((one.groups for one in known), np.zeros((1, 1 + len(promised)), np.int64))
     effects = np.array([design_effect(groups[:, 0], groups[:, 1 + at]) for at in range(len(promised))])
-    samples = max(served.fitted.samples, 1)
+    samples = max(samples, 1)
     looks = CELLS * window
     each = SHARES[0] * alpha / max(len(promised), 1) / looks
     rates = _rates(cells, effects, promised, samples, limits.tolerance, each)
+    events, psi, ks = int(cells[:, 0].sum()), recent.psi, recent.ks
     if not recent.events:
-        return Drift(int(cells[:, 0].sum()), rates, float("nan"), float("nan"), False, False)
-    stability, distance = recent.stability(served), recent.distance(served)
-    worth = recent.events / max(float(effects.max(initial=1.0)), 1.0)
+        return Drift(events, rates, psi, ks, psi_drifted=False, ks_drifted=False)
+    worth, fitted = (size / max(float(effects.max(initial=1.0)), 1.0) for size in (recent.events, samples))
     steadily, far = (np.log(looks / (share * alpha)) for share in SHARES[1:])
-    chance = (PSI_BINS - 1 + 2.0 * np.sqrt((PSI_BINS - 1) * steadily) + 2.0 * steadily) * (1.0 / worth + 1.0 / samples)
-    margin = sum(float(np.sqrt((far + np.log(4.0)) / (2.0 * n))) for n in (worth, samples)) + SKETCH_ERROR
-    return Drift(
-        int(cells[:, 0].sum()),
-        rates,
-        stability,
-        distance,
-        bool(np.sqrt(stability) - np.sqrt(chance) > np.sqrt(limits.stability)),
-        distance - margin > limits.distance,
-    )
+    chance = (PSI_BINS - 1 + 2.0 * np.sqrt((PSI_BINS - 1) * steadily) + 2.0 * steadily) * (1.0 / worth + 1.0 / fitted)
+    margin = sum(float(np.sqrt((far + np.log(4.0)) / (2.0 * n))) for n in (worth, fitted)) + SKETCH_ERROR
+    psi_drifted = bool(np.sqrt(psi) - np.sqrt(chance) > np.sqrt(limits.psi))
+    return Drift(events, rates, psi, ks, psi_drifted, ks_drifted=ks - margin > limits.ks)
 
 
 def design_effect(events: NDArray[np.int64], alerts: NDArray[np.int64]) -> float:
@@ -158,41 +170,60 @@ def _rates(
         return tuple(RateDrift(one, rate, 0, float("nan"), 0.0, 1.0, False) for one, rate in promised.items())
     sums = np.cumsum(cells[::-1], axis=0)[::-1].astype(np.float64)  # [starts, 1 + thresholds]
     needed = np.log(2.0 / alpha)  # either side
-    found = []
-    for at, (threshold, rate) in enumerate(promised.items()):
-        band = max(tolerance * rate, LIMIT * float(np.sqrt(rate * (1.0 - rate) / samples)))
+    loudest = np.zeros(len(promised), dtype=np.int64)
+    strongest = np.zeros(len(promised))
+    for at, rate in enumerate(promised.values()):
+        band = max(tolerance * rate, LIMIT * float(np.sqrt(rate * (1.0 - rate) * effects[at] / samples)))
         low, high = max(rate - band, 0.0), min(rate + band, 1.0)
         events, alerts = sums[:, 0] / effects[at], sums[:, 1 + at] / effects[at]
-        above, below = evidence(events, alerts, high), evidence(events, events - alerts, 1.0 - low)
-        strongest = np.maximum(above, below)
-        loudest = int(np.argmax(strongest))
-        n, count = float(events[loudest]), float(alerts[loudest])
-        bounds = 1.0 - _lowest(n, n - count, needed), _lowest(n, count, needed)
-        found.append(
-            RateDrift(
-                threshold, rate, round(float(sums[loudest, 0])), count / n, bounds[1], bounds[0],
-                bool(strongest[loudest] >= needed),
-            )
-        )  # fmt: skip
-    return tuple(found)
+        sides = _strongest(events, alerts, high), _strongest(events, events - alerts, 1.0 - low)
+        strongest[at], loudest[at] = max(sides)
+    n = sums[loudest, 0] / effects
+    count = sums[loudest, 1 + np.arange(len(promised))] / effects
+    above, below = 1.0 - _lowest(n, n - count, needed), _lowest(n, count, needed)
+    return tuple(
+        RateDrift(
+            threshold, rate, round(float(sums[loudest[at], 0])), float(count[at] / n[at]), float(below[at]),
+            float(above[at]), bool(strongest[at] >= needed),
+        )
+        for at, (threshold, rate) in enumerate(promised.items())
+    )  # fmt: skip
 
 
-def evidence(events: Floats, alerts: Floats, edge: float) -> Floats:
+def evidence(events: Floats, alerts: Floats, edge: float | Floats) -> Floats:
     """Return the logarithm of the likelihood ratio of rates above `edge` to the edge itself; 0 where it is 0 or 1."""
-    if not 0.0 < edge < 1.0:
-        return np.zeros_like(events)
-    odds = RATIOS * edge / (1.0 - edge)
-    higher = odds / (1.0 + odds)
-    parts = alerts[:, None] * np.log(higher / edge) + (events - alerts)[:, None] * np.log((1.0 - higher) / (1.0 - edge))
-    top = parts.max(axis=1)
-    return np.asarray(top + np.log(np.exp(parts - top[:, None]).mean(axis=1)))
+    return _mixed(_ratios(events, alerts, np.asarray(edge, dtype=np.float64)))
 
 
-def _lowest(events: float, alerts: float, needed: float) -> float:
-    """Return the rate that these alerts just do not exclude from below."""
-    low, high = 0.0, alerts / events
+def _ratios(events: Floats, alerts: Floats, edge: Floats) -> Floats:
+    """Return [events, RATIOS] logarithms of likelihood ratios; 0 where the edge is 0 or 1."""
+    inside = (edge > 0.0) & (edge < 1.0)
+    sound = np.where(inside, edge, 0.5)
+    # with odds r times those at the edge: (1 - p) / (1 - e) = 1 / (1 - e + e r), and p / e is r times that
+    of_event = -np.log1p(sound[..., None] * (RATIOS - 1.0)) * inside[..., None]
+    return np.asarray(alerts[:, None] * (np.log(RATIOS) * inside[..., None]) + events[:, None] * of_event)
+
+
+def _mixed(ratios: Floats) -> Floats:
+    top = ratios.max(axis=1)
+    return np.asarray(top + np.log(np.exp(ratios - top[:, None]).mean(axis=1)))
+
+
+def _strongest(events: Floats, alerts: Floats, edge: float) -> tuple[float, int]:
+    """Return the largest of the evidence, and where it is; what cannot be the largest is not worked out."""
+    ratios = _ratios(events, alerts, np.float64(edge))
+    top = ratios.max(axis=1)
+    close = np.flatnonzero(top >= top.max() - np.log(len(RATIOS)))
+    mixed = _mixed(ratios[close])
+    best = int(np.argmax(mixed))
+    return float(mixed[best]), int(close[best])
+
+
+def _lowest(events: Floats, alerts: Floats, needed: float) -> Floats:
+    """Return the rates that these alerts just do not exclude from below."""
+    low, high = np.zeros(len(events)), alerts / events
     for _ in range(50):
         middle = 0.5 * (low + high)
-        excluded = evidence(np.array([events]), np.array([alerts]), middle)[0] >= needed
-        low, high = (middle, high) if excluded else (low, middle)
+        excluded = evidence(events, alerts, middle) >= needed
+        low, high = np.where(excluded, middle, low), np.where(excluded, high, middle)
     return low

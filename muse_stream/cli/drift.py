@@ -6,32 +6,40 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from muse_stream.cli.options import Json, Store
-from muse_stream.cli.output import show_json, show_table
+from muse_stream.cli.output import note, show_json, show_table
 from muse_stream.cli.store_option import StoreOption
 
 if TYPE_CHECKING:
     from muse_stream.commands.drift import TenantDrift
 
 Tenants = Annotated[list[str] | None, typer.Option("--tenant", metavar="NAME", help="Only this tenant. Repeat it.")]
-Days = Annotated[int, typer.Option("--days", min=1, max=62, help="Days of alert rates, counted from today.")]
-Recent = Annotated[int, typer.Option("--recent", min=1, max=62, help="Days of the stability index and the distance.")]
-Tolerance = Annotated[
-    float, typer.Option(min=0.0, help="Share of a promised alert rate by which it may move: 0.2 is a fifth.")
+Days = Annotated[int | None, typer.Option("--days", min=1, max=62, help="Days of alert rates, counted from today.")]
+Recent = Annotated[
+    int | None, typer.Option("--recent", min=1, max=62, help="Days of the stability index and the distance.")
 ]
-Stability = Annotated[float, typer.Option("--psi", min=0.0, help="Largest population stability index.")]
+Tolerance = Annotated[
+    float | None, typer.Option(min=0.0, help="Share of a promised alert rate by which it may move: 0.2 is a fifth.")
+]
+Stability = Annotated[float | None, typer.Option("--psi", min=0.0, help="Largest population stability index.")]
 Distance = Annotated[
-    float, typer.Option("--ks", min=0.0, max=1.0, help="Largest Kolmogorov-Smirnov distance from the reference.")
+    float | None,
+    typer.Option("--ks", min=0.0, max=1.0, help="Largest Kolmogorov-Smirnov distance from the reference."),
+]
+FalseAlarm = Annotated[
+    float | None,
+    typer.Option(min=1e-9, max=0.5, help="Probability of a false alarm in these days, of all tenants together."),
 ]
 
 
 def drift(
     store: Store,
     tenant: Tenants = None,
-    days: Days = 30,
-    recent: Recent = 7,
-    tolerance: Tolerance = 0.2,
-    psi: Stability = 0.2,
-    ks: Distance = 0.1,
+    days: Days = None,
+    recent: Recent = None,
+    tolerance: Tolerance = None,
+    psi: Stability = None,
+    ks: Distance = None,
+    false_alarm: FalseAlarm = None,
     as_json: Json = False,
     _store: StoreOption = None,
 ) -> None:
@@ -39,7 +47,10 @@ def drift(
 
     Reads what `run --role calibrate` has counted in the store. Of each threshold it shows the window that says most,
     since the tenant's map serves; the interval holds however often somebody looks, and all tenants, thresholds and
-    looks together give a false alarm with a probability of 1 % (docs/drift.md).
+    looks together give a false alarm with a probability of 1 % (docs/drift.md). Days without counts are told.
+
+    Windows and limits are those of the configuration (`drift`, and `drift` of a tenant: days, recent, tolerance, psi,
+    ks, false_alarm), as for the role, `status` and reports. An option of the same name holds for this look alone.
 
     Examples:
 
@@ -51,17 +62,21 @@ def drift(
 
     Exit codes: 0 nothing has drifted; 1 something has, or the store cannot be read; 2 wrong usage.
     """
-    from muse_stream.calibration import DriftLimits  # noqa: PLC0415
-    from muse_stream.commands.drift import Windows, drifts  # noqa: PLC0415
+    from muse_stream.commands.drift import Windows, drifts, uncounted  # noqa: PLC0415
     from muse_stream.control import open_store  # noqa: PLC0415
 
-    windows = Windows(days, recent, DriftLimits(tolerance, psi, ks))
+    if recent is not None and days is not None and recent > days:
+        raise typer.BadParameter(f"{recent} days, and only {days} are looked at", param_hint="--recent")
+    windows = Windows(days, recent, tolerance, psi, ks, false_alarm)
     with closing(open_store(store)) as opened:
         found = drifts(opened, windows, tenant)
+        silent = uncounted(opened, found, tenant)
     if as_json:
         show_json([one.to_json() for one in found])
     else:
         _show(found)
+    if found and silent:
+        note(f"nothing is counted of {', '.join(silent[:5])}{' and others' if silent[5:] else ''}", "yellow")
     raise typer.Exit(int(any(one.drift.drifted for one in found)))
 
 
@@ -89,11 +104,14 @@ def _show(found: "list[TenantDrift]") -> None:
             "predictor": one.predictor,
             "events": one.drift.events,
             "since": one.first_day,
-            "PSI": f"{one.drift.stability:.3f}",
-            "KS": f"{one.drift.distance:.3f}",
+            "PSI": f"{one.drift.psi:.3f}",
+            "KS": f"{one.drift.ks:.3f}",
             "": one.state,
         }
         for one in found
     ]
     if shapes:
         show_table("distributions", shapes, right=("events", "PSI", "KS"))
+    for one in found:
+        for gap in one.gaps:
+            note(gap, "yellow")

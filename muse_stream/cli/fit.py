@@ -19,8 +19,9 @@ From = Annotated[
     str,
     typer.Option(
         "--from",
-        metavar="scores|audit|FILE",
-        help="The topics of scores or of audit records, or a file: Parquet, CSV, JSON lines (Avro for events).",
+        metavar="scores|audit|sketches|FILE",
+        help="The topics of scores or of audit records; sketches: what `run --role calibrate` has counted in the "
+        "store; or a file: Parquet, CSV, JSON lines (Avro for events).",
     ),
 ]
 Tenants = Annotated[list[str] | None, typer.Option("--tenant", help="Fit these alone; one without events starts cold.")]
@@ -30,7 +31,10 @@ Write = Annotated[
     Path | None, typer.Option("--write", metavar="FILE", help="Put the maps into this configuration file.")
 ]
 ToStore = Annotated[
-    str | None, typer.Option("--store", metavar="STORE", help="Publish them there; with --write: whose records count.")
+    str | None,
+    typer.Option(
+        "--store", metavar="STORE", help="Publish them there; with --write: whose records, or sketches, count."
+    ),
 ]
 Policy = Annotated[
     str,
@@ -95,9 +99,10 @@ def fit(
     """Fit quantile maps to what a predictor says of recent events, and say how far they can be trusted.
 
     Events of a file are scored by the ONNX models as a worker scores them; records of topics count where the same
-    content of the predictor gave them. Shows for each tenant and promised threshold the alert rate that is promised,
-    the interval in which the true one lies (95 %; events of one card or customer count as a group), and how many events
-    would halve it. Too little evidence is said. docs/calibration.md has the formulae.
+    content of the predictor gave them; of sketches, whole days (UTC) of this content count. Shows for each tenant and
+    promised threshold the alert rate that is promised, the interval in which the true one lies (95 %; events of one
+    card or customer count as a group), and how many events would halve it. Too little evidence is said.
+    docs/calibration.md has the formulae.
 
     Without --write or --store nothing is changed. With --store the maps go through the checks of `publish`.
 
@@ -107,6 +112,7 @@ def fit(
     muse-stream fit muse.yaml card-v2 --from events.parquet --entity customer_id
     muse-stream fit muse.yaml card-v2 --from audit --since 14d --write muse.yaml
     muse-stream fit /var/lib/muse/store card-v2 --from scores --since 7d --store /var/lib/muse/store
+    muse-stream fit muse.yaml card-v2 --from sketches --store /var/lib/muse/store --since 7d --dry-run
     muse-stream fit muse.yaml card-v2 --from scores.csv --scores p --tenant acme --time at
     muse-stream fit muse.yaml card-v2 --from labelled.parquet --label is_fraud --write muse.yaml
     ```
@@ -161,7 +167,7 @@ def _fit(
     from muse_stream.commands.fit import fit_maps  # noqa: PLC0415
 
     of_topics = source in ("scores", "audit")
-    _refuse_options(fitting, of_topics=of_topics)
+    _refuse_options(fitting, source, in_time=of_topics or source == "sketches")
     with progress(f"events for {predictor}") as update:
         return fit_maps(
             config,
@@ -187,12 +193,16 @@ def _betas(given: list[str] | None) -> dict[str, float]:
     return found
 
 
-def _refuse_options(fitting: "Fitting", *, of_topics: bool) -> None:
+def _refuse_options(fitting: "Fitting", source: str, *, in_time: bool) -> None:
     columns = fitting.columns
-    if of_topics and (columns.named() or columns.fields):
-        raise typer.BadParameter("columns belong to a file, not to a topic", param_hint="--from")
-    if not of_topics and (fitting.since_ms is not None or fitting.until_ms is not None):
-        raise typer.BadParameter("a window of time belongs to topics; cut the file", param_hint="--since")
+    if in_time and (columns.named() or columns.fields):
+        raise typer.BadParameter(f"columns belong to a file, not to {source}", param_hint="--from")
+    if source == "sketches" and fitting.betas:
+        raise typer.BadParameter(
+            "with another beta the predictor is another one, of which nothing is counted", param_hint="--beta"
+        )
+    if not in_time and (fitting.since_ms is not None or fitting.until_ms is not None):
+        raise typer.BadParameter("a window of time belongs to topics and sketches; cut the file", param_hint="--since")
     if columns.scores is None and columns.time is not None:
         raise typer.BadParameter("events have their own time; it belongs to --scores", param_hint="--time")
     if columns.scores is not None and columns.label is not None:

@@ -20,6 +20,7 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     evidence         what shadows said, for and against a promotion
     fit              quantile maps of a predictor, and what they can be trusted in
     fit_samples      what they are fitted on: files of events or scores, topics
+    fit_sketches     the same of what is counted in a store
     status           what is current, who serves it, what waits, what is wrong
     gradual          promote step by step; go back, stop, resume
     step_health      what tells that a step goes wrong: dead letters, latency

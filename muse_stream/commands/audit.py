@@ -18,7 +18,7 @@ from muse_stream.commands.configuration import Configuration
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal, MuseError
 from muse_stream.files import RecordFile
-from muse_stream.kafka import Block, Bounds, Consumer, Reading, between, bounds, client, reader
+from muse_stream.kafka import Beginnings, Block, Bounds, Consumer, Reading, between, bounds, client, reader
 from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, output_schemas
 
 
@@ -98,12 +98,13 @@ def audit(
         consumer = reader(settings)
         unstable = reader(settings, **{"isolation.level": "read_uncommitted"})  # tells ends behind open transactions
         try:
-            spans = {kind: _span(unstable, getattr(topics, kind), selection) for kind in selection.kinds}
+            held = {kind: _held(unstable, getattr(topics, kind)) for kind in selection.kinds}
+            spans = {kind: _span(unstable, getattr(topics, kind), held[kind], selection) for kind in selection.kinds}
             total = sum(bound.high - bound.low for span in spans.values() for bound in span.values())
             exporting = _Export(tenant, topics.events, selection, file, done)
             read = 0
             for kind, span in spans.items():
-                for block in _blocks(consumer, getattr(topics, kind), span, selection, done):
+                for block in _blocks(consumer, getattr(topics, kind), held[kind], span, selection, done):
                     exporting.add(kind, block)
                     read += len(block.messages)
                     told(read, max(total, read))
@@ -117,19 +118,33 @@ def audit(
     return done
 
 
-def _span(consumer: Consumer, topic: str, selection: Selection) -> dict[int, Bounds]:
+def _held(consumer: Consumer, topic: str) -> dict[int, Bounds]:
     held = bounds(consumer, topic)
     if not held:
         raise Fatal(f"there is no topic {topic}; `muse-stream topics CONFIG` makes what a configuration needs")
+    return held
+
+
+def _span(consumer: Consumer, topic: str, held: Mapping[int, Bounds], selection: Selection) -> dict[int, Bounds]:
     until_ms = None if selection.until_ms is None else selection.until_ms + SKEWED_MS
     return between(consumer, topic, held, selection.since_ms, until_ms)
 
 
 def _blocks(
-    consumer: Consumer, topic: str, span: Mapping[int, Bounds], selection: Selection, done: Exported
+    consumer: Consumer,
+    topic: str,
+    held: Mapping[int, Bounds],
+    span: Mapping[int, Bounds],
+    selection: Selection,
+    done: Exported,
 ) -> Iterator[Block]:
     reading = Reading(consumer, topic, span, selection.settle_s)
-    yield from reading
+    end_ms = selection.until_ms or round(datetime.now(UTC).timestamp() * 1000)
+    begins = Beginnings(topic, held, span, selection.since_ms, end_ms)
+    for block in reading:
+        begins.see(block)
+        yield block
+    done.notes += begins.gone()
     for partition, offset in reading.unstable.items():
         done.notes.append(
             f"{topic}[{partition}]: records from offset {offset} on are left out: a transaction is still open; "

@@ -9,7 +9,7 @@ the files of maps and schemas, which it reads.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
@@ -40,6 +40,7 @@ Area = Literal[
     "event format",
     "file",
     "limit",
+    "drift",
     "generation",
 ]
 SHOWN = 5
@@ -214,7 +215,8 @@ class _Difference:
             yield from _entries("event format", old.document.events, new.document.events)
             yield from _refresh(old.document, new.document)
             yield from self._files()
-            yield from _limits(old.document, new.document)
+            yield from _numbers("limit", old.document.limits, new.document.limits)
+            yield from _drift(old.document, new.document)
 
     def _tenants(self, old: _Side, new: _Side) -> Iterator[Change]:
         before, after = old.document.tenants, new.document.tenants
@@ -583,9 +585,21 @@ def _schemas(loaded: Loaded) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): (loaded.root / path).read_bytes() for path in names}
 
 
-def _limits(old: Document, new: Document) -> Iterator[Change]:
-    number: Callable[[Any], str] = lambda value: f"{value:,}" if isinstance(value, int) else f"{value:g}"  # noqa: E731
-    for name in type(new.limits).model_fields:
-        was, now = getattr(old.limits, name), getattr(new.limits, name)
+def _numbers(area: Area, old: Any, new: Any) -> Iterator[Change]:
+    """Yield what changed of a section that holds numbers."""
+    for name in type(new).model_fields:
+        was, now = getattr(old, name), getattr(new, name)
         if was != now:
-            yield Change("limit", (name,), f"{number(was)} -> {number(now)}")
+            yield Change(area, (name,), f"{_number(was)} -> {_number(now)}")
+
+
+def _number(value: Any) -> str:
+    return "not set" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _drift(old: Document, new: Document) -> Iterator[Change]:
+    yield from _numbers("drift", old.drift, new.drift)
+    for name, tenant in new.tenants.items():
+        if name in old.tenants:
+            for change in _numbers("drift", old.tenants[name].drift, tenant.drift):
+                yield Change("tenant", (name,), f"drift {change.names[0]} {change.text}")

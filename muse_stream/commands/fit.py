@@ -33,6 +33,7 @@ from muse_stream.calibration import (
 from muse_stream.commands.check import check_source
 from muse_stream.commands.configuration import generation_or_none
 from muse_stream.commands.fit_samples import FileColumns, FitError, Sample, Told, Topic, from_file, from_topics
+from muse_stream.commands.fit_sketches import Counted, moments
 from muse_stream.commands.publish import Proposal, proposal
 from muse_stream.config import (
     KafkaSettings,
@@ -253,10 +254,11 @@ def fit_maps(
     """Fit a quantile map of `predictor` for each tenant.
 
     `configuration` is a YAML file, or a store's folder or URL: its current generation. `source` is `scores` or `audit`,
-    the topics of a live predictor or a shadow, or a file: Parquet, CSV, JSON lines, of events (Avro too), or of scores
-    before the map where `fitting.columns.scores` names their column. Without `tenants` every tenant with events gets a
-    map. `settings` say where Kafka is (default: the environment), `store` which generations its records are of.
-    `progress` gets the events done.
+    the topics of a live predictor or a shadow; `sketches`, what the role `calibrate` has counted in the store; or a
+    file: Parquet, CSV, JSON lines, of events (Avro too), or of scores before the map where `fitting.columns.scores`
+    names their column. Without `tenants` every tenant with events gets a map. `settings` say where Kafka is (default:
+    the environment), `store` which generations its records are of, or where the sketches are. `progress` gets the
+    events done.
 
     Raises ConfigError, or FitError for what nothing can be fitted to: no events, one score, a window with a gap.
     """
@@ -265,6 +267,8 @@ def fit_maps(
     if fitting.betas:
         loaded = _corrected(loaded, predictor, fitting.betas)
     wanted = _tenants(loaded, tenants)
+    if str(source) == "sketches":
+        return _of_sketches(loaded, predictor, wanted, fitting, store or address, progress, named=tenants is not None)
     everybody = list(loaded.document.tenants)
 
     def samples() -> dict[str, Sample]:
@@ -274,7 +278,8 @@ def fit_maps(
             alike = _alike(loaded, predictor, store or address)
             window = (fitting.since_ms, fitting.until_ms)
             kafka = settings or KafkaSettings.from_environment()
-            return from_topics(loaded.document, kafka, predictor, kind, read, window, alike, progress)
+            asked = (kafka, predictor, kind, read, window, alike, progress)
+            return from_topics(loaded.document, *asked, gaps=fitting.gaps)
         columns = _with_tenant(loaded, wanted, fitting.columns)
         asked = wanted if columns.tenant is None else everybody
         found = from_file(loaded, predictor, Path(source), asked, columns, progress)
@@ -288,6 +293,55 @@ def fit_maps(
         betas |= estimated
         found = samples()  # again, with the corrections
     return _fitted(loaded, predictor, wanted, found, fitting, betas, named=tenants is not None)
+
+
+def _of_sketches(
+    loaded: Loaded,
+    predictor: str,
+    wanted: Sequence[str],
+    fitting: Fitting,
+    address: str | Path | None,
+    progress: Told,
+    *,
+    named: bool,
+) -> Fit:
+    if address is None:
+        raise FitError("sketches are in a store, where the role `calibrate` counts: name it with --store")
+    if fitting.policy not in ("auto", "own"):
+        raise FitError(
+            f"a {fitting.policy} map needs events in their order, which sketches do not keep: fit it --from scores, or "
+            "--default for a map of all tenants together"
+        )
+    _known(loaded, predictor)
+    reference = _reference(loaded, predictor, fitting.reference)
+    spec = loaded.document.references[reference]
+    promise, thresholds = reference_from(spec), list(promised_rates(spec))
+    opened: Store = open_store(address)
+    try:
+        window = (fitting.since_ms, fitting.until_ms)
+        counted = Counted(opened, loaded.document, predictor, window, gaps=fitting.gaps)
+        maps = counted.maps(wanted, promise, thresholds, progress)
+        lacking = [tenant for tenant in wanted if tenant not in maps]
+        if lacking and (named or not maps):
+            raise counted.why_none(lacking)
+        default = counted.common(list(loaded.document.tenants), promise) if fitting.default else None
+    finally:
+        opened.close()
+    tenants = {
+        tenant: FittedTenant(
+            tenant, one.map, "own", one.events, entities=0, left_out=0, trust=one.trust, **moments(one)
+        )
+        for tenant, one in maps.items()
+    }
+    content = pre_map_hash(loaded.document, predictor)
+    return Fit(predictor, content, reference, promise, tenants, default, dict(fitting.betas), loaded)
+
+
+def _known(loaded: Loaded, predictor: str) -> None:
+    document = loaded.document
+    if predictor not in document.predictors:
+        hint = f"there is: {', '.join(document.predictors)}"
+        raise ConfigError([loaded.source.problem(("predictors",), f"there is no predictor '{predictor}'", hint)])
 
 
 def _opened(configuration: str | Path, predictor: str) -> tuple[Loaded, str | None]:
@@ -379,9 +433,7 @@ def _fitted(
     named: bool,
 ) -> Fit:
     document = loaded.document
-    if predictor not in document.predictors:
-        hint = f"there is: {', '.join(document.predictors)}"
-        raise ConfigError([loaded.source.problem(("predictors",), f"there is no predictor '{predictor}'", hint)])
+    _known(loaded, predictor)
     reference = _reference(loaded, predictor, fitting.reference)
     promise = reference_from(document.references[reference])
     thresholds = list(promised_rates(document.references[reference]))
@@ -425,6 +477,9 @@ def _check(tenant: str, sample: Sample, *, gaps: bool) -> None:
         distinct = len(np.unique(sample.scores))
         if np.isnan(sample.scores).any():
             raise ValueError(f"{int(np.isnan(sample.scores).sum()):,} scores are NaN")
+        outside = sample.scores[(sample.scores < 0.0) | (sample.scores > 1.0)]
+        if len(outside):
+            raise ValueError(f"{len(outside):,} values are no score, a number in [0, 1], as {outside[0]:g}")
     except ValueError as error:
         raise FitError(f"tenant {tenant}: {error}") from None
     if distinct < CONSTANT:

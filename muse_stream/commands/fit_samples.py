@@ -8,6 +8,7 @@ A sample is in order of time where times are known. What is no score, no label, 
 """
 
 import math
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from muse_stream.calibration import Floats
 from muse_stream.config import Document, KafkaSettings, Loaded
 from muse_stream.errors import MuseError
 from muse_stream.files import EventFile, Timestamp, parsed_timestamp, read_columns
-from muse_stream.kafka import Block, Reading, between, bounds, reader
+from muse_stream.kafka import Beginnings, Block, Reading, between, bounds, reader
 from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, output_schemas
 from muse_stream.runtime.trial import PredictorTrial, Tried
 from muse_stream.scoring import Categorical
@@ -334,11 +335,14 @@ def from_topics(
     window: tuple[int | None, int | None],
     alike: Callable[[set[int]], set[int]],
     told: Told,
+    *,
+    gaps: bool = False,
 ) -> dict[str, Sample]:
     """Return tenant -> its sample: what the predictor gave, live or as a shadow, while its content was the same.
 
     `window`: milliseconds since 1970 from which, and to which, records were written; `alike` says which of some
-    generations have the same content of the predictor. Raises the errors of Kafka.
+    generations have the same content of the predictor; `gaps`: go on where retention has removed the window's
+    beginning, or a transaction is still open. Raises FitError, and the errors of Kafka.
     """
     topics: dict[str, list[str]] = {}
     for tenant in tenants:
@@ -350,15 +354,32 @@ def from_topics(
     try:
         for topic, own in topics.items():
             held = bounds(client, topic)
-            for block in Reading(client, topic, between(client, topic, held, *window), SETTLE_S) if held else ():
+            span = between(client, topic, held, *window) if held else {}
+            reading = Reading(client, topic, span, SETTLE_S)
+            begins = Beginnings(topic, held, span, window[0], window[1] or round(time.time() * 1000))
+            for block in reading if held else ():
+                begins.see(block)
                 gathering.add(block, own)
                 done += len(block.messages)
                 told(done)
+            if not gaps:
+                _refuse_gaps(topic, reading.unstable, begins.gone() if window[0] is not None else [])
     finally:
         client.close()
     made = {number for one in kept.values() for part in one.generation for number in np.unique(part).tolist()}
     same = alike(made) if made else set()
     return {tenant: _joined(one, same).sorted() for tenant, one in kept.items() if one.scores}
+
+
+def _refuse_gaps(topic: str, unstable: Mapping[int, int], gone: Sequence[str]) -> None:
+    """Refuse a window of which a part is missing."""
+    hint = "choose a window without it (--since, --until), or say --gaps if it is meant"
+    if gone:
+        raise FitError(f"the window has a gap: {_some(gone)}; {hint}")
+    if unstable:
+        partition, offset = next(iter(unstable.items()))
+        said = f"records from offset {offset} of {topic}[{partition}] on stand behind an open transaction"
+        raise FitError(f"the window has a gap: {said}, which `muse-stream doctor` looks into; {hint}")
 
 
 class _Gathering:

@@ -16,11 +16,19 @@ from typing import Any
 import numpy as np
 
 from muse_stream.calibration import (
+    CELLS,
+    GROUPS,
+    Arrivals,
+    Drift,
+    DriftLimits,
+    MapCounts,
+    Recent,
     Reference,
     ScoreHistogram,
     calibration_curve,
     design_effect,
     distance_from,
+    drift,
     expected,
     expected_calibration_error,
     grouped_rate,
@@ -46,7 +54,7 @@ from muse_stream.commands.report_records import (
 )
 from muse_stream.config import Document, KafkaSettings
 from muse_stream.control import is_store, open_store
-from muse_stream.errors import MuseError
+from muse_stream.errors import MuseError, StoreError
 from muse_stream.report import (
     Calibration,
     Change,
@@ -61,9 +69,12 @@ from muse_stream.report import (
     Threshold,
     html,
 )
+from muse_stream.runtime.score_reader import Contents, content_of
 from muse_stream.scoring import promised_rates, reference_from
 
 DAY_MS = 86_400_000
+EXACT = 10**12
+"""Events that a map is fitted to which is not fitted at all."""
 BINS = 50
 TOLERANCE = 0.2
 EVIDENCE = 160
@@ -131,7 +142,8 @@ def report(
     notes += _missing(names, asked, gathering)
     if labels is not None and not gathering.labelled:
         raise ReportError(f"{asked.labels}: none of its {len(labels):,} ids is an event of this report")
-    made = _Making(document, promises, asked.tolerance)
+    served = _Served(configuration, sum(len(one.scores) + len(one.pairs) for one in gathering.tenants.values()))
+    made = _Making(document, promises, asked.tolerance, served)
     tenants = [made.tenant(name, gathering.tenants[name]) for name in names if name in gathering.tenants]
     answered = {number for one in gathering.tenants.values() for number in one.generations}
     whole = Report(
@@ -202,6 +214,16 @@ def _facts(configuration: Configuration, asked: Asked, gathering: Gathering, lab
     return facts
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Columns:
+    """Scores of one predictor; every array is [events]."""
+
+    score: Floats
+    time: Any
+    group: Any
+    generation: Any
+
+
 class _Promises:
     """What the configuration promises of each predictor's scores."""
 
@@ -220,11 +242,66 @@ class _Promises:
         return {}, None
 
 
+class _Served:
+    """Tells drift of records: those that the map gave which the configuration has now."""
+
+    def __init__(self, configuration: Configuration, subjects: int) -> None:
+        """`subjects`: tenants and predictors that are looked at."""
+        self._loaded, self._document = configuration.loaded, configuration.loaded.document
+        self._named, self._subjects = configuration.named, max(subjects, 1)
+
+    def drift(
+        self, tenant: str, predictor: str, rates: Mapping[float, float], reference: Reference, columns: _Columns
+    ) -> tuple[Drift | None, int]:
+        """Return the drift, and the days that index and distance are of."""
+        spec = self._document.drift_of(tenant)
+        chosen = np.isin(columns.generation, self._same(tenant, predictor, np.unique(columns.generation).tolist()))
+        day = columns.time // DAY_MS
+        if not chosen.any():
+            return None, spec.recent
+        last = int(day[chosen].max())
+        chosen &= (day >= last - spec.days) & (day <= last)
+        recent = columns.score[chosen & (day > last - spec.recent)]
+        distances = Recent(len(recent), *_distances(reference, recent)) if len(recent) else Recent(0)
+        days = [_counted(columns, chosen & (day == one), tuple(rates)) for one in np.unique(day[chosen]).tolist()]
+        limits = DriftLimits(spec.tolerance, spec.psi, spec.ks)
+        alpha = spec.false_alarm / self._subjects
+        samples = self._samples(tenant, predictor)
+        return drift(days, distances, samples, rates, limits, alpha, spec.days), spec.recent
+
+    def _same(self, tenant: str, predictor: str, generations: Sequence[int]) -> list[int]:
+        """Return those under which the predictor had the content and the map that it has now; all, where none tells."""
+        if not is_store(self._named):
+            return list(generations)
+        now = content_of(self._document, tenant, predictor)
+        store = open_store(self._named)
+        try:
+            contents = Contents(store)
+            return [one for one in generations if contents.of(one, tenant, predictor) == now]
+        except StoreError:
+            return list(generations)
+        finally:
+            store.close()
+
+    def _samples(self, tenant: str, predictor: str) -> int:
+        node = self._document.predictors[predictor].graph().nearest_map()
+        name = node.map_of(tenant) if node is not None else None
+        return self._loaded.fitted.maps[name].samples if name is not None else EXACT
+
+
+def _counted(columns: _Columns, rows: Any, thresholds: tuple[float, ...]) -> MapCounts:
+    found = MapCounts.empty(thresholds)
+    cells = columns.time[rows] % DAY_MS * CELLS // DAY_MS
+    scores, groups = columns.score[rows], columns.group[rows] % GROUPS
+    found.add(Arrivals("", np.empty(0, dtype=np.int64), scores, scores, cells, groups, "", thresholds))
+    return found
+
+
 class _Making:
     """Makes the content of records."""
 
-    def __init__(self, document: Document, promises: _Promises, tolerance: float) -> None:
-        self._document, self._promises, self._tolerance = document, promises, tolerance
+    def __init__(self, document: Document, promises: _Promises, tolerance: float, served: _Served) -> None:
+        self._document, self._promises, self._tolerance, self._served = document, promises, tolerance, served
 
     def tenant(self, name: str, own: TenantRecords) -> Tenant:
         notes, pairs = [], []
@@ -233,12 +310,14 @@ class _Making:
                 pairs.append(self._pair(live, shadow, records))
             else:
                 notes.append(f"{_named(shadow)} could not score any of {records.failed:,} events.")
-        days = [self._days(one, "live", kept.columns(), "score") for one, kept in own.scores.items()]
+        days = [self._days(name, one, "live", kept.columns(), "score") for one, kept in own.scores.items()]
         if not own.scores and own.pairs:
             notes.append("There are no score records here: what was live is taken from audit records.")
             live, first = next(((live, one) for (live, _), one in own.pairs.items()))
-            days.append(self._days(live, "live", first.kept.columns(), "live"))
-        days += [self._days(shadow, "shadow", one.kept.columns(), "shadow") for (_, shadow), one in own.pairs.items()]
+            days.append(self._days(name, live, "live", first.kept.columns(), "live"))
+        days += [
+            self._days(name, shadow, "shadow", one.kept.columns(), "shadow") for (_, shadow), one in own.pairs.items()
+        ]
         notes += _gaps(own)
         if any(one.seen > MOST for one in _all_kept(own)):
             notes.append(f"Of each predictor the latest {MOST:,} events are shown.")
@@ -292,7 +371,7 @@ class _Making:
             int((after & ~before).sum()), int((before & ~after).sum()), found.agreement, word,
         )  # fmt: skip
 
-    def _days(self, predictor: Name, role: str, columns: Mapping[str, Any], which: str) -> Days:
+    def _days(self, tenant: str, predictor: Name, role: str, columns: Mapping[str, Any], which: str) -> Days:
         rates, reference = self._promises.of(predictor)
         scores, groups = columns[which], columns["group"]
         day = np.asarray(columns["time"], dtype=np.int64) // DAY_MS
@@ -306,7 +385,12 @@ class _Making:
             ]
             stability, distance = (None, None) if reference is None else _distances(reference, mine)
             found.append(Day(_moment(one * DAY_MS), len(mine), shares, stability, distance))
-        return Days(_named(predictor), role, list(rates), list(rates.values()), found)
+        drifted, recent = None, 0
+        if reference is not None and len(scores):
+            which_generation = "live_generation" if which == "live" else "generation"
+            some = _Columns(scores, np.asarray(columns["time"]), np.asarray(groups), columns[which_generation])
+            drifted, recent = self._served.drift(tenant, predictor[0], rates, reference, some)
+        return Days(_named(predictor), role, list(rates), list(rates.values()), found, drifted, recent)
 
 
 def _distances(reference: Reference, scores: Floats) -> tuple[float, float]:
@@ -376,12 +460,14 @@ def _verdict(thresholds: Sequence[Threshold]) -> tuple[str, str]:
 
 def _gaps(own: TenantRecords) -> list[str]:
     notes = []
-    for name, kept in own.scores.items():
-        columns = kept.columns()
-        gap = Sample(columns["score"], np.sort(columns["time"])).gap() if len(columns["time"]) else None
+    kept = [(f"scores of {_named(name)}", one) for name, one in own.scores.items()]
+    kept += [(f"audit records of {_named(name)}", one.kept) for (_, name), one in own.pairs.items()]
+    for what, one in kept:
+        times = np.sort(one.columns()["time"])
+        gap = Sample(times, times).gap() if len(times) else None
         if gap is not None:
             start, end = (f"{_moment(one):%Y-%m-%d %H:%M}" for one in gap)
-            notes.append(f"There is a gap: no scores of {_named(name)} for events from {start} to {end} UTC.")
+            notes.append(f"There is a gap: no {what} for events from {start} to {end} UTC.")
     return notes
 
 

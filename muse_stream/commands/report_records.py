@@ -64,8 +64,18 @@ class Kept:
         self.parts = [joined] if joined else []
 
 
-SCORES: Final = ("time", "score", "aggregate", "group", "label")
-PAIRS: Final = ("time", "live", "shadow", "live_aggregate", "aggregate", "group", "label")
+SCORES: Final = ("time", "score", "aggregate", "group", "label", "generation")
+PAIRS: Final = (
+    "time",
+    "live",
+    "shadow",
+    "live_aggregate",
+    "aggregate",
+    "group",
+    "label",
+    "generation",
+    "live_generation",
+)
 
 
 @dataclass(slots=True, eq=False)

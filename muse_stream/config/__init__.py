@@ -14,6 +14,7 @@ Only what the document and its files tell is decided here; what needs a model or
     files, maps, remote            the files a document names, those of a URL too; fitted maps and recalibrations
     document                       the whole document: model, predictor, graph, reference, recalibration, refresh,
                                    route, tenant, event
+    drift                          what is looked at for drift, and what is allowed
     fields, expected               types of fields; a finding as a sentence with a hint
     promotion, pausing, map_edit   another predictor live, a tenant paused, fitted maps: the change of a YAML text;
                                    yaml_text: where everything stands in it
@@ -23,6 +24,7 @@ Only what the document and its files tell is decided here; what needs a model or
 
 from muse_stream.config.check_topics import CROWDED_PARTITIONS
 from muse_stream.config.document import ANY_OTHER, Document, Limits, consumer_group, json_schema
+from muse_stream.config.drift import DriftSpec, TenantDriftSpec
 from muse_stream.config.event import AttributeSource, EventSpec
 from muse_stream.config.files import NotAllowed, content_files, locate, model_file, pinned_hashes, referenced_files
 from muse_stream.config.graph import (
@@ -97,6 +99,7 @@ __all__ = [
     "DataSpec",
     "Document",
     "Draft",
+    "DriftSpec",
     "EventSpec",
     "Examined",
     "ExpertSpec",
@@ -139,6 +142,7 @@ __all__ = [
     "ShadowSpec",
     "ShortPredictor",
     "Source",
+    "TenantDriftSpec",
     "TenantSpec",
     "TenantTopics",
     "TopicKind",

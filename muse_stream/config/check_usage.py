@@ -25,6 +25,22 @@ def usage_problems(draft: Draft) -> Iterator[Problem]:
                 yield draft.problem(path, f"'{shadow.predictor}' is named twice", "name each shadow predictor once")
             seen.add(shadow.predictor)
     yield from _tenants_without_map(draft)
+    yield from _drift_windows(draft)
+
+
+def _drift_windows(draft: Draft) -> Iterator[Problem]:
+    document = draft.document
+    wrong = "days of the stability index and the distance, and only {days} are looked at"
+    hint = "`recent` is at most `days`"
+    if document.drift.recent > document.drift.days:
+        message = f"{document.drift.recent} {wrong.format(days=document.drift.days)}"
+        yield draft.problem(("drift", "recent"), message, hint)
+        return
+    for name in document.tenants:
+        own = document.drift_of(name)
+        if own.recent > own.days:
+            message = f"{own.recent} {wrong.format(days=own.days)}"
+            yield draft.problem(("tenants", name, "drift"), message, hint)
 
 
 def _tenants_without_map(draft: Draft) -> Iterator[Problem]:

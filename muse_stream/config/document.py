@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from muse_stream.config.drift import DriftSpec
 from muse_stream.config.event import EventSpec
 from muse_stream.config.fields import AttributeName, Integer, Name, Namespace, Number, SpecModel, Text, fault
 from muse_stream.config.graph import PredictorGraph
@@ -83,6 +84,8 @@ class Document(SpecModel):
     """Rules from intent to predictors; the first that matches decides."""
     tenants: Annotated[dict[Name, TenantSpec], Field(min_length=1)]
     """Tenants by name."""
+    drift: DriftSpec = DriftSpec()
+    """What is looked at for drift, and how far scores may leave what was promised."""
     topics: Topics = Topics()
     """Templates of topic names."""
     refresh: RefreshSpec = RefreshSpec()
@@ -119,6 +122,10 @@ class Document(SpecModel):
         for name, tenant in self.tenants.items():
             lanes[tenant.lane] = (*lanes.get(tenant.lane, ()), name)
         return lanes
+
+    def drift_of(self, tenant: str) -> DriftSpec:
+        """Return the windows and limits of drift of a tenant: its own, else the document's."""
+        return self.drift.model_copy(update=self.tenants[tenant].drift.model_dump(exclude_none=True))
 
     def graphs(self) -> Mapping[str, PredictorGraph]:
         """Return every predictor as a graph, by name."""

@@ -7,6 +7,7 @@ contain.
 from dataclasses import dataclass
 from typing import Literal
 
+from muse_stream.config.drift import TenantDriftSpec
 from muse_stream.config.fields import Flag, LaneTopicTemplate, Name, SpecModel, TopicTemplate
 from muse_stream.config.refresh import RefreshPolicy
 
@@ -48,6 +49,8 @@ class TenantSpec(SpecModel):
     """The group of tenants that shares its workers."""
     topics: TopicOverrides = TopicOverrides()
     """Topic names of its own."""
+    drift: TenantDriftSpec = TenantDriftSpec()
+    """Windows and limits of drift of its own."""
     refresh: RefreshPolicy = "off"
     """What the role `calibrate` does when its scores have drifted from what was promised: `off`, `propose` a new map,
     or `apply` it where it moves no alert rate further than `refresh.step`."""

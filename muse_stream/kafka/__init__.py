@@ -18,6 +18,7 @@ signature               what an owner commits beside its offsets
 span_reader             records between two offsets of partitions
 lag_reader              how old the first record is that waits in a partition that does not move
 topic_reader, tail      a topic read without a group: from its beginning, or as it grows
+beginnings              what retention has removed before such a reading
 bulk_producer           framed events onto a topic, at a rate or as fast as it goes
 admin, topic_plan       the topics of a cluster; which ones a configuration needs
 cluster_state           brokers, topics and groups as far as a configuration is concerned
@@ -30,6 +31,7 @@ from confluent_kafka.admin import AdminClient
 
 from muse_stream.kafka import client
 from muse_stream.kafka.admin import carry_out, has_members, survey, topic_ids, topic_settings
+from muse_stream.kafka.beginnings import Beginnings
 from muse_stream.kafka.broker_release import HINT as FORGETFUL_HINT
 from muse_stream.kafka.broker_release import Listening
 from muse_stream.kafka.bulk_producer import Chunk, Ingest, Sent
@@ -83,6 +85,7 @@ __all__ = [
     "SET",
     "About",
     "AdminClient",
+    "Beginnings",
     "Block",
     "Blocked",
     "Bounds",

@@ -2,13 +2,19 @@
 
 `starts` says where assigned partitions begin; `settle` is called before partitions are given up. Nothing is committed
 to Kafka: the group's offsets say nothing of what was counted.
+
+A topic that is deleted and made anew is read on from the old offset, and no client says so (docs/exactly-once.md, R23).
+So records are held until the brokers say that their topic is still the one that was assigned, and given out then. Where
+it is another one, what was given out is settled, and the process ends: the next one begins the new topic.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal, MuseError, Retriable
@@ -31,6 +37,13 @@ MEMBER: dict[str, Any] = {
 }
 ASK_S = 10.0
 BATCH = 10_000
+CHECK_S = 1.0
+"""Seconds that records are held at most before their topics are asked for; a full batch is not held."""
+CHECKED_S = 3.0
+"""How long is waited for the answer."""
+LOOK_S = 5.0
+"""Seconds between two questions for all topics."""
+MOST_HELD = 10 * BATCH
 
 Starts = Callable[[Mapping[TopicPartitionKey, Bounds], Mapping[str, str]], Mapping[TopicPartitionKey, int]]
 """Partitions with their ends, topics with their ids -> where each partition begins."""
@@ -47,10 +60,17 @@ class CountingConsumer:
         self._consumer: Consumer = client.consumer(settings, **names, **MEMBER)
         self._settings, self._starts, self._settle, self._log = settings, starts, settle, log
         self._topics: tuple[str, ...] = ()
+        self._admin: AdminClient | None = None
         self._failed: MuseError | None = None
         """What kept an assignment from being taken up; it is tried again by another process of this slot."""
         self._given: set[TopicPartitionKey] = set()
         self._taken: set[TopicPartitionKey] = set()
+        self._has: set[TopicPartitionKey] = set()
+        self._known: dict[str, str] = {}
+        """Topic -> its id when its partitions were assigned; nothing where it was not told."""
+        self._held: list[Message] = []
+        """Records that are not given out yet."""
+        self._checked = self._looked = 0.0
         self.assigned = False
 
     def subscribe(self, topics: Iterable[str]) -> None:
@@ -61,7 +81,10 @@ class CountingConsumer:
             self._consumer.subscribe(list(wanted), self._on_assign, self._on_revoke, self._on_lost)
 
     def collect(self, seconds: float) -> list[Message]:
-        """Return what is there, waiting at most so long for the first; raises what Kafka has found wrong."""
+        """Return what is there, waiting at most so long for the first; raises what Kafka has found wrong.
+
+        Raises Retriable where a topic was deleted and made anew: all that was read of the old one is settled.
+        """
         self._given.clear()
         self._taken.clear()
         try:
@@ -74,7 +97,41 @@ class CountingConsumer:
         sound = [message for message in polled if message.error() is None]
         if len(sound) < len(polled):
             self._report([message for message in polled if message.error() is not None])
-        return self._own(sound) if self._taken else sound
+        self._held += self._own(sound) if self._taken else sound
+        now = time.monotonic()
+        if now - self._looked >= LOOK_S:  # of a topic that was made anew nothing may ever be read (R25)
+            self._looked = now
+            self._check({topic for topic, _ in self._has})
+        if not self._held or (len(self._held) < BATCH and now - self._checked < CHECK_S):
+            return []
+        return self._same()
+
+    def _same(self) -> list[Message]:
+        """Return what is known to be of the topics that were assigned, and hold what nobody tells."""
+        unknown = self._check({message.topic() or "" for message in self._held})
+        self._checked = time.monotonic()
+        found = [message for message in self._held if message.topic() not in unknown]
+        self._held = [message for message in self._held if message.topic() in unknown]
+        if len(self._held) >= MOST_HELD:
+            raise Retriable(f"nobody says whether these topics were made anew: {', '.join(sorted(unknown))}")
+        return found
+
+    def _check(self, topics: set[str]) -> set[str]:
+        """Return those of which nobody tells the id; raises Retriable where one is another topic now."""
+        asked = {topic for topic in topics if self._known.get(topic)}
+        told = self._ids(asked, CHECKED_S)
+        self._refuse_others(asked, told)
+        return asked - set(told)
+
+    def _refuse_others(self, topics: Iterable[str], told: Mapping[str, str]) -> None:
+        """Where topics were made anew: settle what was given out of the old ones, and raise Retriable."""
+        others = sorted(
+            one for one in topics if self._known.get(one) and told.get(one, self._known[one]) != self._known[one]
+        )
+        if others:
+            self._settle([place for place in self._has if place[0] in others])
+            said = "was" if len(others) == 1 else "were"
+            raise Retriable(f"{', '.join(others)} {said} deleted and made anew: begun again by the next process")
 
     def _own(self, messages: list[Message]) -> list[Message]:
         """Leave out records of partitions that were given up meanwhile."""
@@ -120,10 +177,15 @@ class CountingConsumer:
         if not partitions:
             return
         try:
-            begins = self._starts(self._bounds(partitions), self._ids({one.topic for one in partitions}))
+            # ids first: of a topic that is made anew after this question the first record tells
+            told = self._ids({one.topic for one in partitions}, ASK_S)
+            self._refuse_others({one.topic for one in partitions} & {topic for topic, _ in self._has}, told)
+            begins = self._starts(self._bounds(partitions), told)
         except MuseError as error:
             self._failed = error
             return
+        self._known |= {one.topic: told.get(one.topic, "") for one in partitions}
+        self._has |= set(begins)
         self._given |= set(begins)
         self._consumer.incremental_assign([TopicPartition(*place, offset) for place, offset in begins.items()])
 
@@ -139,14 +201,18 @@ class CountingConsumer:
             found[one.topic, one.partition] = Bounds(*marks)
         return found
 
-    def _ids(self, topics: Iterable[str]) -> dict[str, str]:
-        # a client of its own for this one question: should it end the process (R7), nothing is counted wrongly by that
-        return topic_ids(client.admin(self._settings), topics, ASK_S)
+    def _ids(self, topics: Iterable[str], timeout_s: float) -> dict[str, str]:
+        # should this client end the process (R7), nothing is counted wrongly by that
+        if self._admin is None:
+            self._admin = client.admin(self._settings)
+        return topic_ids(self._admin, topics, timeout_s)
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._log.info("revoked", partitions=len(partitions))
         places = [(one.topic, one.partition) for one in partitions]
         self._taken |= set(places)
+        self._has -= set(places)
+        self._held = [one for one in self._held if (one.topic() or "", one.partition() or 0) not in self._taken]
         self._settle(places)
         self._consumer.incremental_unassign(partitions)
 
@@ -160,6 +226,7 @@ class CountingConsumer:
             if error is None:
                 continue
             if concerns(error, About.LOST_OFFSET):
+                self._settle([(topic or "", message.partition() or 0)])
                 raise Fatal(f"{topic}[{message.partition()}] no longer has the offset to read on from: {said(error)}")
             if error.fatal() or "fenced" in error.str():
                 raise Fatal(f"consumer: {said(error)}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from muse_stream.calibration import Floats, GroupedRate
+from muse_stream.calibration import Drift, Floats, GroupedRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,10 @@ class Days:
     thresholds: Sequence[float]
     promised: Sequence[float | None]
     days: Sequence[Day]
+    drift: Drift | None = None
+    """Of the events since the present map serves; None where nothing is promised, or no record is of this map."""
+    recent: int = 0
+    """Days that its stability index and distance are of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,8 @@ class CalibrateMetrics:
         self._lag = Gauge("muse_calibrate_lag", "Offsets that wait to be read", of, registry=registry).labels(**of)
         drift = ("tenant", "predictor")
         self._drifted = Gauge("muse_drifted", "1 while the scores have drifted", drift, registry=registry)
-        self._stability = Gauge("muse_drift_stability_index", "Against the reference", drift, registry=registry)
-        self._distance = Gauge("muse_drift_distance", "Against the reference", drift, registry=registry)
+        self._psi = Gauge("muse_drift_psi", "Population stability index", drift, registry=registry)
+        self._ks = Gauge("muse_drift_ks", "Kolmogorov-Smirnov distance", drift, registry=registry)
         drift_at = (*drift, "threshold")
         self._rate_at = Gauge(
             "muse_drift_alert_ratio", "Alert rate over the window that says most", drift_at, registry=registry
@@ -70,15 +70,15 @@ class CalibrateMetrics:
     def show(self, found: Sequence[TenantDrift]) -> None:
         """Show what a look for drift has found."""
         for gauge in (
-            *(self._drifted, self._stability, self._distance),
+            *(self._drifted, self._psi, self._ks),
             *(self._rate_at, self._low, self._high, self._promised),
         ):
             gauge.clear()
         for one in found:
             of = one.tenant, one.predictor
             self._drifted.labels(*of).set(one.drift.drifted)
-            self._stability.labels(*of).set(one.drift.stability)
-            self._distance.labels(*of).set(one.drift.distance)
+            self._psi.labels(*of).set(one.drift.psi)
+            self._ks.labels(*of).set(one.drift.ks)
             for at in one.drift.rates:
                 values = at.rate, at.low, at.high, at.promised
                 gauges = self._rate_at, self._low, self._high, self._promised

@@ -107,7 +107,7 @@ class ScoreCounter:
             beyond = any(known.offsets.get(partition, 0) > bound.high for partition, bound in own.items())
             if known.id != identity if known.id and identity else beyond and not identity:
                 known.incarnation, known.offsets = known.incarnation + 1, {}
-                self._log.warning("topic_created_again", topic=topic, incarnation=known.incarnation)
+                self._log.error("topic_created_again", topic=topic, incarnation=known.incarnation)
             known.id = identity or known.id
             for partition, bound in own.items():
                 offset = known.offsets.get(partition)

@@ -5,18 +5,21 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from muse_stream.calibration import Arrivals, DayCounts, QuantileMap
 from muse_stream.cli.main import main
-from muse_stream.config import load_document
+from muse_stream.config import consumer_group, load_document
 from muse_stream.control import DirectoryStore
 from muse_stream.runtime.drift_looks import drifts, keep_verdicts
+from muse_stream.runtime.score_counter import TopicOffsets, offsets_name
 from muse_stream.runtime.score_reader import content_of
 from muse_stream.scoring import reference_from
 from tests.calibrate.scores import Scores
+from tests.runtime.test_batch_scorer import changed
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
 Output = pytest.CaptureFixture[str]
@@ -84,6 +87,56 @@ def test_counts_of_another_content_or_damaged_ones_are_not_taken_for_these(score
     assert scores.store.set_durable(name, b"rubbish", scores.store.durable(name))
     assert main(["drift", scores.address]) == 1
     assert f"{name}: no counts of a day" in capsys.readouterr().err
+
+
+def test_windows_and_limits_are_those_of_the_configuration_and_a_tenant_may_have_its_own(
+    scores: Scores, capsys: Output
+) -> None:
+    random = np.random.default_rng(1)
+    for days_ago in (2, 1, 0):
+        for tenant in ("acme", "globex"):
+            count(scores, tenant, random.random(20_000) ** 0.7, days_ago)
+    assert {one.tenant for one in drifts(scores.store) if one.drift.drifted} == {"acme", "globex"}
+
+    def loose(document: Any) -> None:
+        document["drift"] = {"tolerance": 5.0, "psi": 9.0, "ks": 1.0}
+        document["tenants"]["globex"]["drift"] = {"tolerance": 0.1, "days": 1, "recent": 1}
+
+    changed(scores.document, loose)
+    scores.publish()
+    found = {one.tenant: one for one in drifts(scores.store)}
+    assert {name: one.state for name, one in found.items()} == {"acme": "kept", "globex": "drifted"}
+    assert {name: one.drift.events for name, one in found.items()} == {"acme": 60_000, "globex": 40_000}
+    assert not found["globex"].drift.psi_drifted
+    assert main(["drift", scores.address, "--tenant", "acme"]) == 0
+    # an option is of this look alone
+    assert main(["drift", scores.address, "--tenant", "acme", "--tolerance", "0.2"]) == 1
+    assert main(["drift", scores.address, "--tenant", "globex", "--tolerance", "9"]) == 0
+    assert main(["drift", scores.address, "--tenant", "acme", "--tolerance", "0.2", "--false-alarm", "1e-9"]) == 1
+    capsys.readouterr()
+    assert main(["drift", scores.address, "--days", "3", "--recent", "4"]) == 2
+    assert "4 days, and only 3 are looked at" in " ".join(capsys.readouterr().err.split())
+    assert main(["drift", scores.address, "--recent", "31"]) == 1
+    assert "31 days of the stability index" in capsys.readouterr().err
+
+
+def test_days_without_counts_and_scores_that_were_gone_are_told(scores: Scores, capsys: Output) -> None:
+    random = np.random.default_rng(1)
+    for days_ago in (4, 3, 1):
+        count(scores, "acme", random.random(2_000), days_ago)
+    today = datetime.now(UTC).date()
+    name = offsets_name(consumer_group("muse", scores.name, "calibrate"), scores.topic("scores", "acme"))
+    gone = TopicOffsets(1, "id", {0: 6_000}, {(today - timedelta(days=3)).isoformat(): 1_234, "2020-01-01": 7})
+    assert scores.store.set_durable(name, gone.to_bytes(), None)
+    assert main(["drift", scores.address]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "nothing is counted of globex, initech, umbrella" in told
+    assert f"tenant acme, cards: nothing is counted of {today - timedelta(days=2)}: no scores then, or the role" in told
+    assert f"tenant acme, cards: 1,234 records were gone before they were counted ({today - timedelta(days=3)})" in told
+    assert main(["drift", scores.address, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["missing_days"] == [(today - timedelta(days=2)).isoformat()]
+    assert found["removed_unread"] == {(today - timedelta(days=3)).isoformat(): 1_234}
 
 
 def test_where_nothing_is_counted_it_says_so(scores: Scores, tmp_path: Path, capsys: Output) -> None:

@@ -3,16 +3,21 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from muse_stream.config import load_document, pre_map_hash
+from muse_stream.config import consumer_group, load_document, pre_map_hash
+from muse_stream.runtime.drift_looks import drifts
+from muse_stream.runtime.score_counter import TopicOffsets, offsets_name
 from muse_stream.testing import Redis
 from muse_stream.testing.kafka_broker import Broker
 from tests.calibrate.scores import Scores
 from tests.patience import until
+from tests.runtime.test_batch_scorer import changed
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
 MakeTopic = Callable[..., str]
@@ -49,6 +54,7 @@ def test_live_and_shadow_scores_are_counted_by_content_day_and_map(
     scores.write(kafka.bootstrap, "acme", live, partitions=2)
     scores.write(kafka.bootstrap, "globex", values(100), partitions=2, scored_at=1_000)  # of 1970
     scores.write(kafka.bootstrap, "globex", [0.1, 0.2], generation=77)  # nobody knows what that was
+    scores.write(kafka.bootstrap, "globex", [1.5, -0.1, float("nan")])  # no scores
     scores.write(kafka.bootstrap, "acme", values(300), kind="audit", predictor="cards-next", partitions=2)
     scores.write(kafka.bootstrap, "acme", [0.2, 0.3], kind="audit", predictor="cards-next", score=[None, None])
     with scores.counting(kafka.bootstrap, tmp_path / "log") as counting:
@@ -92,6 +98,116 @@ def test_a_restart_goes_on_and_a_topic_that_is_made_anew_begins_again(
         counting.wait(lambda: scores.counted() == {("acme", "cards"): 1_010, ("globex", "cards"): 420})
         assert counting.lines("topic_created_again")
         assert counting.stop() == 0
+
+
+@pytest.mark.parametrize("records", [1_000, 20], ids=["beyond the old offset", "below it"])
+def test_a_topic_that_is_made_anew_under_the_running_role_begins_again(
+    scores: Scores, kafka: Broker, tmp_path: Path, make_topic: MakeTopic, records: int
+) -> None:
+    topic = scores.topic("scores", "globex")
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    with scores.counting(kafka.bootstrap, tmp_path / "log") as counting:
+        scores.write(kafka.bootstrap, "globex", values(300))
+        scores.write(kafka.bootstrap, "acme", values(10))
+        counting.wait(lambda: scores.counted() == scores.written)
+        admin.delete_topics([topic], operation_timeout=30)[topic].result()
+        make_anew(make_topic, topic)
+        scores.write(kafka.bootstrap, "globex", values(records))
+        counting.wait(lambda: scores.counted() == scores.written)
+        scores.write(kafka.bootstrap, "globex", values(50))
+        scores.write(kafka.bootstrap, "acme", values(5))
+        counting.wait(lambda: scores.counted() == scores.written)
+        (said,) = counting.lines("topic_created_again")
+        assert said["topic"] == topic
+        assert counting.stop() == 0
+    assert scores.counted() == scores.written
+    (counts,) = [one for one in scores.counts() if one.tenant == "globex"]
+    assert counts.covered == {f"{topic}#0/0": 300, f"{topic}#1/0": records + 50}
+
+
+def make_anew(make_topic: MakeTopic, topic: str) -> None:
+    """A broker that has just deleted a topic may still know its name."""
+
+    def made() -> bool:
+        try:
+            make_topic(name=topic, partitions=2)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                return False
+            raise
+        return True
+
+    until(made, 20, lambda: f"{topic} is there still")
+
+
+def test_scores_that_are_gone_before_they_were_read_are_said_and_noted(
+    scores: Scores, kafka: Broker, tmp_path: Path
+) -> None:
+    topic = scores.topic("scores", "acme")
+    with scores.counting(kafka.bootstrap, tmp_path / "log") as counting:
+        scores.write(kafka.bootstrap, "acme", values(100))
+        counting.wait(lambda: scores.counted() == scores.written)
+        assert counting.stop() == 0
+    scores.write(kafka.bootstrap, "acme", values(60))
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    (removed,) = admin.delete_records([TopicPartition(topic, 0, 140)]).values()
+    assert removed.result().low_watermark == 140
+    with scores.counting(kafka.bootstrap, tmp_path / "log2") as counting:
+        counting.wait(lambda: scores.counted()["acme", "cards"] == 120)
+        (said,) = counting.lines("scores_removed_unread")
+        assert (said["topic"], said["partition"], said["offsets"]) == (topic, 0, 40)
+        assert counting.stop() == 0
+    group = consumer_group("muse", scores.name, "calibrate")
+    known = TopicOffsets.read(scores.store.durable(offsets_name(group, topic)))
+    assert list(known.gaps.values()) == [40]
+    (found,) = drifts(scores.store)
+    assert "40 records were gone before they were counted" in found.gaps[0]
+
+
+def test_while_the_store_is_away_what_is_read_waits_and_is_counted_when_it_is_back(
+    scores: Scores, kafka: Broker, tmp_path: Path
+) -> None:
+    with scores.counting(kafka.bootstrap, tmp_path / "log") as counting:
+        scores.write(kafka.bootstrap, "acme", values(100), partitions=2)
+        counting.wait(lambda: scores.counted() == scores.written)
+        lock = Path(scores.address) / "durable" / "lock"
+        until(lambda: no_lock(lock), 20, lambda: "its lock comes back")  # whoever writes there is refused
+        scores.write(kafka.bootstrap, "acme", values(200), partitions=2)
+        counting.wait(lambda: counting.lines("counts_not_stored"))
+        assert counting.process.poll() is None
+        lock.rmdir()
+        counting.wait(lambda: scores.counted() == scores.written)
+        assert counting.stop() == 0
+    assert scores.counted() == scores.written
+
+
+def no_lock(lock: Path) -> bool:
+    """Put a folder in its place, unless a writer is quicker."""
+    lock.unlink(missing_ok=True)
+    try:
+        lock.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def test_a_drift_is_said_once_when_it_is_established_and_when_it_is_over(
+    scores: Scores, kafka: Broker, tmp_path: Path
+) -> None:
+    with scores.counting(kafka.bootstrap, tmp_path / "log", look_s=0.5) as counting:
+        scores.write(kafka.bootstrap, "acme", np.full(3_000, 0.9), score=np.full(3_000, 0.9), partitions=2)
+        counting.wait(lambda: counting.lines("drift_established"))
+        (said,) = counting.lines("drift_established")
+        assert (said["tenant"], said["predictor"], said["state"]) == ("acme", "cards", "drifted")
+        changed(scores.document, loosened)
+        scores.publish()
+        counting.wait(lambda: counting.lines("drift_over"))
+        assert counting.stop() == 0
+    assert len(counting.lines("drift_established")) == 1
+
+
+def loosened(document: Any) -> None:
+    document["drift"] = {"tolerance": 100.0, "psi": 100.0, "ks": 1.0}
 
 
 def killed(scores: Scores, kafka: Broker, folder: Path, kills: int) -> None:

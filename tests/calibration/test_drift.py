@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from muse_stream.calibration import DriftLimits, MapCounts, QuantileMap, Reference, ScoreSketch, drift
+from muse_stream.calibration import DriftLimits, MapCounts, QuantileMap, Recent, Reference, ScoreSketch, drift
 from muse_stream.calibration.day_counts import CELLS, GROUPS
 from muse_stream.calibration.drift import design_effect, evidence
 
 RATES = {0.5: 0.35, 0.6: 0.10, 0.8: 0.05, 0.9: 0.01, 0.95: 0.001}
 PROMISE = Reference.from_alert_rates(RATES)
 ALPHA = 0.01 / 60
-FEW = ScoreSketch()
+FEW = Recent(0)
 
 
 def served(samples: int, seed: int = 1) -> QuantileMap:
@@ -35,12 +35,12 @@ def day(random: np.random.Generator, rates: np.ndarray, events: int, cells: slic
 
 
 def known(days: list[MapCounts], fitted: QuantileMap) -> list[bool]:
-    found = drift(days, FEW, fitted, RATES, DriftLimits(), ALPHA, 30)
+    found = drift(days, FEW, fitted.fitted.samples, RATES, DriftLimits(), ALPHA, 30)
     return [one.drifted for one in found.rates]
 
 
 def test_thirty_stationary_days_of_many_tenants_give_no_alarm() -> None:
-    """`python -m perf.drift` does the same with sixty tenants, every hour and with sketches."""
+    """`python -m perf.drift` does the same with sixty tenants, a look every hour, and dependent events."""
     random = np.random.default_rng(5)
     for tenant in range(6):
         events, samples = ((1_000, 10_000), (5_000, 50_000), (20_000, 100_000))[tenant % 3]
@@ -49,8 +49,34 @@ def test_thirty_stationary_days_of_many_tenants_give_no_alarm() -> None:
         days: list[MapCounts] = []
         for _ in range(30):
             days.append(day(random, np.maximum(rates, 1e-5), events))
-            if len(days) in (2, 10, 30):
+            if len(days) % 3 == 0:
                 assert not any(known(days, served(samples))), (tenant, len(days))
+
+
+def test_a_look_every_hour_gives_no_alarm() -> None:
+    random, rates = np.random.default_rng(6), np.array(list(RATES.values()))
+    days: list[MapCounts] = []
+    for _ in range(5):
+        whole = day(random, rates, 20_000)
+        days.append(MapCounts.empty(tuple(RATES)))
+        for hour in range(24):
+            cells = slice(4 * hour, 4 * hour + 4)
+            days[-1].cells[cells] = whole.cells[cells]
+            days[-1].groups = whole.groups * (hour + 1) // 24
+            assert not any(known(days, served(100_000)))
+
+
+def test_a_map_whose_sample_came_in_groups_is_known_less() -> None:
+    """The band is four standard errors of the fit: with a design effect of four they are twice as wide."""
+    random, rates = np.random.default_rng(12), np.array(list(RATES.values()))
+    off = rates * [1.0, 1.0, 1.0, 1.6, 1.0]
+    alone, together = [[day(random, off, 5_000_000) for _ in range(6)] for _ in range(2)]
+    assert known(alone, served(10_000))[3]
+    for one in together:
+        one.groups[:, 4] += random.permutation(np.repeat([-43, 43], GROUPS // 2))
+    events, alerts = (sum(one.groups[:, at] for one in together) for at in (0, 4))
+    assert 2.5 < design_effect(events, alerts) < 8
+    assert not known(together, served(10_000))[3]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +105,7 @@ def test_rates_that_fall_are_found_as_well_and_the_interval_says_how_far() -> No
     random = np.random.default_rng(8)
     rates = np.array(list(RATES.values()))
     days = [day(random, rates * [1, 1, 0.5, 1, 1], 20_000) for _ in range(5)]
-    found = drift(days, FEW, served(100_000), RATES, DriftLimits(), ALPHA, 30)
+    found = drift(days, FEW, served(100_000).fitted.samples, RATES, DriftLimits(), ALPHA, 30)
     assert [one.drifted for one in found.rates] == [False, False, True, False, False]
     fallen = found.rates[2]
     assert fallen.low < 0.025 < fallen.high < 0.04
@@ -124,19 +150,21 @@ def test_another_shape_is_seen_by_stability_index_and_distance_and_limits_can_be
     days = [day(random, np.array(list(RATES.values())), 20_000)]
     moved = ScoreSketch()
     moved.add(random.beta(2.5, 20, 50_000))
-    found = drift(days, moved, fitted, RATES, DriftLimits(), ALPHA, 30)
-    assert found.stability_drifted
-    assert found.distance_drifted
-    loose = drift(days, moved, fitted, RATES, DriftLimits(stability=9.0, distance=0.99), ALPHA, 30)
+    found = drift(days, Recent.of(moved, fitted), fitted.fitted.samples, RATES, DriftLimits(), ALPHA, 30)
+    assert found.psi_drifted
+    assert found.ks_drifted
+    loose = drift(
+        days, Recent.of(moved, fitted), fitted.fitted.samples, RATES, DriftLimits(psi=9.0, ks=0.99), ALPHA, 30
+    )
     assert not loose.drifted
     same = ScoreSketch()
     same.add(random.beta(1, 20, 50_000))
-    assert not drift(days, same, fitted, RATES, DriftLimits(), ALPHA, 30).drifted
+    assert not drift(days, Recent.of(same, fitted), fitted.fitted.samples, RATES, DriftLimits(), ALPHA, 30).drifted
 
 
 def test_without_events_nothing_is_known() -> None:
-    found = drift([], FEW, served(1_000), RATES, DriftLimits(), ALPHA, 30)
+    found = drift([], FEW, served(1_000).fitted.samples, RATES, DriftLimits(), ALPHA, 30)
     assert not found.drifted
     assert found.events == 0
-    assert np.isnan(found.stability)
+    assert np.isnan(found.psi)
     assert [(one.low, one.high) for one in found.rates] == [(0.0, 1.0)] * len(RATES)

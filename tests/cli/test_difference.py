@@ -120,6 +120,8 @@ EVERYBODY = "tenants acme, globex, initech, umbrella"
             ],
         ),
         ([("max_batch: 10000 ", "max_batch: 5000 ")], ["limit max_batch: 10,000 -> 5,000"]),
+        ([("tolerance: 0.2 ", "tolerance: 0.3 ")], ["drift tolerance: 0.2 -> 0.3"]),
+        ([("umbrella: {", "umbrella: {drift: {psi: 0.5}, ")], ["tenant umbrella: drift psi not set -> 0.5"]),
         ([("linger_ms: 5 ", "linger_ms: 7.5 ")], ["limit linger_ms: 5 -> 7.5"]),
         ([("atm: 2,", "atm: 3,")], None),
         ([("use_case: {value: fraud}", "use_case: {value: scam}")], ["event format card-event: intent changed"]),

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from muse_stream.avro import RowEncoder
 from muse_stream.calibration import FittedMap, Reference
 from muse_stream.cli.main import main
+from muse_stream.commands import fit_samples
 from muse_stream.config import KafkaSettings, load_document, pre_map_hash
 from muse_stream.control import open_store
 from muse_stream.demo.training import ASSETS
@@ -135,6 +138,49 @@ def test_records_of_another_content_of_the_predictor_do_not_count(bank: Bank, ca
         assert code == 0, said
         acme = json.loads(said)["tenants"]["acme"]
         assert (acme["events"], acme["left_out"]) == counted
+
+
+def test_a_window_whose_beginning_is_gone_is_refused_unless_it_is_meant(bank: Bank, capsys: Output) -> None:
+    bank.write("scores", "acme", sample(1))
+    topic = bank.document.tenant_topics("acme").scores
+    admin = AdminClient({"bootstrap.servers": KafkaSettings.from_environment().bootstrap})
+    (removed,) = admin.delete_records([TopicPartition(topic, 0, 100)]).values()
+    assert removed.result().low_watermark == 100
+    words = [str(bank.file), "cards-g1", "--from", "scores", "--tenant", "acme", "--policy", "own", "--json"]
+    code, said = run(capsys, *words, "--since", "10h")
+    assert code == 2
+    assert f"the window has a gap: {topic}[0]: what stood before offset 100 is gone (retention)" in said
+    for more in (["--since", "10h", "--gaps"], []):
+        code, said = run(capsys, *words, *more)
+        assert (code, json.loads(said)["tenants"]["acme"]["events"]) == (0, EVENTS - 100)
+
+
+def test_a_window_that_ends_behind_an_open_transaction_is_refused_unless_it_is_meant(
+    bank: Bank, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setattr(fit_samples, "SETTLE_S", 0.5)
+    bank.write("scores", "acme", sample(1))
+    topic = bank.document.tenant_topics("acme").scores
+    producer = client.producer(KafkaSettings.from_environment(), **{"transactional.id": unique("open")})
+    producer.init_transactions(60)
+    producer.begin_transaction()
+    producer.produce(topic, b"not decided")
+    assert producer.flush(60) == 0
+    words = [str(bank.file), "cards-g1", "--from", "scores", "--tenant", "acme", "--policy", "own", "--json"]
+    code, said = run(capsys, *words)
+    assert (code, f"records from offset {EVENTS} of {topic}[0] on stand behind an open transaction" in said) == (
+        2,
+        True,
+    )
+    code, said = run(capsys, *words, "--gaps")
+    assert (code, json.loads(said)["tenants"]["acme"]["events"]) == (0, EVENTS)
+    producer.abort_transaction(60)
+
+
+def test_records_whose_values_are_no_scores_are_refused(bank: Bank, capsys: Output) -> None:
+    bank.write("scores", "acme", [*sample(1, 100), 1.5])
+    code, said = run(capsys, str(bank.file), "cards-g1", "--from", "scores", "--tenant", "acme", "--policy", "own")
+    assert (code, "tenant acme: 1 values are no score, a number in [0, 1], as 1.5" in said) == (2, True), said
 
 
 def test_what_does_not_go_together_is_refused_before_anything_is_read(bank: Bank, capsys: Output) -> None:

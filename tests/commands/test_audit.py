@@ -12,6 +12,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from muse_stream.cli.main import main
 from muse_stream.commands.audit import audit
@@ -116,6 +118,16 @@ def audit_of(bank: Bank, folder: Path, *, from_offset: Any, events: str) -> list
     one.write_text(text[: text.rindex("topics: ")] + f"topics: {json.dumps(names)}\n")
     audit(open_configuration(one), bank.settings, "acme", folder / "some.parquet", Selection(from_offset=from_offset))
     return [(row["record"], row["source_offset"]) for row in pq.read_table(folder / "some.parquet").to_pylist()]
+
+
+def test_records_that_retention_has_removed_are_said(filled: Bank, tmp_path: Path, capsys: Output) -> None:
+    admin = AdminClient({"bootstrap.servers": filled.settings.bootstrap})
+    (removed,) = admin.delete_records([TopicPartition(filled.topics.scores, 0, 4)]).values()
+    assert removed.result().low_watermark == 4
+    gone = f"{filled.topics.scores}[0]: what stood before offset 4 is gone (retention); its first record is of 20"
+    for more, told in (([], True), (["--since", "9h"], True), (["--since", filled.middle], False)):
+        code, said = run(capsys, filled.file, "acme", "--to", tmp_path / "acme.parquet", *more)
+        assert (code, gone in " ".join(said.split())) == (0, told), said
 
 
 def test_what_stands_behind_an_open_transaction_is_said(

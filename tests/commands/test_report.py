@@ -117,6 +117,8 @@ def test_a_shadow_that_keeps_the_promise_is_told_from_one_that_moves_rates(
     assert "? too few events to tell at " in text
     assert "4,000 events of 500 entities, scored by both under generation 1." in text
     assert text.count("Day by day: cards-g1 v1 (live)") == 3
+    # drift is decided as `drift` decides it: of all that three tenants have, one shadow has left the promise
+    assert (text.count("! Has drifted. 4,000 events"), text.count("= No drift is established.")) == (1, 5)
     # what the report says of a threshold is what the scores say
     lost = int(((np.sqrt(live) < 0.8) & (live >= 0.8)).sum())
     gained = int(((np.sqrt(live) >= 0.8) & (live < 0.8)).sum())
@@ -152,6 +154,7 @@ def test_what_is_odd_in_the_records_is_said(config: Path, tmp_path: Path, capsys
     assert "7 more events could not be scored by the shadow" in text
     assert "One of the two gives every event the same score, so there is no order to compare." in text
     assert "There is a gap: no scores of cards-g1 v1 for events from " in text
+    assert "There is a gap: no audit records of cards-g2 v1 for events from " in text
     assert "593 events of 593 entities, scored by both under generations 1 and 2" in text
 
 

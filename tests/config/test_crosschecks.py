@@ -35,6 +35,10 @@ NAMES = (
     Rule("tenant of a route", "tenant: [acme, globex]", "tenant: [acme, globx]", "routes[0].when.tenant[1]",
          "unknown tenant",
          "'globex'"),
+    Rule("days of drift", "  recent: 7 ", "  recent: 31 ", "drift.recent",
+         "31 days of the stability index and the distance, and only 30 are looked at", "at most `days`"),
+    Rule("a tenant's days of drift", "umbrella: {", "umbrella: {drift: {days: 6}, ", "tenants.umbrella.drift",
+         "7 days of the stability index", "at most `days`"),
     Rule("event format", "umbrella: {event: card-event", "umbrella: {event: card-evnt", "tenants.umbrella.event",
          "unknown event format", "'card-event'"),
 )  # fmt: skip

@@ -10,6 +10,8 @@ FIELDS = (
     Rule("version", "\nversion: 1\n", "\nversion: 2\n", "version", "should be 1", "Version of this format",
          "version: 2"),
     Rule("unknown key", "    golden: {", "    goldn: {", "models.cards-2026q2.goldn", "not known", "'golden'"),
+    Rule("drift", "  tolerance: 0.2 ", "  tolerance: -1 ", "drift.tolerance", "greater than or equal to 0", "promised"),
+    Rule("kept days", "  days: 30 ", "  days: 63 ", "drift.days", "less than or equal to 62", "alert rates"),
     Rule("unknown section", "\nlimits:", "\nlimit:", "limit", "not known", "did you mean 'limits'?", "limit:\n"),
     Rule("missing key", "    id: transaction_id\n", "", "events.card-event.id", "is missing", "id", "  card-event:\n"),
     Rule("tenant without events", "{event: card-event}", "{}", "tenants.acme.event", "is missing", "`events`",

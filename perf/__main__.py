@@ -15,7 +15,7 @@ from muse_stream import environment
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_broker import broker
 from perf import counting, drain, latency, memory, publish, stages, start, swap, takeover
-from perf.drain import Figures
+from perf.figures import Figures
 
 Scenario = Callable[[str, Path], Figures]
 SCENARIOS: dict[str, Scenario] = {

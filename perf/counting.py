@@ -20,7 +20,7 @@ from muse_stream.avro import Encoder
 from muse_stream.calibration import DayCounts
 from muse_stream.control import open_store
 from muse_stream.runtime.answer_reader import output_schemas
-from perf.drain import Figures
+from perf.figures import Figures
 from perf.rig import create, publish
 
 EXAMPLE = Path(__file__).parents[1] / "deploy" / "config"

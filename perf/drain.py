@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from perf import echo, rig, workload
+from perf.figures import Figures
 
 PARTITIONS = 4
-Figures = dict[str, float | int | str]
 
 
 def run(bootstrap: str, folder: Path, count: int) -> Figures:

@@ -21,7 +21,7 @@ from muse_stream import testing
 from muse_stream.avro import Encoder, SchemaDirectory
 from muse_stream.testing import CommittedReader, ToSend
 from perf import rig, workload
-from perf.drain import Figures
+from perf.figures import Figures
 
 RATE = 1_000
 WARM_S = 45.0

@@ -24,7 +24,7 @@ from muse_stream.commands.status import WorkerLine, look
 from muse_stream.config import load_document
 from muse_stream.control import DirectoryStore
 from perf import rig, workload
-from perf.drain import Figures
+from perf.figures import Figures
 from perf.takeover import PARTITIONS, Run, _feed, _Reader, _until
 
 SWAPS, GENERATIONS, SETTLED = 100, 10, 10

@@ -20,7 +20,7 @@ import psutil
 from muse_stream.errors import MuseError
 from muse_stream.testing import LocalRedis
 from perf import workload
-from perf.drain import Figures
+from perf.figures import Figures
 
 
 def run(_bootstrap: str, folder: Path, *, tenants: int = 60, of_each: int = 5, models: int = 12) -> Figures:

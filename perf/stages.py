@@ -13,7 +13,7 @@ from muse_stream.runtime.batch_scorer import GenerationScorer
 from muse_stream.runtime.compile import compile_generation
 from muse_stream.worker.batch import Batch
 from perf import workload
-from perf.drain import Figures
+from perf.figures import Figures
 
 EVENTS, REPEATS = 10_000, 40
 

@@ -18,7 +18,7 @@ import psutil
 
 from muse_stream.testing import CommittedReader
 from perf import rig, workload
-from perf.drain import Figures
+from perf.figures import Figures
 from perf.takeover import Run
 
 IMPORTS, STARTS = 5, 10

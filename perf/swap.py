@@ -39,7 +39,7 @@ from muse_stream.control import Note, open_store, rollback
 from muse_stream.errors import MuseError
 from muse_stream.testing import CommittedReader, LocalRedis, ToSend
 from perf import rig, workload
-from perf.drain import Figures
+from perf.figures import Figures
 from perf.latency import await_group
 
 WORKERS, PARTITIONS = 3, 6

@@ -27,7 +27,7 @@ import psutil
 from muse_stream import testing
 from muse_stream.testing import CommittedReader, ToSend
 from perf import rig, workload
-from perf.drain import Figures
+from perf.figures import Figures
 
 KILLS, PARTITIONS, RATE = 10, 4, 500
 QUIET_S = 11.0

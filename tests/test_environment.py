@@ -154,6 +154,7 @@ COMMANDS = [
     ["generations", "store"],
     ["golden", str(EXAMPLE), "cards-2026q2", "events.jsonl", "--column", "score"],
     ["pause", "acme", "--store", "store"],
+    ["plan", "--events-per-second", "1744"],
     ["produce", str(EXAMPLE), "acme", "events.jsonl"],
     ["promote", "cards-next", "--write", str(EXAMPLE)],
     ["publish", str(EXAMPLE), "store"],

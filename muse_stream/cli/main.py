@@ -36,6 +36,7 @@ from muse_stream.cli.offsets import offsets
 from muse_stream.cli.options import Session
 from muse_stream.cli.output import complain, console, note
 from muse_stream.cli.pause import pause
+from muse_stream.cli.plan import plan
 from muse_stream.cli.produce import produce
 from muse_stream.cli.promote import promote
 from muse_stream.cli.publish import publish
@@ -119,7 +120,7 @@ TAKE_A_STORE = {
 for command in (
     *(check, golden, fit, schema, event, diff, publish, promote, watch, generations, rollback, drift, status),
     *(pause, resume, export, topics),
-    *(produce, tail, audit, report, run, verify, doctor, replay, backtest, demo, broker),
+    *(produce, tail, audit, report, run, verify, doctor, replay, backtest, plan, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
 program.add_typer(dlq)

@@ -46,6 +46,7 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     backtest         policies for quantile maps, walked forward over labelled history
     backtest_plan, backtest_models, backtest_report
                      what is asked; scores before the map; what was found
+    plan             what a load needs, from what was measured
     offsets          show, set and copy a tenant's committed offsets
     verify           the independent auditor
     doctor           what keeps a cluster from serving a configuration

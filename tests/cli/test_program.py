@@ -33,6 +33,7 @@ COMMANDS = [
     "generations",
     "golden",
     "pause",
+    "plan",
     "produce",
     "promote",
     "publish",

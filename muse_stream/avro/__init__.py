@@ -27,7 +27,7 @@ from muse_stream.avro.encoder import Encoder, RowEncoder, arrow_type, column_arr
 from muse_stream.avro.framing import Frame, single_object_prefix
 from muse_stream.avro.nested import nullable, record_lists, string_maps
 from muse_stream.avro.record_tables import RecordTable, RecordTables
-from muse_stream.avro.records import PLACE, audit_decoder, decode_records, origin_decoder, score_decoder
+from muse_stream.avro.records import PLACE, audit_decoder, decode_records, field_of, origin_decoder, score_decoder
 from muse_stream.avro.resolution import column_type
 from muse_stream.avro.samples import varint
 from muse_stream.avro.schema_json import NOT_FINITE
@@ -67,6 +67,7 @@ __all__ = [
     "column_type",
     "concat",
     "decode_records",
+    "field_of",
     "fixed_width",
     "in_words",
     "is_nullable",

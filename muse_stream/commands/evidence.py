@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_stream.avro import Decoded, Decoder, Fields, SchemaDirectory, decode_records
+from muse_stream.avro import Decoded, Decoder, Fields, SchemaDirectory, field_of
 from muse_stream.calibration import expected
 from muse_stream.config import Document, KafkaSettings, Replaced
-from muse_stream.errors import Problem, Rejected
+from muse_stream.errors import Problem
 from muse_stream.kafka import Block, Bounds, Consumer, Reading, bounds, offsets_at, reader
 from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.scoring import Categorical, promised_rates
@@ -191,10 +191,9 @@ class Pairs:
         if not self._by_intent or not len(rows):
             return rows
         rules = [one for one in self._replaced if tenant in one.when.get("tenant", (tenant,))]
-        records = decode_records(self._schemas, [values[row] for row in index[rows].tolist()])
+        intents = field_of(self._schemas, [value for row in index[rows].tolist() if (value := values[row])], "intent")
 
-        def concerned(row: int, record: dict[str, object] | Rejected) -> bool:
-            intent = record.get("intent") if not isinstance(record, Rejected) else None
+        def concerned(row: int, intent: object) -> bool:
             who = {str(live[row]), str(predictor[row])}
             return isinstance(intent, dict) and any(
                 who & set(rule.live)
@@ -202,7 +201,7 @@ class Pairs:
                 for rule in rules
             )
 
-        return rows[[concerned(row, record) for row, record in zip(rows.tolist(), records, strict=True)]]
+        return rows[[concerned(row, intent) for row, intent in zip(rows.tolist(), intents, strict=True)]]
 
 
 def _texts(decoded: Decoded, name: str) -> NDArray[np.object_]:

@@ -4,7 +4,7 @@ import datetime as dt
 
 import numpy as np
 
-from muse_stream.avro import Encoder, decode_records, score_decoder
+from muse_stream.avro import Encoder, decode_records, field_of, score_decoder
 from muse_stream.avro.framing import confluent_prefix, single_object_prefix
 from muse_stream.errors import Reason, Rejected
 from tests.avro.avro_data import directory, framed, payload, schema_of
@@ -41,6 +41,17 @@ def test_a_decimal_of_a_million_digits_is_shown_as_its_bytes_at_once() -> None:
     row = {"id": "a", "price": b"\x01" * 1_000_000}
     value = single_object_prefix(schema.fingerprint) + payload(plain, row)
     assert decode_records(directory(schema), [value]) == [row]
+
+
+def test_one_field_is_what_the_whole_record_has() -> None:
+    intent = {"type": "map", "values": "string"}
+    newer = schema_of(("id", "string"), ("intent", intent), ("at", "long"), file="newer.avsc")
+    rows = [{"id": "a", "intent": {"channel": "pos", "region": ""}, "at": 1}, {"id": "b", "intent": {}, "at": 2}]
+    values = [framed(newer, row) for row in rows] + [confluent_prefix(9) + payload(EVENT, {"id": "c", "at": 3})]
+    schemas = directory(newer, EVENT, ids={9: EVENT})
+    assert field_of(schemas, values, "intent") == [{"channel": "pos", "region": ""}, {}, None]
+    whole = decode_records(schemas, values)
+    assert field_of(schemas, values, "at") == [one["at"] for one in whole if not isinstance(one, Rejected)]
 
 
 def test_scores_by_columns() -> None:

@@ -71,75 +71,82 @@ def three(brokers: LocalCluster, unique: Unique) -> Iterator[Three]:
 
 
 @dataclass
-class Case:
-    """A tenant whose topic is struck and one that is not."""
+class Tenant:
+    """A tenant and, where one is struck, which of its topics and why."""
 
-    three: Three
-    struck: str
+    events: str
     route: Route
-    other: str
-    other_route: Route
+    struck: str = ""
+    says: str = ""
 
-    def send(self, count: int) -> None:
-        for topic in (self.struck, self.other):
-            produce(self.three.bootstrap, topic, [b"x"] * count)
-
-
-def case(three: Three, **where: dict[str, object]) -> Case:
-    scores = three.topic("scores", **where.get("scores", {}))  # type: ignore[arg-type]
-    dlq = three.topic("dlq", **where.get("dlq", {}))  # type: ignore[arg-type]
-    other = Route(three.topic("scores"), three.topic("dlq"))
-    return Case(three, three.topic("events"), Route(scores, dlq), three.topic("events"), other)
+    @property
+    def refuses(self) -> bool:
+        """Whether its events become dead letters while the partition takes no records."""
+        return self.struck == self.route.dlq
 
 
-LEADERLESS = {"replicas": ALONE}
-BELOW_MINIMUM = {"replicas": PAIR, "min.insync.replicas": "2"}
+def tenant(three: Three, which: str = "", how: dict[str, object] | None = None, says: str = "") -> Tenant:
+    made = {kind: three.topic(kind, **(how or {} if kind == which else {})) for kind in ("scores", "dlq")}  # type: ignore[arg-type]
+    return Tenant(three.topic("events"), Route(made["scores"], made["dlq"]), made.get(which, ""), says)
+
+
+LEADERLESS: tuple[dict[str, object], str] = ({"replicas": ALONE}, "no leader")
+BELOW_MINIMUM: tuple[dict[str, object], str] = ({"replicas": PAIR, "min.insync.replicas": "2"}, "in-sync")
 
 
 @pytest.mark.parametrize(
-    ("which", "how", "says"),
+    ("scores", "letters"),
     [
-        pytest.param("scores", LEADERLESS, "no leader", id="scores without a leader"),
+        pytest.param(LEADERLESS, BELOW_MINIMUM, id="scores without a leader, dead letters below the minimum"),
         pytest.param(
-            *("scores", BELOW_MINIMUM, "in-sync"),
-            id="scores below the minimum of in-sync replicas",
+            *(BELOW_MINIMUM, LEADERLESS),
+            id="scores below the minimum of in-sync replicas, dead letters without a leader",
             marks=pytest.mark.slow,
         ),
-        pytest.param("dlq", LEADERLESS, "no leader", id="dead letters without a leader", marks=pytest.mark.slow),
-        pytest.param("dlq", BELOW_MINIMUM, "in-sync", id="dead letters below the minimum"),
     ],
 )
 def test_a_topic_that_takes_no_records_makes_its_tenant_wait_and_no_other(
-    three: Three, unique: Unique, which: str, how: dict[str, object], says: str
+    three: Three, unique: Unique, scores: tuple[dict[str, object], str], letters: tuple[dict[str, object], str]
 ) -> None:
-    found = case(three, **{which: how})
-    struck = getattr(found.route, which)
-    letters = which == "dlq"
-    echo = Echo({found.struck: found.route, found.other: found.other_route}, refuse=lambda v: letters and v == b"bad")
-    with running(three.bootstrap, unique("lane"), echo) as ours, everything(found) as answers:
-        found.send(20)
-        answers.until(40)
+    struck, other = [tenant(three, "scores", *scores), tenant(three, "dlq", *letters)], tenant(three)
+    letters_of = {one.route.dlq for one in struck if one.refuses}
+    echo = Echo({one.events: one.route for one in (*struck, other)}, refuse=lambda value: value == b"bad")
+
+    def send(one: Tenant, values: list[bytes]) -> None:
+        produce(three.bootstrap, one.events, values)
+
+    with running(three.bootstrap, unique("lane"), echo) as ours, everything(three, [*struck, other]) as answers:
+        for one in (*struck, other):
+            send(one, [b"x"] * 20)
+        answers.until(60)
         three.lose()
-        produce(three.bootstrap, found.struck, [b"bad"] * 10)
-        produce(three.bootstrap, found.other, [b"x"] * 200)
-        (said, *_rest) = ours.log.await_said("tenant_paused", timeout_s=60.0)
-        assert (said["topic"], struck in said["error"], says in said["error"]) == (found.struck, True, True)
-        answers.until(40 + 200, 60.0)
+        for one in struck:
+            send(one, [b"bad" if one.refuses else b"x"] * 10)
+        send(other, [b"x"] * 200)
+        both = {one.events for one in struck}
+        await_true(lambda: {line["topic"] for line in ours.log.said("tenant_paused")} == both, "both wait", 60.0)
+        said = {line["topic"]: line["error"] for line in ours.log.said("tenant_paused")}
+        for one in struck:
+            assert (one.struck in said[one.events], one.says in said[one.events]) == (True, True), said
+        answers.until(60 + 200, 60.0)
         aborts = len(ours.meter.aborts)
         for _ in range(5):
-            produce(three.bootstrap, found.other, [b"x"] * 20)
+            send(other, [b"x"] * 20)
             answers.until(len(answers.messages) + 20)
-        assert len(ours.meter.aborts) == aborts, "the others are not disturbed while it waits"
-        assert [one["topic"] for one in ours.log.said("tenant_paused")] == [found.struck]
+        assert len(ours.meter.aborts) == aborts, "the others are not disturbed while they wait"
+        assert {line["topic"] for line in ours.log.said("tenant_paused")} == both
         three.bring_back()
-        answers.until(40 + 200 + 100 + 10, 60.0)
-        found.send(20)
-        answers.until(40 + 200 + 100 + 10 + 40, 60.0)
-        await_true(lambda: ours.log.said("tenant_resumed"), "said that it goes on")
+        answers.until(60 + 200 + 100 + 20, 60.0)
+        for one in (*struck, other):
+            send(one, [b"x"] * 20)
+        answers.until(60 + 200 + 100 + 20 + 60, 60.0)
+        await_true(lambda: {line["topic"] for line in ours.log.said("tenant_resumed")} == both, "said that both go on")
         ours.stop()
         answers.to_end()
-        assert answers.answers() == expected(found.struck, 50) | expected(found.other, 340)
+        sent = [expected(one.events, 50) for one in struck] + [expected(other.events, 340)]
+        assert answers.answers() == sent[0] | sent[1] | sent[2]
         assert answers.disorder() == []
+        assert {one.topic() for one in answers.messages} & letters_of == letters_of
 
 
 @pytest.mark.slow  # half a minute on three brokers; test_stalled.py has the short forms
@@ -186,6 +193,6 @@ def test_r25_a_topic_that_is_made_anew_is_read_though_its_leader_had_moved(
         assert [message.key() for message in answers.to_end().messages[20:]] == [None] * 5
 
 
-def everything(found: Case) -> AbstractContextManager[Ledger]:
-    topics = {topic: 1 for route in (found.route, found.other_route) for topic in (route.scores, route.dlq)}
-    return ledger(found.three.bootstrap, **topics)
+def everything(three: Three, tenants: list[Tenant]) -> AbstractContextManager[Ledger]:
+    topics = {topic: 1 for one in tenants for topic in (one.route.scores, one.route.dlq)}
+    return ledger(three.bootstrap, **topics)

@@ -1,6 +1,6 @@
 """How often is drift called where there is none, and how soon where there is?
 
-    python -m perf.drift [--tenants 60] [--days 30] [--runs 20]
+    python -m perf.drift [--tenants 60] [--days 30] [--runs 20] [--jobs 1]
 
 Stationary: the events of each tenant are counted as the role `calibrate` counts them, and after every hour somebody
 looks at all thresholds, the stability index and the distance. Each tenant's map is fitted to a sample, whose error it
@@ -11,7 +11,9 @@ is called. Prints false alarms, and events until the call.
 """
 
 import argparse
-import time
+import resource
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import numpy as np
 from scipy.special import ndtr
@@ -50,25 +52,32 @@ def main() -> None:
     parser.add_argument("--tenants", type=int, default=60)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     asked = parser.parse_args()
-    alpha, began, alarms, looks = 0.01 / asked.tenants, time.process_time(), 0, 0
-    for tenant in range(asked.tenants):
-        found, looked = _stationary(tenant, asked.days, alpha)
-        alarms, looks = alarms + found, looks + looked
-    print(f"stationary: {asked.tenants} tenants, {asked.days} days, {looks:,} looks: {alarms} false alarms", flush=True)
+    with ProcessPoolExecutor(asked.jobs) as pool:
+        _measure(pool, asked.tenants, asked.days, asked.runs)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{used.ru_utime + used.ru_stime:.0f} s of CPU")
+
+
+def _measure(pool: ProcessPoolExecutor, tenants: int, days: int, runs: int) -> None:
+    alpha = 0.01 / tenants
+    each = list(pool.map(partial(_stationary, days=days, alpha=alpha), range(tenants)))
+    alarms, looks = sum(found for found, _ in each), sum(looked for _, looked in each)
+    print(f"stationary: {tenants} tenants, {days} days, {looks:,} looks: {alarms} false alarms", flush=True)
     for events, samples, quiet in (
         (5_000, 100_000, 29),
         (20_000, 50_000, 29),
         (20_000, 200_000, 10),
         (100_000, 200_000, 5),
     ):
-        called = [_doubled(seed, events, samples, quiet, alpha) for seed in range(asked.runs)]
+        one = partial(_doubled, events=events, samples=samples, quiet=quiet, alpha=alpha)
+        called = list(pool.map(one, range(runs)))
         print(
             f"1 % doubled after {quiet} days of {events:,}, map of {samples:,}: called after "
-            f"{int(np.median(called)):,} events in the median, {max(called):,} at most of {asked.runs} runs",
+            f"{int(np.median(called)):,} events in the median, {max(called):,} at most of {runs} runs",
             flush=True,
         )
-    print(f"{time.process_time() - began:.0f} s of CPU")
 
 
 class _Stream:

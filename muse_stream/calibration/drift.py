@@ -180,7 +180,8 @@ def _rates(
         strongest[at], loudest[at] = max(sides)
     n = sums[loudest, 0] / effects
     count = sums[loudest, 1 + np.arange(len(promised))] / effects
-    above, below = 1.0 - _lowest(n, n - count, needed), _lowest(n, count, needed)
+    below, above = np.split(_lowest(np.tile(n, 2), np.concatenate([count, n - count]), needed), 2)
+    above = 1.0 - above
     return tuple(
         RateDrift(
             threshold, rate, round(float(sums[loudest[at], 0])), float(count[at] / n[at]), float(below[at]),
@@ -222,7 +223,7 @@ def _strongest(events: Floats, alerts: Floats, edge: float) -> tuple[float, int]
 def _lowest(events: Floats, alerts: Floats, needed: float) -> Floats:
     """Return the rates that these alerts just do not exclude from below."""
     low, high = np.zeros(len(events)), alerts / events
-    for _ in range(50):
+    for _ in range(30):
         middle = 0.5 * (low + high)
         excluded = evidence(events, alerts, middle) >= needed
         low, high = np.where(excluded, middle, low), np.where(excluded, high, middle)

@@ -71,8 +71,7 @@ class ScoreSketch:
         """Return the scores that it holds, rising, and the share of events that each stands for."""
         if self._sketch.is_empty():  # of which the library's iteration ends the process
             raise ValueError("a sketch without events has no distribution")
-        held = list(self._sketch)
-        values, weights = (np.array(column, dtype=np.float64) for column in zip(*held, strict=True))
+        values, weights = np.array(list(self._sketch), dtype=np.float64).T
         scores, at = np.unique(_scores(values), return_inverse=True)
         return scores, np.bincount(at.reshape(-1), weights=weights) / self.events
 

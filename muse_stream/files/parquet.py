@@ -20,7 +20,7 @@ from muse_stream.files.values import DAY, NANOS, Date, Half, Single, TimeOfDay, 
 def opened(path: Path) -> pq.ParquetFile:
     """Open a Parquet file; raises MuseError when it is none."""
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, pre_buffer=False)  # which would keep every byte of the file until it is closed
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MuseError(f"{path}: not a Parquet file: {_said(error)}") from None
 

@@ -12,7 +12,9 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
                      meets; models and golden rows
     golden           golden events of a model, from the trainer's predictions
     difference       what differs between two configurations, and whom it can hurt
+    predictor_words  what differs inside of a predictor
     publish          propose a configuration, publish it as a generation
+    taken_back       what a file that descends from an older generation would take back
     promote          the generation in which another predictor is live
     rollback         the way back, and what it changes
     pause            the generation in which a tenant is paused; what waits meanwhile

@@ -7,6 +7,7 @@ find by themselves (environment, profile, instance), never part of the document.
 """
 
 import hashlib
+import logging
 import os
 import re
 import time
@@ -21,6 +22,9 @@ FETCHED = "fetched"
 BLOCK = 1 << 20
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LOCAL = ("file", "local")
+CLIENTS = ("fsspec", "gcsfs", "s3fs")
+"""Loggers of fsspec and of its clients."""
+NO_HANDLER = logging.NullHandler()
 _IN_USE_S = 3600.0
 
 
@@ -75,6 +79,8 @@ def fetch(root: Path, uri: str, sha256: str, max_bytes: int) -> Path:
 
 def _download(uri: str, target: Path, max_bytes: int) -> str:
     """Write what stands at `uri` to a file and return its sha256."""
+    for client in CLIENTS:  # Python prints what nobody handles, tracebacks too: what is wrong is raised as well
+        logging.getLogger(client).addHandler(NO_HANDLER)
     try:
         import fsspec  # noqa: PLC0415 - an extra
 

@@ -17,6 +17,7 @@ import pytest
 
 from muse_stream.cli.main import main
 from muse_stream.commands import gradual
+from muse_stream.commands.configuration import generation_or_none
 from muse_stream.commands.gradual import Ended, Plan, Report, begin, resume
 from muse_stream.config import KafkaSettings, load_document, promote
 from muse_stream.control import DirectoryStore, Held, Note, Store, open_store, rollback
@@ -329,7 +330,7 @@ def test_what_was_read_while_the_store_was_away_is_counted_when_it_is_back(
 ) -> None:
     """Whether a generation counts is asked when its first record comes: no answer is not a no, for ever."""
     away: list[int] = []
-    real = gradual.generation_or_none
+    real = generation_or_none
 
     def asked(store: Store, number: int) -> object:
         if len(away) < 2:

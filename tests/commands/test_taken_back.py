@@ -128,7 +128,7 @@ def test_what_is_made_from_a_generation_takes_back_nothing_that_comes_while_it_i
     def slow(*arguments: object) -> object:
         number = store.publish(load_text(TEXT.replace(*LIMIT)), Note("smaller batches", "ana@bank"))
         store.move_current(1, number, Note("smaller batches", "ana@bank"))
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(*arguments)
 
     monkeypatch.setattr(module, "check_source", slow)
     prepare: Callable[[], object] = (

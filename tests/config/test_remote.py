@@ -138,6 +138,17 @@ def test_a_server_that_is_away_is_refused(document: Path, web: Web) -> None:
     assert "cannot be fetched" in refused(document)
 
 
+def test_what_clients_of_storage_log_is_not_shown(document: Path, web: Web) -> None:
+    """gcsfs logs each failure with its traceback, which Python prints where nobody handles it."""
+    program = (
+        "import logging, sys; from pathlib import Path; from muse_stream.config import load_document; "
+        "load_document(Path(sys.argv[1])); "
+        "[logging.getLogger(f'{name}.core').error('Traceback') for name in ('fsspec', 'gcsfs', 's3fs')]"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(document)], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def test_a_file_that_is_too_large_is_refused(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "BLOCK", 64)
     text = document.read_text()

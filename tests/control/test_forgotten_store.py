@@ -142,7 +142,7 @@ def test_who_publishes_at_once_after_the_loss_hears_the_workers_first(
 
     monkeypatch.setattr(publish, "LISTEN_S", 600.0)
     monkeypatch.setattr(publish, "open_store", lambda _: operator)
-    monkeypatch.setattr(publish.time, "sleep", beat_later)
+    monkeypatch.setattr("muse_stream.commands.publish.time.sleep", beat_later)
     found = propose(loaded.source.path, str(operator))
     assert "1 worker serves from it, up to generation 3" in str(found.changes[0])
     assert found.refused(force=None, replace=False)

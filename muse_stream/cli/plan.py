@@ -86,11 +86,11 @@ def plan(
 
     Exit codes: 0 planned; 2 wrong usage, or what is asked for contradicts itself or was never reached.
     """
-    from muse_stream.commands.plan import MEASURED, Load  # noqa: PLC0415
-    from muse_stream.commands.plan import plan as planned  # noqa: PLC0415
+    from muse_stream.commands import plan as planning  # noqa: PLC0415
 
-    found = planned(
-        Load(
+    usual = planning.MEASURED
+    found = planning.plan(
+        planning.Load(
             events_per_second,
             tenants,
             predictors,
@@ -98,8 +98,8 @@ def plan(
             experts,
             shadows,
             shadow_models,
-            MEASURED["model_us"].value if model_us is None else model_us,
-            MEASURED["event_bytes"].value if event_bytes is None else event_bytes,
+            usual["model_us"].value if model_us is None else model_us,
+            usual["event_bytes"].value if event_bytes is None else event_bytes,
             outputs is Outputs.SHARED,
             partitions,
             latency,
@@ -109,13 +109,13 @@ def plan(
             utilisation,
         )
     )
+    _show(found, as_json=as_json)
+
+
+def _show(found: "Plan", *, as_json: bool) -> None:
     if as_json:
         show_json(found.to_json())
-    else:
-        _show(found)
-
-
-def _show(found: "Plan") -> None:
+        return
     load = found.load
     rows = [{"what": one.what, "": one.shown(), "basis": one.basis, "how": one.how} for one in found.figures.values()]
     show_table(

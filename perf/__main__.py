@@ -1,60 +1,106 @@
-"""Run benchmarks: `python -m perf [SCENARIO ...] [--json]`; without a name, all of them.
+"""Run benchmarks: `python -m perf run [--scenario ID ...] [quick] --json`, `table`, `compare BASE HEAD`.
 
-One table a scenario. A scenario keeps its name; what it measures stands in its module.
+`python -m perf ID ...` is `run`. One table a scenario. A scenario keeps its name and its seeds; what it measures stands
+in its module. perf/README.md lists them.
 """
 
 import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from muse_stream import environment
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_broker import broker
-from perf import counting, drain, latency, memory, publish, stages, start, swap, takeover
+from perf import counting, drain, latency, memory, publish, results, stages, start, swap, tables, takeover, throughput
 from perf.figures import Figures
 
-Scenario = Callable[[str, Path], Figures]
-SCENARIOS: dict[str, Scenario] = {
-    "drain": lambda bootstrap, folder: drain.run(bootstrap, folder, 1_000_000),
-    "latency": lambda b, f: latency.run(b, f, tenants=1, partitions=4, shared=False, seconds=85),
-    "latency-60-own": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=False, seconds=85),
-    "takeover": takeover.run,
-    "takeover-supervisor": lambda b, f: takeover.run(b, f, "takeover-supervisor"),
-    "takeover-run": lambda b, f: takeover.run(b, f, "takeover-run"),
-    "takeover-host": lambda b, f: takeover.run(b, f, "takeover-host"),
-    "publish": publish.run,
-    "takeover-memory": memory.replacements,
-    "memory": memory.swaps,
-    "swap": swap.run,
-    "swap-redis": lambda b, f: swap.run(b, f, kind="redis"),
-    "stages": stages.run,
-    "start": start.run,
-    "counting": lambda b, f: counting.run(b, f, 1_000_000),
-    "latency-60-shared": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=85),
+Size = Callable[[int, int, int], int]
+"""Chooses what is taken: of a full run, of a quick one, of one that only sees whether the code works."""
+Scenario = Callable[[str, Path, Size], Figures]
+SIZES: dict[str, Size] = {
+    "full": lambda full, quick, tiny: full,
+    "quick": lambda full, quick, tiny: quick,
+    "tiny": lambda full, quick, tiny: tiny,
 }
-WITHOUT_BROKER = {"publish"}
+SCENARIOS: dict[str, Scenario] = {
+    "live": lambda b, f, n: throughput.run(b, f, throughput.LIVE, n(600_000, 200_000, 2_000), n(3, 1, 1)),
+    "shadow": lambda b, f, n: throughput.run(b, f, throughput.SHADOW, n(300_000, 100_000, 2_000), n(3, 1, 1)),
+    "drain": lambda b, f, n: drain.run(b, f, n(1_000_000, 200_000, 2_000)),
+    "latency": lambda b, f, n: latency.run(b, f, tenants=1, partitions=4, shared=False, seconds=85),
+    "latency-60-own": lambda b, f, n: latency.run(b, f, tenants=60, partitions=1, shared=False, seconds=85),
+    "latency-60-shared": lambda b, f, n: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=85),
+    "takeover": lambda b, f, n: takeover.run(b, f),
+    "takeover-supervisor": lambda b, f, n: takeover.run(b, f, "takeover-supervisor"),
+    "takeover-run": lambda b, f, n: takeover.run(b, f, "takeover-run"),
+    "takeover-host": lambda b, f, n: takeover.run(b, f, "takeover-host"),
+    "publish": lambda b, f, n: publish.run(b, f),
+    "takeover-memory": lambda b, f, n: memory.replacements(b, f),
+    "memory": lambda b, f, n: memory.swaps(b, f),
+    "swap": lambda b, f, n: swap.run(b, f),
+    "swap-redis": lambda b, f, n: swap.run(b, f, kind="redis"),
+    "stages": lambda b, f, n: stages.run(b, f),
+    "start": lambda b, f, n: start.run(b, f),
+    "counting": lambda b, f, n: counting.run(b, f, n(1_000_000, 200_000, 50_000)),
+}
+WITHOUT_BROKER = {"publish", "stages"}
+ALL = ("live", "shadow", "stages", "latency", "latency-60-shared", "takeover", "takeover-run", "takeover-host")
+"""Of `make perf`: within 15 minutes on an idle machine."""
+QUICK = ("live", "stages")
+"""Of `make perf ARGS=quick`: within 2 minutes."""
 
 
-def main() -> int:
-    """Run what was asked for."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what was asked for."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] not in ("run", "table", "compare", "-h", "--help"):
+        words.insert(0, "run")
     parser = argparse.ArgumentParser(prog="python -m perf", description="Benchmarks on a real broker.")
-    parser.add_argument("scenario", nargs="*", default=list(SCENARIOS), help=", ".join(SCENARIOS))
-    parser.add_argument("--json", action="store_true", help="one JSON object a scenario")
-    asked = parser.parse_args()
-    for name in asked.scenario:
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="measure", epilog=f"scenarios: {', '.join(SCENARIOS)}")
+    run.add_argument("words", nargs="*", metavar="ID", help="scenarios; `quick`: smaller, and in 2 minutes")
+    run.add_argument("--scenario", action="append", default=[], metavar="ID", help="a scenario; repeat it")
+    run.add_argument("--size", choices=[*SIZES], default="full", help="tiny: does it work, in seconds")
+    run.add_argument("--json", action="store_true", help="one JSON object a scenario, on one line")
+    run.add_argument("--save", action="store_true", help="store the results in perf/results, for `table`")
+    table = commands.add_parser("table", help="print the README's table from the newest stored results")
+    table.add_argument("--write", action="store_true", help="put it into the README, and plan's into docs/capacity.md")
+    asked = parser.parse_args(words)
+    if asked.command == "table":
+        return _table(write=asked.write)
+    return _run(parser, asked)
+
+
+def _run(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> int:
+    quick = "quick" in asked.words
+    names = [*asked.scenario, *(word for word in asked.words if word != "quick")] or list(QUICK if quick else ALL)
+    for name in names:
         if name not in SCENARIOS:
             parser.error(f"no scenario '{name}'; there are {', '.join(SCENARIOS)}")
+    if quick and asked.save:
+        parser.error("a quick run is no result to store")
     environment.check()
-    for name in asked.scenario:
+    found: list[Figures] = []
+    for name in names:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             bootstrap = "" if name in WITHOUT_BROKER else stack.enter_context(broker(say=_note)).bootstrap
-            figures = SCENARIOS[name](bootstrap, folder)
-        print(json.dumps(figures) if asked.json else _lines(name, figures), flush=True)
+            figures = SCENARIOS[name](bootstrap, folder, SIZES["quick" if quick else asked.size])
+        found.append({"scenario": name} | figures)
+        print(json.dumps(found[-1]) if asked.json else _lines(name, figures), flush=True)
+    if asked.save:
+        _note(f"stored: {results.save(found)}")
+    return 0
+
+
+def _table(*, write: bool) -> int:
+    if write:
+        for path in tables.write():
+            _note(f"written: {path}")
+    print(tables.measured(), end="")
     return 0
 
 

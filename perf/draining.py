@@ -52,7 +52,7 @@ def serving(command: Sequence[str], log: Path, environment: Mapping[str, str], s
 
 def broker_process(bootstrap: str) -> psutil.Process | None:
     """Return the JVM of this machine that listens on the address, if one does."""
-    port = int(bootstrap.split(",")[0].rpartition(":")[2])
+    port = int(bootstrap.split(",", maxsplit=1)[0].rpartition(":")[2])
     for one in psutil.process_iter(["name"]):
         if one.info["name"] == "java":
             try:

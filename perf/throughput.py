@@ -68,6 +68,10 @@ class Backlog:
     """Of each tenant: the rows of its events."""
 
 
+LIVE = Spec("live", lambda folder, data: workload.configure(folder, data, 1))
+SHADOW = Spec("shadow", workload.configure_two, role="shadow")
+
+
 def run(bootstrap: str, folder: Path, spec: Spec, count: int, repeats: int = REPEATS) -> Figures:
     """Measure."""
     data = spec.data()
@@ -122,9 +126,7 @@ def _fill(bootstrap: str, spec: Spec, path: Path, data: Data, count: int) -> tup
     broker = broker_process(bootstrap)
     before = sum(broker.cpu_times()[:2]) if broker else 0.0
     values = enumerate(chain.from_iterable(workload.events(path, data, slice(0, count))))
-    records = (
-        ToSend(f"muse.events.{names[tenant_of[row]]}", row // 500 % partitions, value) for row, value in values
-    )
+    records = (ToSend(f"muse.events.{names[tenant_of[row]]}", row // 500 % partitions, value) for row, value in values)
     pace = {"compression.type": "lz4", "linger.ms": 20, "queue.buffering.max.messages": 2_000_000}
     produce(bootstrap, records, pace, timeout_s=300)
     used = (sum(broker.cpu_times()[:2]) - before) / count * 1e6 if broker else None

@@ -17,5 +17,6 @@ when a command runs, so that `--help` and completion answer at once.
     run, topics, offsets, doctor, broker         on Kafka
     produce, tail, audit, report, verify, replay, dlq   events and answers
     backtest                                     policies for quantile maps on labelled history
+    plan                                         what a load needs
     demo                                         the guided demo
 """

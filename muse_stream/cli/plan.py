@@ -1,12 +1,15 @@
 """`plan`: what a load needs."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from muse_stream.cli.options import Json
 from muse_stream.cli.output import note, show_json, show_table
+
+if TYPE_CHECKING:
+    from muse_stream.commands.plan import Plan
 
 
 class Outputs(StrEnum):
@@ -38,7 +41,8 @@ Latency = Annotated[
     float | None, typer.Option("--latency", metavar="MS", min=0.0, help="p99 that is wanted, produced to visible.")
 ]
 Largest = Annotated[
-    float | None, typer.Option("--largest-tenant", min=0.0, max=1.0, help="Its share of the events. Default: all alike.")
+    float | None,
+    typer.Option("--largest-tenant", min=0.0, max=1.0, help="Its share of the events. Default: all alike."),
 ]
 Replication = Annotated[int, typer.Option(min=1, max=15, help="Replicas of each partition.")]
 Machines = Annotated[int, typer.Option(min=1, help="Machines that workers run on, one `run` of a role on each.")]
@@ -82,11 +86,11 @@ def plan(
 
     Exit codes: 0 planned; 2 wrong usage, or what is asked for contradicts itself or was never reached.
     """
-    from muse_stream.commands.plan import MEASURED, Load  # noqa: PLC0415
-    from muse_stream.commands.plan import plan as planned  # noqa: PLC0415
+    from muse_stream.commands import plan as planning  # noqa: PLC0415
 
-    found = planned(
-        Load(
+    usual = planning.MEASURED
+    found = planning.plan(
+        planning.Load(
             events_per_second,
             tenants,
             predictors,
@@ -94,8 +98,8 @@ def plan(
             experts,
             shadows,
             shadow_models,
-            MEASURED["model_us"].value if model_us is None else model_us,
-            MEASURED["event_bytes"].value if event_bytes is None else event_bytes,
+            usual["model_us"].value if model_us is None else model_us,
+            usual["event_bytes"].value if event_bytes is None else event_bytes,
             outputs is Outputs.SHARED,
             partitions,
             latency,
@@ -105,18 +109,17 @@ def plan(
             utilisation,
         )
     )
+    _show(found, as_json=as_json)
+
+
+def _show(found: "Plan", *, as_json: bool) -> None:
     if as_json:
         show_json(found.to_json())
         return
-    rows = [
-        {"what": one.what, "": f"{_number(one.value)} {one.unit}".strip(), "basis": one.basis, "how": one.how}
-        for one in found.figures.values()
-    ]
-    show_table(f"{_number(events_per_second)} events/s, {tenants} tenants, {predictors} predictors", rows, right=("",))
+    load = found.load
+    rows = [{"what": one.what, "": one.shown(), "basis": one.basis, "how": one.how} for one in found.figures.values()]
+    show_table(
+        f"{load.events_per_s:,.10g} events/s, {load.tenants} tenants, {load.predictors} predictors", rows, right=("",)
+    )
     for warning in found.warnings:
         note(f"warning: {warning}", "yellow")
-
-
-def _number(value: float) -> str:
-    """Return three digits that count, and no exponent."""
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{float(f'{value:.3g}'):g}"

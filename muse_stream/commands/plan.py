@@ -1,8 +1,8 @@
 """Plan a deployment: workers, partitions, cores, brokers, memory and failover for a load, from what was measured.
 
 Every constant stands in MEASURED with the command that measures it; `--scenario` names one of `perf/`. They were taken
-on two cores shared with a broker of replication 1, with 15 features and one model of 100 trees with 31 leaves. An answer
-says of each figure whether it was measured, or follows from what was and how. docs/capacity.md works three loads.
+on two cores shared with a broker of replication 1, with 15 features and one model of 100 trees with 31 leaves. An
+answer says of each figure whether it was measured, or follows from what was and how (docs/capacity.md).
 
 How it is computed, of N events a second:
 
@@ -66,7 +66,6 @@ MEASURED = {
     "spare_mb": Constant(120, "MB", "a spare, or a supervisor, without models and predictors", _PUBLISH),
     "model_mb": Constant(1.6, "MB", "a model of 100 trees with 31 leaves, in memory", _PUBLISH),
     "predictor_mb": Constant(0.05, "MB", "a predictor with a quantile map of its own", _PUBLISH),
-    "idle_cores": Constant(0.004, "cores", "a worker without events", "python -m perf run --scenario idle --json"),
     "kill_worker_s": Constant(0.32, "s", "worst silence: a worker was killed", _TAKEOVER.format("takeover")),
     "kill_run_s": Constant(
         1.43, "s", "worst silence: a run was killed and started again at once", _TAKEOVER.format("takeover-run")
@@ -78,9 +77,11 @@ MEASURED = {
 PACES = (Pace(100, 14, 22, 0.37), Pace(1_000, 16, 35, 0.47), Pace(5_000, 24, 76, 0.49))
 """By `python -m perf run --scenario latency --json`: one worker, one tenant, 4 partitions, produced to visible."""
 
-REPLICATION_MEASURED = 1
+REPLICATION_MEASURED, TOUCHED_MEASURED = 1, 4
 MOST_BATCH = 10_000
 """`limits.max_batch`."""
+GATHERED_S = 0.1
+"""Events of so long are in one transaction at most, when it writes to many partitions and takes long."""
 Basis = Literal["measured", "extrapolated", "chosen", "asked"]
 
 
@@ -124,6 +125,12 @@ class Figure:
     unit: str
     basis: Basis
     how: str
+
+    def shown(self) -> str:
+        """Return value and unit with three digits that count, and no exponent."""
+        value = self.value
+        number = f"{value:,.0f}" if value >= 100 or value == int(value) else f"{float(f'{value:.3g}'):g}"
+        return f"{number} {self.unit}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +238,19 @@ def _sized(load: Load, us: float, latency_ms: float | None) -> _Group:
 
 def _rate_within(load: Load, us: float, latency_ms: float) -> float:
     """Return the greatest rate of one worker that was measured to keep a latency, for events of this cost."""
-    kept = [pace.events_per_s for pace in PACES if pace.p99_ms <= latency_ms]
+    kept = [pace.events_per_s for pace in PACES if pace.p99_ms + _spread_ms(load, pace) <= latency_ms]
     if not kept:
-        best = min(PACES, key=lambda pace: pace.p99_ms)
-        said = f"the best p99 that was measured is {best.p99_ms:g} ms, at {best.events_per_s:,.0f} events/s a worker"
+        best = min(PACES, key=lambda pace: pace.p99_ms + _spread_ms(load, pace))
+        found = best.p99_ms + _spread_ms(load, best)
+        said = f"the best p99 that was measured is {found:g} ms, at {best.events_per_s:,.0f} events/s a worker"
         raise ConfigError([Problem("--latency", f"{latency_ms:g} ms was never measured", said)])
     return max(kept) * _reference_us() / us
+
+
+def _spread_ms(load: Load, pace: Pace) -> float:
+    """Return what outputs of their own add to the p99 of a worker that reads all tenants, a partition each."""
+    touched = 0.0 if load.shared_outputs else min(load.tenants, pace.events_per_s * GATHERED_S)
+    return _own_ms(math.ceil(touched)) if touched > TOUCHED_MEASURED else 0.0
 
 
 def _partitions(load: Load, groups: list[_Group]) -> int:
@@ -256,14 +270,10 @@ def _partitions(load: Load, groups: list[_Group]) -> int:
 
 
 def _touched(load: Load, live: _Group, partitions: int) -> int:
-    """Return to how many score partitions a transaction of a worker writes."""
+    """Return to how many score partitions a transaction of a worker writes at most."""
     mine = load.tenants * partitions / live.workers
     topics = min(partitions, mine) if load.shared_outputs else mine
-    return max(1, math.ceil(min(topics, _batch(live) or 1)))
-
-
-def _batch(group: _Group) -> float:
-    return min(MOST_BATCH, group.rate / MEASURED["batches_per_s"].value)
+    return max(1, math.ceil(min(topics, live.rate * GATHERED_S, MOST_BATCH)))
 
 
 def _own_ms(touched: int) -> float:
@@ -292,7 +302,7 @@ def _workers(load: Load, live: _Group, shadow: _Group | None) -> dict[str, Figur
         }
     groups = [live, *([shadow] if shadow else [])]
     figures["cores"] = Figure(
-        "cores for workers", sum(one.workers for one in groups), "", basis, "one each; a spare and a supervisor idle"
+        "cores for workers", sum(one.workers for one in groups), "", basis, "one each; spares and supervisors idle"
     )
     figures["cores_used"] = Figure(
         "of these in use", sum(one.workers * _cores(one) for one in groups), "", _paced(live), "CPU at this rate"
@@ -302,7 +312,7 @@ def _workers(load: Load, live: _Group, shadow: _Group | None) -> dict[str, Figur
 
 def _equivalent(group: _Group) -> float:
     """Return the rate at which a worker of the measured cost is as busy."""
-    return group.rate * group.us / _reference_us()
+    return round(group.rate * group.us / _reference_us(), 6)
 
 
 def _cores(group: _Group) -> float:
@@ -336,7 +346,7 @@ def _latency(load: Load, live: _Group, partitions: int) -> dict[str, Figure]:
     pace = next((one for one in PACES if one.events_per_s >= at), None)
     if pace is None:
         return {}
-    more = _own_ms(touched) if not load.shared_outputs and touched > 4 else 0.0
+    more = _own_ms(touched) if not load.shared_outputs and touched > TOUCHED_MEASURED else 0.0
     basis: Basis = "measured" if _paced(live) == "measured" and not more else "extrapolated"
     how = f"a worker at {pace.events_per_s:,.0f} events/s, replication 1"
     return {
@@ -364,8 +374,11 @@ def _brokers(load: Load, groups: list[_Group], partitions: int) -> dict[str, Fig
         ),
         "broker_cores": Figure("brokers: CPU", load.events_per_s * us / 1e6, "cores", one_broker, copies),
         "transactions": Figure(
-            "transactions", transactions, "1/s", _paced(live), f"each writes to {_touched(load, live, partitions)} "
-            "score partitions; fewer and larger under load",
+            "transactions",
+            transactions,
+            "1/s",
+            _paced(live),
+            f"each writes to {_touched(load, live, partitions)} score partitions; fewer and larger under load",
         ),
         "disk_per_day": Figure("disk for a day", stored * 86_400 / 1e9, "GB", "extrapolated", "at this rate all day"),
     }
@@ -375,10 +388,10 @@ def _memory(load: Load, groups: list[_Group]) -> dict[str, Figure]:
     value = {name: one.value for name, one in MEASURED.items()}
     models = load.predictors if load.models is None else load.models
     loaded = models * value["model_mb"] + load.predictors * value["predictor_mb"]
-    worker = value["worker_mb"] + loaded
+    worker = value["worker_mb"] + 2 * loaded
     workers, runs = sum(one.workers for one in groups), len(groups) * load.machines
-    total = workers * worker + runs * (2 * value["spare_mb"] + loaded)
-    how = f"{models} models, {load.predictors} predictors; twice the models while a generation is swapped in"
+    total = workers * worker + runs * (2 * value["spare_mb"] + 2 * loaded)
+    how = f"{models} models, {load.predictors} predictors; twice these while a generation is swapped in"
     return {
         "worker_mb": Figure("memory of a worker", worker, "MB", "extrapolated", how),
         "memory_gb": Figure(

@@ -4,17 +4,16 @@ Three operators of `ai.onnx.ml` are read: TreeEnsembleClassifier, TreeEnsembleRe
 rules that give onnxruntime's bits are in docs/compiled-trees.md; whatever these rules do not cover is refused here.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
+from muse_stream.models.onnx_nodes import constant_values
 
-from muse_stream.models.signature import Bound
-
-FLOAT = 1
-"""TensorProto.FLOAT."""
+FLOAT, UINT8, DOUBLE = 1, 2, 11
+"""TensorProto.DataType."""
 MOST_NODES = 2_000_000
 """Code for more nodes than this takes minutes to make and gigabytes to hold."""
 
@@ -82,6 +81,7 @@ class Ensemble:
 
     trees: tuple[Tree, ...]
     width: int
+    """Columns of the table that it takes; no branch reads beyond them."""
     targets: int
     """Numbers that the trees add to."""
     aggregate: Aggregate
@@ -90,119 +90,218 @@ class Ensemble:
     finish: Finish
     columns: int
     """Of the answer."""
+    double: bool
+    """Whether rows, thresholds and sums are float64 and not float32."""
+    double_answer: bool
+    """Whether the answer is float64 and not float32."""
+
+    @property
+    def nodes(self) -> int:
+        """How many branches and leaves there are."""
+        return sum(map(len, self.trees))
 
 
 class NotCompiledError(Exception):
     """Why an ensemble stays with onnxruntime."""
 
 
-def read_ensemble(model: Any, output: str, bound: Bound) -> Ensemble:
-    """Read what gives `output` from a parsed file; raises NotCompiledError."""
-    if len(bound.inputs) != 1 or bound.inputs[0].dtype != np.float32 or bound.flat or bound.batch is not None:
-        raise NotCompiledError("it does not take one table of floats with any number of rows")
-    producers = {name: (node, place) for node in model.graph.node for place, name in enumerate(node.output)}
-    name, place, node = output, 0, None
-    while name in producers:
-        node, place = producers[name]
-        if node.op_type not in ("Identity", "ZipMap") or node.domain not in ("", "ai.onnx", "ai.onnx.ml"):
-            break
-        name, node = node.input[0], None
-    if node is None or node.domain != "ai.onnx.ml" or node.op_type not in READERS:
-        raise NotCompiledError(f"the output {output!r} is not the answer of a tree ensemble alone")
-    source = node.input[0]
-    while source in producers and producers[source][0].op_type == "Identity":
-        source = producers[source][0].input[0]
-    if source != bound.inputs[0].name:
-        raise NotCompiledError("the tree ensemble does not take the file's input as it is")
+def read_ensemble(node: Any, place: int, width: int, *, double: bool) -> Ensemble:
+    """Read a node, of which the output number `place` is asked for; raises NotCompiledError.
+
+    `width` columns of float64 (`double`) or float32 go into it.
+    """
     attributes = {one.name: one for one in node.attribute}
-    return READERS[node.op_type](attributes, place, bound.inputs[0].width)
+    ensemble = READERS[node.op_type](_Given(attributes, double), place, width)
+    if ensemble.nodes > MOST_NODES:
+        raise NotCompiledError(f"it has more than {MOST_NODES:,} nodes")
+    if not ensemble.trees:
+        raise NotCompiledError("it has no tree")
+    return ensemble
 
 
-def _classifier(attributes: Mapping[str, Any], place: int, width: int) -> Ensemble:
+class _Given:
+    """A node's attributes as Python values."""
+
+    def __init__(self, attributes: Mapping[str, Any], double: bool) -> None:
+        self._attributes = attributes
+        self.double = double
+
+    def ints(self, name: str) -> list[int]:
+        return list(self._attributes[name].ints) if name in self._attributes else []
+
+    def texts(self, name: str) -> list[str]:
+        return [text.decode() for text in self._attributes[name].strings] if name in self._attributes else []
+
+    def text(self, name: str, default: str) -> str:
+        return str(self._attributes[name].s.decode()) if name in self._attributes else default
+
+    def number(self, name: str, default: int) -> int:
+        return int(self._attributes[name].i) if name in self._attributes else default
+
+    def floats(self, name: str) -> tuple[float, ...]:
+        """Return a list of floats, or of doubles where it is given as a tensor; none of them NaN."""
+        plain = tuple(self._attributes[name].floats) if name in self._attributes else ()
+        values = plain or self.tensor(f"{name}_as_tensor")
+        if any(value != value for value in values):  # noqa: PLR0124  # not a number
+            raise NotCompiledError(f"{name} has a value that is not a number")
+        return values
+
+    def tensor(self, name: str) -> tuple[float, ...]:
+        """Return the values of a tensor of the element type that counts here, or of integers."""
+        if name not in self._attributes:
+            return ()
+        tensor = self._attributes[name].t
+        if tensor.data_type not in (UINT8, DOUBLE if self.double else FLOAT):
+            raise NotCompiledError(f"{name} is of another type than the table")
+        values = constant_values(tensor, most=MOST_NODES)
+        if values is None:
+            raise NotCompiledError(f"{name} cannot be read")
+        return values
+
+
+def _classifier(given: _Given, place: int, width: int) -> Ensemble:
     if place != 1:
         raise NotCompiledError("a label is no score")
-    labels = _ints(attributes, "classlabels_int64s") or _texts(attributes, "classlabels_strings")
-    classes = len(labels)
-    weights = _weights(attributes, "class")
-    trees = _trees(attributes, weights, width)
-    base = _floats(attributes, "base_values")
-    post = _text(attributes, "post_transform", "NONE")
+    classes = len(given.ints("classlabels_int64s") or given.texts("classlabels_strings"))
+    weights = _weights(given, "class")
+    trees = _trees(given, weights, width)
+    base = given.floats("base_values")
+    post = _post(given.text("post_transform", "NONE"))
+    if given.text("aggregate_function", "SUM") != "SUM":
+        raise NotCompiledError("a classifier that does not add")
+    if classes > 2:
+        return _ensemble(given, trees, width, classes, Aggregate.SUM, base, post)
     if classes < 2:
         raise NotCompiledError("it has one class")
-    scored = [_scored(trees, target) for target in range(classes)]
-    ids = {target for leaf in weights.values() for target, _ in leaf}
-    if classes > 2:
-        if any(always is None for always in scored) or len(base) not in (0, classes):
-            raise NotCompiledError("not every row has a number for each class")
-        return Ensemble(trees, width, classes, Aggregate.SUM, base, _elementwise(post), classes)
-    if len(base) > 1 or scored[0] is not True or scored[1] is None:
+    return _two_classes(given, trees, weights, base, post, width)
+
+
+def _two_classes(
+    given: _Given, trees: tuple[Tree, ...], weights: "_Weights", base: tuple[float, ...], post: Finish, width: int
+) -> Ensemble:
+    first, second = (_scored(trees, target) for target in range(2))
+    if second is None or len(base) > 1 or (base and not first):
         raise NotCompiledError("its two classes have base values or weights that are read in more than one way")
-    if scored[1]:
+    if second:
         both = (*base, 0.0) if base else ()
-        return Ensemble(trees, width, 2, Aggregate.SUM, both, _elementwise(post), 2)
+        return _ensemble(given, trees, width, 2, Aggregate.SUM, both, post)
+    if not first:
+        raise NotCompiledError("not every row has a number for a class")
     positive = all(weight >= 0 for leaf in weights.values() for _, weight in leaf)
-    if post == "PROBIT" or post == "SOFTMAX_ZERO" or ids != {0}:
-        raise NotCompiledError(f"post_transform {post}")
     plain = Finish.COMPLEMENT if positive else Finish.OPPOSITE
     finish = Finish.TWO_LOGISTICS if post == "LOGISTIC" else plain
-    return Ensemble(trees, width, 1, Aggregate.SUM, base, finish, 2)
+    return _ensemble(given, trees, width, 1, Aggregate.SUM, base, finish, columns=2)
 
 
-def _regressor(attributes: Mapping[str, Any], _place: int, width: int) -> Ensemble:
-    trees = _trees(attributes, _weights(attributes, "target"), width)
-    targets = attributes["n_targets"].i if "n_targets" in attributes else 1
-    aggregate = Aggregate(_text(attributes, "aggregate_function", "SUM"))
-    post = _text(attributes, "post_transform", "NONE")
-    return _regression(trees, width, targets, aggregate, _floats(attributes, "base_values"), post)
+def _regressor(given: _Given, _place: int, width: int) -> Ensemble:
+    trees = _trees(given, _weights(given, "target"), width)
+    aggregate = Aggregate(given.text("aggregate_function", "SUM"))
+    post = _post(given.text("post_transform", "NONE"))
+    return _regression(given, trees, width, given.number("n_targets", 1), aggregate, given.floats("base_values"), post)
+
+
+def _post(name: str) -> Finish:
+    if name not in (Finish.NONE, Finish.LOGISTIC, Finish.SOFTMAX):
+        raise NotCompiledError(f"its post_transform is {name}")
+    return Finish(name)
 
 
 def _regression(
-    trees: tuple[Tree, ...], width: int, targets: int, aggregate: Aggregate, base: tuple[float, ...], post: str
+    given: _Given,
+    trees: tuple[Tree, ...],
+    width: int,
+    targets: int,
+    aggregate: Aggregate,
+    base: tuple[float, ...],
+    post: Finish,
 ) -> Ensemble:
-    if targets < 1 or not all(_scored(trees, target) for target in range(targets)):
-        raise NotCompiledError("not every row has a number for each target")
+    if targets == 1:
+        post = Finish.NONE  # onnxruntime applies none but PROBIT to a single target
+    if base and not all(_scored(trees, target) for target in range(targets)):
+        raise NotCompiledError("it has base values, and not every row has a number for each target")
+    return _ensemble(given, trees, width, targets, aggregate, base, post)
+
+
+def _ensemble(
+    given: _Given,
+    trees: tuple[Tree, ...],
+    width: int,
+    targets: int,
+    aggregate: Aggregate,
+    base: tuple[float, ...],
+    finish: Finish,
+    *,
+    columns: int | None = None,
+    double_answer: bool = False,
+) -> Ensemble:
     if len(base) not in (0, targets):
-        raise NotCompiledError("it has another number of base values than of targets")
-    if targets == 1 and post != "PROBIT":
-        finish = Finish.NONE  # onnxruntime applies no other one to a single target
-    else:
-        finish = _elementwise(post)
-    return Ensemble(trees, width, targets, aggregate, base, finish, targets)
+        raise NotCompiledError(f"it has {len(base)} base values for {targets} numbers")
+    if any(value == 0.0 and math.copysign(1.0, value) < 0 for value in base):
+        raise NotCompiledError("a base value is -0.0")
+    if any(not 0 <= target < targets for tree in trees for node in tree for target, _ in _of_leaf(node)):
+        raise NotCompiledError("a leaf names a target that is not there")
+    adds = aggregate in (Aggregate.SUM, Aggregate.AVERAGE)
+    if not adds and not all(_scored(trees[:1], target) for target in range(targets)):
+        raise NotCompiledError("not every row has a number for each target in the first tree")
+    if not adds and any(_doubled(node) for tree in trees for node in tree):
+        raise NotCompiledError("a leaf has two numbers for one target, of which the least or largest counts")
+    if targets == 1 and not all(_of_leaf(node) for tree in trees for node in tree if isinstance(node, Leaf)):
+        raise NotCompiledError("it has a leaf without a weight")
+    return Ensemble(
+        trees, width, targets, aggregate, base, finish, columns or targets, given.double, double_answer
+    )
 
 
-MODES = tuple(Compare)
-POSTS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+MODES = (
+    Compare.BRANCH_LEQ,
+    Compare.BRANCH_LT,
+    Compare.BRANCH_GTE,
+    Compare.BRANCH_GT,
+    Compare.BRANCH_EQ,
+    Compare.BRANCH_NEQ,
+)
+POSTS = ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT")
+"""As onnxruntime counts them; ONNX itself has SOFTMAX before LOGISTIC."""
 AGGREGATES = (Aggregate.AVERAGE, Aggregate.SUM, Aggregate.MIN, Aggregate.MAX)
 
 
-def _ensemble_of_opset_5(attributes: Mapping[str, Any], _place: int, width: int) -> Ensemble:
-    modes = _tensor(attributes, "nodes_modes", np.uint8)
-    splits = _tensor(attributes, "nodes_splits", np.float32)
-    leaves = _tensor(attributes, "leaf_weights", np.float32)
+def _ensemble_of_opset_5(given: _Given, _place: int, width: int) -> Ensemble:
+    modes = [int(mode) for mode in given.tensor("nodes_modes")]
+    splits, leaves = given.tensor("nodes_splits"), given.tensor("leaf_weights")
     if any(mode >= len(MODES) for mode in modes):
         raise NotCompiledError("it has set membership nodes")
-    features, missing = _ints(attributes, "nodes_featureids"), _ints(attributes, "nodes_missing_value_tracks_true")
-    ways = {
-        which: (_ints(attributes, f"nodes_{which}nodeids"), _ints(attributes, f"nodes_{which}leafs"))
-        for which in ("true", "false")
-    }
-    targets = _ints(attributes, "leaf_targetids")
+    if any(value != value for value in (*splits, *leaves)):  # noqa: PLR0124  # not a number
+        raise NotCompiledError("it has a value that is not a number")
+    features, missing = given.ints("nodes_featureids"), given.ints("nodes_missing_value_tracks_true")
+    ways = [(given.ints(f"nodes_{which}nodeids"), given.ints(f"nodes_{which}leafs")) for which in ("true", "false")]
     nodes: list[Leaf | Branch] = [
         Branch(
             features[place],
             MODES[mode],
-            float(splits[place]),
-            bool(missing and missing[place]),
-            *(ids[place] + len(modes) * bool(leaf[place]) for ids, leaf in ways.values()),
+            splits[place],
+            bool(missing and missing[place] == 1),
+            *(ids[place] + len(modes) * bool(leaf[place]) for ids, leaf in ways),
         )
         for place, mode in enumerate(modes)
     ]
-    nodes += [Leaf(((target, float(weight)),)) for target, weight in zip(targets, leaves, strict=True)]
-    trees = tuple(_cut(nodes, root, width) for root in _ints(attributes, "tree_roots"))
-    post = POSTS[attributes["post_transform"].i if "post_transform" in attributes else 0]
-    aggregate = AGGREGATES[attributes["aggregate_function"].i if "aggregate_function" in attributes else 1]
-    count = attributes["n_targets"].i if "n_targets" in attributes else 1
-    return _regression(trees, width, count, aggregate, (), post)
+    targets = given.ints("leaf_targetids")
+    nodes += [Leaf(((target, weight),)) for target, weight in zip(targets, leaves, strict=True)]
+    roots = given.ints("tree_roots")
+    for root in roots:
+        node = nodes[root]
+        if isinstance(node, Branch) and node.yes == node.no:
+            raise NotCompiledError("a tree is a leaf alone")
+    trees = tuple(_cut(nodes, root, width) for root in roots)
+    ensemble = _regression(
+        given,
+        trees,
+        width,
+        given.number("n_targets", 1),
+        AGGREGATES[given.number("aggregate_function", 1)],
+        (),
+        _post(POSTS[given.number("post_transform", 0)]),
+    )
+    return replace(ensemble, double_answer=given.double)
 
 
 READERS = {
@@ -212,45 +311,38 @@ READERS = {
 }
 
 
-def _elementwise(post: str) -> Finish:
-    if post not in (Finish.NONE, Finish.LOGISTIC, Finish.SOFTMAX):
-        raise NotCompiledError(f"post_transform {post}")
-    return Finish(post)
+_Weights = Mapping[tuple[int, int], Sequence[tuple[int, float]]]
+"""Tree and node -> what the leaf adds, in the file's order."""
 
 
-def _weights(attributes: Mapping[str, Any], kind: str) -> dict[tuple[int, int], list[tuple[int, float]]]:
-    """Tree and node -> what the leaf adds, in the file's order."""
-    if any(name.endswith("_as_tensor") for name in attributes):
-        raise NotCompiledError("it is of doubles")
+def _weights(given: _Given, kind: str) -> _Weights:
     found: dict[tuple[int, int], list[tuple[int, float]]] = {}
-    trees, nodes = _ints(attributes, f"{kind}_treeids"), _ints(attributes, f"{kind}_nodeids")
-    ids, weights = _ints(attributes, f"{kind}_ids"), _floats(attributes, f"{kind}_weights")
+    trees, nodes = given.ints(f"{kind}_treeids"), given.ints(f"{kind}_nodeids")
+    ids, weights = given.ints(f"{kind}_ids"), given.floats(f"{kind}_weights")
     for tree, node, target, weight in zip(trees, nodes, ids, weights, strict=True):
         found.setdefault((tree, node), []).append((target, weight))
     return found
 
 
-def _trees(
-    attributes: Mapping[str, Any], weights: Mapping[tuple[int, int], Sequence[tuple[int, float]]], width: int
-) -> tuple[Tree, ...]:
-    trees, ids = _ints(attributes, "nodes_treeids"), _ints(attributes, "nodes_nodeids")
+def _trees(given: _Given, weights: _Weights, width: int) -> tuple[Tree, ...]:
+    trees, ids = given.ints("nodes_treeids"), given.ints("nodes_nodeids")
     places = {key: place for place, key in enumerate(zip(trees, ids, strict=True))}
-    features, values = _ints(attributes, "nodes_featureids"), _floats(attributes, "nodes_values")
-    modes, missing = _texts(attributes, "nodes_modes"), _ints(attributes, "nodes_missing_value_tracks_true")
-    yes, no = _ints(attributes, "nodes_truenodeids"), _ints(attributes, "nodes_falsenodeids")
+    features, values = given.ints("nodes_featureids"), given.floats("nodes_values")
+    modes, missing = given.texts("nodes_modes"), given.ints("nodes_missing_value_tracks_true")
+    yes, no = given.ints("nodes_truenodeids"), given.ints("nodes_falsenodeids")
     roots = [place for place, tree in enumerate(trees) if place == 0 or trees[place - 1] != tree]
-    if len(roots) != len(set(trees)):
+    if len(roots) != len(set(trees)) or len(places) != len(trees):
         raise NotCompiledError("the nodes of a tree do not stand together")
     nodes: list[Leaf | Branch] = []
     for place, tree in enumerate(trees):
         if modes[place] == "LEAF":
             nodes.append(Leaf(tuple(weights.get((tree, ids[place]), ()))))
             continue
-        ways = (places.get((tree, way[place])) for way in (yes, no))
-        left, right = (-1 if way is None else way for way in ways)
-        compare = Compare[modes[place]]
-        tracked = bool(missing and missing[place])
-        nodes.append(Branch(features[place], compare, values[place], tracked, left, right))
+        if modes[place] not in Compare.__members__:
+            raise NotCompiledError(f"it has nodes of the mode {modes[place]}")
+        left, right = (places.get((tree, way[place]), -1) for way in (yes, no))
+        tracked = place < len(missing) and missing[place] == 1
+        nodes.append(Branch(features[place], Compare[modes[place]], values[place], tracked, left, right))
     return tuple(_cut(nodes, root, width) for root in roots)
 
 
@@ -270,10 +362,7 @@ def _cut(nodes: Sequence[Leaf | Branch], root: int, width: int) -> Tree:
             if not 0 <= node.feature < width:
                 raise NotCompiledError(f"it reads feature {node.feature} of {width}")
             waiting += [node.no, node.yes]
-        elif not node.weights:
-            raise NotCompiledError("it has a leaf without a weight")
-    if len(order) > MOST_NODES:
-        raise NotCompiledError(f"a tree has more than {MOST_NODES:,} nodes")
+            _refuse_merged(node, nodes)
     new = {place: number for number, place in enumerate(order)}
     return tuple(_moved(nodes[place], new) for place in order)
 
@@ -286,6 +375,26 @@ def _moved(node: Leaf | Branch, new: Mapping[int, int]) -> Leaf | Branch:
     )
 
 
+def _refuse_merged(node: Branch, nodes: Sequence[Leaf | Branch]) -> None:
+    """Refuse two comparisons for equality in a row with one feature: onnxruntime makes a set of their thresholds.
+
+    A value between two members of that set is rounded before it is looked up, so that the answer is another one.
+    """
+    after = nodes[node.no] if 0 <= node.no < len(nodes) else None
+    if node.compare is Compare.BRANCH_EQ and isinstance(after, Branch):
+        if after.compare is Compare.BRANCH_EQ and after.feature == node.feature:
+            raise NotCompiledError("it has sets of values (BRANCH_EQ in a row)")
+
+
+def _of_leaf(node: Leaf | Branch) -> tuple[tuple[int, float], ...]:
+    return node.weights if isinstance(node, Leaf) else ()
+
+
+def _doubled(node: Leaf | Branch) -> bool:
+    named = [target for target, _ in _of_leaf(node)]
+    return len(set(named)) < len(named)
+
+
 def _scored(trees: Sequence[Tree], target: int) -> bool | None:
     """Whether every row gets a number for a target (True), none does (False), or it depends on the row (None)."""
     found = False
@@ -295,29 +404,3 @@ def _scored(trees: Sequence[Tree], target: int) -> bool | None:
             return True
         found = found or any(leaves)
     return None if found else False
-
-
-def _ints(attributes: Mapping[str, Any], name: str) -> list[int]:
-    return list(attributes[name].ints) if name in attributes else []
-
-
-def _floats(attributes: Mapping[str, Any], name: str) -> tuple[float, ...]:
-    return tuple(attributes[name].floats) if name in attributes else ()
-
-
-def _texts(attributes: Mapping[str, Any], name: str) -> list[str]:
-    return [text.decode() for text in attributes[name].strings] if name in attributes else []
-
-
-def _text(attributes: Mapping[str, Any], name: str, default: str) -> str:
-    return str(attributes[name].s.decode()) if name in attributes else default
-
-
-def _tensor(attributes: Mapping[str, Any], name: str, dtype: type) -> Any:
-    tensor = attributes[name].t
-    kinds = {np.uint8: 2, np.float32: FLOAT}
-    if tensor.data_type != kinds[dtype]:
-        raise NotCompiledError("it is of doubles")
-    if tensor.raw_data:
-        return np.frombuffer(tensor.raw_data, dtype=np.dtype(dtype).newbyteorder("<"))
-    return np.array(tensor.float_data if dtype is np.float32 else tensor.int32_data, dtype=dtype)

@@ -43,7 +43,7 @@ def choose_backend(model: OnnxModel, parsed: Any, bound: Bound, known: Constants
             raise ModelError(f"backend: it cannot be compiled: {error}; `backend: auto` has onnxruntime run it") from None
         model.backend = Backend("onnxruntime", str(error))
     except _NotHereError as error:  # the same bits by onnxruntime: nothing to refuse
-        model.backend = Backend("onnxruntime", str(error))
+        model.backend = Backend("onnxruntime", str(error), lacking=True)
     else:
         model.run_by(runner, Backend("compiled", what))
 

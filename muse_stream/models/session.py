@@ -98,6 +98,8 @@ class Backend:
     """`onnxruntime` or `compiled`."""
     why: str = ""
     """Why not the other one, or what was compiled."""
+    lacking: bool = False
+    """Whether the file could be compiled, and this process cannot do it: the answers are the same, and slower."""
 
 
 class OnnxModel:

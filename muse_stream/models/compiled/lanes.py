@@ -3,7 +3,7 @@
 Each leaf of a tree is a bit of a row's mask, from the left. Every branch is evaluated for all rows; where the answer is
 no, the leaves on its yes side are struck out. The first bit that is left is the leaf that the row reaches, whatever
 the branches off its way have struck out (Lucchese et al., QuickScorer, 2015). That is more comparisons than a walk
-needs, but no jump that a processor could guess wrong: for trees of up to 64 leaves it is several times faster.
+needs, but no jump that a processor could guess wrong: for trees of up to some hundred leaves it is several times faster.
 
 Each row's sums are made in the order of the trees, as a walk makes them.
 """
@@ -14,7 +14,11 @@ from muse_stream.models.compiled.code import ZERO, constant, finish_function, fu
 from muse_stream.models.compiled.ensemble import Aggregate, Branch, Compare, Ensemble, Leaf, Tree
 
 LANES = 16
-MOST_LEAVES = 64
+BITS = 32
+ALL = (1 << BITS) - 1
+MASK = f"<{LANES} x i32>"
+"""A word of sixteen rows' masks."""
+MOST_LEAVES = 256
 MOST_WIDTH = 4096
 MOST_GROUPS = 8
 """Groups of sixteen rows that go through a tree, one after the other, before the next tree's code is fetched."""
@@ -55,8 +59,7 @@ def source(ensemble: Ensemble) -> str:
 
 def _declared(kind: str) -> Iterator[str]:
     short = {"float": "f32", "double": "f64"}[kind]
-    for bits in (32, 64):
-        yield f"declare <{LANES} x i{bits}> @llvm.cttz.v{LANES}i{bits}(<{LANES} x i{bits}>, i1)"
+    yield f"declare {MASK} @llvm.cttz.v{LANES}i32({MASK}, i1)"
     yield (
         f"declare <{LANES} x {kind}> @llvm.masked.gather.v{LANES}{short}.v{LANES}p0"
         f"(<{LANES} x ptr>, i32, <{LANES} x i1>, <{LANES} x {kind}>)"
@@ -66,8 +69,7 @@ def _declared(kind: str) -> Iterator[str]:
 def _tree(place: int, tree: Tree, ensemble: Ensemble, kind: str) -> Iterator[str]:
     """`@tree_N(block, sums, groups)`: adds what the rows' leaves say."""
     leaves, struck = _numbered(tree)
-    bits = 32 if len(leaves) <= 32 else 64
-    rows, mask = f"<{LANES} x {kind}>", f"<{LANES} x i{bits}>"
+    rows = f"<{LANES} x {kind}>"
     for target in range(ensemble.targets):
         values = ", ".join(f"{kind} {constant(dict(leaf.weights).get(target, 0.0))}" for leaf in leaves)
         yield f"@leaves_{place}_{target} = internal constant [{len(leaves)} x {kind}] [{values}], align 64"
@@ -75,7 +77,7 @@ def _tree(place: int, tree: Tree, ensemble: Ensemble, kind: str) -> Iterator[str
     yield "entry:\n br label %group"
     yield f"group:\n %i = phi i64 [0, %entry], [%j, %group]\n %w = mul i64 %i, {ensemble.width}"
     yield f" %features = getelementptr {rows}, ptr %block, i64 %w"
-    last = f"splat (i{bits} -1)"
+    words = ["splat (i32 -1)"] * -(-len(leaves) // BITS)
     known: set[int] = set()
     for name, (branch, keep) in enumerate(sorted(struck, key=lambda one: one[0].feature)):
         if branch.feature not in known:
@@ -85,31 +87,45 @@ def _tree(place: int, tree: Tree, ensemble: Ensemble, kind: str) -> Iterator[str
         unordered = branch.missing_is_yes or branch.compare is Compare.BRANCH_NEQ
         compare = f"{'u' if unordered else 'o'}{branch.compare.value}"
         yield f" %c{name} = fcmp {compare} {rows} %f{branch.feature}, splat ({kind} {constant(branch.threshold)})"
-        yield f" %a{name} = and {mask} {last}, splat (i{bits} {_signed(keep, bits)})"
-        yield f" %m{name} = select <{LANES} x i1> %c{name}, {mask} {last}, {mask} %a{name}"
-        last = f"%m{name}"
-    yield f" %leaf = call {mask} @llvm.cttz.v{LANES}i{bits}({mask} {last}, i1 true)"
-    yield from _added(place, ensemble, kind, mask)
+        for word, before in enumerate(words):
+            kept = keep >> (BITS * word) & ALL
+            if kept == ALL:
+                continue  # most branches have all their leaves in one word
+            now = f"{name}_{word}"
+            yield f" %a{now} = and {MASK} {before}, splat (i32 {kept - (1 << BITS) if kept >> (BITS - 1) else kept})"
+            yield f" %m{now} = select <{LANES} x i1> %c{name}, {MASK} {before}, {MASK} %a{now}"
+            words[word] = f"%m{now}"
+    yield from _first_leaf(words)
+    yield from _added(place, ensemble, kind)
     yield " %j = add i64 %i, 1\n %more = icmp ult i64 %j, %groups\n br i1 %more, label %group, label %end"
     yield "end:\n ret void\n}"
 
 
-def _added(place: int, ensemble: Ensemble, kind: str, mask: str) -> Iterator[str]:
+def _first_leaf(words: list[str]) -> Iterator[str]:
+    """`%leaf` = the number of the first bit in several words of a mask."""
+    leaf = ""
+    for word in reversed(range(len(words))):
+        yield f" %z{word} = call {MASK} @llvm.cttz.v{LANES}i32({MASK} {words[word]}, i1 true)"
+        yield f" %l{word} = add {MASK} %z{word}, splat (i32 {BITS * word})"
+        if leaf:
+            yield f" %n{word} = icmp ne {MASK} {words[word]}, zeroinitializer"
+            yield f" %b{word} = select <{LANES} x i1> %n{word}, {MASK} %l{word}, {MASK} {leaf}"
+        leaf = f"%b{word}" if leaf else f"%l{word}"
+    yield f" %leaf = add {MASK} {leaf}, zeroinitializer"
+
+
+def _added(place: int, ensemble: Ensemble, kind: str) -> Iterator[str]:
     rows, short, size = f"<{LANES} x {kind}>", *{"float": ("f32", 4), "double": ("f64", 8)}[kind]
     yield f" %s = mul i64 %i, {ensemble.targets}\n %own = getelementptr {rows}, ptr %sums, i64 %s"
     for target in range(ensemble.targets):
-        yield f" %at{target} = getelementptr {kind}, ptr @leaves_{place}_{target}, {mask} %leaf"
+        yield f" %at{target} = getelementptr {kind}, ptr @leaves_{place}_{target}, {MASK} %leaf"
         yield (
             f" %v{target} = call {rows} @llvm.masked.gather.v{LANES}{short}.v{LANES}p0(<{LANES} x ptr> %at{target}, "
             f"i32 {size}, <{LANES} x i1> splat (i1 true), {rows} poison)"
         )
         yield f" %t{target} = getelementptr {rows}, ptr %own, i64 {target}"
-        yield f" %o{target} = load {rows}, ptr %t{target}, align 64\n %n{target} = fadd {rows} %o{target}, %v{target}"
-        yield f" store {rows} %n{target}, ptr %t{target}, align 64"
-
-
-def _signed(value: int, bits: int) -> int:
-    return value - (1 << bits) if value >> (bits - 1) else value
+        yield f" %o{target} = load {rows}, ptr %t{target}, align 64\n %q{target} = fadd {rows} %o{target}, %v{target}"
+        yield f" store {rows} %q{target}, ptr %t{target}, align 64"
 
 
 def _numbered(tree: Tree) -> tuple[list[Leaf], list[tuple[Branch, int]]]:
@@ -118,14 +134,14 @@ def _numbered(tree: Tree) -> tuple[list[Leaf], list[tuple[Branch, int]]]:
     first: dict[int, int] = {}
     struck: list[tuple[Branch, int]] = []
     waiting: list[tuple[int, bool]] = [(0, False)]
-    bits = 32 if _leaves(tree) <= 32 else 64
+    everything = (1 << BITS * -(-_leaves(tree) // BITS)) - 1
     while waiting:
         place, on_the_way_back = waiting.pop()
         node = tree[place]
         if isinstance(node, Leaf):
             leaves.append(node)
         elif on_the_way_back:  # the yes side is numbered now
-            struck.append((node, ((1 << bits) - 1) ^ ((1 << len(leaves)) - (1 << first[place]))))
+            struck.append((node, everything ^ ((1 << len(leaves)) - (1 << first[place]))))
         else:
             first[place] = len(leaves)
             waiting += [(node.no, False), (place, True), (node.yes, False)]

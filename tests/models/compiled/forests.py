@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -16,6 +15,8 @@ AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 KINDS = {"float": TensorProto.FLOAT, "double": TensorProto.DOUBLE, "int64": TensorProto.INT64, "int32": TensorProto.INT32}
 DTYPES = {"float": np.float32, "double": np.float64, "int64": np.int64, "int32": np.int32}
 WIDTH = 5
+ROWS = (1, 2, 15, 16, 17, 49, 50, 51, 127, 128, 129, 256, 1000)
+"""Sizes of batches: onnxruntime and the compiled code go through rows in blocks of 16, 50 or 128."""
 OPSETS = [helper.make_opsetid("", 19), helper.make_opsetid("ai.onnx.ml", 5)]
 OLD = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 3)]
 
@@ -45,6 +46,33 @@ class Shape:
     seed: int
 
 
+    @classmethod
+    def random(cls, seed: int) -> "Shape":
+        """Any shape that the operators have, and some that onnxruntime refuses."""
+        random = np.random.default_rng(seed)
+        operator = str(random.choice(["TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble"]))
+        classifier, latest = operator == "TreeEnsembleClassifier", operator == "TreeEnsemble"
+        targets = int(random.choice([2, 2, 2, 3, 5] if classifier else [1, 1, 2, 3]))
+        kinds = {"TreeEnsembleClassifier": list(KINDS), "TreeEnsembleRegressor": ["float", "float", "double"]}
+        return cls(
+            operator=operator,
+            targets=targets,
+            named=str(random.choice(["first", "any"] if latest else ["first", "last", "all", "any"])),
+            post=str(random.choice(POSTS, p=[0.3, 0.3, 0.3, 0.05, 0.05])),
+            aggregate="SUM" if classifier else str(random.choice(AGGREGATES)),
+            base=0 if latest else int(random.choice([0, 0, 1, targets])),
+            trees=int(random.choice([1, 2, 10, 79, 80, 81, 130])),
+            depth=int(random.integers(0, 6)),
+            modes=("BRANCH_LEQ",) if random.random() < 0.4 else tuple(map(str, random.choice(MODES, 3))),
+            missing=bool(random.random() < 0.5),
+            positive=bool(random.random() < 0.4),
+            kind=str(random.choice(kinds.get(operator, ["float", "double"]))),
+            tensors=bool(random.random() < 0.5),
+            rows=int(random.choice(ROWS)),
+            seed=seed,
+        )
+
+
 class Forest:
     """One random forest of a shape."""
 
@@ -56,6 +84,7 @@ class Forest:
         fixed = [0.0, 1.0, -1.0, 0.5, 2.0, 3.0, 1e-3, 7.0, -0.0, 1e-42, 3e38]
         self.pool = np.array([*fixed, *self._random.normal(size=3)]).astype(self._dtype)
         self._trees = [self._grown() for _ in range(shape.trees)]
+        self._base = self._random.normal(size=shape.base).astype(self._dtype).tolist()
 
     def _grown(self) -> list[tuple[Any, ...]]:
         nodes: list[tuple[Any, ...]] = []
@@ -115,8 +144,7 @@ class Forest:
         for place, name in enumerate(("treeids", "nodeids", "ids", "weights")):
             found[f"{prefix}_{name}"] = [leaf[place] for leaf in leaves]
         if self.shape.base:
-            base = self._random.normal(size=self.shape.base).astype(self._dtype)
-            found["base_values"] = base.tolist()
+            found["base_values"] = self._base
         found["post_transform"] = self.shape.post
         if classifier:
             found["classlabels_int64s"] = list(range(self.shape.targets))
@@ -201,4 +229,3 @@ def same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
         and bool((missing == np.isnan(other)).all())
         and bool((one.view(whole)[~missing] == other.view(whole)[~missing]).all())
     )
-__all__ = ["Forest", "Shape", "onnx", "onnxruntime_session", "same_bits"]

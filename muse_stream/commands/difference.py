@@ -340,7 +340,9 @@ class _Difference:
             was = before[name]
             if (was.sha256, was.data) != (spec.sha256, spec.data):
                 yield Change("model", (name,), f"another file, sha256 {was.sha256[:12]} -> {spec.sha256[:12]}")
-            parts = [part for part in ("inputs", "output", "golden", "backend") if getattr(was, part) != getattr(spec, part)]
+            parts = [
+                part for part in ("inputs", "output", "golden", "backend") if getattr(was, part) != getattr(spec, part)
+            ]
             if parts:
                 yield Change("model", (name,), f"{', '.join(parts)} changed")
         yield from _come_and_gone("model", before, after)

@@ -9,7 +9,7 @@ by its sha256 and what the configuration says of it, and returns an object that 
     batch_axis  does a row depend on its neighbours?  onnx_nodes  a file's operators and constants as values
     warmup      first answers, and a look at them     constants   the numbers of a file that probe rows stand around
     influence   do rows meet in a tensor inside?      golden      the author's own answers
-    backend     onnxruntime alone, or native code  compiled    tree ensembles as native code
+    backend     onnxruntime alone, or native code for the trees (compiled/)
     load        all of it, and the cache
 """
 

@@ -40,7 +40,9 @@ def choose_backend(model: OnnxModel, parsed: Any, bound: Bound, known: Constants
         runner, what = _compiled(model, parsed, bound, known)
     except NotCompiledError as error:
         if wanted == "compiled":
-            raise ModelError(f"backend: it cannot be compiled: {error}; `backend: auto` has onnxruntime run it") from None
+            raise ModelError(
+                f"backend: it cannot be compiled: {error}; `backend: auto` has onnxruntime run it"
+            ) from None
         model.backend = Backend("onnxruntime", str(error))
     except _NotHereError as error:  # the same bits by onnxruntime: nothing to refuse
         model.backend = Backend("onnxruntime", str(error), lacking=True)

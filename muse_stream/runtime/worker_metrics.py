@@ -101,7 +101,7 @@ class WorkerMeter:
         _memory_restarts(registry).inc(memory_restarts)
         self.answered = 0  # for the heartbeat, which another thread makes
         self.generation: int | None = None
-        self.backends: Mapping[str, "Backend"] = {}
+        self.backends: Mapping[str, Backend] = {}
         """What runs each model of it."""
         self._lane = _LaneCollector(role, clock, ticks)
         registry.register(self._lane)

@@ -43,7 +43,8 @@ def finish_function(ensemble: Ensemble, stride: int = 1) -> Iterator[str]:
     values = []
     for target in range(ensemble.targets):
         value = f"%s{target}"
-        yield f" %p{target} = getelementptr {kind}, ptr %sums, i64 {target * stride}\n {value} = load {kind}, ptr %p{target}"
+        yield f" %p{target} = getelementptr {kind}, ptr %sums, i64 {target * stride}"
+        yield f" {value} = load {kind}, ptr %p{target}"
         if ensemble.aggregate is Aggregate.AVERAGE:
             yield f" %d{target} = fdiv {kind} {value}, {constant(float(len(ensemble.trees)))}"
             value = f"%d{target}"
@@ -56,7 +57,8 @@ def finish_function(ensemble: Ensemble, stride: int = 1) -> Iterator[str]:
     for column, (given, value) in enumerate(columns.answers):
         value = columns.as_type(answer, given, value, f"a{column}")  # noqa: PLW2901
         yield from columns.taken()
-        yield f" %o{column} = getelementptr {answer}, ptr %answer, i64 {column}\n store {answer} {value}, ptr %o{column}"
+        yield f" %o{column} = getelementptr {answer}, ptr %answer, i64 {column}"
+        yield f" store {answer} {value}, ptr %o{column}"
     yield " ret void\n}"
 
 

@@ -247,9 +247,7 @@ def _ensemble(
         raise NotCompiledError("a leaf has two numbers for one target, of which the least or largest counts")
     if targets == 1 and not all(_of_leaf(node) for tree in trees for node in tree if isinstance(node, Leaf)):
         raise NotCompiledError("it has a leaf without a weight")
-    return Ensemble(
-        trees, width, targets, aggregate, base, finish, columns or targets, given.double, double_answer
-    )
+    return Ensemble(trees, width, targets, aggregate, base, finish, columns or targets, given.double, double_answer)
 
 
 MODES = (
@@ -370,9 +368,7 @@ def _cut(nodes: Sequence[Leaf | Branch], root: int, width: int) -> Tree:
 def _moved(node: Leaf | Branch, new: Mapping[int, int]) -> Leaf | Branch:
     if isinstance(node, Leaf):
         return node
-    return Branch(
-        node.feature, node.compare, node.threshold, node.missing_is_yes, new[node.yes], new[node.no]
-    )
+    return Branch(node.feature, node.compare, node.threshold, node.missing_is_yes, new[node.yes], new[node.no])
 
 
 def _refuse_merged(node: Branch, nodes: Sequence[Leaf | Branch]) -> None:
@@ -381,9 +377,10 @@ def _refuse_merged(node: Branch, nodes: Sequence[Leaf | Branch]) -> None:
     A value between two members of that set is rounded before it is looked up, so that the answer is another one.
     """
     after = nodes[node.no] if 0 <= node.no < len(nodes) else None
-    if node.compare is Compare.BRANCH_EQ and isinstance(after, Branch):
-        if after.compare is Compare.BRANCH_EQ and after.feature == node.feature:
-            raise NotCompiledError("it has sets of values (BRANCH_EQ in a row)")
+    if not isinstance(after, Branch) or after.feature != node.feature:
+        return
+    if node.compare is after.compare is Compare.BRANCH_EQ:
+        raise NotCompiledError("it has sets of values (BRANCH_EQ in a row)")
 
 
 def _of_leaf(node: Leaf | Branch) -> tuple[tuple[int, float], ...]:

@@ -94,24 +94,18 @@ def _unchanged(name: str, makers: Makers, constants: Mapping[str, Any]) -> str:
     """Return the first tensor on the way to this one that has the same values."""
     while name in makers:
         node, _ = makers[name]
-        if node.domain in STANDARD and node.op_type == "Identity":
-            name = node.input[0]
-        elif node.domain == ML and node.op_type == "ZipMap":
-            name = node.input[0]
-        elif node.domain in STANDARD and node.op_type == "Mul" and _is_one(constants.get(node.input[1])):
-            name = node.input[0]
-        else:
+        kind = (ML if node.domain == ML else "" if node.domain in STANDARD else node.domain, node.op_type)
+        by_one = kind == ("", "Mul") and _is_one(constants.get(node.input[1]))
+        if not by_one and kind not in (("", "Identity"), (ML, "ZipMap")):
             break
+        name = node.input[0]
     return name
 
 
 def _is_one(tensor: Any | None) -> bool:
     """Whether a constant is a float 1 that stretches nothing: what it multiplies has one or two dimensions."""
     return (
-        tensor is not None
-        and tensor.data_type == FLOAT
-        and len(tensor.dims) <= 1
-        and constant_values(tensor) == (1.0,)
+        tensor is not None and tensor.data_type == FLOAT and len(tensor.dims) <= 1 and constant_values(tensor) == (1.0,)
     )
 
 

@@ -3,7 +3,8 @@
 Each leaf of a tree is a bit of a row's mask, from the left. Every branch is evaluated for all rows; where the answer is
 no, the leaves on its yes side are struck out. The first bit that is left is the leaf that the row reaches, whatever
 the branches off its way have struck out (Lucchese et al., QuickScorer, 2015). That is more comparisons than a walk
-needs, but no jump that a processor could guess wrong: for trees of up to some hundred leaves it is several times faster.
+needs, but no jump that a processor could guess wrong: for trees of up to some hundred leaves it is several times
+faster.
 
 Each row's sums are made in the order of the trees, as a walk makes them.
 """
@@ -166,7 +167,8 @@ def _block(ensemble: Ensemble, kind: str, groups: int) -> Iterator[str]:
     yield f" %gl = add i64 %gw, %lane\n %target = getelementptr {kind}, ptr %block, i64 %gl\n br label %cell"
     yield "cell:\n %f = phi i64 [0, %row], [%f1, %cell]"
     yield f" %sp = getelementptr {kind}, ptr %source, i64 %f\n %value = load {kind}, ptr %sp"
-    yield f" %to = mul i64 %f, {LANES}\n %tp = getelementptr {kind}, ptr %target, i64 %to\n store {kind} %value, ptr %tp"
+    yield f" %to = mul i64 %f, {LANES}\n %tp = getelementptr {kind}, ptr %target, i64 %to"
+    yield f" store {kind} %value, ptr %tp"
     yield f" %f1 = add i64 %f, 1\n %fc = icmp ult i64 %f1, {width}\n br i1 %fc, label %cell, label %rowend"
     yield "rowend:\n %r1 = add i64 %r, 1\n %rc = icmp ult i64 %r1, %lanes\n br i1 %rc, label %row, label %trees\ntrees:"
     yield from (_call(place) for place in range(len(ensemble.trees)))
@@ -180,4 +182,3 @@ def _block(ensemble: Ensemble, kind: str, groups: int) -> Iterator[str]:
 
 def _call(place: int) -> str:
     return f" call void @tree_{place}(ptr %block, ptr %sums, i64 %groups)"
-

@@ -38,7 +38,8 @@ def _target() -> Any:
 def object_code(text: str, *, optimised: bool) -> bytes:
     """Compile a module; `optimised`, for this very processor, takes some twenty times as long.
 
-    Passes over the text are not run: they take as long again, and find nothing in straight code. No option lets the compiler change what is computed: no fast-math flags, no fused multiply-add.
+    Passes over the text are not run: they take as long again, and find nothing in straight code. No option lets the
+    compiler change what is computed: no fast-math flags, no fused multiply-add.
     """
     module = llvm.parse_assembly(text)
     if not optimised:

@@ -12,8 +12,13 @@ from onnx import TensorProto, helper
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
 POSTS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
-KINDS = {"float": TensorProto.FLOAT, "double": TensorProto.DOUBLE, "int64": TensorProto.INT64, "int32": TensorProto.INT32}
-DTYPES = {"float": np.float32, "double": np.float64, "int64": np.int64, "int32": np.int32}
+KINDS = {
+    "float": TensorProto.FLOAT,
+    "double": TensorProto.DOUBLE,
+    "int64": TensorProto.INT64,
+    "int32": TensorProto.INT32,
+}
+DTYPES: dict[str, Any] = {"float": np.float32, "double": np.float64, "int64": np.int64, "int32": np.int32}
 WIDTH = 5
 ROWS = (1, 2, 15, 16, 17, 49, 50, 51, 127, 128, 129, 256, 1000)
 """Sizes of batches: onnxruntime and the compiled code go through rows in blocks of 16, 50 or 128."""
@@ -44,7 +49,6 @@ class Shape:
     """Whether an ensemble of doubles has its numbers in tensors of doubles."""
     rows: int
     seed: int
-
 
     @classmethod
     def random(cls, seed: int) -> "Shape":
@@ -171,7 +175,8 @@ class Forest:
                     branches.append((tree, *node))
             roots.append(places[tree, 0][0])
         ways = {
-            way: [places[branch[0], branch[column]] for branch in branches] for way, column in (("true", 4), ("false", 5))
+            way: [places[branch[0], branch[column]] for branch in branches]
+            for way, column in (("true", 4), ("false", 5))
         }
         number = KINDS[self.shape.kind]
         modes = [MODES.index(branch[1]) for branch in branches]

@@ -44,7 +44,7 @@ def outcome(shape: Shape) -> str:
     forest = Forest(shape)
     try:
         session = onnxruntime_session(forest.model())
-    except Exception:  # its exceptions share no base class
+    except Exception:  # noqa: BLE001  # its exceptions share no base class
         return "refused by onnxruntime"
     try:
         trees = CompiledTrees(read(forest), None)
@@ -93,7 +93,9 @@ def test_every_size_of_a_batch(rows: int) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_comparison_with_missing_values_either_way(mode: str) -> None:
-    assert outcome(replace(PLAIN, modes=(mode,), missing=True, trees=3, depth=1 if mode == "BRANCH_EQ" else 4)) == "same"
+    assert (
+        outcome(replace(PLAIN, modes=(mode,), missing=True, trees=3, depth=1 if mode == "BRANCH_EQ" else 4)) == "same"
+    )
 
 
 @pytest.mark.parametrize("post", ["NONE", "LOGISTIC", "SOFTMAX"])

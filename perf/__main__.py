@@ -20,6 +20,8 @@ from perf.drain import Figures
 Scenario = Callable[[str, Path], Figures]
 SCENARIOS: dict[str, Scenario] = {
     "drain": lambda bootstrap, folder: drain.run(bootstrap, folder, 1_000_000),
+    "drain-compiled": lambda bootstrap, folder: drain.run(bootstrap, folder, 1_000_000, "compiled"),
+    "deep": lambda bootstrap, folder: drain.deep(bootstrap, folder, 200_000),
     "latency": lambda b, f: latency.run(b, f, tenants=1, partitions=4, shared=False, seconds=85),
     "latency-60-own": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=False, seconds=85),
     "takeover": takeover.run,
@@ -32,10 +34,11 @@ SCENARIOS: dict[str, Scenario] = {
     "swap": swap.run,
     "swap-redis": lambda b, f: swap.run(b, f, kind="redis"),
     "stages": stages.run,
+    "stages-compiled": lambda b, f: stages.run(b, f, "compiled"),
     "counting": lambda b, f: counting.run(b, f, 1_000_000),
     "latency-60-shared": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=85),
 }
-WITHOUT_BROKER = {"publish"}
+WITHOUT_BROKER = {"publish", "stages", "stages-compiled"}
 
 
 def main() -> int:

@@ -45,18 +45,23 @@ class _Optimiser:
             waiting, cache = self._waiting.get()
             busy = waiting()
             if busy is not None:  # else its generation is gone
-                _optimise(busy, cache)
+                _try(busy, cache)
             del busy
 
 
-def _optimise(busy: Busy, cache: CodeCache) -> None:
+def now(busy: Busy, cache: CodeCache) -> None:
+    """Give something busy its faster code, from the cache if it is there; raises what went wrong."""
+    with cache.alone(busy.text):
+        code = cache.find(busy.text)
+        if code is None:
+            code = optimised(busy.text)
+            cache.keep(busy.text, code)
+    busy.exchange(code)
+
+
+def _try(busy: Busy, cache: CodeCache) -> None:
     try:
-        with cache.alone(busy.text):
-            code = cache.find(busy.text)
-            if code is None:
-                code = optimised(busy.text)
-                cache.keep(busy.text, code)
-        busy.exchange(code)
+        now(busy, cache)
     except Exception as error:  # noqa: BLE001  # whatever it is, the code that is there goes on
         from muse_stream import telemetry  # noqa: PLC0415  # rare
 

@@ -49,6 +49,11 @@ class CompiledTrees:
                 raise RuntimeError("optimised code gives other bits")
         self._answer, self.optimised = answer, True
 
+    def optimise(self) -> None:
+        """Make the faster form now, or take it from the cache, and wait for it (benchmarks); raises RuntimeError."""
+        if not self.optimised and self._cache is not None:
+            optimiser.now(self, self._cache)
+
     def answer(self, table: NDArray[Any]) -> NDArray[Any]:
         """Answer `[N, width]` as `[N, columns]`."""
         rows = len(table)

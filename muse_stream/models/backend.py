@@ -55,11 +55,11 @@ class _NotHereError(Exception):
 
 
 def _compiled(model: OnnxModel, parsed: Any, bound: Bound, known: Constants) -> tuple["_Split", str]:
+    parts = cut(parsed, model.binding.output)
     if model.one_by_one:
         raise NotCompiledError("its rows are run one by one")
     if bound.batch is not None:
         raise NotCompiledError("it takes a fixed number of rows")
-    parts = cut(parsed, model.binding.output)
     before, table = _before(parts, bound)
     plain = _rows(bound, None, known)
     try:

@@ -127,8 +127,11 @@ LONG = ("Keras",)
 """Take half a minute each to do what PyTorch's recipe does."""
 
 
-COMPILED = {"CatBoost", "LightGBM", "XGBoost"}
-"""And what else has one ensemble of trees: docs/compiled-trees.md."""
+COMPILED = {
+    *("CatBoost", "LightGBM", "XGBoost"),
+    *("scikit-learn, a forest with labels", "scikit-learn, several classes"),
+}
+"""What has one ensemble of trees: docs/compiled-trees.md."""
 
 
 @pytest.mark.parametrize("recipe", [pytest.param(one, marks=[pytest.mark.slow] * (one in LONG)) for one in RECIPES])

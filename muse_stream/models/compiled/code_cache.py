@@ -27,17 +27,19 @@ class CodeCache:
     def __init__(self, root: Path, compiler: str) -> None:
         self._folder = root / FOLDER
         self._compiler = compiler
-        self.unusable = ""
-        """Why nothing is kept; empty where it is."""
+
+    def unusable(self) -> str:
+        """Return why nothing may be loaded from the folder; empty where it may, or where it is not there."""
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.unusable = _unsafe(self._folder)
+            return _unsafe(self._folder)
+        except FileNotFoundError:
+            return ""
         except OSError as error:
-            self.unusable = f"{self._folder}: {error.strerror}"
+            return f"{self._folder}: {error.strerror}"
 
     def find(self, text: str) -> bytes | None:
         """Return the code that was made of a text here; None where there is none that may be loaded."""
-        if self.unusable:
+        if self.unusable():
             return None
         key = self._key(text)
         try:
@@ -48,19 +50,21 @@ class CodeCache:
 
     def keep(self, text: str, code: bytes) -> None:
         """Keep the code of a text, and forget the oldest where there is too much."""
-        if self.unusable:
-            return
         key = self._key(text)
         with suppress(OSError):  # a full disk costs the next process its optimisation, nothing else
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.unusable():
+                return
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", delete=False) as file:
                 file.write(_seal(key, code) + code)
             os.replace(file.name, self._folder / key)
             self._forget()
 
     @contextmanager
-    def alone(self, text: str) -> Iterator[None]:
-        """Let one process at a time compile a text: the others find it afterwards."""
+    def alone(self) -> Iterator[None]:
+        """Let one process at a time compile: the others find its code afterwards."""
         try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             yield

@@ -51,7 +51,7 @@ class _Optimiser:
 
 def now(busy: Busy, cache: CodeCache) -> None:
     """Give something busy its faster code, from the cache if it is there; raises what went wrong."""
-    with cache.alone(busy.text):
+    with cache.alone():
         code = cache.find(busy.text)
         if code is None:
             code = optimised(busy.text)

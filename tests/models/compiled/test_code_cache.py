@@ -35,6 +35,11 @@ def test_what_is_kept_is_found_by_the_same_text_and_compiler(root: Path) -> None
     assert (root / FOLDER).stat().st_mode & 0o777 == 0o700
 
 
+def test_looking_for_code_makes_no_folder(root: Path) -> None:
+    assert CodeCache(root, "llvm").find("text") is None
+    assert not root.exists()
+
+
 def _file(root: Path) -> Path:
     (file,) = (root / FOLDER).iterdir()
     return file
@@ -64,7 +69,7 @@ def test_a_folder_that_others_may_write_is_not_used(root: Path) -> None:
         folder.chmod(0o777)
         cache = CodeCache(root, "llvm")
         assert cache.find("text") is None, folder
-        assert str(folder) in cache.unusable
+        assert str(folder) in cache.unusable()
         folder.chmod(0o700)
     assert CodeCache(root, "llvm").find("text") == b"code"
 

@@ -159,7 +159,7 @@ def test_a_worker_tells_what_runs_its_models(monkeypatch: pytest.MonkeyPatch) ->
         "risk": Backend("onnxruntime", "llvmlite cannot be imported", lacking=True),
     }
     log, scorer = ListLog(), SimpleNamespace(number=3, backends=backends)
-    monkeypatch.setattr(worker_process.telemetry, "logger", lambda _name: log)
+    monkeypatch.setattr(f"{worker_process.__name__}.telemetry.logger", lambda _name: log)
     worker_process._tell_backends(scorer)  # type: ignore[arg-type]
     assert [(level, facts["model"], facts["backend"]) for level, _, facts in log.events] == [
         ("info", "cards", "compiled"),

@@ -50,7 +50,7 @@ STORE: Mapping[str, str] = {
     "MUSE_STORE_SSL_CERTIFICATE_LOCATION": "this client's certificate for Redis (PEM)",
     "MUSE_STORE_SSL_KEY_LOCATION": "this client's private key for Redis (PEM)",
     "MUSE_AUTHOR": "who publishes, as generations record it; user@host when not set",
-    "MUSE_CACHE_DIR": "folder for copies of generations and fetched models; ~/.cache/muse-stream when not set",
+    "MUSE_CACHE_DIR": "folder for copies of generations, models and native code; ~/.cache/muse-stream when not set",
     "MUSE_CACHE_MAX_MB": "most megabytes of a store's copies; 4096 when not set",
 }
 """Where generations are, and how that is reached."""

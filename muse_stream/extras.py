@@ -13,6 +13,7 @@ EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(("jinja2", "markupsafe", "matplotlib"), "report"),
     "redis": "redis",
     "datasketches": "calibrate",
+    "llvmlite": "compiled",
     **dict.fromkeys(("aiohttp", "fsspec", "gcsfs", "s3fs"), "remote"),
     **dict.fromkeys(("docker", "requests", "testcontainers"), "testing"),
     **dict.fromkeys(("lightgbm", "onnxmltools", "skl2onnx", "sklearn", "threadpoolctl"), "train"),

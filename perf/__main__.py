@@ -30,6 +30,8 @@ SCENARIOS: dict[str, Scenario] = {
     "live": lambda b, f, n: throughput.run(b, f, throughput.LIVE, n(600_000, 200_000, 2_000), n(3, 1, 1)),
     "shadow": lambda b, f, n: throughput.run(b, f, throughput.SHADOW, n(300_000, 100_000, 2_000), n(3, 1, 1)),
     "drain": lambda b, f, n: drain.run(b, f, n(1_000_000, 200_000, 2_000)),
+    "drain-compiled": lambda b, f, n: drain.run(b, f, n(1_000_000, 200_000, 2_000), "compiled"),
+    "deep": lambda b, f, n: drain.deep(b, f, n(200_000, 50_000, 2_000)),
     "latency": lambda b, f, n: latency.run(b, f, tenants=1, partitions=4, shared=False, seconds=85),
     "latency-60-own": lambda b, f, n: latency.run(b, f, tenants=60, partitions=1, shared=False, seconds=85),
     "latency-60-shared": lambda b, f, n: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=85),
@@ -43,10 +45,11 @@ SCENARIOS: dict[str, Scenario] = {
     "swap": lambda b, f, n: swap.run(b, f),
     "swap-redis": lambda b, f, n: swap.run(b, f, kind="redis"),
     "stages": lambda b, f, n: stages.run(b, f),
+    "stages-compiled": lambda b, f, n: stages.run(b, f, "compiled"),
     "start": lambda b, f, n: start.run(b, f),
     "counting": lambda b, f, n: counting.run(b, f, n(1_000_000, 200_000, 50_000)),
 }
-WITHOUT_BROKER = {"publish", "stages"}
+WITHOUT_BROKER = {"publish", "stages", "stages-compiled"}
 ALL = ("live", "shadow", "stages", "latency", "latency-60-shared", "takeover", "takeover-run", "takeover-host")
 """Of `make perf`: within 15 minutes on an idle machine."""
 QUICK = ("live", "stages")

@@ -17,28 +17,64 @@ from perf.figures import Figures
 PARTITIONS = 4
 
 
-def run(bootstrap: str, folder: Path, count: int) -> Figures:
+def run(bootstrap: str, folder: Path, count: int, backend: str = "onnxruntime") -> Figures:
     """Measure; `count` events at most."""
     data = workload.read_data()
-    path = workload.configure(folder, data, 1)
+    path = workload.configure(folder, data, 1, backend=backend)
+    workload.optimise(path)
     count = min(count, data.rows)
+    _fill(bootstrap, path, data, count)
+    found, points = _drained(bootstrap, folder, path, count)
+    floor = echo.rate(bootstrap, "muse.events.t000", PARTITIONS, count)
+    name = "drain" if backend == "onnxruntime" else f"drain-{backend}"
+    rate, cpu = found
+    return {
+        "scenario": name,
+        "data": data.name,
+        "events": points,
+        "complete": str(points == count),
+        "events_per_s": round(rate),
+        "worker_cpu_s_per_million": cpu,
+        "echo_events_per_s": round(floor),
+        "of_echo": round(rate / floor, 3),
+    }
+
+
+def deep(bootstrap: str, folder: Path, count: int) -> Figures:
+    """Work the same backlog off by both backends, four experts of 400 trees with 63 leaves each."""
+    data = workload.read_data()
+    compiled = workload.configure_deep(folder, data, "compiled")
+    workload.optimise(compiled)
+    count = min(count, data.rows)
+    rates: dict[str, float] = {}
+    for path in (workload.rebacked(compiled, "onnxruntime"), compiled):
+        backend = path.stem if path != compiled else "compiled"
+        _fill(bootstrap, path, data, count)
+        (rates[backend], _), seen = _drained(bootstrap, folder, path, count)
+        if seen != count:
+            return {"scenario": "deep", "complete": str(False), "events": seen}
+    return {
+        "scenario": "deep",
+        "data": data.name,
+        "events": count,
+        "complete": str(True),
+        **{f"{backend}_events_per_s": round(rate) for backend, rate in rates.items()},
+        "compiled_of_onnxruntime": round(rates["compiled"] / rates["onnxruntime"], 2),
+    }
+
+
+def _fill(bootstrap: str, path: Path, data: workload.Data, count: int) -> None:
+    """Make the topics, of new ones where they are there, and send the events."""
     rig.create(bootstrap, {"muse.events.t000": PARTITIONS, "muse.scores.t000": PARTITIONS, "muse.dlq.t000": PARTITIONS})
     values = chain.from_iterable(workload.events(path, data, slice(0, count)))
     rig.send(bootstrap, "muse.events.t000", PARTITIONS, values)
+
+
+def _drained(bootstrap: str, folder: Path, path: Path, count: int) -> tuple[tuple[float, float], int]:
+    """Run one worker until all is visible; returns events/s and CPU-s a million, and how many were answered."""
     store = rig.publish(path, folder / f"store-{time.time_ns()}")
     with rig.worker(bootstrap, store, folder / "drain.log") as pid:
         points = rig.visible(bootstrap, ["muse.scores.t000"], PARTITIONS, count, 300)
         cpu_s = sum(child.cpu_times().user + child.cpu_times().system for child in psutil.Process(pid).children())
-    floor = echo.rate(bootstrap, "muse.events.t000", PARTITIONS, count)
     (began, first), (ended, last) = points[0], points[-1]
-    rate = (last - first) / (ended - began)
-    return {
-        "scenario": "drain",
-        "data": data.name,
-        "events": last,
-        "complete": str(last == count),
-        "events_per_s": round(rate),
-        "worker_cpu_s_per_million": round(cpu_s / last * 1e6, 2),
-        "echo_events_per_s": round(floor),
-        "of_echo": round(rate / floor, 3),
-    }
+    return ((last - first) / (ended - began), round(cpu_s / last * 1e6, 2)), last

@@ -18,10 +18,11 @@ from perf.figures import Figures
 EVENTS, REPEATS = 10_000, 40
 
 
-def run(_bootstrap: str, folder: Path) -> Figures:
+def run(_bootstrap: str, folder: Path, backend: str = "onnxruntime") -> Figures:
     """Measure; the broker is not used."""
     data = workload.read_data()
-    path = workload.configure(folder, data, 1)
+    path = workload.configure(folder, data, 1, backend=backend)
+    workload.optimise(path)
     values = next(workload.events(path, data, slice(0, 50_000)))[:EVENTS]
     compiled = compile_generation(load_document(path), 1, "live")
     scorer = GenerationScorer(compiled, "live", "main")
@@ -40,7 +41,7 @@ def run(_bootstrap: str, folder: Path) -> Figures:
     (wanted,) = model.inputs
     matrix = workload.matrix(data, EVENTS).astype(wanted.dtype)
     return {
-        "scenario": "stages",
+        "scenario": "stages" if backend == "onnxruntime" else f"stages-{backend}",
         "data": data.name,
         "whole_us": _best(lambda: scorer.score(batch, 1)),
         "decode_us": _best(lambda: scorer._reader.read(batch, ids=False)),

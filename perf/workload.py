@@ -22,6 +22,7 @@ from muse_stream.calibration.quantile_map import FittedMap
 from muse_stream.config import load_document, pre_map_hash
 from muse_stream.demo.generator import FEATURES, feature_table, generate
 from muse_stream.demo.training import Expert, train_experts
+from muse_stream.runtime.compile import compile_generation
 
 PROJECT = Path(__file__).resolve().parents[1]
 HANDBOOK = PROJECT.parent / "shared" / "data" / "handbook_transactions.parquet"
@@ -68,8 +69,10 @@ def made_up(count: int) -> Data:
     return Data("generator", {name: columns[name] for name in FEATURES}, made["label"])
 
 
-def configure(folder: Path, data: Data, tenants: int, *, shared_outputs: bool = False) -> Path:
-    """Write a configuration for `tenants` tenants into `folder`; returns its path."""
+def configure(
+    folder: Path, data: Data, tenants: int, *, shared_outputs: bool = False, backend: str = "onnxruntime"
+) -> Path:
+    """Write a configuration for `tenants` tenants into `folder`; returns its path. `backend` runs its model."""
     _write_schema(folder, data)
     expert = train_experts(
         {name: column[:TRAIN_ROWS] for name, column in data.features.items()},
@@ -81,7 +84,7 @@ def configure(folder: Path, data: Data, tenants: int, *, shared_outputs: bool = 
     predictor: dict[str, Any] = {"version": 1, "experts": [{"model": "trees", "beta": expert.beta}]}
     document = _document(tenants)
     document |= {
-        "models": {"trees": _model("trees.onnx", expert)},
+        "models": {"trees": _model("trees.onnx", expert) | {"backend": backend}},
         "predictors": {"cards": predictor},
         "routes": [{"live": "cards"}],
     }
@@ -146,6 +149,43 @@ def events(path: Path, data: Data, rows: slice) -> Iterator[list[bytes]]:
 def matrix(data: Data, rows: int) -> NDArray[np.float64]:
     """Return the first rows' features as one [rows, F] array, in the model's order."""
     return np.stack([column[:rows] for column in data.features.values()], axis=1)
+
+
+def configure_deep(folder: Path, data: Data, backend: str) -> Path:
+    """Write a configuration of one tenant and one predictor: the mean of four experts of 400 trees with 63 leaves."""
+    _write_schema(folder, data)
+    document = _document(1) | {"models": {}, "routes": [{"live": "cards"}]}
+    experts = []
+    for number in range(4):
+        name, rows = f"deep-{number}", slice(number * TRAIN_ROWS // 4, (number + 1) * TRAIN_ROWS // 4)
+        columns = {key: column[rows] for key, column in data.features.items()}
+        expert = train_experts(columns, data.label[rows], seed=number, trees=400, leaves=63)["trees"]
+        file = folder / f"{name}.onnx"
+        file.write_bytes(expert.onnx)
+        document["models"][name] = _model(file.name, expert) | {"backend": backend}
+        experts.append({"model": name, "beta": expert.beta})
+    document["predictors"] = {"cards": {"version": 1, "experts": experts, "aggregate": "mean"}}
+    path = folder / "muse.yaml"
+    _write(path, document)
+    return path
+
+
+def rebacked(path: Path, backend: str) -> Path:
+    """Write the same configuration with another backend for its models beside it; returns its path."""
+    document = YAML(typ="safe").load(path)
+    for model in document["models"].values():
+        model["backend"] = backend
+    other = path.with_name(f"{backend}.yaml")
+    _write(other, document)
+    return other
+
+
+def optimise(path: Path) -> None:
+    """Have the faster form of every compiled model made, so that workers find it in the cache."""
+    compiled = compile_generation(load_document(path), 1, "live")
+    for model in list(compiled.cache._models.values()):  # nobody else's business
+        if model.backend.name == "compiled":
+            model._session._trees.optimise()  # type: ignore[attr-defined]
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

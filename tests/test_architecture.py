@@ -32,6 +32,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "fastavro": ("avro", "files"),
     "fsspec": ("config/remote.py",),
     "jinja2": ("report",),
+    "llvmlite": ("models/compiled/native.py",),
     "markupsafe": ("report",),
     "matplotlib": ("report",),
     "google": ("models",),  # protobuf, which comes with onnx

@@ -31,15 +31,18 @@ def check(
     to: it changes with models, inputs, category tables, betas and aggregation. Under `predictor/node` it has the hash
     before each recalibration.
 
+    Shows what runs each model: native code (`compiled`), or onnxruntime and why.
+
     Exit code 2 when anything is wrong.
     """
     from muse_stream.commands.check import check as run_check  # noqa: PLC0415 - loads every vendor
 
     checked = run_check(file)
     refused = bool(checked.problems or (strict and checked.warnings))
+    backends = {name: {"backend": one.name, "why": one.why} for name, one in checked.backends.items()}
     if as_json:
         found = {name: [asdict(one) for one in getattr(checked, name)] for name in ("problems", "warnings")}
-        show_json({"ok": not refused, **found, "fitted_for": dict(checked.contents)})
+        show_json({"ok": not refused, **found, "fitted_for": dict(checked.contents), "backends": backends})
     else:
         if checked.warnings:
             complain(checked.warnings, style="yellow", title=f"{_counted(len(checked.warnings), 'warning')}")
@@ -50,6 +53,7 @@ def check(
             show_table(f"{file}: all well", [_tenant(document, name) for name in document.tenants])
             hashes = [{"predictor": name, "a map is pinned to": content} for name, content in checked.contents.items()]
             show_table("what each predictor is before its quantile map", hashes)
+            show_table("what runs each model", [{"model": name, **one} for name, one in backends.items()])
             counts = (
                 (len(document.models), "model"),
                 (len(document.predictors), "predictor"),

@@ -186,6 +186,7 @@ def _worker(found: "Status", place: int) -> dict[str, Any]:
     one = found.workers[place]
     restarts = f"{one.memory_restarts} restarts because of memory" if one.memory_restarts else ""
     last = f"last error, {one.error_at[:19]}: {one.error}" if one.error else ""
+    slow = f"not compiled here: {one.slow}" if one.slow else ""
     return {
         "worker": one.worker,
         "role": one.role,
@@ -197,7 +198,7 @@ def _worker(found: "Status", place: int) -> dict[str, Any]:
         "oldest": _time(one.age_s),
         "memory": f"{one.memory_bytes / 1e6:,.0f} MB",
         "seen": f"{_time(one.seen_s) or '0 s'} ago",
-        "notes": "; ".join(part for part in (one.problem, restarts, last) if part),
+        "notes": "; ".join(part for part in (one.problem, restarts, slow, last) if part),
     }
 
 

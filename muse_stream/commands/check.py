@@ -34,7 +34,7 @@ from muse_stream.config import (
     written,
 )
 from muse_stream.errors import ConfigError, Problem, SchemaError
-from muse_stream.models import ModelCache
+from muse_stream.models import Backend, ModelCache
 from muse_stream.runtime.batch_scorer import scorer_of
 from muse_stream.runtime.compile import compile_generation
 
@@ -54,6 +54,8 @@ class Checked:
     """None when the document itself is refused."""
     contents: Mapping[str, str] = field(default_factory=dict)
     """Predictor -> hash of its content before its quantile map: what `fitted_for` of a map fitted on it is."""
+    backends: Mapping[str, Backend] = field(default_factory=dict)
+    """What runs each model."""
 
     @property
     def ok(self) -> bool:
@@ -95,9 +97,10 @@ def check_source(source: Source, root: Path) -> Checked:
             warnings += text_warnings(draft, schemas, closed, loaded.source)
     if loaded is not None and not problems:
         problems += _compiled(loaded, cache, schemas)
+    backends = {name: model.backend for name, model in models.items()}
     del models
     others = [problem for problem in problems if problem not in misfits]
-    return Checked(_ordered(problems), _ordered(warnings), loaded, _contents(draft.document, others))
+    return Checked(_ordered(problems), _ordered(warnings), loaded, _contents(draft.document, others), backends)
 
 
 def _contents(document: Document, problems: Sequence[Problem]) -> dict[str, str]:

@@ -74,6 +74,10 @@ class WorkerLine:
     problem: str
     error: str
     error_at: str
+    backends: str
+    """What runs its models, and why not native code."""
+    slow: str
+    """Models that native code could run and its installation cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +268,8 @@ def _line(beat: Heartbeat, age_s: float) -> WorkerLine:
         beat.problem,
         beat.error,
         beat.error_at,
+        beat.backends,
+        beat.slow,
     )
 
 

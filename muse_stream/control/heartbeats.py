@@ -108,6 +108,10 @@ class Heartbeat:
     """The last error of its log."""
     error_at: str = ""
     tenants: Mapping[str, TenantBeat] = field(default_factory=dict)
+    backends: str = ""
+    """What runs its models, and why not native code."""
+    slow: str = ""
+    """Models that native code could run and this installation cannot."""
     left_out: int = 0
     """Tenants for which there was no room."""
 

@@ -9,19 +9,21 @@ by its sha256 and what the configuration says of it, and returns an object that 
     batch_axis  does a row depend on its neighbours?  onnx_nodes  a file's operators and constants as values
     warmup      first answers, and a look at them     constants   the numbers of a file that probe rows stand around
     influence   do rows meet in a tensor inside?      golden      the author's own answers
+    backend     onnxruntime alone, or native code for the trees (compiled/)
     load        all of it, and the cache
 """
 
 from muse_stream.models.artifact import Artifact, Port, describe
 from muse_stream.models.golden import Agreement, Golden, agreement, check_golden, read_golden
 from muse_stream.models.load import ModelCache, load_model
-from muse_stream.models.session import OnnxModel
+from muse_stream.models.session import Backend, OnnxModel
 from muse_stream.models.signature import Signature
 from muse_stream.models.verified import read_verified
 
 __all__ = [
     "Agreement",
     "Artifact",
+    "Backend",
     "Golden",
     "ModelCache",
     "OnnxModel",

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from muse_stream.config import ModelSpec
 from muse_stream.errors import ModelError
 from muse_stream.models.artifact import read_model, runnable
+from muse_stream.models.backend import choose_backend
 from muse_stream.models.batch_axis import refuse_mixing
 from muse_stream.models.constants import constants
 from muse_stream.models.influence import refuse_influence
@@ -43,6 +44,7 @@ def load_model(
     warm(model, known)
     if not followed:
         refuse_influence(parsed, bound, known)
+    choose_backend(model, parsed, bound, known)
     del content, tensors, parsed, known
     _give_back()
     return model

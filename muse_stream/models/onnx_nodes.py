@@ -62,10 +62,10 @@ def _attribute(one: Any) -> Any:
     return None if read is None else read()  # type: ignore[no-untyped-call]
 
 
-def constant_values(tensor: Any) -> tuple[Any, ...] | None:
-    """Return the numbers of a tensor in their order; None for one of more than `LONG`, or of another type."""
+def constant_values(tensor: Any, most: int = LONG) -> tuple[Any, ...] | None:
+    """Return the numbers of a tensor in their order; None for one of more than `most`, or of another type."""
     dtype = DTYPES.get(tensor.data_type)
-    if dtype is None or int(np.prod(tensor.dims, dtype=np.int64)) > LONG:
+    if dtype is None or int(np.prod(tensor.dims, dtype=np.int64)) > most:
         return None
     if tensor.raw_data:
         whole = len(tensor.raw_data) % np.dtype(dtype).itemsize == 0

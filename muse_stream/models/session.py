@@ -14,7 +14,8 @@ alignment. Such a model is run row by row.
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,28 @@ class Session:
         return answer
 
 
+class Runner(Protocol):
+    """What runs batches: onnxruntime's session of the whole file, or what gives the same bits faster."""
+
+    used: int
+    """Most rows of a run."""
+
+    def run(self, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Answer at most `used` rows, in whole blocks; raises RuntimeError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What runs a model, for a person."""
+
+    name: str
+    """`onnxruntime` or `compiled`."""
+    why: str = ""
+    """Why not the other one, or what was compiled."""
+    lacking: bool = False
+    """Whether the file could be compiled, and this process cannot do it: the answers are the same, and slower."""
+
+
 class OnnxModel:
     """One ONNX file under one binding, loaded and ready; implements `scoring.Model`. Safe to share between threads."""
 
@@ -95,7 +118,9 @@ class OnnxModel:
         """How far outside [0, 1] an answer is a probability still, and the rest is rounding."""
         self.one_by_one = False
         """Whether each row is run alone, which costs some 10 microseconds a row."""
-        self._session = session
+        self.backend = Backend("onnxruntime")
+        """What runs it."""
+        self._session: Runner = session
         self._reading = Reading((0,), binding.link, binding.scale)
         self.classes: Classes | None = None
         """The class of each of the output's columns, where the file names them."""
@@ -110,8 +135,17 @@ class OnnxModel:
 
     def run_one_by_one(self) -> None:
         """Run each row alone from now on: for a model in which a row's last bits depend on its place in the batch."""
+        assert isinstance(self._session, Session)  # noqa: S101  # it is found out before anything else may run it
         self.one_by_one = True
         self._session.one_by_one()
+
+    def run_by(self, runner: Runner, backend: Backend) -> None:
+        """From now on, let something else run it that gives the same bits."""
+        self._session, self.backend = runner, backend
+
+    def raw(self, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return what the file itself answers to at most 4,096 rows; raises RuntimeError."""
+        return self._session.run(inputs)
 
     def choose_columns(self, shape: Sequence[int]) -> None:
         """Find the positive columns of an output of this shape; raises ModelError when the binding fits none."""
@@ -131,12 +165,13 @@ class OnnxModel:
         `inputs`: one `[N, width]` array for each of `self.inputs`, in that order and of that dtype.
         Raises RuntimeError, with a short message free of feature values, when the runtime cannot answer.
         """
-        rows, step = len(inputs[0]), self._session.used
+        session = self._session  # another thread may exchange it
+        rows, step = len(inputs[0]), session.used
         answer = np.empty(rows, dtype=np.float64)
         for start in range(0, rows, step):
             stop = min(start + step, rows)
             # Read before it is cut: numpy's vectorised loops keep the bits in full blocks, too.
-            read = self._reading.probability(self._session.run([array[start:stop] for array in inputs]))
+            read = self._reading.probability(session.run([array[start:stop] for array in inputs]))
             answer[start:stop] = read[: stop - start]
         return answer
 
@@ -147,11 +182,20 @@ class OnnxModel:
 
 def open_session(runnable: bytes, artifact: Artifact, bound: Bound, binding: Signature) -> OnnxModel:
     """Load checked bytes into the runtime; raises ModelError when it refuses them."""
+    session, _ = part_session(runnable, bound, binding.output)
+    return OnnxModel(artifact, bound, binding, session)
+
+
+def part_session(data: bytes, bound: Bound, output: str) -> tuple[Session, str]:
+    """Load a file, or a part of one; returns its session and the runtime's name for the output's type.
+
+    Raises ModelError when the runtime refuses it.
+    """
     try:
-        session = onnxruntime.InferenceSession(runnable, sess_options=_options(), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(data, sess_options=_options(), providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
         raise ModelError(f"onnxruntime refuses the model: {refusal(str(error))}") from error
-    return OnnxModel(artifact, bound, binding, Session(session, bound, binding.output))
+    return Session(session, bound, output), next(one.type for one in session.get_outputs() if one.name == output)
 
 
 def inner_session(model: Any, bound: Bound, tensors: Sequence[str]) -> Callable[[Sequence[NDArray[Any]]], list[Any]]:

@@ -40,6 +40,8 @@ class Signature:
     scale: tuple[float, float] | None = None
     data: str | None = None
     """Hash of the file with the model's tensors."""
+    backend: str = "auto"
+    """What is to run it."""
 
     @classmethod
     def of(cls, spec: ModelSpec) -> "Signature":
@@ -47,7 +49,7 @@ class Signature:
         inputs = tuple((name, len(features)) for name, features in spec.inputs.items())
         output = spec.output
         data = None if spec.data is None else spec.data.sha256
-        return cls(inputs, output.name, output.positive, output.link, output.scale, data)
+        return cls(inputs, output.name, output.positive, output.link, output.scale, data, spec.backend)
 
 
 @dataclass(frozen=True, slots=True)

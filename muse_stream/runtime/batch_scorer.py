@@ -46,6 +46,7 @@ class GenerationScorer:
         document, snapshot = compiled.document, compiled.snapshot
         self.number = snapshot.number
         self.cache = compiled.cache
+        self.backends = compiled.backends
         self.limits = BatchLimits(document.limits.max_batch, document.limits.linger_ms / 1000)
         self._role, self._clock, self._snapshot = role, clock, snapshot
         needed = {name: snapshot.needs(name).fields for name in document.events}

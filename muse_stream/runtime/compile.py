@@ -3,13 +3,14 @@
 A generation is compiled whole or refused whole; models are shared through the cache with the generation before.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from muse_stream.avro import SchemaDirectory
 from muse_stream.config import Document, Loaded, ModelSpec, Role, model_file
 from muse_stream.errors import ConfigError, ModelError, Problem, SchemaError
-from muse_stream.models import ModelCache, OnnxModel
+from muse_stream.models import Backend, ModelCache, OnnxModel
 from muse_stream.scoring import Snapshot, compile_snapshot, models_needed
 
 WHOLE: Role = "shadow"
@@ -24,6 +25,8 @@ class Compiled:
     snapshot: Snapshot
     schemas: SchemaDirectory
     cache: ModelCache
+    backends: Mapping[str, Backend]
+    """What runs each model."""
 
     @property
     def document(self) -> Document:
@@ -46,7 +49,7 @@ def compile_generation(
         schemas = schemas or SchemaDirectory.open(loaded.root / loaded.document.schemas)
     except SchemaError as error:
         raise ConfigError([loaded.source.problem(("schemas",), str(error))]) from error
-    return Compiled(loaded, snapshot, schemas, cache)
+    return Compiled(loaded, snapshot, schemas, cache, {name: model.backend for name, model in models.items()})
 
 
 def load_model_of(root: Path, spec: ModelSpec, cache: ModelCache, max_bytes: int) -> OnnxModel:

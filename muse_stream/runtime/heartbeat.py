@@ -7,15 +7,19 @@ own thread.
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from muse_stream.control import Heartbeat, TenantBeat, short
 from muse_stream.runtime.memory import resident_bytes
 from muse_stream.runtime.run import RunOptions
 from muse_stream.runtime.worker_metrics import WorkerMeter
 from muse_stream.telemetry import last_error
+
+if TYPE_CHECKING:
+    from muse_stream.models import Backend
 
 RATE_S = 10.0
 """The rate is that of so long a time."""
@@ -69,6 +73,8 @@ class Vitals:
             error=short(last_error.text),
             error_at=last_error.at,
             tenants=tenants,
+            backends=short(_backends(self._meter.backends)),
+            slow=short(", ".join(name for name, one in self._meter.backends.items() if one.lacking)),
         )
 
     def _rate(self) -> float:
@@ -78,6 +84,13 @@ class Vitals:
         since_s, before = self._answered[0]
         self._answered.append((now_s, answered))
         return (answered - before) / max(now_s - since_s, 0.001)
+
+
+def _backends(backends: Mapping[str, "Backend"]) -> str:
+    """Return what runs each model, those that have a reason last."""
+    compiled = [name for name, one in backends.items() if one.name == "compiled"]
+    others = [f"{name} by {one.name} ({one.why})" for name, one in backends.items() if one.name != "compiled"]
+    return "; ".join([*([f"compiled: {', '.join(compiled)}"] if compiled else []), *others])
 
 
 def _sum(tenants: dict[str, TenantBeat]) -> int | None:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
@@ -30,6 +31,9 @@ from muse_stream.config import Role
 from muse_stream.control import TenantBeat
 from muse_stream.runtime.score_counts import ScoreCounters, ScoreGroups
 from muse_stream.worker import UNKNOWN_S, Scorer, Tally, Topology, Waiting
+
+if TYPE_CHECKING:
+    from muse_stream.models import Backend
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, that nobody reads
 
@@ -97,6 +101,8 @@ class WorkerMeter:
         _memory_restarts(registry).inc(memory_restarts)
         self.answered = 0  # for the heartbeat, which another thread makes
         self.generation: int | None = None
+        self.backends: Mapping[str, Backend] = {}
+        """What runs each model of it."""
         self._lane = _LaneCollector(role, clock, ticks)
         registry.register(self._lane)
 
@@ -112,6 +118,7 @@ class WorkerMeter:
             self._lane.scores.serve(scorer.book)
         self._generation.set(scorer.number)
         self.generation = scorer.number
+        self.backends = getattr(scorer, "backends", {})
 
     def refuses(self, question: Callable[[], object]) -> None:
         """Ask this, from now on, whether what is current is not served."""

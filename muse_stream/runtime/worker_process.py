@@ -153,10 +153,19 @@ def compiler(
             scorer = build_scorer(loaded, generation.number, options.role, options.lane, cache, earlier=earlier)
             cache = scorer.cache
             scorer.warm()
+            _tell_backends(scorer)
             fitted = loaded.fitted  # held, so that the next generation parses only those that are new
         return scorer
 
     return compile
+
+
+def _tell_backends(scorer: GenerationScorer) -> None:
+    """Log what runs each model, and why not native code; as a warning where only this installation is to blame."""
+    log = telemetry.logger("models")
+    for name, backend in scorer.backends.items():
+        tell = log.warning if backend.lacking else log.info
+        tell("model_backend", generation=scorer.number, model=name, backend=backend.name, why=backend.why)
 
 
 @dataclass(frozen=True, slots=True)

@@ -313,6 +313,22 @@ def test_command_prints_all_well(config: Path, capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert "all well" in out
     assert "globex.risk.scores" in out
+    assert "what runs each model" in out
+
+
+def test_what_runs_each_model_is_told_with_the_reason(
+    config: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(config), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["backends"]
+    assert found["cards-2026q2"] == {"backend": "onnxruntime", "why": "it has no tree ensemble"}
+    edit(
+        "    output: {name: probabilities, positive: 1}",
+        "    output: {name: probabilities, positive: 1}\n    backend: compiled",
+    )
+    problem = one(check(config))
+    assert problem.path == "models.cards-2026q2"
+    assert problem.message.startswith("backend: it cannot be compiled: it has no tree ensemble; `backend: auto`")
 
 
 def test_command_prints_each_problem_with_place_and_hint(

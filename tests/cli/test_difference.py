@@ -73,6 +73,15 @@ EVERYBODY = "tenants acme, globex, initech, umbrella"
             [f"! {EVERYBODY}, region br or mx: live cautious -> cards"],  # another reference
         ),
         ([("region: [br, mx]", "region: [mx, br]")], []),
+        (  # the bits are the same: maps stay what they are
+            [
+                (
+                    "    output: {name: probabilities, positive: 1}\n",
+                    "    output: {name: probabilities, positive: 1}\n    backend: compiled\n",
+                )
+            ],
+            ["model cards-2026q2: backend changed"],
+        ),
         ([(REGION, REGION.replace("[br, mx]", "br") + REGION.replace("[br, mx]", "mx"))], []),
         ([(REGION, REGION + REGION.replace("[br, mx]", "mx").replace("cautious", "cards"))], []),
         ([("0.8: 0.05}", "0.8: 0.06}")], ["! reference standard: alert rate at 0.8 5 % -> 6 %"]),

@@ -127,6 +127,13 @@ LONG = ("Keras",)
 """Take half a minute each to do what PyTorch's recipe does."""
 
 
+COMPILED = {
+    *("CatBoost", "LightGBM", "XGBoost"),
+    *("scikit-learn, a forest with labels", "scikit-learn, several classes"),
+}
+"""What has one ensemble of trees: docs/compiled-trees.md."""
+
+
 @pytest.mark.parametrize("recipe", [pytest.param(one, marks=[pytest.mark.slow] * (one in LONG)) for one in RECIPES])
 def test_recipe_is_served_and_answers_as_its_library(recipe: str, tmp_path: Path) -> None:
     made(recipe, tmp_path)
@@ -144,6 +151,7 @@ def test_recipe_is_served_and_answers_as_its_library(recipe: str, tmp_path: Path
     after = check(path)
     assert after.ok, after.problems
     assert after.warnings == ()
+    assert (after.backends["cards"].name == "compiled") == (recipe in COMPILED), after.backends
 
 
 @pytest.mark.parametrize("recipe", ["CatBoost", "LightGBM", "XGBoost"])

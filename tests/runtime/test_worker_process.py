@@ -5,6 +5,7 @@ import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from muse_stream.config import KafkaSettings, Loaded, load_document
 from muse_stream.control import DirectoryStore, Follower, Generation
 from muse_stream.errors import ConfigError, Problem, StoreError
-from muse_stream.runtime import worker_process
+from muse_stream.models import Backend
+from muse_stream.runtime import heartbeat, worker_process
 from muse_stream.runtime.run import RunOptions
 from tests.worker.doubles import ListLog
 
@@ -148,3 +150,23 @@ def test_a_process_lets_its_first_generation_go_with_the_next_one(
     store = DirectoryStore(tmp_path)
     worker_process._work(options, place, Watching(), Follower(store), store, ListLog())  # type: ignore[arg-type]
     assert found == [True]
+
+
+def test_a_worker_tells_what_runs_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    backends = {
+        "cards": Backend("compiled", "100 trees"),
+        "meta": Backend("onnxruntime", "it has no tree ensemble"),
+        "risk": Backend("onnxruntime", "llvmlite cannot be imported", lacking=True),
+    }
+    log, scorer = ListLog(), SimpleNamespace(number=3, backends=backends)
+    monkeypatch.setattr(f"{worker_process.__name__}.telemetry.logger", lambda _name: log)
+    worker_process._tell_backends(scorer)  # type: ignore[arg-type]
+    assert [(level, facts["model"], facts["backend"]) for level, _, facts in log.events] == [
+        ("info", "cards", "compiled"),
+        ("info", "meta", "onnxruntime"),
+        ("warning", "risk", "onnxruntime"),
+    ]
+    assert heartbeat._backends(scorer.backends) == (
+        "compiled: cards; meta by onnxruntime (it has no tree ensemble); "
+        "risk by onnxruntime (llvmlite cannot be imported)"
+    )

@@ -18,6 +18,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Retriable, StreamError
 from muse_stream.kafka import client
+from muse_stream.kafka.coordinators import OFFSETS
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, concerns, typed
 from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, forget_leaders, offsets_at
@@ -172,7 +173,7 @@ class Ends:
 
 def _connect(consumer: Consumer) -> None:
     try:
-        consumer.list_topics(timeout=LOOK_S)
+        consumer.list_topics(OFFSETS, timeout=LOOK_S)  # of one topic: a cluster may have thousands
     except (KafkaException, RuntimeError):  # the look itself will report it
         return
 

@@ -241,8 +241,9 @@ def open_producer(
             told["throttle_cb"] = throttle
         producer = client.producer(settings, own, **_configuration(transactional_id), **told)
         try:
-            # a connection first: without one librdkafka may look for the coordinator only every 0.5 s
-            producer.list_topics(timeout=min(LONGEST_INIT_S, max(deadline.left_s, 0.05)))
+            # a connection first: without one librdkafka may look for the coordinator only every 0.5 s; of one topic,
+            # since a cluster may have thousands
+            producer.list_topics(TRANSACTIONS, timeout=min(LONGEST_INIT_S, max(deadline.left_s, 0.05)))
             producer.init_transactions(min(patience_s, max(deadline.left_s, 0.05)))
             return TransactionalProducer(producer, deliveries)
         except KafkaException as error:

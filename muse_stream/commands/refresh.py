@@ -9,7 +9,7 @@ docs/refresh.md and docs/decisions/0038.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -397,8 +397,9 @@ def apply(
 def _note(wanted: Target, known: RefreshRecord, message: str, *, by_itself: bool) -> Note:
     assert known.fitted is not None  # noqa: S101  # the caller has looked
     kept: dict[str, Any] = {"id": known.id, "by_itself": by_itself, "anchor": None}
-    kept |= known.model_dump(mode="json", exclude={"past", "decision", "applied", "version", "format", "fitted"})
-    kept["fitted"] = known.fitted.model_dump(mode="json", exclude={"map"})
+    left_out = ("past", "decision", "applied", "version", "format", "state", "sequence")
+    kept |= {name: value for name, value in asdict(known).items() if name not in left_out}
+    kept["fitted"] = {name: value for name, value in kept["fitted"].items() if name != "map"}
     if by_itself:
         kept["anchor"] = _anchor(wanted, known).fitted.to_json()
     text = message or f"refresh {known.tenant}, {known.predictor}: map fitted on {known.fitted.events:,} events"

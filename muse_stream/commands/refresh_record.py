@@ -9,10 +9,10 @@ are kept in short. Whoever reads a record does not trust it.
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from hashlib import sha256
-from typing import Any, Final, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from muse_stream.calibration import FittedMap
 from muse_stream.control import Store
@@ -27,13 +27,8 @@ State = Literal["proposed", "waiting", "publishing", "applied", "rejected", "wit
 OPEN: Final = ("proposed", "waiting", "publishing")
 
 
-class Kept(BaseModel):
-    """Parent of the parts of a record: frozen, closed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Threshold(Kept):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
     """One promised threshold. Rates are shares of events."""
 
     threshold: float
@@ -58,14 +53,16 @@ class Threshold(Kept):
     """How far the alert rate moves, as a share of the promise, on the events that that map was fitted to."""
 
 
-class Reason(Kept):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
     """Why there is no proposal, or why it is not applied without a person."""
 
     kind: str
     text: str
 
 
-class Fitted(Kept):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
     """A map, and what it was fitted on."""
 
     map: dict[str, Any]
@@ -85,7 +82,8 @@ class Fitted(Kept):
         return digest(self.map)[:12]
 
 
-class Decision(Kept):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
     """What became of a proposal."""
 
     state: State
@@ -97,7 +95,8 @@ class Decision(Kept):
     generation: int | None = None
 
 
-class Applied(Kept):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
     """The map that was applied last and has not been taken back."""
 
     map: str
@@ -107,7 +106,8 @@ class Applied(Kept):
     """The map that a person has published last, where the role applied this one: steps are counted from it."""
 
 
-class RefreshRecord(Kept):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshRecord:
     """The record."""
 
     format: int = FORMAT
@@ -130,7 +130,7 @@ class RefreshRecord(Kept):
     step: float = 0.0
     fitted: Fitted | None = None
     reasons: tuple[Reason, ...] = ()
-    drift: dict[str, Any] = Field(default_factory=dict)
+    drift: dict[str, Any] = field(default_factory=dict)
     """What the drift was established on, as `drift --json` says it."""
     decision: Decision | None = None
     not_before: str = ""
@@ -159,7 +159,7 @@ class RefreshRecord(Kept):
 
     def but(self, **changes: Any) -> "RefreshRecord":
         """Return it with other values."""
-        return self.model_copy(update=changes)
+        return replace(self, **changes)
 
     def decided(
         self, state: State, at: str, by: str, message: str = "", generation: int | None = None
@@ -170,7 +170,7 @@ class RefreshRecord(Kept):
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data, for machines."""
-        return {"id": self.id, **self.model_dump(mode="json")}
+        return {"id": self.id, **asdict(self)}
 
     @classmethod
     def read(cls, data: bytes, name: str) -> "RefreshRecord":
@@ -179,12 +179,9 @@ class RefreshRecord(Kept):
             content = json.loads(data)
             if content["format"] > FORMAT:
                 raise StoreError(f"{name}: a proposal of a newer muse-stream")
-            found = cls.model_validate(content)
-        except (ValueError, TypeError, KeyError, RecursionError, ValidationError) as error:
-            kind = type(error).__name__
-            raise StoreError(
-                f"{name}: not what this store writes ({kind}); remove it, and it is proposed anew"
-            ) from None
+            found: RefreshRecord = _typed(cls, content)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise StoreError(f"{name}: not what this store writes; remove it, and it is proposed anew") from None
         if found.name != name:
             raise StoreError(f"{name}: names tenant {found.tenant!r} and predictor {found.predictor!r}")
         return found
@@ -237,6 +234,28 @@ def keep(store: Store, before: RefreshRecord | None, after: RefreshRecord) -> Re
     known = None if data is None else RefreshRecord.read(data, after.name)
     if (known.version if known else None) != (before.version if before else None):
         raise Overtaken(after)
-    if not store.set_durable(after.name, after.model_dump_json().encode(), data):
+    if not store.set_durable(after.name, json.dumps(asdict(after)).encode(), data):
         raise Overtaken(after)
     return after
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """Return a value as what it is declared to be; raises TypeError, KeyError and ValueError for anything else."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = get_type_hints(kind)
+        unknown = set(value) - {one.name for one in fields(kind)}
+        if unknown:
+            raise KeyError(*unknown)
+        return kind(**{name: _typed(hints[name], one) for name, one in value.items()})
+    origin, of = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if value is None and NoneType in of else _typed(of[0], value)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_typed(of[0], one) for one in value)
+    if origin is Literal and value in of:
+        return value
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, origin or kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(kind)
+    return value

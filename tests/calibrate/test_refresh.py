@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -481,7 +482,7 @@ def test_records_that_are_none_are_named(made: Callable[..., Bank], capsys: Outp
     assert main(["refresh", "list", bank.scores.address]) == 1
     assert f"{name}: not what this store writes" in capsys.readouterr().err
     newer = RefreshRecord(tenant="acme", predictor="cards").but(format=2)
-    assert bank.store.set_durable(name, newer.model_dump_json().encode(), b"rubbish")
+    assert bank.store.set_durable(name, json.dumps(asdict(newer)).encode(), b"rubbish")
     assert main(["refresh", "list", bank.scores.address]) == 1
     assert "a proposal of a newer muse-stream" in capsys.readouterr().err
     assert main(["refresh", "show", bank.scores.address, "globex"]) == 1

@@ -1,7 +1,7 @@
 """Routes and maps: what is served to whom, and what is never used.
 
 Problems: a tenant without a map, where a route can lead it to a mapped predictor; a shadow of itself. Warnings: what is
-declared but never used.
+declared but never used, and a refresh without a map.
 """
 
 from collections.abc import Collection, Iterator
@@ -51,6 +51,7 @@ def _tenants(document: Document, route: RouteSpec) -> set[str]:
 
 def usage_warnings(draft: Draft) -> Iterator[Problem]:
     """Yield a warning for everything that is declared and never used."""
+    yield from _nothing_to_refresh(draft)
     document = draft.document
     graphs = document.graphs().values()
     maps = [refs for graph in graphs for refs in graph.map_nodes().values()]
@@ -73,3 +74,17 @@ def usage_warnings(draft: Draft) -> Iterator[Problem]:
         for name in getattr(document, section):
             if name not in names:
                 yield draft.problem((section, name), message, "use it or remove it")
+
+
+def _nothing_to_refresh(draft: Draft) -> Iterator[Problem]:
+    """Yield the tenants whose maps are to be refreshed, and that no predictor with a map answers or shadows."""
+    document = draft.document
+    mapped = {name for name, predictor in document.predictors.items() if predictor.graph().map_nodes()}
+    refreshed: set[str] = set()
+    for route in document.routes:
+        if mapped & {*route.live_shares, *(shadow.predictor for shadow in route.shadow)}:
+            refreshed |= _tenants(document, route)
+    for name, tenant in document.tenants.items():
+        if tenant.refresh != "off" and name not in refreshed:
+            message = f"'{tenant.refresh}', and no predictor that routes lead it to has a quantile map"
+            yield draft.problem(("tenants", name, "refresh"), message, "leave it out, or give the predictor a map")

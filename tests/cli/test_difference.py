@@ -52,6 +52,10 @@ EVERYBODY = "tenants acme, globex, initech, umbrella"
             ],
         ),
         (
+            [("    refresh: propose", "    refresh: apply"), ("step: 0.3", "step: 0.25")],
+            ["tenant initech: refresh of its maps propose -> apply", "limit refresh.step: 0.3 -> 0.25"],
+        ),
+        (
             [("scores: globex.risk.scores", "scores: g.scores")],
             ["tenant globex: scores topic globex.risk.scores -> g.scores"],
         ),

@@ -29,6 +29,7 @@ PASSWORDS = {
     "muse-worker": "WORKER-PASSWORD",
     "muse-publisher": "PUBLISHER-PASSWORD",
     "muse-calibrator": "CALIBRATOR-PASSWORD",
+    "muse-refresher": "REFRESHER-PASSWORD",
 }
 
 
@@ -272,3 +273,24 @@ def test_a_calibrator_may_keep_what_it_has_counted_and_change_nothing_that_is_se
     with pytest.raises(StoreError, match="the user may not do this"):
         user(secured, "muse-worker", tmp_path / "worker").set_durable("counts", b"three", None)
     calibrator.close()
+
+
+def test_who_refreshes_maps_may_count_and_publish_and_a_publisher_may_decide_a_proposal(
+    secured: LocalRedis, publisher: RedisStore, loaded: Loaded, edited: Edited, tmp_path: Path
+) -> None:
+    publisher.move_current(None, publisher.publish(loaded))
+    refresher = user(secured, "muse-refresher", tmp_path / "refresher")
+    assert refresher.set_durable("counts", b"one", None)
+    assert refresher.set_durable("refresh~acme~1", b"proposed", None)
+    with Lease(refresher, "drift-main", "drift") as lease:
+        lease.check()
+    refresher.beat("worker", b"{}")
+    number = refresher.publish(edited(loaded, "refreshed"))
+    refresher.move_current(1, number)
+    refresher.wait(0.01)
+    assert refresher.set_durable("counts", None, b"one")
+    assert publisher.set_durable("refresh~acme~1", b"rejected", b"proposed")
+    assert publisher.durables("refresh~") == ("refresh~acme~1",)
+    assert publisher.current() == number
+    assert refused(secured) == []
+    refresher.close()

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 
 from muse_stream import testing
+from muse_stream.commands.refresh_incidents import letters_by_hour
+from muse_stream.config import KafkaSettings
 from muse_stream.control import DirectoryStore
+from muse_stream.errors import MuseError
 from muse_stream.testing import ToSend
 from muse_stream.testing.kafka_jars import missing_tools
 from tests.calibrate.scores import Counting, stored
@@ -281,7 +285,7 @@ def test_dead_letters_are_replayed_by_who_may(site: Site, workers: dict[str, Fle
     assert site.command("analyst", "dlq", "list", str(site.store), "t0").returncode == 1
 
 
-def test_scores_are_counted_by_who_may(site: Site, workers: dict[str, Fleet]) -> None:
+def test_scores_are_counted_by_who_may(site: Site, workers: dict[str, Fleet], monkeypatch: pytest.MonkeyPatch) -> None:
     assert workers
     site.send(60)
     environment = site.kafka.environment("calibrate")
@@ -292,6 +296,14 @@ def test_scores_are_counted_by_who_may(site: Site, workers: dict[str, Fleet]) ->
     with Counting(str(site.store), LANE, environment, site.kafka.folder / "calibrate.log") as counting:
         counting.wait(lambda: counted() == site.sent(*TENANTS) - site.broken)  # what is refused has no score
         assert counting.stop() == 0
+    # and it may see whether there were dead letters, which nobody refreshes a map without
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = KafkaSettings.from_environment()
+    begins = datetime.now(UTC) - timedelta(days=1)
+    assert len(letters_by_hour(settings, site.bank.topic("dlq", "t0"), begins, 24)) == 25
+    with pytest.raises(MuseError, match="TOPIC_AUTHORIZATION_FAILED"):
+        letters_by_hour(settings, "other", begins, 24)
 
 
 def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict[str, Fleet]) -> None:

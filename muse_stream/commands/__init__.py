@@ -26,6 +26,9 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     watch            what was promoted: alert rates since, and the way back
     verdicts         what it found last, as `status` reads it
     drift            which tenants' scores have left what was promised
+    refresh          a new map where they have: proposed, applied, rejected
+    refresh_incidents, refresh_record
+                     what speaks against fitting one; what is kept of a proposal
     watch_metrics    its metrics
     live_pairs       what two predictors say of the same events, as it comes in
     topics           plan, make and check topics

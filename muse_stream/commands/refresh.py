@@ -8,7 +8,7 @@ was killed over. `refresher` does all of it for the role `calibrate`. What is de
 docs/refresh.md and docs/decisions/0038.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -32,6 +32,7 @@ from muse_stream.calibration import (
 from muse_stream.calibration import RefreshWindow as Window
 from muse_stream.commands import refresh_incidents
 from muse_stream.commands.refresh_record import (
+    PREFIX,
     Applied,
     Fitted,
     Overtaken,
@@ -41,7 +42,6 @@ from muse_stream.commands.refresh_record import (
     digest_of,
     find,
     keep,
-    records,
 )
 from muse_stream.config import KafkaSettings, Loaded, content_hash, load_document
 from muse_stream.control import Conflict, Entry, Held, Note, Store, author
@@ -138,7 +138,7 @@ def propose(
     chosen = days_since(days, wanted.map_id, behind, first)
     window = refresh_window(chosen)
     made = (known or RefreshRecord(tenant=wanted.tenant, predictor=wanted.predictor)).but(
-        **{"state": "waiting", "at": _text(now), "policy": wanted.policy, "generation": wanted.number},
+        **{"state": "waiting", "at": _text(now), "by": author(), "policy": wanted.policy, "generation": wanted.number},
         **{"content": wanted.content, "reference": wanted.promise, "present": wanted.present, "step": rules.step},
         **{"fitted": None, "reasons": (), "decision": None, "sequence": 0, "drift": _plain(drift.to_json())},
     )
@@ -196,13 +196,14 @@ def _against(
     lane, rules = document.tenants[tenant].lane, document.refresh
     yield from incidents(days, window, rules.most_of_one_entity)
     waits = refresh_incidents.waits(store, document, lane)
-    if tenant in waits.tenants or waits.unknown:
-        yield Incident("lag", f"now: {waits.tenants.get(tenant) or waits.unknown}")
+    now = waits.tenants.get(tenant) or waits.unknown.get(tenant)
+    if now:
+        yield Incident("lag", f"now: {now}")
     else:
         yield from refresh_incidents.waited(store, lane, tenant, window)
     yield from refresh_incidents.not_counted(store, document, lane, tenant, window)
     yield from refresh_incidents.watched(store, tenant)
-    yield from refresh_incidents.promoted(store, tenant, window)
+    yield from refresh_incidents.promoted(store, tenant, wanted.predictor, window)
     yield from refresh_incidents.dead_letters(settings, document, tenant, window, rules.most_dead_letters)
 
 
@@ -349,7 +350,7 @@ def _misfit(store: Store, known: RefreshRecord, wanted: Target | None) -> str:
     if wanted.number == known.generation:
         return ""
     then = load_document(store.open(known.generation).path)
-    told = refresh_incidents.answered_otherwise(then, wanted.loaded, known.tenant)
+    told = refresh_incidents.answered_otherwise(then, wanted.loaded, known.tenant, known.predictor)
     return (
         f"generation {wanted.number} answers it otherwise than {known.generation} did: {'; '.join(told)}"
         if told
@@ -488,14 +489,25 @@ class _Role:
             )
         drifted = {(one.tenant, one.predictor) for one in found if one.drift.drifted}
         self._known = {}
-        for one in records(store):
-            if one.tenant not in mine:
-                continue
-            after = reconcile(store, one, target(loaded, number, one.tenant, one.predictor), now)
-            if after.open and (one.tenant, one.predictor) not in drifted:
-                after = after.decided("withdrawn", _text(now), author(), "the scores have not drifted any more")
-            self._keep(one, after)
+        for name in store.durables(PREFIX):
+            try:
+                self._reconcile(name, loaded, number, mine, drifted)
+            except (MuseError, OSError) as error:  # one that cannot be read keeps no other from being looked at
+                self._with.log.error("refresh_failed", record=name, error=str(error))
         self._left = [one for one in found if one.drift.drifted and one.tenant in watched]
+
+    def _reconcile(
+        self, name: str, loaded: Loaded, number: int, mine: Container[str], drifted: Container[tuple[str, str]]
+    ) -> None:
+        store, now = self._with.store, datetime.now(UTC)
+        data = store.durable(name)
+        one = None if data is None else RefreshRecord.read(data, name)
+        if one is None or one.tenant not in mine:
+            return
+        after = reconcile(store, one, target(loaded, number, one.tenant, one.predictor), now)
+        if after.open and (one.tenant, one.predictor) not in drifted:
+            after = after.decided("withdrawn", _text(now), author(), "the scores have not drifted any more")
+        self._keep(one, after)
 
     def turn(self) -> bool:
         if not self._left:

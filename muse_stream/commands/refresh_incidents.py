@@ -22,7 +22,7 @@ from muse_stream.commands.difference import changes
 from muse_stream.commands.gradual import LEASE as STEPS_LEASE
 from muse_stream.commands.verdicts import Watched, in_trouble
 from muse_stream.config import Document, KafkaSettings, Loaded, consumer_group, load_document
-from muse_stream.control import SILENT_S, Heartbeat, Store
+from muse_stream.control import SILENT_S, Heartbeat, Store, TenantBeat
 from muse_stream.errors import MuseError, StoreError
 from muse_stream.kafka import bounds, offsets_at, reader
 from muse_stream.runtime.score_counter import TopicOffsets, offsets_name
@@ -44,8 +44,8 @@ class Waiting:
 
     tenants: Mapping[str, str]
     """Tenant -> why."""
-    unknown: str = ""
-    """Why nobody can tell, of any of them."""
+    unknown: Mapping[str, str]
+    """Tenant -> why nobody can tell."""
 
 
 def waits(store: Store, document: Document, lane: str) -> Waiting:
@@ -53,18 +53,27 @@ def waits(store: Store, document: Document, lane: str) -> Waiting:
     tenants = document.lanes().get(lane, ())
     limit = document.refresh.longest_wait_s
     found = {name: "it is paused in the configuration" for name in tenants if document.tenants[name].paused}
+    lost = "no live worker of the lane tells of itself"
+    beats: dict[str, list[TenantBeat]] = {}
     try:
-        live = list(_heard(store, lane, "live"))
+        for told in _heard(store, lane, "live"):
+            lost = ""
+            for tenant, one in told.tenants.items():
+                beats.setdefault(tenant, []).append(one)
     except StoreError as error:
-        return Waiting(found, f"what waits to be scored is not known: {error}")
-    for told in live:
-        for tenant, one in told.tenants.items():
-            if tenant in tenants and one.paused:
-                found.setdefault(tenant, f"it is paused: {one.paused}")
-            elif tenant in tenants and (one.age_s or 0.0) > limit:
-                found[tenant] = f"its oldest event waited for {one.age_s:.0f} s; at most {limit:g} s are allowed"
-    lost = "what waits to be scored is not known: no live worker of the lane tells of itself"
-    return Waiting(found, "" if live else lost)
+        lost = str(error)
+    unknown = dict.fromkeys(tenants, f"what waits to be scored is not known: {lost}") if lost else {}
+    for tenant in tenants:
+        told_of = beats.get(tenant, [])  # none: nothing is to be told of it
+        paused = [one.paused for one in told_of if one.paused]
+        ages = [one.age_s for one in told_of if one.age_s is not None]
+        if paused:
+            found.setdefault(tenant, f"it is paused: {paused[0]}")
+        elif ages and max(ages) > limit:
+            found[tenant] = f"its oldest event waited for {max(ages):.0f} s; at most {limit:g} s are allowed"
+        elif told_of and not ages:
+            unknown[tenant] = "what waits to be scored is not known: no worker can tell"
+    return Waiting(found, unknown)
 
 
 def _heard(store: Store, lane: str, role: str) -> Iterator[Heartbeat]:
@@ -174,7 +183,7 @@ def watched(store: Store, tenant: str) -> Iterator[Incident]:
         yield Incident("promotion", "a promotion goes on step by step (`promote --steps`)")
 
 
-def promoted(store: Store, tenant: str, window: RefreshWindow) -> Iterator[Incident]:
+def promoted(store: Store, tenant: str, predictor: str, window: RefreshWindow) -> Iterator[Incident]:
     """Yield the changes of who answers a tenant, by generations that became current within a window.
 
     Raises StoreError, ConfigError.
@@ -194,18 +203,27 @@ def promoted(store: Store, tenant: str, window: RefreshWindow) -> Iterator[Incid
             return
         if "refreshed" in (entries[number].evidence or {}) or before not in entries:
             continue
-        found = answered_otherwise(
-            load_document(store.open(before).path), load_document(store.open(number).path), tenant
-        )
+        then, now = (load_document(store.open(one).path) for one in (before, number))
+        found = answered_otherwise(then, now, tenant, predictor)
         if found:
             yield Incident("promotion", f"generation {number}, published at {_moment(at)}: {'; '.join(found)}")
             return
 
 
-def answered_otherwise(old: Loaded, new: Loaded, tenant: str) -> list[str]:
-    """Return what two generations differ in for a tenant; but for maps: what is counted is counted before them."""
+def answered_otherwise(old: Loaded, new: Loaded, tenant: str, predictor: str) -> list[str]:
+    """Return what two generations differ in for a tenant, as far as it changes which events a predictor scores.
+
+    Other maps do not: what is counted is counted before them. Other shadows do not, unless it is one of them.
+    """
     mine = [one for one in changes(old, new) if one.area == "tenant" and tenant in one.names]
-    return [str(one) for one in mine if not REFIT.fullmatch(one.text) and not one.text.startswith("refresh of")]
+    return [str(one) for one in mine if any(_matters(part, predictor) for part in one.text.split("; "))]
+
+
+def _matters(part: str, predictor: str) -> bool:
+    words = part.removeprefix("otherwise ").replace(",", "").split()
+    if words[0] == "shadow":
+        return predictor in words
+    return not REFIT.fullmatch(part) and not part.startswith("refresh of")
 
 
 def _moment(moment: datetime) -> str:

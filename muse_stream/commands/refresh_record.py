@@ -118,6 +118,8 @@ class RefreshRecord:
     state: State = "waiting"
     at: str = ""
     """When, ISO 8601."""
+    by: str = ""
+    """Who proposes."""
     policy: str = "propose"
     generation: int = 0
     """The one that it was made on."""

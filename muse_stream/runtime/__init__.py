@@ -12,6 +12,8 @@
     worker_metrics what it counts, for Prometheus            process_title  what `ps` shows of them
     heartbeat      what it tells in the generation store     memory         what a process takes
     calibrate      the role that counts scores: its processes
+    score_intake   what was read is kept, and stored every so often
+    drift_watch    one of them looks for drift               refreshing     what is asked of who refreshes maps
     score_reader   score records -> columns of what is counted
     drift_looks    drift of each tenant, from what is counted
     score_counter  keeps and stores them, each once          calibrate_metrics  what it counts

@@ -1,7 +1,7 @@
 """What the role `calibrate` counts, for Prometheus; docs/metrics.md explains each."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -46,20 +46,7 @@ class CalibrateMetrics:
         self._last_look = Gauge(
             "muse_drift_last_look_timestamp_seconds", "When this process last looked for drift", registry=registry
         )
-        self._refresh = Gauge(
-            "muse_refresh", "1 for the state of each tenant's refresh", [*drift, "state"], registry=registry
-        )
-        self._refresh_reason = Gauge(
-            "muse_refresh_reason", "1 for what keeps a map from being fitted or applied", [*drift, "kind"],
-            registry=registry,
-        )  # fmt: skip
-        self._refresh_move = Gauge(
-            "muse_refresh_largest_move_ratio", "Of an alert rate, by the proposed map", drift, registry=registry
-        )
-        self._refreshed = Counter(
-            "muse_refreshes_applied", "Maps that this process has made current", of, registry=registry
-        ).labels(**of)
-        self._applied = 0
+        self._refreshes = _RefreshMetrics(registry, of)
         self._of, self._told, self._reasons = of, 0, dict[str, int]()
         self._looked, self._before, self._rate = time.monotonic(), 0, 0.0
         self.lag: int | None = None
@@ -101,18 +88,42 @@ class CalibrateMetrics:
 
     def show_refreshes(self, refresher: Refresher) -> None:
         """Show how refreshes stand."""
-        for gauge in (self._refresh, self._refresh_reason, self._refresh_move):
-            gauge.clear()
-        for one in refresher.states():
-            of = one.tenant, one.predictor
-            self._refresh.labels(*of, one.state).set(1)
-            for kind in one.reasons:
-                self._refresh_reason.labels(*of, kind).set(1)
-            if one.largest_move is not None:
-                self._refresh_move.labels(*of).set(one.largest_move)
-        self._refreshed.inc(refresher.applied - self._applied)
-        self._applied = refresher.applied
+        self._refreshes.show(refresher)
 
     def rate(self) -> float:
         """Return the scores counted a second, lately."""
         return round(self._rate, 1)
+
+
+class _RefreshMetrics:
+    """How the refresh of maps stands."""
+
+    def __init__(self, registry: CollectorRegistry, of: Mapping[str, str]) -> None:
+        whose = ("tenant", "predictor")
+        self._state = Gauge(
+            "muse_refresh", "1 for the state of each tenant's refresh", [*whose, "state"], registry=registry
+        )
+        self._reason = Gauge(
+            "muse_refresh_reason", "1 for what keeps a map from being fitted or applied", [*whose, "kind"],
+            registry=registry,
+        )  # fmt: skip
+        self._move = Gauge(
+            "muse_refresh_largest_move_ratio", "Of an alert rate, by the proposed map", whose, registry=registry
+        )
+        self._applied = Counter(
+            "muse_refreshes_applied", "Maps that this process has made current", of, registry=registry
+        ).labels(**of)
+        self._told = 0
+
+    def show(self, refresher: Refresher) -> None:
+        for gauge in (self._state, self._reason, self._move):
+            gauge.clear()
+        for one in refresher.states():
+            whose = one.tenant, one.predictor
+            self._state.labels(*whose, one.state).set(1)
+            for kind in one.reasons:
+                self._reason.labels(*whose, kind).set(1)
+            if one.largest_move is not None:
+                self._move.labels(*whose).set(one.largest_move)
+        self._applied.inc(refresher.applied - self._told)
+        self._told = refresher.applied

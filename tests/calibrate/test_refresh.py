@@ -30,6 +30,7 @@ EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
 MakeTopic = Callable[..., str]
 Output = pytest.CaptureFixture[str]
 STEPS = ("refresh-proposed", "refresh-decided", "refresh-stored", "refresh-current")
+BOTH = [*(("directory", step) for step in STEPS), ("redis", "refresh-stored")]
 
 
 @pytest.fixture(params=["directory"])
@@ -153,6 +154,31 @@ def test_steps_do_not_add_up_until_a_person_has_published_a_map(made: Callable[.
     assert done.applied.anchor is None  # a person has: steps are counted from here
 
 
+def test_a_tenant_on_the_pools_map_gets_its_own_and_nobody_else_notices(made: Callable[..., Bank]) -> None:
+    bank = made("off", step=0.5)
+    changed(bank.scores.document, lambda document: document["tenants"]["globex"].update(refresh="apply"))
+    bank.scores.publish()
+    bank.drift(tenant="globex")
+    before = bank.target("acme").present
+    bank.role().look()
+    assert bank.record("globex").state == "applied", bank.record("globex").reasons
+    assert bank.target("globex").served.fitted.fitted_on == ("globex",)
+    assert bank.target("acme").present == before
+
+
+def test_another_shadow_is_no_change_of_who_answers(made: Callable[..., Bank]) -> None:
+    bank = made("apply", step=0.5)
+    bank.drift()
+
+    def other(document: Any) -> None:
+        document["routes"][-1]["shadow"] = ["unmapped"]
+
+    changed(bank.scores.document, other)
+    bank.scores.publish()
+    bank.role().look()
+    assert bank.record().state == "applied", bank.record().reasons
+
+
 def test_policy_off_does_nothing_and_a_drift_that_is_over_withdraws(made: Callable[..., Bank]) -> None:
     bank = made("propose")
     bank.drift(tenant="globex")
@@ -202,6 +228,10 @@ def lag(bank: Bank, *_: object) -> None:
 
 def paused(bank: Bank, *_: object) -> None:
     bank.tells(paused="its topic is gone")
+
+
+def nobody_knows(bank: Bank, *_: object) -> None:
+    bank.tells(lag=None, age_s=None)
 
 
 def silence(bank: Bank, *_: object) -> None:
@@ -254,6 +284,7 @@ INCIDENTS: dict[str, tuple[Callable[..., None], str]] = {
     "dead_letters, now": (dead_letters_now, "since the window, 30 events became dead letters"),
     "lag": (lag, "its oldest event waited for 4000 s"),
     "lag, paused": (paused, "it is paused: its topic is gone"),
+    "lag, nobody knows": (nobody_knows, "no worker can tell"),
     "lag, unknown": (silence, "no live worker of the lane tells of itself"),
     "entity": (entity, "one entity makes up 2"),
     "gap": (gap, "no events from"),
@@ -334,8 +365,7 @@ def test_after_a_rejection_a_map_is_fitted_to_later_days_only(made: Callable[...
     assert "rejected by" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("store", ["directory", "redis"], indirect=True)
+@pytest.mark.parametrize(("store", "step"), BOTH, indirect=["store"])
 def test_who_is_killed_anywhere_leaves_it_to_the_next_and_it_is_made_current_once(
     step: str, made: Callable[..., Bank]
 ) -> None:
@@ -360,8 +390,7 @@ def test_who_is_killed_anywhere_leaves_it_to_the_next_and_it_is_made_current_onc
     assert bank.maps() == 1
 
 
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("store", ["directory", "redis"], indirect=True)
+@pytest.mark.parametrize(("store", "step"), BOTH, indirect=["store"])
 def test_of_two_roles_at_once_one_applies(step: str, made: Callable[..., Bank]) -> None:
     """Another one does all of it while the first stands at each of its steps, and then goes on."""
     bank = made("apply", step=0.5)
@@ -486,6 +515,7 @@ def test_records_that_are_none_are_named(made: Callable[..., Bank], capsys: Outp
     assert main(["refresh", "list", bank.scores.address]) == 1
     assert "a proposal of a newer muse-stream" in capsys.readouterr().err
     assert main(["refresh", "show", bank.scores.address, "globex"]) == 1
+    bank.role().look()  # says so, and goes on
 
 
 def test_a_person_and_the_role_do_not_overwrite_each_other(made: Callable[..., Bank]) -> None:

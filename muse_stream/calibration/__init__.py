@@ -63,6 +63,7 @@ from muse_stream.calibration.refresh import (
     largest,
     moves,
     refresh_window,
+    window_rates,
 )
 from muse_stream.calibration.score_comparison import (
     GroupedRate,
@@ -152,4 +153,5 @@ __all__ = [
     "trust",
     "trust_in_cold_start",
     "wilson",
+    "window_rates",
 ]

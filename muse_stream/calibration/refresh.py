@@ -17,7 +17,10 @@ from typing import Final
 import numpy as np
 
 from muse_stream.calibration.day_counts import CELLS, GROUPS, DayCounts, Integers
+from muse_stream.calibration.drift import design_effect
+from muse_stream.calibration.evidence import interval
 from muse_stream.calibration.quantile_map import QuantileMap
+from muse_stream.calibration.score_sketch import ScoreSketch
 
 BEFORE: Final = 0.1
 """A day may have so much of its events before the change and still count as a day since then."""
@@ -146,6 +149,22 @@ def refresh_window(days: Sequence[DayCounts]) -> RefreshWindow | None:
         return None
     begins = first + timedelta(seconds=CELL_S * int(held[0]))
     return RefreshWindow(begins, cells[held[0] : held[-1] + 1], sum(one.events for one in days))
+
+
+def window_rates(
+    days: Sequence[DayCounts], sketch: ScoreSketch, served: QuantileMap, map_id: str, thresholds: Sequence[float]
+) -> list[tuple[float, float, float]]:
+    """Return the alert rate of the days' events under a map at each threshold, with its 95 % interval.
+
+    `sketch`: of these days; `map_id`: of the map, whose own alerts tell the design effect.
+    """
+    counted = [day.maps[map_id].groups for day in days if map_id in day.maps]
+    groups = sum(counted, np.zeros((GROUPS, 1 + len(thresholds)), dtype=np.int64))
+    found = []
+    for at, rate in enumerate(sketch.alert_rates(served, thresholds).tolist()):
+        effect = design_effect(groups[:, 0], groups[:, 1 + at])
+        found.append((rate, *interval(min(rate, 1.0), sketch.events / effect)))
+    return found
 
 
 def entity_share(days: Sequence[DayCounts]) -> float:

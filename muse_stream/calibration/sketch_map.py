@@ -13,7 +13,7 @@ import numpy as np
 
 from muse_stream.calibration.day_counts import GROUPS, DayCounts
 from muse_stream.calibration.drift import design_effect
-from muse_stream.calibration.evidence import Trust, interval, trust_in_counts
+from muse_stream.calibration.evidence import Trust, trust_in_counts
 from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
 from muse_stream.calibration.reference import Reference
 from muse_stream.calibration.score_sketch import ScoreSketch
@@ -31,8 +31,6 @@ class SketchMap:
     """Of all the days."""
     trust: tuple[Trust, ...]
     """By threshold."""
-    effects: tuple[float, ...]
-    """Design effect at each threshold."""
     first_day: str
     last_day: str
 
@@ -40,12 +38,6 @@ class SketchMap:
     def events(self) -> int:
         """How many it was fitted on."""
         return self.sketch.events
-
-    def rates(self, served: QuantileMap, thresholds: Sequence[float]) -> list[tuple[float, float, float]]:
-        """Return the alert rate of these events under another map at each threshold, with its 95 % interval."""
-        rates = self.sketch.alert_rates(served, thresholds).tolist()
-        sizes = [self.events / effect for effect in self.effects]
-        return [(rate, *interval(min(rate, 1.0), size)) for rate, size in zip(rates, sizes, strict=True)]
 
 
 def map_from_counts(days: Sequence[DayCounts], reference: Reference, thresholds: Sequence[float]) -> SketchMap:
@@ -64,10 +56,9 @@ def map_from_counts(days: Sequence[DayCounts], reference: Reference, thresholds:
     first = days[0]
     fitted = sketch.fit(reference, first.content, (first.tenant,))
     reached = sketch.alert_rates(QuantileMap(fitted, reference), thresholds).tolist()
-    effects = _effects(days, thresholds)
-    trusted = trust_in_counts(sketch.events, effects, reached, reference, thresholds, ERROR)
+    trusted = trust_in_counts(sketch.events, _effects(days, thresholds), reached, reference, thresholds, ERROR)
     held = sorted(one.day for one in days if one.events)
-    return SketchMap(fitted, sketch, trusted, tuple(effects), held[0], held[-1])
+    return SketchMap(fitted, sketch, trusted, held[0], held[-1])
 
 
 def _effects(days: Sequence[DayCounts], thresholds: Sequence[float]) -> list[float]:

@@ -177,6 +177,7 @@ class _Difference:
             yield from self._recalibrations(old, new)
             yield from _entries("category table", old.document.categories, new.document.categories)
             yield from _entries("event format", old.document.events, new.document.events)
+            yield from _refresh(old.document, new.document)
             yield from self._files()
             yield from _limits(old.document, new.document)
 
@@ -518,6 +519,13 @@ def _entries(area: Area, before: Mapping[str, Any], after: Mapping[str, Any]) ->
     yield from _come_and_gone(area, before, after)
 
 
+def _refresh(old: Document, new: Document) -> Iterator[Change]:
+    for name in type(new.refresh).model_fields:
+        was, now = getattr(old.refresh, name), getattr(new.refresh, name)
+        if was != now:
+            yield Change("limit", (f"refresh.{name}",), f"{was:g} -> {now:g}")
+
+
 def _schemas(loaded: Loaded) -> dict[str, bytes]:
     folder = loaded.document.schemas
     names = [path for path in referenced_files(loaded) if path.is_relative_to(folder)]
@@ -530,7 +538,3 @@ def _limits(old: Document, new: Document) -> Iterator[Change]:
         was, now = getattr(old.limits, name), getattr(new.limits, name)
         if was != now:
             yield Change("limit", (name,), f"{number(was)} -> {number(now)}")
-    for name in type(new.refresh).model_fields:
-        was, now = getattr(old.refresh, name), getattr(new.refresh, name)
-        if was != now:
-            yield Change("limit", (f"refresh.{name}",), f"{number(was)} -> {number(now)}")

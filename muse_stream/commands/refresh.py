@@ -19,6 +19,7 @@ from muse_stream.calibration import (
     Incident,
     QuantileMap,
     RateMove,
+    RefreshWindow,
     SketchMap,
     counts_name,
     days_since,
@@ -28,8 +29,8 @@ from muse_stream.calibration import (
     map_from_counts,
     moves,
     refresh_window,
+    window_rates,
 )
-from muse_stream.calibration import RefreshWindow as Window
 from muse_stream.commands import refresh_incidents
 from muse_stream.commands.refresh_record import (
     PREFIX,
@@ -153,7 +154,7 @@ def propose(
         return made.but(reasons=(Reason(kind="evidence", text=str(error)),))
     anchor = _anchor(wanted, known)
     moved = moves(anchor, QuantileMap(fitted.map, wanted.served.reference), wanted.promised)
-    held = _fitted(wanted, fitted, moved, window, entity_share(chosen))
+    held = _fitted(wanted, chosen, fitted, moved, window)
     return made.but(state="proposed", fitted=held, reasons=_reasons(_by_itself(wanted, held, known)))
 
 
@@ -176,7 +177,7 @@ def _counts(store: Store, wanted: Target, days: Sequence[str]) -> list[DayCounts
     return found
 
 
-def _evidence(wanted: Target, window: Window | None, known: RefreshRecord | None) -> Iterator[Incident]:
+def _evidence(wanted: Target, window: RefreshWindow | None, known: RefreshRecord | None) -> Iterator[Incident]:
     """Yield that there are too few events."""
     rules = wanted.loaded.document.refresh
     needed = f"{rules.least_events:,} events in {rules.least_hours:g} hours are needed"
@@ -189,7 +190,7 @@ def _evidence(wanted: Target, window: Window | None, known: RefreshRecord | None
 
 
 def _against(
-    store: Store, settings: KafkaSettings, wanted: Target, days: Sequence[DayCounts], window: Window
+    store: Store, settings: KafkaSettings, wanted: Target, days: Sequence[DayCounts], window: RefreshWindow
 ) -> Iterator[Incident]:
     """Yield what speaks against fitting a map to a window."""
     document, tenant = wanted.loaded.document, wanted.tenant
@@ -207,10 +208,13 @@ def _against(
     yield from refresh_incidents.dead_letters(settings, document, tenant, window, rules.most_dead_letters)
 
 
-def _fitted(wanted: Target, fitted: SketchMap, moved: Sequence[RateMove], window: Window, share: float) -> Fitted:
+def _fitted(
+    wanted: Target, days: Sequence[DayCounts], fitted: SketchMap, moved: Sequence[RateMove], window: RefreshWindow
+) -> Fitted:
     new = QuantileMap(fitted.map, wanted.served.reference)
-    rates = fitted.rates(wanted.served, list(wanted.promised))
-    expected = fitted.sketch.alert_rates(new, list(wanted.promised)).tolist()
+    thresholds = list(wanted.promised)
+    rates = window_rates(days, fitted.sketch, wanted.served, wanted.map_id, thresholds)
+    expected = fitted.sketch.alert_rates(new, thresholds).tolist()
     rows = zip(fitted.trust, moved, rates, expected, strict=True)
     return Fitted(
         map=fitted.map.to_json(),
@@ -218,7 +222,7 @@ def _fitted(wanted: Target, fitted: SketchMap, moved: Sequence[RateMove], window
         ends=_text(window.ends),
         hours=window.hours,
         events=fitted.events,
-        entity_share=share,
+        entity_share=entity_share(days),
         thresholds=tuple(
             Threshold(
                 threshold=at.threshold,
@@ -458,7 +462,8 @@ class _Role:
 
     def __init__(self, given: RefreshWith) -> None:
         self._with = given
-        self._left: list[TenantDrift] = []
+        self._left: list[tuple[TenantDrift, str]] = []
+        """What has drifted, and how counts call the map that it has drifted under."""
         self._known: dict[tuple[str, str], RefreshRecord] = {}
         self._said: dict[tuple[str, str], object] = {}
         self._applied = 0
@@ -476,9 +481,11 @@ class _Role:
             for one in self._known.values()
         ]
 
-    def look(self, found: Sequence[TenantDrift]) -> None:
+    def look(self, found: Sequence[TenantDrift], generation: int | None) -> None:
         store, now = self._with.store, datetime.now(UTC)
         number, loaded = current(store)
+        if number != generation:
+            return  # drift was looked for before it became current: the next look
         tenants = loaded.document.tenants
         mine = {name for name, one in tenants.items() if one.lane == self._with.lane}
         watched = {name for name in mine if tenants[name].refresh != "off"}
@@ -494,7 +501,12 @@ class _Role:
                 self._reconcile(name, loaded, number, mine, drifted)
             except (MuseError, OSError) as error:  # one that cannot be read keeps no other from being looked at
                 self._with.log.error("refresh_failed", record=name, error=str(error))
-        self._left = [one for one in found if one.drift.drifted and one.tenant in watched]
+        self._left = [
+            (one, wanted.map_id)
+            for one in found
+            if one.drift.drifted and one.tenant in watched
+            if (wanted := target(loaded, number, one.tenant, one.predictor)) is not None
+        ]
 
     def _reconcile(
         self, name: str, loaded: Loaded, number: int, mine: Container[str], drifted: Container[tuple[str, str]]
@@ -512,20 +524,20 @@ class _Role:
     def turn(self) -> bool:
         if not self._left:
             return False
-        one = self._left.pop(0)
+        one, map_id = self._left.pop(0)
         try:
-            self._refresh(one)
+            self._refresh(one, map_id)
         except (Conflict, Overtaken, Held) as error:
             self._with.log.warning("refresh_overtaken", tenant=one.tenant, predictor=one.predictor, error=str(error))
         except MuseError as error:
             self._with.log.error("refresh_failed", tenant=one.tenant, predictor=one.predictor, error=str(error))
         return True
 
-    def _refresh(self, one: TenantDrift) -> None:
+    def _refresh(self, one: TenantDrift, map_id: str) -> None:
         store = self._with.store
         number, loaded = current(store)
         wanted = target(loaded, number, one.tenant, one.predictor)
-        if wanted is None or wanted.policy == "off" or wanted.map_id != one.map_id:
+        if wanted is None or wanted.policy == "off" or wanted.map_id != map_id:
             return  # changed since it was looked at
         known = find(store, one.tenant, one.predictor)
         made = propose(store, self._with.settings, wanted, one, known, datetime.now(UTC))

@@ -223,7 +223,7 @@ def _matters(part: str, predictor: str) -> bool:
     words = part.removeprefix("otherwise ").replace(",", "").split()
     if words[0] == "shadow":
         return predictor in words
-    return not REFIT.fullmatch(part) and not part.startswith("refresh of")
+    return not REFIT.fullmatch(part) and not part.startswith(("refresh of", "drift "))
 
 
 def _moment(moment: datetime) -> str:

@@ -48,11 +48,11 @@ class TenantSpec(SpecModel):
     """The group of tenants that shares its workers."""
     topics: TopicOverrides = TopicOverrides()
     """Topic names of its own."""
-    paused: Flag = False
-    """Whether its events wait: nothing of its event topic is read, and its offsets may be set."""
     refresh: RefreshPolicy = "off"
     """What the role `calibrate` does when its scores have drifted from what was promised: `off`, `propose` a new map,
     or `apply` it where it moves no alert rate further than `refresh.step`."""
+    paused: Flag = False
+    """Whether its events wait: nothing of its event topic is read, and its offsets may be set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,8 +60,6 @@ class TenantDrift:
     first_day: str
     last_day: str
     drift: Drift
-    map_id: str = ""
-    """How counts call the map that serves."""
 
     @property
     def state(self) -> str:
@@ -103,10 +101,7 @@ def drifts(
     alpha = FALSE_ALARM / max(len(found), 1)
     recent = (today - timedelta(days=windows.recent)).isoformat()
     return [
-        TenantDrift(
-            *(one.tenant, one.predictor, one.days[0].day, one.days[-1].day),
-            *(_drift(one, recent, windows, alpha), one.map_id),
-        )
+        TenantDrift(one.tenant, one.predictor, one.days[0].day, one.days[-1].day, _drift(one, recent, windows, alpha))
         for one in found
         if tenants is None or one.tenant in tenants
     ]

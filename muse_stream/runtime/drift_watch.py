@@ -57,6 +57,7 @@ class DriftWatch:
     def _look(self, tenants: frozenset[str]) -> None:
         try:
             self.check()
+            generation = self._store.current()
             found = drifts(self._store, self._windows, sorted(tenants))
             keep_verdicts(self._store, self._lane, found, 3 * self._look_s)
         except Held:
@@ -69,7 +70,7 @@ class DriftWatch:
         self._tell(found)
         if self._refresher is not None:
             try:
-                self._refresher.look(found)
+                self._refresher.look(found, generation)
             except MuseError as error:
                 self._log.error("refresh_failed", error=str(error))
             self._metrics.show_refreshes(self._refresher)

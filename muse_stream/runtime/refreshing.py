@@ -30,8 +30,8 @@ class RefreshState:
 class Refresher(Protocol):
     """Proposes maps where scores have drifted, and applies them where that is the policy."""
 
-    def look(self, found: Sequence[TenantDrift]) -> None:
-        """Take up what a look for drift has found; raises StoreError."""
+    def look(self, found: Sequence[TenantDrift], generation: int | None) -> None:
+        """Take up what a look for drift has found under a generation; raises StoreError, ConfigError."""
 
     def turn(self) -> bool:
         """Do one piece of the work that is left, if any; return whether there was any. Raises no MuseError."""

@@ -108,7 +108,8 @@ class Role:
 
     def look(self) -> None:
         """Look once, and work off what is found."""
-        self._refresher.look(drifts(self._store, None, self._tenants))
+        generation = self._store.current()
+        self._refresher.look(drifts(self._store, None, self._tenants), generation)
         while self._refresher.turn():
             pass
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,13 +22,12 @@ import psutil
 from muse_stream import telemetry, testing
 from muse_stream.avro import Encoder
 from muse_stream.calibration import DayCounts
-from muse_stream.commands import refresh_incidents
-from muse_stream.commands.refresh import refresher
 from muse_stream.config import load_document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.control import Store, open_store
 from muse_stream.runtime import calibrate, supervisor, watchdog
 from muse_stream.runtime.answer_reader import output_schemas
+from muse_stream.runtime.refreshing import Refresher, RefreshWith
 from muse_stream.testing import ToSend
 from tests.patience import PATIENCE, until
 from tests.runtime.test_batch_scorer import changed
@@ -198,16 +198,21 @@ def main(payload: str) -> int:
     watchdog.die_with(os.getppid())
     supervisor.DRAIN_S *= PATIENCE
     store, lane, workers, look_s = json.loads(payload)
-    vars(refresh_incidents)["SILENT_S"] = 3600.0  # who tells of workers in a test tells it once
     telemetry.configure(level="DEBUG", human=False)
     options = calibrate.CalibrateOptions(
         *(store, lane, "test", KafkaSettings.from_environment(), "DEBUG"),
         store_s=0.2,
         longest_backoff_s=0.1,
         look_s=look_s,
-        refresher=refresher,
     )
-    return calibrate.run(options, workers, spare=False)
+    return calibrate.run(replace(options, refresher=_refresher), workers, spare=False)
+
+
+def _refresher(given: RefreshWith) -> Refresher:
+    from muse_stream.commands import refresh, refresh_incidents  # noqa: PLC0415 - as `run` does
+
+    vars(refresh_incidents)["SILENT_S"] = 3600.0  # who tells of workers in a test tells it once
+    return refresh.refresher(given)
 
 
 if __name__ == "__main__":

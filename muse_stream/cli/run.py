@@ -73,6 +73,16 @@ MaxMemory = Annotated[
 ]
 
 
+LookEvery = Annotated[
+    float | None,
+    typer.Option(min=0.5, metavar="SECONDS", help="calibrate: time between two looks for drift. Default: 900."),
+]
+StoreEvery = Annotated[
+    float | None,
+    typer.Option(min=0.1, metavar="SECONDS", help="calibrate: time between two stores of what was read. Default: 30."),
+]
+
+
 def run(
     context: typer.Context,
     role: TheRole,
@@ -94,6 +104,8 @@ def run(
     ] = None,
     start: Start = StartAt.ANSWERS,
     max_memory: MaxMemory = None,
+    look_every: LookEvery = None,
+    store_every: StoreEvery = None,
     spare: Annotated[bool, typer.Option(help="Keep one process waiting to replace a worker that crashes.")] = True,
 ) -> None:
     """Serve a lane: consume events, score them, publish exactly once, until SIGTERM or Ctrl-C.
@@ -119,6 +131,9 @@ def run(
     store, most = _named(store, config), _bytes(max_memory)
     if role is RunRole.CALIBRATE:
         _check_calibrate(config, start, max_memory)
+    elif look_every is not None or store_every is not None:
+        wrong = "--look-every" if store_every is None else "--store-every"
+        raise typer.BadParameter("only the role calibrate has such an option", param_hint=wrong)
     if health_port is not None:
         _check_health(health_host, health_port, workers)
     from muse_stream.commands.configuration import check_lane  # noqa: PLC0415
@@ -133,17 +148,19 @@ def run(
             prepare()
         host, health = name or socket.gethostname(), (health_port, health_host)
         if role is RunRole.CALIBRATE:
-            raise typer.Exit(_count((folder, lane, host, settings, session.log_level, *health), workers, spare=spare))
+            counting = (folder, lane, host, settings, session.log_level, *health)
+            raise typer.Exit(_count(counting, workers, spare=spare, look_s=look_every, store_s=store_every))
         served: Literal["live", "shadow"] = "live" if role is RunRole.LIVE else "shadow"
         options = RunOptions(folder, served, lane, host, settings, session.log_level, *health)
         options = replace(options, start_at=start.value, namespace=namespace, max_memory=most)
         raise typer.Exit(serve(options, workers, spare=spare))
 
 
-def _count(options: tuple[Any, ...], workers: int, *, spare: bool) -> int:
+def _count(options: tuple[Any, ...], workers: int, *, spare: bool, **seconds: float | None) -> int:
     from muse_stream.runtime import calibrate  # noqa: PLC0415
 
-    made = replace(calibrate.CalibrateOptions(*options), refresher=_refresher)
+    given: dict[str, Any] = {name: value for name, value in seconds.items() if value is not None}
+    made = replace(calibrate.CalibrateOptions(*options), refresher=_refresher, **given)
     return calibrate.run(made, workers, spare=spare)
 
 

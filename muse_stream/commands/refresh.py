@@ -9,6 +9,7 @@ docs/refresh.md and docs/decisions/0038.
 """
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -53,6 +54,7 @@ from muse_stream.runtime.score_counter import read_counts
 from muse_stream.runtime.score_reader import content_of
 from muse_stream.scoring import promised_rates, reference_from
 
+ROUNDS: Final = 10
 GROWN: Final = 1.25
 """A proposal is made anew when its window has so many times the events."""
 
@@ -391,12 +393,24 @@ def apply(
         note = _note(wanted, known, message, by_itself=by_itself)
         made = _publish(store, address, wanted, known, note, check, failpoint)
     except MuseError:
-        keep(store, publishing, publishing.but(state="proposed", sequence=0))
+        with suppress(Overtaken):  # a look of the role has found that out by itself
+            keep(store, publishing, publishing.but(state="proposed", sequence=0))
         raise
     failpoint("refresh-current")
-    now = datetime.now(UTC)
+    return _settled(store, publishing, made)
+
+
+def _settled(store: Store, publishing: RefreshRecord, made: int) -> RefreshRecord:
+    """Say in the record that its map is current; whoever looked meanwhile may have changed it."""
     entry = next((one for one in store.list() if one.number == made), None)
-    return keep(store, publishing, _applied(known, made, now, entry).but(version=publishing.version))
+    found: RefreshRecord | None = publishing
+    for _ in range(ROUNDS):
+        if found is None or not found.open or found.id != publishing.id:
+            break
+        with suppress(Overtaken):
+            return keep(store, found, _applied(found, made, datetime.now(UTC), entry))
+        found = find(store, publishing.tenant, publishing.predictor)
+    return found or publishing
 
 
 def _note(wanted: Target, known: RefreshRecord, message: str, *, by_itself: bool) -> Note:

@@ -13,6 +13,7 @@ code. Everything shown is read from the topics, and everything that scores is th
     follow, ledger                        what became of every event
     past, periods, comparison             samples for maps; did an alert rate move?
     guarded                               what `promote` and its guard said
+    refreshing                            the chapter on drift: a new map, proposed and applied
     findings, table, screen               what is said about it
     training, exporters                   how the models in assets/ were made
 """

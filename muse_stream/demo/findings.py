@@ -13,6 +13,7 @@ from muse_stream.calibration import Move
 from muse_stream.demo.comparison import Row
 from muse_stream.demo.guarded import Guarded
 from muse_stream.demo.ledger import Ledger
+from muse_stream.demo.refreshing import Refreshed
 from muse_stream.verify import Report
 
 AROUND_MS = 2_000
@@ -67,6 +68,8 @@ class Findings:
     exit_codes: Mapping[str, int]
     """Role -> how its workers ended."""
     guarded: Guarded
+    refreshed: Refreshed | None = None
+    """What became of the drift, where the run has that chapter."""
 
     def problems(self) -> list[str]:
         """Return everything that was promised and not kept."""
@@ -94,7 +97,7 @@ class Findings:
         if counts.strangers:
             found.append(f"{counts.strangers:,} answers to events that were never sent")
         found += [f"the {role} workers ended with code {code}" for role, code in self.exit_codes.items() if code]
-        return found
+        return [*found, *(self.refreshed.problems() if self.refreshed else ())]
 
     def to_json(self) -> dict[str, Any]:
         """Return all facts as plain data."""
@@ -111,6 +114,7 @@ class Findings:
             "verify": [{**asdict(report), "ok": report.ok} for report in self.reports],
             "exit_codes": dict(self.exit_codes),
             "promote": self.guarded.to_json(),
+            "refresh": asdict(self.refreshed) if self.refreshed else None,
         }
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -30,6 +30,7 @@ from muse_stream.demo.feed import Feed
 from muse_stream.demo.findings import Findings, Totals, promotion
 from muse_stream.demo.follow import Follower
 from muse_stream.demo.ledger import Ledger
+from muse_stream.demo.refreshing import Chapter, Refreshed
 from muse_stream.demo.scenario import OLD, Scenario
 from muse_stream.demo.screen import Screen
 from muse_stream.demo.stages import Machinery, Tour, Toured
@@ -118,6 +119,8 @@ class Run:
         mark = secrets.token_hex(3)
         self._prefix, self._lane = (f"muse-demo-{mark}", f"demo-{mark}") if shared else ("muse", "main")
         self._first: Tree = {}
+        self._later: list[Document] = []
+        """What the chapter on drift was served by."""
         self._ledger = Ledger(scenario.events)
 
     def findings(self, started: float) -> Findings:
@@ -125,7 +128,7 @@ class Run:
         document = self._prepared()
         try:
             toured, totals, codes = self._toured(document)
-            reports = self._verified()
+            reports, refreshed = self._ended(toured)
             promises = [
                 comparison.Promise(
                     tenant,
@@ -146,14 +149,26 @@ class Run:
                 reports=reports,
                 exit_codes=codes,
                 guarded=toured.guarded,
+                refreshed=refreshed,
             )
         finally:
             if isinstance(self._kafka, Cluster):
-                self._remove_topics(document)
+                self._remove_topics([document, *self._later])
 
-    def _remove_topics(self, document: Document) -> None:
+    def _ended(self, toured: Toured) -> tuple[list[Report], Refreshed | None]:
+        """Verify all that was answered; then tell the chapter on drift, whose workers start meanwhile."""
+        if self._scenario.later is None:
+            return self._verified(), None
+        later = self._scenario.later()
+        chapter = Chapter(self._scenario, self._settings, self._logs, self._prefix, self._screen)
+        document = chapter.prepared(later, toured.old)
+        self._later.append(document)
+        with chapter.crews() as crews:
+            return self._verified(), chapter.told(later, document, crews)
+
+    def _remove_topics(self, documents: Sequence[Document]) -> None:
         """Somebody's own cluster gets back what it lent; what cannot be removed is named."""
-        names = [need.name for need in needed(document)]
+        names = [need.name for document in documents for need in needed(document)]
         admin = client.admin(self._settings)  # must outlive its answers
         for name, answer in admin.delete_topics(names).items():
             try:

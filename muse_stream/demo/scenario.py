@@ -53,6 +53,17 @@ class Slice:
     keys: list[bytes]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Later:
+    """Events of one tenant whose stream has changed, in order of time."""
+
+    tenant: str
+    story: str
+    """What has changed."""
+    values: list[bytes]
+    keys: list[bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How many events come in before the next generation is published."""
@@ -92,3 +103,5 @@ class Scenario:
     """Events a second; None is flat out."""
     drifts: bool = False
     """The stream itself is known to move, so a rate may differ between two times; see `comparison`."""
+    later: Callable[[], Later] | None = None
+    """Makes what comes after the stream, for the chapter on drift; None: there is none."""

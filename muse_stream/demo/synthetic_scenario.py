@@ -18,7 +18,7 @@ from muse_stream.config import load_document
 from muse_stream.demo.generator import EVENTS_PER_DAY, FEATURES, TENANTS, generate
 from muse_stream.demo.past import aggregates
 from muse_stream.demo.population import CHANNELS
-from muse_stream.demo.scenario import Plan, Scenario, Slice, StreamEvents
+from muse_stream.demo.scenario import Later, Plan, Scenario, Slice, StreamEvents
 from muse_stream.demo.training import ASSETS, RECIPES
 from muse_stream.scoring import Categorical, EventTable
 
@@ -35,6 +35,9 @@ BROKEN_EVERY = 10_000
 CUT = 12
 """Bytes left of a broken record: its frame and a little more."""
 SLICE = 2_000
+LATER_EVENTS, LATER_DAYS = 64_000, 200
+"""Of all tenants, about two weeks: two halves of the same weekdays."""
+DEARER = 1.5
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -76,7 +79,18 @@ def scenario(folder: Path, *, window_days: float = WINDOW_DAYS, rate: float | No
         thresholds=THRESHOLDS,
         plan=Plan(first, window, window, window),
         rate=rate,
+        later=lambda: _later(folder / base["schemas"]),
     )
+
+
+def _later(schemas: Path) -> Later:
+    """Return events of the first tenant, of days that nobody has streamed, after prices have risen."""
+    columns = generate(LATER_EVENTS, first_day=FIRST_DAY + LATER_DAYS)
+    own = columns["tenant"] == TENANTS[0].name
+    dearer = {name: column[own] for name, column in columns.items()}
+    dearer["amount"] = dearer["amount"] * DEARER
+    keys = np.char.encode(dearer["customer_id"].astype(np.str_)).tolist()
+    return Later(TENANTS[0].name, f"amounts have risen by {DEARER - 1:.0%}", _stream(dearer, schemas), keys)
 
 
 def _stream(columns: Columns, schemas: Path) -> list[bytes]:

@@ -12,6 +12,7 @@ from rich.text import Text
 from muse_stream.calibration import LIMIT, Move
 from muse_stream.demo.comparison import Row
 from muse_stream.demo.findings import Findings
+from muse_stream.demo.refreshing import Refreshed
 from muse_stream.demo.screen import Screen
 
 KINDS = {"duplicated": "doubled", "both": "doubled", "out_of_order": "out of order", "missing": "missing"}
@@ -41,6 +42,8 @@ def show(found: Findings, screen: Screen) -> None:
     screen.title("Was every event answered exactly once?")
     screen.show(answers(found))
     _facts(found, screen)
+    if found.refreshed is not None:
+        _refresh(found.refreshed, screen)
     screen.title("Verdict")
     problems = found.problems()
     for problem in problems:
@@ -114,6 +117,23 @@ def answers(found: Findings) -> Table:
         cells = [Text(f"{count:,}", style="bold red" if count else "green") for count in counts.values()]
         table.add_row(report.topic, f"{report.events:,}", f"{report.scores:,}", f"{report.dead_letters:,}", BAR, *cells)
     return table
+
+
+def _refresh(found: Refreshed, screen: Screen) -> None:
+    screen.title("The stream drifted: did the refreshed map keep the promise?")
+    table = _table(f"{found.tenant}\nscore >=")
+    _columns(table, "\npromised", BAR, "old map\ndrifted", BAR, "new map\nexpected", "\nserved")
+    for one in found.rates:
+        served = Text(_percent(one.after), style="bold")
+        rates = _percent(one.promised), BAR, Text(_percent(one.drifted), style="yellow"), BAR, _percent(one.expected)
+        table.add_row(f"{one.threshold:g}", *rates, served)
+    screen.show(table)
+    screen.note(
+        f"{found.story}. drifted: {found.events:,} events, under the map that had kept the promise. The role calibrate "
+        f"proposed a map that moves an alert rate by {found.largest_move:.0%} for whoever has not changed; a person "
+        f"applied it as generation {found.generation}. served: the next {found.events_after:,} events, as they were "
+        "answered."
+    )
 
 
 def _table(first: str, *, wide: bool = False) -> Table:

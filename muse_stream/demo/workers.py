@@ -23,6 +23,8 @@ from muse_stream.cli.main import main
 sys.exit(main())
 """
 """`muse-stream`, but no longer than its parent lives: whatever ends the demo, nothing of it is left behind."""
+OPTIONS: Mapping[str, Sequence[str]] = {"calibrate": ("--look-every", "1", "--store-every", "0.5")}
+"""What a role is told beside what all are."""
 DRAIN_S = 15.0
 LOG_LINES = 15
 
@@ -81,6 +83,7 @@ def _start(
     log = logs / f"{role}.log"
     stream = open_files.enter_context(log.open("wb"))
     arguments = ["run", "--role", role, "--store", str(store), "--lane", lane, "--workers", str(count), "--no-spare"]
+    arguments += OPTIONS.get(role, ())
     environment = {**os.environ, "MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap}
     # a session of its own: Ctrl-C at the terminal reaches the demo, which drains them, and not them as well
     process = subprocess.Popen(

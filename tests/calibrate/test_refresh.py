@@ -410,6 +410,23 @@ def test_of_two_roles_at_once_one_applies(step: str, made: Callable[..., Bank]) 
     assert bank.record().state == "applied"
 
 
+@pytest.mark.parametrize("step", STEPS[1:])
+def test_a_look_of_the_role_while_a_person_applies_does_no_harm(step: str, made: Callable[..., Bank]) -> None:
+    bank = made("propose")
+    bank.drift()
+    role = bank.role()
+    role.look()
+
+    def look(name: str) -> None:
+        if name == step:
+            role.look()
+
+    done = apply(bank.store, bank.scores.address, bank.record(), failpoint=look)
+    assert (done.state, done.applied is not None and done.applied.generation) == ("applied", 2)
+    assert bank.record() == done
+    assert bank.maps() == 1
+
+
 def test_a_rollback_right_after_a_kill_is_no_reason_to_apply_again(made: Callable[..., Bank]) -> None:
     bank = made("apply", step=0.5)
     bank.drift()

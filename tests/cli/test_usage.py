@@ -22,3 +22,11 @@ def test_offsets(
     monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     assert main(words) == REFUSED
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--look-every", "--store-every"])
+def test_only_the_role_that_counts_has_times_of_its_own(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert main(["run", "--role", "live", "--config", EXAMPLE, option, "5"]) == REFUSED
+    error = capsys.readouterr().err
+    assert "only the role calibrate has such an option" in error
+    assert option in error

@@ -11,6 +11,7 @@ from muse_stream.demo import table
 from muse_stream.demo.comparison import Row
 from muse_stream.demo.findings import Findings, Promotion, Totals
 from muse_stream.demo.guarded import Guarded
+from muse_stream.demo.refreshing import Rate, Refreshed
 from muse_stream.demo.screen import Look, Screen
 from muse_stream.errors import Problem
 from muse_stream.verify.compare import Finding
@@ -65,6 +66,21 @@ def test_a_rate_that_moved_is_a_problem_that_says_by_how_much() -> None:
     assert problem == ("acme: the alert rate at 0.8 moved by +2.00 points, 1.60 are within its sampling error")
     (problem,) = findings(replace(ROW, promotion=Move(-0.03, 0.004), drifts=True)).problems()
     assert "-3.00 points" in problem
+
+
+def test_a_refresh_that_does_not_keep_the_promise_is_a_problem_and_is_shown() -> None:
+    rate = Rate(0.8, promised=0.05, drifted=0.075, expected=0.05, after=0.053)
+    kept = Refreshed("acme", "amounts have risen", 9_000, 8_000, 2, 0.4, [rate], {"live": 0, "calibrate": 0})
+    assert replace(findings(), refreshed=kept).problems() == []
+    shown, text = screen()
+    table.show(replace(findings(), refreshed=kept), shown)
+    assert "amounts have risen" in text.getvalue()
+    assert "7.5 %" in text.getvalue()
+    moved = replace(kept, rates=[replace(rate, after=0.08)], exit_codes={"live": 0, "calibrate": 1})
+    assert replace(findings(), refreshed=moved).problems() == [
+        "acme: the alert rate at 0.8 is 8.00 % after the refresh, and 5.00 % was promised",
+        "the calibrate workers ended with code 1",
+    ]
 
 
 def test_raw_scores_would_have_failed_the_same_test() -> None:

@@ -73,6 +73,13 @@ def test_a_model_is_promoted_in_mid_stream_and_no_tenant_notices(
     # without MUSE the larger tenants' alerts would have doubled, and the test would have said so
     for row in findings.rows[:3]:
         assert row.without > 2 * row.before and not row.bare.kept
+    told = findings.refreshed
+    assert told is not None
+    assert (told.generation, told.exit_codes) == (2, {"live": 0, "calibrate": 0})
+    for one in told.rates:
+        assert one.drifted > 1.05 * one.promised
+        assert one.expected == pytest.approx(one.promised, rel=0.03)
+    assert findings.to_json()["refresh"]["tenant"] == "acme"
     eventually(lambda: topics(kafka) <= before, 20.0)
 
 

@@ -73,6 +73,12 @@ MaxMemory = Annotated[
 ]
 
 
+ServedFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="Generation store to serve from, a folder or a redis:// URL; new generations swap in. Default: MUSE_STORE."
+    ),
+]
 LookEvery = Annotated[
     float | None,
     typer.Option(min=0.5, metavar="SECONDS", help="calibrate: time between two looks for drift. Default: 900."),
@@ -86,13 +92,7 @@ StoreEvery = Annotated[
 def run(
     context: typer.Context,
     role: TheRole,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            help="Generation store to serve from, a folder or a redis:// URL; new generations swap in. "
-            "Default: MUSE_STORE."
-        ),
-    ] = None,
+    store: ServedFrom = None,
     config: Annotated[Path | None, typer.Option(help="Configuration to serve as it is now, without a store.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=512, help="Worker processes.")] = 1,
     lane: Annotated[str, typer.Option(help="Lane of tenants to serve.")] = "main",
@@ -114,7 +114,7 @@ def run(
     worker that crashes is replaced at once. SIGTERM drains within 10 seconds.
 
     `calibrate` counts scores and audit records in the store, each once, for `drift` and for fitting maps
-    (docs/sketches.md); it needs a store that lasts, and `pip install 'muse-stream[calibrate]'`.
+    (docs/sketches.md), and refreshes maps where the configuration says so (docs/refresh.md); it needs a store that lasts, and `pip install 'muse-stream[calibrate]'`.
 
     Examples:
 
@@ -129,11 +129,8 @@ def run(
     ```
     """
     store, most = _named(store, config), _bytes(max_memory)
-    if role is RunRole.CALIBRATE:
-        _check_calibrate(config, start, max_memory)
-    elif look_every is not None or store_every is not None:
-        wrong = "--look-every" if store_every is None else "--store-every"
-        raise typer.BadParameter("only the role calibrate has such an option", param_hint=wrong)
+    times = {"look_s": look_every, "store_s": store_every}
+    _check_role(role, config, start, max_memory, times)
     if health_port is not None:
         _check_health(health_host, health_port, workers)
     from muse_stream.commands.configuration import check_lane  # noqa: PLC0415
@@ -148,18 +145,18 @@ def run(
             prepare()
         host, health = name or socket.gethostname(), (health_port, health_host)
         if role is RunRole.CALIBRATE:
-            counting = (folder, lane, host, settings, session.log_level, *health)
-            raise typer.Exit(_count(counting, workers, spare=spare, look_s=look_every, store_s=store_every))
+            of = (folder, lane, host, settings, session.log_level, *health)
+            raise typer.Exit(_count(of, workers, spare=spare, times=times))
         served: Literal["live", "shadow"] = "live" if role is RunRole.LIVE else "shadow"
         options = RunOptions(folder, served, lane, host, settings, session.log_level, *health)
         options = replace(options, start_at=start.value, namespace=namespace, max_memory=most)
         raise typer.Exit(serve(options, workers, spare=spare))
 
 
-def _count(options: tuple[Any, ...], workers: int, *, spare: bool, **seconds: float | None) -> int:
+def _count(options: tuple[Any, ...], workers: int, *, spare: bool, times: dict[str, float | None]) -> int:
     from muse_stream.runtime import calibrate  # noqa: PLC0415
 
-    given: dict[str, Any] = {name: value for name, value in seconds.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in times.items() if value is not None}
     made = replace(calibrate.CalibrateOptions(*options), refresher=_refresher, **given)
     return calibrate.run(made, workers, spare=spare)
 
@@ -170,8 +167,15 @@ def _refresher(given: Any) -> Any:
     return refresher(given)
 
 
-def _check_calibrate(config: Path | None, start: StartAt, max_memory: str | None) -> None:
-    """Refuse what the role `calibrate` does not have."""
+def _check_role(
+    role: RunRole, config: Path | None, start: StartAt, max_memory: str | None, times: dict[str, float | None]
+) -> None:
+    """Refuse what a role does not have."""
+    if role is not RunRole.CALIBRATE:
+        if any(times.values()):
+            wrong = "--look-every" if times["store_s"] is None else "--store-every"
+            raise typer.BadParameter("only the role calibrate has such an option", param_hint=wrong)
+        return
     if config is not None:
         message = "calibrate keeps its counts in the store, which must last: give --store"
         raise typer.BadParameter(message, param_hint="--config")

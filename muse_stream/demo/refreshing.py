@@ -31,7 +31,7 @@ WORKERS: Final = {"live": 1, "calibrate": 1}
 RULES: Final = {"least_hours": 0.0, "least_events": 1_000, "most_of_one_entity": 0.5}
 """What is asked of events before a map is fitted: minutes must do here, where a bank has days."""
 NEARLY_ALL: Final = 0.8
-"""Of the events sent, the share that a proposal is waited for to rest on; it is made anew when it would grow by more."""
+"""Share of the events sent that a proposal must rest on; it is made anew when it would grow by more."""
 STALL_S: Final = 60.0
 LOOK_S: Final = 0.1
 TOLERANCE: Final = 0.25

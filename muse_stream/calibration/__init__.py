@@ -14,8 +14,8 @@ score_histogram        counts of scores on a fixed grid: mergeable, of constant 
 score_sketch           the distribution of any number of scores in 24 kB, most exact at the top; mergeable
 day_counts             what is kept of one tenant's, predictor's and day's scores, and the offsets it covers
 sketch_map             a quantile map from such counts, and what it can be trusted in
-refresh                which days a map is fitted to anew, what makes them unfit, how far it would move
 drift                  has a stream left the promise? Asked for ever, with bounded false alarms
+refresh                which days a map is fitted to anew, what makes them unfit, how far it would move
 policies               which map a tenant would have had in each period, walked forward
 score_comparison       two predictors on the same events: ranks, quantiles, rates with grouped intervals
 measures               how well scores keep a promise, rank, and tell the truth

@@ -114,7 +114,8 @@ def run(
     worker that crashes is replaced at once. SIGTERM drains within 10 seconds.
 
     `calibrate` counts scores and audit records in the store, each once, for `drift` and for fitting maps
-    (docs/sketches.md), and refreshes maps where the configuration says so (docs/refresh.md); it needs a store that lasts, and `pip install 'muse-stream[calibrate]'`.
+    (docs/sketches.md), and refreshes maps where the configuration says so (docs/refresh.md); it needs a store that
+    lasts, and `pip install 'muse-stream[calibrate]'`.
 
     Examples:
 

@@ -41,6 +41,7 @@ from muse_stream.commands.refresh_record import (
     Reason,
     RefreshRecord,
     Threshold,
+    digest,
     digest_of,
     find,
     keep,
@@ -55,6 +56,7 @@ from muse_stream.runtime.score_reader import content_of
 from muse_stream.scoring import promised_rates, reference_from
 
 ROUNDS: Final = 10
+SAME: Final = 1e-9
 GROWN: Final = 1.25
 """A proposal is made anew when its window has so many times the events."""
 
@@ -154,19 +156,26 @@ def propose(
         fitted = map_from_counts(chosen, wanted.served.reference, list(wanted.promised))
     except ValueError as error:
         return made.but(reasons=(Reason(kind="evidence", text=str(error)),))
-    anchor = _anchor(wanted, known)
-    moved = moves(anchor, QuantileMap(fitted.map, wanted.served.reference), wanted.promised)
+    moved = moves(anchor(store, wanted), QuantileMap(fitted.map, wanted.served.reference), wanted.promised)
     held = _fitted(wanted, chosen, fitted, moved, window)
     return made.but(state="proposed", fitted=held, reasons=_reasons(_by_itself(wanted, held, known)))
 
 
-def _anchor(wanted: Target, known: RefreshRecord | None) -> QuantileMap:
-    """Return the map that a person has published last: the one that serves, unless the role has put it there."""
-    if known is None or known.applied is None or known.applied.anchor is None:
-        return wanted.served
-    if known.applied.map != wanted.present:
-        return wanted.served
-    return QuantileMap(FittedMap.from_json(known.applied.anchor), wanted.served.reference)
+def anchor(store: Store, wanted: Target) -> QuantileMap:
+    """Return the map that a person has published last: the one that serves, unless the role has put it there.
+
+    The generations say so, which only a publisher writes. Raises StoreError.
+    """
+    for entry in reversed(store.list()):
+        told = (entry.evidence or {}).get("refreshed")
+        if isinstance(told, dict) and told.get("map") == wanted.present and told.get("by_itself"):
+            try:
+                return QuantileMap(FittedMap.from_json(told["anchor"]), wanted.served.reference)
+            except (ValueError, KeyError) as error:
+                raise StoreError(
+                    f"{store}: the evidence of generation {entry.number} cannot be read: {error}"
+                ) from None
+    return wanted.served
 
 
 def _counts(store: Store, wanted: Target, days: Sequence[str]) -> list[DayCounts]:
@@ -274,7 +283,7 @@ def reconcile(store: Store, known: RefreshRecord, wanted: Target | None, now: da
         return known
     if wanted is None:
         return known.decided("withdrawn", _text(now), author(), "the tenant has no such map any more")
-    if known.fitted is not None and wanted.present == digest_of(FittedMap.from_json(known.fitted.map)):
+    if known.fitted is not None and wanted.present == digest(known.fitted.map):
         made = _made(store, known)
         return _applied(known, made.number if made else wanted.number, now, made)
     if known.state == "publishing":
@@ -318,11 +327,7 @@ def _applied(known: RefreshRecord, number: int, now: datetime, made: Entry | Non
     told = (made.evidence or {}).get("refreshed", {}) if made is not None else {}
     assert known.fitted is not None  # noqa: S101  # the caller has looked
     by_role = bool(told.get("by_itself"))
-    applied = Applied(
-        map=digest_of(FittedMap.from_json(known.fitted.map)),
-        generation=number,
-        anchor=told.get("anchor") if by_role else None,
-    )
+    applied = Applied(map=digest(known.fitted.map), generation=number)
     who, text = (made.author, made.message) if made is not None else (author(), "")
     done = known.decided("applied", _text(now), who, text, number)
     return done.but(
@@ -353,6 +358,8 @@ def _misfit(store: Store, known: RefreshRecord, wanted: Target | None) -> str:
     for text, differs in changed.items():
         if differs:
             return text
+    if known.fitted is not None and not _says_what_it_does(store, known.fitted, wanted):
+        return "the proposal does not say what its map does"
     if wanted.number == known.generation:
         return ""
     then = load_document(store.open(known.generation).path)
@@ -362,6 +369,15 @@ def _misfit(store: Store, known: RefreshRecord, wanted: Target | None) -> str:
         if told
         else ""
     )
+
+
+def _says_what_it_does(store: Store, held: Fitted, wanted: Target) -> bool:
+    """Whether a map moves alert rates as far as its proposal says: who may write counts may not publish by that."""
+    try:
+        new = QuantileMap(FittedMap.from_json(held.map), wanted.served.reference)
+    except ValueError:
+        return False
+    return abs(largest(moves(anchor(store, wanted), new, wanted.promised)) - held.largest_move) < SAME
 
 
 def apply(
@@ -384,13 +400,16 @@ def apply(
     against = misfits(store, known, wanted)
     if against or wanted is None or known.fitted is None:
         raise ConfigError(against)
+    if by_itself and known.fitted.largest_move > loaded.document.refresh.step:
+        text = f"{known.predictor}: the map moves an alert rate further than the step"
+        raise ConfigError([Problem(f"tenants.{known.tenant}", text, "a person applies it, or rejects it")])
     head = store.head()
     if head is None or head.number != number:
         raise Conflict(number, head, None)
     publishing = keep(store, known, known.but(state="publishing", sequence=head.sequence))
     try:
         failpoint("refresh-decided")
-        note = _note(wanted, known, message, by_itself=by_itself)
+        note = _note(store, wanted, known, message, by_itself=by_itself)
         made = _publish(store, address, wanted, known, note, check, failpoint)
     except MuseError:
         with suppress(Overtaken):  # a look of the role has found that out by itself
@@ -413,14 +432,14 @@ def _settled(store: Store, publishing: RefreshRecord, made: int) -> RefreshRecor
     return found or publishing
 
 
-def _note(wanted: Target, known: RefreshRecord, message: str, *, by_itself: bool) -> Note:
+def _note(store: Store, wanted: Target, known: RefreshRecord, message: str, *, by_itself: bool) -> Note:
     assert known.fitted is not None  # noqa: S101  # the caller has looked
-    kept: dict[str, Any] = {"id": known.id, "by_itself": by_itself, "anchor": None}
+    kept: dict[str, Any] = {"id": known.id, "map": digest(known.fitted.map), "by_itself": by_itself}
     left_out = ("past", "decision", "applied", "version", "format", "state", "sequence")
     kept |= {name: value for name, value in asdict(known).items() if name not in left_out}
     kept["fitted"] = {name: value for name, value in kept["fitted"].items() if name != "map"}
     if by_itself:
-        kept["anchor"] = _anchor(wanted, known).fitted.to_json()
+        kept["anchor"] = anchor(store, wanted).fitted.to_json()
     text = message or f"refresh {known.tenant}, {known.predictor}: map fitted on {known.fitted.events:,} events"
     return Note(text, evidence={"refreshed": kept})
 
@@ -531,6 +550,8 @@ class _Role:
         if one is None or one.tenant not in mine:
             return
         after = reconcile(store, one, target(loaded, number, one.tenant, one.predictor), now)
+        if after.open and loaded.document.tenants[one.tenant].refresh == "off":
+            after = after.decided("withdrawn", _text(now), author(), "the tenant's policy is off")
         if after.open and (one.tenant, one.predictor) not in drifted:
             after = after.decided("withdrawn", _text(now), author(), "the scores have not drifted any more")
         self._keep(one, after)
@@ -559,9 +580,15 @@ class _Role:
         if wanted.policy != "apply" or made.state != "proposed" or made.reasons:
             return
         self._with.failpoint("refresh-proposed")
-        done = apply(
-            store, self._with.address, made, by_itself=True, check=self._with.check, failpoint=self._with.failpoint
-        )
+        check, failpoint = self._with.check, self._with.failpoint
+        try:
+            done = apply(store, self._with.address, made, by_itself=True, check=check, failpoint=failpoint)
+        except ConfigError as error:
+            found = find(store, one.tenant, one.predictor)
+            if found is not None and found.state == "proposed":
+                why = tuple(Reason(kind="refused", text=problem.message) for problem in error.problems)
+                self._keep(found, found.but(reasons=why))
+            raise
         self._applied += 1
         self._told(done)
 

@@ -30,8 +30,8 @@ from muse_stream.runtime.score_counter import TopicOffsets, offsets_name
 FEW_LETTERS: Final = 20
 """Dead letters that are no burst, of however few events."""
 LETTERS_S: Final = 15.0
-BEHIND: Final = 0.05
-"""Share of the window's events that may not be counted yet."""
+BEHIND: Final = 100_000
+"""Records of a lane that may wait to be counted: what is worked off in a second, and markers of transactions."""
 MOVED_S: Final = 60.0
 """A generation that became current so long after it was published was gone back to."""
 WAITS: Final = "refresh-waits"
@@ -119,8 +119,8 @@ def not_counted(store: Store, document: Document, lane: str, tenant: str, window
             yield Incident("counting", "nobody knows how many records are not counted yet")
             return
         behind += told.lag
-    if behind > BEHIND * window.events:
-        yield Incident("counting", f"{behind:,} records are not counted yet, of a window of {window.events:,} events")
+    if behind > BEHIND:
+        yield Incident("counting", f"{behind:,} records of the lane are not counted yet; at most {BEHIND:,} may wait")
     group = consumer_group(document.namespace, lane, "calibrate")
     first = window.begins.date().isoformat()
     for topic in {document.tenant_topics(tenant).scores, document.tenant_topics(tenant).audit}:

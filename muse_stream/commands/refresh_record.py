@@ -102,8 +102,6 @@ class Applied:
     map: str
     """Its digest."""
     generation: int
-    anchor: dict[str, Any] | None = None
-    """The map that a person has published last, where the role applied this one: steps are counted from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from muse_stream import testing
 from muse_stream.cli.main import main
 from muse_stream.commands import refresh_incidents
-from muse_stream.commands.refresh import apply, reject
+from muse_stream.commands.refresh import anchor, apply, reject
 from muse_stream.commands.refresh_record import RefreshRecord, keep
 from muse_stream.config import KafkaSettings
 from muse_stream.control import Note, Store, rollback
@@ -150,8 +150,9 @@ def test_steps_do_not_add_up_until_a_person_has_published_a_map(made: Callable[.
     assert {why.kind for why in bank.record().reasons} == {"step"}
     assert bank.record().fitted is not None
     done = apply(bank.store, bank.scores.address, bank.record())
-    assert done.applied is not None
-    assert done.applied.anchor is None  # a person has: steps are counted from here
+    assert done.state == "applied"
+    assert anchor(bank.store, bank.target()) is not bank.target().served
+    assert anchor(bank.store, bank.target()).fitted.to_json() == bank.target().served.fitted.to_json()
 
 
 def test_a_tenant_on_the_pools_map_gets_its_own_and_nobody_else_notices(made: Callable[..., Bank]) -> None:
@@ -190,6 +191,16 @@ def test_policy_off_does_nothing_and_a_drift_that_is_over_withdraws(made: Callab
     for name in bank.store.durables("counts~acme"):
         bank.store.set_durable(name, None, bank.store.durable(name))
     bank.count(bank.aggregates(np.random.default_rng(1).random(EVENTS)), 1)
+    bank.role().look()
+    assert bank.record().state == "withdrawn"
+
+
+def test_a_policy_that_is_off_withdraws_what_was_proposed(made: Callable[..., Bank]) -> None:
+    bank = made("propose")
+    bank.drift()
+    bank.role().look()
+    changed(bank.scores.document, lambda document: document["tenants"]["acme"].update(refresh="off"))
+    bank.scores.publish()
     bank.role().look()
     assert bank.record().state == "withdrawn"
 
@@ -385,7 +396,7 @@ def test_who_is_killed_anywhere_leaves_it_to_the_next_and_it_is_made_current_onc
     applied = bank.record().applied
     assert applied is not None
     assert applied.generation == bank.store.current()
-    assert applied.anchor is not None
+    assert anchor(bank.store, bank.target()).fitted.samples == 20_000  # of the map that a person has published
     bank.role().look()
     assert bank.maps() == 1
 
@@ -495,6 +506,31 @@ def test_a_proposal_is_refused_where_what_it_was_made_for_has_changed(
     keep(bank.store, known, known.but(content=bank.target().content, present="0" * 64))
     assert main(["refresh", "apply", bank.scores.address, "acme", "--yes"]) == 2
     assert "the map that serves was changed since" in capsys.readouterr().err
+
+
+def test_who_may_write_records_cannot_have_another_map_published_by_them(
+    made: Callable[..., Bank], capsys: Output
+) -> None:
+    """Neither by the role, within the step that the record claims, nor by a person who believes it."""
+    bank = made("apply", step=0.3)
+    bank.drift()
+
+    def forge(name: str) -> None:
+        known = bank.record()
+        if name == "refresh-proposed" and known.fitted is not None:
+            values = [min(2.0 * value, 1.0) for value in known.fitted.map["values"]]
+            keep(bank.store, known, known.but(fitted=replace(known.fitted, map={**known.fitted.map, "values": values})))
+
+    bank.role(forge).look()
+    assert main(["refresh", "apply", bank.scores.address, "acme", "--yes"]) == 2
+    assert "does not say what its map does" in capsys.readouterr().err
+    role = bank.role()
+    role.look()
+    assert (bank.store.current(), [why.kind for why in bank.record().reasons]) == (1, ["refused"])
+    role.look()  # fitted anew
+    assert bank.store.current() == 2
+    served = bank.target().served.apply(bank.aggregates(np.random.default_rng(9).random(50_000) ** MODERATE))
+    assert np.mean(served >= 0.8) == pytest.approx(0.05, rel=0.07)
 
 
 def test_another_publication_in_between_is_not_overwritten(made: Callable[..., Bank]) -> None:

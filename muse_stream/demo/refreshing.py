@@ -32,7 +32,7 @@ RULES: Final = {"least_hours": 0.0, "least_events": 1_000, "most_of_one_entity":
 """What is asked of events before a map is fitted: minutes must do here, where a bank has days."""
 NEARLY_ALL: Final = 0.8
 """Share of the events sent that a proposal must rest on; it is made anew when it would grow by more."""
-STALL_S: Final = 60.0
+STALL_S: Final = 180.0
 LOOK_S: Final = 0.1
 TOLERANCE: Final = 0.25
 """Share of a promised alert rate by which it may be off after the refresh: the second half is a few days of a few

@@ -6,12 +6,16 @@ Kolmogorov-Smirnov distance). Gives the alert rate at each threshold with an int
 
 An alert rate has drifted if it lies outside its band: `tolerance` of the promise to either side, or LIMIT standard
 errors of the sample that the map was fitted to, where that is more. What the fit itself cannot know is no drift. It is
-decided by a likelihood ratio, mixed over odds ratios of RATIOS, against the edge of the band. While the rate is inside,
-that is a supermartingale, so it ever reaches 1 / a with probability a at most (Ville, 1939; Robbins, 1970): looking
-again costs nothing, and small counts need no approximation. A drift may begin at any time, so a ratio is begun with
-each quarter of an hour, each with its share of alpha. What is bounded is therefore the probability of a false alarm in
-as many days as are looked at. Where events of one entity come in groups, counts are divided by the design effect: a
-burst of one card is no drift, and a sample in which they came so is worth as much less.
+decided by likelihood ratios, mixed over odds ratios of RATIOS, against the edge of the band. A drift may begin at any
+time, so one is begun with each quarter of an hour, and they are added up. While the rate is inside, the sum of all that
+begin within `window` days, with 1 for each that has not begun, is a supermartingale that starts at their number. So it
+ever reaches that number / alpha with probability alpha at most (Ville, 1939): looking again costs nothing, and small
+counts need no approximation. Afterwards a false alarm comes once in `window` / alpha days on average, at most
+(Shiryaev, 1963; Roberts, 1966; Pollak, 1987). Where events of one entity come in groups, counts are divided by the
+design effect: a burst of one card is no drift, and a sample in which they came so is worth as much less.
+
+The interval of a rate is that of the one window that says most, by the same bound, so it is a little wider than what
+decides.
 
 Stability index and distance have drifted if they are above their limits by more than chance explains: for the distance
 Dvoretzky, Kiefer, Wolfowitz and Massart's inequality (1990), for the index, which is chi-squared in the limit, the tail
@@ -38,7 +42,7 @@ SKETCH_ERROR: Final = 0.01
 """How far a distribution function that is read from a sketch may be off."""
 RATIOS: Final = np.array([0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 4.0, 8.0]) + 1.0
 """Of the odds of an alert to those at the edge of the band, or the reverse."""
-SHARES: Final = (0.5, 0.25, 0.25)
+SHARES: Final = (0.8, 0.1, 0.1)
 """Of alpha: for alert rates, stability index and distance."""
 
 
@@ -176,7 +180,7 @@ def _rates(
         band = max(tolerance * rate, LIMIT * float(np.sqrt(rate * (1.0 - rate) * effects[at] / samples)))
         low, high = max(rate - band, 0.0), min(rate + band, 1.0)
         events, alerts = sums[:, 0] / effects[at], sums[:, 1 + at] / effects[at]
-        sides = _strongest(events, alerts, high), _strongest(events, events - alerts, 1.0 - low)
+        sides = _added(events, alerts, high), _added(events, events - alerts, 1.0 - low)
         strongest[at], loudest[at] = max(sides)
     n = sums[loudest, 0] / effects
     count = sums[loudest, 1 + np.arange(len(promised))] / effects
@@ -210,14 +214,12 @@ def _mixed(ratios: Floats) -> Floats:
     return np.asarray(top + np.log(np.exp(ratios - top[:, None]).mean(axis=1)))
 
 
-def _strongest(events: Floats, alerts: Floats, edge: float) -> tuple[float, int]:
-    """Return the largest of the evidence, and where it is; what cannot be the largest is not worked out."""
-    ratios = _ratios(events, alerts, np.float64(edge))
-    top = ratios.max(axis=1)
-    close = np.flatnonzero(top >= top.max() - np.log(len(RATIOS)))
-    mixed = _mixed(ratios[close])
-    best = int(np.argmax(mixed))
-    return float(mixed[best]), int(close[best])
+def _added(events: Floats, alerts: Floats, edge: float) -> tuple[float, int]:
+    """Return the logarithm of the sum of the likelihood ratios of all starts, and which start says most."""
+    ratios = _ratios(events, alerts, np.array(edge))
+    top = float(ratios.max())
+    each = np.exp(ratios - top).sum(axis=1)
+    return top + float(np.log(each.sum() / len(RATIOS))), int(np.argmax(each))
 
 
 def _lowest(events: Floats, alerts: Floats, needed: float) -> Floats:

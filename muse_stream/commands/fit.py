@@ -278,8 +278,8 @@ def fit_maps(
             alike = _alike(loaded, predictor, store or address)
             window = (fitting.since_ms, fitting.until_ms)
             kafka = settings or KafkaSettings.from_environment()
-            asked = (kafka, predictor, kind, read, window, alike, progress)
-            return from_topics(loaded.document, *asked, gaps=fitting.gaps)
+            of_topics = (kafka, predictor, kind, read, window, alike, progress)
+            return from_topics(loaded.document, *of_topics, gaps=fitting.gaps)
         columns = _with_tenant(loaded, wanted, fitting.columns)
         asked = wanted if columns.tenant is None else everybody
         found = from_file(loaded, predictor, Path(source), asked, columns, progress)

@@ -33,7 +33,8 @@ Codes = NDArray[np.int64]
 Told = Callable[[int], object]
 
 CHUNK = 10_000
-SETTLE_S = 5.0
+SETTLE_S = 20.0
+"""Seconds to wait for transactions that are open; those of workers end within five."""
 SHOWN = 3
 DAY_MS = 86_400_000
 MISSED = 50
@@ -348,13 +349,14 @@ def from_topics(
     for tenant in tenants:
         topics.setdefault(getattr(document.tenant_topics(tenant), kind), []).append(tenant)
     client = reader(settings)
+    unstable = reader(settings, **{"isolation.level": "read_uncommitted"})  # tells ends behind open transactions
     kept = {tenant: _Kept() for tenant in tenants}
     gathering = _Gathering(predictor, kind, kept)
     done = 0
     try:
         for topic, own in topics.items():
-            held = bounds(client, topic)
-            span = between(client, topic, held, *window) if held else {}
+            held = bounds(unstable, topic)
+            span = between(unstable, topic, held, *window) if held else {}
             reading = Reading(client, topic, span, SETTLE_S)
             begins = Beginnings(topic, held, span, window[0], window[1] or round(time.time() * 1000))
             for block in reading if held else ():
@@ -366,6 +368,7 @@ def from_topics(
                 _refuse_gaps(topic, reading.unstable, begins.gone() if window[0] is not None else [])
     finally:
         client.close()
+        unstable.close()
     made = {number for one in kept.values() for part in one.generation for number in np.unique(part).tolist()}
     same = alike(made) if made else set()
     return {tenant: _joined(one, same).sorted() for tenant, one in kept.items() if one.scores}

@@ -73,8 +73,8 @@ def test_a_map_of_counted_days_is_that_of_their_events_with_its_evidence(scores:
     assert main([*words, "--tenant", "acme", "--yes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tenants"]["acme"]["events"] == 60_000
     published = load_document(open_store(scores.address).open(2).path)
-    one = published.fitted.maps["cards-acme"]  # merging draws random numbers: not the same bits
-    assert (one.samples, one.fitted_for, one.fitted_on) == (60_000, found.fitted_for, ("acme",))
+    new = published.fitted.maps["cards-acme"]  # merging draws random numbers: not the same bits
+    assert (new.samples, new.fitted_for, new.fitted_on) == (60_000, found.fitted_for, ("acme",))
 
 
 def test_whole_days_count_that_begin_within_the_window(scores: Scores, tmp_path: Path) -> None:

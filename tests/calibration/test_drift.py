@@ -74,7 +74,7 @@ def test_a_map_whose_sample_came_in_groups_is_known_less() -> None:
     assert known(alone, served(10_000))[3]
     for one in together:
         one.groups[:, 4] += random.permutation(np.repeat([-43, 43], GROUPS // 2))
-    events, alerts = (sum(one.groups[:, at] for one in together) for at in (0, 4))
+    events, alerts = (np.sum([one.groups[:, at] for one in together], axis=0) for at in (0, 4))
     assert 2.5 < design_effect(events, alerts) < 8
     assert not known(together, served(10_000))[3]
 

@@ -112,7 +112,7 @@ class TestRedis:
         assert [entry.number for entry in redis_store.list()] == [1]
         redis_store.verify(redis_store.publish(second))
 
-    def test_a_file_that_goes_in_the_last_moment_is_written_anew(
+    def test_a_file_that_goes_in_the_last_moment_is_noticed(
         self, redis_store: RedisStore, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Between the question and the transaction: that is watched."""

@@ -20,6 +20,7 @@ from perf.drain import Figures
 Scenario = Callable[[str, Path], Figures]
 SCENARIOS: dict[str, Scenario] = {
     "drain": lambda bootstrap, folder: drain.run(bootstrap, folder, 1_000_000),
+    "drain-decimal": lambda bootstrap, folder: drain.run_decimal(bootstrap, folder, 1_000_000),
     "latency": lambda b, f: latency.run(b, f, tenants=1, partitions=4, shared=False, seconds=85),
     "latency-60-own": lambda b, f: latency.run(b, f, tenants=60, partitions=1, shared=False, seconds=85),
     "takeover": takeover.run,

@@ -17,10 +17,18 @@ PARTITIONS = 4
 Figures = dict[str, float | int | str]
 
 
-def run(bootstrap: str, folder: Path, count: int) -> Figures:
+def run_decimal(bootstrap: str, folder: Path, count: int) -> Figures:
+    """Measure `drain`, and `drain` again on events with decimals, a UUID as id and one as `fixed`, and an enum."""
+    plain = run(bootstrap, folder, count)
+    figures = run(bootstrap, folder, count, decimal=True)
+    ratio = float(figures["events_per_s"]) / float(plain["events_per_s"])
+    return {**figures, "scenario": "drain-decimal", "of_drain": round(ratio, 3)}
+
+
+def run(bootstrap: str, folder: Path, count: int, *, decimal: bool = False) -> Figures:
     """Measure; `count` events at most."""
     data = workload.read_data()
-    path = workload.configure(folder, data, 1)
+    path = workload.configure(folder, data, 1, decimal=decimal)
     count = min(count, data.rows)
     rig.create(bootstrap, {"muse.events.t000": PARTITIONS, "muse.scores.t000": PARTITIONS, "muse.dlq.t000": PARTITIONS})
     values = chain.from_iterable(workload.events(path, data, slice(0, count)))

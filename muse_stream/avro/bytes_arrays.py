@@ -1,5 +1,6 @@
 """Arrow arrays of bytes to numbers and to text, all values of an array at once."""
 
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -12,9 +13,10 @@ Bytes: TypeAlias = NDArray[np.uint8]
 WORD = 8
 MOST_BYTES = 32
 """Of a number that is small, with zeros (or, negative, ones) before it."""
-_HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint8).reshape(256, 2)
-_DIGITS = [place for place in range(36) if place not in (8, 13, 18, 23)]
-"""Places of a UUID's text that are no hyphens."""
+_PAIRS = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
+"""Two digits in one number."""
+_GROUPS = tuple((start, end, shift) for shift, (start, end) in enumerate(pairwise((0, 8, 12, 16, 20, 32))))
+"""Of a UUID's digits, and how many hyphens are before them."""
 
 
 def integers(array: pa.BinaryArray, most: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -26,41 +28,35 @@ def integers(array: pa.BinaryArray, most: int) -> tuple[NDArray[np.int64], NDArr
     if not data.size:
         return np.zeros(len(array), np.int64), np.ones(len(array), np.bool_)
     lengths = ends - starts
-    negative = (data[np.minimum(starts, data.size - 1)] >= 0x80) & (lengths > 0)
-    fill = np.where(negative, np.uint8(0xFF), np.uint8(0))
-    values: NDArray[np.int64] = _before(data, starts, ends, WORD, fill).view(">i8").ravel().astype(np.int64)
+    padded = np.concatenate([np.zeros(WORD, np.uint8), data])
+    words = np.ndarray(len(padded) - WORD + 1, ">i8", padded, strides=(1,))[ends].astype(np.int64)  # up to each end
+    short = 8 * (WORD - np.minimum(lengths, WORD))
+    values = np.where(lengths > 0, words << short >> short, 0)
     right = (values >= -most) & (values <= most)
     long = np.flatnonzero(lengths > WORD)
     if len(long):
         width = min(int(lengths.max()), MOST_BYTES) - WORD
-        front = _before(data, starts[long], ends[long] - WORD, width, fill[long])
-        filled = (front == fill[long, None]).all(axis=1) & ((values[long] < 0) == negative[long])
-        right[long] &= filled & (lengths[long] <= MOST_BYTES)
+        places = ends[long, None] - WORD + np.arange(-width, 0)
+        fill = np.where(values[long] < 0, np.uint8(0xFF), np.uint8(0))[:, None]
+        filled = (data[np.maximum(places, 0)] == fill) | (places < starts[long, None])
+        right[long] &= filled.all(axis=1) & (lengths[long] <= MOST_BYTES)
     return values, right
 
 
 def hexadecimal(array: pa.BinaryArray) -> pa.StringArray:
     """Return two lower-case digits for each byte; null stays null."""
-    starts, _, data = _parts(array)
-    base = int(starts[0]) if len(starts) else 0
-    return _texts(array, 2 * (_offsets(array) - base), _HEX[data[base:]])
+    offsets, data = _offsets(array), _parts(array)[2]
+    return _texts(array, 2 * (offsets - offsets[0]), _PAIRS[data[offsets[0] : offsets[-1]]])
 
 
 def uuids(array: pa.BinaryArray) -> pa.StringArray:
     """Return values of 16 bytes as text with hyphens; null stays null."""
-    starts, ends, data = _parts(array)
-    there = np.flatnonzero(ends - starts)
-    text = np.full((len(there), 36), ord("-"), np.uint8)
-    if len(there):
-        text[:, _DIGITS] = _HEX[data[starts[there, None] + np.arange(16)]].reshape(-1, 32)
-    return _texts(array, np.concatenate([[0], np.cumsum(np.where(ends > starts, 36, 0))]), text)
-
-
-def _before(data: Bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], width: int, fill: Bytes) -> Bytes:
-    """Return the `width` bytes before each end, with `fill` where that is before its start."""
-    places = ends[:, None] + np.arange(-width, 0)
-    inside = places >= starts[:, None]
-    return np.where(inside, data[np.where(inside, places, 0)], fill[:, None])
+    offsets, data = _offsets(array), _parts(array)[2]
+    pairs = _PAIRS[data[offsets[0] : offsets[-1]]].view(np.uint8).reshape(-1, 32)
+    text = np.full((len(pairs), 36), ord("-"), np.uint8)
+    for start, end, shift in _GROUPS:
+        text[:, start + shift : end + shift] = pairs[:, start:end]
+    return _texts(array, (offsets - offsets[0]) // 16 * 36, text)
 
 
 def _offsets(array: pa.BinaryArray) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ Invariant: a payload is consumed to its last byte or refused. In a batch this co
 known 8-byte tail is appended and decoded as one more field, which is itself again only if the record ended where the
 payload did. pyruhvro knows no bytes and fixed, which others stand in for (`stand_ins`), and may panic, so it is tried
 on made-up records before it is trusted, and never given more than `MOST_MEMORY` is known to be enough for: an
-allocation that fails there ends the process. What it lets pass and `strict` does not is looked for afterwards (`exact`).
+allocation that fails there ends the process. What it lets pass and `strict` does not is looked for after it (`exact`).
 """
 
 import io
@@ -40,6 +40,7 @@ NAMED = 3
 """Fields that are named as the cause, at most."""
 MOST_BRANCHES = 100
 """Of a union: Arrow counts them in 7 bits, and pyruhvro panics beyond."""
+ROWS_AN_ENTRY = 4
 MOST_MEMORY = 256 << 20
 """Bytes that one call of the batch decoder may take."""
 
@@ -60,17 +61,22 @@ class Codec:
         self.plain = stand_ins.plain(schema.type)
         self.batched = suits_batches(schema.type) and self._probe()
 
-    def batch(self, payloads: Sequence[bytes], skip: int = 0) -> tuple[pa.RecordBatch, NDArray[np.bool_] | None]:
+    def batch(
+        self, payloads: Sequence[bytes], skip: int = 0, entries: int | None = None
+    ) -> tuple[pa.RecordBatch, NDArray[np.bool_] | None]:
         """Decode all payloads, without the first `skip` bytes of each; raises Malformed if one of them is not a record.
 
         Returns the batch (in the types of `stand_ins`) and the rows that have bytes left over, None if none has. Raises
-        Malformed too when all of them together might take more than `MOST_MEMORY`.
+        Malformed too when all of them together might take more than `MOST_MEMORY`, or have longer lists before a fixed
+        than is worth it: than `entries`, or one for each `ROWS_AN_ENTRY` records.
         """
         if self._memory.needed(len(payloads), sum(map(len, payloads))) > MOST_MEMORY:
             raise Malformed("too much to decode at once")
         records = [payload[skip:] + TAIL for payload in payloads]
         if self._lengths.needed:
-            records = self._lengths.write(records, len(TAIL))
+            records = self._lengths.write(
+                records, len(TAIL), len(records) // ROWS_AN_ENTRY if entries is None else entries
+            )
         decoded = guarded(pyruhvro.deserialize_array, records, self._batch)
         if self._checks is not None:
             self._checks.batch(decoded)
@@ -97,7 +103,7 @@ class Codec:
         """Whether pyruhvro reads made-up records as fastavro does; any doubt means no."""
         payloads = samples(self._type, PROBE_RECORDS)
         try:
-            decoded, wrong = self.batch(payloads)
+            decoded, wrong = self.batch(payloads, 0, sum(map(len, payloads)))
             columns = [stand_ins.values(part.type, decoded.column(part.name)) for part in self._type.fields]
             expected = [list(self.record(payload).values()) for payload in payloads]
             return wrong is None and repr(list(map(list, zip(*columns, strict=True)))) == repr(expected)

@@ -70,5 +70,5 @@ def utf8(array: pa.StringArray) -> None:
 def integers(array: pa.Int64Array) -> None:
     """Raise Malformed unless all numbers are ints: they were read as longs."""
     values = np.frombuffer(array.buffers()[1], np.int64) if len(array) else np.zeros(1, np.int64)
-    if not (-INT <= values.min() and values.max() < INT):
+    if not (values.min() >= -INT and values.max() < INT):
         raise Malformed("a number takes more than 32 bits")

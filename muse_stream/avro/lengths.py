@@ -20,47 +20,53 @@ from muse_stream.avro.types import Type, any_type
 
 Positions: TypeAlias = NDArray[np.int64]
 
-ROWS_AN_ENTRY = 4
-"""Records in a batch for each entry of a list that stands before such a `fixed`: one at least costs as much as two by
-themselves, or as many as there are in all records."""
 FIXED_WIDTH = {**WIDTHS, "boolean": 1, "null": 0}
 SPARE = 16
 """Bytes after the last record, more than a number takes."""
+ONE = np.uint64(1)
+LAST = np.uint64(0x8080_8080_8080_8080)
+"""Of eight bytes the bits that are 0 where a number ends."""
+SEVENS = (
+    (np.uint64(0x007F_007F_007F_007F), ONE),
+    (np.uint64(0x0000_3FFF_0000_3FFF), np.uint64(2)),
+    (np.uint64(0x0000_0000_0FFF_FFFF), np.uint64(4)),
+)
+"""How eight groups of seven bits move together: what stays, and by how much the rest does."""
 
 
 class Lengths:
     """Writes them for one schema."""
 
     def __init__(self, record: Type) -> None:
-        self._record = record
-        self.needed = _holds(record)
+        held = [index for index, part in enumerate(record.fields) if any_type(part.type, has_length)]
+        self.needed = bool(held)
+        self._before = Type("record", fields=record.fields[: held[-1] + 1] if held else ())
+        """No further than to the last of them."""
 
-    def write(self, payloads: Sequence[bytes], after: int) -> list[bytes]:
+    def write(self, payloads: Sequence[bytes], after: int, entries: int) -> list[bytes]:
         """Return the payloads with each length in its place; `after` bytes of each follow the record.
 
-        Raises Malformed when one of them is not a record, or has a list that is too long for it.
+        Raises Malformed when one of them is not a record, or when there are more than so many entries in the longest
+        lists: each costs about as much as a record by itself, even where only one record has it.
         """
         joined = b"".join(payloads)
         sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
         ends = np.cumsum(sizes)
-        walk = _Walk(np.frombuffer(joined + bytes(SPARE), np.uint8), ends - after)
-        walk.through(self._record, np.arange(len(payloads)), ends - sizes)
+        walk = _Walk(np.frombuffer(joined + bytes(SPARE), np.uint8), ends - after, entries)
+        walk.past(self._before, np.arange(len(payloads)), ends - sizes)
         data, grown = walk.insert(np.frombuffer(joined, np.uint8), len(payloads))
         ends += np.cumsum(grown)
         stops = ends.tolist()
         return [data[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
 
 
-def _holds(node: Type) -> bool:
-    return any_type(node, has_length)
-
-
 class _Walk:
     """Positions in the records of one batch."""
 
-    def __init__(self, data: NDArray[np.uint8], ends: Positions) -> None:
+    def __init__(self, data: NDArray[np.uint8], ends: Positions, entries: int) -> None:
         self._data, self._ends = data, ends
-        self._left = len(ends) // ROWS_AN_ENTRY
+        self._words = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))  # the eight bytes at each position
+        self._left = entries
         self._found: list[tuple[Positions, Positions, bytes]] = []
         """Rows, positions in them, and what is to be written there."""
 
@@ -74,14 +80,7 @@ class _Walk:
             grown += np.bincount(which, minlength=rows) * len(length)
         return np.insert(data, np.concatenate(places), np.concatenate(written)).tobytes(), grown
 
-    def through(self, record: Type, rows: Positions, at: Positions) -> Positions:
-        """Go through a record's fields; of the outermost one, no further than needed."""
-        last = max(index for index, part in enumerate(record.fields) if _holds(part.type))
-        for part in record.fields[: last + 1]:
-            at = self._past(part.type, rows, at)
-        return at
-
-    def _past(self, node: Type, rows: Positions, at: Positions) -> Positions:
+    def past(self, node: Type, rows: Positions, at: Positions) -> Positions:  # noqa: PLR0911 - one for each kind
         """Return the positions after a value of the type in each of `rows`, which begins at `at`."""
         kind = node.kind
         if kind in FIXED_WIDTH:
@@ -92,7 +91,7 @@ class _Walk:
             return self._room(rows, at, node.size)
         if kind == "record":
             for part in node.fields:
-                at = self._past(part.type, rows, at)
+                at = self.past(part.type, rows, at)
             return at
         if kind in ("array", "map"):
             return self._blocks(node, rows, at)
@@ -110,7 +109,7 @@ class _Walk:
         for index, branch in enumerate(node.branches):
             here = np.flatnonzero(written == index)
             if len(here) and branch.kind != "null":
-                at[here] = self._past(branch, rows[here], at[here])
+                at[here] = self.past(branch, rows[here], at[here])
         return at
 
     def _blocks(self, node: Type, rows: Positions, at: Positions) -> Positions:
@@ -132,8 +131,8 @@ class _Walk:
             for entry in range(most):
                 among = here[count > entry]
                 if node.kind == "map":
-                    at[among] = self._past(Type("string"), rows[among], at[among])
-                at[among] = self._past(items, rows[among], at[among])
+                    at[among] = self.past(Type("string"), rows[among], at[among])
+                at[among] = self.past(items, rows[among], at[among])
             here = here[count != 0]
         return at
 
@@ -145,16 +144,24 @@ class _Walk:
 
     def _number(self, rows: Positions, at: Positions) -> tuple[Positions, Positions]:
         """Return the long at each position, and the positions after them."""
-        byte = self._data[at]
-        value, end = (byte & 0x7F).astype(np.uint64), at + 1
-        more, shift = np.flatnonzero(byte >= 0x80), 7
-        while len(more):
-            byte = self._data[end[more]]
-            if shift > 63 or (shift == 63 and byte.max() > 1):
-                raise Malformed("a number takes more than 64 bits")
-            value[more] |= (byte & 0x7F).astype(np.uint64) << np.uint64(shift)
-            end[more] += 1
-            more, shift = more[byte >= 0x80], shift + 7
+        value = self._words[at]
+        last = ~value & LAST
+        last &= ~last + ONE  # the lowest of the bits: of the first byte that is the last of its number
+        end = at + 1 + (np.bitwise_count(last - ONE) >> 3)
+        value &= ((last << ONE) - ONE) & ~LAST
+        for low, shift in SEVENS:  # close the gaps
+            value = (value & low) | ((value & ~low) >> shift)
+        if not last.all():
+            self._nine(np.flatnonzero(last == 0), at, value, end)
         if (end > self._ends[rows]).any():
             raise Malformed("a record ends inside a number")
-        return (value >> np.uint64(1)).astype(np.int64) ^ -(value & np.uint64(1)).astype(np.int64), end
+        return (value >> ONE).astype(np.int64) ^ -(value & ONE).astype(np.int64), end
+
+    def _nine(self, long: Positions, at: Positions, value: NDArray[np.uint64], end: Positions) -> None:
+        """Complete numbers of nine or ten bytes."""
+        ninth, tenth = (self._data[at[long] + index].astype(np.uint64) for index in (8, 9))
+        ten = ninth >> np.uint64(7)
+        if (tenth[ten == 1] > 1).any():
+            raise Malformed("a number takes more than 64 bits")
+        value[long] |= (ninth & np.uint64(0x7F)) << np.uint64(56) | (ten * tenth) << np.uint64(63)
+        end[long] = at[long] + 9 + ten.astype(np.int64)

@@ -46,7 +46,7 @@ def integers(array: pa.BinaryArray, most: int) -> tuple[NDArray[np.int64], NDArr
 def hexadecimal(array: pa.BinaryArray) -> pa.StringArray:
     """Return two lower-case digits for each byte; null stays null."""
     offsets, data = _offsets(array), _parts(array)[2]
-    return _texts(array, 2 * (offsets - offsets[0]), _PAIRS[data[offsets[0] : offsets[-1]]])
+    return _texts(array, 2 * (offsets - offsets[0]), _PAIRS[data[offsets[0] : offsets[-1]]].view(np.uint8))
 
 
 def uuids(array: pa.BinaryArray) -> pa.StringArray:

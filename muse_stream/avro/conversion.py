@@ -150,7 +150,7 @@ def _each(case: Case, array: pa.Array) -> tuple[pa.Array, Mask | None]:
 
 
 def _decimals(case: Case, array: pa.Array) -> pa.Array:
-    """Return the nearest float64 of each: what a double holds, over a power of ten that one holds, is divided at once."""
+    """Return the nearest float64 of each: at once where a double holds digits and power of ten."""
     if not 0 <= case.scale <= EXACT_TENS:
         return _each(case, array)[0]
     unscaled, small = integers(array, EXACT)

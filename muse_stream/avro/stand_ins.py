@@ -127,8 +127,8 @@ def values(node: Type, array: pa.Array) -> list[Any]:
         array = array.field(0)
     if node.kind == "record":
         parts = {part.name: values(part.type, array.field(at)) for at, part in enumerate(node.fields)}
-        rows = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
-        return [row if there else None for row, there in zip(rows, array.is_valid().to_pylist(), strict=True)]
+        records = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
+        return [row if there else None for row, there in zip(records, array.is_valid().to_pylist(), strict=True)]
     if node.kind == "union":
         return _of_union(node.branches, array)
     if node.kind in ("array", "map") and node.items is not None:
@@ -137,7 +137,7 @@ def values(node: Type, array: pa.Array) -> list[Any]:
         if node.kind == "map":
             found = list(zip(array.keys.to_pylist(), found, strict=True))
         rows = [found[start:end] for start, end in pairwise(ends)]
-        lists = rows if node.kind == "array" else [dict(row) for row in rows]
+        lists: list[Any] = rows if node.kind == "array" else [dict(row) for row in rows]
         return [row if there else None for row, there in zip(lists, array.is_valid().to_pylist(), strict=True)]
     return list(array.to_pylist())
 

@@ -30,6 +30,7 @@ SCENARIOS: dict[str, Scenario] = {
     "live": lambda b, f, n: throughput.run(b, f, throughput.LIVE, n(600_000, 200_000, 2_000), n(3, 1, 1)),
     "shadow": lambda b, f, n: throughput.run(b, f, throughput.SHADOW, n(300_000, 100_000, 2_000), n(3, 1, 1)),
     "drain": lambda b, f, n: drain.run(b, f, n(1_000_000, 200_000, 2_000)),
+    "drain-decimal": lambda b, f, n: drain.run_decimal(b, f, n(1_000_000, 200_000, 2_000)),
     "drain-compiled": lambda b, f, n: drain.run(b, f, n(1_000_000, 200_000, 2_000), "compiled"),
     "deep": lambda b, f, n: drain.deep(b, f, n(200_000, 50_000, 2_000)),
     "latency": lambda b, f, n: latency.run(b, f, tenants=1, partitions=4, shared=False, seconds=85),

@@ -17,10 +17,20 @@ from perf.figures import Figures
 PARTITIONS = 4
 
 
-def run(bootstrap: str, folder: Path, count: int, backend: str = "onnxruntime") -> Figures:
+def run_decimal(bootstrap: str, folder: Path, count: int) -> Figures:
+    """Measure `drain`, and `drain` again on events with decimals, a UUID as id and one as `fixed`, and an enum."""
+    plain = run(bootstrap, folder, count)
+    figures = run(bootstrap, folder, count, decimal=True)
+    ratio = float(figures["events_per_s"]) / float(plain["events_per_s"])
+    return {**figures, "scenario": "drain-decimal", "of_drain": round(ratio, 3)}
+
+
+def run(
+    bootstrap: str, folder: Path, count: int, backend: str = "onnxruntime", *, decimal: bool = False
+) -> Figures:
     """Measure; `count` events at most."""
     data = workload.read_data()
-    path = workload.configure(folder, data, 1, backend=backend)
+    path = workload.configure(folder, data, 1, backend=backend, decimal=decimal)
     workload.optimise(path)
     count = min(count, data.rows)
     _fill(bootstrap, path, data, count)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -36,6 +37,14 @@ HANDBOOK_FEATURES = (
 )
 ALERT_RATES = {0.2: 0.70, 0.5: 0.35, 0.6: 0.10, 0.8: 0.05}
 TRAIN_ROWS, FIT_ROWS = 200_000, 50_000
+DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 2}
+PAYMENT: tuple[dict[str, Any], ...] = (
+    {"name": "transaction_id", "type": {"type": "string", "logicalType": "uuid"}},
+    {"name": "event_time", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+    {"name": "card", "type": {"type": "fixed", "name": "Card", "size": 16, "logicalType": "uuid"}},
+    {"name": "channel", "type": {"type": "enum", "name": "Channel", "symbols": ["POS", "ECOM", "ATM"]}},
+)
+"""Fields of an event as banks write them; its amounts are decimals."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,10 +79,19 @@ def made_up(count: int) -> Data:
 
 
 def configure(
-    folder: Path, data: Data, tenants: int, *, shared_outputs: bool = False, backend: str = "onnxruntime"
+    folder: Path,
+    data: Data,
+    tenants: int,
+    *,
+    shared_outputs: bool = False,
+    backend: str = "onnxruntime",
+    decimal: bool = False,
 ) -> Path:
-    """Write a configuration for `tenants` tenants into `folder`; returns its path. `backend` runs its model."""
-    _write_schema(folder, data)
+    """Write a configuration for `tenants` tenants into `folder`; returns its path.
+
+    `backend` runs its model; `decimal`: events of `PAYMENT`.
+    """
+    _write_schema(folder, data, decimal=decimal)
     expert = train_experts(
         {name: column[:TRAIN_ROWS] for name, column in data.features.items()},
         data.label[:TRAIN_ROWS],
@@ -103,13 +121,16 @@ def configure(
     return path
 
 
-def _write_schema(folder: Path, data: Data) -> None:
+def _write_schema(folder: Path, data: Data, *, decimal: bool = False) -> None:
     (folder / "schemas").mkdir(parents=True, exist_ok=True)
     fields: list[dict[str, Any]] = [
         {"name": "transaction_id", "type": "string"},
         {"name": "event_time", "type": {"type": "long", "logicalType": "timestamp-millis"}},
         *({"name": name, "type": "double"} for name in data.features),
     ]
+    if decimal:
+        fields = [{**one, "type": DECIMAL} if _is_amount(one["name"]) else one for one in fields]
+        fields = [*PAYMENT, *fields[2:]]
     schema = {"type": "record", "name": "Event", "fields": fields}
     (folder / "schemas" / "event.avsc").write_text(json.dumps(schema), encoding="utf-8")
 
@@ -133,9 +154,14 @@ def _document(tenants: int) -> dict[str, Any]:
     }
 
 
+def _is_amount(name: str) -> bool:
+    return "AMOUNT" in name.upper()
+
+
 def events(path: Path, data: Data, rows: slice) -> Iterator[list[bytes]]:
-    """Yield framed events in chunks of 50,000; ids are `e<row>`, times one millisecond apart."""
+    """Yield framed events in chunks of 50,000; ids are `e<row>`, or a UUID of it; times one millisecond apart."""
     schema = SchemaDirectory.open(path.parent / "schemas").by_file("event.avsc")
+    decimal = schema.type.field("card") is not None
     encoder = Encoder(schema)
     for start in range(rows.start, rows.stop, 50_000):
         part = slice(start, min(start + 50_000, rows.stop))
@@ -143,7 +169,18 @@ def events(path: Path, data: Data, rows: slice) -> Iterator[list[bytes]]:
         columns: dict[str, Any] = {name: column[part] for name, column in data.features.items()}
         columns["transaction_id"] = [f"e{number}" for number in numbers.tolist()]
         columns["event_time"] = 1_700_000_000_000 + numbers
+        if decimal:
+            columns |= {name: _cents(column) for name, column in columns.items() if _is_amount(name)}
+            columns["transaction_id"] = [str(UUID(int=number)) for number in numbers.tolist()]
+            columns["event_time"] = columns["event_time"] * 1000
+            columns["card"] = [number.to_bytes(16, "big") for number in numbers.tolist()]
+            columns["channel"] = ["ECOM"] * len(numbers)
         yield encoder.encode(columns, len(numbers))
+
+
+def _cents(amounts: NDArray[np.float64]) -> list[bytes]:
+    cents = np.round(amounts * 100).astype(np.int64).tolist()
+    return [number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True) for number in cents]
 
 
 def matrix(data: Data, rows: int) -> NDArray[np.float64]:

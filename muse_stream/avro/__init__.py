@@ -7,9 +7,10 @@ without an answer.
     schemas, schema_files           where schemas are found; types that other files define
     schema_json, types              reading one; a schema as a tree
     codec, strict                   pyruhvro for batches; one record, byte by byte
+    stand_ins, lengths, exact       types that stand in for those pyruhvro lacks; what it lets pass
     samples, memory                 made-up records to try a decoder on; what a batch may take
     resolution, times               a field of the reader's schema -> what to do with the writer's; units of time
-    conversion                      what was written -> what a column holds: numbers, text forms
+    conversion, bytes_arrays        what was written -> what a column holds: numbers, text forms
     text_forms                      which texts a type can have
     arrow_columns, record_columns   doing it: for a batch, for one record
     decoder, decoded, selection     values -> Decoded; joining parts of a batch; keeping rows

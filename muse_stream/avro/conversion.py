@@ -2,21 +2,22 @@
 
 An Arrow array of the writer's physical type and a `Case` give an array of the case's domain (int64, bool, double or
 string) and the rows it refuses. The text forms of ids, tenants and attributes are made here; docs/avro.md has the
-table. No loop runs over events, but over decimals and bytes, which no batch decoder knows.
+table. No loop runs over events, but over the distinct texts of decimals and over numbers that no double holds.
 """
 
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from muse_stream.avro.bytes_arrays import hexadecimal, integers, uuids
 from muse_stream.avro.resolution import Case, Domain, Form
 from muse_stream.avro.schema_json import MOST_SCALE
+from muse_stream.avro.stand_ins import binary
 from muse_stream.avro.strict import Malformed, number_at
 
 Mask = NDArray[np.bool_]
@@ -41,6 +42,8 @@ PHYSICAL: dict[str, pa.DataType] = {
 """Arrow's type of what was written, as the batch decoder gives it."""
 INT = 2**31
 LONG = 2**63 - 1
+EXACT, EXACT_TENS = 2**53, 22
+"""Whole numbers, and powers of ten, that a double holds exactly up to."""
 MOST_DECIMAL = 512
 """Bytes of a decimal that has a text; a thousand digits, and Python's conversion takes the square of their number."""
 NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
@@ -48,16 +51,12 @@ NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def convert(case: Case, array: pa.Array) -> tuple[pa.Array, Mask | None]:
-    """Return the array in the case's domain, and the rows refused (None if none are); null stays null.
-
-    Raises Malformed when some row's text is not UTF-8.
-    """
+    """Return the array in the case's domain, and the rows refused (None if none are); null stays null."""
     if case.kind in ("int", "long"):
         return _from_integers(case, array)
     if case.kind in ("bytes", "fixed"):
-        return _from_bytes(case, array)
+        return _from_bytes(case, binary(array))
     if case.kind == "string":
-        _check_utf8(array)
         return (_by_value(array, lambda text: text.encode().hex()), None) if case.form == "hex" else (array, None)
     if case.kind == "enum":
         return _from_symbols(case, array)
@@ -89,7 +88,7 @@ def _into(domain: Domain, array: pa.Array) -> pa.Array:
 
 
 def _from_integers(case: Case, array: pa.Array) -> tuple[pa.Array, Mask | None]:
-    if pa.types.is_struct(array.type):  # an int beside a long: types.WIDE
+    if pa.types.is_struct(array.type):  # an int beside a long: `stand_ins`
         array = array.field(0)
     refused = _outside(array, -INT, INT - 1) if case.kind == "int" else None
     if case.scale_by != (1, 1):
@@ -115,16 +114,51 @@ def _from_symbols(case: Case, array: pa.Array) -> tuple[pa.Array, Mask | None]:
 
 
 def _from_bytes(case: Case, array: pa.Array) -> tuple[pa.Array, Mask | None]:
-    read = (TEXTS if case.domain == "text" else NUMBERS)[case.form]
-    found: list[Any] = []
-    refused = np.zeros(len(array), dtype=bool)
-    for row, data in enumerate(array.to_pylist()):
+    if case.form == "decimal" and case.domain == "number":
+        return _decimals(case, array), None
+    if case.form == "hex":
+        return hexadecimal(array), None
+    if case.form == "uuid":
+        return uuids(array), None
+    if case.form == "utf8":
+        text = array.view(pa.string())
         try:
-            found.append(None if data is None else read(case, data))
+            text.validate(full=True)
+            return text, None
+        except pa.ArrowInvalid:
+            pass  # by value, to find those that are to blame
+    return _each(case, array)
+
+
+def _each(case: Case, array: pa.Array) -> tuple[pa.Array, Mask | None]:
+    """Convert each distinct value once."""
+    read = (TEXTS if case.domain == "text" else NUMBERS)[case.form]
+    encoded = array.dictionary_encode()
+    found: list[Any] = []
+    refused: list[bool] = []
+    for data in encoded.dictionary.to_pylist():
+        try:
+            found.append(read(case, data))
+            refused.append(False)
         except ValueError:
             found.append(None)
-            refused[row] = True
-    return pa.array(found, ARROW[case.domain]), refused if refused.any() else None
+            refused.append(True)
+    converted = pa.array(found, ARROW[case.domain]).take(encoded.indices)
+    if not any(refused):
+        return converted, None
+    return converted, pa.array(refused).take(encoded.indices).fill_null(False).to_numpy(zero_copy_only=False)
+
+
+def _decimals(case: Case, array: pa.Array) -> pa.Array:
+    """Return the nearest float64 of each: at once where a double holds digits and power of ten."""
+    if not 0 <= case.scale <= EXACT_TENS:
+        return _each(case, array)[0]
+    unscaled, small = integers(array, EXACT)
+    numbers = pa.array(unscaled / 10.0**case.scale)
+    if not small.all():
+        large = pa.array(~small)
+        numbers = pc.replace_with_mask(numbers, large, _each(case, array.filter(large))[0])
+    return pc.if_else(array.is_valid(), numbers, pa.scalar(None, pa.float64())) if array.null_count else numbers
 
 
 def _decimal_text(case: Case, data: bytes) -> str:
@@ -182,8 +216,6 @@ TEXTS: dict[Form, Callable[[Case, bytes], Any]] = {
     "decimal": _decimal_text,
     "big-decimal": lambda case, data: _plain(*_big_decimal(_short(data)), case.digits),
     "utf8": _utf8,
-    "uuid": lambda _, data: str(UUID(bytes=data)),
-    "hex": lambda _, data: data.hex(),
 }
 """...and how they become text."""
 
@@ -204,17 +236,6 @@ def _real_texts(array: pa.Array) -> pa.Array:
         named = [NOT_FINITE.get(text, text) for text in encoded.dictionary.to_pylist()]
         texts = pa.array(named, pa.string()).take(encoded.indices)
     return pc.if_else(array.is_valid(), texts, pa.scalar(None, pa.string())) if array.null_count else texts
-
-
-def _check_utf8(array: pa.StringArray) -> None:
-    """Raise Malformed unless all text is UTF-8: pyruhvro copies the bytes of a string unseen."""
-    data = array.buffers()[2]
-    if data is None or not data.size or np.frombuffer(data, np.uint8).max() < 0x80:
-        return
-    try:
-        array.validate(full=True)
-    except pa.ArrowInvalid:
-        raise Malformed("a string is not UTF-8") from None
 
 
 def _outside(array: pa.Array, low: int, high: int) -> Mask | None:

@@ -22,6 +22,7 @@ from muse_stream.avro.codec import PROBE_RECORDS, guarded, suits_batches
 from muse_stream.avro.resolution import default_of
 from muse_stream.avro.samples import samples
 from muse_stream.avro.schemas import Schema
+from muse_stream.avro.stand_ins import plain
 from muse_stream.avro.strict import Malformed
 from muse_stream.avro.types import Field, Type
 from muse_stream.errors import SchemaError
@@ -89,7 +90,7 @@ class Encoder:
             ]
         )
         self._text = json.dumps(types.physical(schema.type))
-        self.batched = suits_batches(schema.type) and self._probe()
+        self.batched = plain(schema.type) and suits_batches(schema.type) and self._probe()
 
     def encode(self, columns: Mapping[str, Any], rows: int) -> list[bytes]:
         """Return `rows` values.

@@ -7,12 +7,15 @@ makes a row in each of its branches. An event within limits.max_event_bytes must
 
 from dataclasses import dataclass
 
+from muse_stream.avro.stand_ins import in_words
 from muse_stream.avro.types import Type, least_bytes
 
 SPARE = 2
 """Buffers that grow double."""
 VALUE, LIST = 9, 5
 """Arrow's bytes for a number and for where a text or a list ends, each with its bit for null."""
+LENGTH = 4
+"""Bytes that `lengths` writes before a fixed at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,17 @@ def _width(node: Type) -> int:
         return 1 + sum(_width(field.type) for field in node.fields)
     if node.kind == "union":
         return 1 + sum(1 + _width(branch) for branch in node.branches)  # 1: an int may stand in a record of its own
+    if node.kind == "fixed":  # by `stand_ins`: numbers, or a text; and a bit for null for each
+        return LIST + VALUE * -(-node.size // 4) if in_words(node) else LIST
     if node.kind == "enum":  # its symbol is written out
         return LIST + max(map(len, node.symbols))
-    return LIST if node.kind in ("array", "map", "string") else VALUE
+    return LIST if node.kind in ("array", "map", "string", "bytes") else VALUE
 
 
 def _growth(node: Type) -> float:
     """Bytes for an encoded byte: each stands in one entry of every list around it."""
+    if node.kind == "fixed":
+        return 1.0 + LENGTH / max(node.size, 1)
     if node.items is None:
         return max((_growth(part) for part in (*(field.type for field in node.fields), *node.branches)), default=1.0)
     key = LIST if node.kind == "map" else 0

@@ -98,7 +98,7 @@ class RecordTables:
         """Return the records as a table of the reader's; raises Malformed when one of them is none."""
         codec = codec_for(writer)
         try:
-            if codec.batched and len(payloads) > LEAF:
+            if codec.batched and codec.plain and len(payloads) > LEAF:
                 batch, refused = codec.batch(payloads)
                 if refused is not None:
                     raise Malformed("bytes left over")

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-WIDE = "muse_wide_"
-"""Field of the record that an int beside a long is decoded as."""
 LEAST = {"null": 0, "float": 4, "double": 8}
 """Encoded bytes, where it is not one at least."""
 
@@ -95,35 +93,22 @@ def walk(node: Type, path: str = "") -> Iterator[tuple[str, Type]]:
         yield from walk(node.items, f"{path}[]")
 
 
-def physical(node: Type, *, widen: bool = False) -> Any:
-    """Return schema JSON of the same wire form with no logical types; every named type gets a name of its own.
-
-    With `widen`, int is given as long: same bytes, but a decoder then shows a value out of int's range instead of
-    cutting it off. Beside a long in a union it is a record of one long, `WIDE`: a union has no type twice.
-    """
-    return _physical(node, widen, iter(range(1 << 30)))
+def physical(node: Type) -> Any:
+    """Return schema JSON of the same wire form with no logical types; every named type gets a name of its own."""
+    return _physical(node, iter(range(1 << 30)))
 
 
-def _physical(node: Type, widen: bool, numbers: Any) -> Any:
+def _physical(node: Type, numbers: Iterator[int]) -> Any:
     if node.kind == "union":
-        wrapped = widen and any(branch.kind == "long" for branch in node.branches)
-        return [
-            _wide(numbers) if wrapped and branch.kind == "int" else _physical(branch, widen, numbers)
-            for branch in node.branches
-        ]
+        return [_physical(branch, numbers) for branch in node.branches]
     if node.kind in ("array", "map"):
         key = "items" if node.kind == "array" else "values"
-        return {"type": node.kind, key: _physical(node.items or Type("null"), widen, numbers)}
-    if node.kind in ("record", "enum", "fixed"):
-        named: dict[str, Any] = {"type": node.kind, "name": f"T{next(numbers)}"}
-        if node.kind == "enum":
-            return {**named, "symbols": list(node.symbols)}
-        if node.kind == "fixed":
-            return {**named, "size": node.size}
-        fields = [{"name": field.name, "type": _physical(field.type, widen, numbers)} for field in node.fields]
-        return {**named, "fields": fields}
-    return "long" if widen and node.kind == "int" else node.kind
-
-
-def _wide(numbers: Any) -> Any:
-    return {"type": "record", "name": f"T{next(numbers)}", "fields": [{"name": WIDE, "type": "long"}]}
+        return {"type": node.kind, key: _physical(node.items or Type("null"), numbers)}
+    if node.kind not in ("record", "enum", "fixed"):
+        return node.kind
+    named: dict[str, Any] = {"type": node.kind, "name": f"T{next(numbers)}"}
+    if node.kind == "enum":
+        return {**named, "symbols": list(node.symbols)}
+    if node.kind == "fixed":
+        return {**named, "size": node.size}
+    return {**named, "fields": [{"name": part.name, "type": _physical(part.type, numbers)} for part in node.fields]}

@@ -96,7 +96,7 @@ def _writer(draft: Draft, kind: _Format, writer: Schema, others: Iterable[_Forma
         found.warnings.append(draft.problem(place, message, "see that events written with it count the same"))
     if because := slow_because(writer):
         message = f"{writer.file} is decoded record by record, which takes about ten times the CPU: {because}"
-        found.warnings.append(draft.problem(place, message, "events without bytes, fixed and decimal are fast"))
+        found.warnings.append(draft.problem(place, message))
 
 
 def _remedy(kind: _Format, one: Unreadable) -> str:

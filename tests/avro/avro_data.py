@@ -3,8 +3,9 @@
 import io
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ def framed(schema: Schema, record: dict[str, Any]) -> bytes:
     return single_object_prefix(schema.fingerprint) + payload(schema, record)
 
 
+def scaled(scale: int) -> Callable[[int], Decimal]:
+    """What makes a decimal of its digits."""
+    return lambda unscaled: Decimal(unscaled).scaleb(-scale, Context(prec=200))
+
+
+DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 30, "scale": 3}
 LEAVES: list[tuple[Json, SearchStrategy[Any]]] = [
     ("boolean", st.booleans()),
     ("int", st.integers(-(2**31), 2**31 - 1)),
@@ -59,6 +66,7 @@ LEAVES: list[tuple[Json, SearchStrategy[Any]]] = [
     ("double", st.floats(allow_nan=False)),
     ("string", st.text(max_size=12)),
     ("bytes", st.binary(max_size=9)),
+    (DECIMAL, st.integers(-(10**30) + 1, 10**30 - 1).map(scaled(3))),
     ({"type": "long", "logicalType": "timestamp-millis"}, st.integers(0, 2**41)),
     ({"type": "long", "logicalType": "timestamp-micros"}, st.integers(-(2**51), 2**51)),
     ({"type": "int", "logicalType": "time-millis"}, st.integers(0, 86_399_999)),
@@ -66,17 +74,27 @@ LEAVES: list[tuple[Json, SearchStrategy[Any]]] = [
 ]
 
 
+FIXED_SIZES = (1, 2, 3, 4, 5, 8, 9, 12, 16, 20, 68, 70)
+
+
 @st.composite
 def leaf(draw: st.DrawFn, names: "itertools.count[int]", *, opaque: bool) -> tuple[Json, SearchStrategy[Any]]:
-    """A primitive, enum or fixed, nullable or not; `opaque` allows what pyruhvro cannot read."""
-    choices = [pair for pair in LEAVES if opaque or pair[0] != "bytes"]
+    """A primitive, enum or fixed, nullable or not; `opaque` allows what pyruhvro reads as something else."""
+    choices = [pair for pair in LEAVES if opaque or pair[0] not in ("bytes", DECIMAL)]
     kind, values = draw(st.sampled_from(choices))
     other = draw(st.integers(0, 9))
     if other == 0:
         symbols = ["A", "B", "C"][: draw(st.integers(1, 3))]
         kind, values = {"type": "enum", "name": f"E{next(names)}", "symbols": symbols}, st.sampled_from(symbols)
-    elif other == 1 and opaque:
-        kind, values = {"type": "fixed", "name": f"F{next(names)}", "size": 5}, st.binary(min_size=5, max_size=5)
+    elif other in (1, 2) and opaque:
+        size = draw(st.sampled_from(FIXED_SIZES))
+        kind, values = (
+            {"type": "fixed", "name": f"F{next(names)}", "size": size},
+            st.binary(min_size=size, max_size=size),
+        )
+        if other == 2 and size:
+            kind |= {"logicalType": "decimal", "precision": 2 * size, "scale": draw(st.integers(0, 2))}
+            values = st.integers(-(10 ** (2 * size)) + 1, 10 ** (2 * size) - 1).map(scaled(kind["scale"]))
     if draw(st.booleans()):
         order = draw(st.booleans())
         return (["null", kind] if order else [kind, "null"]), st.none() | values
@@ -88,11 +106,13 @@ def node(
     draw: st.DrawFn, names: "itertools.count[int]", depth: int, *, opaque: bool
 ) -> tuple[Json, SearchStrategy[Any]]:
     """Any type: leaves, records, arrays, maps, unions of several types."""
-    form = draw(st.integers(0, 8)) if depth else 0
+    form = draw(st.integers(0, 8 + opaque)) if depth else 0
     if form <= 4:
         return draw(leaf(names, opaque=opaque))
     if form == 5:
         return ["int", "string"], st.integers(0, 9) | st.text(max_size=3)
+    if form == 9:
+        return ["string", "null", "bytes"], st.none() | st.text(max_size=3) | st.binary(max_size=3)
     inner, values = draw(node(names, depth - 1, opaque=opaque))
     if form == 6:
         return {"type": "array", "items": inner}, st.lists(values, max_size=3)

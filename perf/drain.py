@@ -25,9 +25,7 @@ def run_decimal(bootstrap: str, folder: Path, count: int) -> Figures:
     return {**figures, "scenario": "drain-decimal", "of_drain": round(ratio, 3)}
 
 
-def run(
-    bootstrap: str, folder: Path, count: int, backend: str = "onnxruntime", *, decimal: bool = False
-) -> Figures:
+def run(bootstrap: str, folder: Path, count: int, backend: str = "onnxruntime", *, decimal: bool = False) -> Figures:
     """Measure; `count` events at most."""
     data = workload.read_data()
     path = workload.configure(folder, data, 1, backend=backend, decimal=decimal)

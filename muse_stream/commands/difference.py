@@ -386,7 +386,9 @@ class _Difference:
             if (was.sha256, was.data) != (spec.sha256, spec.data):
                 text = f"another file, sha256 {was.sha256[:12]} -> {spec.sha256[:12]}"
                 yield Change("model", (name,), text, leads_to=(f"file {spec.sha256} {spec.data}",))
-            parts = [part for part in ("inputs", "output", "golden", "backend") if getattr(was, part) != getattr(spec, part)]
+            parts = [
+                part for part in ("inputs", "output", "golden", "backend") if getattr(was, part) != getattr(spec, part)
+            ]
             if parts:
                 leads_to = tuple(f"{part} {getattr(spec, part)}" for part in parts)
                 yield Change("model", (name,), f"{', '.join(parts)} changed", leads_to=leads_to)

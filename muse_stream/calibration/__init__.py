@@ -11,7 +11,7 @@ alert_watch            the same, asked again and again as events come in
 recalibration          a monotone curve from scores to probabilities, fitted to labels
 prior_shift            positives become more or less frequent: correction, estimate, test of its assumption
 score_histogram        counts of scores on a fixed grid: mergeable, of constant size
-score_sketch           the distribution of any number of scores in 24 kB, most exact at the top; mergeable
+score_sketch           the distribution of any number of scores in 13 to 30 kB, most exact at the top; mergeable
 day_counts             what is kept of one tenant's, predictor's and day's scores, and the offsets it covers
 sketch_map             a quantile map from such counts, and what it can be trusted in
 drift                  has a stream left the promise? Asked for ever, with bounded false alarms

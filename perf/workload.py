@@ -41,8 +41,8 @@ DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 
 PAYMENT: tuple[dict[str, Any], ...] = (
     {"name": "transaction_id", "type": {"type": "string", "logicalType": "uuid"}},
     {"name": "event_time", "type": {"type": "long", "logicalType": "timestamp-micros"}},
-    {"name": "card", "type": {"type": "fixed", "name": "Card", "size": 16, "logicalType": "uuid"}},
-    {"name": "channel", "type": {"type": "enum", "name": "Channel", "symbols": ["POS", "ECOM", "ATM"]}},
+    {"name": "card_uuid", "type": {"type": "fixed", "name": "Card", "size": 16, "logicalType": "uuid"}},
+    {"name": "entry_mode", "type": {"type": "enum", "name": "Channel", "symbols": ["POS", "ECOM", "ATM"]}},
 )
 """Fields of an event as banks write them; its amounts are decimals."""
 
@@ -161,7 +161,7 @@ def _is_amount(name: str) -> bool:
 def events(path: Path, data: Data, rows: slice) -> Iterator[list[bytes]]:
     """Yield framed events in chunks of 50,000; ids are `e<row>`, or a UUID of it; times one millisecond apart."""
     schema = SchemaDirectory.open(path.parent / "schemas").by_file("event.avsc")
-    decimal = schema.type.field("card") is not None
+    decimal = schema.type.field("card_uuid") is not None
     encoder = Encoder(schema)
     for start in range(rows.start, rows.stop, 50_000):
         part = slice(start, min(start + 50_000, rows.stop))
@@ -173,8 +173,8 @@ def events(path: Path, data: Data, rows: slice) -> Iterator[list[bytes]]:
             columns |= {name: _cents(column) for name, column in columns.items() if _is_amount(name)}
             columns["transaction_id"] = [str(UUID(int=number)) for number in numbers.tolist()]
             columns["event_time"] = columns["event_time"] * 1000
-            columns["card"] = [number.to_bytes(16, "big") for number in numbers.tolist()]
-            columns["channel"] = ["ECOM"] * len(numbers)
+            columns["card_uuid"] = [number.to_bytes(16, "big") for number in numbers.tolist()]
+            columns["entry_mode"] = ["ECOM"] * len(numbers)
         yield encoder.encode(columns, len(numbers))
 
 

@@ -167,10 +167,9 @@ class ModelSpec(SpecModel):
     """Which output is the probability of the positive class."""
     golden: GoldenSpec | None = None
     """Answers of the model's author; without them nothing tells a wrong export from a right one."""
-    backend: Literal["auto", "onnxruntime", "compiled"] = "auto"
-    """What runs it: tree ensembles as native code where that can be done, and onnxruntime otherwise (`auto`);
-    onnxruntime; or native code, and the document is refused where the file rules it out. The answers have the same
-    bits."""
+    backend: Literal["auto", "onnxruntime", "compiled"] = "onnxruntime"
+    """What runs it: onnxruntime; tree ensembles as native code where that can be done, and onnxruntime otherwise
+    (`auto`); or native code, and the document is refused where the file rules it out. The bits are the same."""
 
     def features(self) -> tuple[FeatureSpec, ...]:
         """Return all features, input by input."""

@@ -34,7 +34,7 @@ def choose_backend(model: OnnxModel, parsed: Any, bound: Bound, known: Constants
     """
     wanted = model.binding.backend
     if wanted == "onnxruntime":
-        model.backend = Backend("onnxruntime", "the configuration says so")
+        model.backend = Backend("onnxruntime", "`backend: auto` compiles trees")
         return
     try:
         runner, what = _compiled(model, parsed, bound, known)

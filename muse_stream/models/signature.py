@@ -40,7 +40,7 @@ class Signature:
     scale: tuple[float, float] | None = None
     data: str | None = None
     """Hash of the file with the model's tensors."""
-    backend: str = "auto"
+    backend: str = "onnxruntime"
     """What is to run it."""
 
     @classmethod

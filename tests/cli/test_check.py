@@ -319,13 +319,13 @@ def test_command_prints_all_well(config: Path, capsys: pytest.CaptureFixture[str
 def test_what_runs_each_model_is_told_with_the_reason(
     config: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["check", str(config), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["backends"]
-    assert found["cards-2026q2"] == {"backend": "onnxruntime", "why": "it has no tree ensemble"}
-    edit(
-        "    output: {name: probabilities, positive: 1}",
-        "    output: {name: probabilities, positive: 1}\n    backend: compiled",
-    )
+    output = "    output: {name: probabilities, positive: 1}"
+    for given, why in (("", "`backend: auto` compiles trees"), ("\n    backend: auto", "it has no tree ensemble")):
+        edit(output, output + given)
+        assert main(["check", str(config), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["backends"]
+        assert found["cards-2026q2"] == {"backend": "onnxruntime", "why": why}
+    edit(f"{output}\n    backend: auto", f"{output}\n    backend: compiled")
     problem = one(check(config))
     assert problem.path == "models.cards-2026q2"
     assert problem.message.startswith("backend: it cannot be compiled: it has no tree ensemble; `backend: auto`")

@@ -23,8 +23,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from muse_stream.models import OnnxModel
-from tests.models.onnx_factory import load
+from muse_stream.models import OnnxModel, load_model
+from tests.models.onnx_factory import LIMIT, spec_of
 
 WIDTH = 8
 Table = NDArray[np.float64]
@@ -73,7 +73,8 @@ def _fit(estimator: Any, rows: int = 3000) -> Any:
 
 
 def _load(proto: Any) -> OnnxModel:
-    return load(proto.SerializeToString(), {"features": WIDTH})
+    data = proto.SerializeToString()
+    return load_model(data, spec_of(data, {"features": WIDTH}).model_copy(update={"backend": "auto"}), max_bytes=LIMIT)
 
 
 def _sklearn(estimator: Any, kind: Any = FloatTensorType) -> OnnxModel:

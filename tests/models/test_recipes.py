@@ -96,6 +96,7 @@ def configured(recipe: str, folder: Path, golden: Mapping[str, Any]) -> Path:
     model = YAML(typ="safe").load(block(recipe, "yaml")) | {
         "uri": "model.onnx",
         "sha256": _sha256(folder / "model.onnx"),
+        "backend": "auto",
     }
     if "data" in model:
         model["data"]["sha256"] = _sha256(folder / model["data"]["file"])

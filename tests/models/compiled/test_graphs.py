@@ -150,7 +150,7 @@ def test_other_graphs_stay_with_onnxruntime(why: str) -> None:
 
 def test_the_configuration_may_want_onnxruntime() -> None:
     model = load(FILES["trees alone"], backend="onnxruntime", positive={"column": 1})
-    assert (model.backend.name, model.backend.why) == ("onnxruntime", "the configuration says so")
+    assert (model.backend.name, model.backend.why) == ("onnxruntime", "`backend: auto` compiles trees")
 
 
 def test_without_llvmlite_onnxruntime_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ project), else those of the demo's generator. Seeded; written to a temporary fol
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Data:
     name: str
     features: dict[str, NDArray[np.float64]]
     label: NDArray[np.int64]
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    """Fields that are no features: what events are routed by."""
 
     @property
     def rows(self) -> int:
@@ -70,7 +72,7 @@ def made_up(count: int) -> Data:
 
 def configure(folder: Path, data: Data, tenants: int, *, shared_outputs: bool = False) -> Path:
     """Write a configuration for `tenants` tenants into `folder`; returns its path."""
-    _write_schema(folder, data)
+    write_schema(folder, data)
     expert = train_experts(
         {name: column[:TRAIN_ROWS] for name, column in data.features.items()},
         data.label[:TRAIN_ROWS],
@@ -79,16 +81,16 @@ def configure(folder: Path, data: Data, tenants: int, *, shared_outputs: bool = 
     )["trees"]
     (folder / "trees.onnx").write_bytes(expert.onnx)
     predictor: dict[str, Any] = {"version": 1, "experts": [{"model": "trees", "beta": expert.beta}]}
-    document = _document(tenants)
+    document = base_document(tenants)
     document |= {
-        "models": {"trees": _model("trees.onnx", expert)},
+        "models": {"trees": model_entry("trees.onnx", expert)},
         "predictors": {"cards": predictor},
         "routes": [{"live": "cards"}],
     }
     if shared_outputs:
         document["topics"] = {"scores": "muse.scores.{lane}", "dlq": "muse.dlq.{lane}"}
     path = folder / "muse.yaml"
-    _write(path, document)
+    write_document(path, document)
     sample = {name: column[TRAIN_ROWS : TRAIN_ROWS + FIT_ROWS] for name, column in data.features.items()}
     aggregate = load(path).score(sample | {"tenant": "t000"})["aggregate"]
     fitted = FittedMap.fit(
@@ -96,22 +98,25 @@ def configure(folder: Path, data: Data, tenants: int, *, shared_outputs: bool = 
     )
     document["maps"] = {"all": fitted.to_json()}
     predictor["quantile_map"] = {"reference": "standard", "default": "all"}
-    _write(path, document)
+    write_document(path, document)
     return path
 
 
-def _write_schema(folder: Path, data: Data) -> None:
+def write_schema(folder: Path, data: Data) -> None:
+    """Write the schema of events with these fields."""
     (folder / "schemas").mkdir(parents=True, exist_ok=True)
     fields: list[dict[str, Any]] = [
         {"name": "transaction_id", "type": "string"},
         {"name": "event_time", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        *({"name": name, "type": "string"} for name in data.texts),
         *({"name": name, "type": "double"} for name in data.features),
     ]
     schema = {"type": "record", "name": "Event", "fields": fields}
     (folder / "schemas" / "event.avsc").write_text(json.dumps(schema), encoding="utf-8")
 
 
-def _model(file: str, expert: Expert) -> dict[str, Any]:
+def model_entry(file: str, expert: Expert) -> dict[str, Any]:
+    """Return what a configuration says of a model file."""
     return {
         "uri": file,
         "sha256": expert.sha256,
@@ -120,7 +125,7 @@ def _model(file: str, expert: Expert) -> dict[str, Any]:
     }
 
 
-def _document(tenants: int) -> dict[str, Any]:
+def base_document(tenants: int) -> dict[str, Any]:
     """Return the parts that do not depend on models."""
     return {
         "version": 1,
@@ -138,6 +143,7 @@ def events(path: Path, data: Data, rows: slice) -> Iterator[list[bytes]]:
         part = slice(start, min(start + 50_000, rows.stop))
         numbers = np.arange(part.start, part.stop)
         columns: dict[str, Any] = {name: column[part] for name, column in data.features.items()}
+        columns |= {name: values[part] for name, values in data.texts.items()}
         columns["transaction_id"] = [f"e{number}" for number in numbers.tolist()]
         columns["event_time"] = 1_700_000_000_000 + numbers
         yield encoder.encode(columns, len(numbers))
@@ -148,37 +154,38 @@ def matrix(data: Data, rows: int) -> NDArray[np.float64]:
     return np.stack([column[:rows] for column in data.features.values()], axis=1)
 
 
-def _write(path: Path, document: dict[str, Any]) -> None:
+def write_document(path: Path, document: dict[str, Any]) -> None:
+    """Write a configuration as YAML."""
     with path.open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(document, file)
 
 
 def configure_two(folder: Path, data: Data, *, trees: int = 100) -> Path:
     """Write a configuration of one tenant and two predictors, of a model each: `first` is live, `second` its shadow."""
-    _write_schema(folder, data)
-    document = _document(1) | {"models": {}, "predictors": {}}
+    write_schema(folder, data)
+    document = base_document(1) | {"models": {}, "predictors": {}}
     for number, name in enumerate(("first", "second")):
         rows = slice(number * TRAIN_ROWS // 2, (number + 1) * TRAIN_ROWS // 2)
         columns = {key: column[rows] for key, column in data.features.items()}
         expert = train_experts(columns, data.label[rows], seed=number, trees=trees, leaves=31)["trees"]
         (folder / f"{name}.onnx").write_bytes(expert.onnx)
-        document["models"][name] = _model(f"{name}.onnx", expert)
+        document["models"][name] = model_entry(f"{name}.onnx", expert)
         document["predictors"][name] = {"version": 1, "experts": [{"model": name, "beta": expert.beta}]}
     document["routes"] = [{"live": "first", "shadow": ["second"]}]
     path = folder / "muse.yaml"
-    _write(path, document)
+    write_document(path, document)
     sample = {name: column[TRAIN_ROWS : TRAIN_ROWS + FIT_ROWS] for name, column in data.features.items()}
     loaded, reference = load_document(path).document, Reference.from_alert_rates(ALERT_RATES)
     document["maps"] = {}
     for name in ("first", "second"):
         document["routes"] = [{"live": name}]
-        _write(path, document)
+        write_document(path, document)
         scores = load(path).score(sample | {"tenant": "t000"})["aggregate"]
         document["maps"][name] = FittedMap.fit(scores, reference, pre_map_hash(loaded, name)).to_json()
     for name in ("first", "second"):
         document["predictors"][name]["quantile_map"] = {"reference": "standard", "default": name}
     document["routes"] = [{"live": "first", "shadow": ["second"]}]
-    _write(path, document)
+    write_document(path, document)
     return path
 
 
@@ -191,10 +198,10 @@ def configure_fleet(
     own in a file: the first answers, two are shadows, the rest is there. By default 60 tenants, 300 predictors, 12
     models.
     """
-    _write_schema(folder, data)
+    write_schema(folder, data)
     for name in ("models", "maps"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    document = _document(tenants)
+    document = base_document(tenants)
     document["models"], betas = {}, {}
     for number in range(models):
         first = number * 5_000 % max(1, data.rows - TRAIN_ROWS // 4)
@@ -203,7 +210,7 @@ def configure_fleet(
         expert = train_experts(columns, data.label[rows], seed=number, trees=trees, leaves=31)["trees"]
         name = f"trees-{number:02}"
         (folder / "models" / f"{name}.onnx").write_bytes(expert.onnx)
-        document["models"][name] = _model(f"models/{name}.onnx", expert)
+        document["models"][name] = model_entry(f"models/{name}.onnx", expert)
         betas[name] = expert.beta
     names = list(betas)
     document["predictors"] = {}
@@ -228,7 +235,7 @@ def configure_fleet(
     ]
     document["topics"] = {"scores": "muse.scores.{lane}", "dlq": "muse.dlq.{lane}", "audit": "muse.audit.{lane}"}
     path = folder / "muse.yaml"
-    _write(path, document)
+    write_document(path, document)
     loaded = load_document(path).document
     reference = Reference.from_alert_rates(ALERT_RATES)
     document["maps"] = {}
@@ -239,5 +246,5 @@ def configure_fleet(
         (folder / "maps" / f"{name}.json").write_bytes(content)
         document["maps"][name] = {"file": f"maps/{name}.json", "sha256": hashlib.sha256(content).hexdigest()}
         predictor["quantile_map"] = {"reference": "standard", "default": name}
-    _write(path, document)
+    write_document(path, document)
     return path

@@ -1,4 +1,4 @@
-"""Run benchmarks: `python -m perf run [--scenario ID ...] [quick] --json`, `table`, `compare BASE HEAD`.
+"""Run benchmarks: `python -m perf run [--scenario ID ...] [quick] --json`, `table`.
 
 `python -m perf ID ...` is `run`. One table a scenario. A scenario keeps its name and its seeds; what it measures stands
 in its module. perf/README.md lists them.
@@ -27,12 +27,21 @@ SIZES: dict[str, Size] = {
     "tiny": lambda full, quick, tiny: tiny,
 }
 SCENARIOS: dict[str, Scenario] = {
-    "live": lambda b, f, n: throughput.run(b, f, throughput.LIVE, n(600_000, 200_000, 2_000), n(3, 1, 1)),
-    "shadow": lambda b, f, n: throughput.run(b, f, throughput.SHADOW, n(300_000, 100_000, 2_000), n(3, 1, 1)),
+    "live": lambda b, f, n: _drained(b, f, n, throughput.LIVE, 600_000),
+    "shadow": lambda b, f, n: _drained(b, f, n, throughput.shadow(n(100, 100, 3)), 300_000),
+    "tenants-1": lambda b, f, n: _drained(b, f, n, throughput.tenants(1, n(500, 500, 5), n(100, 100, 3)), 300_000),
+    "tenants-10": lambda b, f, n: _drained(b, f, n, throughput.tenants(10, n(500, 500, 50), n(100, 100, 3)), 300_000),
+    "tenants-100": lambda b, f, n: _drained(b, f, n, throughput.tenants(100, 500, n(100, 100, 3)), 300_000),
+    "skew": lambda b, f, n: _drained(b, f, n, throughput.skew(n(500, 500, 100), n(100, 100, 3)), 300_000),
+    "wide": lambda b, f, n: _drained(b, f, n, throughput.wide(n(100, 100, 3)), 100_000),
+    "deep": lambda b, f, n: _drained(b, f, n, throughput.deep(n(400, 400, 3)), 100_000),
+    "scale-1": lambda b, f, n: _drained(b, f, n, throughput.scale(1), 600_000),
+    "scale-2": lambda b, f, n: _drained(b, f, n, throughput.scale(2), 600_000),
+    "scale-4": lambda b, f, n: _drained(b, f, n, throughput.scale(4), 600_000),
     "drain": lambda b, f, n: drain.run(b, f, n(1_000_000, 200_000, 2_000)),
     "drain-decimal": lambda b, f, n: drain.run_decimal(b, f, n(1_000_000, 200_000, 2_000)),
     "drain-compiled": lambda b, f, n: drain.run(b, f, n(1_000_000, 200_000, 2_000), "compiled"),
-    "deep": lambda b, f, n: drain.deep(b, f, n(200_000, 50_000, 2_000)),
+    "deep-compiled": lambda b, f, n: drain.deep(b, f, n(200_000, 50_000, 2_000)),
     "latency": lambda b, f, n: latency.run(b, f, tenants=1, partitions=4, shared=False, seconds=85),
     "latency-60-own": lambda b, f, n: latency.run(b, f, tenants=60, partitions=1, shared=False, seconds=85),
     "latency-60-shared": lambda b, f, n: latency.run(b, f, tenants=60, partitions=1, shared=True, seconds=85),
@@ -50,6 +59,12 @@ SCENARIOS: dict[str, Scenario] = {
     "start": lambda b, f, n: start.run(b, f),
     "counting": lambda b, f, n: counting.run(b, f, n(1_000_000, 200_000, 50_000)),
 }
+
+
+def _drained(bootstrap: str, folder: Path, n: Size, spec: throughput.Spec, count: int) -> Figures:
+    return throughput.run(bootstrap, folder, spec, n(count, count // 4, 2_000), n(3, 1, 1))
+
+
 WITHOUT_BROKER = {"publish", "stages", "stages-compiled"}
 ALL = ("live", "shadow", "stages", "latency", "latency-60-shared", "takeover", "takeover-run", "takeover-host")
 """Of `make perf`: within 15 minutes on an idle machine."""
@@ -60,7 +75,7 @@ QUICK = ("live", "stages")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what was asked for."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] not in ("run", "table", "compare", "-h", "--help"):
+    if not words or words[0] not in ("run", "table", "-h", "--help"):
         words.insert(0, "run")
     parser = argparse.ArgumentParser(prog="python -m perf", description="Benchmarks on a real broker.")
     commands = parser.add_subparsers(dest="command", required=True)

@@ -60,9 +60,9 @@ def deep(bootstrap: str, folder: Path, count: int) -> Figures:
         _fill(bootstrap, path, data, count)
         (rates[backend], _), seen = _drained(bootstrap, folder, path, count)
         if seen != count:
-            return {"scenario": "deep", "complete": str(False), "events": seen}
+            return {"scenario": "deep-compiled", "complete": str(False), "events": seen}
     return {
-        "scenario": "deep",
+        "scenario": "deep-compiled",
         "data": data.name,
         "events": count,
         "complete": str(True),

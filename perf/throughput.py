@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -26,7 +26,7 @@ from muse_stream.config import load_document
 from muse_stream.errors import MuseError
 from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA
 from muse_stream.testing import CommittedReader, ToSend, produce
-from perf import echo, rig, workload
+from perf import configurations, echo, rig, workload
 from perf.draining import Drained, broker_process, drain, forget, serving
 from perf.figures import Figures
 from perf.workload import Data
@@ -47,10 +47,8 @@ class Spec:
     tenants: int = 1
     each: int = 1
     """Answers to an event: its score, or an audit record of each shadow."""
-    shared: bool = False
-    """Outputs in one topic of the lane."""
     workers: int = 1
-    data: Callable[[], Data] = workload.read_data
+    data: Callable[[], Data] = lambda: workload.read_data()  # noqa: PLW0108 - tests put another one in its place
     share: tuple[float, ...] = field(default=())
     """Of the first tenants; the others share what is left."""
 
@@ -69,7 +67,45 @@ class Backlog:
 
 
 LIVE = Spec("live", lambda folder, data: workload.configure(folder, data, 1))
-SHADOW = Spec("shadow", workload.configure_two, role="shadow")
+
+
+def shadow(trees: int) -> Spec:
+    """A shadow worker with three shadows, two of them on the live predictor's models."""
+    return Spec("shadow", lambda f, data: configurations.shadows(f, data, trees=trees), role="shadow", each=3)
+
+
+def tenants(count: int, predictors: int, trees: int, name: str = "") -> Spec:
+    """So many tenants with five intents each, their outputs shared."""
+    return Spec(
+        name or f"tenants-{count}",
+        lambda folder, data: configurations.tenants(folder, data, count, predictors=predictors, trees=trees),
+        tenants=count,
+        data=lambda: configurations.with_intents(workload.read_data()),
+    )
+
+
+def skew(predictors: int, trees: int) -> Spec:
+    """99 % of the events are one tenant's, the others 19 tenants'."""
+    return replace(tenants(20, predictors, trees, "skew"), share=(0.99,))
+
+
+def wide(trees: int, features: int = configurations.WIDE) -> Spec:
+    """Events of 200 features."""
+    return Spec(
+        "wide",
+        lambda folder, data: configurations.wide(folder, data, trees=trees),
+        data=lambda: configurations.widened(workload.read_data(), features),
+    )
+
+
+def deep(trees: int) -> Spec:
+    """Four experts of 400 trees with 63 leaves each, and a meta-model."""
+    return Spec("deep", lambda folder, data: configurations.deep(folder, data, trees=trees))
+
+
+def scale(workers: int) -> Spec:
+    """The usual workload, with more workers."""
+    return replace(LIVE, name=f"scale-{workers}", workers=workers)
 
 
 def run(bootstrap: str, folder: Path, spec: Spec, count: int, repeats: int = REPEATS) -> Figures:
@@ -178,8 +214,9 @@ class _Expected:
         self.rows = np.linspace(0, sent.count - 1, min(SAMPLE, sent.count)).astype(int)
         tenant_of = {row: name for name, rows in sent.row_of.items() for row in rows}
         columns = {name: column[self.rows] for name, column in data.features.items()}
+        texts = {name: [values[row] for row in self.rows.tolist()] for name, values in data.texts.items()}
         tenants = [tenant_of[row] for row in self.rows.tolist()]
-        scores = load(path).score(columns | {"tenant": tenants})["score"]
+        scores = load(path).score(columns | texts | {"tenant": tenants})["score"]
         self._scores = dict(zip((f"e{row}" for row in self.rows.tolist()), scores.tolist(), strict=True))
         first = next(workload.events(path, data, slice(0, min(TRUE_BYTES, sent.count))))
         self.event_bytes = round(statistics.mean(map(len, first)))

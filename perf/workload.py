@@ -7,7 +7,7 @@ project), else those of the demo's generator. Seeded; written to a temporary fol
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -54,6 +54,8 @@ class Data:
     name: str
     features: dict[str, NDArray[np.float64]]
     label: NDArray[np.int64]
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    """Fields that are no features: what events are routed by."""
 
     @property
     def rows(self) -> int:
@@ -91,7 +93,7 @@ def configure(
 
     `backend` runs its model; `decimal`: events of `PAYMENT`.
     """
-    _write_schema(folder, data, decimal=decimal)
+    write_schema(folder, data, decimal=decimal)
     expert = train_experts(
         {name: column[:TRAIN_ROWS] for name, column in data.features.items()},
         data.label[:TRAIN_ROWS],
@@ -100,16 +102,16 @@ def configure(
     )["trees"]
     (folder / "trees.onnx").write_bytes(expert.onnx)
     predictor: dict[str, Any] = {"version": 1, "experts": [{"model": "trees", "beta": expert.beta}]}
-    document = _document(tenants)
+    document = base_document(tenants)
     document |= {
-        "models": {"trees": _model("trees.onnx", expert) | {"backend": backend}},
+        "models": {"trees": model_entry("trees.onnx", expert) | {"backend": backend}},
         "predictors": {"cards": predictor},
         "routes": [{"live": "cards"}],
     }
     if shared_outputs:
         document["topics"] = {"scores": "muse.scores.{lane}", "dlq": "muse.dlq.{lane}"}
     path = folder / "muse.yaml"
-    _write(path, document)
+    write_document(path, document)
     sample = {name: column[TRAIN_ROWS : TRAIN_ROWS + FIT_ROWS] for name, column in data.features.items()}
     aggregate = load(path).score(sample | {"tenant": "t000"})["aggregate"]
     fitted = FittedMap.fit(
@@ -117,15 +119,17 @@ def configure(
     )
     document["maps"] = {"all": fitted.to_json()}
     predictor["quantile_map"] = {"reference": "standard", "default": "all"}
-    _write(path, document)
+    write_document(path, document)
     return path
 
 
-def _write_schema(folder: Path, data: Data, *, decimal: bool = False) -> None:
+def write_schema(folder: Path, data: Data, *, decimal: bool = False) -> None:
+    """Write the schema of events with these fields."""
     (folder / "schemas").mkdir(parents=True, exist_ok=True)
     fields: list[dict[str, Any]] = [
         {"name": "transaction_id", "type": "string"},
         {"name": "event_time", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        *({"name": name, "type": "string"} for name in data.texts),
         *({"name": name, "type": "double"} for name in data.features),
     ]
     if decimal:
@@ -135,7 +139,8 @@ def _write_schema(folder: Path, data: Data, *, decimal: bool = False) -> None:
     (folder / "schemas" / "event.avsc").write_text(json.dumps(schema), encoding="utf-8")
 
 
-def _model(file: str, expert: Expert) -> dict[str, Any]:
+def model_entry(file: str, expert: Expert) -> dict[str, Any]:
+    """Return what a configuration says of a model file."""
     return {
         "uri": file,
         "sha256": expert.sha256,
@@ -144,7 +149,7 @@ def _model(file: str, expert: Expert) -> dict[str, Any]:
     }
 
 
-def _document(tenants: int) -> dict[str, Any]:
+def base_document(tenants: int) -> dict[str, Any]:
     """Return the parts that do not depend on models."""
     return {
         "version": 1,
@@ -167,6 +172,7 @@ def events(path: Path, data: Data, rows: slice) -> Iterator[list[bytes]]:
         part = slice(start, min(start + 50_000, rows.stop))
         numbers = np.arange(part.start, part.stop)
         columns: dict[str, Any] = {name: column[part] for name, column in data.features.items()}
+        columns |= {name: values[part] for name, values in data.texts.items()}
         columns["transaction_id"] = [f"e{number}" for number in numbers.tolist()]
         columns["event_time"] = 1_700_000_000_000 + numbers
         if decimal:
@@ -190,8 +196,8 @@ def matrix(data: Data, rows: int) -> NDArray[np.float64]:
 
 def configure_deep(folder: Path, data: Data, backend: str) -> Path:
     """Write a configuration of one tenant and one predictor: the mean of four experts of 400 trees with 63 leaves."""
-    _write_schema(folder, data)
-    document = _document(1) | {"models": {}, "routes": [{"live": "cards"}]}
+    write_schema(folder, data)
+    document = base_document(1) | {"models": {}, "routes": [{"live": "cards"}]}
     experts = []
     for number in range(4):
         name, rows = f"deep-{number}", slice(number * TRAIN_ROWS // 4, (number + 1) * TRAIN_ROWS // 4)
@@ -199,11 +205,11 @@ def configure_deep(folder: Path, data: Data, backend: str) -> Path:
         expert = train_experts(columns, data.label[rows], seed=number, trees=400, leaves=63)["trees"]
         file = folder / f"{name}.onnx"
         file.write_bytes(expert.onnx)
-        document["models"][name] = _model(file.name, expert) | {"backend": backend}
+        document["models"][name] = model_entry(file.name, expert) | {"backend": backend}
         experts.append({"model": name, "beta": expert.beta})
     document["predictors"] = {"cards": {"version": 1, "experts": experts, "aggregate": "mean"}}
     path = folder / "muse.yaml"
-    _write(path, document)
+    write_document(path, document)
     return path
 
 
@@ -213,7 +219,7 @@ def rebacked(path: Path, backend: str) -> Path:
     for model in document["models"].values():
         model["backend"] = backend
     other = path.with_name(f"{backend}.yaml")
-    _write(other, document)
+    write_document(other, document)
     return other
 
 
@@ -225,37 +231,38 @@ def optimise(path: Path) -> None:
             model._session._trees.optimise()  # type: ignore[attr-defined]
 
 
-def _write(path: Path, document: dict[str, Any]) -> None:
+def write_document(path: Path, document: dict[str, Any]) -> None:
+    """Write a configuration as YAML."""
     with path.open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(document, file)
 
 
 def configure_two(folder: Path, data: Data, *, trees: int = 100) -> Path:
     """Write a configuration of one tenant and two predictors, of a model each: `first` is live, `second` its shadow."""
-    _write_schema(folder, data)
-    document = _document(1) | {"models": {}, "predictors": {}}
+    write_schema(folder, data)
+    document = base_document(1) | {"models": {}, "predictors": {}}
     for number, name in enumerate(("first", "second")):
         rows = slice(number * TRAIN_ROWS // 2, (number + 1) * TRAIN_ROWS // 2)
         columns = {key: column[rows] for key, column in data.features.items()}
         expert = train_experts(columns, data.label[rows], seed=number, trees=trees, leaves=31)["trees"]
         (folder / f"{name}.onnx").write_bytes(expert.onnx)
-        document["models"][name] = _model(f"{name}.onnx", expert)
+        document["models"][name] = model_entry(f"{name}.onnx", expert)
         document["predictors"][name] = {"version": 1, "experts": [{"model": name, "beta": expert.beta}]}
     document["routes"] = [{"live": "first", "shadow": ["second"]}]
     path = folder / "muse.yaml"
-    _write(path, document)
+    write_document(path, document)
     sample = {name: column[TRAIN_ROWS : TRAIN_ROWS + FIT_ROWS] for name, column in data.features.items()}
     loaded, reference = load_document(path).document, Reference.from_alert_rates(ALERT_RATES)
     document["maps"] = {}
     for name in ("first", "second"):
         document["routes"] = [{"live": name}]
-        _write(path, document)
+        write_document(path, document)
         scores = load(path).score(sample | {"tenant": "t000"})["aggregate"]
         document["maps"][name] = FittedMap.fit(scores, reference, pre_map_hash(loaded, name)).to_json()
     for name in ("first", "second"):
         document["predictors"][name]["quantile_map"] = {"reference": "standard", "default": name}
     document["routes"] = [{"live": "first", "shadow": ["second"]}]
-    _write(path, document)
+    write_document(path, document)
     return path
 
 
@@ -268,10 +275,10 @@ def configure_fleet(
     own in a file: the first answers, two are shadows, the rest is there. By default 60 tenants, 300 predictors, 12
     models.
     """
-    _write_schema(folder, data)
+    write_schema(folder, data)
     for name in ("models", "maps"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    document = _document(tenants)
+    document = base_document(tenants)
     document["models"], betas = {}, {}
     for number in range(models):
         first = number * 5_000 % max(1, data.rows - TRAIN_ROWS // 4)
@@ -280,7 +287,7 @@ def configure_fleet(
         expert = train_experts(columns, data.label[rows], seed=number, trees=trees, leaves=31)["trees"]
         name = f"trees-{number:02}"
         (folder / "models" / f"{name}.onnx").write_bytes(expert.onnx)
-        document["models"][name] = _model(f"models/{name}.onnx", expert)
+        document["models"][name] = model_entry(f"models/{name}.onnx", expert)
         betas[name] = expert.beta
     names = list(betas)
     document["predictors"] = {}
@@ -305,7 +312,7 @@ def configure_fleet(
     ]
     document["topics"] = {"scores": "muse.scores.{lane}", "dlq": "muse.dlq.{lane}", "audit": "muse.audit.{lane}"}
     path = folder / "muse.yaml"
-    _write(path, document)
+    write_document(path, document)
     loaded = load_document(path).document
     reference = Reference.from_alert_rates(ALERT_RATES)
     document["maps"] = {}
@@ -316,5 +323,5 @@ def configure_fleet(
         (folder / "maps" / f"{name}.json").write_bytes(content)
         document["maps"][name] = {"file": f"maps/{name}.json", "sha256": hashlib.sha256(content).hexdigest()}
         predictor["quantile_map"] = {"reference": "standard", "default": name}
-    _write(path, document)
+    write_document(path, document)
     return path

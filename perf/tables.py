@@ -76,6 +76,28 @@ ROWS = (
         "{median_s:.1f} s median, {worst_s:.1f} s worst of {kills}",
     ),
     Row(
+        "50 promotions and 50 rollbacks in a row at 5,000 events/s, 3 workers: until all of them serve it",
+        "swap",
+        "{served_s_median:.2f} s median, {served_s_worst:.2f} s worst; `verify`: {verify}",
+    ),
+    Row(
+        "the same with the store in Redis",
+        "swap-redis",
+        "{served_s_median:.2f} s median, {served_s_worst:.2f} s worst; `verify`: {verify}",
+    ),
+    Row(
+        "a publish of 60 tenants and 300 predictors over 12 models; a worker compiles and warms it",
+        "publish",
+        "{publish_s_directory:.1f} s ({publish_s_redis:.1f} s in Redis); {compile_s_live_redis:.1f} s, "
+        "{rss_mb_live_redis} MB",
+    ),
+    Row(
+        "twelve faults of a store's Redis under load, three times each: longest time without a score",
+        "store-faults",
+        "{longest_s:.2f} s; nothing lost, doubled, out of order or taken back",
+        '`make store-faults ARGS="--rounds 3"`',
+    ),
+    Row(
         "the demo on the Handbook: 881,661 events live and shadow, promotion in mid-stream",
         "demo",
         "{missing} missing, {doubled} doubled, {out_of_order} out of order; about {minutes} minutes",

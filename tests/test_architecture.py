@@ -125,7 +125,7 @@ PROCESSES: dict[tuple[str, int], set[str]] = {
     ("run --help", 0): {*CLI, "rich", "structlog"},
     ("run --role live --store {folder}/store --lane other", 2): {*CLI, *CONFIG, *KAFKA, "rich", "setproctitle"},
     ("check {folder}/muse.yaml", 0): {*CLI, *CONFIG, *SCORING, *KAFKA, "rich"},
-    ("status {folder}/store", 1): {*CLI, *CONFIG, *KAFKA, "fastavro", "pyarrow", "pyruhvro", "rich"},
+    ("status {folder}/store", 1): {*CLI, "rich", "structlog"},
     ("generations {folder}/store", 0): {*CLI, "rich", "structlog"},
 }
 """Command and exit code: a worker's supervisor before `prepare` is a `run` that is refused."""

@@ -1,5 +1,5 @@
 """Drift of tenants and predictors, as the role `calibrate` sees it (`runtime/drift_looks.py`)."""
 
-from muse_stream.runtime.drift_looks import TenantDrift, Windows, drifts, last_verdicts, uncounted
+from muse_stream.runtime.drift_looks import TenantDrift, Windows, drifts, uncounted
 
-__all__ = ["TenantDrift", "Windows", "drifts", "last_verdicts", "uncounted"]
+__all__ = ["TenantDrift", "Windows", "drifts", "uncounted"]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from muse_stream.commands.verdicts import Watched, in_trouble
 from muse_stream.control import SILENT_S, Head, Heartbeat, Manifest, Store, TenantBeat, short
 from muse_stream.errors import StoreError
+from muse_stream.runtime.drift_verdicts import last_verdicts
 
 if TYPE_CHECKING:
     from muse_stream.control import Beat
@@ -182,8 +183,6 @@ def _watched(store: Store, findings: list[Finding]) -> Watched | None:
 
 def _of_drift(store: Store, manifest: Manifest | None) -> Iterator[Finding]:
     """Yield what the role `calibrate` has found last."""
-    from muse_stream.runtime.drift_looks import last_verdicts  # noqa: PLC0415 - it loads more than the rest of this
-
     for lane in (manifest.lanes or ()) if manifest is not None else ():
         with suppress(StoreError, KeyError, TypeError):  # who may not read it is told nothing of it
             for one in (last_verdicts(store, lane) or {"verdicts": ()})["verdicts"]:

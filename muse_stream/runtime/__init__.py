@@ -15,7 +15,7 @@
     score_intake   what was read is kept, and stored every so often
     drift_watch    one of them looks for drift               refreshing     what is asked of who refreshes maps
     score_reader   score records -> columns of what is counted
-    drift_looks    drift of each tenant, from what is counted
+    drift_looks    drift of each tenant, from what is counted  drift_verdicts  what was found last, for `status`
     score_counter  keeps and stores them, each once          calibrate_metrics  what it counts
     memory_limit   which worker is replaced because of that
 

@@ -5,7 +5,6 @@
 Reads the store alone. `docs/drift.md` says what is decided, and how often it is wrong.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -19,8 +18,6 @@ from muse_stream.runtime.score_counter import TopicOffsets, offsets_name, read_c
 from muse_stream.runtime.score_reader import content_of
 from muse_stream.scoring import promised_rates, reference_from
 
-VERDICTS = "drift-verdicts"
-"""How the records of the store begin that `status` reads, one of each lane."""
 DRIFT_LEASE = "drift"
 """Who has it looks; the others only count."""
 
@@ -235,24 +232,3 @@ def _counts(store: Store, name: str) -> DayCounts:
     if data is None:
         raise StoreError(f"{store}: {name} was removed meanwhile; look again")
     return read_counts(name, data)
-
-
-def keep_verdicts(store: Store, lane: str, found: Sequence[TenantDrift], seconds: float) -> None:
-    """Put the last verdicts into the store, for `status`; they are good for so long."""
-    record = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "verdicts": [one.to_json() for one in found if one.drift.drifted],
-        "looked_at": len(found),
-    }
-    name = f"{VERDICTS}-{lane}"
-    store.set_ephemeral(name, json.dumps(record).encode(), seconds, expected=store.ephemeral(name))
-
-
-def last_verdicts(store: Store, lane: str) -> Mapping[str, Any] | None:
-    """Return what was found last of a lane; None where nobody looks."""
-    data = store.ephemeral(f"{VERDICTS}-{lane}")
-    try:
-        found = json.loads(data) if data else None
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from muse_stream.control import Held, Lease, Store
 from muse_stream.errors import MuseError
 from muse_stream.runtime.calibrate_metrics import CalibrateMetrics
-from muse_stream.runtime.drift_looks import DRIFT_LEASE, TenantDrift, Windows, drifts, keep_verdicts
+from muse_stream.runtime.drift_looks import DRIFT_LEASE, TenantDrift, Windows, drifts
+from muse_stream.runtime.drift_verdicts import keep_verdicts
 from muse_stream.runtime.refreshing import Refresher
 from muse_stream.telemetry import Log
 

@@ -14,7 +14,8 @@ from muse_stream.calibration import Arrivals, DayCounts, QuantileMap
 from muse_stream.cli.main import main
 from muse_stream.config import consumer_group, load_document
 from muse_stream.control import DirectoryStore
-from muse_stream.runtime.drift_looks import drifts, keep_verdicts
+from muse_stream.runtime.drift_looks import drifts
+from muse_stream.runtime.drift_verdicts import keep_verdicts
 from muse_stream.runtime.score_counter import TopicOffsets, offsets_name
 from muse_stream.runtime.score_reader import content_of
 from muse_stream.scoring import reference_from

@@ -612,7 +612,21 @@ class _Role:
             facts |= {"events": one.fitted.events, "largest_move": round(one.fitted.largest_move, 4)}
         if one.decision is not None:
             facts |= {"by": one.decision.by, "message": one.decision.message, "generation": one.decision.generation}
-        self._with.log.warning(f"refresh_{one.state}", **facts, reasons=[why.text for why in one.reasons])
+        facts["reasons"] = [why.text for why in one.reasons]
+        log = self._with.log
+        match one.state:
+            case "proposed":
+                log.warning("refresh_proposed", **facts)
+            case "waiting":
+                log.warning("refresh_waiting", **facts)
+            case "publishing":
+                log.warning("refresh_publishing", **facts)
+            case "applied":
+                log.warning("refresh_applied", **facts)
+            case "rejected":
+                log.warning("refresh_rejected", **facts)
+            case "withdrawn":
+                log.warning("refresh_withdrawn", **facts)
 
 
 def _news(known: RefreshRecord, made: RefreshRecord) -> bool:

@@ -84,7 +84,8 @@ def _bare(part: Any) -> Any:
         return [_bare(one) for one in part]
     if not isinstance(part, dict):
         return part
-    return {key: _bare(value) for key, value in part.items() if key not in ("logicalType", "precision", "scale")}
+    counted = "logicalType" in part and part["logicalType"] != "decimal"
+    return {key: _bare(value) for key, value in part.items() if key != "logicalType" or not counted}
 
 
 COLUMNS: list[tuple[Any, st.SearchStrategy[Any], list[pa.DataType]]] = [

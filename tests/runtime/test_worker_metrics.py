@@ -86,7 +86,8 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 
 def watched() -> dict[str, tuple[str, frozenset[str]]]:
     """Those that `watch` and the role `calibrate` serve; only the client's objects know labels without values."""
-    served = [*vars(WatchMetrics()).values(), *vars(CalibrateMetrics("main", 0)).values()]
+    counting = CalibrateMetrics("main", 0)
+    served = [one for part in (WatchMetrics(), counting, counting._refreshes) for one in vars(part).values()]
     metrics = [one for one in served if isinstance(one, Gauge | Total)]
     families = [(next(iter(one.describe())), frozenset(one._labelnames)) for one in metrics]
     return {family.name + "_total" * (family.type == "counter"): (family.type, labels) for family, labels in families}

@@ -54,6 +54,7 @@ from muse_stream.runtime.refreshing import Refresher, RefreshState, RefreshWith
 from muse_stream.runtime.score_counter import read_counts
 from muse_stream.runtime.score_reader import content_of
 from muse_stream.scoring import promised_rates, reference_from
+from muse_stream.telemetry import Log
 
 ROUNDS: Final = 10
 SAME: Final = 1e-9
@@ -612,21 +613,23 @@ class _Role:
             facts |= {"events": one.fitted.events, "largest_move": round(one.fitted.largest_move, 4)}
         if one.decision is not None:
             facts |= {"by": one.decision.by, "message": one.decision.message, "generation": one.decision.generation}
-        facts["reasons"] = [why.text for why in one.reasons]
-        log = self._with.log
-        match one.state:
-            case "proposed":
-                log.warning("refresh_proposed", **facts)
-            case "waiting":
-                log.warning("refresh_waiting", **facts)
-            case "publishing":
-                log.warning("refresh_publishing", **facts)
-            case "applied":
-                log.warning("refresh_applied", **facts)
-            case "rejected":
-                log.warning("refresh_rejected", **facts)
-            case "withdrawn":
-                log.warning("refresh_withdrawn", **facts)
+        _say(self._with.log, one.state, **facts, reasons=[why.text for why in one.reasons])
+
+
+def _say(log: Log, state: str, **facts: Any) -> None:
+    match state:
+        case "proposed":
+            log.warning("refresh_proposed", **facts)
+        case "waiting":
+            log.warning("refresh_waiting", **facts)
+        case "publishing":
+            log.warning("refresh_publishing", **facts)
+        case "applied":
+            log.warning("refresh_applied", **facts)
+        case "rejected":
+            log.warning("refresh_rejected", **facts)
+        case "withdrawn":
+            log.warning("refresh_withdrawn", **facts)
 
 
 def _news(known: RefreshRecord, made: RefreshRecord) -> bool:

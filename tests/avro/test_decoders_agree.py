@@ -34,7 +34,7 @@ def rows_of(decoded: Decoded) -> dict[int, list[Any]]:
     return dict(zip(decoded.rows.tolist(), zip(*columns, strict=True), strict=True))
 
 
-@settings(QUICK, max_examples=80)
+@settings(QUICK, max_examples=40)
 @given(BATCHED | OPAQUE)
 def test_the_batch_decoder_reads_what_fastavro_wrote(drawn: tuple[Schema, list[dict[str, Any]]]) -> None:
     schema, records = drawn
@@ -78,7 +78,7 @@ def damaged(draw: st.DrawFn) -> tuple[Schema, list[bytes], set[int]]:
     return schema, values, hit
 
 
-@settings(QUICK, max_examples=80)
+@settings(QUICK, max_examples=40)
 @given(damaged())
 def test_damage_costs_the_damaged_records_only(drawn: tuple[Schema, list[bytes], set[int]]) -> None:
     schema, values, hit = drawn

@@ -30,7 +30,7 @@ EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
 MakeTopic = Callable[..., str]
 Output = pytest.CaptureFixture[str]
 STEPS = ("refresh-proposed", "refresh-decided", "refresh-stored", "refresh-current")
-BOTH = [*(("directory", step) for step in STEPS), ("redis", "refresh-stored")]
+BOTH = [*(("directory", step) for step in STEPS), pytest.param("redis", "refresh-stored", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(params=["directory"])

@@ -25,9 +25,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     "name",
     [
-        "tenants-10",
         "shadow",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("live", "skew", "wide", "deep", "scale-2")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("live", "tenants-10", "skew", "wide", "deep", "scale-2")
+        ),
     ],
 )
 def test_a_backlog_is_drained_and_checked(kafka: Broker, tmp_path: Path, name: str) -> None:

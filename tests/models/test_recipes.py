@@ -125,7 +125,7 @@ def _sha256(path: Path) -> str:
 
 
 LONG = ("Keras", "PyTorch, a fixed number of rows")
-"""Take half a minute each to do what PyTorch's recipe does; test_batch_axis.py has graphs of a fixed number of rows."""
+"""Take half a minute each to do what PyTorch's recipe does; test_inputs.py has graphs of a fixed number of rows."""
 
 
 COMPILED = {

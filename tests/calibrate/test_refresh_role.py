@@ -31,7 +31,7 @@ def bank(tmp_path: Path, unique: Callable[[str], str], kafka: Broker, make_topic
     scores.store.close()
 
 
-@pytest.mark.slow  # its looks race with what is written; tests/calibration/test_refresh.py has the flood without a process
+@pytest.mark.slow  # looks race with what is written; tests/calibration/test_refresh.py floods without a process
 def test_a_flood_of_low_scores_moves_nobody_elses_alert_rates_by_more_than_the_step(
     bank: Bank, kafka: Broker, tmp_path: Path
 ) -> None:

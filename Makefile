@@ -99,6 +99,10 @@ store-faults: $(READY) kafka redis ## the Redis of a generation store broken in 
 operations: $(READY) kafka ## the situations of docs/operations.md, on one broker and on three (about 25 minutes)
 	@$(BIN)/python -m tests.operations $(ARGS)
 
+.PHONY: upgrade
+upgrade: $(READY) kafka ## a rolling upgrade under load and back again: ARGS="--from REVISION" (about 3 minutes)
+	@$(BIN)/python -m tests.upgrade $(ARGS)
+
 perf: $(READY) kafka ## the benchmarks behind the README's table
 	@$(BIN)/python -m perf $(ARGS)
 

@@ -140,7 +140,8 @@ class DirectoryStore(Store):
             raise StoreError(f"{self._folder(number)}: holds another generation {number} than the one that is current")
         with guarded(folder):
             verify_content(folder, manifest)
-        return Generation(number, manifest.sha256, folder / manifest.document, manifest.created, manifest.parent)
+        path = folder / manifest.document
+        return Generation(number, manifest.sha256, path, manifest.created, manifest.parent, manifest.version)
 
     def document(self, number: int) -> bytes:
         """Return the document of a generation, verified."""

@@ -193,7 +193,7 @@ class RedisStore(Store):
                 raise
             manifest = copied
         path = self._copy.complete(manifest, self._fetch)
-        return Generation(number, manifest.sha256, path, manifest.created, manifest.parent)
+        return Generation(number, manifest.sha256, path, manifest.created, manifest.parent, manifest.version)
 
     def document(self, number: int) -> bytes:
         """Return the document of a generation, verified."""

@@ -71,6 +71,8 @@ class Generation:
     created: datetime
     parent: int | None
     """What was current when this one was published."""
+    version: str = ""
+    """The muse-stream that wrote it; empty where it did not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,13 @@ that has waited through a promotion starts with what is current, never with what
 import gc
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from multiprocessing.connection import Connection
 
 from muse_stream import telemetry
@@ -139,25 +141,46 @@ def compiler(
     fitted: FittedData | None = None
 
     def compile(generation: Generation) -> GenerationScorer:
-        nonlocal cache, namespace, fitted
         if generation.number in refused:
             message = "a worker process died while it compiled this generation; restart the run to try it again"
             raise ConfigError([Problem("models", message, file=str(generation.path))])
-        with in_hand.compiling(generation.number):
-            loaded = load_document(generation.path)
-            namespace = namespace or loaded.document.namespace
-            if loaded.document.namespace != namespace:
-                message = f"this run serves the namespace '{namespace}'"
-                raise ConfigError([loaded.source.problem(("namespace",), message, NAMESPACE_MOVE)])
-            earlier = former_documents(source, generation.number)
-            scorer = build_scorer(loaded, generation.number, options.role, options.lane, cache, earlier=earlier)
-            cache = scorer.cache
-            scorer.warm()
-            _tell_backends(scorer)
-            fitted = loaded.fitted  # held, so that the next generation parses only those that are new
+        try:
+            with in_hand.compiling(generation.number):
+                return compiled(generation)
+        except ConfigError as error:
+            raise ConfigError([*error.problems, *newer(generation)]) from error
+
+    def compiled(generation: Generation) -> GenerationScorer:
+        nonlocal cache, namespace, fitted
+        loaded = load_document(generation.path)
+        namespace = namespace or loaded.document.namespace
+        if loaded.document.namespace != namespace:
+            message = f"this run serves the namespace '{namespace}'"
+            raise ConfigError([loaded.source.problem(("namespace",), message, NAMESPACE_MOVE)])
+        earlier = former_documents(source, generation.number)
+        scorer = build_scorer(loaded, generation.number, options.role, options.lane, cache, earlier=earlier)
+        cache = scorer.cache
+        scorer.warm()
+        _tell_backends(scorer)
+        fitted = loaded.fitted  # held, so that the next generation parses only those that are new
         return scorer
 
     return compile
+
+
+def newer(generation: Generation) -> list[Problem]:
+    """Return what to say of a refused generation that a later release wrote: it may have what is new there."""
+    own = version("muse-stream")
+    if _ordered(generation.version) <= _ordered(own):
+        return []
+    message = f"muse-stream {generation.version} wrote this generation, and this is {own}"
+    return [Problem("(document)", message, "what a later release has added needs workers of that release")]
+
+
+def _ordered(release: str) -> tuple[int, ...]:
+    """Return a release in the order of releases; that of no release is before all."""
+    numbers = re.match(r"\d{1,9}(\.\d{1,9}){0,3}", release)
+    return tuple(map(int, numbers[0].split("."))) if numbers else ()
 
 
 def _tell_backends(scorer: GenerationScorer) -> None:

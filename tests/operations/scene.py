@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ class Tenants(Bank):
     """The bank of docs/operations.md: tenants acme and globex on lane main and default topics."""
 
     namespace = NAMESPACE
+    shadow: tuple[str, ...] = ()
+    """Predictors that are run as shadows."""
 
     def names(self) -> list[str]:
         return ["acme", "globex"]
@@ -55,7 +58,7 @@ class Tenants(Bank):
     def write(self, path: Path, change: Callable[[dict[str, Any]], None] = lambda _document: None) -> Path:
         """Write the configuration, changed by `change`."""
         yaml = YAML(typ="safe")
-        document = yaml.load(self.document(shadow=()).read_text(encoding="utf-8"))
+        document = yaml.load(self.document(shadow=self.shadow).read_text(encoding="utf-8"))
         del document["topics"]
         for tenant in document["tenants"].values():
             tenant["lane"] = LANE
@@ -150,8 +153,14 @@ class Scene:
         """Tenant -> what `verify` finds, as the page says: kind -> count."""
         self.printed: list[str] = []
         """What commands have printed."""
+        self.bin = Path(sys.executable).parent
+        """Where `muse-stream` is: another release's can be used."""
+        self.consent = "--yes"
+        """Has `publish` ask nothing; releases before it asked have no such option."""
         self._bootstrap = brokers.bootstrap
         self._tenants: dict[str, str] = {}
+        self._sending = threading.Lock()
+        """Held where what was sent is changed, or read as a whole: a thread may send meanwhile."""
         self._runs: list[Run] = []
 
     @property
@@ -164,7 +173,7 @@ class Scene:
 
     def environment(self) -> dict[str, str]:
         """An operator's: the commands, and where Kafka and the store are."""
-        path = f"{self.folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        path = f"{self.folder / 'bin'}:{self.bin}:{os.environ['PATH']}"
         return {
             "PATH": path,
             "HOME": str(self.folder),
@@ -199,7 +208,7 @@ class Scene:
 
     def publish(self) -> None:
         """Publish muse.yaml."""
-        self.shell("muse-stream publish muse.yaml store --yes")
+        self.shell(f"muse-stream publish muse.yaml store {self.consent}")
 
     def prepare(self) -> None:
         """Publish muse.yaml and make its topics."""
@@ -233,11 +242,12 @@ class Scene:
 
     def events(self, count: int, tenants: Sequence[str] | None = None) -> list[tuple[str, int, bytes]]:
         """Make events, spread over the tenants and their partitions; only those of `tenants` count as sent."""
-        before, every = list(self.bank.sent), self.bank.events(count)
-        kept = [tenants is None or one[0] in tenants for one in every]
-        self._tenants |= zip(self.bank.sent[len(before) :], (one[0] for one in every), strict=True)
-        self.bank.sent[:] = before + list(compress(self.bank.sent[len(before) :], kept))
-        return list(compress(every, kept))
+        with self._sending:
+            before, every = list(self.bank.sent), self.bank.events(count)
+            kept = [tenants is None or one[0] in tenants for one in every]
+            self._tenants |= zip(self.bank.sent[len(before) :], (one[0] for one in every), strict=True)
+            self.bank.sent[:] = before + list(compress(self.bank.sent[len(before) :], kept))
+            return list(compress(every, kept))
 
     def of(self, tenant: str) -> set[str]:
         """Return the ids of a tenant's events that were sent."""
@@ -253,28 +263,39 @@ class Scene:
 
     def account(self, *bootstraps: str, tenant: str = "") -> Account:
         """Read all committed answers of the tenants (or one), on these clusters (this scene's by default)."""
-        mine = [one for one in self.bank.sent if tenant in ("", self._tenants[one])]
+        with self._sending:
+            mine = [one for one in self.bank.sent if tenant in ("", self._tenants[one])]
         account = Account(sent=len(mine))
         counts, last = Counter[str](), dict[Any, int]()
-        numbers = {identity: number for number, identity in enumerate(self.bank.sent)}
-        for bootstrap in bootstraps or (self.bootstrap,):
-            for one in self._answers(bootstrap, tenant):
-                if "event_id" not in one.body:
-                    account.dead += 1
-                    continue
-                identity = one.body["event_id"]
-                counts[identity] += 1
-                place = (bootstrap, one.topic, one.partition, *one.source[:2])
-                number = numbers.get(identity, -1)
-                if number < 0:
-                    account.foreign.append(identity)
-                elif number < last.get(place, -1) and identity not in self.again:
-                    account.disorder.append(identity)
-                last[place] = max(number, last.get(place, -1))
+        read = [(place, one) for place in bootstraps or (self.bootstrap,) for one in self._answers(place, tenant)]
+        with self._sending:  # after the answers were read: all that they answer is there
+            numbers = {identity: number for number, identity in enumerate(self.bank.sent)}
+        for bootstrap, one in read:
+            if "event_id" not in one.body:
+                account.dead += 1
+                continue
+            identity = one.body["event_id"]
+            counts[identity] += 1
+            place = (bootstrap, one.topic, one.partition, *one.source[:2])
+            number = numbers.get(identity, -1)
+            if number < 0:
+                account.foreign.append(identity)
+            elif number < last.get(place, -1) and identity not in self.again:
+                account.disorder.append(identity)
+            last[place] = max(number, last.get(place, -1))
         account.missing = [one for one in mine if not counts[one] and one not in self.lost]
         account.foreign += [one for one in self.lost if counts[one]]
         account.doubled = [one for one, count in counts.items() if count > (2 if one in self.again else 1)]
         return account
+
+    def last_generations(self) -> dict[tuple[str, int], int]:
+        """Return which generation the last answer to each event partition was made by."""
+        answers = [one for one in self._answers(self.bootstrap, "") if "event_id" in one.body]
+        return {one.source[:2]: one.body["generation"] for one in answers}
+
+    def audited(self) -> Counter[str]:
+        """Count the audit records of each event."""
+        return Counter(one.body["event_id"] for one in self._answers(self.bootstrap, "", ("audit",), "audit.avsc"))
 
     def await_no_members(self, bootstrap: str, group: str) -> None:
         """Return when a group has no members: static ones stay for the session of 10 s."""
@@ -302,10 +323,12 @@ class Scene:
         assert producer.flush(30 * PATIENCE) == 0
         return len(records)
 
-    def _answers(self, bootstrap: str, tenant: str) -> Iterator[Any]:
-        topics = self._topics(bootstrap, ("scores", "dlq"))
+    def _answers(
+        self, bootstrap: str, tenant: str, kinds: Sequence[str] = ("scores", "dlq"), schema: str = "score.avsc"
+    ) -> Iterator[Any]:
+        topics = self._topics(bootstrap, kinds)
         topics = {name: count for name, count in topics.items() if name.endswith(tenant)}
-        decode = Decoding([topic for topic in topics if ".dlq." in topic], "score.avsc")
+        decode = Decoding([topic for topic in topics if ".dlq." in topic], schema)
         with CommittedReader(
             bootstrap, topics, {"log_level": 0, "auto.offset.reset": "earliest"}, tolerant=True
         ) as reader:

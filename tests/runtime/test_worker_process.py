@@ -4,6 +4,8 @@ import gc
 import shutil
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from muse_stream.errors import ConfigError, Problem, StoreError
 from muse_stream.models import Backend
 from muse_stream.runtime import heartbeat, worker_process
 from muse_stream.runtime.run import RunOptions
+from muse_stream.worker import InHand
 from tests.worker.doubles import ListLog
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
@@ -105,6 +108,34 @@ def test_where_all_are_refused_the_current_one_s_error_is_raised(store: Director
 def test_an_empty_store_says_how_to_publish(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds no generation; publish one there with `muse-stream publish`"):
         first_good(DirectoryStore(tmp_path / "empty"), compiling()[0], ListLog())
+
+
+@pytest.mark.parametrize(
+    ("wrote", "own", "said"),
+    [
+        ("0.10.0", "0.9.1", True),
+        ("2.0", "1.9.9", True),
+        ("0.9.1", "0.9.1", False),
+        ("0.9", "0.10", False),
+        ("", "1", False),
+    ],
+)
+def test_what_is_refused_and_was_written_by_a_later_release_says_so(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, wrote: str, own: str, said: bool
+) -> None:
+    """An older worker in a rolling upgrade meets what it does not know: the cure is a newer worker."""
+    monkeypatch.setattr(worker_process, "version", lambda _package: own)
+    generation = replace(store.open(4), version=wrote)
+    generation.path.write_bytes(generation.path.read_bytes() + b"what_is_new: 1\n")
+    compile = worker_process.compiler(
+        RunOptions(str(store.path), "live", settings=KafkaSettings(bootstrap="none:1")),
+        Follower(store),
+        InHand(get_context("fork")),
+        frozenset(),
+    )
+    with pytest.raises(ConfigError, match="what_is_new") as refused:
+        compile(generation)
+    assert (f"muse-stream {wrote} wrote this generation, and this is {own}" in str(refused.value)) == said
 
 
 class Served:

@@ -110,11 +110,11 @@ class Worker:
         self._generation, document = self._current()
         group = consumer_group(document.namespace, options.lane, ROLE)
         self._reader = ScoreReader(Contents(self._store), ())
-        self._counter = ScoreCounter(self._store, group, self._reader.keys, log, self._failpoint)
-        self._intake = ScoreIntake(self._reader, self._counter, options.store_s, log)
         instance = f"{options.host}-{number}"
-        starts, settle = self._counter.starts, self._intake.settle
-        self._consumer = CountingConsumer(options.settings, group, instance, starts, settle, log)
+        self._counter = ScoreCounter(self._store, group, instance, self._reader.keys, log, self._failpoint)
+        self._intake = ScoreIntake(self._reader, self._counter, options.store_s, log)
+        starts, settle, owners = self._counter.starts, self._intake.settle, self._counter.owners
+        self._consumer = CountingConsumer(options.settings, group, instance, starts, settle, owners, log)
         self._metrics = CalibrateMetrics(options.lane, number)
         self._drift = DriftWatch(self._store, options.lane, options.windows, options.look_s, self._metrics, log)
         if (make := options.refresher) is not None:

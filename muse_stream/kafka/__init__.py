@@ -15,6 +15,7 @@ other_groups            what other groups of the fleet have committed of our par
 coordinators            which partition keeps a group or a transactional id, and whether anybody leads it
 partition_ends          last stable offset and end of partitions: is a transaction open there?
 signature               what an owner commits beside its offsets
+unowned                 partitions that the group has given to nobody
 span_reader             records between two offsets of partitions
 lag_reader              how old the first record is that waits in a partition that does not move
 topic_reader, tail      a topic read without a group: from its beginning, or as it grows
@@ -72,6 +73,7 @@ from muse_stream.kafka.transactional_producer import (
     TransactionalProducer,
     open_producer,
 )
+from muse_stream.kafka.unowned import Unowned
 
 __all__ = [
     "BEGINNING",
@@ -127,6 +129,7 @@ __all__ = [
     "TransactionalProducer",
     "Undelivered",
     "Unknown",
+    "Unowned",
     "Unreadable",
     "allowed",
     "allowed_on_group",

@@ -6,6 +6,9 @@ to Kafka: the group's offsets say nothing of what was counted.
 A topic that is deleted and made anew is read on from the old offset, and no client says so (docs/exactly-once.md, R23).
 So records are held until the brokers say that their topic is still the one that was assigned, and given out then. Where
 it is another one, what was given out is settled, and the process ends: the next one begins the new topic.
+
+Whoever is killed in a rebalance may leave partitions with nobody. `owners` says whose they were, and who finds its own
+name joins the group again (`unowned`).
 """
 
 import time
@@ -20,10 +23,12 @@ from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal, MuseError, Retriable
 from muse_stream.kafka import client
 from muse_stream.kafka.admin import topic_ids
+from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, asked, concerns
 from muse_stream.kafka.explain import said
 from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.kafka.topic_reader import Bounds
+from muse_stream.kafka.unowned import Unowned
 from muse_stream.telemetry import Log
 
 MEMBER: dict[str, Any] = {
@@ -42,23 +47,34 @@ CHECK_S = 1.0
 CHECKED_S = 3.0
 """How long is waited for the answer."""
 LOOK_S = 5.0
-"""Seconds between two questions for all topics."""
+"""Seconds between two questions for all topics, and two looks for partitions that are with nobody."""
+LEAVE_S = 10.0
 MOST_HELD = 10 * BATCH
 
 Starts = Callable[[Mapping[TopicPartitionKey, Bounds], Mapping[str, str]], Mapping[TopicPartitionKey, int]]
 """Partitions with their ends, topics with their ids -> where each partition begins."""
 Settle = Callable[[Iterable[TopicPartitionKey]], object]
+Owners = Callable[[Iterable[str]], Mapping[TopicPartitionKey, str]]
+"""Topics -> which instance has taken up each of their partitions last (`starts`), where somebody has."""
 
 
 class CountingConsumer:
     """Polls committed records of the partitions that the group has given to this process."""
 
     def __init__(
-        self, settings: KafkaSettings, group: str, instance: str, starts: Starts, settle: Settle, log: Log
+        self,
+        settings: KafkaSettings,
+        group: str,
+        instance: str,
+        starts: Starts,
+        settle: Settle,
+        owners: Owners,
+        log: Log,
     ) -> None:
         names = {"group.id": group, "group.instance.id": instance}
         self._consumer: Consumer = client.consumer(settings, **names, **MEMBER)
-        self._settings, self._starts, self._settle, self._log = settings, starts, settle, log
+        self._settings, self._instance, self._log = settings, instance, log
+        self._starts, self._settle, self._owners = starts, settle, owners
         self._topics: tuple[str, ...] = ()
         self._admin: AdminClient | None = None
         self._failed: MuseError | None = None
@@ -71,6 +87,9 @@ class CountingConsumer:
         self._held: list[Message] = []
         """Records that are not given out yet."""
         self._checked = self._looked = 0.0
+        self._unowned = Unowned()
+        self._assigned: frozenset[TopicPartitionKey] | None = None
+        """What the group has given to this process; None before that, and after a revocation until it assigns again."""
         self.assigned = False
 
     def subscribe(self, topics: Iterable[str]) -> None:
@@ -78,13 +97,18 @@ class CountingConsumer:
         wanted = tuple(sorted(topics))
         if wanted != self._topics:
             self._topics = wanted
-            self._consumer.subscribe(list(wanted), self._on_assign, self._on_revoke, self._on_lost)
+            self._join()
+
+    def _join(self) -> None:
+        self._consumer.subscribe(list(self._topics), self._on_assign, self._on_revoke, self._on_lost)
 
     def collect(self, seconds: float) -> list[Message]:
         """Return what is there, waiting at most so long for the first; raises what Kafka has found wrong.
 
         Raises Retriable where a topic was deleted and made anew: all that was read of the old one is settled.
         """
+        if unowned := self._unowned.found(self._assigned):
+            self._claim(unowned)
         self._given.clear()
         self._taken.clear()
         try:
@@ -102,9 +126,41 @@ class CountingConsumer:
         if now - self._looked >= LOOK_S:  # of a topic that was made anew nothing may ever be read (R25)
             self._looked = now
             self._check({topic for topic, _ in self._has})
+            self._look()
         if not self._held or (len(self._held) < BATCH and now - self._checked < CHECK_S):
             return []
         return self._same()
+
+    def _look(self) -> None:
+        """Look once which partitions bear our name and are not ours."""
+        given = self._unowned.held
+        if given is None:
+            self._unowned.look(None)
+            return
+        with suppress(MuseError):  # who keeps the names does not answer: the next look
+            ours = {place for place, owner in self._owners(self._topics).items() if owner == self._instance}
+            self._unowned.look(given, {place for place in ours - given if self._there(place)})
+
+    def _there(self, place: TopicPartitionKey) -> bool:
+        """Whether a partition still exists: the name of its owner outlives a topic that is deleted."""
+        try:
+            found = self._consumer.list_topics(place[0], timeout=CHECKED_S).topics.get(place[0])
+        except KafkaException:
+            return False
+        return found is not None and found.error is None and place[1] in found.partitions
+
+    def _claim(self, unowned: Iterable[TopicPartitionKey]) -> None:
+        """Leave the group and join it again: there is no other way to have it assign again."""
+        names = [f"{topic}[{partition}]" for topic, partition in sorted(unowned)]
+        self._log.warning("partitions_unowned", partitions=names, hint="joins the group again")
+        self._consumer.unsubscribe()
+        deadline = Deadline(LEAVE_S)
+        while (dropped := self._consumer.consume(BATCH, 0.05)) or self._consumer.assignment():
+            self._report([message for message in dropped if message.error() is not None])
+            if deadline.over:  # of what stays assigned, records that were dropped here would be missing
+                raise Retriable(f"the group has not let go of this process within {LEAVE_S:g} s")
+        self._assigned = None
+        self._join()
 
     def _same(self) -> list[Message]:
         """Return what is known to be of the topics that were assigned, and hold what nobody tells."""
@@ -174,8 +230,11 @@ class CountingConsumer:
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._log.info("assigned", partitions=len(partitions))
         self.assigned = True
-        if not partitions:
-            return
+        if partitions:
+            self._take_up(partitions)
+        self._assigned = frozenset(self._has)
+
+    def _take_up(self, partitions: list[TopicPartition]) -> None:
         try:
             # ids first: of a topic that is made anew after this question the first record tells
             told = self._ids({one.topic for one in partitions}, ASK_S)
@@ -210,6 +269,7 @@ class CountingConsumer:
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._log.info("revoked", partitions=len(partitions))
         places = [(one.topic, one.partition) for one in partitions]
+        self._assigned = None
         self._taken |= set(places)
         self._has -= set(places)
         self._held = [one for one in self._held if (one.topic() or "", one.partition() or 0) not in self._taken]

@@ -3,7 +3,7 @@
 Each is a member of a consumer group of its own, on the score and audit topics of a lane's tenants. This is its loop:
 
     score_intake   what was read is kept, and stored every so often
-    drift_watch    one process of a lane looks for drift; has maps refreshed
+    drift_watch    one process of a lane looks for drift, in a thread of its own; has maps refreshed
     refreshing     what is asked of whoever refreshes them
 """
 
@@ -29,7 +29,7 @@ from muse_stream.kafka import CountingConsumer, Message
 from muse_stream.runtime import process_title, watchdog
 from muse_stream.runtime.calibrate_metrics import CalibrateMetrics
 from muse_stream.runtime.drift_looks import Windows
-from muse_stream.runtime.drift_watch import DriftWatch
+from muse_stream.runtime.drift_watch import DriftWatch, Looked
 from muse_stream.runtime.memory import resident_bytes
 from muse_stream.runtime.refreshing import MakeRefresher, RefreshWith
 from muse_stream.runtime.score_counter import ScoreCounter
@@ -110,15 +110,20 @@ class Worker:
         self._generation, document = self._current()
         group = consumer_group(document.namespace, options.lane, ROLE)
         self._reader = ScoreReader(Contents(self._store), ())
-        self._counter = ScoreCounter(self._store, group, self._reader.keys, log, self._failpoint)
-        self._intake = ScoreIntake(self._reader, self._counter, options.store_s, log)
         instance = f"{options.host}-{number}"
-        starts, settle = self._counter.starts, self._intake.settle
-        self._consumer = CountingConsumer(options.settings, group, instance, starts, settle, log)
+        self._counter = ScoreCounter(self._store, group, instance, self._reader.keys, log, self._failpoint)
+        self._intake = ScoreIntake(self._reader, self._counter, options.store_s, log)
+        starts, settle, owners = self._counter.starts, self._intake.settle, self._counter.owners
+        self._consumer = CountingConsumer(options.settings, group, instance, starts, settle, owners, log)
         self._metrics = CalibrateMetrics(options.lane, number)
-        self._drift = DriftWatch(self._store, options.lane, options.windows, options.look_s, self._metrics, log)
+        self._drift = DriftWatch(
+            *(open_store(options.store), options.lane, options.windows, options.look_s),
+            lambda: Looked(self._reader.tenants, self._refreshed),
+            self._metrics,
+            log,
+        )
         if (make := options.refresher) is not None:
-            given = self._store, str(options.store), options.settings, options.lane, log
+            given = self._drift.store, str(options.store), options.settings, options.lane, log
             self._drift.make_refresher = lambda: make(RefreshWith(*given, self._drift.check, self._failpoint))
         self._refreshed = False
         self._stopping = self._leaving = False
@@ -138,6 +143,8 @@ class Worker:
             )
             stack.enter_context(self._health())
             watchdog.watch(lambda: self._busy_since, self._log, STALL_S)
+            watchdog.watch(lambda: self._drift.busy_since, self._log, STALL_S)
+            self._drift.start()
             while not self._stopping:
                 self._busy_since = time.monotonic()
                 self._follow()
@@ -147,8 +154,8 @@ class Worker:
                     connection.send("serving")
                 self._turn(messages)
             self._intake.store_all()
-            self._drift.close()
             self._consumer.close(leave=self._leaving)
+            self._drift.close()
         self._store.close()
 
     def _turn(self, messages: list[Message]) -> None:
@@ -162,7 +169,7 @@ class Worker:
             time.sleep(0.1)
         elif full:
             self._consumer.pause(on=False)
-        self._drift.turn(self._reader.tenants, refreshed=self._refreshed)
+        self._drift.raise_failed()
         self._metrics.tell(self._counter, self._reader, self._consumer.lag())
 
     def _follow(self) -> None:

@@ -7,7 +7,7 @@ anywhere, a successor begins where that says, and counts nothing twice.
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,6 +36,8 @@ class TopicOffsets:
     offsets: dict[int, int] = field(default_factory=dict)
     gaps: dict[str, int] = field(default_factory=dict)
     """Day -> offsets that retention had removed before they were read, when that was noticed."""
+    owners: dict[int, str] = field(default_factory=dict)
+    """Which process has taken up a partition last (docs/exactly-once.md, R17)."""
 
     @classmethod
     def read(cls, data: bytes | None) -> "TopicOffsets":
@@ -45,15 +47,17 @@ class TopicOffsets:
         try:
             found = json.loads(data)
             offsets = {int(partition): int(offset) for partition, offset in found["offsets"].items()}
-            return cls(int(found["incarnation"]), str(found["id"]), offsets, dict(found["gaps"]))
+            owners = {int(partition): str(owner) for partition, owner in found.get("owners", {}).items()}
+            return cls(int(found["incarnation"]), str(found["id"]), offsets, dict(found["gaps"]), owners)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"a record of offsets is not what this store writes: {error}") from None
 
     def to_bytes(self) -> bytes:
         """Return the stored form."""
         offsets = {str(partition): offset for partition, offset in sorted(self.offsets.items())}
+        owners = {str(partition): owner for partition, owner in sorted(self.owners.items())}
         return json.dumps(
-            {"incarnation": self.incarnation, "id": self.id, "offsets": offsets, "gaps": self.gaps}
+            {"incarnation": self.incarnation, "id": self.id, "offsets": offsets, "gaps": self.gaps, "owners": owners}
         ).encode()
 
 
@@ -66,9 +70,16 @@ class ScoreCounter:
     """Keeps what was read, and stores it."""
 
     def __init__(
-        self, store: Store, group: str, keys: Sequence[Key], log: Log, failpoint: Callable[[str], None]
+        self,
+        store: Store,
+        group: str,
+        instance: str,
+        keys: Sequence[Key],
+        log: Log,
+        failpoint: Callable[[str], None],
     ) -> None:
-        self._store, self._group, self._keys, self._log, self._failpoint = store, group, keys, log, failpoint
+        self._store, self._group, self._instance, self._keys = store, group, instance, keys
+        self._log, self._failpoint = log, failpoint
         self._rows: list[Rows] = []
         self._read: dict[TopicPartitionKey, int] = {}
         """Where reading goes on, of partitions that were read since the last time all was stored."""
@@ -88,7 +99,10 @@ class ScoreCounter:
     def starts(
         self, bounds: Mapping[TopicPartitionKey, Bounds], ids: Mapping[str, str]
     ) -> dict[TopicPartitionKey, int]:
-        """Return where partitions begin that the group has just given to this process. Raises StoreError."""
+        """Return where partitions begin that the group has just given to this process, and note that it has them.
+
+        Raises StoreError.
+        """
         found = {}
         for topic in dict.fromkeys(topic for topic, _ in bounds):
             own = {partition: bound for (name, partition), bound in bounds.items() if name == topic}
@@ -100,15 +114,24 @@ class ScoreCounter:
                 found[place] = min(max(known.offsets.get(partition, bound.low), bound.low), bound.high)
         return found
 
+    def owners(self, topics: Iterable[str]) -> dict[TopicPartitionKey, str]:
+        """Return which process has taken up each partition last, where one has. Raises StoreError."""
+        found = {}
+        for topic in topics:
+            known = TopicOffsets.read(self._store.durable(offsets_name(self._group, topic)))
+            found |= {(topic, partition): owner for partition, owner in known.owners.items()}
+        return found
+
     def _known(self, topic: str, own: Mapping[int, Bounds], identity: str) -> TopicOffsets:
         """Return where reading of a topic goes on, and note that it is a new one, or what was removed unread."""
 
         def look(known: TopicOffsets) -> None:
             beyond = any(known.offsets.get(partition, 0) > bound.high for partition, bound in own.items())
             if known.id != identity if known.id and identity else beyond and not identity:
-                known.incarnation, known.offsets = known.incarnation + 1, {}
+                known.incarnation, known.offsets, known.owners = known.incarnation + 1, {}, {}
                 self._log.error("topic_created_again", topic=topic, incarnation=known.incarnation)
             known.id = identity or known.id
+            known.owners |= dict.fromkeys(own, self._instance)
             for partition, bound in own.items():
                 offset = known.offsets.get(partition)
                 if offset is not None and offset < bound.low:

@@ -8,7 +8,7 @@ isolate         which record is refused by Kafka: halve the batch   poison      
 batch_size, pace  how much a transaction may hold, when Kafka is slow or a quota holds us back
 id_pairs        which two transactional ids a slot works under
 paused_topics   event topics that must not be read now              linger        when to commit
-ownership       partitions that the group has given to nobody       stalled       of which nothing is read
+ownership       what owners have left beside offsets                stalled       partitions of which nothing is read
 last_answers    where the answers of a partition end                cures         what to do about a paused tenant
 recovery, end_transactions, hanging_transactions, open_transactions, attempts
                 transactions that a broker has left open (docs/exactly-once.md)

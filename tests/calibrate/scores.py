@@ -5,6 +5,7 @@ project's schemas, so that a test says what they hold.
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -154,10 +156,14 @@ class Counting:
         workers: int = 1,
         failpoints: str = "",
         look_s: float = 900.0,
+        holds: Path | None = None,
     ) -> None:
-        """`kafka`: the variables that say how to reach it."""
-        self.log = log
-        payload = json.dumps([store, lane, workers, look_s])
+        """`kafka`: the variables that say how to reach it; `look_s`: between two looks for drift, infinite for none.
+
+        `holds`: refreshes are held up while this file is there; one of the same name with `.at` says that one is.
+        """
+        self.log, self._workers = log, workers
+        payload = json.dumps([store, lane, workers, look_s, str(holds or "")])
         environment = {**os.environ, **kafka, "MUSE_FAILPOINTS": failpoints}
         with log.open("ab") as out:
             command = [sys.executable, "-m", "tests.calibrate.scores", payload]
@@ -184,7 +190,8 @@ class Counting:
         return [json.loads(line) for line in written.splitlines() if f'"{event}"' in line]
 
     def stop(self) -> int:
-        """Stop it as an operator does."""
+        """Stop it as an operator does, once all its workers are at work: before that a signal just ends it."""
+        self.wait(lambda: len({line["slot"] for line in self.lines("assigned")}) >= self._workers)
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60 * PATIENCE)
 
@@ -197,7 +204,9 @@ def main(payload: str) -> int:
     """Be the supervisor process."""
     watchdog.die_with(os.getppid())
     supervisor.DRAIN_S *= PATIENCE
-    store, lane, workers, look_s = json.loads(payload)
+    store, lane, workers, look_s, holds = json.loads(payload)
+    if look_s == math.inf:
+        vars(calibrate)["DriftWatch"].turn = lambda _self: None
     telemetry.configure(level="DEBUG", human=False)
     options = calibrate.CalibrateOptions(
         *(store, lane, "test", KafkaSettings.from_environment(), "DEBUG"),
@@ -205,14 +214,22 @@ def main(payload: str) -> int:
         longest_backoff_s=0.1,
         look_s=look_s,
     )
-    return calibrate.run(replace(options, refresher=_refresher), workers, spare=False)
+    return calibrate.run(
+        replace(options, refresher=partial(_refresher, Path(holds) if holds else None)), workers, spare=False
+    )
 
 
-def _refresher(given: RefreshWith) -> Refresher:
+def _refresher(holds: Path | None, given: RefreshWith) -> Refresher:
     from muse_stream.commands import refresh, refresh_incidents  # noqa: PLC0415 - as `run` does
 
+    def held(step: str) -> None:
+        while holds is not None and holds.exists():
+            holds.with_suffix(".at").write_text(step, encoding="utf-8")
+            time.sleep(0.05)
+        given.failpoint(step)
+
     vars(refresh_incidents)["SILENT_S"] = 3600.0  # who tells of workers in a test tells it once
-    return refresh.refresher(given)
+    return refresh.refresher(replace(given, failpoint=held))
 
 
 if __name__ == "__main__":

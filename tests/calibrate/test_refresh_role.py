@@ -1,5 +1,6 @@
 """Refresh by the role itself, from records on a broker to the generation that is current."""
 
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,6 @@ def bank(tmp_path: Path, unique: Callable[[str], str], kafka: Broker, make_topic
     scores.store.close()
 
 
-@pytest.mark.slow  # looks race with what is written; tests/calibration/test_refresh.py floods without a process
 def test_a_flood_of_low_scores_moves_nobody_elses_alert_rates_by_more_than_the_step(
     bank: Bank, kafka: Broker, tmp_path: Path
 ) -> None:
@@ -51,19 +51,45 @@ def test_a_flood_of_low_scores_moves_nobody_elses_alert_rates_by_more_than_the_s
         for threshold, rate in THRESHOLDS.items():
             assert abs(np.mean(served >= threshold) / rate - 1.0) < STEP + 0.05, threshold
 
+    def counted(name: str) -> None:
+        """Have all counted that is written, without a look at half of it."""
+        with bank.scores.counting(kafka.bootstrap, tmp_path / f"{name}-counted", look_s=math.inf) as counting:
+            counting.wait(lambda: bank.scores.counted() == bank.scores.written, 120)
+            assert counting.stop() == 0
+
     bank.tells()
-    with bank.scores.counting(kafka.bootstrap, tmp_path / "log", look_s=0.5) as counting:
-        bank.write(flooded(0.3), 1)
-        counting.wait(lambda: bank.store.current() == 2, 120)
-        counting.wait(lambda: counting.lines("refresh_applied"))
-        kept()
-        bank.tells()
-        bank.write(flooded(0.5), 0)
-        counting.wait(lambda: len(counting.lines("refresh_proposed")) == 2, 120)
-        (line,) = counting.lines("refresh_proposed")[1:]
+    bank.write(flooded(0.3), 1)
+    counted("first")
+    with bank.scores.counting(kafka.bootstrap, tmp_path / "first", look_s=0.5) as counting:
+        counting.wait(lambda: counting.lines("refresh_applied"), 120)
+        assert counting.stop() == 0
+    assert bank.store.current() == 2
+    kept()
+    bank.tells()
+    bank.write(flooded(0.5), 0)
+    counted("second")
+    with bank.scores.counting(kafka.bootstrap, tmp_path / "second", look_s=0.5) as counting:
+        counting.wait(lambda: counting.lines("refresh_proposed"), 120)
+        (line,) = counting.lines("refresh_proposed")
         assert "by itself at most 50%" in line["reasons"][0]
         assert counting.stop() == 0
     assert (bank.store.current(), bank.record().state) == (2, "proposed")
     kept()
     entry = bank.store.list()[-1]
     assert (entry.evidence or {})["refreshed"]["by_itself"]
+
+
+def test_counting_goes_on_while_a_refresh_is_published(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
+    bank.tells()
+    bank.drift()
+    counted, holds, held = bank.scores.counted(), tmp_path / "holds", tmp_path / "holds.at"
+    holds.touch()
+    with bank.scores.counting(kafka.bootstrap, tmp_path / "log", look_s=0.5, holds=holds) as counting:
+        counting.wait(held.exists, 120)
+        bank.scores.write(kafka.bootstrap, "acme", np.full(100, 0.01), partitions=2)
+        counting.wait(lambda: bank.scores.counted()["acme", "cards"] == counted["acme", "cards"] + 100)
+        assert not counting.lines("refresh_applied")
+        holds.unlink()
+        counting.wait(lambda: bank.store.current() == 2)
+        counting.wait(lambda: counting.lines("refresh_applied"))
+        assert counting.stop() == 0

@@ -10,9 +10,10 @@ from muse_stream.errors import Fatal
 from muse_stream.kafka.offsets import CommittedOffset
 from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.kafka.signature import Signature
+from muse_stream.kafka.unowned import AGAIN_S
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker import open_transactions
-from muse_stream.worker.ownership import AGAIN_S, Ownership
+from muse_stream.worker.ownership import Ownership
 from tests.worker.doubles import Clock, Echo, Route
 from tests.worker.rig import expected, ledger, open_echo, produce, running
 

@@ -7,6 +7,7 @@ nearest name that exists. Values that look like secrets are never repeated.
 import json
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -32,11 +33,17 @@ def nearest(name: str, names: Collection[str]) -> str:
     return ""
 
 
+@cache
+def _schema() -> Mapping[str, Any]:
+    """Return the JSON Schema, made once: that takes 0.1 s of CPU, and who watches a store may meet many findings."""
+    return json_schema()
+
+
 class Expected:
     """Looks up in the JSON Schema what is at a path."""
 
     def __init__(self) -> None:
-        self._schema = json_schema()
+        self._schema = _schema()
 
     def explain(self, path: YamlPath, detail: ErrorDetails) -> tuple[str, str]:
         """Return message and hint for one finding."""

@@ -8,6 +8,7 @@ import ast
 import inspect
 import re
 import sys
+from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -60,15 +61,23 @@ class SpecModel(BaseModel):
 
 def _docstrings(cls: type) -> dict[str, str]:
     """Return the docstrings under the fields of a document class."""
-    if not issubclass(cls, SpecModel):
-        return {}
-    module = ast.parse(inspect.getsource(sys.modules[cls.__module__]))
-    body = next(node.body for node in module.body if isinstance(node, ast.ClassDef) and node.name == cls.__name__)
+    return _docstrings_of(cls.__module__)[cls.__name__] if issubclass(cls, SpecModel) else {}
+
+
+@cache
+def _docstrings_of(module: str) -> dict[str, dict[str, str]]:
+    """Return the docstrings under the fields of each class of a module, which is parsed once for all of them."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
     return {
-        field.target.id: inspect.cleandoc(below.value.value)
-        for field, below in pairwise(body)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)
+        node.name: {
+            field.target.id: inspect.cleandoc(below.value.value)
+            for field, below in pairwise(node.body)
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            if isinstance(below, ast.Expr)
+            if isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)
+        }
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
     }
 
 

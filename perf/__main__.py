@@ -15,7 +15,21 @@ from pathlib import Path
 from muse_stream import environment
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_broker import broker
-from perf import counting, drain, latency, memory, publish, results, stages, start, swap, tables, takeover, throughput
+from perf import (
+    batch_cost,
+    counting,
+    drain,
+    latency,
+    memory,
+    publish,
+    results,
+    stages,
+    start,
+    swap,
+    tables,
+    takeover,
+    throughput,
+)
 from perf.figures import Figures
 
 Size = Callable[[int, int, int], int]
@@ -56,6 +70,8 @@ SCENARIOS: dict[str, Scenario] = {
     "swap-redis": lambda b, f, n: swap.run(b, f, kind="redis"),
     "stages": lambda b, f, n: stages.run(b, f),
     "stages-compiled": lambda b, f, n: stages.run(b, f, "compiled"),
+    "batch-cost": lambda b, f, n: batch_cost.run(b, f),
+    "batch-cost-100": lambda b, f, n: batch_cost.run(b, f, 100),
     "start": lambda b, f, n: start.run(b, f),
     "counting": lambda b, f, n: counting.run(b, f, n(1_000_000, 200_000, 50_000)),
 }
@@ -65,7 +81,7 @@ def _drained(bootstrap: str, folder: Path, n: Size, spec: throughput.Spec, count
     return throughput.run(bootstrap, folder, spec, n(count, count // 4, 2_000), n(3, 1, 1))
 
 
-WITHOUT_BROKER = {"publish", "stages", "stages-compiled"}
+WITHOUT_BROKER = {"publish", "stages", "stages-compiled", "batch-cost", "batch-cost-100"}
 ALL = ("live", "shadow", "stages", "latency", "latency-60-shared", "takeover", "takeover-run", "takeover-host")
 """Of `make perf`: within 15 minutes on an idle machine."""
 QUICK = ("live", "stages")

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from muse_stream.avro.conversion import ARROW, PHYSICAL, Mask, convert
+from muse_stream.avro.conversion import ARROW, PHYSICAL, Mask, convert, unchanged
 from muse_stream.avro.resolution import NULL, Access, Case, Default, Domain, Outcome, Refused, Route
 from muse_stream.scoring import Categorical, Column
 
@@ -25,16 +25,28 @@ Record: TypeAlias = pa.RecordBatch | pa.StructArray
 NO_TIME = np.iinfo(np.int64).min
 """Event time of a record that has none: no time that was written (-1 would be one)."""
 
-NOTHING = pa.scalar(0, pa.int32())
-"""Given to Arrow as a plain 0, it looks for a package that is not installed, at every call."""
+FLOAT = pa.float64()
+FEW = 32
+"""So few values are looked at one by one."""
 
 
-def extract(route: Route, batch: pa.RecordBatch) -> tuple[pa.Array, Mask | None]:
+def as_written(route: Route) -> str | None:
+    """Return the writer's field whose array is the route's as it stands; None where `extract` looks at the values."""
+    root = route.root
+    if isinstance(root, Default):
+        return None
+    cases = [branch for branch in root.branches if branch != NULL]
+    return root.field if len(cases) == 1 and isinstance(cases[0], Case) and unchanged(cases[0]) else None
+
+
+def extract(route: Route, batch: pa.RecordBatch, field: str | None = None) -> tuple[pa.Array, Mask | None]:
     """Return the route's array, of type `ARROW[route.domain]`, and the rows refused (None if none are).
 
-    Raises Malformed when some row's text is not UTF-8.
+    `field` is what `as_written` says of the route. Raises Malformed when some row's text is not UTF-8.
     """
     kind = ARROW[route.domain]
+    if field is not None and (array := batch.column(field)).type == kind:
+        return array, None
     if isinstance(route.root, Default):
         return constant(route.root, kind, batch.num_rows), None
     return _field(route.root, batch, kind)
@@ -50,6 +62,8 @@ def constant(default: Default, kind: pa.DataType, rows: int) -> pa.Array:
 
 def finish(array: pa.Array, domain: Domain, nullable: bool) -> Column:
     """Make the column of an array: float64 with NaN, or int64 / bool where the reader has no null, or Categorical."""
+    if domain == "number" and array.type == FLOAT:
+        return _numpy(array)
     if domain == "text":
         return categorical(array)
     if nullable or domain == "number":
@@ -63,6 +77,8 @@ def finish(array: pa.Array, domain: Domain, nullable: bool) -> Column:
 
 def categorical(array: pa.StringArray) -> Categorical:
     """Dictionary-encode text: distinct values in order of appearance, null is code -1."""
+    if len(array) <= FEW:  # the call costs more than the loop
+        return Categorical.from_strings(array.to_pylist())
     encoded = array.dictionary_encode()
     codes = encoded.indices.fill_null(-1) if encoded.null_count else encoded.indices
     return Categorical(tuple(encoded.dictionary.to_pylist()), _numpy(codes))
@@ -77,8 +93,12 @@ def milliseconds(array: pa.Array) -> NDArray[np.int64]:
 
 def texts(array: pa.Array) -> pa.StringArray:
     """Return ids as text, null where null or empty."""
-    empty = pc.equal(pc.binary_length(array), NOTHING)
-    return pc.if_else(empty, pa.scalar(None, pa.string()), array) if pc.any(empty).as_py() else array
+    ends = array.buffers()[1]
+    if ends is None:
+        return array
+    offsets = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1]
+    empty = offsets[1:] == offsets[:-1]
+    return pc.if_else(pa.array(empty), pa.scalar(None, pa.string()), array) if empty.any() else array
 
 
 def _field(access: Access, record: Record, kind: pa.DataType) -> tuple[pa.Array, Mask | None]:

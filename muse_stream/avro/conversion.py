@@ -40,6 +40,14 @@ PHYSICAL: dict[str, pa.DataType] = {
     "fixed": pa.binary(),
 }
 """Arrow's type of what was written, as the batch decoder gives it."""
+UNCHANGED: dict[str, Domain] = {
+    "long": "integer",
+    "double": "number",
+    "boolean": "boolean",
+    "string": "text",
+    "enum": "text",
+}
+"""The types that stand in a column as they were written."""
 INT = 2**31
 LONG = 2**63 - 1
 EXACT, EXACT_TENS = 2**53, 22
@@ -61,6 +69,17 @@ def convert(case: Case, array: pa.Array) -> tuple[pa.Array, Mask | None]:
     if case.kind == "enum":
         return _from_symbols(case, array)
     return _into(case.domain, _as_real(case, array)), None
+
+
+def unchanged(case: Case) -> bool:
+    """Say whether `convert` gives an array that has the type of the case's domain back, whatever its values are."""
+    return (
+        case.domain == UNCHANGED.get(case.kind)
+        and case.form == "value"
+        and case.scale_by == (1, 1)
+        and case.real in ("", case.kind)
+        and case.symbols is None
+    )
 
 
 def refusal(case: Case) -> str:

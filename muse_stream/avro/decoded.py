@@ -60,6 +60,12 @@ class Plan:
     fields: Fields
     parts: tuple[Part, ...]
     """Each once, the id first."""
+    columns: tuple[tuple[str, int], ...]
+    """Which part each column of values is..."""
+    texts: tuple[tuple[str, int], ...]
+    """...and each of texts that is not a column of values too."""
+    time: int | None
+    tenant: int | None
 
     @classmethod
     def of(cls, reader: Type, fields: Fields) -> "Plan":
@@ -71,21 +77,36 @@ class Plan:
         parts = {_part(reader, path, use): None for path, use in uses}
         _check_names(reader, "id", fields.id)
         _check_names(reader, "tenant", fields.tenant)
-        return cls(fields, tuple(parts))
-
-    def place(self, path: str, use: Use) -> int:
-        """Return which part reads a field so; where it is text, its value is its text."""
-        wanted = [(path, use)] if use != "text" else [(path, "text"), (path, "value")]
-        return next(
-            place
-            for place, part in enumerate(self.parts)
-            if (part.path, part.use) in wanted and (part.use == use or part.domain == "text")
+        found = tuple(parts)
+        columns = {path: _place(found, path, "value") for path in fields.columns}
+        texts = {_name_of_text(found, path): _place(found, path, "text") for path in fields.texts}
+        return cls(
+            fields,
+            found,
+            tuple(columns.items()),
+            tuple((name, place) for name, place in texts.items() if name not in columns),
+            _place(found, fields.time, "time") if fields.time else None,
+            _place(found, fields.tenant, "text") if fields.tenant else None,
         )
 
     def name_of_text(self, path: str) -> str:
         """Return the column that has a field as text: the field's own where it is text."""
-        part = self.parts[self.place(path, "text")]
-        return path if part.use == "value" else TEXT_OF + path
+        return _name_of_text(self.parts, path)
+
+
+def _place(parts: Sequence[Part], path: str, use: Use) -> int:
+    """Return which part reads a field so; where it is text, its value is its text."""
+    wanted = [(path, use)] if use != "text" else [(path, "text"), (path, "value")]
+    return next(
+        place
+        for place, part in enumerate(parts)
+        if (part.path, part.use) in wanted and (part.use == use or part.domain == "text")
+    )
+
+
+def _name_of_text(parts: Sequence[Part], path: str) -> str:
+    part = parts[_place(parts, path, "text")]
+    return path if part.use == "value" else TEXT_OF + path
 
 
 def _check_names(reader: Type, role: str, path: str | None) -> None:
@@ -137,22 +158,18 @@ class Decoded:
 def assemble(pieces: Sequence[Piece], rejected: list[Rejected], plan: Plan) -> Decoded:
     """Join pieces of one reader into its `Decoded`; their arrays are in the order of the plan's parts."""
     rows, arrays = _join(pieces, [ARROW[part.domain] for part in plan.parts])
-    fields = plan.fields
-    columns: dict[str, Column] = {}
-    for path in fields.columns:
-        place = plan.place(path, "value")
-        columns[path] = finish(arrays[place], plan.parts[place].domain, plan.parts[place].nullable)
-    for path in fields.texts:
-        name = plan.name_of_text(path)
-        if name not in columns:
-            columns[name] = categorical(arrays[plan.place(path, "text")])
+    parts = plan.parts
+    columns: dict[str, Column] = {
+        path: finish(arrays[place], parts[place].domain, parts[place].nullable) for path, place in plan.columns
+    }
+    columns |= {name: categorical(arrays[place]) for name, place in plan.texts}
     return Decoded(
         rows=rows,
         ids=texts(arrays[0]),
-        times=milliseconds(arrays[plan.place(fields.time, "time")]) if fields.time else None,
+        times=None if plan.time is None else milliseconds(arrays[plan.time]),
         columns=columns,
         rejected=tuple(sorted(rejected, key=lambda one: one.row)),
-        tenants=categorical(arrays[plan.place(fields.tenant, "text")]) if fields.tenant else None,
+        tenants=None if plan.tenant is None else categorical(arrays[plan.tenant]),
     )
 
 

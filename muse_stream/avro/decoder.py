@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from muse_stream.avro import framing
-from muse_stream.avro.arrow_columns import extract
+from muse_stream.avro.arrow_columns import as_written, extract
 from muse_stream.avro.codec import Codec, codec_for
 from muse_stream.avro.decoded import Decoded, Fields, Piece, Plan, assemble
 from muse_stream.avro.record_columns import Picked, Unresolved, column, pick, wanted
@@ -50,6 +50,8 @@ class _Writer:
 
     codec: Codec
     routes: tuple[Route, ...]
+    fields: tuple[str | None, ...]
+    """`as_written` of each route."""
     wanted: Wanted
 
 
@@ -139,7 +141,7 @@ class Decoder:
 
     def _resolve(self, schema: Schema) -> "_Writer":
         routes = self.routes(schema)
-        return _Writer(codec_for(schema), routes, wanted(routes))
+        return _Writer(codec_for(schema), routes, tuple(map(as_written, routes)), wanted(routes))
 
 
 class _Group:
@@ -181,8 +183,8 @@ class _Group:
         values = self._values if whole else self._values[start:stop]
         batch, refused = self._writer.codec.batch(values, self._skip)
         arrays = []
-        for path in self._writer.routes:
-            array, bad = extract(path, batch)
+        for path, field in zip(self._writer.routes, self._writer.fields, strict=True):
+            array, bad = extract(path, batch, field)
             arrays.append(array)
             if bad is not None:
                 refused = bad if refused is None else refused | bad

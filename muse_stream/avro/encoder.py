@@ -19,6 +19,7 @@ import pyruhvro
 
 from muse_stream.avro import framing, types
 from muse_stream.avro.codec import PROBE_RECORDS, guarded, suits_batches
+from muse_stream.avro.plain_values import PlainValues
 from muse_stream.avro.resolution import default_of
 from muse_stream.avro.samples import samples
 from muse_stream.avro.schemas import Schema
@@ -39,6 +40,8 @@ PRIMITIVE: dict[str, pa.DataType] = {
     "bytes": pa.binary(),
     "enum": pa.string(),
 }
+FEW = 16
+"""So few records are encoded one by one: the calls for the columns cost more."""
 UNITS: dict[str | None, str] = {"timestamp-micros": "us", "local-timestamp-micros": "us", "timestamp-nanos": "ns"}
 """Arrow's unit of the timestamps that are not milliseconds."""
 
@@ -82,11 +85,13 @@ class Encoder:
         self._rows = RowEncoder(schema, frame)
         self._fields = schema.type.fields
         self._types = [arrow_type(field.type, field.name) for field in self._fields]
-        nullable = [is_nullable(field.type) for field in self._fields]
+        self._names = [field.name for field in self._fields]
+        self._plain = [PlainValues.of(kind) for kind in self._types]
+        self._nullable = [is_nullable(field.type) for field in self._fields]
         self._arrow = pa.schema(
             [
                 pa.field(field.name, kind, maybe)
-                for field, kind, maybe in zip(self._fields, self._types, nullable, strict=True)
+                for field, kind, maybe in zip(self._fields, self._types, self._nullable, strict=True)
             ]
         )
         self._text = json.dumps(types.physical(schema.type))
@@ -98,15 +103,20 @@ class Encoder:
         A column is a pyarrow Array, a numpy array, a Categorical, a list, or a scalar that holds for every row; a
         missing column takes the field's default. Times are milliseconds (int64) or Arrow timestamps.
         """
-        return self.encode_batch(self.table(columns, rows)) if rows else []
+        if not rows:
+            return []
+        if rows <= FEW and (values := self._values(columns, rows)) is not None:
+            return [self._rows.encode(dict(zip(self._names, row, strict=True))) for row in zip(*values, strict=True)]
+        return self.encode_batch(self.table(columns, rows))
 
     def table(self, columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
         """Return the columns as a RecordBatch in the types of the schema; what `encode` takes, and its errors."""
-        strangers = set(columns) - {field.name for field in self._fields}
+        strangers = columns.keys() - self._names
         if strangers:
             raise SchemaError(f"{self.schema}: has no field {sorted(strangers)[0]!r}")
         arrays = [
-            self._column(columns, field, kind, rows) for field, kind in zip(self._fields, self._types, strict=True)
+            self._column(columns, field, kind, maybe, rows)
+            for field, kind, maybe in zip(self._fields, self._types, self._nullable, strict=True)
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)
 
@@ -121,7 +131,19 @@ class Encoder:
             return [prefix + payload for payload in payloads.to_pylist()]
         return [self._rows.encode(record) for record in batch.to_pylist(maps_as_pydicts="strict")]
 
-    def _column(self, columns: Mapping[str, Any], field: Field, kind: pa.DataType, rows: int) -> pa.Array:
+    def _values(self, columns: Mapping[str, Any], rows: int) -> list[list[Any]] | None:
+        """Return the fields' values as `table` would have them; None where it must decide."""
+        if len(columns) != len(self._names) or columns.keys() - self._names:
+            return None
+        found = []
+        for name, reader, maybe in zip(self._names, self._plain, self._nullable, strict=True):
+            values = reader.read(columns[name], rows)
+            if values is None or (not maybe and None in values):
+                return None
+            found.append(values)
+        return found
+
+    def _column(self, columns: Mapping[str, Any], field: Field, kind: pa.DataType, maybe: bool, rows: int) -> pa.Array:
         if field.name in columns:
             given = columns[field.name]
         elif field.has_default:
@@ -129,7 +151,7 @@ class Encoder:
         else:
             raise SchemaError(f"{self.schema}: no column {field.name!r}, which has no default")
         array = column_array(given, field.type, kind, rows, f"{self.schema}: {field.name}")
-        if array.null_count and not self._arrow.field(field.name).nullable:
+        if array.null_count and not maybe:
             row = array.is_null().index(True).as_py()
             raise SchemaError(f"{self.schema}: {field.name} is null in row {row}, which the schema does not allow")
         if len(array) != rows:
@@ -181,18 +203,15 @@ def is_nullable(node: Type) -> bool:
 
 def column_array(given: Any, node: Type, kind: pa.DataType, rows: int, where: str) -> pa.Array:
     """Make a column of whatever was given; raises SchemaError for a value the type cannot hold."""
-    unit = next((UNITS[option.logical] for option in node.options if option.logical in UNITS), "ms")
     try:
         if isinstance(given, Categorical):
-            codes = pa.array(given.codes, mask=given.codes < 0)
-            given = pa.DictionaryArray.from_arrays(codes, pa.array(given.values, pa.string()))
+            given = _texts(given)
         if isinstance(given, pa.ChunkedArray):
             given = given.combine_chunks()
         if isinstance(given, pa.Array):
-            return _cast(given, kind, unit)
+            return _cast(given, kind, node)
         if isinstance(given, np.ndarray):
-            array = pa.array(given)
-            return array if array.type == kind else _cast(array, kind, unit)
+            return _cast(pa.array(given), kind, node)
         if isinstance(given, list | tuple):
             return pa.array(given, kind)
         scalar = given if isinstance(given, pa.Scalar) else pa.scalar(given, kind)
@@ -201,9 +220,17 @@ def column_array(given: Any, node: Type, kind: pa.DataType, rows: int, where: st
         raise SchemaError(f"{where}: {str(error).splitlines()[0]} (the schema wants {kind})") from None
 
 
-def _cast(array: pa.Array, kind: pa.DataType, unit: str) -> pa.Array:
+def _texts(column: Categorical) -> pa.StringArray:
+    values, codes = pa.array(column.values, pa.string()), column.codes
+    if len(values) == 1 and not codes.any():  # as most are
+        return pa.repeat(values[0], len(codes))
+    return values.take(pa.array(codes, mask=codes < 0))
+
+
+def _cast(array: pa.Array, kind: pa.DataType, node: Type) -> pa.Array:
     if array.type == kind:
         return array
     if pa.types.is_timestamp(array.type) and kind == pa.int64():
+        unit = next((UNITS[option.logical] for option in node.options if option.logical in UNITS), "ms")
         array = array.cast(pa.timestamp(unit, array.type.tz), safe=False)
     return array.cast(kind)

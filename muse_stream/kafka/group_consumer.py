@@ -28,6 +28,12 @@ from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.telemetry import Log
 
 IDLE_POLL_S = 0.1
+POLL_UNIT_S = 0.001
+"""The client waits for whole milliseconds."""
+LITTLE = 500
+"""So few records at once are fewer than a worker scores in a millisecond or two."""
+NAP_S = 0.02
+"""How long who is asked to hurry may have to wait for it."""
 HEAD = 11
 """Bytes of the group metadata before the names."""
 SERVED = 100
@@ -128,14 +134,22 @@ class GroupConsumer:
         messages = [first]
         deadline = Deadline(linger_s)
         while len(messages) < most:
-            messages += self._consumer.consume(most - len(messages), 0)
-            if len(messages) >= most or deadline.over or self._rebalanced or hurry():
+            taken = self._consumer.consume(most - len(messages), 0)
+            messages += taken
+            if len(messages) >= most or self._rebalanced or hurry():
                 break
-            following = self._consumer.poll(min(deadline.left_s, IDLE_POLL_S))
+            # Where little comes, one look at the end of the wait is enough: to be woken for each record costs more than
+            # to score it. A wait below the client's unit would be none, and be made again and again until it is over.
+            left_s, little = deadline.left_s, len(taken) < LITTLE
+            following = self._consumer.poll(0 if little else min(left_s, IDLE_POLL_S))
             if following is not None:
                 messages.append(following)
             else:
                 self.empty_s = time.monotonic()
+            if left_s < POLL_UNIT_S or self._rebalanced:
+                break
+            if little:
+                time.sleep(min(left_s, NAP_S))
         return self._after_rebalance(self._checked(messages, metadata))
 
     def committed(self, following: dict[TopicPartitionKey, int]) -> None:

@@ -89,6 +89,7 @@ class EventReader:
         self._limit = document.limits.max_event_bytes
         self._topic_of = [document.tenant_topics(name).events for name in self.tenants]
         self._topic_codes = {topic: code for code, topic in enumerate(dict.fromkeys(self._topic_of))}
+        self._topics = tuple(self._topic_codes)
         sharing = Counter(self._topic_of)
         owner = {topic: -1 if sharing[topic] > 1 else code for code, topic in enumerate(self._topic_of)}
         self._owner_of_code = np.array([owner[topic] for topic in self._topic_codes], dtype=np.int32)
@@ -107,6 +108,9 @@ class EventReader:
         self._formats = {
             name: _format(name, document.events[name], schemas, needed.get(name, ()), whole) for name in names
         }
+        place = {name: code for code, name in enumerate(self._formats)}
+        self._format_codes = np.array([place[self._format_of[topic]] for topic in self._topic_codes], dtype=np.int32)
+        """Topic -> its event format."""
         self._attributes = sorted({name for kind in self._formats.values() for name in kind.spec.intent})
 
     @property
@@ -141,7 +145,7 @@ class EventReader:
             rows=decoded.rows,
             event_ids=decoded.ids,
             times=decoded.times,
-            topics=Categorical(tuple(self._topic_codes), topics[decoded.rows]),
+            topics=Categorical(self._topics, topics[decoded.rows]),
             rejected=rejected,
         )
 
@@ -155,15 +159,12 @@ class EventReader:
         return values, [Rejected(row, Reason.OVERSIZE, Stage.DECODE, message) for row in large]
 
     def _groups(self, batch: Batch, topics: Codes) -> list[tuple[str, NDArray[np.int64]]]:
-        """Return the rows of each event format; most batches have one format."""
-        formats = [self._format_of[topic] for topic in self._topic_codes]
-        names = {formats[code] for code in np.unique(topics).tolist()}
-        if len(names) == 1:
-            return [(names.pop(), np.arange(len(batch)))]
-        return [
-            (name, np.nonzero(np.isin(topics, [c for c, f in enumerate(formats) if f == name]))[0])
-            for name in sorted(names)
-        ]
+        """Return the rows of each event format that occurs; most lanes have one format."""
+        if len(self._formats) == 1:
+            return [(name, np.arange(len(batch))) for name in self._formats]
+        formats = self._format_codes[topics]
+        found = {name: np.flatnonzero(formats == code) for code, name in enumerate(self._formats)}
+        return sorted((name, rows) for name, rows in found.items() if len(rows))
 
     def _part(
         self, batch: Batch, values: list[bytes | None], topics: Codes, kind: Format, rows: NDArray[np.int64]

@@ -27,15 +27,17 @@ class LiveColumns:
 
     def __init__(self, live: Sequence[PredictorScores], groups: Sequence[GroupNumbers] = ()) -> None:
         """`groups`: what the scores of each count as."""
-        order = np.argsort(np.concatenate([one.rows for one in live]), kind="stable") if len(live) > 1 else slice(None)
+        sizes = [len(one.rows) for one in live]
+        order = np.argsort(np.concatenate([one.rows for one in live]), kind="stable") if len(live) > 1 else None
 
         def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-            return np.concatenate(parts)[order] if len(parts) > 1 else parts[0]
+            return parts[0] if order is None else np.concatenate(parts)[order]
 
         self.rows: Rows = joined([one.rows for one in live])
         self.score = joined([one.score for one in live])
         self.aggregate = joined([one.aggregate for one in live])
-        which = joined([np.full(len(one.rows), code, dtype=np.int32) for code, one in enumerate(live)])
+        which = np.repeat(np.arange(len(live), dtype=np.int32), sizes)
+        which = which if order is None else which[order]
         self.predictor = Categorical(tuple(one.predictor for one in live), which)
         self.groups = joined(list(groups)) if groups else np.zeros(0, dtype=np.int32)
         self.version = np.array([one.version for one in live], dtype=np.int32)[which]
@@ -51,6 +53,8 @@ class Writer:
     def __init__(self, encoder: Encoder, topics: Mapping[str, str], generation: int, groups: ScoreGroups) -> None:
         """`topics`: tenant -> output topic."""
         self._encoder, self._topics, self._generation, self._groups = encoder, topics, generation, groups
+        self._named: tuple[tuple[str | None, ...], list[str]] = (), []
+        """The tenants of the last table, and their output topics: as a rule those of every table."""
 
     def scores(
         self, batch: Batch, events: Events, live: Sequence[PredictorScores], now_ms: int, attempt: int
@@ -92,23 +96,28 @@ class Writer:
 
     def _source(self, batch: Batch, events: Events, rows: Rows, now_ms: int, attempt: int) -> dict[str, Any]:
         """Return what every record says of its event; `rows` are rows of the table."""
-        of_batch = events.rows[rows]
-        tenant = events.tenant
+        whole = len(rows) == events.count  # rows ascend: all of the table
+        of_batch = events.rows if whole else events.rows[rows]
+        tenant, topics = events.tenant, events.topics
+        partitions, offsets = np.array(batch.partitions, dtype=np.int32), np.array(batch.offsets, dtype=np.int64)
         return {
-            "event_id": take(events.event_ids, rows),
-            "tenant": Categorical(tenant.values, tenant.codes[rows]),
+            "event_id": events.event_ids if whole else take(events.event_ids, rows),
+            "tenant": tenant if whole else Categorical(tenant.values, tenant.codes[rows]),
             "generation": self._generation,
-            "event_time": events.times[rows],
+            "event_time": events.times if whole else events.times[rows],
             "scored_at": now_ms,
-            "source_topic": Categorical(events.topics.values, events.topics.codes[rows]),
-            "source_partition": np.array(batch.partitions, dtype=np.int32)[of_batch],
-            "source_offset": np.array(batch.offsets, dtype=np.int64)[of_batch],
+            "source_topic": topics if whole else Categorical(topics.values, topics.codes[rows]),
+            "source_partition": partitions if len(of_batch) == len(batch) else partitions[of_batch],
+            "source_offset": offsets if len(of_batch) == len(batch) else offsets[of_batch],
             "attempt": attempt,
         }
 
     def _outgoing(self, events: Events, rows: Rows, columns: dict[str, Any], groups: GroupNumbers) -> Records:
         tenant = events.tenant
-        topics = [self._topics[name or ""] for name in tenant.values]
+        names, topics = self._named
+        if names is not tenant.values:
+            topics = [self._topics[name or ""] for name in tenant.values]
+            self._named = tenant.values, topics
         codes = tenant.codes[rows].tolist()
         values = self._encoder.encode(columns, len(rows))
         return Records(

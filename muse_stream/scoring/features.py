@@ -97,6 +97,14 @@ class Binding:
             if feature.categories is not None
         }
 
+        self._gaps_matter = [
+            any(feature.required or feature.default is not None for feature in tensor.features)
+            if tensor.dtype.kind == "f" and all(feature.categories is None for feature in tensor.features)
+            else None
+            for tensor in tensors
+        ]
+        """Of tensors of floats without category tables: whether a gap means more to any feature than NaN."""
+
     @property
     def texts(self) -> frozenset[str]:
         """The fields that are read as texts: by a category table, or for a tensor of strings."""
@@ -110,16 +118,23 @@ class Binding:
     def build(self, columns: Mapping[str, Column], rows: Selection) -> Bound:
         """Return the tensors for `rows`."""
         faults = _Faults({}, {})
-        built = tuple(self._tensor(tensor, columns, rows, faults) for tensor in self.tensors)
+        pairs = zip(self.tensors, self._gaps_matter, strict=True)
+        built = tuple(self._tensor(tensor, gaps_matter, columns, rows, faults) for tensor, gaps_matter in pairs)
         return Bound(built, faults.missing, faults.unfit)
 
     def _tensor(
-        self, tensor: Tensor, columns: Mapping[str, Column], rows: Selection, faults: "_Faults"
+        self,
+        tensor: Tensor,
+        gaps_matter: bool | None,
+        columns: Mapping[str, Column],
+        rows: Selection,
+        faults: "_Faults",
     ) -> NDArray[Any]:
         matrix = np.empty((rows.size, len(tensor.features)), dtype=tensor.dtype)
         with np.errstate(over="ignore"):  # looked at below
-            for place, feature in enumerate(tensor.features):
-                matrix[:, place] = self._values(tensor, feature, _taken(tensor, feature, columns, rows), faults)
+            if gaps_matter is None or not _as_they_are(tensor, columns, rows, matrix, gaps_matter):
+                for place, feature in enumerate(tensor.features):
+                    matrix[:, place] = self._values(tensor, feature, _taken(tensor, feature, columns, rows), faults)
         if tensor.dtype.kind == "f" and np.isinf(matrix).any():
             for feature in tensor.features:
                 values = self._values(tensor, feature, _taken(tensor, feature, columns, rows), faults)
@@ -203,6 +218,18 @@ def _taken(tensor: Tensor, feature: Feature, columns: Mapping[str, Column], rows
     if column is None:
         raise ValueError(f"the batch has no column {feature.field}")
     return rows.take_column(column)
+
+
+def _as_they_are(
+    tensor: Tensor, columns: Mapping[str, Column], rows: Selection, matrix: NDArray[Any], gaps_matter: bool
+) -> bool:
+    """Fill a matrix with columns of numbers; False where more is to be done, or refused."""
+    for place, feature in enumerate(tensor.features):
+        column = columns.get(feature.field)
+        if not isinstance(column, np.ndarray):
+            return False
+        matrix[:, place] = rows.take(column)
+    return not (gaps_matter and np.isnan(matrix).any())
 
 
 def _coded(column: Column) -> tuple[Sequence[str | None], NDArray[Any]]:

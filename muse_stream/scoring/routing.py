@@ -23,6 +23,7 @@ Rule = Mapping[str, frozenset[str]]
 Routes = NDArray[np.int32]
 
 NO_ROUTE: Final = -1
+_NONE: Final = np.zeros(1, dtype=np.int64)
 _OTHER: Final = 0  # class of a null and of every value that no rule names: no rule with a condition on it holds
 
 
@@ -47,6 +48,8 @@ class Router:
         self._table = self._tabulated() if self._size <= max(table_limit, 1) else None
         self._cache: dict[tuple[int, ...], int] = {}
         self._cache_limit = cache_limit
+        self._coded: dict[int, tuple[tuple[str | None, ...], NDArray[np.int64]]] = {}
+        """Attribute -> its last column's values and their classes: a lane's tenants are the same in every batch."""
 
     def route(self, columns: Mapping[str, Categorical], rows: int) -> Routes:
         """Return `[rows]` rule numbers; an attribute without a column is null in every row."""
@@ -64,12 +67,15 @@ class Router:
     def _class_of(self, axis: int, column: Categorical | None, rows: int) -> NDArray[np.int64]:
         if column is None:
             return np.zeros(rows, dtype=np.int64)
-        classes = self._classes[axis]
-        # One entry more, for code -1 (null), which indexes it from the end.
-        of_code = np.array(
-            [_OTHER if value is None else classes.get(value, _OTHER) for value in column.values] + [_OTHER],
-            dtype=np.int64,
-        )
+        values, of_code = self._coded.get(axis, ((), _NONE))
+        if values is not column.values:
+            classes = self._classes[axis]
+            # One entry more, for code -1 (null), which indexes it from the end.
+            of_code = np.array(
+                [_OTHER if value is None else classes.get(value, _OTHER) for value in column.values] + [_OTHER],
+                dtype=np.int64,
+            )
+            self._coded[axis] = column.values, of_code
         return of_code[column.codes]
 
     def _mixed(self, classes: Sequence[NDArray[np.int64]], rows: int) -> NDArray[np.int64]:

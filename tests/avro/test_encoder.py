@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muse_stream.avro import Encoder, Schema, SchemaDirectory, decode_records, nullable, record_lists, string_maps
+from muse_stream.avro.encoder import FEW
 from muse_stream.errors import SchemaError
 from muse_stream.scoring.columns import Categorical
 from tests.avro.avro_data import directory, schema_of
@@ -199,3 +200,59 @@ def test_a_default_that_json_spells_as_text_is_written_as_what_it_means(kind: An
     (record,) = decode_records(directory(schema), [value])
     assert isinstance(record, dict)
     assert means == (None if record["x"] != record["x"] else record["x"])
+
+
+def columns_of(rows: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Columns in every form that is written as it is, and in some that are converted or refused."""
+
+    def filled(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+        return st.lists(values, min_size=rows, max_size=rows)
+
+    def numbers(values: st.SearchStrategy[Any], dtype: str) -> st.SearchStrategy[Any]:
+        return filled(values).map(lambda found: np.array(found, dtype=dtype))
+
+    longs, ints = st.integers(-(2**63), 2**63 - 1), st.integers(-(2**31), 2**31 - 1)
+    texts = st.none() | st.text(max_size=4)
+    coded = st.tuples(st.lists(texts, min_size=1, max_size=3), filled(st.integers(-1, 0)))
+    column = st.one_of(
+        coded.map(lambda made: Categorical(tuple(made[0]), np.array(made[1], dtype=np.int32))),
+        filled(texts).map(lambda found: pa.array(found, pa.string())),
+        numbers(longs, "int64"),
+        numbers(ints, "int32"),
+        numbers(st.floats(), "float64"),
+        numbers(st.floats(width=32), "float32"),
+        numbers(st.booleans(), "bool"),
+        longs | st.integers(2**63, 2**64) | st.floats() | st.text(max_size=4) | st.booleans() | st.none(),
+    )
+    return st.fixed_dictionaries({field.name: column for field in PLAIN.type.fields})
+
+
+PLAIN = schema_of(
+    ("id", "string"),
+    ("maybe", ["string", "null"]),
+    ("n", "long"),
+    ("i", ["null", "int"]),
+    ("x", "double"),
+    ("f", "float"),
+    ("b", "boolean"),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, FEW + 1).flatmap(lambda rows: st.tuples(st.just(rows), columns_of(rows))), st.data())
+def test_few_records_are_written_as_many_are(made: tuple[int, dict[str, Any]], data: st.DataObject) -> None:
+    rows, columns = made
+    encoder = Encoder(PLAIN)
+    for field in PLAIN.type.fields:  # so that not every example is refused for one of its columns
+        if data.draw(st.integers(0, 4)):
+            columns[field.name] = {"string": "a", "long": 5, "double": 0.5, "boolean": True}.get(
+                field.type.options[0].kind,
+                np.arange(rows, dtype=np.int32) if field.name == "i" else np.zeros(rows, "f4"),
+            )
+    try:
+        expected = encoder.encode_batch(encoder.table(columns, rows))
+    except SchemaError:
+        with pytest.raises(SchemaError):
+            encoder.encode(columns, rows)
+    else:
+        assert encoder.encode(columns, rows) == expected

@@ -1,4 +1,4 @@
-"""Run benchmarks: `python -m perf run [--scenario ID ...] [quick] --json`, `table`.
+"""Run benchmarks: `python -m perf run [--scenario ID ...] [quick] --json`, `table`, `compare BASE HEAD`.
 
 `python -m perf ID ...` is `run`. One table a scenario. A scenario keeps its name and its seeds; what it measures stands
 in its module. perf/README.md lists them.
@@ -6,19 +6,25 @@ in its module. perf/README.md lists them.
 
 import argparse
 import json
+import math
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+
+import psutil
+from confluent_kafka import KafkaException
 
 from muse_stream import environment
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_broker import broker
 from perf import (
     backlog,
+    compare,
     configurations,
     counting,
     idle,
@@ -63,11 +69,21 @@ SCENARIOS: dict[str, Scenario] = {
     "scale-2": lambda b, f, n: _alone(b, f, n, throughput.scale(2), 600_000),
     "scale-4": lambda b, f, n: _alone(b, f, n, throughput.scale(4), 600_000),
     "backlog": lambda b, f, n: backlog.run(b, f, n(10_000_000, 1_000_000, 20_000)),
-    "latency": lambda b, f, n: latency.run(b, f, (100, 1_000, 5_000, 20_000), n(3, 2, 1), n(20, 10, 1)),
-    "latency-60-own": lambda b, f, n: latency.run_sixty(b, f, shared=False, counted_s=n(40, 10, 1)),
-    "latency-60-shared": lambda b, f, n: latency.run_sixty(b, f, shared=True, counted_s=n(40, 10, 1)),
+    "latency": lambda b, f, n: latency.run(b, f, (100, 1_000, 5_000, 20_000), n(3, 2, 1), n(20, 8, 1), n(45, 10, 1)),
+    "latency-60-own": lambda b, f, n: latency.run_sixty(
+        b, f, shared=False, counted_s=n(40, 10, 1), warm_most_s=n(45, 10, 1)
+    ),
+    "latency-60-shared": lambda b, f, n: latency.run_sixty(
+        b, f, shared=True, counted_s=n(40, 10, 1), warm_most_s=n(45, 10, 1)
+    ),
     "tenants-latency": lambda b, f, n: latency.run_tenants(
-        b, f, many=n(100, 100, 12), predictors=n(500, 500, 60), trees=n(100, 100, 3), counted_s=n(20, 10, 1)
+        b,
+        f,
+        many=n(100, 100, 12),
+        predictors=n(500, 500, 60),
+        trees=n(100, 100, 3),
+        counted_s=n(20, 10, 1),
+        warm_most_s=n(45, 10, 1),
     ),
     "skew-latency": lambda b, f, n: skew.run(
         b, f, hot=n(1_000_000, 300_000, 5_000), predictors=n(500, 500, 100), trees=n(100, 100, 3)
@@ -81,7 +97,7 @@ SCENARIOS: dict[str, Scenario] = {
     "takeover-memory": lambda b, f, n: memory.replacements(b, f),
     "memory": lambda b, f, n: memory.swaps(b, f),
     "swap-each-second": lambda b, f, n: swap_each_second.run(
-        b, f, swaps=n(30, 10, 2), steady_s=n(20, 10, 1), trees=n(100, 100, 3)
+        b, f, swaps=n(30, 10, 2), steady_s=n(20, 10, 1), warm_most_s=n(45, 10, 1), trees=n(100, 100, 3)
     ),
     "swap": lambda b, f, n: swap.run(b, f),
     "swap-redis": lambda b, f, n: swap.run(b, f, kind="redis"),
@@ -143,6 +159,8 @@ RETIRED = {
     "deep-compiled": "deep",
 }
 """Scenarios that were measured with a reader beside, which took of the same two cores; and what took their place."""
+FAULTS = (MuseError, KafkaException, OSError, TimeoutError, subprocess.SubprocessError, psutil.Error)
+"""What keeps one scenario from being measured, and not the others."""
 ALL = (
     "live",
     "latency",
@@ -166,7 +184,7 @@ QUICK = ("live", "latency")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what was asked for."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] not in ("run", "table", "-h", "--help"):
+    if not words or words[0] not in ("run", "table", "compare", "-h", "--help"):
         words.insert(0, "run")
     parser = argparse.ArgumentParser(prog="python -m perf", description="Benchmarks on a real broker.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -181,9 +199,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     table = commands.add_parser("table", help="print the README's table from the newest stored results")
     table.add_argument("--write", action="store_true", help="put it into the README, and plan's into docs/capacity.md")
+    both = commands.add_parser(
+        "compare",
+        help="two git revisions, or two files of results, beside each other",
+        description=compare.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="python -m perf compare main HEAD --scenario live --scenario latency",
+    )
+    both.add_argument("base", metavar="BASE", help="a git revision, or a file that `run --save` or `--json` has made")
+    both.add_argument("head", metavar="HEAD", help="of the same kind")
+    both.add_argument("--scenario", action="append", default=[], metavar="ID", help="default: live; repeat it")
+    both.add_argument("--pairs", type=int, default=3, metavar="N", help="how often revisions are measured (3)")
+    both.add_argument("--size", choices=[*SIZES], default="full", help="of a run")
+    both.add_argument("--json", action="store_true", help="one JSON object a figure, on one line")
     asked = parser.parse_args(words)
     if asked.command == "table":
         return _table(write=asked.write)
+    if asked.command == "compare":
+        return _compare(parser, asked)
     return _run(parser, asked)
 
 
@@ -203,7 +236,7 @@ def _run(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> int:
     failed = []
     store = results.Store() if asked.save else None
     for name, figures in _measured(names, SIZES[size]):
-        if isinstance(figures, MuseError):
+        if isinstance(figures, Exception):
             failed.append(name)
             _note(f"{name}: {figures}")
             continue
@@ -223,7 +256,7 @@ def _check(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
             parser.error(f"no scenario '{name}'; there are {', '.join(SCENARIOS)}")
 
 
-def _measured(names: Sequence[str], size: Size) -> Iterator[tuple[str, Figures | MuseError]]:
+def _measured(names: Sequence[str], size: Size) -> Iterator[tuple[str, Figures | Exception]]:
     """Yield the figures of each scenario, or why there are none: the others are measured all the same.
 
     Scenarios share a broker, so that only the first of them meets a cold one.
@@ -242,7 +275,7 @@ def _measured(names: Sequence[str], size: Size) -> Iterator[tuple[str, Figures |
                     bootstrap = common = common or shared.enter_context(broker(say=_note)).bootstrap
                 try:
                     figures = SCENARIOS[name](bootstrap, folder, size)
-                except MuseError as error:
+                except FAULTS as error:
                     yield name, error
                     continue
                 finally:
@@ -254,8 +287,33 @@ def _table(*, write: bool) -> int:
     if write:
         for path in tables.write():
             _note(f"written: {path}")
-    print(tables.measured(), end="")
+    print(tables.measured(), tables.longer(), sep="\n", end="")
     return 0
+
+
+def _compare(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> int:
+    stored = [Path(asked.base).is_file(), Path(asked.head).is_file()]
+    if any(stored) and not all(stored):
+        parser.error("compare takes two files or two revisions, not one of each")
+    if asked.pairs < 1:
+        parser.error("--pairs: at least 1")
+    environment.check()
+    if all(stored):
+        found = compare.files(Path(asked.base), Path(asked.head))
+        if asked.scenario:
+            found = [one for one in found if one.scenario in asked.scenario]
+    else:
+        scenarios = asked.scenario or ["live"]
+        found = compare.revisions(asked.base, asked.head, scenarios, asked.pairs, asked.size, _note)
+    if asked.json:
+        for one in found:
+            spread = {"low": one.low, "high": one.high} if one.high != math.inf else {"low": None, "high": None}
+            print(json.dumps(asdict(one) | spread | {"verdict": one.verdict}))
+    else:
+        print(compare.table(found))
+    if not found:
+        _note("no figure stands on both sides")
+    return 0 if found else 1
 
 
 def _note(line: str) -> None:

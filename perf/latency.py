@@ -33,6 +33,7 @@ from perf.figures import Figures
 from perf.workload import Data
 
 FRAME = 10
+RATE = 1_000
 ROWS = 100_000
 """Of the events: they come round again."""
 WARM_CPU_S = 45.0
@@ -81,10 +82,10 @@ class Seen:
             raise MuseError(f"{len(self.number)} answers to {distinct} events, not to {self.sent}")
 
 
-def warm_s(bootstrap: str) -> float:
-    """Return for how long a broker is warmed up: not at all when it has worked already."""
+def warm_s(bootstrap: str, most_s: float = 45.0) -> float:
+    """Return for how long a broker is warmed up: a moment when it has worked already."""
     broker = broker_process(bootstrap)
-    return 5.0 if broker and cpu_s(broker) > WARM_CPU_S else 45.0
+    return min(5.0, most_s) if broker and cpu_s(broker) > WARM_CPU_S else most_s
 
 
 def produce(
@@ -219,11 +220,13 @@ def figures(seen: Seen, phases: Sequence[Phase]) -> Figures:
     return found
 
 
-def run(bootstrap: str, folder: Path, rates: Sequence[int], settle_s: float, counted_s: float) -> Figures:
+def run(
+    bootstrap: str, folder: Path, rates: Sequence[int], settle_s: float, counted_s: float, warm_most_s: float
+) -> Figures:
     """Measure one tenant at several rates."""
     data = workload.read_data()
     path = workload.configure(folder, data, 1)
-    phases = [Phase(1_000, warm_s(bootstrap) if counted_s > 1 else 1.0)]
+    phases = [Phase(RATE, warm_s(bootstrap, warm_most_s))]
     for rate in rates:
         phases += [Phase(rate, settle_s), Phase(rate, counted_s, str(rate))]
     seen = measured(bootstrap, folder, path, data, phases, partitions=4)
@@ -231,15 +234,15 @@ def run(bootstrap: str, folder: Path, rates: Sequence[int], settle_s: float, cou
 
 
 def run_sixty(
-    bootstrap: str, folder: Path, *, shared: bool, counted_s: float, tenants: int = 60, name: str = ""
+    bootstrap: str, folder: Path, *, shared: bool, counted_s: float, warm_most_s: float, tenants: int = 60
 ) -> Figures:
     """Measure many tenants at 1,000 events/s."""
     data = workload.read_data()
     path = workload.configure(folder, data, tenants, shared_outputs=shared)
-    phases = [Phase(1_000, warm_s(bootstrap) if counted_s > 1 else 1.0), Phase(1_000, counted_s, "all")]
+    phases = [Phase(RATE, warm_s(bootstrap, warm_most_s)), Phase(RATE, counted_s, "all")]
     seen = measured(bootstrap, folder, path, data, phases, partitions=1)
     head: Figures = {
-        "scenario": name or f"latency-{tenants}-{'shared' if shared else 'own'}",
+        "scenario": f"latency-{tenants}-{'shared' if shared else 'own'}",
         "tenants": tenants,
         "partitions": 1,
         "outputs": "shared" if shared else "own",
@@ -250,18 +253,18 @@ def run_sixty(
 
 
 def run_tenants(
-    bootstrap: str, folder: Path, *, many: int, predictors: int, trees: int, counted_s: float, rate: int = 1_000
+    bootstrap: str, folder: Path, *, many: int, predictors: int, trees: int, counted_s: float, warm_most_s: float
 ) -> Figures:
     """Measure one tenant, many with shared outputs, and many with outputs of their own, at the same total rate."""
     data = configurations.with_intents(workload.read_data())
-    found: Figures = {"scenario": "tenants-latency", "tenants": many, "events_per_s": rate}
-    warm = warm_s(bootstrap) if counted_s > 1 else 1.0
+    found: Figures = {"scenario": "tenants-latency", "tenants": many, "events_per_s": RATE}
+    warm = warm_s(bootstrap, warm_most_s)
     for name, count in (("one", 1), ("shared", many), ("own", many)):
         (folder / name).mkdir()
         path = configurations.tenants(folder / name, data, count, predictors=predictors, trees=trees)
         if name == "own":
             path = configurations.with_own_outputs(path)
-        phases = [Phase(rate, warm), Phase(rate, counted_s, name)]
+        phases = [Phase(RATE, warm), Phase(RATE, counted_s, name)]
         found |= figures(measured(bootstrap, folder / name, path, data, phases, partitions=1), phases)
         warm = min(warm, 5.0)
     ratio = float(found["p99_ms_shared"]) / float(found["p99_ms_one"])

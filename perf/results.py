@@ -22,10 +22,10 @@ FOLDER = PROJECT / "perf" / "results"
 class Store:
     """A file of one run, written anew after each scenario: what was measured is kept when the run is ended."""
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self._results: list[Figures] = []
         now = datetime.now(UTC)
-        self._path = folder / f"{now:%Y-%m-%dT%H%M%S}Z.json"
+        self._path = (folder or FOLDER) / f"{now:%Y-%m-%dT%H%M%S}Z.json"
         self._head = {
             "taken": now.isoformat(timespec="seconds"),
             "commit": commit(),
@@ -46,10 +46,10 @@ class Store:
         return self._path
 
 
-def of_this_commit(folder: Path = FOLDER) -> set[str]:
+def of_this_commit(folder: Path | None = None) -> set[str]:
     """Return the scenarios that have a result of the commit that is checked out, whatever else was changed since."""
     ours, found = commit().removesuffix("-dirty"), set()
-    for path in folder.glob("*.json"):
+    for path in (folder or FOLDER).glob("*.json"):
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["commit"].removesuffix("-dirty") == ours:
             found |= {figures["scenario"] for figures in stored["results"]}

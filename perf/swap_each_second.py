@@ -27,7 +27,7 @@ from perf.latency import FRAME, Phase, await_group, figures, warm_s, watch
 PARTITIONS, RATE = 4, 1_000
 
 
-def run(bootstrap: str, folder: Path, *, swaps: int, steady_s: float, trees: int) -> Figures:
+def run(bootstrap: str, folder: Path, *, swaps: int, steady_s: float, warm_most_s: float, trees: int) -> Figures:
     """Measure."""
     data = workload.read_data()
     path = workload.configure_two(folder, data, trees=trees)
@@ -36,7 +36,7 @@ def run(bootstrap: str, folder: Path, *, swaps: int, steady_s: float, trees: int
     store = DirectoryStore(folder / "store")
     numbers = _published(path, store, swaps + 1)
     store.move_current(store.current(), numbers[0])
-    warm = warm_s(bootstrap) if steady_s > 1 else 1.0
+    warm = warm_s(bootstrap, warm_most_s)
     phases = [Phase(RATE, warm), Phase(RATE, steady_s, "steady"), Phase(RATE, float(swaps), "swapping")]
     with rig.worker(bootstrap, store.path, folder / "worker.log", spare=True) as pid:
         await_group(bootstrap, ["muse.events.t000"])

@@ -185,7 +185,7 @@ def run(bootstrap: str, folder: Path, contest: Contest, count: int, repeats: int
     for spec in contest.specs:
         contenders.append(_prepare(bootstrap, folder / spec.name, spec, count, contenders[:1]))
     first = contenders[0]
-    running = peers.prepare(contest.peers)
+    running, missing = peers.prepare(contest.peers)
     part = max(1, round(first.sent.count * contest.peers_share))
     drained: dict[str, list[Drained]] = defaultdict(list)
     size: dict[str, int] = {}
@@ -215,7 +215,7 @@ def run(bootstrap: str, folder: Path, contest: Contest, count: int, repeats: int
     for peer in running:
         figures |= {f"{_key(peer.name)}_version": peer.version, f"{_key(peer.name)}_events": part}
         figures |= _beside(peer.name, contenders, drained)
-    return figures
+    return figures | {_key(name): f"not measured: {why}" for name, why in missing.items()}
 
 
 def _workers(contest: Contest, contenders: Sequence[_Contender], drained: Mapping[str, list[Drained]]) -> Figures:

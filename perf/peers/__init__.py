@@ -6,7 +6,7 @@
 
 All of them decode an Avro event, run the ONNX model with one thread, correct and map its answer, and write the
 product's score record with as many bytes. A peer is started as `COMMAND SETTINGS.json`, joins the group that the file
-names, and ends on SIGTERM. What a machine lacks for a peer is an error that says so, never a missing row.
+names, and ends on SIGTERM. Where one cannot run the figures say why.
 """
 
 import hashlib
@@ -50,9 +50,15 @@ class Peer:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def prepare(names: Sequence[str]) -> list[Peer]:
-    """Make peers ready, building what is not there yet. Raises MuseError with what this machine lacks."""
-    return [MAKERS[name]() for name in names]
+def prepare(names: Sequence[str]) -> tuple[list[Peer], dict[str, str]]:
+    """Make peers ready, building what is not there yet; returns those, and why others cannot run here."""
+    ready, missing = [], {}
+    for name in names:
+        try:
+            ready.append(MAKERS[name]())
+        except MuseError as error:
+            missing[name] = str(error)
+    return ready, missing
 
 
 def write(target: Path, bootstrap: str, topic: str, out: str, path: Path) -> Path:
@@ -113,7 +119,7 @@ def _install_quixstreams(home: Path) -> None:
 
 def _kafka_streams() -> Peer:
     if missing := missing_tools():
-        raise MuseError(f"kafka-streams: {missing}")
+        raise MuseError(missing)
     pom = KAFKA_STREAMS / "pom.xml"
     sources = sorted((KAFKA_STREAMS / "src").rglob("*.java"))
     home = _built("kafka-streams", [pom, *sources], _build_kafka_streams)

@@ -114,6 +114,7 @@ lock: $(READY) ## pin all dependencies anew: the newest that pyproject.toml admi
 	@$(COMPILE) --upgrade --constraint requirements.lock --extra dev pyproject.toml --output-file requirements-dev.lock
 	@$(COMPILE) --upgrade --constraint requirements-dev.lock --extra exporters pyproject.toml --output-file requirements-exporters.lock
 	@printf 'setuptools\nuv\n' | $(COMPILE) --upgrade --constraint requirements-dev.lock - --output-file requirements-build.lock
+	@printf 'fastavro\nnumpy\nonnxruntime\nquixstreams\n' | $(COMPILE) --upgrade - --output-file perf/peers/quixstreams.lock
 
 release: $(READY) ## try the release of VERSION=x.y.z: version, changelog, build, check; ARGS=--write commits and tags; no upload
 	@$(BIN)/python deploy/release.py $(VERSION) $(ARGS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ruamel.yaml import YAML
 
 from muse_stream import Reference
 from muse_stream.calibration import FittedMap
@@ -38,10 +39,12 @@ def widened(data: Data, features: int = WIDE, rows: int = 200_000) -> Data:
     return Data(data.name, columns, data.label[:rows])
 
 
-def tenants(folder: Path, data: Data, count: int, *, predictors: int = PREDICTORS, trees: int = 100) -> Path:
+def tenants(
+    folder: Path, data: Data, count: int, *, predictors: int = PREDICTORS, trees: int = 100, prefix: str = "t"
+) -> Path:
     """Write `predictors` predictors over 5 models; `count` tenants, a predictor for each of their 5 intents."""
     experts = _experts(folder, data, SHARED_MODELS, trees, 31)
-    document = _document(count, experts)
+    document = _document(count, experts, prefix)
     names = list(experts)
     document["events"]["event"]["intent"] = {"segment": {"field": "segment"}}
     document["predictors"] = {
@@ -54,12 +57,24 @@ def tenants(folder: Path, data: Data, count: int, *, predictors: int = PREDICTOR
         for number in range(predictors)
     }
     document["routes"] = [
-        {"when": {"tenant": f"t{tenant:03}", "segment": f"w{intent}"}, "live": f"p{tenant * INTENTS + intent:03}"}
+        {
+            "when": {"tenant": f"{prefix}{tenant:03}", "segment": f"w{intent}"},
+            "live": f"p{tenant * INTENTS + intent:03}",
+        }
         for tenant in range(count)
         for intent in range(INTENTS)
     ]
     document["topics"] = {"scores": "muse.scores.{lane}", "dlq": "muse.dlq.{lane}"}
     return _mapped(folder, data, document)
+
+
+def with_own_outputs(path: Path) -> Path:
+    """Write the same configuration with output topics for each tenant beside it; returns its path."""
+    document = YAML(typ="safe").load(path)
+    del document["topics"]
+    other = path.with_name("own.yaml")
+    workload.write_document(other, document)
+    return other
 
 
 def shadows(folder: Path, data: Data, *, trees: int = 100) -> Path:
@@ -73,6 +88,17 @@ def shadows(folder: Path, data: Data, *, trees: int = 100) -> Path:
     }
     document["routes"] = [{"live": "live", "shadow": ["first", "second", "third"]}]
     return _mapped(folder, data, document)
+
+
+def with_shared_shadows(path: Path) -> Path:
+    """Write the configuration of `shadows` with its third shadow on the live predictor's models beside it."""
+    document = YAML(typ="safe").load(path)
+    third = document["predictors"]["third"]
+    del third["quantile_map"]  # pinned to the models
+    document["predictors"]["third"] = third | {"experts": document["predictors"]["live"]["experts"][::-1]}
+    other = path.with_name("shared.yaml")
+    workload.write_document(other, document)
+    return other
 
 
 def wide(folder: Path, data: Data, *, trees: int = 100) -> Path:
@@ -118,9 +144,9 @@ def _experts(folder: Path, data: Data, count: int, trees: int, leaves: int) -> d
     return found
 
 
-def _document(count: int, experts: dict[str, Expert]) -> dict[str, Any]:
+def _document(count: int, experts: dict[str, Expert], prefix: str = "t") -> dict[str, Any]:
     models = {name: workload.model_entry(f"{name}.onnx", expert) for name, expert in experts.items()}
-    return workload.base_document(count) | {"models": models}
+    return workload.base_document(count, prefix) | {"models": models}
 
 
 def _mapped(folder: Path, data: Data, document: dict[str, Any]) -> Path:

@@ -7,7 +7,7 @@ that of its processes and of the broker apart, between the first and the last co
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,9 @@ class Drained:
     """None where the broker is no process of this machine."""
     rss_mb: float
     """The most that its largest process took: forked ones share most of it."""
+    began_ns: int
+    """When the first commit was seen, in monotonic nanoseconds."""
+    ended_ns: int
 
 
 @contextmanager
@@ -97,36 +100,45 @@ def drain(
     """Watch a process until the group has committed `count` events; `look` is told how many it is, each time."""
     broker, offsets = broker_process(bootstrap), Offsets(bootstrap, group, topics)
     end, most = time.monotonic() + limit_s, 0.0
-    first = last = (time.monotonic(), 0, _cpu_s(process), _cpu_s(broker))
+    first = last = (time.monotonic(), 0, cpu_s(process), cpu_s(broker))
     while last[1] < count:
         if time.monotonic() > end or not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
             raise MuseError(f"group {group}: {last[1]} of {count} events are committed, and no more come")
         time.sleep(LOOK_S)
         if (done := offsets.done()) > last[1]:
-            last = (time.monotonic(), done, _cpu_s(process), _cpu_s(broker))
-            most = max(most, _rss(process))
+            last = (time.monotonic(), done, cpu_s(process), cpu_s(broker))
+            most = max(most, largest_rss(process))
             look(done)
             if not first[1] and done < count:
                 first = last
     offsets.close()
     events, seconds = last[1] - first[1], last[0] - first[0]
     per_million = [(late - early) / events * 1e6 for early, late in zip(first[2:], last[2:], strict=True)]
-    return Drained(count, events / seconds, per_million[0], per_million[1] if broker else None, most / 1e6)
+    return Drained(
+        count,
+        events / seconds,
+        per_million[0],
+        per_million[1] if broker else None,
+        most / 1e6,
+        int(first[0] * 1e9),
+        int(last[0] * 1e9),
+    )
 
 
 def forget(bootstrap: str, group: str) -> None:
     """Delete a group, as soon as nobody is in it."""
     admin, end = AdminClient({"bootstrap.servers": bootstrap}), time.monotonic() + GONE_S
     while True:
-        try:
-            admin.delete_consumer_groups([group])[group].result()
+        # a broker that never had a group has no coordinator to be asked to delete one
+        listed = admin.list_consumer_groups(request_timeout=10).result()
+        if not listed.errors and group not in {one.group_id for one in listed.valid}:
             return
-        except KafkaException as error:
-            if error.args[0].name() == "GROUP_ID_NOT_FOUND":
-                return
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.2)
+        with suppress(KafkaException):  # not empty yet
+            admin.delete_consumer_groups([group], request_timeout=10)[group].result()
+            return
+        if time.monotonic() > end:
+            raise MuseError(f"group {group} still has members after {GONE_S:g} s")
+        time.sleep(0.2)
 
 
 def tree(process: psutil.Process) -> list[psutil.Process]:
@@ -137,9 +149,15 @@ def tree(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _cpu_s(process: psutil.Process | None) -> float:
-    return sum(sum(one.cpu_times()[:2]) for one in tree(process)) if process else 0.0
+def cpu_s(process: psutil.Process | None) -> float:
+    """Return the CPU time of a process and all below it that live."""
+    total = 0.0
+    for one in tree(process) if process else ():
+        with suppress(psutil.NoSuchProcess):
+            total += sum(one.cpu_times()[:2])
+    return total
 
 
-def _rss(process: psutil.Process) -> float:
+def largest_rss(process: psutil.Process) -> float:
+    """Return the resident memory of the largest process of a run, in bytes."""
     return float(max(one.memory_info().rss for one in tree(process)))

@@ -7,8 +7,6 @@ event.
 
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from typing import Any
@@ -19,9 +17,6 @@ from muse_stream.worker.batch import Batch, BatchLimits, Records, Scorer, Topolo
 from muse_stream.worker.loop import Worker
 from muse_stream.worker.poison import Guard, InHand, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
-from perf import rig
-
-BYTES = 60
 
 
 class _Echo:
@@ -44,20 +39,6 @@ class _Echo:
         return [None] * len(values)
 
 
-class _Meter:
-    """Notes when batches were committed."""
-
-    def __init__(self) -> None:
-        self.points: list[tuple[float, int]] = []
-
-    def committed(self, events: int, *_: object) -> None:
-        done = self.points[-1][1] if self.points else 0
-        self.points.append((time.monotonic(), done + events))
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_: None
-
-
 class _Silent:
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_, **__: None
@@ -68,42 +49,24 @@ def group_of(out: str) -> str:
     return SlotName("live", out, "perf", 0).group
 
 
-def _open(bootstrap: str, topics: Sequence[str], out: str, size: int, each: int) -> tuple[Worker, _Meter]:
-    meter: Any = _Meter()
+def _open(bootstrap: str, topics: Sequence[str], out: str, size: int, each: int) -> Worker:
+    silent: Any = _Silent()
     scorers: list[Scorer] = [_Echo(topics, out, size, each)]
-    worker = open_worker(
+    return open_worker(
         KafkaSettings.from_environment().model_copy(update={"bootstrap": bootstrap}),
         SlotName("live", out, "perf", 0),
         lambda: scorers.pop() if scorers else None,
-        meter=meter,
-        log=_Silent(),
+        meter=silent,
+        log=silent,
         failpoint=failpoints.nothing,
         guard=Guard(InHand(get_context("spawn")), Suspects()),
     )
-    return worker, meter
-
-
-def rate(bootstrap: str, topic: str, partitions: int, count: int) -> float:
-    """Return events/s of the bare loop over `count` events, from its first to its last committed batch."""
-    out = f"perf.echo.{time.time_ns()}"
-    rig.create(bootstrap, {out: partitions})
-    worker, meter = _open(bootstrap, [topic], out, BYTES, 1)
-
-    def stop_when_done() -> None:
-        while not meter.points or meter.points[-1][1] < count:
-            time.sleep(0.02)
-        worker.stop()
-
-    threading.Thread(target=stop_when_done, daemon=True).start()
-    worker.run()
-    (began, first), (ended, last) = meter.points[0], meter.points[-1]
-    return float((last - first) / (ended - began))
 
 
 def main() -> None:
     """Serve until SIGTERM."""
     bootstrap, out, size, each, *topics = sys.argv[1:]
-    worker, _ = _open(bootstrap, topics, out, int(size), int(each))
+    worker = _open(bootstrap, topics, out, int(size), int(each))
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.run(leave=lambda: True)
 

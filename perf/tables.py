@@ -1,52 +1,212 @@
 """The tables that documents show: made of stored results and of the constants of `muse-stream plan`.
 
-They stand between `<!-- perf NAME -->` and `<!-- end -->`. `python -m perf table` prints the README's, `--write` puts
-all of them into their documents; a test holds the documents against them.
+They stand between `<!-- perf NAME -->` and `<!-- end -->`. `python -m perf table` prints the README's two, `--write`
+puts all of them into their documents; a test holds the documents against them.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from muse_stream.commands.plan import MEASURED, PACES, Load, plan
 from perf import results
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """What a figure has to keep, in one run."""
+
+    figure: str
+    sign: Literal["<=", ">="]
+    limit: float
+    unit: str = ""
+
+    def shown(self, figures: Mapping[str, Any]) -> str:
+        """Return the bound, and that it is missed where it is."""
+        kept = figures[self.figure] <= self.limit if self.sign == "<=" else figures[self.figure] >= self.limit
+        return f"{self.sign} {self.limit:g}{self.unit}" + ("" if kept else " (**missed**)")
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the README's table; it is there when a result of the scenario is stored."""
+    """A line of a table; it is there when a result of the scenario is stored that has its figures."""
 
     what: str
     scenario: str
     text: str
     """Filled with the figures."""
+    bounds: tuple[Bound, ...] = ()
     command: str = ""
     unless: str = ""
     """Left out when that scenario has a result."""
 
+    def line(self, stored: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """Return the line, or None where there is none."""
+        figures = stored.get(self.scenario)
+        if figures is None or self.unless in stored:
+            return None
+        command = self.command or f"`make perf ARGS={self.scenario}`"
+        try:
+            what, text = self.what.format(**figures), self.text.format(**figures)
+            bounds = "; ".join(one.shown(figures) for one in self.bounds)
+        except KeyError:  # an older result, of fewer figures
+            return None
+        return f"| {what} | {bounds} | {text} | {command} |"
 
-ROWS = (
+
+BOUNDED = (
     Row(
-        "backlog, exactly once",
+        "`live`: a backlog, exactly once, onnxruntime",
         "live",
-        "{events_per_s:,} events/s, {of_echo:.2f} of the echo floor in the same run ({echo_events_per_s:,}/s), "
-        "{worker_cpu_s_per_million:.1f} CPU-s a million, {worker_rss_mb} MB",
+        "{events_per_s:,} events/s: {of_echo:.2f} of echo ({echo_events_per_s:,}), {of_kafka_streams:.1f} times Kafka "
+        "Streams, {worker_cpu_s_per_million:.1f} CPU-s a million (broker {broker_cpu_s_per_million:.1f}), "
+        "{worker_rss_mb} MB",
+        (
+            Bound("of_echo", ">=", 0.66, " of echo"),
+            Bound("of_kafka_streams", ">=", 3.6, " times Kafka Streams"),
+            Bound("worker_cpu_s_per_million", "<=", 4.6, " CPU-s a million"),
+        ),
     ),
     Row(
         "backlog, exactly once",
         "drain",
         "{events_per_s:,} events/s (echo floor of the same loop in the same run: {echo_events_per_s:,}/s)",
+        command="`make perf ARGS=live` since",
         unless="live",
     ),
     Row(
-        "1,000 events/s open loop, produced to visible (read_committed)",
-        "latency",
-        "p50 {p50_ms} ms, p99 {p99_ms} ms",
+        "the same, trees as native code",
+        "live",
+        "{compiled_events_per_s:,} events/s: {compiled_of_echo:.2f} of echo, {compiled_of_kafka_streams:.1f} times "
+        "Kafka Streams, {compiled_worker_cpu_s_per_million:.1f} CPU-s a million, {compiled_worker_rss_mb} MB",
+        (
+            Bound("compiled_of_echo", ">=", 0.8, " of echo"),
+            Bound("compiled_of_kafka_streams", ">=", 4.5, " times Kafka Streams"),
+        ),
     ),
     Row(
-        "the same, 60 tenants in one worker, one shared output topic",
+        "peer: Kafka Streams {kafka_streams_version} (Java), exactly once v2, one thread",
+        "live",
+        "{kafka_streams_events_per_s:,} events/s, {kafka_streams_worker_cpu_s_per_million:.1f} CPU-s a million, "
+        "{kafka_streams_worker_rss_mb} MB",
+    ),
+    Row(
+        "peer: quixstreams {quixstreams_version}, exactly once",
+        "peers",
+        "{quixstreams_events_per_s:,} events/s, {quixstreams_worker_cpu_s_per_million:.0f} CPU-s a million; "
+        "muse_stream {of_quixstreams:.0f} times that",
+    ),
+    Row(
+        "peer: the per-event loop ({per_event_version}, fastavro, onnxruntime), a transaction a batch",
+        "peers",
+        "{per_event_events_per_s:,} events/s, {per_event_worker_cpu_s_per_million:.0f} CPU-s a million; "
+        "muse_stream {of_per_event:.0f} times that",
+    ),
+    Row(
+        "`live-decimal`: decimal amounts, UUIDs, timestamps, an enum; against `live`",
+        "live-decimal",
+        "{events_per_s:,} events/s: {of_live:.2f} of live, {of_echo:.2f} of echo",
+        (Bound("of_live", ">=", 0.7),),
+    ),
+    Row(
+        "`deep`: 4 experts of 400 trees with 63 leaves and a meta-model; native code against onnxruntime",
+        "deep",
+        "{compiled_events_per_s:,} against {events_per_s:,} events/s: {compiled_of_deep:.1f} times",
+        (Bound("compiled_of_deep", ">=", 2.5, " times"),),
+    ),
+    Row(
+        "`tenants`: 100 tenants, 500 predictors over 5 models, shared outputs; against 1 tenant",
+        "tenants",
+        "{events_per_s:,} events/s: {of_one:.2f}; with own outputs {own_events_per_s:,}: {own_of_one:.2f}",
+        (Bound("of_one", ">=", 0.8),),
+    ),
+    Row(
+        "p99 of the same at 1,000 events/s, shared outputs; against 1 tenant",
+        "tenants-latency",
+        "p50 {p50_ms_shared} ms, p99 {p99_ms_shared} ms: {p99_shared_of_one:.2f}",
+        (Bound("p99_shared_of_one", "<=", 2.0),),
+    ),
+    Row(
+        "the same with 100 own output topics, one worker",
+        "tenants-latency",
+        "keeps up; p50 {p50_ms_own} ms, p99 {p99_ms_own} ms",
+        (Bound("p99_ms_own", "<=", 160.0, " ms"),),
+    ),
+    Row(
+        "`shadow`: CPU per event of a worker with 3 shadows on the live models; against a live one",
+        "shadow",
+        "{shared_cpu_of_live:.2f}; with a model of its own {cpu_of_live:.2f}",
+        (Bound("shared_cpu_of_live", "<=", 1.5),),
+    ),
+    *(
+        Row(
+            f"`latency`: {rate:,} events/s, open loop, produced to visible (read_committed)",
+            "latency",
+            "p50 {p50_ms_N} ms, p90 {p90_ms_N}, p99 {p99_ms_N}, p99.9 {p999_ms_N}, max {max_ms_N}; "
+            "{cpu_percent_N} % of a core".replace("_N}", f"_{rate}}}"),
+            bounds,
+        )
+        for rate, bounds in (
+            (100, (Bound("cpu_percent_100", "<=", 12.0, " % of a core"),)),
+            (
+                1_000,
+                (
+                    Bound("p50_ms_1000", "<=", 10.0, " ms"),
+                    Bound("p99_ms_1000", "<=", 20.0, " ms"),
+                    Bound("max_ms_1000", "<=", 100.0, " ms"),
+                    Bound("cpu_percent_1000", "<=", 30.0, " % of a core"),
+                ),
+            ),
+            (5_000, (Bound("p99_ms_5000", "<=", 30.0, " ms"),)),
+            (20_000, (Bound("p99_ms_20000", "<=", 50.0, " ms"),)),
+        )
+    ),
+    Row(
+        "1,000 events/s open loop, produced to visible (read_committed)", "latency", "p50 {p50_ms} ms, p99 {p99_ms} ms"
+    ),
+    Row(
+        "`idle`: supervisor, worker and spare with nothing to do",
+        "idle",
+        "{cpu_percent} % of a core, {rss_mb} MB (what they share counted for each)",
+        (Bound("cpu_percent", "<=", 0.5, " % of a core"),),
+    ),
+    Row(
+        "`swap-each-second`: a new generation each second at 1,000 events/s; p99 against the steady one",
+        "swap-each-second",
+        "{p99_ms_swapping} ms against {p99_ms_steady}: {p99_swapping_of_steady:.2f}; {generations_that_answered} "
+        "generations answered; none of {events:,} events lost or doubled",
+        (Bound("p99_swapping_of_steady", "<=", 2.0),),
+    ),
+    Row(
+        "`skew-latency`: p99 of cold tenants while a hot one drains {hot_events:,} events",
+        "skew-latency",
+        "{cold_p99_ms} ms (p50 {cold_p50_ms})",
+        (Bound("cold_p99_ms", "<=", 250.0, " ms"),),
+    ),
+    Row(
+        "`start`: first score after the command; imports of a worker",
+        "start",
+        "{first_score_median_s:.2f} s median, {first_score_worst_s:.2f} s worst; {worker_import_cpu_s:.2f} CPU-s",
+        (
+            Bound("first_score_median_s", "<=", 2.0, " s"),
+            Bound("worker_import_cpu_s", "<=", 0.8, " CPU-s"),
+        ),
+    ),
+    Row(
+        "`backlog`: {events:,} events, resident memory",
+        "backlog",
+        "{rss_mb_most} MB at most; second tenth {rss_mb_second_tenth}, last {rss_mb_last_tenth}; "
+        "{events_per_s:,} events/s",
+        (Bound("rss_mb_most", "<=", 450.0, " MB"), Bound("rss_growth_percent", "<=", 5.0, " % growth")),
+    ),
+)
+"""What `make perf` measures: the README's table."""
+
+LONGER = (
+    Row(
+        "1,000 events/s open loop, 60 tenants in one worker, one shared output topic",
         "latency-60-shared",
         "p50 {p50_ms} ms, p99 {p99_ms} ms, kept up",
     ),
@@ -95,13 +255,13 @@ ROWS = (
         "twelve faults of a store's Redis under load, three times each: longest time without a score",
         "store-faults",
         "{longest_s:.2f} s; nothing lost, doubled, out of order or taken back",
-        '`make store-faults ARGS="--rounds 3"`',
+        command='`make store-faults ARGS="--rounds 3"`',
     ),
     Row(
         "the demo on the Handbook: 881,661 events live and shadow, promotion in mid-stream",
         "demo",
         "{missing} missing, {doubled} doubled, {out_of_order} out of order; about {minutes} minutes",
-        "`muse-stream demo --events FILE.parquet`",
+        command="`muse-stream demo --events FILE.parquet`",
     ),
 )
 LOADS = {
@@ -115,14 +275,17 @@ BLOCK = re.compile(r"(<!-- perf ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def measured(found: Mapping[str, Mapping[str, Any]] | None = None) -> str:
-    """Return the README's table."""
+    """Return the README's table of what `make perf` measures."""
     stored = results.newest() if found is None else found
-    lines = ["| what | figure | command |", "|---|---|---|"]
-    for row in ROWS:
-        if row.scenario in stored and row.unless not in stored:
-            command = row.command or f"`make perf ARGS={row.scenario}`"
-            lines.append(f"| {row.what} | {row.text.format(**stored[row.scenario])} | {command} |")
-    return "\n".join(lines) + "\n"
+    lines = [line for row in BOUNDED if (line := row.line(stored)) is not None]
+    return "\n".join(["| what | bound | measured | command |", "|---|---|---|---|", *lines]) + "\n"
+
+
+def longer(found: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """Return the README's table of what takes a command of its own."""
+    stored = results.newest() if found is None else found
+    lines = [line.replace(" |  | ", " | ") for row in LONGER if (line := row.line(stored)) is not None]
+    return "\n".join(["| what | measured | command |", "|---|---|---|", *lines]) + "\n"
 
 
 def constants() -> str:
@@ -157,7 +320,7 @@ def _cells(key: str, plans: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{one.shown()}" + ("" if one.basis == "measured" else f" ({one.basis})")
 
 
-TABLES = {"measured": measured, "constants": constants, "paces": paces, "worked": worked}
+TABLES = {"measured": measured, "longer": longer, "constants": constants, "paces": paces, "worked": worked}
 DOCUMENTS = (results.PROJECT / "README.md", results.PROJECT / "docs" / "capacity.md")
 
 

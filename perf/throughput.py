@@ -1,8 +1,9 @@
 """Scenarios that work a backlog off: events/s, its ratio to the echo floor of the same run, CPU and memory.
 
-Each contender (the worker, the echo, a peer where one is asked for) drains the same event topics, in turns, REPEATS
-times; given are medians, and the spread of the ratio. After each turn of the worker its answers are read: one for each
-event and predictor, and a sample of the scores is what the library computes from the same columns, to the last bit.
+The contenders (workers, the echo, peers where they are asked for) drain in turns, REPEATS times; given are medians, and
+the spread of the ratios, each taken within one turn. After each turn of a worker its answers are read: one for each
+event and predictor, and a sample of the scores is what the library computes from the same columns, to the last bit; a
+peer's scores are to differ by PEER_TOLERANCE at most, since it runs the model on one event at a time.
 """
 
 import json
@@ -11,12 +12,13 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import fastavro
 import numpy as np
@@ -26,12 +28,13 @@ from muse_stream.config import load_document
 from muse_stream.errors import MuseError
 from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA
 from muse_stream.testing import CommittedReader, ToSend, produce
-from perf import configurations, echo, rig, workload
+from perf import configurations, echo, peers, rig, workload
 from perf.draining import Drained, broker_process, drain, forget, serving
 from perf.figures import Figures
 from perf.workload import Data
 
 PARTITIONS, REPEATS, SAMPLE = 4, 3, 2_000
+PEER_TOLERANCE = 1e-6
 FRAME = 10
 TRUE_BYTES = 200
 """Answers that are read to know how large they are."""
@@ -39,7 +42,7 @@ TRUE_BYTES = 200
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What is drained."""
+    """What is drained, by what."""
 
     name: str
     configure: Callable[[Path, Data], Path]
@@ -51,6 +54,36 @@ class Spec:
     data: Callable[[], Data] = lambda: workload.read_data()  # noqa: PLW0108 - tests put another one in its place
     share: tuple[float, ...] = field(default=())
     """Of the first tenants; the others share what is left."""
+    prefix: str = "t"
+    """Of the tenants' names: backlogs of one scenario stand beside each other."""
+    change: Callable[[Path], Path] | None = None
+    """Of a second contender for the events of the first: writes its configuration beside the first's."""
+
+
+class Ratio(NamedTuple):
+    """A figure of a contest: one contender against another, turn by turn."""
+
+    key: str
+    of: str
+    to: str
+    what: Literal["events_per_s", "cpu_s_per_million"] = "events_per_s"
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Contenders that drain in turns; figures of the first have plain names, those of others begin with theirs."""
+
+    specs: tuple[Spec, ...]
+    ratios: tuple[Ratio, ...] = ()
+    peers: tuple[str, ...] = ()
+    """Of perf/peers: they drain the events of the first."""
+    peers_share: float = 1.0
+    """Of the events: what a peer is given that would take minutes for all of them."""
+
+    @property
+    def name(self) -> str:
+        """Of the first, and so of the scenario."""
+        return self.specs[0].name
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +93,43 @@ class Backlog:
     path: Path
     topics: dict[str, int]
     """Event topics and their partitions."""
-    outputs: list[str]
     count: int
     row_of: dict[str, list[int]]
     """Of each tenant: the rows of its events."""
+    data: Data
+    broker_us: float | None
+    """CPU-seconds that the broker took for a million of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Contender:
+    """A worker's configuration, published, and what its answers must be."""
+
+    spec: Spec
+    path: Path
+    store: Path
+    sent: Backlog
+    outputs: list[str]
+    expected: "_Expected"
 
 
 LIVE = Spec("live", lambda folder, data: workload.configure(folder, data, 1))
+
+
+def compiled(name: str = "compiled") -> Spec:
+    """The events of the first, its trees as native code: as fast as they get."""
+
+    def change(path: Path) -> Path:
+        other = workload.rebacked(path, "auto")
+        workload.optimise(other)
+        return other
+
+    return Spec(name, LIVE.configure, change=change)
+
+
+def decimal() -> Spec:
+    """Events with decimal amounts, a UUID as id, one as `fixed`, timestamps in microseconds, an enum."""
+    return Spec("live-decimal", lambda folder, data: workload.configure(folder, data, 1, decimal=True), prefix="d")
 
 
 def shadow(trees: int) -> Spec:
@@ -74,14 +137,22 @@ def shadow(trees: int) -> Spec:
     return Spec("shadow", lambda f, data: configurations.shadows(f, data, trees=trees), role="shadow", each=3)
 
 
-def tenants(count: int, predictors: int, trees: int, name: str = "") -> Spec:
+def tenants(count: int, predictors: int, trees: int, name: str = "", prefix: str = "t") -> Spec:
     """So many tenants with five intents each, their outputs shared."""
     return Spec(
         name or f"tenants-{count}",
-        lambda folder, data: configurations.tenants(folder, data, count, predictors=predictors, trees=trees),
+        lambda folder, data: configurations.tenants(
+            folder, data, count, predictors=predictors, trees=trees, prefix=prefix
+        ),
         tenants=count,
         data=lambda: configurations.with_intents(workload.read_data()),
+        prefix=prefix,
     )
+
+
+def own_outputs(of: Spec, name: str) -> Spec:
+    """The events of the first, output topics of its own for each tenant."""
+    return replace(of, name=name, change=configurations.with_own_outputs)
 
 
 def skew(predictors: int, trees: int) -> Spec:
@@ -108,39 +179,113 @@ def scale(workers: int) -> Spec:
     return replace(LIVE, name=f"scale-{workers}", workers=workers)
 
 
-def run(bootstrap: str, folder: Path, spec: Spec, count: int, repeats: int = REPEATS) -> Figures:
+def run(bootstrap: str, folder: Path, contest: Contest, count: int, repeats: int = REPEATS) -> Figures:
     """Measure."""
-    data = spec.data()
-    path = spec.configure(folder, data)
-    sent, fill_us = _fill(bootstrap, spec, path, data, min(count, data.rows))
-    expected = _Expected(spec, path, data, sent)
-    store = rig.publish(path, folder / "store")
-    ours: list[Drained] = []
-    floor: list[Drained] = []
+    contenders: list[_Contender] = []
+    for spec in contest.specs:
+        contenders.append(_prepare(bootstrap, folder / spec.name, spec, count, contenders[:1]))
+    first = contenders[0]
+    running, missing = peers.prepare(contest.peers)
+    part = max(1, round(first.sent.count * contest.peers_share))
+    drained: dict[str, list[Drained]] = defaultdict(list)
+    size: dict[str, int] = {}
     for turn in range(repeats):
-        ours.append(_worker(bootstrap, folder / f"{spec.name}-{turn}.log", spec, store, sent))
-        size = expected.check(bootstrap)
-        floor.append(_echo(bootstrap, folder / f"echo-{turn}.log", spec, sent, size))
-    ratios = [one.events_per_s / other.events_per_s for one, other in zip(ours, floor, strict=True)]
-    return {
-        "scenario": spec.name,
-        "data": data.name,
-        "events": sent.count,
+        for one in contenders:
+            name = one.spec.name
+            run_of = _worker(bootstrap, folder / f"{name}-{turn}.log", one)
+            drained[name].append(run_of)
+            size[name] = one.expected.check(bootstrap, one.outputs)
+            if one.spec.change is None:  # a backlog of its own
+                floor = _echo(bootstrap, folder / f"echo-{name}-{turn}.log", one, size[name])
+                drained[f"echo of {name}"].append(floor)
+        for peer in running:
+            drained[peer.name].append(_peer(bootstrap, folder, peer, first, part, turn))
+    figures: Figures = {
+        "scenario": contest.name,
+        "data": first.sent.data.name,
+        "events": first.sent.count,
         "repeats": repeats,
-        "checked": f"{sent.count * spec.each} answers, {len(expected.rows)} scores to the bit",
-        "events_per_s": round(_median(one.events_per_s for one in ours)),
-        "of_echo": round(statistics.median(ratios), 3),
-        "of_echo_spread": f"{min(ratios):.3f} to {max(ratios):.3f}",
-        "worker_cpu_s_per_million": round(_median(one.cpu_s_per_million for one in ours), 2),
-        **_broker("broker_cpu_s_per_million", ours),
-        **({} if fill_us is None else {"broker_cpu_s_per_million_sent": round(fill_us, 2)}),
-        "worker_rss_mb": round(max(one.rss_mb for one in ours)),
-        "answer_bytes": size,
-        "event_bytes": expected.event_bytes,
+        "checked": f"{first.sent.count * first.spec.each} answers, {len(first.expected.rows)} scores to the bit",
+        "answer_bytes": size[contest.name],
+        "event_bytes": first.expected.event_bytes,
+    }
+    if first.sent.broker_us is not None:
+        figures["broker_cpu_s_per_million_sent"] = round(first.sent.broker_us, 2)
+    figures |= _workers(contest, contenders, drained) | _floor(drained[f"echo of {contest.name}"])
+    for peer in running:
+        figures |= {f"{_key(peer.name)}_version": peer.version, f"{_key(peer.name)}_events": part}
+        figures |= _beside(peer.name, contenders, drained)
+    return figures | {_key(name): f"not measured: {why}" for name, why in missing.items()}
+
+
+def _workers(contest: Contest, contenders: Sequence[_Contender], drained: Mapping[str, list[Drained]]) -> Figures:
+    """Return the figures of each configuration of the product, and how they compare."""
+    found: Figures = {}
+    for one in contenders:
+        name = one.spec.name
+        echo_of = name if one.spec.change is None else contest.name
+        found |= _of(name, drained, f"echo of {echo_of}", "" if one is contenders[0] else f"{_key(name)}_")
+    for ratio in contest.ratios:
+        found |= _ratio(ratio.key, drained[ratio.of], drained[ratio.to], ratio.what)
+    return found
+
+
+def _beside(peer: str, contenders: Sequence[_Contender], drained: Mapping[str, list[Drained]]) -> Figures:
+    """Return the figures of a peer, and how many times as fast as it the product is."""
+    first = contenders[0].spec.name
+    found = _of(peer, drained, f"echo of {first}", f"{_key(peer)}_")
+    for one in contenders:
+        name = one.spec.name
+        key = f"of_{_key(peer)}" if name == first else f"{_key(name)}_of_{_key(peer)}"
+        found |= _ratio(key, drained[name], drained[peer])
+    return found
+
+
+def _key(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _of(name: str, drained: Mapping[str, list[Drained]], echo_of: str, prefix: str) -> Figures:
+    """Return the figures of one contender."""
+    ours = drained[name]
+    rates = [one.events_per_s for one in ours]
+    return {
+        f"{prefix}events_per_s": round(_median(rates)),
+        f"{prefix}events_per_s_spread": f"{min(rates):.0f} to {max(rates):.0f}",
+        **_ratio(f"{prefix}of_echo", ours, drained[echo_of]),
+        f"{prefix}worker_cpu_s_per_million": round(_median(one.cpu_s_per_million for one in ours), 2),
+        **_broker(f"{prefix}broker_cpu_s_per_million", ours),
+        f"{prefix}worker_rss_mb": round(max(one.rss_mb for one in ours)),
+    }
+
+
+def _ratio(key: str, ours: Sequence[Drained], theirs: Sequence[Drained], what: str = "events_per_s") -> Figures:
+    ratios = [getattr(one, what) / getattr(other, what) for one, other in zip(ours, theirs, strict=True)]
+    return {key: round(statistics.median(ratios), 3), f"{key}_spread": f"{min(ratios):.3f} to {max(ratios):.3f}"}
+
+
+def _floor(floor: Sequence[Drained]) -> Figures:
+    return {
         "echo_events_per_s": round(_median(one.events_per_s for one in floor)),
         "echo_cpu_s_per_million": round(_median(one.cpu_s_per_million for one in floor), 2),
         **_broker("echo_broker_cpu_s_per_million", floor),
     }
+
+
+def _prepare(bootstrap: str, folder: Path, spec: Spec, count: int, first: Sequence[_Contender]) -> _Contender:
+    """Write and publish a configuration; send its events, unless it takes those of the first."""
+    folder.mkdir()
+    if spec.change is None:
+        data = spec.data()
+        path = spec.configure(folder, data)
+        sent = _fill(bootstrap, spec, path, data, min(count, data.rows))
+    else:
+        path, sent = spec.change(first[0].path), first[0].sent
+    document = load_document(path).document
+    kinds = ("scores", "dlq") if spec.role == "live" else ("audit",)
+    outputs = sorted({getattr(document.tenant_topics(name), kind) for name in sent.row_of for kind in kinds})
+    store = rig.publish(path, folder / "store")
+    return _Contender(spec, path, store, sent, outputs, _Expected(spec, path, sent))
 
 
 def _median(values: Any) -> float:
@@ -152,9 +297,9 @@ def _broker(name: str, runs: Sequence[Drained]) -> Figures:
     return {name: round(_median(found), 2)} if found else {}
 
 
-def _fill(bootstrap: str, spec: Spec, path: Path, data: Data, count: int) -> tuple[Backlog, float | None]:
-    """Send the backlog; returns the broker's CPU-seconds for a million events as well."""
-    names = [f"t{number:03}" for number in range(spec.tenants)]
+def _fill(bootstrap: str, spec: Spec, path: Path, data: Data, count: int) -> Backlog:
+    """Send the backlog."""
+    names = [f"{spec.prefix}{number:03}" for number in range(spec.tenants)]
     partitions = PARTITIONS if spec.tenants == 1 else 1
     topics = {f"muse.events.{name}": partitions for name in names}
     rig.create(bootstrap, topics)
@@ -163,16 +308,12 @@ def _fill(bootstrap: str, spec: Spec, path: Path, data: Data, count: int) -> tup
     before = sum(broker.cpu_times()[:2]) if broker else 0.0
     values = enumerate(chain.from_iterable(workload.events(path, data, slice(0, count))))
     records = (ToSend(f"muse.events.{names[tenant_of[row]]}", row // 500 % partitions, value) for row, value in values)
-    pace = {"compression.type": "lz4", "linger.ms": 20, "queue.buffering.max.messages": 2_000_000}
-    produce(bootstrap, records, pace, timeout_s=300)
+    produce(bootstrap, records, rig.FLAT_OUT, timeout_s=300)
     used = (sum(broker.cpu_times()[:2]) - before) / count * 1e6 if broker else None
     row_of: dict[str, list[int]] = {name: [] for name in names}
     for row, number in enumerate(tenant_of):
         row_of[names[number]].append(row)
-    document = load_document(path).document
-    kinds = ("scores", "dlq") if spec.role == "live" else ("audit",)
-    outputs = sorted({getattr(document.tenant_topics(name), kind) for name in names for kind in kinds})
-    return Backlog(path, topics, outputs, count, row_of), used
+    return Backlog(path, topics, count, row_of, data, used)
 
 
 def _shares(spec: Spec, count: int) -> list[int]:
@@ -184,12 +325,12 @@ def _shares(spec: Spec, count: int) -> list[int]:
     return np.random.default_rng(1).choice(spec.tenants, count, p=weights).tolist()  # type: ignore[no-any-return]
 
 
-def _worker(bootstrap: str, log: Path, spec: Spec, store: Path, sent: Backlog) -> Drained:
-    document = load_document(sent.path).document
-    group = document.group("main", spec.role)
+def _worker(bootstrap: str, log: Path, one: _Contender) -> Drained:
+    spec, sent = one.spec, one.sent
+    group = load_document(one.path).document.group("main", spec.role)
     forget(bootstrap, group)
-    rig.create(bootstrap, dict.fromkeys(sent.outputs, next(iter(sent.topics.values()))))
-    command = [str(Path(sys.executable).parent / "muse-stream"), "run", "--role", spec.role, "--store", str(store)]
+    rig.create(bootstrap, dict.fromkeys(one.outputs, next(iter(sent.topics.values()))))
+    command = [str(Path(sys.executable).parent / "muse-stream"), "run", "--role", spec.role, "--store", str(one.store)]
     command += ["--workers", str(spec.workers), "--name", "perf", "--no-spare", "--start", "earliest"]
     environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap}
     # SIGINT leaves the group at once, so that it can be deleted
@@ -197,52 +338,79 @@ def _worker(bootstrap: str, log: Path, spec: Spec, store: Path, sent: Backlog) -
         return drain(bootstrap, group, sent.topics, sent.count, process)
 
 
-def _echo(bootstrap: str, log: Path, spec: Spec, sent: Backlog, size: int) -> Drained:
+def _echo(bootstrap: str, log: Path, one: _Contender, size: int) -> Drained:
     out = f"perf.echo.{time.time_ns()}"
     rig.create(bootstrap, {out: PARTITIONS})
-    command = [sys.executable, "-m", "perf.echo", bootstrap, out, str(size), str(spec.each), *sent.topics]
+    command = [sys.executable, "-m", "perf.echo", bootstrap, out, str(size), str(one.spec.each), *one.sent.topics]
     with serving(command, log, os.environ, signal.SIGTERM) as process:
-        return drain(bootstrap, echo.group_of(out), sent.topics, sent.count, process)
+        return drain(bootstrap, echo.group_of(out), one.sent.topics, one.sent.count, process)
+
+
+def _peer(bootstrap: str, folder: Path, peer: peers.Peer, first: _Contender, count: int, turn: int) -> Drained:
+    out = f"perf.{peer.name}.{time.time_ns()}"
+    rig.create(bootstrap, {out: PARTITIONS})
+    (topic,) = first.sent.topics
+    settings = peers.write(folder / f"{out}.json", bootstrap, topic, out, first.path)
+    log = folder / f"{peer.name}-{turn}.log"
+    with serving([*peer.command, str(settings)], log, os.environ | peer.environment, signal.SIGTERM) as process:
+        done = drain(bootstrap, out, first.sent.topics, count, process)
+    first.expected.check_peer(bootstrap, out, count)
+    return done
 
 
 class _Expected:
     """What the answers must be."""
 
-    def __init__(self, spec: Spec, path: Path, data: Data, sent: Backlog) -> None:
-        self._spec, self._sent = spec, sent
-        self._want = sorted(f"e{row}" for row in range(sent.count) for _ in range(spec.each))
+    def __init__(self, spec: Spec, path: Path, sent: Backlog) -> None:
+        self._spec, self._sent, data = spec, sent, sent.data
+        first = next(workload.events(path, data, slice(0, min(TRUE_BYTES, sent.count))))
+        self.event_bytes = round(statistics.mean(map(len, first)))
+        self._decimal = workload.is_decimal(path)
+        self._want = sorted(self._id(row) for row in range(sent.count) for _ in range(spec.each))
         self.rows = np.linspace(0, sent.count - 1, min(SAMPLE, sent.count)).astype(int)
         tenant_of = {row: name for name, rows in sent.row_of.items() for row in rows}
         columns = {name: column[self.rows] for name, column in data.features.items()}
         texts = {name: [values[row] for row in self.rows.tolist()] for name, values in data.texts.items()}
         tenants = [tenant_of[row] for row in self.rows.tolist()]
-        scores = load(path).score(columns | texts | {"tenant": tenants})["score"]
-        self._scores = dict(zip((f"e{row}" for row in self.rows.tolist()), scores.tolist(), strict=True))
-        first = next(workload.events(path, data, slice(0, min(TRUE_BYTES, sent.count))))
-        self.event_bytes = round(statistics.mean(map(len, first)))
+        scores = load(path).score(workload.as_streamed(path, columns) | texts | {"tenant": tenants})["score"]
+        self._scores = dict(zip(map(self._id, self.rows.tolist()), scores.tolist(), strict=True))
 
-    def check(self, bootstrap: str) -> int:
+    def _id(self, row: int) -> str:
+        return workload.event_id(row, decimal=self._decimal)
+
+    def check(self, bootstrap: str, outputs: Sequence[str]) -> int:
         """Compare all answers there are; returns their mean size. Raises MuseError for any that is wrong."""
-        partitions = next(iter(self._sent.topics.values()))
-        topics = dict.fromkeys(self._sent.outputs, partitions)
-        with CommittedReader(bootstrap, topics, {"queued.max.messages.kbytes": 65_536}) as reader:
-            found = reader.read_to_end(timeout_s=120)
-        refused = sum((message.topic() or "").startswith("muse.dlq") for message in found)
-        if refused:
-            raise MuseError(f"{self._spec.name}: {refused} events were refused")
-        values = [message.value() or b"" for message in found]
+        values = self._read(bootstrap, dict.fromkeys(outputs, next(iter(self._sent.topics.values()))))
         ids = [_first_text(value) for value in values]
         if sorted(ids) != self._want:
             raise MuseError(f"{self._spec.name}: {len(ids)} answers to {len(set(ids))} events, not {len(self._want)}")
+        self._compare(self._spec.name, ids, values, 0.0)
+        return round(statistics.mean(map(len, values[:TRUE_BYTES])))
+
+    def check_peer(self, bootstrap: str, out: str, count: int) -> None:
+        """Compare what a peer has answered until it was stopped: `count` events at least, each of them once."""
+        values = self._read(bootstrap, {out: PARTITIONS})
+        ids = [_first_text(value) for value in values]
+        if len(ids) < count or len(set(ids)) != len(ids) or not set(ids) <= set(self._want):
+            raise MuseError(f"{out}: {len(ids)} answers to {len(set(ids))} events, not to {count} or more")
+        self._compare(out, ids, values, PEER_TOLERANCE)
+
+    def _read(self, bootstrap: str, topics: dict[str, int]) -> list[bytes]:
+        with CommittedReader(bootstrap, topics, {"queued.max.messages.kbytes": 65_536}) as reader:
+            found = reader.read_to_end(timeout_s=120)
+        if refused := sum((message.topic() or "").startswith("muse.dlq") for message in found):
+            raise MuseError(f"{self._spec.name}: {refused} events were refused")
+        return [message.value() or b"" for message in found]
+
+    def _compare(self, name: str, ids: list[str], values: list[bytes], tolerance: float) -> None:
         file = workload.PROJECT / "schemas" / OUTPUT_SCHEMA[self._spec.role]
         schema = fastavro.parse_schema(json.loads(file.read_text()))
         field_name = "score" if self._spec.role == "live" else "live_score"
         for event, value in zip(ids, values, strict=True):
             if event in self._scores:
                 body: Any = fastavro.schemaless_reader(BytesIO(value[FRAME:]), schema)
-                if body[field_name] != self._scores[event]:
-                    raise MuseError(f"{self._spec.name}: {event} has {body[field_name]!r}, not {self._scores[event]!r}")
-        return round(statistics.mean(map(len, values[:TRUE_BYTES])))
+                if abs(body[field_name] - self._scores[event]) > tolerance:
+                    raise MuseError(f"{name}: {event} has {body[field_name]!r}, not {self._scores[event]!r}")
 
 
 def _first_text(value: bytes) -> str:

@@ -91,7 +91,7 @@ def configure(
 ) -> Path:
     """Write a configuration for `tenants` tenants into `folder`; returns its path.
 
-    `backend` runs its model; `decimal`: events of `PAYMENT`.
+    `backend` runs its model; `decimal`: events of `PAYMENT`, and tenants called d000 and so on instead of t000.
     """
     write_schema(folder, data, decimal=decimal)
     expert = train_experts(
@@ -102,7 +102,8 @@ def configure(
     )["trees"]
     (folder / "trees.onnx").write_bytes(expert.onnx)
     predictor: dict[str, Any] = {"version": 1, "experts": [{"model": "trees", "beta": expert.beta}]}
-    document = base_document(tenants)
+    prefix = "d" if decimal else "t"
+    document = base_document(tenants, prefix)
     document |= {
         "models": {"trees": model_entry("trees.onnx", expert) | {"backend": backend}},
         "predictors": {"cards": predictor},
@@ -113,7 +114,7 @@ def configure(
     path = folder / "muse.yaml"
     write_document(path, document)
     sample = {name: column[TRAIN_ROWS : TRAIN_ROWS + FIT_ROWS] for name, column in data.features.items()}
-    aggregate = load(path).score(sample | {"tenant": "t000"})["aggregate"]
+    aggregate = load(path).score(sample | {"tenant": f"{prefix}000"})["aggregate"]
     fitted = FittedMap.fit(
         aggregate, Reference.from_alert_rates(ALERT_RATES), pre_map_hash(load_document(path).document, "cards")
     )
@@ -149,13 +150,13 @@ def model_entry(file: str, expert: Expert) -> dict[str, Any]:
     }
 
 
-def base_document(tenants: int) -> dict[str, Any]:
+def base_document(tenants: int, prefix: str = "t") -> dict[str, Any]:
     """Return the parts that do not depend on models."""
     return {
         "version": 1,
         "references": {"standard": {"alert_rates": ALERT_RATES}},
         "events": {"event": {"schema": "event.avsc", "id": "transaction_id", "time": "event_time"}},
-        "tenants": {f"t{n:03}": {"event": "event"} for n in range(tenants)},
+        "tenants": {f"{prefix}{n:03}": {"event": "event"} for n in range(tenants)},
     }
 
 
@@ -166,22 +167,39 @@ def _is_amount(name: str) -> bool:
 def events(path: Path, data: Data, rows: slice) -> Iterator[list[bytes]]:
     """Yield framed events in chunks of 50,000; ids are `e<row>`, or a UUID of it; times one millisecond apart."""
     schema = SchemaDirectory.open(path.parent / "schemas").by_file("event.avsc")
-    decimal = schema.type.field("card_uuid") is not None
+    decimal = is_decimal(path)
     encoder = Encoder(schema)
     for start in range(rows.start, rows.stop, 50_000):
         part = slice(start, min(start + 50_000, rows.stop))
         numbers = np.arange(part.start, part.stop)
         columns: dict[str, Any] = {name: column[part] for name, column in data.features.items()}
         columns |= {name: values[part] for name, values in data.texts.items()}
-        columns["transaction_id"] = [f"e{number}" for number in numbers.tolist()]
+        columns["transaction_id"] = [event_id(number, decimal=decimal) for number in numbers.tolist()]
         columns["event_time"] = 1_700_000_000_000 + numbers
         if decimal:
             columns |= {name: _cents(column) for name, column in columns.items() if _is_amount(name)}
-            columns["transaction_id"] = [str(UUID(int=number)) for number in numbers.tolist()]
             columns["event_time"] = columns["event_time"] * 1000
             columns["card_uuid"] = [number.to_bytes(16, "big") for number in numbers.tolist()]
             columns["entry_mode"] = ["ECOM"] * len(numbers)
         yield encoder.encode(columns, len(numbers))
+
+
+def is_decimal(path: Path) -> bool:
+    """Tell whether the events of a configuration are those of `PAYMENT`."""
+    schema = SchemaDirectory.open(path.parent / "schemas").by_file("event.avsc")
+    return schema.type.field("card_uuid") is not None
+
+
+def event_id(row: int, *, decimal: bool) -> str:
+    """Return the id of an event."""
+    return str(UUID(int=row)) if decimal else f"e{row}"
+
+
+def as_streamed(path: Path, columns: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Return features as the events have them: amounts of decimal events in whole cents."""
+    if not is_decimal(path):
+        return columns
+    return {name: np.round(one * 100) / 100 if _is_amount(name) else one for name, one in columns.items()}
 
 
 def _cents(amounts: NDArray[np.float64]) -> list[bytes]:
@@ -192,25 +210,6 @@ def _cents(amounts: NDArray[np.float64]) -> list[bytes]:
 def matrix(data: Data, rows: int) -> NDArray[np.float64]:
     """Return the first rows' features as one [rows, F] array, in the model's order."""
     return np.stack([column[:rows] for column in data.features.values()], axis=1)
-
-
-def configure_deep(folder: Path, data: Data, backend: str) -> Path:
-    """Write a configuration of one tenant and one predictor: the mean of four experts of 400 trees with 63 leaves."""
-    write_schema(folder, data)
-    document = base_document(1) | {"models": {}, "routes": [{"live": "cards"}]}
-    experts = []
-    for number in range(4):
-        name, rows = f"deep-{number}", slice(number * TRAIN_ROWS // 4, (number + 1) * TRAIN_ROWS // 4)
-        columns = {key: column[rows] for key, column in data.features.items()}
-        expert = train_experts(columns, data.label[rows], seed=number, trees=400, leaves=63)["trees"]
-        file = folder / f"{name}.onnx"
-        file.write_bytes(expert.onnx)
-        document["models"][name] = model_entry(file.name, expert) | {"backend": backend}
-        experts.append({"model": name, "beta": expert.beta})
-    document["predictors"] = {"cards": {"version": 1, "experts": experts, "aggregate": "mean"}}
-    path = folder / "muse.yaml"
-    write_document(path, document)
-    return path
 
 
 def rebacked(path: Path, backend: str) -> Path:

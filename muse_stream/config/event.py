@@ -52,6 +52,8 @@ def _first_and_last(years: tuple[int, ...]) -> tuple[int, ...]:
     return years
 
 
+SchemaIds = Literal["folder", "registry"]
+SubjectNames = Literal["topic_name", "record_name", "topic_record_name"]
 TimeUnit = Literal["s", "ms", "us", "ns"]
 TimeOutside = Literal["dead_letter", "kafka_timestamp"]
 
@@ -61,6 +63,12 @@ class EventSpec(SpecModel):
 
     schema_file: Text = Field(alias="schema")
     """Reader schema: an .avsc file in the `schemas` folder."""
+    schema_ids: SchemaIds = "folder"
+    """Where the schemas are found that events were written with: folder, the `schemas` folder and its `ids.json`; or
+    registry, the Schema Registry that MUSE_REGISTRY_URL names, and for single-object frames the folder as well."""
+    subjects: SubjectNames = "topic_name"
+    """How producers name the subjects of this format in the registry: topic_name, `<topic>-value`; record_name, the
+    record's full name; or topic_record_name, `<topic>-<full name>`."""
     id: FieldPath
     """Field with the event's id; an event without one becomes a dead letter."""
     time: FieldPath | None = None

@@ -9,6 +9,8 @@ from importlib.resources import as_file, files
 
 from muse_stream.avro import PLACE, Decoder, Fields, SchemaDirectory, origin_decoder
 from muse_stream.config import Document, Role
+from muse_stream.errors import SchemaPending
+from muse_stream.schema_registry import writers
 from muse_stream.scoring import Categorical
 from muse_stream.worker import Origin, Topology
 
@@ -26,8 +28,7 @@ class AnswerReader:
         self._role: Role = role
         self._schemas, self._document = schemas, document
         self._formats = {
-            document.tenant_topics(name).events: document.events[document.tenants[name].event]
-            for name in document.lanes().get(lane, ())
+            document.tenant_topics(name).events: document.tenants[name].event for name in document.lanes().get(lane, ())
         }
 
     def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:
@@ -43,10 +44,15 @@ class AnswerReader:
 
     def answers(self, topic: str, event: bytes | None, answer: bytes | None) -> bool:
         """Whether a score or an audit record is about this event of a topic, by its id."""
-        spec = self._formats.get(topic)
-        if spec is None:
+        name = self._formats.get(topic)
+        if name is None:
             return True
-        asked = Decoder(self._schemas, self._schemas.by_file(spec.schema_file), Fields(spec.id)).decode([event])
+        spec = self._document.events[name]
+        schemas = writers(self._schemas, self._document, name)
+        try:
+            asked = Decoder(schemas, schemas.by_file(spec.schema_file), Fields(spec.id)).decode([event])
+        except SchemaPending:
+            return True
         said = origin_decoder(output_schemas(), OUTPUT_SCHEMA[self._role]).decode([answer])
         if not len(said.rows):
             return True

@@ -14,7 +14,7 @@ from dataclasses import replace
 from muse_stream import telemetry
 from muse_stream.avro import Encoder
 from muse_stream.config import Document, Loaded, Role
-from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, Stage
+from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, SchemaPending, Stage
 from muse_stream.models import ModelCache
 from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, AnswerReader, output_schemas
 from muse_stream.runtime.compile import Compiled, compile_generation
@@ -64,11 +64,13 @@ class GenerationScorer:
         self.namespace = document.namespace
 
     def score(self, batch: Batch, attempt: int) -> Records:
-        """Answer a batch; never raises for what a record contains."""
+        """Answer a batch; never raises for what a record contains, but SchemaPending while a schema is awaited."""
 
         def some(start: int, end: int) -> Records:
             try:
                 return self._score(batch if end - start == len(batch) else batch.part(start, end), attempt)
+            except SchemaPending:
+                raise
             except Exception as error:  # whatever it is, it must cost only the records that cause it
                 self._failures.note("batch_failed", (type(error), str(error)), end - start, error=repr(error))
                 raise

@@ -27,6 +27,7 @@ from muse_stream.runtime.heartbeat import Vitals
 from muse_stream.runtime.run import RunOptions
 from muse_stream.runtime.supervisor import FAILED, LEAVE
 from muse_stream.runtime.worker_metrics import WorkerMeter
+from muse_stream.schema_registry import open_registry
 from muse_stream.telemetry import Log
 from muse_stream.worker import Guard, InHand, Scorer, SlotName, Worker, failpoints, open_worker
 
@@ -36,6 +37,8 @@ FORMER = 2
 NAMESPACE_MOVE = "a change of namespace is a move: docs/operations.md"
 LOOKED_FOR = 700
 """Python's own: objects that are made before cyclic garbage is looked for; a start looks less often."""
+WAIT_FOR_SCHEMA_S = 0.3
+"""How long a batch waits for what a Schema Registry says; then its topic is paused until it has said it."""
 SWITCH_S = 0.0005
 """The committing thread answers to Kafka: it must not wait Python's usual 5 ms for the lock."""
 
@@ -65,6 +68,8 @@ def _failing_in_one_line(connection: Connection, log: Log) -> Iterator[None]:
 
 def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused: frozenset[int], log: Log) -> None:
     store = open_store(options.store)
+    if (registry := open_registry()) is not None:
+        registry.wait_s = WAIT_FOR_SCHEMA_S
     source = Follower(store)
     compile = compiler(options, source, in_hand, refused)
     first = first_good(source, compile, log)

@@ -4,6 +4,7 @@
 exactly one place; the attribute `tenant` is always there and never declared.
 """
 
+from collections import Counter
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -41,6 +42,14 @@ def _no_tenant(intent: dict[str, AttributeSource]) -> dict[str, AttributeSource]
     if "tenant" in intent:
         raise fault("`tenant` is always an attribute", "remove it here; give its place beside `intent` as `tenant:`")
     return intent
+
+
+def _passed_on(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise fault(f"'{twice[0]}' stands in it twice", "keep one of them")
+    if ours := [name for name in names if name.startswith("muse.")]:
+        raise fault(f"'{ours[0]}' begins with muse., as muse-stream's own headers do", "name headers of the events")
+    return names
 
 
 def _first_and_last(years: tuple[int, ...]) -> tuple[int, ...]:
@@ -83,3 +92,11 @@ class EventSpec(SpecModel):
     """Where the tenant is found. On a tenant's own topic it must agree with the topic; on a shared topic it decides."""
     intent: Annotated[dict[AttributeName, AttributeSource], AfterValidator(_no_tenant)] = Field(default_factory=dict)
     """The attributes that routes may ask for, and where each is found."""
+    headers: Annotated[tuple[Text, ...], AfterValidator(_passed_on)] = ()
+    """Names of Kafka headers of an event that its score and audit records get, too, such as [traceparent]."""
+
+    @model_validator(mode="after")
+    def _subjects_of_the_registry(self) -> Self:
+        if "subjects" in self.model_fields_set and self.schema_ids == "folder":
+            raise fault("`subjects` has no effect without the registry", "add `schema_ids: registry`, or remove it")
+        return self

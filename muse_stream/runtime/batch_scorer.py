@@ -59,6 +59,11 @@ class GenerationScorer:
         self._candidate = Candidate(document, role, compiled.schemas, snapshot, self._reader, self._writer)
         self._failures = telemetry.BoundedLog(telemetry.logger("scorer").error)
         self._dead_letters = {name: one.dlq for name, one in topics.items()}
+        self._passed = {
+            topics[name].events: frozenset(found)
+            for name in topics
+            if (found := document.events[document.tenants[name].event].headers)
+        }
         self._answers = AnswerReader(document, lane, role, compiled.schemas, earlier)
         self.topology = self._answers.topology
         self.namespace = document.namespace
@@ -98,7 +103,7 @@ class GenerationScorer:
         scored = self._snapshot.execute(events)
         if self._role == "shadow":
             audit = self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt)
-            return replace(audit, clipped=scored.clipped)
+            return replace(audit, clipped=scored.clipped, passed=self._passed)
         answers = self._writer.scores(batch, events, scored.live, self._clock(), attempt)
         of_table = events.tenant
         dead = [self._letter(one, batch.topics[one.row]) for one in events.rejected]
@@ -107,7 +112,7 @@ class GenerationScorer:
             moved = Rejected(int(events.rows[one.row]), one.reason, one.stage, one.message)
             dead.append(DeadLetter(moved, self._dead_letters[tenant], tenant))
         dead.sort(key=lambda letter: letter.rejected.row)
-        return replace(answers, dead=dead, clipped=scored.clipped)
+        return replace(answers, dead=dead, clipped=scored.clipped, passed=self._passed)
 
     def _given_up(self, event_topic: str, error: Exception) -> Records:
         """Return what becomes of a record that cannot be scored even alone."""

@@ -141,6 +141,11 @@ class Registry:
             raise known
         return known
 
+    def subjects(self, names: Sequence[str]) -> list[Schema]:
+        """Ask, and wait, for all versions of subjects that can be used. Raises RegistryError."""
+        versions = [(name, version) for name in names for version in self._client.versions(name)]
+        return [found for name, version in versions if (found := self._version(name, version)) is not None]
+
     def _known(self, key: Key) -> Schema | SchemaError | None:
         found = self._found.get(key)
         if found is None and isinstance(key, int) and (text := self._cache.read(key)) is not None:

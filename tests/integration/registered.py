@@ -72,13 +72,13 @@ class Producer:
         place = SerializationContext(self._bank.topic("events", tenant), MessageField.VALUE)
         return [serializer(self.event(tenant), place) or b"" for _ in range(count)]
 
-    def send_values(self, tenant: str, values: Sequence[bytes]) -> None:
+    def send_values(self, tenant: str, values: Sequence[bytes], headers: dict[str, Any] | None = None) -> None:
         """Send values as they are."""
         topic = self._bank.topic("events", tenant)
         for number in range(len(values)):
             place = (topic, number % PARTITIONS)
             self.counts[place] = self.counts.get(place, 0) + 1
-        records = [ToSend(topic, number % PARTITIONS, value) for number, value in enumerate(values)]
+        records = [ToSend(topic, number % PARTITIONS, value, None, headers) for number, value in enumerate(values)]
         produce(self._bootstrap, records, {"linger.ms": 5})
 
     def register(self, tenant: str, text: str) -> int:

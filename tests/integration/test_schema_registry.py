@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from muse_stream.avro.framing import confluent_prefix
-from muse_stream.testing import LocalRegistry
+from muse_stream.testing import CommittedReader, LocalRegistry
 from muse_stream.testing.kafka_broker import Broker
 from tests.avro.java_peer import avro_peer
-from tests.integration.bank import Bank
+from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import Fleet, publish
 from tests.integration.registered import Producer, schema, use_registry
 from tests.integration.test_faults import live_witness
@@ -23,6 +23,7 @@ from tests.patience import until
 
 COUNT = 200
 """Events of one kind."""
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
@@ -44,6 +45,19 @@ def fleet(bank: Bank, kafka: Broker, registry: LocalRegistry, folder: Path) -> F
     return Fleet(kafka.bootstrap, store, "live", bank.name, log, workers=1, environment=named)
 
 
+def headers_of(kafka: Broker, topic: str, count: int) -> set[tuple[tuple[str, bytes], ...]]:
+    """Return all different headers of a topic's committed records."""
+    found: list[tuple[tuple[str, bytes], ...]] = []
+    with CommittedReader(kafka.bootstrap, {topic: PARTITIONS}) as reader:
+
+        def read() -> bool:
+            found.extend(tuple(one.headers() or ()) for one in reader.read())  # type: ignore[misc]
+            return len(found) >= count
+
+        until(read, 60, lambda: f"{len(found)} of {count} records")
+    return set(found)
+
+
 def dead(bank: Bank, witness: Witness) -> list[dict[str, Any]]:
     """Return what dead letters say."""
     return [one.body for one in witness.seen if one.topic in bank.topics(["dlq"])]
@@ -59,8 +73,12 @@ def test_schemas_evolve_under_load_and_no_file_is_copied(
     bank: Bank, sender: Producer, kafka: Broker, answering: LocalRegistry, tmp_path: Path
 ) -> None:
     """A producer of each kind: Confluent's for Python, and Avro's own for Java, which knows no ids."""
-    publish(use_registry(bank.document()), tmp_path / "store")
-    with fleet(bank, kafka, answering, tmp_path) as live, live_witness(bank, kafka.bootstrap) as witness:
+    publish(use_registry(bank.document(), headers=["traceparent", "x-request-id"]), tmp_path / "store")
+    with (
+        avro_peer() as java,
+        fleet(bank, kafka, answering, tmp_path) as live,
+        live_witness(bank, kafka.bootstrap) as witness,
+    ):
         for version in range(3):
             sender.send("t0", COUNT, schema(version))
             witness.wait_for((2 * version + 1) * COUNT, 60)
@@ -69,15 +87,17 @@ def test_schemas_evolve_under_load_and_no_file_is_copied(
             fields = [sender.event("t1") for _ in range(COUNT)]
             with_unions = [{**one, "amount": {"double": one["amount"]}} if version == 2 else one for one in fields]
             events = [{**one, "java": False, "shop": 1, "note": None} for one in with_unions]
-            with avro_peer() as java:
-                answer = java(schema=text, events=events)
+            answer = java(schema=text, events=events)
             assert "error" not in answer, answer
-            sender.send_values("t1", [bytes.fromhex(value) for value in answer["values"]])
+            sender.send_values(
+                "t1", [bytes.fromhex(value) for value in answer["values"]], {"traceparent": TRACE, "y": "1"}
+            )
             witness.wait_for(2 * (version + 1) * COUNT, 60)
         assert live.stop() == 0
     assert dead(bank, witness) == []
     assert broken_promises(witness.seen, sender.counts) == []
     assert {one.body["event_id"] for one in witness.seen} == set(bank.sent)
+    assert headers_of(kafka, bank.topic("scores", "t1"), 3 * COUNT) == {(("traceparent", TRACE.encode()),)}
     assert [path.name for path in (bank.folder / "schemas").iterdir()] == ["payment.avsc"]
 
 

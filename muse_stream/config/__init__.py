@@ -26,7 +26,7 @@ Only what the document and its files tell is decided here; what needs a model or
 from muse_stream.config.check_topics import CROWDED_PARTITIONS
 from muse_stream.config.document import ANY_OTHER, Document, Limits, consumer_group, json_schema
 from muse_stream.config.drift import DriftSpec, TenantDriftSpec
-from muse_stream.config.event import AttributeSource, EventSpec
+from muse_stream.config.event import AttributeSource, EventSpec, SubjectNames
 from muse_stream.config.files import NotAllowed, content_files, locate, model_file, pinned_hashes, referenced_files
 from muse_stream.config.graph import (
     CORRECTIONS,
@@ -145,6 +145,7 @@ __all__ = [
     "ShadowSpec",
     "ShortPredictor",
     "Source",
+    "SubjectNames",
     "TenantDriftSpec",
     "TenantSpec",
     "TenantTopics",

@@ -3,14 +3,15 @@
 Needs no model: `offsets` uses it as the workers do.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import as_file, files
 
-from muse_stream.avro import PLACE, Decoder, Fields, SchemaDirectory, origin_decoder
+from muse_stream.avro import PLACE, Decoder, Fields, Schema, SchemaDirectory, origin_decoder
 from muse_stream.config import Document, Role
-from muse_stream.errors import SchemaPending
-from muse_stream.schema_registry import writers
+from muse_stream.errors import RegistryError, SchemaPending
+from muse_stream.schema_registry import RegisteredSchemas, Registry, open_registry, subjects, writers
 from muse_stream.scoring import Categorical
 from muse_stream.worker import Origin, Topology
 
@@ -59,6 +60,38 @@ class AnswerReader:
         return len(asked.rows) == 1 and asked.ids.to_pylist() == said.ids.to_pylist()
 
 
+def answer_subjects(document: Document, role: Role, tenants: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the registry's subjects of a role's answers, each with the topics that it is for."""
+    record = output_schemas().by_file(OUTPUT_SCHEMA[role]).name
+    found: dict[str, dict[str, None]] = {}
+    for name in tenants:
+        topics = document.tenant_topics(name)
+        topic = topics.scores if role == "live" else topics.audit
+        for subject in subjects(document.topics.subjects, [topic], record):
+            found.setdefault(subject, {})[topic] = None
+    return {subject: tuple(names) for subject, names in found.items()}
+
+
+def registered_schema(document: Document, role: Role, tenants: Iterable[str]) -> Schema:
+    """Return the schema of a role's answers with its id in the registry.
+
+    Raises RegistryError while it has none there, or is not told which.
+    """
+    schema, registry = output_schemas().by_file(OUTPUT_SCHEMA[role]), open_registry()
+    if registry is None:
+        raise RegistryError("topics.frame is confluent, and MUSE_REGISTRY_URL is not set")
+    ids: dict[int, str] = {}
+    for subject in answer_subjects(document, role, tenants):
+        number = registry.registered(subject, schema.text)
+        if number is None:
+            raise RegistryError(f"{schema.name} is not registered as {subject}: run `muse-stream schemas register`")
+        ids[number] = subject
+    if len(ids) > 1:
+        named = ", ".join(f"{number} ({subject})" for number, subject in ids.items())
+        raise RegistryError(f"the registry gives {schema.name} several ids, {named}: answers need one")
+    return replace(schema, id=next(iter(ids)))
+
+
 def topology_of(document: Document, lane: str, role: Role, earlier: Collection[Document] = ()) -> Topology:
     """Return the topics of a lane, and which other groups there are, or were."""
     outputs: dict[str, set[str]] = {}
@@ -91,8 +124,20 @@ def topology_of(document: Document, lane: str, role: Role, earlier: Collection[D
     )
 
 
-@cache
 def output_schemas() -> SchemaDirectory:
-    """Return the schemas of our own records, which are data of this package."""
+    """Return the schemas of our own records, which are data of this package.
+
+    Confluent ids are those of the Schema Registry, where the environment names one: `topics.frame`.
+    """
+    return _with_registry(open_registry())
+
+
+@cache
+def _with_registry(registry: Registry | None) -> SchemaDirectory:
+    return _own_schemas() if registry is None else RegisteredSchemas(_own_schemas(), registry, ())
+
+
+@cache
+def _own_schemas() -> SchemaDirectory:
     with as_file(files("muse_stream") / "schemas") as folder:
         return SchemaDirectory.open(folder)

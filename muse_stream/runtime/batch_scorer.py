@@ -16,7 +16,7 @@ from muse_stream.avro import Encoder
 from muse_stream.config import Document, Loaded, Role
 from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, SchemaPending, Stage
 from muse_stream.models import ModelCache
-from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, AnswerReader, output_schemas
+from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, AnswerReader, output_schemas, registered_schema
 from muse_stream.runtime.compile import Compiled, compile_generation
 from muse_stream.runtime.event_reader import EventReader
 from muse_stream.runtime.record_writer import Writer
@@ -41,8 +41,13 @@ class GenerationScorer:
         lane: str,
         clock: Callable[[], int] = now_ms,
         earlier: Collection[Document] = (),
+        *,
+        serving: bool = False,
     ) -> None:
-        """`earlier` are the documents of generations before."""
+        """`earlier` are the documents of generations before.
+
+        `serving`: its answers go to topics, so that a Confluent frame must have the registry's id.
+        """
         document, snapshot = compiled.document, compiled.snapshot
         self.number = snapshot.number
         self.cache = compiled.cache
@@ -54,6 +59,8 @@ class GenerationScorer:
         topics = {name: document.tenant_topics(name) for name in self._reader.tenants}
         outputs = {name: one.scores if role == "live" else one.audit for name, one in topics.items()}
         encoder = Encoder(output_schemas().by_file(OUTPUT_SCHEMA[role]))
+        if serving and document.topics.frame == "confluent" and topics:
+            encoder = Encoder(registered_schema(document, role, topics), "confluent")
         self.book = ScoreGroups(document, lane, role)
         self._writer = Writer(encoder, outputs, self.number, self.book)
         self._candidate = Candidate(document, role, compiled.schemas, snapshot, self._reader, self._writer)
@@ -134,9 +141,11 @@ def build_scorer(
     models: ModelCache | None = None,
     clock: Callable[[], int] = now_ms,
     earlier: Collection[Document] = (),
+    *,
+    serving: bool = False,
 ) -> GenerationScorer:
     """Compile a document and make it ready to score a lane. Raises ConfigError with every problem."""
-    return scorer_of(compile_generation(loaded, number, role, models), role, lane, clock, earlier)
+    return scorer_of(compile_generation(loaded, number, role, models), role, lane, clock, earlier, serving=serving)
 
 
 def scorer_of(
@@ -145,6 +154,8 @@ def scorer_of(
     lane: str,
     clock: Callable[[], int] = now_ms,
     earlier: Collection[Document] = (),
+    *,
+    serving: bool = False,
 ) -> GenerationScorer:
     """Make a compiled generation ready to score a lane. Raises ConfigError.
 
@@ -152,6 +163,6 @@ def scorer_of(
     """
     file = str(compiled.loaded.source.path)
     try:
-        return GenerationScorer(compiled, role, lane, clock, earlier)
+        return GenerationScorer(compiled, role, lane, clock, earlier, serving=serving)
     except SchemaError as error:
         raise ConfigError([Problem("events", str(error), "check the field paths", file=file)]) from error

@@ -155,7 +155,8 @@ def compiler(
                 message = f"this run serves the namespace '{namespace}'"
                 raise ConfigError([loaded.source.problem(("namespace",), message, NAMESPACE_MOVE)])
             earlier = former_documents(source, generation.number)
-            scorer = build_scorer(loaded, generation.number, options.role, options.lane, cache, earlier=earlier)
+            number, role = generation.number, options.role
+            scorer = build_scorer(loaded, number, role, options.lane, cache, earlier=earlier, serving=True)
             cache = scorer.cache
             scorer.warm()
             _tell_backends(scorer)

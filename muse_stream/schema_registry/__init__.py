@@ -11,6 +11,15 @@ registry does not answer.
 
 from muse_stream.schema_registry.client import Client, Unknown
 from muse_stream.schema_registry.registry import Registry, open_registry
-from muse_stream.schema_registry.writers import subjects_of, writers
+from muse_stream.schema_registry.writers import RegisteredSchemas, subjects, subjects_of, writers
 
-__all__ = ["Client", "Registry", "Unknown", "open_registry", "subjects_of", "writers"]
+__all__ = [
+    "Client",
+    "RegisteredSchemas",
+    "Registry",
+    "Unknown",
+    "open_registry",
+    "subjects",
+    "subjects_of",
+    "writers",
+]

@@ -33,25 +33,32 @@ class SchemaCache:
     def write(self, schema_id: int, text: str) -> None:
         """Keep a text. Without space or permission it is not kept: it can be asked for again."""
         content = json.dumps({"id": schema_id, "sha256": _hash(schema_id, text), "schema": text})
-        fresh = self.path / f".{schema_id}.{secrets.token_hex(4)}"
+        self._put(f"{schema_id}.json", content)
+
+    def _put(self, name: str, content: str) -> None:
+        fresh = self.path / f".{name}.{secrets.token_hex(4)}"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with fresh.open("x", encoding="utf-8") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            fresh.replace(self.path / f"{schema_id}.json")
+            fresh.replace(self.path / name)
         except OSError:
             with suppress(OSError):
                 fresh.unlink(missing_ok=True)
 
-    def ids(self) -> list[int]:
-        """Return the ids of all files, ascending."""
+    def read_id(self, subject: str, text: str) -> int | None:
+        """Return the id that a schema has under a subject; None where that is not known here."""
         try:
-            return sorted(int(path.stem) for path in self.path.glob("*.json") if path.stem.isdigit())
-        except OSError:
-            return []
+            return int((self.path / f"{_hash(subject, text)}.id").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
+    def write_id(self, subject: str, text: str, schema_id: int) -> None:
+        """Keep an id, as `write` does."""
+        self._put(f"{_hash(subject, text)}.id", str(schema_id))
 
 
-def _hash(schema_id: int, text: str) -> str:
-    return sha256(f"{schema_id}\n{text}".encode()).hexdigest()
+def _hash(of: int | str, text: str) -> str:
+    return sha256(f"{of}\n{text}".encode()).hexdigest()

@@ -58,6 +58,9 @@ class Source(Protocol):
     def version(self, subject: str, version: int) -> tuple[int, int, str]:
         """Return id, version and text of one."""
 
+    def registered(self, subject: str, text: str) -> int | None:
+        """Return a schema's id under a subject."""
+
 
 @dataclass(slots=True)
 class _Question:
@@ -145,6 +148,16 @@ class Registry:
         """Ask, and wait, for all versions of subjects that can be used. Raises RegistryError."""
         versions = [(name, version) for name in names for version in self._client.versions(name)]
         return [found for name, version in versions if (found := self._version(name, version)) is not None]
+
+    def registered(self, subject: str, text: str) -> int | None:
+        """Return the id of a schema under a subject, from disk or asked and waited for; None: it is not registered.
+
+        Raises RegistryError.
+        """
+        found = self._cache.read_id(subject, text)
+        if found is None and (found := self._client.registered(subject, text)) is not None:
+            self._cache.write_id(subject, text, found)
+        return found
 
     def _known(self, key: Key) -> Schema | SchemaError | None:
         found = self._found.get(key)

@@ -4,10 +4,10 @@ A Confluent id of a format with `schema_ids: registry` is the registry's, whatev
 looked for in the folder first, then among the versions of the format's subjects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from muse_stream.avro import Schema, SchemaDirectory, schema_id_of
-from muse_stream.config import Document, EventSpec
+from muse_stream.config import Document, SubjectNames
 from muse_stream.errors import SchemaError, SchemaPending
 from muse_stream.schema_registry.registry import Key, Registry, open_registry
 
@@ -40,6 +40,8 @@ class RegisteredSchemas(SchemaDirectory):
 
     def of_fingerprint(self, fingerprint: bytes) -> tuple[Schema, ...]:
         """Return the schemas with that fingerprint; SchemaPending where the registry has not answered."""
+        if not self._subjects:
+            return self._folder.of_fingerprint(fingerprint)
         if found := self._in_folder(fingerprint):
             return found
         return (self._asked((fingerprint, self._subjects)),)
@@ -80,11 +82,12 @@ def writers(schemas: SchemaDirectory, document: Document, event: str) -> SchemaD
 def subjects_of(document: Document, event: str, record: str) -> tuple[str, ...]:
     """Return the registry's subjects of a format, for the topics of its tenants; `record` is the full name."""
     tenants = [name for name, one in document.tenants.items() if one.event == event]
-    topics = dict.fromkeys(document.tenant_topics(name).events for name in tenants)
-    return tuple(dict.fromkeys(_subject(document.events[event], topic, record) for topic in topics))
+    return subjects(document.events[event].subjects, [document.tenant_topics(name).events for name in tenants], record)
 
 
-def _subject(spec: EventSpec, topic: str, record: str) -> str:
-    if spec.subjects == "topic_name":
-        return f"{topic}-value"
-    return record if spec.subjects == "record_name" else f"{topic}-{record}"
+def subjects(names: SubjectNames, topics: Iterable[str], record: str) -> tuple[str, ...]:
+    """Return the subjects of a record's schema on some topics, as Confluent's serializers name them."""
+    if names == "record_name":
+        return (record,)
+    ends = "value" if names == "topic_name" else record
+    return tuple(dict.fromkeys(f"{topic}-{ends}" for topic in topics))

@@ -32,11 +32,12 @@ def schema(version: int, *more: dict[str, Any]) -> str:
     return json.dumps({"type": "record", "name": "Payment", "fields": [*VERSIONS[version], *more]})
 
 
-def use_registry(document: Path, **spec: Any) -> Path:
+def use_registry(document: Path, *, frame: str | None = None, **spec: Any) -> Path:
     """Have the events of a bank's configuration look for schema ids in the registry."""
     yaml = YAML(typ="safe")
     content = yaml.load(document.read_text())
     content["events"]["payment"] |= {"schema_ids": "registry", **spec}
+    content["topics"] |= {} if frame is None else {"frame": frame}
     with document.open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
     return document

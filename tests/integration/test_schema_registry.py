@@ -3,14 +3,19 @@
 All on one run's registry and broker. A registry is paused with SIGSTOP, and every wait is for what must be so by then.
 """
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
 
+from muse_stream.avro import parse_schema
 from muse_stream.avro.framing import confluent_prefix
+from muse_stream.cli.main import main
 from muse_stream.testing import CommittedReader, LocalRegistry
 from muse_stream.testing.kafka_broker import Broker
 from tests.avro.java_peer import avro_peer
@@ -99,6 +104,50 @@ def test_schemas_evolve_under_load_and_no_file_is_copied(
     assert {one.body["event_id"] for one in witness.seen} == set(bank.sent)
     assert headers_of(kafka, bank.topic("scores", "t1"), 3 * COUNT) == {(("traceparent", TRACE.encode()),)}
     assert [path.name for path in (bank.folder / "schemas").iterdir()] == ["payment.avsc"]
+
+
+def test_answers_in_the_confluent_frame_are_read_by_confluents_own(
+    bank: Bank,
+    sender: Producer,
+    kafka: Broker,
+    answering: LocalRegistry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A run that starts before our schemas are registered waits for them; readers are Confluent's, tail and verify."""
+    document = use_registry(bank.document(shadow=()), frame="confluent")
+    publish(document, tmp_path / "store")
+    store = str(tmp_path / "store")
+    monkeypatch.setenv("MUSE_REGISTRY_URL", answering.url)
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
+    assert main(["check", str(document)]) == 0
+    capsys.readouterr()
+    assert main(["schemas", "register", store, "--dry-run", "--json"]) == 1
+    assert {row["state"] for row in json.loads(capsys.readouterr().out)} == {"missing"}
+    with fleet(bank, kafka, answering, tmp_path) as live:
+        until(lambda: "is not registered as" in (tmp_path / "live.log").read_text(), 60)
+        assert main(["schemas", "register", store]) == 0
+        assert main(["schemas", "register", store, "--dry-run"]) == 0
+        sender.send("t0", COUNT, schema(0))
+        sender.send_values("t0", [confluent_prefix(1_000_000_001) + b"x"])
+        with CommittedReader(kafka.bootstrap, {bank.topic("scores", "t0"): PARTITIONS}) as reader:
+            values: list[bytes] = []
+            until(lambda: values.extend(one.value() or b"" for one in reader.read()) or len(values) >= COUNT, 90)
+        assert live.stop() == 0
+    read = AvroDeserializer(sender.client)
+    topic = SerializationContext(bank.topic("scores", "t0"), MessageField.VALUE)
+    assert {read(value, topic)["event_id"] for value in values} == set(bank.sent)
+    capsys.readouterr()
+    assert main(["verify", store, "t0", "--json"]) == 0, capsys.readouterr().out
+    capsys.readouterr()
+    assert main(["tail", store, "t0", "--from-beginning", "--limit", "2", "--json"]) == 0
+    assert "event_id" in capsys.readouterr().out
+    fetched = tmp_path / "fetched.avsc"
+    assert main(["schemas", "fetch", f"{bank.topic('events', 't0')}-value", "--to", str(fetched)]) == 0
+    assert parse_schema(fetched.read_text()).name == "Payment"
+    assert main(["schemas", "fetch", "nobody", "--to", str(tmp_path / "x.avsc")]) == 1
+    assert "has no nobody" in capsys.readouterr().err
 
 
 def test_while_the_registry_is_away_what_is_known_goes_on_and_the_rest_waits(

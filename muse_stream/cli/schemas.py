@@ -63,10 +63,10 @@ def register(
     from muse_stream.commands import schemas as commands  # noqa: PLC0415
     from muse_stream.commands.configuration import open_configuration  # noqa: PLC0415
 
-    registry = commands.client()
-    found = commands.look(open_configuration(config), registry)
-    wanting = [one for one in found if one.state != "registered" or one.compatibility != compatibility.value]
-    shown = found if dry_run else commands.register(registry, found, compatibility.value)
+    with commands.client() as registry:
+        found = commands.look(open_configuration(config), registry)
+        wanting = [one for one in found if one.state != "registered" or one.compatibility != compatibility.value]
+        shown = found if dry_run else commands.register(registry, found, compatibility.value)
     if as_json:
         show_json([asdict(one) for one in shown])
     else:
@@ -101,7 +101,8 @@ def fetch(
     """
     from muse_stream.commands import schemas as commands  # noqa: PLC0415
 
-    done = commands.fetch(commands.client(), subject, version, to, overwrite=overwrite)
+    with commands.client() as registry:
+        done = commands.fetch(registry, subject, version, to, overwrite=overwrite)
     if as_json:
         show_json(asdict(done))
     else:

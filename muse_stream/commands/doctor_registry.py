@@ -24,7 +24,8 @@ def answers(document: Document, tenants: Sequence[str], notes: list[str]) -> Ite
         return
     began = time.monotonic()
     try:
-        count = len(Client(settings).subjects())
+        with Client(settings) as client:
+            count = len(client.subjects())
     except RegistryError as error:
         cure = ("look at the registry, its certificate, and MUSE_REGISTRY_* (docs/schema-registry.md)",)
         yield Fault("registry_silent", settings.url, str(error), WHY, cure)

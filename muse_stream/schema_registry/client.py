@@ -7,7 +7,7 @@ Confluent's client takes 0.4 s of CPU to import, so that is left until the first
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from muse_stream.avro import complete
 from muse_stream.config import RegistrySettings
@@ -31,6 +31,18 @@ class Client:
     def __init__(self, settings: RegistrySettings) -> None:
         self._settings = settings
         self._made: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections; the next question opens others."""
+        made, self._made = self._made, None
+        if made is not None:
+            made.close()
 
     @property
     def url(self) -> str:
@@ -135,7 +147,7 @@ class Client:
         if status == 404 and code in NOT_FOUND:
             return Unknown(f"{self.url}: {said}")
         if status is None or status in DENIED:
-            self._made = None  # its password or certificate may have been changed in its file meanwhile
+            self.close()  # its password or certificate may have been changed in its file meanwhile
         if status in DENIED:
             return RegistryError(
                 f"{self.url} denies access ({status}): see MUSE_REGISTRY_USERNAME, MUSE_REGISTRY_OAUTH_*"

@@ -101,8 +101,7 @@ class Worker:
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())
         self._linger = AdaptiveLinger(self._scorer.limits.linger_s)
-        self._isolation = Isolation(self._scorer.limits.batch_events)
-        self._pace = pace
+        self._isolation, self._pace = Isolation(self._scorer.limits.batch_events), pace
         pace.limit(self._scorer.limits.batch_events)
         # the group answers while the transactional ids are initialised; the first poll comes after both
         self._open_group_consumer, self._stalled = open_group_consumer, Stalled()
@@ -117,8 +116,7 @@ class Worker:
             self._paused_topics.pause(topic, why, HELD_RETRY_S, self._cures.deadly(self._tenants(topic)))
         unread, letters = Unread(log), BoundedLog(log.warning)
         self._accounts = Accounts(meter, backlog, self._paused_topics, self._readiness, unread, letters)
-        self._awaited: dict[str, Callable[[], bool]] = {}
-        """Event topic that waits for a schema -> whether it is known by now."""
+        self._awaited: dict[str, Callable[[], bool]] = {}  # event topic that waits for a schema -> is it known by now?
         self._committed: deque[Committed] = deque()
         self._moved = False
         """Whether partitions came or went: an event topic may have more of them than were counted."""

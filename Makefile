@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 # where it is set every process compiles every module anew: a worker's start costs 2.8 s of CPU instead of 1.5
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults operations perf backtest kafka classes redis browser lock release up down \
+.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults operations perf backtest kafka classes redis registry browser lock release up down \
 	ci clean
 
 VENV := .venv
@@ -63,6 +63,9 @@ browser: ## a headless Chromium for the tests of reports, installed where it may
 redis: $(READY) ## fetch what the real Redis needs and say which one it will be
 	@$(BIN)/python -m muse_stream.testing redis
 
+registry: $(READY) ## fetch the real Schema Registry that tests start (Apicurio, by Maven)
+	@$(BIN)/python -m muse_stream.testing registry
+
 exporters: $(EXPORTERS)/.ready ## the libraries that docs/for-model-owners.md has recipes for (6 GB, once): the tests run these then
 
 $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
@@ -71,10 +74,10 @@ $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
 	@$(BIN)/python deploy/run_uv.py pip install --quiet --no-build --require-hashes --python $(EXPORTERS)/bin/python -r $<
 	@touch $@
 
-test: $(READY) kafka classes redis browser ## the tests, the real broker included
+test: $(READY) kafka classes redis registry browser ## the tests, the real broker included
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(READY) kafka classes redis browser ## the tests, the long repetitions too: before a release or a new Kafka (CONTRIBUTING.md)
+test-all: $(READY) kafka classes redis registry browser ## the tests, the long repetitions too: before a release or a new Kafka (CONTRIBUTING.md)
 	@$(PYTEST) $(ARGS)
 
 test-unit: $(READY) ## the tests that need no broker
@@ -83,7 +86,7 @@ test-unit: $(READY) ## the tests that need no broker
 matrix: $(READY) ## the tests that need no broker, on every Python (PYTHONS="3.12 3.13" for some)
 	@sh deploy/matrix.sh "$(PYTHONS)" --numprocesses $(JOBS) --dist loadfile -m "not broker and not slow" $(ARGS)
 
-coverage: $(READY) kafka classes redis browser ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
+coverage: $(READY) kafka classes redis registry browser ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
 	@$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
 demo: $(READY) ## the guided demo on a real broker; ends by itself
@@ -110,7 +113,7 @@ backtest: $(READY) ## policies for quantile maps on labelled history: MUSE_BACKT
 	@$(BIN)/python -m perf.history $(ARGS)
 
 lock: $(READY) ## pin all dependencies anew: the newest that pyproject.toml admits, with hashes, naming no index
-	@$(COMPILE) --upgrade --extra cli --extra redis --extra calibrate --extra compiled pyproject.toml --output-file requirements.lock
+	@$(COMPILE) --upgrade --extra cli --extra redis --extra registry --extra calibrate --extra compiled pyproject.toml --output-file requirements.lock
 	@$(COMPILE) --upgrade --constraint requirements.lock --extra dev pyproject.toml --output-file requirements-dev.lock
 	@$(COMPILE) --upgrade --constraint requirements-dev.lock --extra exporters pyproject.toml --output-file requirements-exporters.lock
 	@printf 'setuptools\nuv\n' | $(COMPILE) --upgrade --constraint requirements-dev.lock - --output-file requirements-build.lock

@@ -55,6 +55,26 @@ STORE: Mapping[str, str] = {
 }
 """Where generations are, and how that is reached."""
 
+REGISTRY: Mapping[str, str] = {
+    "MUSE_REGISTRY_URL": "Schema Registry with Confluent's API, as https://host:port/path; several separated by commas",
+    "MUSE_REGISTRY_USERNAME": "user name for basic authentication at the registry",
+    "MUSE_REGISTRY_PASSWORD": "password for it",
+    "MUSE_REGISTRY_PASSWORD_FILE": "file that holds this password, in place of the variable",
+    "MUSE_REGISTRY_OAUTH_TOKEN_ENDPOINT_URL": "where tokens for the registry are got (OAuth client credentials)",
+    "MUSE_REGISTRY_OAUTH_CLIENT_ID": "client id for this token endpoint",
+    "MUSE_REGISTRY_OAUTH_CLIENT_SECRET": "client secret for this token endpoint",
+    "MUSE_REGISTRY_OAUTH_CLIENT_SECRET_FILE": "file that holds this secret, in place of the variable",
+    "MUSE_REGISTRY_OAUTH_SCOPE": "scope to ask this token endpoint for",
+    "MUSE_REGISTRY_OAUTH_LOGICAL_CLUSTER": "logical cluster of a registry in Confluent Cloud (lsrc-...)",
+    "MUSE_REGISTRY_OAUTH_IDENTITY_POOL": "identity pool in Confluent Cloud (pool-...)",
+    "MUSE_REGISTRY_SSL_CA_LOCATION": "certificates (PEM) of those who may sign the registry's certificate",
+    "MUSE_REGISTRY_SSL_CERTIFICATE_LOCATION": "this client's certificate for the registry (PEM)",
+    "MUSE_REGISTRY_SSL_KEY_LOCATION": "this client's private key for the registry (PEM)",
+    "MUSE_REGISTRY_SSL_KEY_PASSWORD": "password of this private key",
+    "MUSE_REGISTRY_SSL_KEY_PASSWORD_FILE": "file that holds this password, in place of the variable",
+}
+"""How a Schema Registry is reached."""
+
 PROCESS: Mapping[str, str] = {
     "MUSE_LOG_LEVEL": "least level of log lines: debug, info, warning or error",
     "MUSE_HEALTH_HOST": "address that `run` answers /live, /ready and /metrics on; 0.0.0.0 when not set",
@@ -76,7 +96,7 @@ TESTING: Mapping[str, str] = {
 
 CACHE_MAX_MB = 4096
 
-VARIABLES: Mapping[str, str] = {**CONNECTION, **STORE, **PROCESS, **TESTING}
+VARIABLES: Mapping[str, str] = {**CONNECTION, **STORE, **REGISTRY, **PROCESS, **TESTING}
 
 RENAMED: Mapping[str, str] = {"MUSE_KAFKA_BOOTSTRAP": "MUSE_KAFKA_BOOTSTRAP_SERVERS"}
 

@@ -7,6 +7,8 @@ so that all of them can be reported. A system's fault is an exception whose type
     |- ConfigError             the document is refused whole; carries every Problem found           exit code 2
     |- ModelError              an ONNX artifact is refused
     |- SchemaError             an Avro schema is unknown or cannot be used
+    |  `- SchemaPending        a Schema Registry has not answered yet: what was written with it waits
+    |- RegistryError           a Schema Registry refuses, or does not answer
     |- StoreError              the generation store cannot be read or written
     `- StreamError             Kafka
        |- Retriable            call the same thing again, inside one deadline
@@ -15,7 +17,7 @@ so that all of them can be reported. A system's fault is an exception whose type
           `- Fenced            another holds the transactional id; survived a few times
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -62,6 +64,30 @@ class ModelError(MuseError):
 
 class SchemaError(MuseError):
     """An Avro schema is unknown, malformed, or cannot be resolved against the reader's."""
+
+
+class SchemaPending(SchemaError):
+    """A Schema Registry has not said yet what a schema is; what was written with it can wait, and must not be lost."""
+
+    def __init__(
+        self,
+        message: str,
+        ready: Callable[[], bool],
+        *,
+        rows: Sequence[int] = (),
+        topics: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.ready = ready
+        """Whether it is known by now."""
+        self.rows = tuple(rows)
+        """Rows of the batch that were written with it."""
+        self.topics = dict(topics or {})
+        """Event topics of these rows, and what is awaited for each."""
+
+
+class RegistryError(MuseError):
+    """A Schema Registry refuses what it was asked, or cannot be reached."""
 
 
 class StoreError(MuseError):

@@ -30,8 +30,10 @@ from hypothesis import HealthCheck, settings
 
 from muse_stream.telemetry.logs import package_loggers
 from muse_stream.testing.kafka_broker import Broker, broker
+from muse_stream.testing.kafka_jars import missing_tools
 from muse_stream.testing.local_kafka import LocalKafka
 from muse_stream.testing.redis_server import Redis, redis_server
+from muse_stream.testing.registry_server import LocalRegistry, registry_server
 from tests import failure_report
 from tests.patience import until
 from tests.shared_broker import BrokerOfTheRun, ask, meet
@@ -65,6 +67,7 @@ LONG = (
     "tests/worker/test_first_offsets.py",
     "tests/integration/test_faults.py",
     "tests/integration/test_offsets.py",
+    "tests/integration/test_schema_registry.py",
     "tests/integration/test_redis_faults.py",
     "tests/cli/test_signals.py",
     "tests/cli/test_commands.py",
@@ -216,6 +219,18 @@ def _address(config: pytest.Config) -> str:
 def redis(pytestconfig: pytest.Config) -> Iterator[Redis]:
     """The session's Redis (`redis.url`), started on first use; tests keep apart by prefixes, and break their own."""
     with redis_server(say=pytestconfig.stash[_SAID].append) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def schema_registry(pytestconfig: pytest.Config) -> Iterator[LocalRegistry]:
+    """The session's Schema Registry, started on first use: 4 s of CPU. Tests keep apart by subjects.
+
+    It is paused and resumed by tests, which therefore stand in one module.
+    """
+    if lacking := missing_tools():
+        pytest.skip(f"no Schema Registry: {lacking}")
+    with registry_server(say=pytestconfig.stash[_SAID].append) as running:
         yield running
 
 

@@ -26,11 +26,13 @@ from muse_stream.avro.decoded import Decoded, Fields, TextColumn, concat, fixed_
 from muse_stream.avro.decoder import Decoder, Unreadable
 from muse_stream.avro.encoder import Encoder, RowEncoder, arrow_type, column_array, is_nullable
 from muse_stream.avro.framing import Frame, single_object_prefix
+from muse_stream.avro.framing import schema_id as schema_id_of
 from muse_stream.avro.nested import nullable, record_lists, string_maps
 from muse_stream.avro.record_tables import RecordTable, RecordTables
 from muse_stream.avro.records import PLACE, audit_decoder, decode_records, field_of, origin_decoder, score_decoder
 from muse_stream.avro.resolution import column_type
 from muse_stream.avro.samples import varint
+from muse_stream.avro.schema_files import complete
 from muse_stream.avro.schema_json import NOT_FINITE
 from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous, canonical_form, parse_schema
 from muse_stream.avro.selection import keep, missing, take
@@ -66,6 +68,7 @@ __all__ = [
     "canonical_form",
     "column_array",
     "column_type",
+    "complete",
     "concat",
     "decode_records",
     "field_of",
@@ -80,6 +83,7 @@ __all__ = [
     "origin_decoder",
     "parse_schema",
     "record_lists",
+    "schema_id_of",
     "score_decoder",
     "single_object_prefix",
     "slow_because",

@@ -8,7 +8,7 @@ given whole groups; where it fails the group is halved until the bad records sta
 per-record decoder, which has the last word.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ from muse_stream.avro.record_columns import Picked, Unresolved, column, pick, wa
 from muse_stream.avro.resolution import Lacking, Route, route
 from muse_stream.avro.schemas import Schema, SchemaDirectory, ambiguous
 from muse_stream.avro.strict import Malformed, Wanted
-from muse_stream.errors import Reason, Rejected, SchemaError, Stage
+from muse_stream.errors import Reason, Rejected, SchemaError, SchemaPending, Stage
 
 LEAF = 8
 """Below this a failed group is decoded record by record: a call costs as much as several single records."""
@@ -97,8 +97,12 @@ class Decoder:
         return list(reversed(once.values()))
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
-        """Decode a batch; values without an answer are in `rejected`, by their index. Never raises for bad data."""
+        """Decode a batch; values without an answer are in `rejected`, by their index. Never raises for bad data.
+
+        Raises SchemaPending, with the rows, where a Schema Registry has not said yet what some were written with.
+        """
         groups, rejected = framing.group(values)
+        self._await(groups)
         pieces: list[Piece] = []
         for prefix, rows in groups.items():
             writer = self._writer(prefix)
@@ -110,6 +114,24 @@ class Decoder:
             work = _Group(writer, len(prefix), rows, framed, pieces, rejected)  # type: ignore[arg-type]
             work.run(0, len(rows))
         return assemble(pieces, rejected, self._plan)
+
+    def _await(self, groups: Mapping[bytes, NDArray[np.int64]]) -> None:
+        """Look all writers up before anything is decoded; raises SchemaPending for those that are not known yet."""
+        unseen = [prefix for prefix in groups if prefix not in self._writers]
+        if not unseen:
+            return
+        self._schemas.expect(unseen)
+        pending: dict[bytes, SchemaPending] = {}
+        for prefix in unseen:
+            try:
+                self._writer(prefix)
+            except SchemaPending as error:
+                pending[prefix] = error
+        if pending:
+            rows = np.sort(np.concatenate([groups[prefix] for prefix in pending])).tolist()
+            waiting = [error.ready for error in pending.values()]
+            first = str(next(iter(pending.values())))
+            raise SchemaPending(first, lambda: all(ready() for ready in waiting), rows=rows)
 
     def _writer(self, prefix: bytes) -> "_Writer | Rejected":
         found = self._writers.get(prefix)
@@ -124,6 +146,8 @@ class Decoder:
         try:
             by_id = [self._schemas.by_id(number)] if number is not None else None
             schemas = by_id or self._schemas.of_fingerprint(prefix[2:])
+        except SchemaPending:
+            raise
         except SchemaError as error:
             return Rejected(-1, Reason.UNKNOWN_SCHEMA, Stage.DECODE, str(error)[:MESSAGE_LENGTH])
         try:

@@ -5,7 +5,7 @@ of several files: so it has the fingerprint that Java writes.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,17 @@ class Library:
         self._definitions: dict[str, list[Definition]] = {}
         for file in files:
             try:
-                self._read(file)
+                self._take(file.name, read_text(file))
             except SchemaError as error:
                 self._faults[file.name] = error
+
+    @classmethod
+    def of(cls, texts: Mapping[str, str]) -> "Library":
+        """Make one of texts, by any names."""
+        library = cls(())
+        for name, text in texts.items():
+            library._take(name, text)
+        return library
 
     def complete(self, file: str) -> str:
         """Return a file's schema as one text; raises SchemaError when it cannot be read or a type is ambiguous."""
@@ -53,17 +61,16 @@ class Library:
         whole = completing.whole(self._documents[file], "")
         return self._texts[file] if whole == self._documents[file] else json.dumps(whole)
 
-    def _read(self, file: Path) -> None:
-        self._texts[file.name] = text = read_text(file)
+    def _take(self, name: str, text: str) -> None:
+        self._texts[name] = text
         try:
             document = read_json(text)
             found = list(_named_types(document, ""))
         except (SchemaError, ValueError, TypeError, AttributeError, KeyError):
             return
-        self._documents[file.name] = document
+        self._documents[name] = document
         for full, schema, depth in found:
-            alone = depth == 0
-            self._definitions.setdefault(full, []).append(Definition(file.name, schema, alone))
+            self._definitions.setdefault(full, []).append(Definition(name, schema, depth == 0))
 
 
 class _Completing:
@@ -119,6 +126,11 @@ class _Completing:
                 f"{self._file}: uses {full}, which {chosen[0].file} and {other.file} define, each in another way"
             )
         return chosen[0]
+
+
+def complete(text: str, others: Mapping[str, str], name: str) -> str:
+    """Return a schema's text with the types that others define; raises SchemaError naming `name`."""
+    return Library.of({**others, name: text}).complete(name) if others else text
 
 
 def read_text(file: Path) -> str:

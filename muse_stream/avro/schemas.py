@@ -119,6 +119,9 @@ class SchemaDirectory:
         """Return the files that cannot be read, and why; not those that hold another schema than a record."""
         return {name: str(error) for name, error in self._unusable.items() if not isinstance(error, NotARecord)}
 
+    def expect(self, prefixes: Sequence[bytes]) -> None:
+        """Take in which frames are about to be looked up; a folder knows all that it ever will."""
+
     def by_id(self, schema_id: int) -> Schema:
         """Return the schema of a Confluent id; SchemaError when `ids.json` does not have it, or it cannot be used."""
         if schema_id in self._ids_of_unusable:

@@ -10,7 +10,7 @@ when a command runs, so that `--help` and completion answer at once.
     store_option  --store and MUSE_STORE
     output    tables, JSON, progress, errors
 
-    check, golden, fit, schema                   a configuration
+    check, golden, fit, schema, schemas          a configuration
     event                                        an event, tried out
     publish, diff, promote, watch, generations, rollback, status, drift   a store of generations
     pause, resume, export, refresh               the same

@@ -47,6 +47,7 @@ from muse_stream.cli.resume import resume
 from muse_stream.cli.rollback import rollback
 from muse_stream.cli.run import run
 from muse_stream.cli.schema import schema
+from muse_stream.cli.schemas import schemas
 from muse_stream.cli.status import StatusCommand, status
 from muse_stream.cli.store_option import ConfigCommand, PublishCommand
 from muse_stream.cli.tail import tail
@@ -76,6 +77,7 @@ Environment; any other variable that begins with MUSE_ is refused:
 
 {_listed(environment.CONNECTION)}
 {_listed(environment.STORE)}
+{_listed(environment.REGISTRY)}
 {_listed(environment.PROCESS)}
 
 Exit codes:
@@ -125,6 +127,7 @@ for command in (
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
 program.add_typer(dlq)
 program.add_typer(refresh)
+program.add_typer(schemas)
 
 
 def _version(wanted: bool) -> None:

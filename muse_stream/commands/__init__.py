@@ -43,7 +43,7 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     dlq_letters, dlq_survey, dlq_replay
                      what a record of their topic is; which there are and what became of each; sending them, once
     event            an event -> what workers would answer
-    schema           the Avro schemas of what workers write
+    schema, schemas  the Avro schemas of what workers write; schemas in a Schema Registry
     replay           a file -> scores, without a broker
     backtest         policies for quantile maps, walked forward over labelled history
     backtest_plan, backtest_models, backtest_report
@@ -52,6 +52,6 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     offsets          show, set and copy a tenant's committed offsets
     verify           the independent auditor
     doctor           what keeps a cluster from serving a configuration
-    doctor_fault, doctor_cluster, doctor_groups, doctor_open
+    doctor_fault, doctor_cluster, doctor_groups, doctor_open, doctor_registry
                      what it finds; brokers, topics and permissions; groups and offsets; open transactions and quotas
 """

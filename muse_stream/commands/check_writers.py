@@ -22,7 +22,8 @@ from muse_stream.avro import (
 )
 from muse_stream.commands.check_fields import features_of
 from muse_stream.config import Draft, EventSpec, YamlPath
-from muse_stream.errors import Problem, SchemaError
+from muse_stream.errors import Problem, RegistryError, SchemaError
+from muse_stream.schema_registry import open_registry, subjects_of
 
 LOST = "events written with it become dead letters"
 
@@ -53,6 +54,7 @@ def writer_findings(draft: Draft, schemas: SchemaDirectory) -> Findings:
         others = [other for other in formats if other is not kind]
         for file in schemas.files():
             _writer(draft, kind, schemas.by_file(file), others, found)
+        _registered(draft, kind, others, found)
         never = list(_never_in_range(draft, kind))
         found.problems += never
         found.warnings += [*_twins(draft, kind, schemas), *([] if never else _time(draft, kind)), *_dates(draft, kind)]
@@ -97,6 +99,28 @@ def _writer(draft: Draft, kind: _Format, writer: Schema, others: Iterable[_Forma
     if because := slow_because(writer):
         message = f"{writer.file} is decoded record by record, which takes about ten times the CPU: {because}"
         found.warnings.append(draft.problem(place, message))
+
+
+def _registered(draft: Draft, kind: _Format, others: Iterable[_Format], found: Findings) -> None:
+    """Say what is to be said of the versions that the registry has. They may change, so none refuses a configuration.
+
+    A reader's schema alone can be put right here, so what cannot be read is said all the same.
+    """
+    if kind.spec.schema_ids == "folder":
+        return
+    place = ("events", kind.name, "schema_ids")
+    registry = open_registry()
+    if registry is None:
+        found.warnings.append(draft.problem(place, "no Schema Registry is named", "set MUSE_REGISTRY_URL for workers"))
+        return
+    in_registry = Findings()
+    try:
+        for writer in registry.subjects(subjects_of(draft.document, kind.name, kind.schema.name)):
+            _writer(draft, kind, writer, others, in_registry)
+    except RegistryError as error:
+        hint = "`muse-stream doctor` says more; workers go on with the schemas that they know"
+        found.warnings.append(draft.problem(place, f"its schemas could not be looked at: {error}", hint))
+    found.warnings += [*in_registry.problems, *in_registry.warnings]
 
 
 def _remedy(kind: _Format, one: Unreadable) -> str:

@@ -19,6 +19,7 @@ from muse_stream.commands.dlq_survey import STATES, Filter, Progress, Survey, ch
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import MuseError, StreamError
 from muse_stream.kafka import Record, bounds, client, reader, survey
+from muse_stream.schema_registry import writers
 from muse_stream.worker import failpoints
 
 Timestamps = Literal["auto", "now", "source"]
@@ -55,7 +56,7 @@ def list_letters(
     progress: Progress = lambda _done, _total: None,
 ) -> Counted:
     """Count a tenant's letters by reason, and show the newest few."""
-    newest = _Newest(configuration, sample, selection.wanted)
+    newest = _Newest(configuration, selection.tenant, sample, selection.wanted)
     found, owners = _surveyed(configuration, settings, selection, None, newest, progress)
     columns, rows = found.letters, list[dict[str, Any]]()
     states = found.states()
@@ -77,7 +78,7 @@ def show_letters(
     progress: Progress = lambda _done, _total: None,
 ) -> list[dict[str, Any]]:
     """Return the newest letters that are wanted, the oldest of them first, with all that is known of each."""
-    newest = _Newest(configuration, selection.wanted.limit or 10, selection.wanted)
+    newest = _Newest(configuration, selection.tenant, selection.wanted.limit or 10, selection.wanted)
     found, _ = _surveyed(configuration, settings, selection, None, newest, progress)
     return newest.shown(found)
 
@@ -167,8 +168,9 @@ class Carrying:
 class _Newest:
     """Keeps the newest letters that a filter lets pass, whole."""
 
-    def __init__(self, configuration: Configuration, count: int, wanted: Filter) -> None:
-        self._configuration, self._count, self._wanted = configuration, count, wanted
+    def __init__(self, configuration: Configuration, tenant: str, count: int, wanted: Filter) -> None:
+        self._configuration, self._tenant = configuration, tenant
+        self._count, self._wanted = count, wanted
         self._kept: list[tuple[int, int, int, Record, Letter]] = []
 
     def __call__(self, record: Record, letter: Letter) -> None:
@@ -186,7 +188,7 @@ class _Newest:
         """Return them as `tail` shows them, and what became of each; the oldest first."""
         columns = found.letters
         states = dict(zip(zip(columns.partition, columns.offset, strict=True), found.states(), strict=True))
-        schemas = _schemas(self._configuration)
+        schemas = _schemas(self._configuration, self._tenant)
         events = decode_records(schemas, [entry[3].value for entry in sorted(self._kept)])
         shown_ = []
         for (_, partition, offset, record, letter), event in zip(sorted(self._kept), events, strict=True):
@@ -217,8 +219,10 @@ def _text(value: bytes | None) -> str | None:
     return text if text.isprintable() and text else None
 
 
-def _schemas(configuration: Configuration) -> SchemaDirectory:
-    return SchemaDirectory.open(configuration.loaded.root / configuration.loaded.document.schemas)
+def _schemas(configuration: Configuration, tenant: str) -> SchemaDirectory:
+    document = configuration.loaded.document
+    folder = SchemaDirectory.open(configuration.loaded.root / document.schemas)
+    return writers(folder, document, document.tenants[tenant].event)
 
 
 def _surveyed(
@@ -234,7 +238,7 @@ def _surveyed(
     topics = document.tenant_topics(tenant)
     topic = document.unknown_topic(document.tenants[tenant].lane) if selection.unknown else topics.dlq
     client.reach(settings)
-    owners = Owners(document, _schemas(configuration), tenant, topic, unknown=selection.unknown)
+    owners = Owners(document, _schemas(configuration, tenant), tenant, topic, unknown=selection.unknown)
     found = Survey(settings, topic, owners, destination or topics.events, see)
     found.read_on(progress)
     return found, owners
@@ -274,7 +278,7 @@ def _reads_kafka_time(configuration: Configuration, tenant: str) -> bool:
     spec = document.events[document.tenants[tenant].event]
     if spec.time is None or spec.time_outside == "kafka_timestamp":
         return True
-    return bool(column_type(_schemas(configuration).by_file(spec.schema_file).type, spec.time, "time")[1])
+    return bool(column_type(_schemas(configuration, tenant).by_file(spec.schema_file).type, spec.time, "time")[1])
 
 
 def _refuse_expired(admin: Any, topic: str, times: list[int]) -> list[str]:

@@ -3,6 +3,7 @@
     doctor_cluster   brokers, topics, permissions, settings, clocks
     doctor_groups    the groups' offsets, and who reads
     doctor_open      open transactions, and quotas that hold back
+    doctor_registry  the Schema Registry
 
 Nothing is changed, and no group is joined. What could not be looked at is said.
 """
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from muse_stream.commands import doctor_cluster, doctor_groups, doctor_open
+from muse_stream.commands import doctor_cluster, doctor_groups, doctor_open, doctor_registry
 from muse_stream.commands.configuration import Configuration
 from muse_stream.commands.doctor_fault import Fault, Patient
 from muse_stream.config import KafkaSettings, Role
@@ -76,5 +77,6 @@ def diagnose(
         faults += doctor_groups.offsets(patient, notes)
         faults += doctor_open.transactions(patient, look.stands_s, notes, look.waiting)
         faults += doctor_open.throttling(patient, notes)
+    faults += doctor_registry.answers(document, chosen, notes)
     groups = tuple(dict.fromkeys(group for group, _lane, _role in patient.groups()))
     return Diagnosis(tuple(faults), tuple(dict.fromkeys(notes)), len(state.brokers), len(state.topics), groups)

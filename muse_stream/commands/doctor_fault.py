@@ -26,6 +26,8 @@ Kind = Literal[
     "transaction_open",
     "offsets_hidden",
     "throttled",
+    "registry_unnamed",
+    "registry_silent",
 ]
 ROLES: tuple[Role, ...] = ("live", "shadow")
 

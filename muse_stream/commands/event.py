@@ -22,6 +22,7 @@ from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.runtime.batch_scorer import GenerationScorer, scorer_of
 from muse_stream.runtime.compile import Compiled, compile_generation
 from muse_stream.runtime.event_reader import EventReader
+from muse_stream.schema_registry import writers
 from muse_stream.scoring import Categorical
 from muse_stream.worker import Batch, Header
 
@@ -96,19 +97,20 @@ def try_events(
     schema = schemas.by_file(spec.schema_file)
     values, refused = _read(path, schema, sending)
     senders = [name for name, one in document.tenants.items() if one.event == format_name]
-    tenants = [tenant] * len(values) if tenant else _stated(values, schemas, schema, spec, senders, sending.headers)
+    known_to = writers(schemas, document, format_name)
+    tenants = [tenant] * len(values) if tenant else _stated(values, known_to, schema, spec, senders, sending.headers)
     known = [one if one in senders else None for one in tenants]
     tried: dict[str, Tried] = {}
     for lane, names in document.lanes().items():
         mine = [(value, one) for value, one in zip(values, known, strict=True) if one in names]
         if mine:
-            answers = _Trial(configuration, lane, schemas).run(
+            answers = _Trial(configuration, lane, schemas, known_to).run(
                 [v for v, _ in mine], [t or "" for _, t in mine], sending
             )
             tried |= {one.place: one for one in answers}
     for value, stated in zip(values, tenants, strict=True):
         if value.place not in tried:
-            tried[value.place] = _homeless(value, schemas, stated, senders)
+            tried[value.place] = _homeless(value, known_to, stated, senders)
     in_order = [*refused, *(tried[value.place] for value in values)]
     return sorted(in_order, key=lambda one: _number(one.place))
 
@@ -194,8 +196,11 @@ def _fields(schemas: SchemaDirectory, value: _Value) -> Any:
 class _Trial:
     """The workers of a lane, live and shadow, without Kafka."""
 
-    def __init__(self, configuration: Configuration, lane: str, schemas: SchemaDirectory) -> None:
-        self._document, self._schemas = configuration.loaded.document, schemas
+    def __init__(
+        self, configuration: Configuration, lane: str, schemas: SchemaDirectory, known_to: SchemaDirectory
+    ) -> None:
+        """`known_to` has the schemas of events, be they the folder's or a registry's."""
+        self._document, self._schemas = configuration.loaded.document, known_to
         cache = ModelCache()
         live, whole = (
             compile_generation(configuration.loaded, configuration.number, role, cache, schemas)

@@ -14,6 +14,7 @@ from muse_stream.config import KafkaSettings, TopicKind
 from muse_stream.errors import Rejected
 from muse_stream.kafka import Record, Start, client, follow
 from muse_stream.runtime.answer_reader import output_schemas
+from muse_stream.schema_registry import writers
 
 
 def tail(
@@ -37,7 +38,8 @@ def tail(
     topics = document.tenant_topics(configuration.tenant(tenant))
     unknown = document.unknown_topic(document.tenants[tenant].lane)
     topic: str = unknown if kind == "unknown" else getattr(topics, kind)
-    schemas = SchemaDirectory.open(configuration.loaded.root / document.schemas)
+    folder = SchemaDirectory.open(configuration.loaded.root / document.schemas)
+    schemas = writers(folder, document, document.tenants[tenant].event)
     if kind in ("scores", "audit"):
         schemas = output_schemas()
     owners = Owners(document, schemas, tenant, topic, unknown=False)

@@ -12,10 +12,11 @@ import numpy as np
 
 from muse_stream.avro import Decoded, Decoder, Fields, SchemaDirectory, audit_decoder, fixed_width, score_decoder
 from muse_stream.commands.configuration import Configuration
-from muse_stream.config import EventSpec, KafkaSettings
+from muse_stream.config import Document, KafkaSettings
 from muse_stream.errors import ConfigError, Problem, Retriable
 from muse_stream.kafka import AdminClient, Block, client, topic_ids, topic_settings
 from muse_stream.runtime.answer_reader import output_schemas
+from muse_stream.schema_registry import writers
 from muse_stream.scoring import Categorical
 from muse_stream.verify import (
     SETTLE_S,
@@ -117,13 +118,14 @@ def _decoders(configuration: Configuration, chosen: Sequence[Target], *, audit: 
     document = configuration.loaded.document
     schemas = SchemaDirectory.open(configuration.loaded.root / document.schemas)
     events = {
-        target.topic: _event_decoder(schemas, document.events[document.tenants[target.tenants[0]].event], target)
+        target.topic: _event_decoder(schemas, document, document.tenants[target.tenants[0]].event, target)
         for target in chosen
     }
     return Decoders(events, _score_decoder(), _audit_decoder() if audit else None)
 
 
-def _event_decoder(schemas: SchemaDirectory, spec: EventSpec, target: Target) -> EventDecoder:
+def _event_decoder(folder: SchemaDirectory, document: Document, event: str, target: Target) -> EventDecoder:
+    spec, schemas = document.events[event], writers(folder, document, event)
     field = spec.tenant.field if spec.tenant is not None else None
     header = spec.tenant.header if spec.tenant is not None else None
     shared = len(target.tenants) > 1

@@ -20,12 +20,13 @@ Only what the document and its files tell is decided here; what needs a model or
                                    yaml_text: where everything stands in it
     hashing, totality              content hashes; does every intent have a route?
     kafka_settings                 how Kafka is reached; kafka_properties, librdkafka: the file of properties
+    registry_settings              how a Schema Registry is reached
 """
 
 from muse_stream.config.check_topics import CROWDED_PARTITIONS
 from muse_stream.config.document import ANY_OTHER, Document, Limits, consumer_group, json_schema
 from muse_stream.config.drift import DriftSpec, TenantDriftSpec
-from muse_stream.config.event import AttributeSource, EventSpec
+from muse_stream.config.event import AttributeSource, EventSpec, SubjectNames
 from muse_stream.config.files import NotAllowed, content_files, locate, model_file, pinned_hashes, referenced_files
 from muse_stream.config.graph import (
     CORRECTIONS,
@@ -73,6 +74,7 @@ from muse_stream.config.promotion import Promotion, Replaced, promote
 from muse_stream.config.recalibration import FileRecalibration, InlineRecalibration, RecalibrationSpec
 from muse_stream.config.reference import BetaComponent, FileMap, InlineMap, MapSpec, Quantiles, ReferenceSpec
 from muse_stream.config.refresh import RefreshPolicy, RefreshSpec
+from muse_stream.config.registry_settings import RegistrySettings
 from muse_stream.config.route import Role, RouteSpec, ShadowSpec
 from muse_stream.config.source import Source, YamlKey, YamlPath, parse, written
 from muse_stream.config.structure import Draft, read_structure
@@ -136,12 +138,14 @@ __all__ = [
     "ReferenceSpec",
     "RefreshPolicy",
     "RefreshSpec",
+    "RegistrySettings",
     "Replaced",
     "Role",
     "RouteSpec",
     "ShadowSpec",
     "ShortPredictor",
     "Source",
+    "SubjectNames",
     "TenantDriftSpec",
     "TenantSpec",
     "TenantTopics",

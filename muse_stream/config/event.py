@@ -4,6 +4,7 @@
 exactly one place; the attribute `tenant` is always there and never declared.
 """
 
+from collections import Counter
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -43,6 +44,14 @@ def _no_tenant(intent: dict[str, AttributeSource]) -> dict[str, AttributeSource]
     return intent
 
 
+def _passed_on(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise fault(f"'{twice[0]}' stands in it twice", "keep one of them")
+    if ours := [name for name in names if name.startswith("muse.")]:
+        raise fault(f"'{ours[0]}' begins with muse., as muse-stream's own headers do", "name headers of the events")
+    return names
+
+
 def _first_and_last(years: tuple[int, ...]) -> tuple[int, ...]:
     right = "give the first and the last year, for example [2000, 2100]"
     if len(years) != 2:
@@ -52,6 +61,8 @@ def _first_and_last(years: tuple[int, ...]) -> tuple[int, ...]:
     return years
 
 
+SchemaIds = Literal["folder", "registry"]
+SubjectNames = Literal["topic_name", "record_name", "topic_record_name"]
 TimeUnit = Literal["s", "ms", "us", "ns"]
 TimeOutside = Literal["dead_letter", "kafka_timestamp"]
 
@@ -61,6 +72,12 @@ class EventSpec(SpecModel):
 
     schema_file: Text = Field(alias="schema")
     """Reader schema: an .avsc file in the `schemas` folder."""
+    schema_ids: SchemaIds = "folder"
+    """Where the schemas are found that events were written with: folder, the `schemas` folder and its `ids.json`; or
+    registry, the Schema Registry that MUSE_REGISTRY_URL names, and for single-object frames the folder as well."""
+    subjects: SubjectNames = "topic_name"
+    """How producers name the subjects of this format in the registry: topic_name, `<topic>-value`; record_name, the
+    record's full name; or topic_record_name, `<topic>-<full name>`."""
     id: FieldPath
     """Field with the event's id; an event without one becomes a dead letter."""
     time: FieldPath | None = None
@@ -75,3 +92,11 @@ class EventSpec(SpecModel):
     """Where the tenant is found. On a tenant's own topic it must agree with the topic; on a shared topic it decides."""
     intent: Annotated[dict[AttributeName, AttributeSource], AfterValidator(_no_tenant)] = Field(default_factory=dict)
     """The attributes that routes may ask for, and where each is found."""
+    headers: Annotated[tuple[Text, ...], AfterValidator(_passed_on)] = ()
+    """Names of Kafka headers of an event that its score and audit records get, too, such as [traceparent]."""
+
+    @model_validator(mode="after")
+    def _subjects_of_the_registry(self) -> Self:
+        if "subjects" in self.model_fields_set and self.schema_ids == "folder":
+            raise fault("`subjects` has no effect without the registry", "add `schema_ids: registry`, or remove it")
+        return self

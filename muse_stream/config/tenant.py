@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from muse_stream.config.drift import TenantDriftSpec
+from muse_stream.config.event import SubjectNames
 from muse_stream.config.fields import Flag, LaneTopicTemplate, Name, SpecModel, TopicTemplate
 from muse_stream.config.refresh import RefreshPolicy
+
+AnswerFrame = Literal["single-object", "confluent"]
 
 
 class Topics(SpecModel):
@@ -25,6 +28,12 @@ class Topics(SpecModel):
     """Where events go that cannot be scored."""
     unknown: LaneTopicTemplate = "{namespace}.dlq.{lane}"
     """Where events of a shared topic go whose tenant is unknown; over `{namespace}` and `{lane}` only."""
+    frame: AnswerFrame = "single-object"
+    """What stands before scores and audit records: single-object, the schema's fingerprint; or confluent, the id under
+    which `muse-stream schemas register` has registered it in the Schema Registry."""
+    subjects: SubjectNames = "topic_name"
+    """How the subjects of scores and audit records are named there: topic_name, `<topic>-value`; record_name, the
+    record's full name; or topic_record_name, `<topic>-<full name>`."""
 
 
 class TopicOverrides(SpecModel):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from muse_stream.control.records import Head
 from muse_stream.control.store import Generation
-from muse_stream.errors import StoreError
+from muse_stream.errors import RegistryError, StoreError
 
 if TYPE_CHECKING:
     from muse_stream.telemetry import Log
@@ -117,7 +117,7 @@ class Watcher(Generic[T]):
             try:
                 self._look()
                 pause = self._interval
-            except StoreError as error:
+            except (StoreError, RegistryError) as error:
                 self._tell(f"{error}")
                 pause = min(pause * 2, max(SLOWEST_S, self._interval))
             except BaseException as error:  # noqa: BLE001 - a dead watcher would freeze the worker on its generation
@@ -148,7 +148,7 @@ class Watcher(Generic[T]):
             generation = self._source.open(head.number, head.sha256)
             try:
                 compiled = self._compile(generation)
-            except StoreError:
+            except (StoreError, RegistryError):  # they may pass
                 raise
             except BaseException as error:  # noqa: BLE001 - native code raises outside Exception (pyo3 panics)
                 problem = f"{error}" or type(error).__name__

@@ -3,12 +3,15 @@
 Needs no model: `offsets` uses it as the workers do.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import as_file, files
 
-from muse_stream.avro import PLACE, Decoder, Fields, SchemaDirectory, origin_decoder
+from muse_stream.avro import PLACE, Decoder, Fields, Schema, SchemaDirectory, origin_decoder
 from muse_stream.config import Document, Role
+from muse_stream.errors import RegistryError, SchemaPending
+from muse_stream.schema_registry import RegisteredSchemas, Registry, open_registry, subjects, writers
 from muse_stream.scoring import Categorical
 from muse_stream.worker import Origin, Topology
 
@@ -26,8 +29,7 @@ class AnswerReader:
         self._role: Role = role
         self._schemas, self._document = schemas, document
         self._formats = {
-            document.tenant_topics(name).events: document.events[document.tenants[name].event]
-            for name in document.lanes().get(lane, ())
+            document.tenant_topics(name).events: document.tenants[name].event for name in document.lanes().get(lane, ())
         }
 
     def origins(self, values: Sequence[bytes | None]) -> list[Origin | None]:
@@ -43,14 +45,51 @@ class AnswerReader:
 
     def answers(self, topic: str, event: bytes | None, answer: bytes | None) -> bool:
         """Whether a score or an audit record is about this event of a topic, by its id."""
-        spec = self._formats.get(topic)
-        if spec is None:
+        name = self._formats.get(topic)
+        if name is None:
             return True
-        asked = Decoder(self._schemas, self._schemas.by_file(spec.schema_file), Fields(spec.id)).decode([event])
+        spec = self._document.events[name]
+        schemas = writers(self._schemas, self._document, name)
+        try:
+            asked = Decoder(schemas, schemas.by_file(spec.schema_file), Fields(spec.id)).decode([event])
+        except SchemaPending:
+            return True
         said = origin_decoder(output_schemas(), OUTPUT_SCHEMA[self._role]).decode([answer])
         if not len(said.rows):
             return True
         return len(asked.rows) == 1 and asked.ids.to_pylist() == said.ids.to_pylist()
+
+
+def answer_subjects(document: Document, role: Role, tenants: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the registry's subjects of a role's answers, each with the topics that it is for."""
+    record = output_schemas().by_file(OUTPUT_SCHEMA[role]).name
+    found: dict[str, dict[str, None]] = {}
+    for name in tenants:
+        topics = document.tenant_topics(name)
+        topic = topics.scores if role == "live" else topics.audit
+        for subject in subjects(document.topics.subjects, [topic], record):
+            found.setdefault(subject, {})[topic] = None
+    return {subject: tuple(names) for subject, names in found.items()}
+
+
+def registered_schema(document: Document, role: Role, tenants: Iterable[str]) -> Schema:
+    """Return the schema of a role's answers with its id in the registry.
+
+    Raises RegistryError while it has none there, or is not told which.
+    """
+    schema, registry = output_schemas().by_file(OUTPUT_SCHEMA[role]), open_registry()
+    if registry is None:
+        raise RegistryError("topics.frame is confluent, and MUSE_REGISTRY_URL is not set")
+    ids: dict[int, str] = {}
+    for subject in answer_subjects(document, role, tenants):
+        number = registry.registered(subject, schema.text)
+        if number is None:
+            raise RegistryError(f"{schema.name} is not registered as {subject}: run `muse-stream schemas register`")
+        ids[number] = subject
+    if len(ids) > 1:
+        named = ", ".join(f"{number} ({subject})" for number, subject in ids.items())
+        raise RegistryError(f"the registry gives {schema.name} several ids, {named}: answers need one")
+    return replace(schema, id=next(iter(ids)))
 
 
 def topology_of(document: Document, lane: str, role: Role, earlier: Collection[Document] = ()) -> Topology:
@@ -85,8 +124,20 @@ def topology_of(document: Document, lane: str, role: Role, earlier: Collection[D
     )
 
 
-@cache
 def output_schemas() -> SchemaDirectory:
-    """Return the schemas of our own records, which are data of this package."""
+    """Return the schemas of our own records, which are data of this package.
+
+    Confluent ids are those of the Schema Registry, where the environment names one: `topics.frame`.
+    """
+    return _with_registry(open_registry())
+
+
+@cache
+def _with_registry(registry: Registry | None) -> SchemaDirectory:
+    return _own_schemas() if registry is None else RegisteredSchemas(_own_schemas(), registry, ())
+
+
+@cache
+def _own_schemas() -> SchemaDirectory:
     with as_file(files("muse_stream") / "schemas") as folder:
         return SchemaDirectory.open(folder)

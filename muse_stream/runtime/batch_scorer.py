@@ -14,9 +14,9 @@ from dataclasses import replace
 from muse_stream import telemetry
 from muse_stream.avro import Encoder
 from muse_stream.config import Document, Loaded, Role
-from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, Stage
+from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, SchemaPending, Stage
 from muse_stream.models import ModelCache
-from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, AnswerReader, output_schemas
+from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, AnswerReader, output_schemas, registered_schema
 from muse_stream.runtime.compile import Compiled, compile_generation
 from muse_stream.runtime.event_reader import EventReader
 from muse_stream.runtime.record_writer import Writer
@@ -41,8 +41,13 @@ class GenerationScorer:
         lane: str,
         clock: Callable[[], int] = now_ms,
         earlier: Collection[Document] = (),
+        *,
+        serving: bool = False,
     ) -> None:
-        """`earlier` are the documents of generations before."""
+        """`earlier` are the documents of generations before.
+
+        `serving`: its answers go to topics, so that a Confluent frame must have the registry's id.
+        """
         document, snapshot = compiled.document, compiled.snapshot
         self.number = snapshot.number
         self.cache = compiled.cache
@@ -54,21 +59,30 @@ class GenerationScorer:
         topics = {name: document.tenant_topics(name) for name in self._reader.tenants}
         outputs = {name: one.scores if role == "live" else one.audit for name, one in topics.items()}
         encoder = Encoder(output_schemas().by_file(OUTPUT_SCHEMA[role]))
+        if serving and document.topics.frame == "confluent" and topics:
+            encoder = Encoder(registered_schema(document, role, topics), "confluent")
         self.book = ScoreGroups(document, lane, role)
         self._writer = Writer(encoder, outputs, self.number, self.book)
         self._candidate = Candidate(document, role, compiled.schemas, snapshot, self._reader, self._writer)
         self._failures = telemetry.BoundedLog(telemetry.logger("scorer").error)
         self._dead_letters = {name: one.dlq for name, one in topics.items()}
+        self._passed = {
+            topics[name].events: frozenset(found)
+            for name in topics
+            if (found := document.events[document.tenants[name].event].headers)
+        }
         self._answers = AnswerReader(document, lane, role, compiled.schemas, earlier)
         self.topology = self._answers.topology
         self.namespace = document.namespace
 
     def score(self, batch: Batch, attempt: int) -> Records:
-        """Answer a batch; never raises for what a record contains."""
+        """Answer a batch; never raises for what a record contains, but SchemaPending while a schema is awaited."""
 
         def some(start: int, end: int) -> Records:
             try:
                 return self._score(batch if end - start == len(batch) else batch.part(start, end), attempt)
+            except SchemaPending:
+                raise
             except Exception as error:  # whatever it is, it must cost only the records that cause it
                 self._failures.note("batch_failed", (type(error), str(error)), end - start, error=repr(error))
                 raise
@@ -96,7 +110,7 @@ class GenerationScorer:
         scored = self._snapshot.execute(events)
         if self._role == "shadow":
             audit = self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt)
-            return replace(audit, clipped=scored.clipped)
+            return replace(audit, clipped=scored.clipped, passed=self._passed)
         answers = self._writer.scores(batch, events, scored.live, self._clock(), attempt)
         of_table = events.tenant
         dead = [self._letter(one, batch.topics[one.row]) for one in events.rejected]
@@ -105,7 +119,7 @@ class GenerationScorer:
             moved = Rejected(int(events.rows[one.row]), one.reason, one.stage, one.message)
             dead.append(DeadLetter(moved, self._dead_letters[tenant], tenant))
         dead.sort(key=lambda letter: letter.rejected.row)
-        return replace(answers, dead=dead, clipped=scored.clipped)
+        return replace(answers, dead=dead, clipped=scored.clipped, passed=self._passed)
 
     def _given_up(self, event_topic: str, error: Exception) -> Records:
         """Return what becomes of a record that cannot be scored even alone."""
@@ -127,9 +141,11 @@ def build_scorer(
     models: ModelCache | None = None,
     clock: Callable[[], int] = now_ms,
     earlier: Collection[Document] = (),
+    *,
+    serving: bool = False,
 ) -> GenerationScorer:
     """Compile a document and make it ready to score a lane. Raises ConfigError with every problem."""
-    return scorer_of(compile_generation(loaded, number, role, models), role, lane, clock, earlier)
+    return scorer_of(compile_generation(loaded, number, role, models), role, lane, clock, earlier, serving=serving)
 
 
 def scorer_of(
@@ -138,6 +154,8 @@ def scorer_of(
     lane: str,
     clock: Callable[[], int] = now_ms,
     earlier: Collection[Document] = (),
+    *,
+    serving: bool = False,
 ) -> GenerationScorer:
     """Make a compiled generation ready to score a lane. Raises ConfigError.
 
@@ -145,6 +163,6 @@ def scorer_of(
     """
     file = str(compiled.loaded.source.path)
     try:
-        return GenerationScorer(compiled, role, lane, clock, earlier)
+        return GenerationScorer(compiled, role, lane, clock, earlier, serving=serving)
     except SchemaError as error:
         raise ConfigError([Problem("events", str(error), "check the field paths", file=file)]) from error

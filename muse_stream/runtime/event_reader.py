@@ -27,8 +27,9 @@ from muse_stream.avro import (
     missing,
 )
 from muse_stream.config import AttributeSource, Document, EventSpec
-from muse_stream.errors import Reason, Rejected, Stage
+from muse_stream.errors import Reason, Rejected, SchemaPending, Stage
 from muse_stream.runtime.event_time import EventTimes
+from muse_stream.schema_registry import writers
 from muse_stream.scoring import AS_TEXT, Categorical, EventTable
 from muse_stream.worker import Batch, Header
 
@@ -106,7 +107,8 @@ class EventReader:
             if _whole_with_nulls([schema for name, schema in read.items() if field in needed.get(name, ())], field)
         ]
         self._formats = {
-            name: _format(name, document.events[name], schemas, needed.get(name, ()), whole) for name in names
+            name: _format(name, document.events[name], writers(schemas, document, name), needed.get(name, ()), whole)
+            for name in names
         }
         place = {name: code for code, name in enumerate(self._formats)}
         self._format_codes = np.array([place[self._format_of[topic]] for topic in self._topic_codes], dtype=np.int32)
@@ -124,12 +126,20 @@ class EventReader:
         return [(tenant, topic) for tenant, topic in named if self._format_of[topic] == name]
 
     def read(self, batch: Batch, *, ids: bool) -> Events:
-        """Decode and check a batch; `ids` asks for the event ids as fixed-width bytes too."""
+        """Decode and check a batch; `ids` asks for the event ids as fixed-width bytes too.
+
+        Raises SchemaPending, with the topics, while a Schema Registry is asked what some events were written with.
+        """
         values, rejected = self._within_limit(batch)
         topics = np.fromiter(map(self._topic_codes.__getitem__, batch.topics), np.int32, len(batch))
-        parts = [
-            self._part(batch, values, topics, self._formats[name], rows) for name, rows in self._groups(batch, topics)
-        ]
+        parts, pending = [], list[SchemaPending]()
+        for name, rows in self._groups(batch, topics):
+            try:
+                parts.append(self._part(batch, values, topics, self._formats[name], rows))
+            except SchemaPending as error:
+                pending.append(_of_topics(error, batch, rows))
+        if pending:
+            raise _joined(pending)
         decoded = concat(parts)
         too_large = {one.row for one in rejected}
         rejected += [one for one in decoded.rejected if one.row not in too_large]
@@ -214,6 +224,17 @@ class EventReader:
             for row in decoded.rows[wrong].tolist()
         }
         return np.where(shared, said, owners), faults
+
+
+def _of_topics(error: SchemaPending, batch: Batch, rows: NDArray[np.int64]) -> SchemaPending:
+    """Return the same for a batch of which `rows` were decoded."""
+    topics = {batch.topics[row] for row in rows[list(error.rows)].tolist()}
+    return SchemaPending(str(error), error.ready, topics=dict.fromkeys(sorted(topics), str(error)))
+
+
+def _joined(pending: Sequence[SchemaPending]) -> SchemaPending:
+    topics = {topic: why for one in pending for topic, why in one.topics.items()}
+    return SchemaPending(str(pending[0]), lambda: all(one.ready() for one in pending), topics=topics)
 
 
 def _attribute(source: AttributeSource, decoder: Decoder, decoded: Decoded, headers: Headers) -> Categorical:

@@ -29,6 +29,7 @@ from muse_stream.runtime.heartbeat import Vitals
 from muse_stream.runtime.run import RunOptions
 from muse_stream.runtime.supervisor import FAILED, LEAVE
 from muse_stream.runtime.worker_metrics import WorkerMeter
+from muse_stream.schema_registry import open_registry
 from muse_stream.telemetry import Log
 from muse_stream.worker import Guard, InHand, Scorer, SlotName, Worker, failpoints, open_worker
 
@@ -38,6 +39,8 @@ FORMER = 2
 NAMESPACE_MOVE = "a change of namespace is a move: docs/operations.md"
 LOOKED_FOR = 700
 """Python's own: objects that are made before cyclic garbage is looked for; a start looks less often."""
+WAIT_FOR_SCHEMA_S = 0.3
+"""How long a batch waits for what a Schema Registry says; then its topic is paused until it has said it."""
 SWITCH_S = 0.0005
 """The committing thread answers to Kafka: it must not wait Python's usual 5 ms for the lock."""
 
@@ -67,6 +70,8 @@ def _failing_in_one_line(connection: Connection, log: Log) -> Iterator[None]:
 
 def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused: frozenset[int], log: Log) -> None:
     store = open_store(options.store)
+    if (registry := open_registry()) is not None:
+        registry.wait_s = WAIT_FOR_SCHEMA_S
     source = Follower(store)
     compile = compiler(options, source, in_hand, refused)
     first = first_good(source, compile, log)
@@ -158,7 +163,8 @@ def compiler(
             message = f"this run serves the namespace '{namespace}'"
             raise ConfigError([loaded.source.problem(("namespace",), message, NAMESPACE_MOVE)])
         earlier = former_documents(source, generation.number)
-        scorer = build_scorer(loaded, generation.number, options.role, options.lane, cache, earlier=earlier)
+        number, role = generation.number, options.role
+        scorer = build_scorer(loaded, number, role, options.lane, cache, earlier=earlier, serving=True)
         cache = scorer.cache
         scorer.warm()
         _tell_backends(scorer)

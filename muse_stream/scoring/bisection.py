@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.calibration import Floats
+from muse_stream.errors import SchemaPending
 
 Positions = NDArray[np.intp]
 Part = TypeVar("Part")
@@ -36,7 +37,8 @@ def halved(
 ) -> list[tuple[int, Part]]:
     """Attempt rows `[start, end)` of `count`, halving what raises until it stands alone, and that is given up.
 
-    Returns (start, result) of consecutive parts that cover all rows. No set of rows is attempted twice.
+    Returns (start, result) of consecutive parts that cover all rows. No set of rows is attempted twice. Raises
+    SchemaPending, which is no fault of a row.
     """
     parts: list[tuple[int, Part]] = []
     waiting = [(0, count)] if count else []
@@ -44,6 +46,8 @@ def halved(
         start, end = waiting.pop()
         try:
             part = attempt(start, end)
+        except SchemaPending:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever is raised is the fault of some row, and becomes a value
             if end - start > 1:
                 middle = (start + end) // 2

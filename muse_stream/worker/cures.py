@@ -34,6 +34,10 @@ class Cures:
         """A topic is not there, or may not be seen."""
         return f"`muse-stream topics {self.config} --dry-run` says what is missing; the tenant goes on by itself"
 
+    def schema(self) -> str:
+        """A Schema Registry has not said what events were written with."""
+        return f"`muse-stream doctor {self.config}` says how the registry answers; it goes on by itself once it is told"
+
     def refused(self, tenants: Sequence[str]) -> str:
         """A topic takes no records, or not this one."""
         shown = self._offsets("show", tenants)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
+from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, SchemaPending, StreamError
 from muse_stream.kafka import Blocked, Deadline, Free, GroupConsumer, Message, TopicPartitionKey, Undelivered
 from muse_stream.telemetry import BoundedLog, Log
 from muse_stream.worker.backlog import Backlog
@@ -31,7 +31,7 @@ from muse_stream.worker.isolate import RECORD_FAULTS, TOPIC_FAULTS, Isolation
 from muse_stream.worker.linger import AdaptiveLinger
 from muse_stream.worker.meter import Meter
 from muse_stream.worker.pace import Pace
-from muse_stream.worker.paused_topics import RETRY_S, PausedTopics, named
+from muse_stream.worker.paused_topics import LONGEST_S, RETRY_S, PausedTopics, named
 from muse_stream.worker.poison import Guard
 from muse_stream.worker.progress import Accounts
 from muse_stream.worker.readiness import Readiness
@@ -101,8 +101,7 @@ class Worker:
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())
         self._linger = AdaptiveLinger(self._scorer.limits.linger_s)
-        self._isolation = Isolation(self._scorer.limits.batch_events)
-        self._pace = pace
+        self._isolation, self._pace = Isolation(self._scorer.limits.batch_events), pace
         pace.limit(self._scorer.limits.batch_events)
         # the group answers while the transactional ids are initialised; the first poll comes after both
         self._open_group_consumer, self._stalled = open_group_consumer, Stalled()
@@ -117,6 +116,7 @@ class Worker:
             self._paused_topics.pause(topic, why, HELD_RETRY_S, self._cures.deadly(self._tenants(topic)))
         unread, letters = Unread(log), BoundedLog(log.warning)
         self._accounts = Accounts(meter, backlog, self._paused_topics, self._readiness, unread, letters)
+        self._awaited: dict[str, Callable[[], bool]] = {}  # event topic that waits for a schema -> is it known by now?
         self._committed: deque[Committed] = deque()
         self._moved = False
         """Whether partitions came or went: an event topic may have more of them than were counted."""
@@ -189,6 +189,8 @@ class Worker:
         self._failpoint("after-poll")
         try:
             self._answer(batch, pending)
+        except SchemaPending as error:
+            self._await_schemas(error)
         except (Abortable, Retriable) as error:
             if self._committer.failure is None:
                 self._blame(error, pending)
@@ -215,6 +217,16 @@ class Worker:
         sent, size = len(answer.rows) + len(answer.dead), sum(map(len, answer.values))
         tally = Tally.of(answer, scorer.book, refusals(batch, answer))
         self._committer.submit(self._accounts.submitted(replace(pending, tally=tally, records=sent, size=size)))
+
+    def _await_schemas(self, error: SchemaPending) -> None:
+        """Pause the topics whose records nobody can read yet, and go back: nothing was begun for this batch."""
+        self._guard.put_back()
+        for topic, why in error.topics.items():
+            self._awaited[topic] = error.ready
+            self._paused_topics.pause(topic, why, LONGEST_S, self._cures.schema())
+        self._settle(False)
+        self._group_consumer.rewind()
+        self._review(at_once=True)
 
     @property
     def _most(self) -> int:
@@ -446,6 +458,9 @@ class Worker:
         for topic in self._group_consumer.restarted:
             self._paused_topics.retry(topic)
         self._group_consumer.restarted.clear()
+        for topic in [topic for topic, ready in self._awaited.items() if ready()]:
+            del self._awaited[topic]
+            self._paused_topics.retry(topic)
         at_once, self._moved = at_once or self._moved, False
         if self._paused_topics.review(self._scorer.topology, at_once=at_once):
             self._pause_topics()

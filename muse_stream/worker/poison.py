@@ -178,6 +178,10 @@ class Guard:
         self._in_hand.release()
         return answer
 
+    def put_back(self) -> None:
+        """Note that the batch in hand was not scored, and is read again later."""
+        self._in_hand.release()
+
     def _score(self, scorer: Scorer, part: Batch, attempt: int) -> Records:
         if self._suspects.is_poison(part):
             message = "worker processes died while they scored this record alone"

@@ -1,7 +1,8 @@
 """The loop that hands bytes to Kafka: one call a record, inside an open transaction.
 
-Invariant: an answer keeps its event's key. It keeps its event's partition where the two topics have equally many; else
-it goes by its key, and without a key to `partition mod count`, so that the order within a source partition is not lost.
+Invariant: an answer keeps its event's key, and the headers that its format names. It keeps its event's partition where
+the two topics have equally many; else it goes by its key, and without a key to `partition mod count`, so that the order
+within a source partition is not lost.
 """
 
 from collections.abc import Callable
@@ -29,13 +30,28 @@ def send_records(
     partitions = _partitions(batch, answer.rows, answer.topics, count)
     keys = batch.keys
     produce = producer.produce
-    for row, topic, value, partition in zip(answer.rows, answer.topics, answer.values, partitions, strict=True):
-        try:
-            produce(topic, value, keys[row], partition)
-        except NOT_QUEUED as error:
-            producer.retry(error, topic, value, keys[row], partition)
+    if answer.passed:
+        _with_headers(producer, batch, answer, partitions)
+    else:
+        for row, topic, value, partition in zip(answer.rows, answer.topics, answer.values, partitions, strict=True):
+            try:
+                produce(topic, value, keys[row], partition)
+            except NOT_QUEUED as error:
+                producer.retry(error, topic, value, keys[row], partition)
     for letter in answer.dead:
         _bury(producer, batch, letter, count, generation=generation, attempt=attempt, worker=worker)
+
+
+def _with_headers(producer: TransactionalProducer, batch: Batch, answer: Records, partitions: list[int]) -> None:
+    """Queue every answer with those headers of its event that go on to it."""
+    given, keys = batch.headers(), batch.keys
+    for row, topic, value, partition in zip(answer.rows, answer.topics, answer.values, partitions, strict=True):
+        wanted = answer.passed.get(batch.topics[row], ())
+        headers = [header for header in given[row] if header[0] in wanted]
+        try:
+            producer.produce(topic, value, keys[row], partition, headers=headers)
+        except NOT_QUEUED as error:
+            producer.retry(error, topic, value, keys[row], partition, headers)
 
 
 def _partitions(batch: Batch, rows: list[int], topics: list[str], count: PartitionCount) -> list[int]:

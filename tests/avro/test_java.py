@@ -1,15 +1,8 @@
-"""Apache Avro Java: what it writes is read as it reads it itself, and schemas mean what they mean to it.
+"""Apache Avro Java: what it writes is read as it reads it itself, and schemas mean what they mean to it."""
 
-Needs java, and the first time Maven, which fetches Avro's jars (tests/avro/java/pom.xml) into .cache/avro-java.
-"""
-
-import hashlib
 import json
-import os
 import random
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +11,23 @@ import pytest
 
 from muse_stream.avro import Decoder, Fields, SchemaDirectory, parse_schema
 from muse_stream.errors import SchemaError
-from muse_stream.testing.kafka_jars import call, missing_tools, rename_into_place
 from tests.avro.avro_data import directory, framed, listed, record_by_record, schema_of
+from tests.avro.java_peer import Ask, avro_peer
 from tests.avro.pairs import INTS, LONGS, REFUSED, Pair, pair
 
-HERE = Path(__file__).parent / "java"
-CACHE = Path(__file__).parents[2] / ".cache" / "avro-java"
 PAIRS, RECORDS = 400, 10
 MORE = (
     {"name": "notes", "type": {"type": "array", "items": ["null", "string", "long"]}},
     {"name": "tags", "type": {"type": "map", "values": "double"}},
 )
 """Lists and maps before the field's record ends, which Java writes in blocks with their sizes too."""
-Ask = Callable[..., Any]
-
-
-def jars() -> Path:
-    """Fetch Avro's jars once for each pom."""
-    pom = HERE / "pom.xml"
-    home = CACHE / hashlib.sha256(pom.read_bytes()).hexdigest()[:16]
-    if not home.exists():
-        fresh = home.with_name(f"{home.name}.{os.getpid()}")
-        goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
-        try:
-            call(["mvn", "-q", "-B", "-f", str(pom), *goal])
-            rename_into_place(fresh, home)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-    return home
 
 
 @pytest.fixture(scope="module")
 def java() -> Iterator[Ask]:
     """Ask the peer: keywords make the question, the answer is JSON."""
-    if lacking := missing_tools():
-        pytest.skip(f"Apache Avro Java cannot be asked: {lacking}")
-    command = ["java", "-cp", f"{jars()}/*", str(HERE / "AvroPeer.java")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        questions, answers = process.stdin, process.stdout
-
-        def ask(**question: Any) -> Any:
-            questions.write(json.dumps(question) + "\n")
-            questions.flush()
-            return json.loads(answers.readline())
-
+    with avro_peer() as ask:
         yield ask
-        questions.close()
-        process.wait(60)
 
 
 def test_what_java_writes_is_read_as_java_reads_it(java: Ask) -> None:

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,6 +90,20 @@ def test_several_outputs_of_unlike_counts_each_go_their_way() -> None:
     answer = Records([0, 0], ["same", "other"], [b"1", b"2"])
     send(producer, batch, answer, {"events": 4, "same": 4, "other": 5})
     assert [(topic, partition) for topic, _v, _k, partition in producer.sent] == [("same", 3), ("other", BY_KEY)]
+
+
+def test_answers_get_the_headers_that_are_named_and_no_others() -> None:
+    given: list[Any] = [[("traceparent", b"00-a"), ("x", b"1"), ("traceparent", b"00-b")], []]
+    batch, producer = raw([b"a", b"b"], headers=given), Recording([BufferError("full")])
+    send(producer, batch, replace(answers(batch), passed={"events": frozenset({"traceparent", "y"})}), {})
+    assert producer.headers == [[("traceparent", b"00-a"), ("traceparent", b"00-b")], []]
+
+
+def test_headers_are_not_read_where_none_is_named() -> None:
+    batch = replace(raw([b"a"]), headers=lambda: pytest.fail("reading them costs as much as the rest of a record"))
+    producer = Recording()
+    send(producer, batch, answers(batch), {})
+    assert producer.headers == [None]
 
 
 def test_dead_letter_keeps_bytes_key_and_null_value() -> None:

@@ -36,6 +36,7 @@ import org.apache.avro.message.BinaryMessageEncoder;
  * {"writer": text, "reader": text, "path": [names], "seed": n, "count": n}: makes random records of the writer, through
  * the conversions of logical types; answers with the framed bytes of each, and what the reader sees at the path.
  * {"files": [texts]}: parses schemas in order, each knowing those before it; answers with the last one's fingerprint.
+ * {"schema": text, "events": [objects as Avro's JSON encoding has them]}: answers with the framed bytes of each.
  * {"default": JSON}: answers with the text of a schema whose field x is a double with that default, unchecked.
  */
 public final class AvroPeer {
@@ -57,6 +58,8 @@ public final class AvroPeer {
       try {
         if (asked.has("files")) {
           parse(asked, answer);
+        } else if (asked.has("events")) {
+          encode(asked, answer);
         } else if (asked.has("default")) {
           JsonNode given = asked.get("default");
           String field = "{\"name\":\"x\",\"type\":\"double\",\"default\":" + given + "}";
@@ -69,6 +72,19 @@ public final class AvroPeer {
         answer.put("error", error.toString());
       }
       out.println(JSON.writeValueAsString(answer));
+    }
+  }
+
+  private static void encode(JsonNode asked, ObjectNode answer) throws Exception {
+    Schema schema = new Schema.Parser().parse(asked.get("schema").asText());
+    BinaryMessageEncoder<Object> framed = new BinaryMessageEncoder<>(DATA, schema);
+    GenericDatumReader<Object> reader = new GenericDatumReader<>(schema);
+    ArrayNode values = answer.putArray("values");
+    for (JsonNode event : asked.get("events")) {
+      ByteBuffer message = framed.encode(reader.read(null, DecoderFactory.get().jsonDecoder(schema, event.toString())));
+      byte[] bytes = new byte[message.remaining()];
+      message.get(bytes);
+      values.add(HexFormat.of().formatHex(bytes));
     }
   }
 

@@ -1,0 +1,204 @@
+"""Events whose schemas are in a real Schema Registry: producers that evolve, ids nobody knows, a registry that is away.
+
+All on one run's registry and broker. A registry is paused with SIGSTOP, and every wait is for what must be so by then.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from muse_stream.avro import parse_schema
+from muse_stream.avro.framing import confluent_prefix
+from muse_stream.cli.main import main
+from muse_stream.testing import CommittedReader, LocalRegistry
+from muse_stream.testing.kafka_broker import Broker
+from tests.avro.java_peer import avro_peer
+from tests.integration.bank import PARTITIONS, Bank
+from tests.integration.fleet import Fleet, publish
+from tests.integration.registered import Producer, schema, use_registry
+from tests.integration.test_faults import live_witness
+from tests.integration.witness import Witness, broken_promises
+from tests.patience import until
+
+COUNT = 200
+"""Events of one kind."""
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.fixture
+def sender(bank: Bank, kafka: Broker, schema_registry: LocalRegistry) -> Iterator[Producer]:
+    with Producer(bank, kafka.bootstrap, schema_registry.url) as producer:
+        yield producer
+
+
+@pytest.fixture
+def answering(schema_registry: LocalRegistry) -> Iterator[LocalRegistry]:
+    """The run's registry, which answers again afterwards."""
+    yield schema_registry
+    schema_registry.resume()
+
+
+def fleet(bank: Bank, kafka: Broker, registry: LocalRegistry, folder: Path) -> Fleet:
+    named = {"MUSE_REGISTRY_URL": registry.url, "MUSE_CACHE_DIR": str(folder / "cache")}
+    store, log = folder / "store", folder / "live.log"
+    return Fleet(kafka.bootstrap, store, "live", bank.name, log, workers=1, environment=named)
+
+
+def headers_of(kafka: Broker, topic: str, count: int) -> set[tuple[tuple[str, bytes], ...]]:
+    """Return all different headers of a topic's committed records."""
+    found: list[tuple[tuple[str, bytes], ...]] = []
+    with CommittedReader(kafka.bootstrap, {topic: PARTITIONS}) as reader:
+
+        def read() -> bool:
+            found.extend(tuple(one.headers() or ()) for one in reader.read())  # type: ignore[misc]
+            return len(found) >= count
+
+        until(read, 60, lambda: f"{len(found)} of {count} records")
+    return set(found)
+
+
+def dead(bank: Bank, witness: Witness) -> list[dict[str, Any]]:
+    """Return what dead letters say."""
+    return [one.body for one in witness.seen if one.topic in bank.topics(["dlq"])]
+
+
+def waits(live: Fleet, topic: str, why: str) -> None:
+    """Return when a worker has said that a topic is paused, and why."""
+    said = partial(live.lines, "tenant_paused")
+    until(lambda: any(one["topic"] == topic and why in one["error"] for one in said()), 60, lambda: str(said()))
+
+
+def test_schemas_evolve_under_load_and_no_file_is_copied(
+    bank: Bank, sender: Producer, kafka: Broker, answering: LocalRegistry, tmp_path: Path
+) -> None:
+    """A producer of each kind: Confluent's for Python, and Avro's own for Java, which knows no ids."""
+    publish(use_registry(bank.document(), headers=["traceparent", "x-request-id"]), tmp_path / "store")
+    with (
+        avro_peer() as java,
+        fleet(bank, kafka, answering, tmp_path) as live,
+        live_witness(bank, kafka.bootstrap) as witness,
+    ):
+        for version in range(3):
+            sender.send("t0", COUNT, schema(version))
+            witness.wait_for((2 * version + 1) * COUNT, 60)
+            text = schema(version, {"name": "java", "type": "boolean", "default": True})
+            sender.register("t1", text)
+            fields = [sender.event("t1") for _ in range(COUNT)]
+            with_unions = [{**one, "amount": {"double": one["amount"]}} if version == 2 else one for one in fields]
+            events = [{**one, "java": False, "shop": 1, "note": None} for one in with_unions]
+            answer = java(schema=text, events=events)
+            assert "error" not in answer, answer
+            sender.send_values(
+                "t1", [bytes.fromhex(value) for value in answer["values"]], {"traceparent": TRACE, "y": "1"}
+            )
+            witness.wait_for(2 * (version + 1) * COUNT, 60)
+        assert live.stop() == 0
+    assert dead(bank, witness) == []
+    assert broken_promises(witness.seen, sender.counts) == []
+    assert {one.body["event_id"] for one in witness.seen} == set(bank.sent)
+    assert headers_of(kafka, bank.topic("scores", "t1"), 3 * COUNT) == {(("traceparent", TRACE.encode()),)}
+    assert [path.name for path in (bank.folder / "schemas").iterdir()] == ["payment.avsc"]
+
+
+def test_answers_in_the_confluent_frame_are_read_by_confluents_own(
+    bank: Bank,
+    sender: Producer,
+    kafka: Broker,
+    answering: LocalRegistry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A run that starts before our schemas are registered waits for them; readers are Confluent's, tail and verify."""
+    document = use_registry(bank.document(shadow=()), frame="confluent")
+    publish(document, tmp_path / "store")
+    store = str(tmp_path / "store")
+    monkeypatch.setenv("MUSE_REGISTRY_URL", answering.url)
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
+    assert main(["check", str(document)]) == 0
+    capsys.readouterr()
+    assert main(["schemas", "register", store, "--dry-run", "--json"]) == 1
+    assert {row["state"] for row in json.loads(capsys.readouterr().out)} == {"missing"}
+    with fleet(bank, kafka, answering, tmp_path) as live:
+        until(lambda: "is not registered as" in (tmp_path / "live.log").read_text(), 60)
+        assert main(["schemas", "register", store]) == 0
+        assert main(["schemas", "register", store, "--dry-run"]) == 0
+        sender.send("t0", COUNT, schema(0))
+        with CommittedReader(kafka.bootstrap, {bank.topic("scores", "t0"): PARTITIONS}) as reader:
+            values: list[bytes] = []
+            until(lambda: values.extend(one.value() or b"" for one in reader.read()) or len(values) >= COUNT, 90)
+        assert live.stop() == 0
+    read = AvroDeserializer(sender.client)
+    topic = SerializationContext(bank.topic("scores", "t0"), MessageField.VALUE)
+    assert {read(value, topic)["event_id"] for value in values} == set(bank.sent)
+    capsys.readouterr()
+    assert main(["verify", store, "t0", "--json"]) == 0, capsys.readouterr().out
+    capsys.readouterr()
+    assert main(["tail", store, "t0", "--from-beginning", "--limit", "2", "--json"]) == 0
+    assert "event_id" in capsys.readouterr().out
+    fetched = tmp_path / "fetched.avsc"
+    assert main(["schemas", "fetch", f"{bank.topic('events', 't0')}-value", "--to", str(fetched)]) == 0
+    assert parse_schema(fetched.read_text()).name == "Payment"
+    assert main(["schemas", "fetch", "nobody", "--to", str(tmp_path / "x.avsc")]) == 1
+    assert "has no nobody" in capsys.readouterr().err
+
+
+def test_while_the_registry_is_away_what_is_known_goes_on_and_the_rest_waits(
+    bank: Bank, sender: Producer, kafka: Broker, answering: LocalRegistry, tmp_path: Path
+) -> None:
+    publish(use_registry(bank.document()), tmp_path / "store")
+    for tenant in ("t0", "t1"):
+        sender.send(tenant, COUNT, schema(0))
+    with live_witness(bank, kafka.bootstrap) as witness:
+        with fleet(bank, kafka, answering, tmp_path) as live:
+            witness.wait_for(2 * COUNT, 60)
+            new = f"schema id {sender.register('t0', schema(1))}"
+            unseen = sender.written("t0", COUNT, schema(1))
+            known = [sender.written("t1", COUNT, schema(0)) for _ in range(2)]
+            answering.pause()
+            sender.send_values("t0", unseen)
+            waits(live, bank.topic("events", "t0"), new)
+            before = len(witness.seen)
+            assert before == 2 * COUNT
+            sender.send_values("t1", known[0])
+            witness.wait_for(before + COUNT, 60)
+            assert live.stop() == 0
+        # a process that starts now has what was told from this machine's disk
+        (tmp_path / "live.log").unlink()
+        with fleet(bank, kafka, answering, tmp_path) as live:
+            sender.send_values("t1", known[1])
+            witness.wait_for(before + 2 * COUNT, 60)
+            waits(live, bank.topic("events", "t0"), new)
+            assert len(witness.seen) == before + 2 * COUNT
+            answering.resume()
+            witness.wait_for(before + 3 * COUNT, 60)
+            assert live.stop() == 0
+    assert dead(bank, witness) == []
+    assert broken_promises(witness.seen, sender.counts) == []
+
+
+def test_an_id_that_the_registry_does_not_have_is_a_dead_letter_and_others_do_not_wait(
+    bank: Bank, sender: Producer, kafka: Broker, answering: LocalRegistry, tmp_path: Path
+) -> None:
+    publish(use_registry(bank.document()), tmp_path / "store")
+    invented = 1_000_000_000
+    with fleet(bank, kafka, answering, tmp_path) as live, live_witness(bank, kafka.bootstrap) as witness:
+        live.wait_serving()
+        sender.send_values("t0", [confluent_prefix(invented + n % 50) + b"x" for n in range(COUNT)])
+        waits(live, bank.topic("events", "t0"), f"schema id {invented}")
+        sender.send("t1", COUNT, schema(0))
+        until(lambda: len(witness.seen) - len(dead(bank, witness)) == COUNT, 60)
+        sender.send("t0", COUNT, schema(0))
+        witness.wait_for(3 * COUNT, 60)
+        assert live.stop() == 0
+    letters = dead(bank, witness)
+    assert {one["muse.reason"] for one in letters} == {"unknown-schema"}
+    assert "is not in the registry" in letters[0]["muse.message"]
+    assert len(letters) == COUNT
+    assert broken_promises(witness.seen, sender.counts) == []

@@ -18,6 +18,7 @@ import typer.main
 
 import muse_stream
 from muse_stream import environment
+from muse_stream.cli.acl import acl
 from muse_stream.cli.audit import audit
 from muse_stream.cli.backtest import backtest
 from muse_stream.cli.broker import broker
@@ -99,6 +100,7 @@ TAKE_A_STORE = {
     **dict.fromkeys(
         (
             "event",
+            "acl",
             "topics",
             "produce",
             "tail",
@@ -119,7 +121,7 @@ TAKE_A_STORE = {
 }
 for command in (
     *(check, golden, fit, schema, event, diff, publish, promote, watch, generations, rollback, drift, status),
-    *(pause, resume, export, topics),
+    *(pause, resume, export, topics, acl),
     *(produce, tail, audit, report, run, verify, doctor, replay, backtest, plan, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)

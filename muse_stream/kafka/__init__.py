@@ -21,6 +21,7 @@ topic_reader, tail      a topic read without a group: from its beginning, or as 
 beginnings              what retention has removed before such a reading
 bulk_producer           framed events onto a topic, at a rate or as fast as it goes
 admin, topic_plan       the topics of a cluster; which ones a configuration needs
+permissions             what each role may do on a cluster
 cluster_state           brokers, topics and groups as far as a configuration is concerned
 broker_release          which release answers, and what is known to be wrong with it
 partition, deadline     a partition and the position in it; one time budget for several calls
@@ -58,6 +59,7 @@ from muse_stream.kafka.lag_reader import READER, LagReader
 from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, offsets_at, record_at
 from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
 from muse_stream.kafka.partition_ends import End, Ends, Records, Unreadable
+from muse_stream.kafka.permissions import NEEDS, Grant, permissions
 from muse_stream.kafka.signature import PAUSED, RELEASED, SET, Signature
 from muse_stream.kafka.span_reader import BEGINNING, END, partition_counts, read_spans, span_reader
 from muse_stream.kafka.starting_offsets import Free, StartingOffsets
@@ -78,6 +80,7 @@ __all__ = [
     "END",
     "FORGETFUL_HINT",
     "HANDOVER_S",
+    "NEEDS",
     "NOT_QUEUED",
     "PAUSED",
     "READER",
@@ -102,6 +105,7 @@ __all__ = [
     "First",
     "FirstOffsets",
     "Free",
+    "Grant",
     "GroupConsumer",
     "GroupState",
     "Ingest",
@@ -148,6 +152,7 @@ __all__ = [
     "offsets_at",
     "open_producer",
     "partition_counts",
+    "permissions",
     "plan",
     "reach",
     "read_some",

@@ -42,7 +42,7 @@ def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) ->
 
     Raises `StreamError`, also for a topic that this principal may not see: whether it exists is then not told.
     """
-    place, names = "", tuple(dict.fromkeys(names))
+    place, lacks, names = "", "DESCRIBE", tuple(dict.fromkeys(names))
     try:
         topics = admin.list_topics(timeout=timeout_s).topics
         unseen = [name for name in names if name not in topics]
@@ -60,10 +60,10 @@ def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) ->
         told = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
         configs = {}
         for resource, answer in told.items():
-            place = f"settings of {resource.name}"
+            place, lacks = f"settings of {resource.name}", "DESCRIBE_CONFIGS"
             configs[resource.name] = answer.result(timeout=timeout_s)
     except KafkaException as error:
-        raise asked(error, place) from None
+        raise asked(error, place, lacks) from None
     return {
         name: Existing(
             partitions=len(topics[name].partitions),
@@ -118,7 +118,7 @@ def carry_out(admin: AdminClient, changes: Sequence[Change], options: Options, t
         ]
         answers = admin.create_topics(specs, operation_timeout=timeout_s, request_timeout=timeout_s)
         for name, answer in answers.items():
-            problem = _problem(answer, timeout_s, KafkaError.TOPIC_ALREADY_EXISTS)
+            problem = _problem(answer, timeout_s, "CREATE", KafkaError.TOPIC_ALREADY_EXISTS)
             if problem:
                 refused.append(f"{name}: {problem}")
             else:
@@ -127,7 +127,7 @@ def carry_out(admin: AdminClient, changes: Sequence[Change], options: Options, t
     if alterations:
         resources = [_resource(name, change.config) for name, change in alterations.items()]
         for resource, answer in admin.incremental_alter_configs(resources, request_timeout=timeout_s).items():
-            problem = _problem(answer, timeout_s)
+            problem = _problem(answer, timeout_s, "ALTER_CONFIGS")
             if problem:
                 refused.append(f"{resource.name}: {problem}")
             else:
@@ -161,12 +161,12 @@ class _Answer(Protocol):
     def result(self, timeout: float | None = None) -> object: ...
 
 
-def _problem(answer: _Answer, timeout_s: float, *harmless: int) -> str:
+def _problem(answer: _Answer, timeout_s: float, lacks: str, *harmless: int) -> str:
     try:
         answer.result(timeout=timeout_s)
     except KafkaException as error:
         inner = error.args[0]
-        return "" if inner.code() in harmless else said(inner)
+        return "" if inner.code() in harmless else said(inner, lacks=lacks)
     return ""
 
 

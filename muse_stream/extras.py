@@ -12,6 +12,7 @@ EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(("rich", "typer"), "cli"),
     **dict.fromkeys(("jinja2", "markupsafe", "matplotlib"), "report"),
     "redis": "redis",
+    "cryptography": "signing",
     "datasketches": "calibrate",
     "llvmlite": "compiled",
     **dict.fromkeys(("aiohttp", "fsspec", "gcsfs", "s3fs"), "remote"),

@@ -33,6 +33,7 @@ from muse_stream.cli.export import export
 from muse_stream.cli.fit import fit
 from muse_stream.cli.generations import generations
 from muse_stream.cli.golden import golden
+from muse_stream.cli.keys import keys
 from muse_stream.cli.offsets import offsets
 from muse_stream.cli.options import Session
 from muse_stream.cli.output import complain, console, note
@@ -127,6 +128,7 @@ for command in (
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
 program.add_typer(dlq)
 program.add_typer(refresh)
+program.add_typer(keys)
 
 
 def _version(wanted: bool) -> None:
@@ -166,6 +168,7 @@ def _command() -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    environment.forget_choices()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name in a file may hold what the terminal's encoding has not
             stream.reconfigure(errors="backslashreplace")

@@ -31,7 +31,7 @@ from confluent_kafka import Consumer, Message
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.kafka import client
-from muse_stream.kafka.admin import carry_out, has_members, survey, topic_ids, topic_settings
+from muse_stream.kafka.admin import carry_out, exists, has_members, survey, topic_ids, topic_settings
 from muse_stream.kafka.beginnings import Beginnings
 from muse_stream.kafka.broker_release import HINT as FORGETFUL_HINT
 from muse_stream.kafka.broker_release import Listening
@@ -142,6 +142,7 @@ __all__ = [
     "cluster_state",
     "committed",
     "committed_offsets",
+    "exists",
     "follow",
     "group_state",
     "has_members",

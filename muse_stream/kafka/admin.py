@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
     ConfigResource,
     NewTopic,
     ResourceType,
+    TopicMetadata,
 )
 
 from muse_stream.config import KafkaSettings
@@ -42,10 +43,39 @@ def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) ->
 
     Raises `StreamError`, also for a topic that this principal may not see: whether it exists is then not told.
     """
-    place, lacks, names = "", "DESCRIBE", tuple(dict.fromkeys(names))
+    topics = _seen(admin, names, timeout_s)
+    place = ""
+    try:
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+        told = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
+        configs = {}
+        for resource, answer in told.items():
+            place = f"settings of {resource.name}"
+            configs[resource.name] = answer.result(timeout=timeout_s)
+    except KafkaException as error:
+        raise asked(error, place, "DESCRIBE_CONFIGS") from None
+    return {
+        name: Existing(
+            partitions=len(topic.partitions),
+            replication=min((len(part.replicas) for part in topic.partitions.values()), default=0),
+            config={key: configs[name][key].value for key in SETTINGS if key in configs[name]},
+        )
+        for name, topic in topics.items()
+    }
+
+
+def exists(admin: AdminClient, topic: str, lacks: str, timeout_s: float = 15.0) -> bool:
+    """Whether a topic is there; raises `StreamError`, also where this principal may not see it for want of `lacks`."""
+    return topic in _seen(admin, [topic], timeout_s, lacks)
+
+
+def _seen(
+    admin: AdminClient, names: Iterable[str], timeout_s: float, lacks: str = "DESCRIBE"
+) -> dict[str, TopicMetadata]:
+    place, wanted = "", tuple(dict.fromkeys(names))
     try:
         topics = admin.list_topics(timeout=timeout_s).topics
-        unseen = [name for name in names if name not in topics]
+        unseen = [name for name in wanted if name not in topics]
         # asked by their names, by a request that makes no topic: those that may not be seen are not listed
         answers = admin.describe_topics(TopicCollection(unseen), request_timeout=timeout_s) if unseen else {}
         for name, answer in answers.items():
@@ -55,23 +85,9 @@ def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) ->
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                     raise
-        present = [name for name in names if name in topics and topics[name].error is None]
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in present]
-        told = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
-        configs = {}
-        for resource, answer in told.items():
-            place, lacks = f"settings of {resource.name}", "DESCRIBE_CONFIGS"
-            configs[resource.name] = answer.result(timeout=timeout_s)
     except KafkaException as error:
         raise asked(error, place, lacks) from None
-    return {
-        name: Existing(
-            partitions=len(topics[name].partitions),
-            replication=min((len(part.replicas) for part in topics[name].partitions.values()), default=0),
-            config={key: configs[name][key].value for key in SETTINGS if key in configs[name]},
-        )
-        for name in present
-    }
+    return {name: topics[name] for name in wanted if name in topics and topics[name].error is None}
 
 
 AS_KAFKA_PRINTS = str.maketrans("+/", "-_", "=")

@@ -304,7 +304,8 @@ class GroupConsumer:
                 group = group_of(self._consumer.consumer_group_metadata())
                 raise Fatal(said(error, f"consumer group {group}", "READ"), code=error.name())
             elif error is not None:
-                self._log.warning("consume_error", topic=topic, code=error.name(), error=said(error, topic or "", "READ"))
+                told = said(error, topic or "", "READ")
+                self._log.warning("consume_error", topic=topic, code=error.name(), error=told)
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True  # the group's generation moved, also for partitions that stayed

@@ -65,7 +65,7 @@ def _failing_in_one_line(connection: Connection, log: Log) -> Iterator[None]:
 
 def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused: frozenset[int], log: Log) -> None:
     store = open_store(options.store)
-    source = Follower(store)
+    source = Follower(store, options.trusted)
     compile = compiler(options, source, in_hand, refused)
     first = first_good(source, compile, log)
     with Watcher(

@@ -45,7 +45,7 @@ LANE = "muse"
 TENANTS = ("t0", "t1", "t2")
 SHARED = (
     *("live", "shadow", "calibrate", "analyst", "reporter", "promoter", "watcher", "verifier"),
-    *("doctor", "operator", "replayer"),
+    *("doctor", "operator", "replayer", "mover"),
 )
 GROUPLESS = "groupless"
 """What is granted to `live`, but for the group."""
@@ -339,6 +339,7 @@ def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict
     assert not live.lines("worker_ended")
     assert {line["topic"] for line in live.lines("tenant_paused")} <= PAUSED_ON_PURPOSE
     assert "TOPIC_AUTHORIZATION_FAILED" in {line["code"] for line in live.lines("aborted")}
+    assert all("`muse-stream acl " in line["hint"] for line in live.lines("tenant_paused"))
 
 
 def test_a_shadow_that_may_not_write_one_audit_topic_audits_the_others(site: Site, workers: dict[str, Fleet]) -> None:
@@ -542,6 +543,56 @@ def test_a_worker_that_may_not_read_its_outputs_scores_nothing_twice(site: Site,
         assert second.stop() == 0
     site.kafka.withdraw(denied, *own)
     site.assert_exactly_once()
+
+
+TAIL = ("--from-beginning", "--limit", "1")
+MISSING = [
+    (("verifier", "verify", "STORE", "--upto", "end"), ("topic", "muse.events.t1", "READ")),
+    (("verifier", "verify", "STORE", "--upto", "end"), ("topic", "muse.scores.t1", "READ")),
+    (("verifier", "verify", "STORE", "--upto", "end"), ("topic", "muse.dlq.t1", "READ")),
+    (("verifier", "verify", "STORE", "--upto", "committed"), ("group", f"muse.{LANE}.live", "DESCRIBE")),
+    (("analyst", "tail", "STORE", "t1", "--kind", "audit", *TAIL), ("topic", "muse.audit.t1", "READ")),
+    (("consumer-t1", "tail", "STORE", "t1", *TAIL), ("topic", "muse.scores.t1", "READ")),
+    (("reporter", "audit", "STORE", "t1", "--to", "FOLDER/x.parquet"), ("topic", "muse.scores.t1", "READ")),
+    (("reporter", "audit", "STORE", "t1", "--to", "FOLDER/x.parquet"), ("topic", "muse.audit.t1", "READ")),
+    (("producer-t1", "produce", "STORE", "t1", "EVENTS"), ("topic", "muse.events.t1", "WRITE")),
+    (("mover", "offsets", "show", "STORE", "t1"), ("topic", "muse.events.t1", "READ")),
+    (("operator", "topics", "STORE", "--dry-run"), ("topic", "muse.scores.t1", "DESCRIBE")),
+    (("operator", "topics", "STORE", "--dry-run"), ("topic", "muse.scores.t1", "DESCRIBE_CONFIGS")),
+    (("operator", "topics", "STORE", "--retention-hours", "99"), ("topic", "muse.", "ALTER_CONFIGS")),
+]
+NOT_SEEN = ("READ", "WRITE", "DESCRIBE")
+"""Without these a topic cannot be seen: what is missing then is the right to DESCRIBE it, which they imply."""
+
+
+@pytest.mark.parametrize(("command", "lacks"), MISSING, ids=[f"{c[0]}-{' '.join(one)}" for c, one in MISSING])
+def test_what_is_missing_is_named_and_what_to_grant(
+    site: Site, command: tuple[str, ...], lacks: tuple[str, str, str]
+) -> None:
+    """A command that a person runs, with everything that its role needs but one right."""
+    events = site.folder / "one.jsonl"
+    events.write_text('{"id": "x", "at": 1780000000000, "tenant": "t1", "amount": 1.0, "risk": 0.5}\n')
+    meant = {"STORE": str(site.store), "EVENTS": str(events), "FOLDER/x.parquet": str(site.folder / "x.parquet")}
+    principal, *words = (meant.get(word, word) for word in command)
+    resource, name, operation = lacks
+    granted = binding(principal, resource, "literal", name, operation)
+    denied = binding(principal, resource, "prefixed" if name == "muse." else "literal", name, operation, "DENY")
+    if operation in NOT_SEEN:
+        site.kafka.withdraw(granted)
+    else:
+        site.kafka.grant(denied)
+    try:
+        done = site.command(principal, *words)
+    finally:
+        if operation in NOT_SEEN:
+            site.kafka.grant(granted)
+        else:
+            site.kafka.withdraw(denied)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert name in said, said
+    assert "AUTHORIZATION_FAILED" in said, said
+    assert f"grant it {operation}: `muse-stream acl CONFIG`" in said or "grant it READ to read" in said, said
 
 
 def test_kafkas_own_tool_takes_what_is_printed(site: Site) -> None:

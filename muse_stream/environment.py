@@ -49,6 +49,8 @@ STORE: Mapping[str, str] = {
     "MUSE_STORE_SSL_CA_LOCATION": "certificates (PEM) of those who may sign the certificate of Redis (rediss://)",
     "MUSE_STORE_SSL_CERTIFICATE_LOCATION": "this client's certificate for Redis (PEM)",
     "MUSE_STORE_SSL_KEY_LOCATION": "this client's private key for Redis (PEM)",
+    "MUSE_SIGN_KEY_FILE": "private key (ed25519, PEM) that signs what this command writes to the store",
+    "MUSE_TRUSTED_KEYS_FILE": "public keys; `run` serves only what one of them has signed",
     "MUSE_AUTHOR": "who publishes, as generations record it; user@host when not set",
     "MUSE_CACHE_DIR": "folder for copies of generations, models and native code; ~/.cache/muse-stream when not set",
     "MUSE_CACHE_MAX_MB": "most megabytes of a store's copies; 4096 when not set",
@@ -138,7 +140,21 @@ def given() -> dict[str, str]:
 def read(name: str) -> str:
     """Return the value of one variable of `VARIABLES`, nothing when it is not set; checks all of them first."""
     assert name in VARIABLES, name  # noqa: S101  # the table is complete: what is read stands in it
-    return given().get(name, "")
+    return _CHOSEN.get(name) or given().get(name, "")
+
+
+_CHOSEN: dict[str, str] = {}
+
+
+def choose(name: str, value: str) -> None:
+    """Have the option of a command come before its variable, for as long as the command runs."""
+    assert name in VARIABLES, name  # noqa: S101
+    _CHOSEN[name] = value
+
+
+def forget_choices() -> None:
+    """Begin another command."""
+    _CHOSEN.clear()
 
 
 def cache_dir() -> Path:

@@ -13,6 +13,7 @@ EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(("jinja2", "markupsafe", "matplotlib"), "report"),
     "redis": "redis",
     **dict.fromkeys(("attr", "authlib", "cachetools", "certifi", "httpx2"), "registry"),
+    "cryptography": "signing",
     "datasketches": "calibrate",
     "llvmlite": "compiled",
     **dict.fromkeys(("aiohttp", "fsspec", "gcsfs", "s3fs"), "remote"),

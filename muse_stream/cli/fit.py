@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from muse_stream.cli.moments import moment_ms
-from muse_stream.cli.options import Columns, Config, DryRun, Force, Json, Message, Session, Yes, pairs
+from muse_stream.cli.options import Columns, Config, DryRun, Force, Json, Message, Session, SignKey, Yes, pairs
 from muse_stream.cli.output import agreed, complain, note, progress, say, show_changes, show_json, show_table
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def fit(
     store: ToStore = None,
     force: Force = None,
     message: Message = "",
+    _sign_key: SignKey = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,

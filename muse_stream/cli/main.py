@@ -18,6 +18,7 @@ import typer.main
 
 import muse_stream
 from muse_stream import environment
+from muse_stream.cli.acl import acl
 from muse_stream.cli.audit import audit
 from muse_stream.cli.backtest import backtest
 from muse_stream.cli.broker import broker
@@ -32,6 +33,7 @@ from muse_stream.cli.export import export
 from muse_stream.cli.fit import fit
 from muse_stream.cli.generations import generations
 from muse_stream.cli.golden import golden
+from muse_stream.cli.keys import keys
 from muse_stream.cli.offsets import offsets
 from muse_stream.cli.options import Session
 from muse_stream.cli.output import complain, console, note
@@ -101,6 +103,7 @@ TAKE_A_STORE = {
     **dict.fromkeys(
         (
             "event",
+            "acl",
             "topics",
             "produce",
             "tail",
@@ -121,13 +124,14 @@ TAKE_A_STORE = {
 }
 for command in (
     *(check, golden, fit, schema, event, diff, publish, promote, watch, generations, rollback, drift, status),
-    *(pause, resume, export, topics),
+    *(pause, resume, export, topics, acl),
     *(produce, tail, audit, report, run, verify, doctor, replay, backtest, plan, demo, broker),
 ):
     program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
 program.add_typer(dlq)
 program.add_typer(refresh)
 program.add_typer(schemas)
+program.add_typer(keys)
 
 
 def _version(wanted: bool) -> None:
@@ -167,6 +171,7 @@ def _command() -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    environment.forget_choices()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name in a file may hold what the terminal's encoding has not
             stream.reconfigure(errors="backslashreplace")

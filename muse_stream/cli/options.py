@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from muse_stream import environment
+
 if TYPE_CHECKING:
     from muse_stream.config import KafkaSettings
     from muse_stream.files import Encoding
@@ -27,6 +29,23 @@ Force = Annotated[
     str | None, typer.Option("--force", metavar="REASON", help="Do it although it can hurt a tenant, and say why.")
 ]
 Message = Annotated[str, typer.Option("--message", "-m", help="Why; kept with the generation.")]
+
+
+def _sign_with(file: Path | None) -> Path | None:
+    if file is not None:
+        environment.choose("MUSE_SIGN_KEY_FILE", str(file))
+    return file
+
+
+SignKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--sign-key",
+        metavar="FILE",
+        help="Private key that signs it (`muse-stream keys generate`). Default: MUSE_SIGN_KEY_FILE.",
+        callback=_sign_with,
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muse_stream.cli.options import DryRun, Json, Message, Session, Yes
+from muse_stream.cli.options import DryRun, Json, Message, Session, SignKey, Yes
 from muse_stream.cli.output import agreed, complain, note, say, show_changes, show_json
 from muse_stream.errors import ConfigError, MuseError, Problem
 
@@ -25,6 +25,7 @@ def pause(
     tenants: Tenants,
     store: FromStore = None,
     message: Message = "",
+    _sign_key: SignKey = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,

@@ -9,7 +9,7 @@ import typer
 
 from muse_stream.cli import promote_steps
 from muse_stream.cli.moments import duration_s, moment_ms
-from muse_stream.cli.options import DryRun, Force, Json, Message, Session, Yes, pairs
+from muse_stream.cli.options import DryRun, Force, Json, Message, Session, SignKey, Yes, pairs
 from muse_stream.cli.output import agreed, complain, note, say, show_changes, show_json, show_table
 from muse_stream.errors import MuseError
 
@@ -72,6 +72,7 @@ def promote(
     resume: Resume = False,
     force: Force = None,
     message: Message = "",
+    _sign_key: SignKey = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,

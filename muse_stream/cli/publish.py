@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muse_stream.cli.options import DryRun, File, Force, Json, Message, Store, Yes
+from muse_stream.cli.options import DryRun, File, Force, Json, Message, SignKey, Store, Yes
 from muse_stream.cli.output import agreed, complain, note, say, show_changes, show_json
 from muse_stream.cli.store_option import StoreOption
 
@@ -25,6 +25,7 @@ def publish(
         bool, typer.Option("--replace", help="Also where it takes back what a generation meanwhile has brought.")
     ] = False,
     message: Message = "",
+    _sign_key: SignKey = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,

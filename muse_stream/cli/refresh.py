@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muse_stream.cli.options import DryRun, Json, Message, Store, Tenant, Yes
+from muse_stream.cli.options import DryRun, Json, Message, SignKey, Store, Tenant, Yes
 from muse_stream.cli.output import agreed, note, say, show_json, show_table
 from muse_stream.cli.store_option import ConfigCommand, StoreOption
 from muse_stream.errors import ConfigError, Problem
@@ -85,6 +85,7 @@ def apply(
     tenant: Tenant,
     predictor: Predictor = None,
     message: Message = "",
+    _sign_key: SignKey = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,

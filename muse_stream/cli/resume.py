@@ -2,7 +2,7 @@
 
 import typer
 
-from muse_stream.cli.options import DryRun, Json, Message, Yes
+from muse_stream.cli.options import DryRun, Json, Message, SignKey, Yes
 from muse_stream.cli.pause import FromStore, Tenants, change
 
 
@@ -11,6 +11,7 @@ def resume(
     tenants: Tenants,
     store: FromStore = None,
     message: Message = "",
+    _sign_key: SignKey = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from muse_stream.cli.options import DryRun, Json, Message, Store, Yes
+from muse_stream.cli.options import DryRun, Json, Message, SignKey, Store, Yes
 from muse_stream.cli.output import agreed, note, say, show_changes, show_json
 from muse_stream.cli.store_option import StoreOption
 
@@ -20,6 +20,7 @@ def rollback(
         ),
     ] = None,
     message: Message = "",
+    _sign_key: SignKey = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,

@@ -73,6 +73,13 @@ MaxMemory = Annotated[
 ]
 
 
+TrustedKeysFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MUSE_TRUSTED_KEYS_FILE",
+        help="Public keys, one a line: serve only generations that one of them has signed (`muse-stream keys`).",
+    ),
+]
 ServedFrom = Annotated[
     str | None,
     typer.Option(
@@ -104,6 +111,7 @@ def run(
     ] = None,
     start: Start = StartAt.ANSWERS,
     max_memory: MaxMemory = None,
+    trusted_keys: TrustedKeysFile = None,
     look_every: LookEvery = None,
     store_every: StoreEvery = None,
     spare: Annotated[bool, typer.Option(help="Keep one process waiting to replace a worker that crashes.")] = True,
@@ -126,6 +134,7 @@ def run(
     muse-stream run --role live --config muse.yaml --lane small --health-port 9100
     muse-stream run --role live --store store --health-port 9100 --health-host 127.0.0.1
     muse-stream run --role live --store store --max-memory 2G
+    muse-stream run --role live --store store --trusted-keys release.pub
     muse-stream run --role live --store store --start latest   # what is new to the group: only new events
     ```
     """
@@ -142,7 +151,8 @@ def run(
     settings = session.kafka
     with _store(store, config) as folder:
         with reaching(settings):  # Kafka is asked while this process imports what its workers need
-            namespace = check_lane(folder, lane)
+            trusted = _trusted(trusted_keys) if config is None else None  # what is made from a file has no signature
+            namespace = check_lane(folder, lane, trusted)
             prepare()
         host, health = name or socket.gethostname(), (health_port, health_host)
         if role is RunRole.CALIBRATE:
@@ -150,7 +160,7 @@ def run(
             raise typer.Exit(_count(of, workers, spare=spare, times=times))
         served: Literal["live", "shadow"] = "live" if role is RunRole.LIVE else "shadow"
         options = RunOptions(folder, served, lane, host, settings, session.log_level, *health)
-        options = replace(options, start_at=start.value, namespace=namespace, max_memory=most)
+        options = replace(options, start_at=start.value, namespace=namespace, max_memory=most, trusted=trusted)
         raise typer.Exit(serve(options, workers, spare=spare))
 
 
@@ -166,6 +176,20 @@ def _refresher(given: Any) -> Any:
     from muse_stream.commands.refresh import refresher  # noqa: PLC0415 - it loads much: in the process that needs it
 
     return refresher(given)
+
+
+def _trusted(file: Path | None) -> Path | None:
+    """Return the file of trusted keys, as an absolute path; raises what is wrong with it before a worker starts."""
+    if file is None:
+        return None
+    from muse_stream.control import TrustedKeys  # noqa: PLC0415
+
+    TrustedKeys.read(file)
+    try:
+        import_module("cryptography")
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) or error from None
+    return file.resolve()
 
 
 def _check_role(

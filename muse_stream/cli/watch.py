@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from muse_stream.cli.moments import duration_s
-from muse_stream.cli.options import Json, Session, Store
+from muse_stream.cli.options import Json, Session, SignKey, Store
 from muse_stream.cli.output import say, show_json, show_line, show_table
 from muse_stream.cli.store_option import StoreOption
 
@@ -51,6 +51,7 @@ def watch(
     metrics_host: MetricsHost = "0.0.0.0",  # noqa: S104  # probes and Prometheus come from outside the pod
     once: Annotated[bool, typer.Option("--once", help="Look once, show what is known, and end.")] = False,
     as_json: Json = False,
+    _sign_key: SignKey = None,
     _store: StoreOption = None,
 ) -> None:
     """Watch what was promoted: alert rates against the promise, and against the predictor that was replaced.

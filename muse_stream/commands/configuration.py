@@ -83,7 +83,7 @@ def generation_or_none(store: Store, number: int) -> Loaded | None:
     return None
 
 
-def check_lane(store: str | Path, lane: str) -> str | None:
+def check_lane(store: str | Path, lane: str, trusted: Path | None = None) -> str | None:
     """Refuse what workers could only crash on, again and again: a store with no generation, a lane with no tenant.
 
     Where the store is away, the copy on this machine is asked. A current generation that cannot be opened is left to
@@ -92,7 +92,7 @@ def check_lane(store: str | Path, lane: str) -> str | None:
     """
     opened = open_store(store)
     try:
-        source = Follower(opened)
+        source = Follower(opened, trusted)
         head, _ = source.first()
         try:
             generation = source.open(head.number, head.sha256)

@@ -189,7 +189,8 @@ def named(error: StreamError, topic: str) -> StreamError:
     """Return an error of a request with the topic it was about, where that is to blame."""
     if error.code not in TOPIC_FAULTS or topic in str(error):
         return error
-    hint = "; deploy/README.md has the permissions that `dlq` needs" if "AUTHORIZATION" in (error.code or "") else ""
+    acl = "; `muse-stream acl CONFIG --role replayer` prints what `dlq` needs"
+    hint = acl if "AUTHORIZATION" in (error.code or "") else ""
     return type(error)(f"{topic}: {error}{hint}", topic=topic, code=error.code)
 
 

@@ -16,7 +16,7 @@ from muse_stream.commands.configuration import Configuration
 from muse_stream.config import EventSpec, KafkaSettings
 from muse_stream.errors import MuseError, SchemaError, StreamError
 from muse_stream.files import Encoding, EventFile, FileChunk, InvalidRow
-from muse_stream.kafka import Chunk, Ingest, Sent, client, survey
+from muse_stream.kafka import Chunk, Ingest, Sent, client, exists
 
 CHUNK = 5_000
 SHOWN = 10
@@ -100,7 +100,7 @@ def produce(
     document = configuration.loaded.document
     file = event_file(configuration, tenant, path, sending, document.limits.max_event_bytes)
     topic = document.tenant_topics(tenant).events
-    if topic not in survey(client.reach(settings), [topic]):
+    if not exists(client.reach(settings), topic, "WRITE"):
         raise StreamError(f"there is no topic {topic}; `muse-stream topics` makes what a configuration needs")
     key = sending.key or _spec(configuration, tenant).id
     checker = _Checker(file, sending)

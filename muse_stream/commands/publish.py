@@ -15,7 +15,7 @@ from muse_stream.commands.check import Checked, check
 from muse_stream.commands.difference import Change, changes, grouped
 from muse_stream.commands.taken_back import Undone, taken_back
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import BEAT_S, Note, Store, conflict, open_store, remembered
+from muse_stream.control import BEAT_S, Note, Store, TrustedKeys, conflict, open_store, remembered, signer, trusted_keys
 from muse_stream.errors import ConfigError, MuseError, Problem
 
 LISTEN_S = BEAT_S + 0.5
@@ -121,8 +121,10 @@ def proposal(checked: Checked, store: Store, made_from: int | None = None) -> Pr
     if checked.loaded is None or checked.problems:
         raise ConfigError(checked.problems)
     before = store.current()
-    if made_from is not None and before != made_from:
-        raise conflict(made_from, store.head(), store.manifest)
+    if made_from is not None:
+        if before != made_from:
+            raise conflict(made_from, store.head(), store.manifest)
+        _refuse_unsigned(store, made_from)
     if before is None:
         found = (*_forgotten(store), *grouped(changes(None, checked.loaded)))
         return Proposal(checked.loaded, store, None, found, checked.warnings)
@@ -135,6 +137,20 @@ def proposal(checked: Checked, store: Store, made_from: int | None = None) -> Pr
     found = tuple(changes(current, checked.loaded))
     back = tuple(taken_back(store, before, current, checked.loaded, found)) if made_from is None else ()
     return Proposal(checked.loaded, store, before, grouped(found), checked.warnings, back)
+
+
+def _refuse_unsigned(store: Store, number: int) -> None:
+    """Refuse to sign what is made from a generation that nobody trusted has signed: it would be signed with the rest.
+
+    Trusted are the keys of MUSE_TRUSTED_KEYS_FILE, and the one that signs.
+    """
+    own = signer()
+    if own is None:
+        return
+    known = trusted_keys()
+    keys = TrustedKeys({**(known.names if known else {}), own.key: "the key that signs here"})
+    manifest = store.manifest(number)
+    keys.check(manifest.to_json(), "generation", f"{store}: generation {number}, which this is made from,")
 
 
 def _listen(store: Store, until: float) -> None:

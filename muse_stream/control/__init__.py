@@ -6,6 +6,7 @@ path, and nothing that fails here stops a worker from scoring with what it has.
     address         a path or URL -> the store there
     store           what a store offers, wherever it keeps generations; `current` moves by compare-and-swap
     records         the two records of a store, their formats, and what is refused
+    signatures      who signed a record, and whose signatures are taken; signing_keys: the library behind it, an extra
     change          what differs between two generations
     directory       a store in a directory
     content         a generation's files on a disk, written durably and verified
@@ -27,6 +28,7 @@ from muse_stream.control.follow import Follower
 from muse_stream.control.heartbeats import BEAT_S, SILENT_S, Beat, Heartbeat, NotAllowed, Pulse, TenantBeat, short
 from muse_stream.control.lease import Held, Lease
 from muse_stream.control.records import Head, Manifest
+from muse_stream.control.signatures import Signer, TrustedKeys, generate, signer, signer_name, trusted_keys
 from muse_stream.control.store import (
     BACK,
     Conflict,
@@ -61,16 +63,22 @@ __all__ = [
     "NotAllowed",
     "Note",
     "Pulse",
+    "Signer",
     "Store",
     "TenantBeat",
+    "TrustedKeys",
     "Watcher",
     "author",
     "change",
     "conflict",
+    "generate",
     "is_store",
     "open_store",
     "remembered",
     "rollback",
     "short",
+    "signer",
+    "signer_name",
+    "trusted_keys",
     "way_back",
 ]

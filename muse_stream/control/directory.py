@@ -94,7 +94,7 @@ class DirectoryStore(Store):
             hashes[document] = write_file(content / document, loaded.source.data)
             digest = digest_of(document, hashes)
             last = max(self._numbers(), default=0)
-            same = parent if store.has_content(self, parent, digest) else None
+            same = parent if store.has_content(self, parent, digest, note) else None
             if same is not None or store.taken_up(self, found, last, digest, note):
                 shutil.rmtree(staging)
                 return same or last
@@ -104,7 +104,7 @@ class DirectoryStore(Store):
                 *(note.author, note.message, note.evidence, version("muse-stream")),
                 lanes=loaded.document.lanes(),
             )
-            write_file(staging / MANIFEST, manifest.to_json())
+            write_file(staging / MANIFEST, store.signed_manifest(manifest, note).to_json())
             for folder in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
                 sync_folder(folder)
             staging.rename(self._folder(number))
@@ -130,7 +130,7 @@ class DirectoryStore(Store):
                 raise store.conflict(expected, found, self.manifest)
             known = store.remembered(self)
             head = store.next_head(found, self._former(found), self.manifest(new), note, self._clock(), known)
-            replace_file(self.path / "current", head.to_json())
+            replace_file(self.path / "current", store.signed_head(head, note).to_json())
 
     def open(self, number: int, sha256: str = "") -> Generation:
         """Verify all files of a generation; raises `StoreError` naming the first that is not what was published."""
@@ -140,8 +140,8 @@ class DirectoryStore(Store):
             raise StoreError(f"{self._folder(number)}: holds another generation {number} than the one that is current")
         with guarded(folder):
             verify_content(folder, manifest)
-        path = folder / manifest.document
-        return Generation(number, manifest.sha256, path, manifest.created, manifest.parent, manifest.version)
+        document = folder / manifest.document
+        return Generation(number, manifest.sha256, document, manifest.created, manifest.parent, manifest)
 
     def document(self, number: int) -> bytes:
         """Return the document of a generation, verified."""

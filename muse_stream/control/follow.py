@@ -7,9 +7,18 @@ store that has lost its memory: so a publish or a rollback is all that is needed
 
 What was seen last is remembered over restarts where the store keeps a copy on this machine. Then a start needs no store
 at all: `first` says what to serve, and why it is not known from the store.
+
+With a file of public keys (control/signatures.py), a decision that none of them has signed is none either, nor is a
+generation. The file is read at every look, so that keys can be added and taken away meanwhile.
 """
 
-from muse_stream.control.records import Head
+from dataclasses import replace
+from pathlib import Path
+
+from muse_stream.control.content import copy_file
+from muse_stream.control.local_copy import LocalCopy
+from muse_stream.control.records import Head, Manifest
+from muse_stream.control.signatures import TrustedKeys
 from muse_stream.control.store import Generation, Store, ancestors
 from muse_stream.errors import StoreError
 
@@ -17,8 +26,8 @@ from muse_stream.errors import StoreError
 class Follower:
     """Follows one store for one worker process; not safe for several threads at once."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, trusted: Path | None = None) -> None:
+        self._store, self._trusted = store, trusted
         self._seen = store.kept()
         self._told: Head | None = None
         """What the store said last; it is believed when its generation has been opened."""
@@ -41,12 +50,19 @@ class Follower:
                     "store is at this address; publish there again"
                 )
             return None
+        if self._trusted is not None:
+            self._check(found)
         if seen is not None and found.sequence:
             _refuse_older(self._store, found, seen)
         if seen is not None and found.same(seen):
             self._see(found)
         self._told = found
         return found
+
+    def _check(self, head: Head) -> None:
+        if self._trusted is not None:
+            where = f"{self._store}: that generation {head.number} is current"
+            TrustedKeys.read(self._trusted).check(head.to_json(), "current", where)
 
     def _see(self, head: Head) -> None:
         """Remember a decision; only one whose generation could be opened, so that garbage outlives nothing."""
@@ -64,6 +80,7 @@ class Follower:
         except StoreError as error:
             if self._seen is None:
                 raise StoreError(f"{error}; and this machine has no copy of it to start from") from None
+            self._check(self._seen)
             return self._seen, str(error)
         if found is None:
             raise StoreError(f"{self._store} holds no generation; publish one there with `muse-stream publish`")
@@ -78,16 +95,40 @@ class Follower:
         return ((head.number, head.sha256), *((number, "") for number in former))
 
     def open(self, number: int, sha256: str = "") -> Generation:
-        """Open a generation; see `Store.open`."""
+        """Open a generation; see `Store.open`. Where keys are trusted, a copy that nobody else writes."""
         generation = self._store.open(number, sha256)
+        if self._trusted is not None:
+            generation = self._signed(generation, TrustedKeys.read(self._trusted))
         told = self._told
         if told is not None and told.number == number and told.sha256 in ("", generation.sha256):
             self._see(told)
         return generation
 
+    def _signed(self, generation: Generation, keys: TrustedKeys) -> Generation:
+        manifest = generation.manifest
+        if manifest is None:
+            raise StoreError(f"{self._store}: generation {generation.number} has no manifest that could be signed")
+        keys.check(manifest.to_json(), "generation", f"{self._store}: generation {generation.number}")
+        if self._store.shared:  # it is a copy already
+            return generation
+        return replace(generation, path=_copied(str(Path(str(self._store)).resolve()), generation, manifest))
+
     def wait(self, seconds: float) -> None:
         """Wait as the store does."""
         self._store.wait(seconds)
+
+
+def _copied(store: str, generation: Generation, manifest: Manifest) -> Path:
+    """Return the document of a copy on this machine: whoever may write to the store may write between two readings."""
+    folder = generation.path
+    for _part in Path(manifest.document).parts:
+        folder = folder.parent
+    names = {sha256: name for name, sha256 in manifest.files.items()}
+
+    def fetch(sha256: str, target: Path) -> None:
+        copy_file(folder / names[sha256], target)
+
+    return LocalCopy(store).complete(manifest, fetch)
 
 
 def _refuse_older(store: Store, found: Head, seen: Head) -> None:

@@ -1,8 +1,8 @@
 """The two records of a store, whatever keeps them: a generation's manifest, and what is current.
 
     manifest   {format, number, sha256, created, parent, document, files: {name: sha256},
-                author, message, evidence, version, lanes}
-    current    {format, number, sha256, former, sequence, moved, author, message, version}
+                author, message, evidence, version, lanes, signature}
+    current    {format, number, sha256, former, sequence, moved, author, message, version, signature}
 
 Format 1 (muse-stream 0.1.0) has neither `format` nor what stands in the second line, and is read as well. A newer
 format is refused with the version that wrote it. Whatever is read is checked before it is used: names and hashes
@@ -16,12 +16,13 @@ is told from one that was moved on.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Any
 
+from muse_stream.control.signatures import Signature
 from muse_stream.errors import StoreError
 
 FORMAT = 2
@@ -57,26 +58,33 @@ class Manifest:
     format: int = FORMAT
     lanes: Mapping[str, Sequence[str]] | None = None
     """Lane -> its tenants, for those who do not want to read the document; None where it was not written down."""
+    signature: Signature | None = None
+    """Not checked: `TrustedKeys.check` does."""
+    record: bytes = field(default=b"", compare=False, repr=False)
+    """What it was read from, if it was: a signature is of all of it."""
 
     def to_json(self) -> bytes:
         """Return the record as it is kept."""
-        return json.dumps(
-            {
-                "format": self.format,
-                "number": self.number,
-                "sha256": self.sha256,
-                "created": self.created.isoformat(),
-                "parent": self.parent,
-                "document": self.document,
-                "files": dict(self.files),
-                "author": self.author,
-                "message": self.message,
-                "evidence": self.evidence,
-                "version": self.version,
-                "lanes": self.lanes and {lane: list(tenants) for lane, tenants in self.lanes.items()},
-            },
-            indent=1,
-        ).encode()
+        return (
+            self.record
+            or json.dumps(
+                {
+                    "format": self.format,
+                    "number": self.number,
+                    "sha256": self.sha256,
+                    "created": self.created.isoformat(),
+                    "parent": self.parent,
+                    "document": self.document,
+                    "files": dict(self.files),
+                    "author": self.author,
+                    "message": self.message,
+                    "evidence": self.evidence,
+                    "version": self.version,
+                    "lanes": self.lanes and {lane: list(tenants) for lane, tenants in self.lanes.items()},
+                },
+                indent=1,
+            ).encode()
+        )
 
     @classmethod
     def read(cls, data: bytes, number: int, where: str) -> "Manifest":
@@ -96,6 +104,8 @@ class Manifest:
                 version=_text(content.get("version", "")),
                 format=content.get("format", 1),
                 lanes=_lanes(content.get("lanes")),
+                signature=Signature.read(content.get("signature")),
+                record=data,
             )
             sound = found.sha256 == digest_of(found.document, found.files) and found.document in found.files
             sound = sound and found.number == number
@@ -122,22 +132,29 @@ class Head:
     author: str = ""
     message: str = ""
     version: str = ""
+    signature: Signature | None = None
+    """Not checked: `TrustedKeys.check` does."""
+    record: bytes = field(default=b"", compare=False, repr=False)
+    """What it was read from, if it was."""
 
     def to_json(self) -> bytes:
         """Return the record as it is kept."""
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "number": self.number,
-                "sha256": self.sha256,
-                "former": list(self.former or ()),
-                "sequence": self.sequence,
-                "moved": self.moved.isoformat() if self.moved else None,
-                "author": self.author,
-                "message": self.message,
-                "version": self.version,
-            }
-        ).encode()
+        return (
+            self.record
+            or json.dumps(
+                {
+                    "format": FORMAT,
+                    "number": self.number,
+                    "sha256": self.sha256,
+                    "former": list(self.former or ()),
+                    "sequence": self.sequence,
+                    "moved": self.moved.isoformat() if self.moved else None,
+                    "author": self.author,
+                    "message": self.message,
+                    "version": self.version,
+                }
+            ).encode()
+        )
 
     @classmethod
     def read(cls, data: bytes, where: str) -> "Head":
@@ -156,6 +173,8 @@ class Head:
                 author=_text(content.get("author", "")),
                 message=_text(content.get("message", "")),
                 version=_text(content.get("version", "")),
+                signature=Signature.read(content.get("signature")),
+                record=data,
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             raise StoreError(f"{where}: {wrong}") from None

@@ -109,7 +109,7 @@ class RedisStore(Store):
                 raise StoreError(f"{self}: lost files while they were published; nothing was published: do it again")
             found, last = self.head(), self._last()
             parent = found.number if found else None
-            same = parent if store.has_content(self, parent, digest) else None
+            same = parent if store.has_content(self, parent, digest, note) else None
             if same is not None or store.taken_up(self, found, last, digest, note):
                 self._place(pipe, incoming)  # a file of it may have been damaged
                 self._execute(pipe, "whether the files were written")
@@ -128,7 +128,7 @@ class RedisStore(Store):
                 lanes=loaded.document.lanes(),
             )
             self._place(pipe, incoming)
-            pipe.set(self._generation(number), manifest.to_json(), nx=True)
+            pipe.set(self._generation(number), store.signed_manifest(manifest, note).to_json(), nx=True)
             pipe.set(self._key("last"), number)
             self._execute(pipe, "whether the generation was published")
             return number
@@ -158,6 +158,7 @@ class RedisStore(Store):
                         raise store.conflict(expected, found, self.manifest)
                     known = store.remembered(self)
                     head = store.next_head(found, self._former(found), self.manifest(new), note, self._now(), known)
+                    head = store.signed_head(head, note)
                     pipe.multi()
                     pipe.set(self._key("current"), head.to_json())
                     pipe.publish(self._key("moved"), new)
@@ -193,7 +194,7 @@ class RedisStore(Store):
                 raise
             manifest = copied
         path = self._copy.complete(manifest, self._fetch)
-        return Generation(number, manifest.sha256, path, manifest.created, manifest.parent, manifest.version)
+        return Generation(number, manifest.sha256, path, manifest.created, manifest.parent, manifest)
 
     def document(self, number: int) -> bytes:
         """Return the document of a generation, verified."""

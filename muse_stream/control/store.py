@@ -20,6 +20,7 @@ from muse_stream import environment
 from muse_stream.control.change import Change, change
 from muse_stream.control.heartbeats import Beat, Heartbeat
 from muse_stream.control.records import BEYOND, FORMER, LONGEST_TEXT, Head, Manifest
+from muse_stream.control.signatures import Signer, signer
 from muse_stream.errors import StoreError
 
 if TYPE_CHECKING:  # what it loads is needed to publish, and not to look
@@ -52,6 +53,8 @@ class Note:
     author: str = field(default_factory=author)
     evidence: Mapping[str, Any] | None = None
     """What the decision rests on; kept with a published generation."""
+    signer: Signer | None = field(default_factory=signer, repr=False)
+    """Who signs what is written: the key that MUSE_SIGN_KEY_FILE names; None: nobody."""
 
     def __post_init__(self) -> None:
         for name in ("message", "author"):
@@ -71,8 +74,8 @@ class Generation:
     created: datetime
     parent: int | None
     """What was current when this one was published."""
-    version: str = ""
-    """The muse-stream that wrote it; empty where it did not say."""
+    manifest: Manifest | None = field(default=None, repr=False)
+    """What it was verified against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ class Entry:
     evidence: Mapping[str, Any] | None = None
     version: str = ""
     """The muse-stream that wrote it."""
+    signed_by: str = ""
+    """Public key of whose signature it bears, not checked here; empty where it has none."""
     problem: str = ""
 
     @classmethod
@@ -104,6 +109,7 @@ class Entry:
             manifest.message,
             manifest.evidence,
             manifest.version,
+            manifest.signature.key if manifest.signature else "",
         )
 
 
@@ -272,18 +278,24 @@ def refuse_changed(loaded: "Loaded", hashes: Mapping[str, str]) -> None:
             )
 
 
-def has_content(store: Store, number: int | None, sha256: str) -> bool:
-    """Whether a generation has this hash; one that cannot be read keeps nobody from publishing another."""
+def has_content(store: Store, number: int | None, sha256: str, note: Note) -> bool:
+    """Whether a generation has this hash, and the signature that it would get now.
+
+    One that cannot be read keeps nobody from publishing another.
+    """
     try:
-        return number is not None and store.manifest(number).sha256 == sha256
+        found = None if number is None else store.manifest(number)
     except StoreError:
         return False
+    if found is None or found.sha256 != sha256:
+        return False
+    return note.signer is None or (found.signature is not None and found.signature.key == note.signer.key)
 
 
 def taken_up(store: Store, found: Head | None, last: int, sha256: str, note: Note) -> bool:
     """Whether the last generation is what is to be published now, and was never current: its publisher died, say."""
     parent, moved = (found.number, found.moved) if found else (None, None)
-    if last < 1 or (found is not None and moved is None) or not has_content(store, last, sha256):
+    if last < 1 or (found is not None and moved is None) or not has_content(store, last, sha256, note):
         return False
     one = store.manifest(last)
     same = (one.parent, one.author, one.message) == (parent, note.author, note.message)
@@ -349,6 +361,20 @@ def next_head(
         message=note.message,
         version=version("muse-stream"),
     )
+
+
+def signed_manifest(manifest: Manifest, note: Note) -> Manifest:
+    """Return the manifest with the signature of whoever signs; as it is where nobody does."""
+    if note.signer is None:
+        return manifest
+    return Manifest.read(note.signer.sign(manifest.to_json(), "generation"), manifest.number, "what was signed")
+
+
+def signed_head(head: Head, note: Note) -> Head:
+    """Return what is to be current with the signature of whoever signs; as it is where nobody does."""
+    if note.signer is None:
+        return head
+    return Head.read(note.signer.sign(head.to_json(), "current"), "what was signed")
 
 
 def conflict(expected: int | None, found: Head | None, manifest: Callable[[int], Manifest]) -> Conflict:

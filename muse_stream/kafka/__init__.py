@@ -22,6 +22,7 @@ topic_reader, tail      a topic read without a group: from its beginning, or as 
 beginnings              what retention has removed before such a reading
 bulk_producer           framed events onto a topic, at a rate or as fast as it goes
 admin, topic_plan       the topics of a cluster; which ones a configuration needs
+permissions             what each role may do on a cluster
 cluster_state           brokers, topics and groups as far as a configuration is concerned
 broker_release          which release answers, and what is known to be wrong with it
 partition, deadline     a partition and the position in it; one time budget for several calls
@@ -31,7 +32,7 @@ from confluent_kafka import Consumer, Message
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.kafka import client
-from muse_stream.kafka.admin import carry_out, has_members, survey, topic_ids, topic_settings
+from muse_stream.kafka.admin import carry_out, exists, has_members, survey, topic_ids, topic_settings
 from muse_stream.kafka.beginnings import Beginnings
 from muse_stream.kafka.broker_release import HINT as FORGETFUL_HINT
 from muse_stream.kafka.broker_release import Listening
@@ -59,6 +60,7 @@ from muse_stream.kafka.lag_reader import READER, LagReader
 from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, offsets_at, record_at
 from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
 from muse_stream.kafka.partition_ends import End, Ends, Records, Unreadable
+from muse_stream.kafka.permissions import NEEDS, Grant, permissions
 from muse_stream.kafka.signature import PAUSED, RELEASED, SET, Signature
 from muse_stream.kafka.span_reader import BEGINNING, END, partition_counts, read_spans, span_reader
 from muse_stream.kafka.starting_offsets import Free, StartingOffsets
@@ -80,6 +82,7 @@ __all__ = [
     "END",
     "FORGETFUL_HINT",
     "HANDOVER_S",
+    "NEEDS",
     "NOT_QUEUED",
     "PAUSED",
     "READER",
@@ -104,6 +107,7 @@ __all__ = [
     "First",
     "FirstOffsets",
     "Free",
+    "Grant",
     "GroupConsumer",
     "GroupState",
     "Ingest",
@@ -141,6 +145,7 @@ __all__ = [
     "cluster_state",
     "committed",
     "committed_offsets",
+    "exists",
     "follow",
     "group_state",
     "has_members",
@@ -151,6 +156,7 @@ __all__ = [
     "offsets_at",
     "open_producer",
     "partition_counts",
+    "permissions",
     "plan",
     "reach",
     "read_some",

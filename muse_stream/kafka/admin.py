@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
     ConfigResource,
     NewTopic,
     ResourceType,
+    TopicMetadata,
 )
 
 from muse_stream.config import KafkaSettings
@@ -42,10 +43,39 @@ def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) ->
 
     Raises `StreamError`, also for a topic that this principal may not see: whether it exists is then not told.
     """
-    place, names = "", tuple(dict.fromkeys(names))
+    topics = _seen(admin, names, timeout_s)
+    place = ""
+    try:
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+        told = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
+        configs = {}
+        for resource, answer in told.items():
+            place = f"settings of {resource.name}"
+            configs[resource.name] = answer.result(timeout=timeout_s)
+    except KafkaException as error:
+        raise asked(error, place, "DESCRIBE_CONFIGS") from None
+    return {
+        name: Existing(
+            partitions=len(topic.partitions),
+            replication=min((len(part.replicas) for part in topic.partitions.values()), default=0),
+            config={key: configs[name][key].value for key in SETTINGS if key in configs[name]},
+        )
+        for name, topic in topics.items()
+    }
+
+
+def exists(admin: AdminClient, topic: str, lacks: str, timeout_s: float = 15.0) -> bool:
+    """Whether a topic is there; raises `StreamError`, also where this principal may not see it for want of `lacks`."""
+    return topic in _seen(admin, [topic], timeout_s, lacks)
+
+
+def _seen(
+    admin: AdminClient, names: Iterable[str], timeout_s: float, lacks: str = "DESCRIBE"
+) -> dict[str, TopicMetadata]:
+    place, wanted = "", tuple(dict.fromkeys(names))
     try:
         topics = admin.list_topics(timeout=timeout_s).topics
-        unseen = [name for name in names if name not in topics]
+        unseen = [name for name in wanted if name not in topics]
         # asked by their names, by a request that makes no topic: those that may not be seen are not listed
         answers = admin.describe_topics(TopicCollection(unseen), request_timeout=timeout_s) if unseen else {}
         for name, answer in answers.items():
@@ -55,23 +85,9 @@ def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) ->
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                     raise
-        present = [name for name in names if name in topics and topics[name].error is None]
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in present]
-        told = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
-        configs = {}
-        for resource, answer in told.items():
-            place = f"settings of {resource.name}"
-            configs[resource.name] = answer.result(timeout=timeout_s)
     except KafkaException as error:
-        raise asked(error, place) from None
-    return {
-        name: Existing(
-            partitions=len(topics[name].partitions),
-            replication=min((len(part.replicas) for part in topics[name].partitions.values()), default=0),
-            config={key: configs[name][key].value for key in SETTINGS if key in configs[name]},
-        )
-        for name in present
-    }
+        raise asked(error, place, lacks) from None
+    return {name: topics[name] for name in wanted if name in topics and topics[name].error is None}
 
 
 AS_KAFKA_PRINTS = str.maketrans("+/", "-_", "=")
@@ -118,7 +134,7 @@ def carry_out(admin: AdminClient, changes: Sequence[Change], options: Options, t
         ]
         answers = admin.create_topics(specs, operation_timeout=timeout_s, request_timeout=timeout_s)
         for name, answer in answers.items():
-            problem = _problem(answer, timeout_s, KafkaError.TOPIC_ALREADY_EXISTS)
+            problem = _problem(answer, timeout_s, "CREATE", KafkaError.TOPIC_ALREADY_EXISTS)
             if problem:
                 refused.append(f"{name}: {problem}")
             else:
@@ -127,7 +143,7 @@ def carry_out(admin: AdminClient, changes: Sequence[Change], options: Options, t
     if alterations:
         resources = [_resource(name, change.config) for name, change in alterations.items()]
         for resource, answer in admin.incremental_alter_configs(resources, request_timeout=timeout_s).items():
-            problem = _problem(answer, timeout_s)
+            problem = _problem(answer, timeout_s, "ALTER_CONFIGS")
             if problem:
                 refused.append(f"{resource.name}: {problem}")
             else:
@@ -161,12 +177,12 @@ class _Answer(Protocol):
     def result(self, timeout: float | None = None) -> object: ...
 
 
-def _problem(answer: _Answer, timeout_s: float, *harmless: int) -> str:
+def _problem(answer: _Answer, timeout_s: float, lacks: str, *harmless: int) -> str:
     try:
         answer.result(timeout=timeout_s)
     except KafkaException as error:
         inner = error.args[0]
-        return "" if inner.code() in harmless else said(inner)
+        return "" if inner.code() in harmless else said(inner, lacks=lacks)
     return ""
 
 

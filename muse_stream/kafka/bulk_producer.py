@@ -154,7 +154,7 @@ class Ingest:
             except BufferError:  # the local queue is full: wait for the brokers, not for memory
                 self._serve(0.05)
             except KafkaException as error:
-                raise typed(error, self._topic) from None
+                raise typed(error, self._topic, lacks="WRITE") from None
 
     def _await_turn(self, start: float) -> None:
         due = start + self._sent / (self._rate or 1.0)
@@ -172,4 +172,4 @@ class Ingest:
     def _delivered(self, number: int, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
             purged = error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
-            self._refused[number] = NOT_IN_TIME if purged else said(error)
+            self._refused[number] = NOT_IN_TIME if purged else said(error, lacks="WRITE")

@@ -72,7 +72,7 @@ class Deliveries:
         """
         topics = sorted({message.topic() or "" for message in self._late})
         if cause is not None:
-            return typed(cause, topics[0] if len(topics) == 1 else None)
+            return typed(cause, topics[0] if len(topics) == 1 else None, lacks="WRITE")
         where = f" of {', '.join(topics[:NAMED])}{' and others' if len(topics) > NAMED else ''}" if topics else ""
         text = f"{len(self._late)} records{where} not acknowledged in time"
         return Undelivered(text, self._late, topic=topics[0] if len(topics) == 1 else None, code="_TIMED_OUT")

@@ -122,10 +122,13 @@ def names(about: About) -> frozenset[str]:
     return frozenset(KafkaError(one.code).name() for one in TABLE if about in one.about)
 
 
-def typed(error: KafkaError | KafkaException, topic: str | None = None, where: str = "") -> StreamError:
+def typed(
+    error: KafkaError | KafkaException, topic: str | None = None, where: str = "", lacks: str = ""
+) -> StreamError:
     """Say what to do about an error, by its flags.
 
-    `topic` is the one it is about, where that is known; `where` names what else it is about (a group, a partition).
+    `topic` is the one it is about, where that is known; `where` names what else it is about (a group, a partition);
+    `lacks` is the permission that was needed.
     """
     inner = _inner(error)
     if inner is None:
@@ -133,10 +136,10 @@ def typed(error: KafkaError | KafkaException, topic: str | None = None, where: s
     kind: type[StreamError] = Fenced if concerns(inner, About.FENCED) else Fatal
     if not inner.fatal():
         kind = Abortable if inner.txn_requires_abort() else Retriable if inner.retriable() else kind
-    return kind(said(inner, where or topic or ""), topic=topic, code=inner.name())
+    return kind(said(inner, where or topic or "", lacks), topic=topic, code=inner.name())
 
 
-def asked(error: KafkaError | KafkaException, where: str = "") -> StreamError:
+def asked(error: KafkaError | KafkaException, where: str = "", lacks: str = "") -> StreamError:
     """Say what to do about an error of a request that changes nothing: one without an answer may be asked again.
 
     Flags do not say so: librdkafka sets them for transactional producers only.
@@ -144,14 +147,14 @@ def asked(error: KafkaError | KafkaException, where: str = "") -> StreamError:
     inner = _inner(error)
     if inner is not None and concerns(inner, About.AWAY):
         return Retriable(f"Kafka does not answer: {said(inner, where)}", code=inner.name())
-    return typed(error, where=where)
+    return typed(error, where=where, lacks=lacks)
 
 
 def delivered(error: KafkaError, topic: str | None) -> StreamError:
     """Say what to do about a record that the broker did not take: its transaction is lost, or the producer is."""
     if concerns(error, About.FENCED):
         return Fenced(said(error, topic or ""), topic=topic, code="_FENCED")
-    return Abortable(said(error, topic or ""), topic=topic, code=error.name())
+    return Abortable(said(error, topic or "", "WRITE"), topic=topic, code=error.name())
 
 
 def _inner(error: KafkaError | KafkaException) -> KafkaError | None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError
 
-GRANT = "deploy/README.md, Permissions, has what each role needs"
+GRANT = "`muse-stream acl CONFIG` prints what each role needs"
+
+REFUSALS = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +187,19 @@ WORDS: dict[int, Words] = {
 }
 
 
-def said(error: KafkaError, where: str = "") -> str:
-    """Return one sentence: `where` it happened, what that means, Kafka's name for it, what would be right."""
+def said(error: KafkaError, where: str = "", lacks: str = "") -> str:
+    """Return one sentence: `where` it happened, what that means, Kafka's name for it, what would be right.
+
+    `lacks` is the permission that was needed, such as WRITE; said where one is missing.
+    """
     words = WORDS.get(error.code())
     own = _plain(error.str() or "")
     meaning = words.meaning if words else own or "an error without a text"
     place = f"{where}: " if where else ""
     detail = f": {own}" if words and own and own != _plain(KafkaError(error.code()).str() or "") else ""
     cure = f"; {words.cure}" if words and words.cure else ""
+    if lacks and error.code() in REFUSALS:
+        cure = f"; grant it {lacks}: {GRANT}"
     return f"{place}{meaning} ({error.name()}{detail}){cure}"
 
 

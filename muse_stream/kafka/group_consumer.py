@@ -316,9 +316,10 @@ class GroupConsumer:
                 raise Fatal(FENCED_MEMBER if "fenced" in error.str() else f"consumer: {said(error)}")
             elif error is not None and concerns(error, About.GROUP):
                 group = group_of(self._consumer.consumer_group_metadata())
-                raise Fatal(said(error, f"consumer group {group}"), code=error.name())
+                raise Fatal(said(error, f"consumer group {group}", "READ"), code=error.name())
             elif error is not None:
-                self._log.warning("consume_error", topic=topic, code=error.name(), error=said(error))
+                told = said(error, topic or "", "READ")
+                self._log.warning("consume_error", topic=topic, code=error.name(), error=told)
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True  # the group's generation moved, also for partitions that stayed

@@ -103,7 +103,7 @@ def record_at(consumer: Consumer, place: TopicPartitionKey, offset: int, timeout
                 continue
             if error is None or error.code() == KafkaError._PARTITION_EOF:
                 return message if error is None else None
-            raise asked(error)
+            raise asked(error, place[0], "READ")
     finally:
         consumer.unassign()
     raise Retriable(f"{place[0]}[{place[1]}] could not be read within {timeout_s:g} s")

@@ -21,6 +21,7 @@ from muse_stream.kafka import client
 from muse_stream.kafka.coordinators import OFFSETS
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, concerns, typed
+from muse_stream.kafka.explain import GRANT
 from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, forget_leaders, offsets_at
 from muse_stream.kafka.partition import TopicPartitionKey
 
@@ -230,4 +231,4 @@ def _sort_in(message: Message, spans: Spans, waiting: set[TopicPartitionKey], fo
     elif error is not None and error.code() == KafkaError._PARTITION_EOF:
         waiting.discard(place)
     elif error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        raise Unreadable(f"no permission to READ {topic}", topic=topic)
+        raise Unreadable(f"no permission to READ {topic}: {GRANT}", topic=topic)

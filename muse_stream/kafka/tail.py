@@ -183,7 +183,7 @@ def _poll(client: Consumer) -> tuple[list[Record], set[int]]:
         elif event.code() == KafkaError._PARTITION_EOF:
             ended.add(message.partition() or 0)
         elif event.code() != UNUSED_GROUP:
-            raise asked(event, message.topic() or "")
+            raise asked(event, message.topic() or "", "READ")
     return records, ended
 
 

@@ -54,7 +54,7 @@ def bounds(client: Consumer, topic: str, timeout_s: float = TIMEOUT_S) -> dict[i
         if described.error is not None:
             if described.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return {}
-            raise asked(described.error, topic)
+            raise asked(described.error, topic, "READ")
         found: dict[int, Bounds] = {}
         for partition in sorted(described.partitions):
             marks = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
@@ -62,7 +62,7 @@ def bounds(client: Consumer, topic: str, timeout_s: float = TIMEOUT_S) -> dict[i
                 raise Retriable(f"no leader of {topic}[{partition}] said where it ends within {timeout_s:.0f} s")
             found[partition] = Bounds(*marks)
     except KafkaException as error:
-        raise asked(error, topic) from None
+        raise asked(error, topic, "READ") from None
     return found
 
 
@@ -183,7 +183,7 @@ class Reading:
             return
         if error is None or error.code() != KafkaError._PARTITION_EOF:
             place = self._topic if partition is None or partition < 0 else f"{self._topic}[{partition}]"
-            raise asked(error, place) if error is not None else Fatal("an event without an error")
+            raise asked(error, place, "READ") if error is not None else Fatal("an event without an error")
         if partition is None or offset is None:
             return
         if offset >= self._ends[partition].high:
@@ -228,7 +228,7 @@ def committed(
             answers = committed_offsets(regardless, places, TIMEOUT_S)
             hidden = {place for place in places if _hidden(client, place)}
     except KafkaException as error:
-        raise asked(error, f"offsets of group {group}") from None
+        raise asked(error, f"offsets of group {group}", "DESCRIBE") from None
     finally:
         client.close()
         regardless.close()

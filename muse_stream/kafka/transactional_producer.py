@@ -152,7 +152,7 @@ class TransactionalProducer:
         assert isinstance(error, KafkaException)  # noqa: S101  # the loop above leaves nothing else
         if fault := self.fault():
             raise fault from error
-        problem = typed(error, topic)
+        problem = typed(error, topic, lacks="WRITE")
         if error.args[0].fatal():
             raise problem from error  # the producer is done for: fenced, most likely
         ours = OURS if problem.code == "MSG_SIZE_TOO_LARGE" else ""

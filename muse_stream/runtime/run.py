@@ -49,6 +49,8 @@ class RunOptions:
     """Bytes of resident memory at which a worker is replaced; None: no matter how many."""
     namespace: str | None = None
     """The fleet's; a generation with another one is refused. None: that of the first generation."""
+    trusted: Path | None = None
+    """File of public keys; only what one of them has signed is served. None: whatever the store says."""
 
 
 def prepare() -> None:

@@ -72,7 +72,7 @@ def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused
     store = open_store(options.store)
     if (registry := open_registry()) is not None:
         registry.wait_s = WAIT_FOR_SCHEMA_S
-    source = Follower(store)
+    source = Follower(store, options.trusted)
     compile = compiler(options, source, in_hand, refused)
     first = first_good(source, compile, log)
     with Watcher(
@@ -176,10 +176,10 @@ def compiler(
 
 def newer(generation: Generation) -> list[Problem]:
     """Return what to say of a refused generation that a later release wrote: it may have what is new there."""
-    own = version("muse-stream")
-    if _ordered(generation.version) <= _ordered(own):
+    own, writer = version("muse-stream"), generation.manifest.version if generation.manifest else ""
+    if _ordered(writer) <= _ordered(own):
         return []
-    message = f"muse-stream {generation.version} wrote this generation, and this is {own}"
+    message = f"muse-stream {writer} wrote this generation, and this is {own}"
     return [Problem("(document)", message, "what a later release has added needs workers of that release")]
 
 

@@ -32,7 +32,10 @@ class Cures:
 
     def missing(self) -> str:
         """A topic is not there, or may not be seen."""
-        return f"`muse-stream topics {self.config} --dry-run` says what is missing; the tenant goes on by itself"
+        return (
+            f"`muse-stream topics {self.config} --dry-run` says which topic is missing, `muse-stream acl {self.config} "
+            f"--role {self.role}` which permissions it needs; the tenant goes on by itself"
+        )
 
     def schema(self) -> str:
         """A Schema Registry has not said what events were written with."""
@@ -41,7 +44,8 @@ class Cures:
     def refused(self, tenants: Sequence[str]) -> str:
         """A topic takes no records, or not this one."""
         shown = self._offsets("show", tenants)
-        return f"`muse-stream topics {self.config} --dry-run`, and the permissions; `{shown}` says where it stands"
+        acl = f"`muse-stream acl {self.config} --role {self.role}`"
+        return f"`muse-stream topics {self.config} --dry-run`, and {acl}; `{shown}` says where it stands"
 
     def deadly(self, tenants: Sequence[str]) -> str:
         """Processes died of its records."""

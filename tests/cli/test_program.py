@@ -19,6 +19,7 @@ from muse_stream.telemetry import HealthServer
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 COMMANDS = [
+    "acl",
     "audit",
     "backtest",
     "broker",

@@ -1,11 +1,12 @@
-"""A broker that asks who you are, and the permissions that deploy/README.md promises to be enough.
+"""A broker that asks who you are, and the permissions that `muse-stream acl` promises to be enough.
 
 `Secured` is a running broker with SASL and an authorizer, its principals' connections and environments, grants and
-their withdrawal. The table "Permissions" of deploy/README.md is the only place where permissions are written down;
-every listener asks for a password, and only the administrator may do what nobody was granted.
+their withdrawal. Permissions are written down in muse_stream/kafka/permissions.py alone; every listener asks for a
+password, and only the administrator may do what nobody was granted.
 """
 
 import io
+import json
 import os
 import secrets
 import subprocess
@@ -28,30 +29,20 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
 from muse_stream.cli.main import main
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_kafka import LocalKafka
+from tests.certificates import make_certificates
 from tests.patience import until
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = ROOT / "deploy" / "README.md"
 LISTENERS = ("client", "internal", "controller")
-COLUMNS = ("principal", "resource", "pattern", "name", "operations")
 
 
-def table() -> list[dict[str, str]]:
-    """Return the rows of the table of permissions."""
-    section = DOCUMENT.read_text(encoding="utf-8").split("## Permissions\n")[1].split("\n## ")[0]
-    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
-    assert tuple(lines[0]) == COLUMNS
-    return [dict(zip(COLUMNS, line, strict=True)) for line in lines[1:]]
-
-
-def bindings(lane: str, tenants: Sequence[str]) -> Iterator[AclBinding]:
-    """Yield what the table grants; `producer` and `consumer` stand for one principal a tenant, `producer-acme`."""
-    for row in table():
-        name = row["name"].strip("`").replace("<lane>", lane)
-        for tenant in tenants if "<tenant>" in name else [""]:
-            principal = f"{row['principal']}-{tenant}" if tenant else row["principal"]
-            for operation in row["operations"].split(", "):
-                yield binding(principal, row["resource"], row["pattern"], name.replace("<tenant>", tenant), operation)
+def bindings(configuration: Path, *options: str) -> Iterator[AclBinding]:
+    """Yield what `muse-stream acl` prints."""
+    done = in_process({}, "acl", str(configuration), "--json", *options)
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(done.stdout):
+        for operation in row["operations"]:
+            principal = row["principal"].removeprefix("User:")
+            yield binding(principal, row["resource"], row["pattern"], row["name"], operation)
 
 
 def binding(
@@ -86,10 +77,17 @@ class Secured:
         users = " ".join(f'user_{name}="{password}"' for name, password in self.passwords.items())
         login = f'username="admin" password="{self.passwords["admin"]}" {users}'
         module = f"org.apache.kafka.common.security.plain.PlainLoginModule required {login};"
+        tls = folder / "tls"
+        tls.mkdir()
+        make_certificates(tls)
+        self.ca, both = tls / "ca.pem", tls / "both.pem"
+        both.write_text((tls / "server.key").read_text() + (tls / "server.pem").read_text())
         self._kafka = LocalKafka(
             PLACES,
             properties={
-                "listener.security.protocol.map": ",".join(f"{name.upper()}:SASL_PLAINTEXT" for name in LISTENERS),
+                "listener.security.protocol.map": "CLIENT:SASL_SSL,INTERNAL:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+                "listener.name.client.ssl.keystore.type": "PEM",
+                "listener.name.client.ssl.keystore.location": str(both),
                 "sasl.enabled.mechanisms": "PLAIN",
                 "sasl.mechanism.inter.broker.protocol": "PLAIN",
                 "sasl.mechanism.controller.protocol": "PLAIN",
@@ -120,7 +118,8 @@ class Secured:
     def _login(self, principal: str) -> dict[str, Any]:
         return {
             "log_level": 0,
-            "security.protocol": "SASL_PLAINTEXT",
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": str(self.ca),
             "sasl.mechanism": "PLAIN",
             "sasl.username": principal,
             "sasl.password": self.passwords[principal],
@@ -132,7 +131,8 @@ class Secured:
         file.write_text(f"{password or self.passwords[principal]}\n", encoding="utf-8")
         return {
             "MUSE_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
-            "MUSE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "MUSE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "MUSE_KAFKA_SSL_CA_LOCATION": str(self.ca),
             "MUSE_KAFKA_SASL_MECHANISM": "PLAIN",
             "MUSE_KAFKA_SASL_USERNAME": principal,
             "MUSE_KAFKA_SASL_PASSWORD_FILE": str(file),

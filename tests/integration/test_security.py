@@ -1,4 +1,4 @@
-"""Least privilege on a broker that asks for passwords: what deploy/README.md grants is enough, and nothing more works.
+"""Least privilege on a broker with SASL_SSL: what `muse-stream acl` prints is enough, and nothing more works.
 
 One broker, one lane of three tenants and one live and one shadow supervisor serve the whole module; events add up, and
 every test judges all that was sent so far.
@@ -6,6 +6,7 @@ every test judges all that was sent so far.
 
 import json
 import logging
+import shlex
 import subprocess
 import sys
 import time
@@ -26,7 +27,8 @@ from muse_stream.config import KafkaSettings
 from muse_stream.control import DirectoryStore
 from muse_stream.errors import MuseError
 from muse_stream.testing import ToSend
-from muse_stream.testing.kafka_jars import missing_tools
+from muse_stream.testing.kafka_broker import PLACES
+from muse_stream.testing.kafka_jars import jars, java, missing_tools
 from tests.calibrate.scores import Counting, stored
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import ROOT, Fleet, publish
@@ -43,10 +45,13 @@ LANE = "muse"
 TENANTS = ("t0", "t1", "t2")
 SHARED = (
     *("live", "shadow", "calibrate", "analyst", "reporter", "promoter", "watcher", "verifier"),
-    *("doctor", "operator", "replayer"),
+    *("doctor", "operator", "replayer", "mover"),
 )
 GROUPLESS = "groupless"
-"""What the table grants to `live`, but for the group."""
+"""What is granted to `live`, but for the group."""
+PREFIXED = ("live", "replayer")
+"""Who is granted topics by prefixes; the others topic by topic."""
+ROLES = (*(name for name in SHARED if name not in PREFIXED), "producer", "consumer")
 OWN = tuple(f"{kind}-{tenant}" for kind in ("producer", "consumer") for tenant in TENANTS)
 
 
@@ -58,7 +63,8 @@ class Site:
         self.bank = Bank(folder / "bank", LANE, len(TENANTS))  # its topics: muse.events.t0, ...
         self.counts: Counter[tuple[str, int]] = Counter()
         self.broken = 0
-        publish(self.bank.document(), self.store)
+        self.document = self.bank.document()
+        publish(self.document, self.store)
 
     def fleet(self, role: str, principal: str) -> Fleet:
         options: dict[str, Any] = {"environment": self.kafka.environment(principal), "longest_backoff_s": 0.5}
@@ -118,11 +124,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The broker with its grants, and topics made by the operator."""
     folder = tmp_path_factory.mktemp("secured")
     with Secured(folder, [*SHARED, *OWN, GROUPLESS]) as kafka:
-        kafka.grant(*bindings(LANE, TENANTS))
+        made = Site(kafka, folder)
+        roles = [word for role in ROLES for word in ("--role", role)]
+        kafka.grant(*bindings(made.document, *roles))
+        kafka.grant(*bindings(made.document, "--prefixed", *(w for role in PREFIXED for w in ("--role", role))))
         for name, operation in (("muse.events.", "READ"), ("muse.scores.", "WRITE"), ("muse.dlq.", "WRITE")):
             kafka.grant(binding(GROUPLESS, "topic", "prefixed", name, operation))
         kafka.grant(binding(GROUPLESS, "transactional id", "prefixed", f"muse-muse.{LANE}.live-", "WRITE"))
-        made = Site(kafka, folder)
         topics = made.command("operator", "topics", str(made.store), "--partitions", str(PARTITIONS))
         assert topics.returncode == 0, topics.stdout + topics.stderr
         yield made
@@ -331,6 +339,7 @@ def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict
     assert not live.lines("worker_ended")
     assert {line["topic"] for line in live.lines("tenant_paused")} <= PAUSED_ON_PURPOSE
     assert "TOPIC_AUTHORIZATION_FAILED" in {line["code"] for line in live.lines("aborted")}
+    assert all("`muse-stream acl " in line["hint"] for line in live.lines("tenant_paused"))
 
 
 def test_a_shadow_that_may_not_write_one_audit_topic_audits_the_others(site: Site, workers: dict[str, Fleet]) -> None:
@@ -409,7 +418,7 @@ def test_what_is_not_allowed_is_said_with_the_topic_and_what_to_grant(site: Site
     said = done.stdout + done.stderr
     assert done.returncode == 1, said
     assert "this principal may not use the topic (TOPIC_AUTHORIZATION_FAILED" in said, said
-    assert "deploy/README.md, Permissions" in said
+    assert "`muse-stream acl CONFIG`" in said
     _kind, *topic = UNALLOWED[principal, line].split()
     assert not topic or site.bank.topic(*topic) in said, said
 
@@ -518,10 +527,11 @@ def test_the_release_is_heard_through_a_password(site: Site) -> None:
 def test_a_worker_that_may_not_read_its_outputs_scores_nothing_twice(site: Site, workers: dict[str, Fleet]) -> None:
     """Without an offset it has to read them: the tenant waits, and topic, group and cure are named."""
     lane, topic = "second", site.bank.topic("events", "t1")
-    own = [one for one in bindings(lane, TENANTS) if lane in one.name and one.principal == "User:live"]
     denied = binding("live", "topic", "literal", site.bank.topic("scores", "t1"), "READ", "DENY")
     store = site.folder / "second-store"
-    publish(site.bank.document("plain", (), **{name: {"lane": lane} for name in TENANTS}), store)
+    document = site.bank.document("plain", (), **{name: {"lane": lane} for name in TENANTS})
+    own = [one for one in bindings(document, "--role", "live") if lane in one.name]
+    publish(document, store)
     site.send(30)
     site.kafka.grant(denied, *own)
     log, environment = site.folder / "second.log", site.kafka.environment("live")
@@ -533,6 +543,83 @@ def test_a_worker_that_may_not_read_its_outputs_scores_nothing_twice(site: Site,
         assert second.stop() == 0
     site.kafka.withdraw(denied, *own)
     site.assert_exactly_once()
+
+
+TAIL = ("--from-beginning", "--limit", "1")
+MISSING = [
+    (("verifier", "verify", "STORE", "--upto", "end"), ("topic", "muse.events.t1", "READ")),
+    (("verifier", "verify", "STORE", "--upto", "end"), ("topic", "muse.scores.t1", "READ")),
+    (("verifier", "verify", "STORE", "--upto", "end"), ("topic", "muse.dlq.t1", "READ")),
+    (("verifier", "verify", "STORE", "--upto", "committed"), ("group", f"muse.{LANE}.live", "DESCRIBE")),
+    (("analyst", "tail", "STORE", "t1", "--kind", "audit", *TAIL), ("topic", "muse.audit.t1", "READ")),
+    (("consumer-t1", "tail", "STORE", "t1", *TAIL), ("topic", "muse.scores.t1", "READ")),
+    (("reporter", "audit", "STORE", "t1", "--to", "FOLDER/x.parquet"), ("topic", "muse.scores.t1", "READ")),
+    (("reporter", "audit", "STORE", "t1", "--to", "FOLDER/x.parquet"), ("topic", "muse.audit.t1", "READ")),
+    (("producer-t1", "produce", "STORE", "t1", "EVENTS"), ("topic", "muse.events.t1", "WRITE")),
+    (("mover", "offsets", "show", "STORE", "t1"), ("topic", "muse.events.t1", "READ")),
+    (("operator", "topics", "STORE", "--dry-run"), ("topic", "muse.scores.t1", "DESCRIBE")),
+    (("operator", "topics", "STORE", "--dry-run"), ("topic", "muse.scores.t1", "DESCRIBE_CONFIGS")),
+    (("operator", "topics", "STORE", "--retention-hours", "99"), ("topic", "muse.", "ALTER_CONFIGS")),
+]
+NOT_SEEN = ("READ", "WRITE", "DESCRIBE")
+"""Without these a topic cannot be seen: what is missing then is the right to DESCRIBE it, which they imply."""
+
+
+@pytest.mark.parametrize(("command", "lacks"), MISSING, ids=[f"{c[0]}-{' '.join(one)}" for c, one in MISSING])
+def test_what_is_missing_is_named_and_what_to_grant(
+    site: Site, command: tuple[str, ...], lacks: tuple[str, str, str]
+) -> None:
+    """A command that a person runs, with everything that its role needs but one right."""
+    events = site.folder / "one.jsonl"
+    events.write_text('{"id": "x", "at": 1780000000000, "tenant": "t1", "amount": 1.0, "risk": 0.5}\n')
+    meant = {"STORE": str(site.store), "EVENTS": str(events), "FOLDER/x.parquet": str(site.folder / "x.parquet")}
+    principal, *words = (meant.get(word, word) for word in command)
+    resource, name, operation = lacks
+    granted = binding(principal, resource, "literal", name, operation)
+    denied = binding(principal, resource, "prefixed" if name == "muse." else "literal", name, operation, "DENY")
+    if operation in NOT_SEEN:
+        site.kafka.withdraw(granted)
+    else:
+        site.kafka.grant(denied)
+    try:
+        done = site.command(principal, *words)
+    finally:
+        if operation in NOT_SEEN:
+            site.kafka.grant(granted)
+        else:
+            site.kafka.withdraw(denied)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert name in said, said
+    assert "AUTHORIZATION_FAILED" in said, said
+    assert f"grant it {operation}: `muse-stream acl CONFIG`" in said or "grant it READ to read" in said, said
+
+
+def test_kafkas_own_tool_takes_what_is_printed(site: Site) -> None:
+    """The commands of one role with all kinds of resources, for a principal that nobody else is."""
+    settings = site.folder / "admin.properties"
+    connection = site.kafka.connection("admin")
+    login = f'username="admin" password="{connection["sasl.password"]}"'
+    module = f"org.apache.kafka.common.security.plain.PlainLoginModule required {login};"
+    lines = {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.jaas.config": module}
+    lines |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": str(site.kafka.ca)}
+    settings.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+    options = ("--role", "mover", "--principal", "CN=some one,O=bank")
+    done = site.command("operator", "acl", str(site.document), "--prefixed", *options)
+    printed = [shlex.split(line) for line in done.stdout.splitlines()]
+    assert [line[0] for line in printed] == ["kafka-acls.sh"] * 6
+    sample = [printed[0], printed[-2], printed[-1]]  # a topic, the group, the transactional ids
+    home = jars(PLACES, say=lambda _text: None)
+    tool = [str(settings) if word == "admin.properties" else word for word in sample[0][1:]]
+    subprocess.run(java(home, "org.apache.kafka.tools.AclCommand", *tool), check=True, capture_output=True, timeout=280)
+    rest = {tuple(words[words.index("--add") + 1 : words.index("--resource-pattern-type")]) for words in sample[1:]}
+    who = ("--allow-principal", "User:CN=some one,O=bank")
+    assert rest == {
+        (*who, "--operation", "Read", "--group", f"muse.{LANE}."),
+        (*who, "--operation", "Write", "--transactional-id", f"muse-muse.{LANE}."),
+    }
+    added = binding("CN=some one,O=bank", "topic", "prefixed", "muse.events.", "READ")
+    site.kafka.withdraw(added)  # fails where it is not there
 
 
 def refused(fleet: Fleet, topic: str) -> bool:

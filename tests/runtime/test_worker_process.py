@@ -125,7 +125,9 @@ def test_what_is_refused_and_was_written_by_a_later_release_says_so(
 ) -> None:
     """An older worker in a rolling upgrade meets what it does not know: the cure is a newer worker."""
     monkeypatch.setattr(worker_process, "version", lambda _package: own)
-    generation = replace(store.open(4), version=wrote)
+    opened = store.open(4)
+    assert opened.manifest is not None
+    generation = replace(opened, manifest=replace(opened.manifest, version=wrote))
     generation.path.write_bytes(generation.path.read_bytes() + b"what_is_new: 1\n")
     compile = worker_process.compiler(
         RunOptions(str(store.path), "live", settings=KafkaSettings(bootstrap="none:1")),

@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 # where it is set every process compiles every module anew: a worker's start costs 2.8 s of CPU instead of 1.5
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults operations perf backtest kafka classes redis browser lock release up down \
+.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults operations perf backtest kafka classes redis browser promtool alerts dashboard charts stand-ins lock release up down \
 	ci clean
 
 VENV := .venv
@@ -60,6 +60,12 @@ classes: kafka # tests start some thirty brokers
 browser: ## a headless Chromium for the tests of reports, installed where it may be
 	@sh deploy/browser.sh
 
+promtool: ## what tests the alerts, fetched where it may be
+	@sh deploy/promtool.sh
+
+alerts: $(READY) promtool ## the tests of alerts, runbooks and dashboard
+	@$(BIN)/pytest -n0 -q tests/deploy/test_alerts.py tests/deploy/test_dashboard.py
+
 redis: $(READY) ## fetch what the real Redis needs and say which one it will be
 	@$(BIN)/python -m muse_stream.testing redis
 
@@ -71,10 +77,10 @@ $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
 	@$(BIN)/python deploy/run_uv.py pip install --quiet --no-build --require-hashes --python $(EXPORTERS)/bin/python -r $<
 	@touch $@
 
-test: $(READY) kafka classes redis browser ## the tests, the real broker included
+test: $(READY) kafka classes redis browser promtool ## the tests, the real broker included
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(READY) kafka classes redis browser ## the tests, the long repetitions too: before a release or a new Kafka (CONTRIBUTING.md)
+test-all: $(READY) kafka classes redis browser promtool ## the tests, the long repetitions too: before a release or a new Kafka (CONTRIBUTING.md)
 	@$(PYTEST) $(ARGS)
 
 test-unit: $(READY) ## the tests that need no broker
@@ -83,7 +89,7 @@ test-unit: $(READY) ## the tests that need no broker
 matrix: $(READY) ## the tests that need no broker, on every Python (PYTHONS="3.12 3.13" for some)
 	@sh deploy/matrix.sh "$(PYTHONS)" --numprocesses $(JOBS) --dist loadfile -m "not broker and not slow" $(ARGS)
 
-coverage: $(READY) kafka classes redis browser ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
+coverage: $(READY) kafka classes redis browser promtool ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
 	@$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
 demo: $(READY) ## the guided demo on a real broker; ends by itself

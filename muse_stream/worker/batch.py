@@ -100,6 +100,8 @@ class Records:
     dead: list[DeadLetter] = field(default_factory=list)
     clipped: Mapping[str, int] = field(default_factory=dict)
     """Model -> its answers that lay outside [0, 1] by float error alone."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Stage of scoring -> seconds that it took."""
 
     def without(self, rows: Collection[int], letters: list[DeadLetter]) -> "Records":
         """Return the same without what was made of these rows, and with these dead letters besides."""
@@ -111,6 +113,7 @@ class Records:
             array("i", [self.groups[i] for i in kept] if self.groups else []),
             [letter for letter in self.dead if letter.rejected.row not in rows] + letters,
             self.clipped,
+            self.stages,
         )
 
 
@@ -127,6 +130,7 @@ def joined(parts: Sequence[Records], starts: Sequence[int]) -> Records:
             for letter in part.dead
         ],
         sum((Counter(part.clipped) for part in parts), Counter()),
+        {stage: sum(part.stages.get(stage, 0.0) for part in parts) for stage in parts[0].stages} if parts else {},
     )
 
 

@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXPORTERS := .cache/exporters
 READY := $(VENV)/.ready
-SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py deploy/healthcheck.py $(wildcard perf)
+SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py deploy/healthcheck.py deploy/grafana/dashboard.py deploy/grafana/picture.py deploy/helm/render.py $(wildcard perf)
 COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 COMPOSE := docker compose --file deploy/compose.yaml
@@ -120,8 +120,17 @@ lock: $(READY) ## pin all dependencies anew: the newest that pyproject.toml admi
 release: $(READY) ## try the release of VERSION=x.y.z: version, changelog, build, check; ARGS=--write commits and tags; no upload
 	@$(BIN)/python deploy/release.py $(VERSION) $(ARGS)
 
-up: ## broker and live worker in containers (deploy/compose.yaml)
-	@$(COMPOSE) up --build --detach --wait
+dashboard: $(READY) ## write the Grafana dashboard anew, from its code
+	@$(BIN)/python deploy/grafana/dashboard.py
+
+charts: ## check the Helm chart, render it, validate that for Kubernetes 1.30 to 1.34, and write deploy/helm/rendered
+	@sh deploy/charts.sh
+
+stand-ins: kafka ## images for `make up` on a machine that can pull none, made of Debian's packages (root, dockerd, debootstrap)
+	@sh deploy/stand_ins.sh
+
+up: ## broker, Redis, workers of all roles, Prometheus and Grafana in containers, and a promotion (deploy/compose.yaml)
+	@$(COMPOSE) up --build --detach
 
 down: ## stop and remove what `make up` started
 	@$(COMPOSE) down --volumes

@@ -5,14 +5,14 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 # where it is set every process compiles every module anew: a worker's start costs 2.8 s of CPU instead of 1.5
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults operations perf backtest kafka classes redis registry browser lock release up down \
+.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults operations perf backtest kafka classes redis registry browser promtool alerts dashboard charts stand-ins lock release up down \
 	ci clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 EXPORTERS := .cache/exporters
 READY := $(VENV)/.ready
-SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py deploy/healthcheck.py $(wildcard perf)
+SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py deploy/healthcheck.py deploy/grafana/dashboard.py deploy/grafana/picture.py deploy/helm/render.py $(wildcard perf)
 COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 COMPOSE := docker compose --file deploy/compose.yaml
@@ -60,6 +60,12 @@ classes: kafka # tests start some thirty brokers
 browser: ## a headless Chromium for the tests of reports, installed where it may be
 	@sh deploy/browser.sh
 
+promtool: ## what tests the alerts, fetched where it may be
+	@sh deploy/promtool.sh
+
+alerts: $(READY) promtool ## the tests of alerts, runbooks and dashboard
+	@$(BIN)/pytest -n0 -q tests/deploy/test_alerts.py tests/deploy/test_dashboard.py
+
 redis: $(READY) ## fetch what the real Redis needs and say which one it will be
 	@$(BIN)/python -m muse_stream.testing redis
 
@@ -74,10 +80,10 @@ $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
 	@$(BIN)/python deploy/run_uv.py pip install --quiet --no-build --require-hashes --python $(EXPORTERS)/bin/python -r $<
 	@touch $@
 
-test: $(READY) kafka classes redis registry browser ## the tests, the real broker included
+test: $(READY) kafka classes redis registry browser promtool ## the tests, the real broker included
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(READY) kafka classes redis registry browser ## the tests, the long repetitions too: before a release or a new Kafka (CONTRIBUTING.md)
+test-all: $(READY) kafka classes redis registry browser promtool ## the tests, the long repetitions too: before a release or a new Kafka (CONTRIBUTING.md)
 	@$(PYTEST) $(ARGS)
 
 test-unit: $(READY) ## the tests that need no broker
@@ -86,7 +92,7 @@ test-unit: $(READY) ## the tests that need no broker
 matrix: $(READY) ## the tests that need no broker, on every Python (PYTHONS="3.12 3.13" for some)
 	@sh deploy/matrix.sh "$(PYTHONS)" --numprocesses $(JOBS) --dist loadfile -m "not broker and not slow" $(ARGS)
 
-coverage: $(READY) kafka classes redis registry browser ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
+coverage: $(READY) kafka classes redis registry browser promtool ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
 	@$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
 demo: $(READY) ## the guided demo on a real broker; ends by itself
@@ -122,8 +128,17 @@ lock: $(READY) ## pin all dependencies anew: the newest that pyproject.toml admi
 release: $(READY) ## try the release of VERSION=x.y.z: version, changelog, build, check; ARGS=--write commits and tags; no upload
 	@$(BIN)/python deploy/release.py $(VERSION) $(ARGS)
 
-up: ## broker and live worker in containers (deploy/compose.yaml)
-	@$(COMPOSE) up --build --detach --wait
+dashboard: $(READY) ## write the Grafana dashboard anew, from its code
+	@$(BIN)/python deploy/grafana/dashboard.py
+
+charts: ## check the Helm chart, render it, validate that for Kubernetes 1.30 to 1.34, and write deploy/helm/rendered
+	@sh deploy/charts.sh
+
+stand-ins: kafka ## images for `make up` on a machine that can pull none, made of Debian's packages (root, dockerd, debootstrap)
+	@sh deploy/stand_ins.sh
+
+up: ## broker, Redis, workers of all roles, Prometheus and Grafana in containers, and a promotion (deploy/compose.yaml)
+	@$(COMPOSE) up --build --detach
 
 down: ## stop and remove what `make up` started
 	@$(COMPOSE) down --volumes

@@ -79,9 +79,10 @@ REGISTRY: Mapping[str, str] = {
 
 PROCESS: Mapping[str, str] = {
     "MUSE_LOG_LEVEL": "least level of log lines: debug, info, warning or error",
-    "MUSE_HEALTH_HOST": "address that `run` answers /live, /ready and /metrics on; 0.0.0.0 when not set",
+    "MUSE_HEALTH_HOST": "address that `run` answers /started, /ready, /live and /metrics on; 0.0.0.0 when not set",
     "MUSE_MAX_MEMORY": "resident memory at which `run` replaces a worker, such as 2G; no limit when not set",
     "MUSE_HEALTH_PORT": "port of these pages; worker n is on this port + n",
+    "MUSE_METRICS_PORT": "port of the pages of a whole run, of all its workers as one",
 }
 """Options of commands, for those who start them from a script or a manifest."""
 

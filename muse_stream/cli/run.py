@@ -24,7 +24,16 @@ HealthPort = Annotated[
         min=1,
         max=65535,
         envvar="MUSE_HEALTH_PORT",
-        help="Worker n answers /live, /ready and /metrics on this port + n.",
+        help="Worker n answers /started, /ready, /live and /metrics on this port + n.",
+    ),
+]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=65535,
+        envvar="MUSE_METRICS_PORT",
+        help="One port for the run: the same pages, of all its workers as one. Needs --health-port.",
     ),
 ]
 
@@ -105,6 +114,7 @@ def run(
     lane: Annotated[str, typer.Option(help="Lane of tenants to serve.")] = "main",
     health_port: HealthPort = None,
     health_host: HealthHost = "0.0.0.0",  # noqa: S104  # probes and Prometheus come from outside the pod
+    metrics_port: MetricsPort = None,
     name: Annotated[
         str | None,
         typer.Option(help="Names this run's slots: unique among machines, stable over restarts. Default: host name."),
@@ -133,6 +143,7 @@ def run(
     muse-stream run --role calibrate --store redis://muse-calibrator@redis:6379
     muse-stream run --role live --config muse.yaml --lane small --health-port 9100
     muse-stream run --role live --store store --health-port 9100 --health-host 127.0.0.1
+    muse-stream run --role live --store store --workers 4 --health-port 9100 --metrics-port 9090
     muse-stream run --role live --store store --max-memory 2G
     muse-stream run --role live --store store --trusted-keys release.pub
     muse-stream run --role live --store store --start latest   # what is new to the group: only new events
@@ -143,6 +154,8 @@ def run(
     _check_role(role, config, start, max_memory, times)
     if health_port is not None:
         _check_health(health_host, health_port, workers)
+    if metrics_port is not None:
+        _check_metrics(health_host, metrics_port, health_port, workers)
     from muse_stream.commands.configuration import check_lane  # noqa: PLC0415
     from muse_stream.runtime.run import RunOptions, prepare, reaching  # noqa: PLC0415 - loads most vendors
     from muse_stream.runtime.run import run as serve  # noqa: PLC0415
@@ -157,18 +170,27 @@ def run(
         host, health = name or socket.gethostname(), (health_port, health_host)
         if role is RunRole.CALIBRATE:
             of = (folder, lane, host, settings, session.log_level, *health)
-            raise typer.Exit(_count(of, workers, spare=spare, times=times))
+            raise typer.Exit(_count(of, workers, spare=spare, metrics_port=metrics_port, times=times))
         served: Literal["live", "shadow"] = "live" if role is RunRole.LIVE else "shadow"
         options = RunOptions(folder, served, lane, host, settings, session.log_level, *health)
-        options = replace(options, start_at=start.value, namespace=namespace, max_memory=most, trusted=trusted)
+        options = replace(
+            options,
+            start_at=start.value,
+            namespace=namespace,
+            max_memory=most,
+            metrics_port=metrics_port,
+            trusted=trusted,
+        )
         raise typer.Exit(serve(options, workers, spare=spare))
 
 
-def _count(options: tuple[Any, ...], workers: int, *, spare: bool, times: dict[str, float | None]) -> int:
+def _count(
+    options: tuple[Any, ...], workers: int, *, spare: bool, metrics_port: int | None, times: dict[str, float | None]
+) -> int:
     from muse_stream.runtime import calibrate  # noqa: PLC0415
 
     given: dict[str, Any] = {name: value for name, value in times.items() if value is not None}
-    made = replace(calibrate.CalibrateOptions(*options), refresher=_refresher, **given)
+    made = replace(calibrate.CalibrateOptions(*options), refresher=_refresher, metrics_port=metrics_port, **given)
     return calibrate.run(made, workers, spare=spare)
 
 
@@ -259,6 +281,25 @@ def _check_health(host: str, port: int, workers: int) -> None:
             raise typer.BadParameter(
                 f"worker {worker} cannot listen on port {port + worker} of '{host}': {why}", param_hint="--health-port"
             ) from None
+
+
+def _check_metrics(host: str, port: int, health_port: int | None, workers: int) -> None:
+    """Refuse a port for the run that would have nothing to ask, or that is taken."""
+    if health_port is None:
+        message = "the run's pages are made of its workers': give --health-port, too"
+        raise typer.BadParameter(message, param_hint="--metrics-port")
+    if health_port <= port < health_port + workers:
+        message = f"port {port} is that of worker {port - health_port}; give one outside {health_port} to"
+        raise typer.BadParameter(f"{message} {health_port + workers - 1}", param_hint="--metrics-port")
+    from muse_stream.telemetry import check_address  # noqa: PLC0415
+
+    try:
+        check_address(host, port)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise typer.BadParameter(
+            f"cannot listen on port {port} of '{host}': {why}", param_hint="--metrics-port"
+        ) from None
 
 
 @contextmanager

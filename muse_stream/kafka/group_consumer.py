@@ -11,6 +11,7 @@ Batches are given out with the group metadata they were polled under. Invariants
 
 import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -87,6 +88,8 @@ class GroupConsumer:
         """What is served, for those who read what is committed (R24)."""
         self.empty_s = 0.0
         """When nothing that was fetched was left (monotonic seconds)."""
+        self.rebalances = Counter[str]()
+        """How often the group has assigned, revoked and lost partitions since somebody counted."""
         self._leaving = False
         """Whether nothing is taken up any more."""
 
@@ -323,6 +326,7 @@ class GroupConsumer:
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True  # the group's generation moved, also for partitions that stayed
+        self.rebalances["assigned"] += 1
         if self._leaving:
             return  # the binding assigns; nothing of it is read
         self._log.info("assigned", partitions=len(partitions))
@@ -333,12 +337,14 @@ class GroupConsumer:
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True
+        self.rebalances["revoked"] += 1
         self._log.info("revoked", partitions=len(partitions))
         self._settle(False)
         self._give_up(partitions)
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True
+        self.rebalances["lost"] += 1
         self._log.warning("lost", partitions=len(partitions))
         self._settle(True)
         self._give_up(partitions)

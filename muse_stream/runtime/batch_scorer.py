@@ -21,6 +21,7 @@ from muse_stream.runtime.compile import Compiled, compile_generation
 from muse_stream.runtime.event_reader import EventReader
 from muse_stream.runtime.record_writer import Writer
 from muse_stream.runtime.score_counts import ScoreGroups
+from muse_stream.runtime.stage_times import StageTimes
 from muse_stream.runtime.warmup import Candidate, warm_up
 from muse_stream.scoring import described, halved
 from muse_stream.worker import Batch, BatchLimits, DeadLetter, Origin, Records, joined
@@ -74,6 +75,8 @@ class GenerationScorer:
         self._answers = AnswerReader(document, lane, role, compiled.schemas, earlier)
         self.topology = self._answers.topology
         self.namespace = document.namespace
+        self.load_s: float | None = None
+        """How long it took to load, compile and warm up."""
 
     def score(self, batch: Batch, attempt: int) -> Records:
         """Answer a batch; never raises for what a record contains, but SchemaPending while a schema is awaited."""
@@ -106,11 +109,14 @@ class GenerationScorer:
         warm_up(self._candidate, lambda batch: self._score(batch, 0))
 
     def _score(self, batch: Batch, attempt: int) -> Records:
+        times = StageTimes()
         events = self._reader.read(batch, ids=self._snapshot.needs_ids)
+        times.done("decode")
         scored = self._snapshot.execute(events)
+        times.done("score")
         if self._role == "shadow":
             audit = self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt)
-            return replace(audit, clipped=scored.clipped, passed=self._passed)
+            return replace(audit, clipped=scored.clipped, passed=self._passed, stages=times.done("encode"))
         answers = self._writer.scores(batch, events, scored.live, self._clock(), attempt)
         of_table = events.tenant
         dead = [self._letter(one, batch.topics[one.row]) for one in events.rejected]
@@ -119,7 +125,7 @@ class GenerationScorer:
             moved = Rejected(int(events.rows[one.row]), one.reason, one.stage, one.message)
             dead.append(DeadLetter(moved, self._dead_letters[tenant], tenant))
         dead.sort(key=lambda letter: letter.rejected.row)
-        return replace(answers, dead=dead, clipped=scored.clipped, passed=self._passed)
+        return replace(answers, dead=dead, clipped=scored.clipped, passed=self._passed, stages=times.done("encode"))
 
     def _given_up(self, event_topic: str, error: Exception) -> Records:
         """Return what becomes of a record that cannot be scored even alone."""

@@ -26,7 +26,7 @@ from muse_stream.config import Document, KafkaSettings, consumer_group, load_doc
 from muse_stream.control import Heartbeat, Pulse, open_store, short
 from muse_stream.errors import MuseError, StoreError
 from muse_stream.kafka import CountingConsumer, Message
-from muse_stream.runtime import process_title, watchdog
+from muse_stream.runtime import process_title, run_pages, watchdog
 from muse_stream.runtime.calibrate_metrics import CalibrateMetrics
 from muse_stream.runtime.drift_looks import Windows
 from muse_stream.runtime.drift_watch import DriftWatch, Looked
@@ -66,6 +66,8 @@ class CalibrateOptions:
     windows: Windows = field(default_factory=Windows)
     refresher: MakeRefresher | None = None
     """Makes what refreshes maps; None: nothing does."""
+    metrics_port: int | None = None
+    """Of the pages of the whole run."""
 
 
 def run(options: CalibrateOptions, workers: int, *, spare: bool = True) -> int:
@@ -75,7 +77,10 @@ def run(options: CalibrateOptions, workers: int, *, spare: bool = True) -> int:
     prepare()
     process_title.show("supervisor", ROLE, options.lane, options.host)
     log, longest = telemetry.logger("supervisor"), options.longest_backoff_s
-    return Supervisor(serve, options, workers, log, spare=spare, longest_backoff_s=longest).run()
+    ports, whose = (options.metrics_port, options.health_port), (ROLE, options.lane, options.host)
+    with run_pages.served(options.health_host, *ports, workers, whose) as scaled:
+        supervisor = Supervisor(serve, options, workers, log, spare=spare, longest_backoff_s=longest, scaled=scaled)
+        return supervisor.run()
 
 
 def serve(options: CalibrateOptions, connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
@@ -206,6 +211,10 @@ class Worker:
     def _leave(self, _signal: int, _frame: object) -> None:
         self._leaving = self._stopping = self._intake.stopping = True
 
+    def _why_not_live(self) -> str:
+        stood_s = time.monotonic() - self._busy_since if self._busy_since is not None else 0.0
+        return f"no progress for {stood_s:.0f} s" if stood_s > STALL_S else ""
+
     def _why_unready(self) -> str:
         if not self._consumer.assigned:
             return "the group has assigned nothing yet"
@@ -240,10 +249,11 @@ class Worker:
         try:
             server = telemetry.HealthServer(
                 port,
-                lambda: True,
+                lambda: self._why_not_live() or True,
                 lambda: self._why_unready() or True,
                 self._metrics.registry,
                 host=options.health_host,
+                started=lambda: self._busy_since is not None or "opening its Kafka client",
             )
         except (OSError, OverflowError) as error:
             raise MuseError(f"health pages: cannot listen on {options.health_host}, port {port}: {error}") from None

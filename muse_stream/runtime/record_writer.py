@@ -89,7 +89,7 @@ class Writer:
         outgoing = []
         for one in parts:
             columns = self._source(batch, events, one.rows, now_ms, attempt) | _shadow_columns(events, one)
-            groups = self._groups.of(one, events.tenant)
+            groups = self._groups.of(one, events.tenant, answers.score[answers.at(one.rows)])
             columns |= _live_columns(answers, one.rows) | {"live_generation": self._generation}
             outgoing.append(self._outgoing(events, one.rows, columns, groups))
         return joined(outgoing, [0] * len(outgoing))

@@ -21,7 +21,7 @@ from muse_stream import telemetry
 from muse_stream.config import KafkaSettings, Role
 from muse_stream.errors import Fatal, MuseError
 from muse_stream.kafka import StartAt
-from muse_stream.runtime import process_title, watchdog
+from muse_stream.runtime import process_title, run_pages, watchdog
 from muse_stream.runtime.supervisor import LONGEST_BACKOFF_S, Supervisor
 from muse_stream.worker import InHand
 
@@ -39,8 +39,10 @@ class RunOptions:
     settings: KafkaSettings = field(default_factory=KafkaSettings.from_environment)
     log_level: str = "INFO"
     health_port: int | None = None
-    """Slot n answers /live, /ready and /metrics on this port plus n."""
+    """Slot n answers /started, /ready, /live and /metrics on this port plus n."""
     health_host: str = "0.0.0.0"  # noqa: S104  # probes come from outside the pod
+    metrics_port: int | None = None
+    """The pages of the whole run, of all its workers as one, are on this port; needs `health_port`."""
     stall_s: float = watchdog.STALL_S
     longest_backoff_s: float = LONGEST_BACKOFF_S
     start_at: StartAt = "answers"
@@ -127,7 +129,18 @@ def run(options: RunOptions, workers: int, *, spare: bool = True) -> int:
     process_title.show("supervisor", options.role, options.lane, options.host)
     log = telemetry.logger("supervisor")
     backoff_s, most = options.longest_backoff_s, options.max_memory
-    return Supervisor(_serve, options, workers, log, spare=spare, longest_backoff_s=backoff_s, max_memory=most).run()
+    ports, whose = (options.metrics_port, options.health_port), (options.role, options.lane, options.host)
+    with run_pages.served(options.health_host, *ports, workers, whose) as scaled:
+        return Supervisor(
+            _serve,
+            options,
+            workers,
+            log,
+            spare=spare,
+            longest_backoff_s=backoff_s,
+            max_memory=most,
+            scaled=scaled,
+        ).run()
 
 
 def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused: frozenset[int]) -> None:

@@ -1,6 +1,7 @@
 """How many scores each tenant got from each predictor, and how many of them at or above each promised threshold.
 
-Each score gets one small number, its *group*: a tenant, a predictor and the count of thresholds that the score reaches.
+Each score gets one small number, its *group*: a tenant, a predictor and the count of thresholds that the score reaches;
+of a shadow predictor also how many of them the live score of the event reaches, which tells where the two agree.
 Groups are counted once the scores are committed. Nothing is done per score in Python.
 
 Invariant: a pair of tenant and predictor has groups only where routes can lead the one to the other, so a worker's
@@ -11,6 +12,7 @@ of a predictor that no route names any more with the generation after.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,8 @@ from muse_stream.worker import Groups
 GroupNumbers = NDArray[np.int32]
 Label = tuple[str, str, float | None]
 """Tenant, predictor, and a threshold; None means all scores."""
+Part = Literal["reached", "agreed"]
+"""Scores at or above the threshold; scores that stand on the same side of it as the live score of their event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,14 @@ class Pair:
     predictor: str
     thresholds: tuple[float, ...]
     first: int
-    """Group of scores below every threshold; those that reach `n` of them have the group `first + n`."""
+    """Group of scores below every threshold; those that reach `n` of them have the group `first + n * width`."""
+    width: int = 1
+    """1 for a live predictor; for a shadow, the group is `first + n * width + m` where the live score reaches `m`."""
+
+    @property
+    def size(self) -> int:
+        """How many groups it has."""
+        return (len(self.thresholds) + 1) * self.width
 
 
 class ScoreGroups:
@@ -46,12 +57,13 @@ class ScoreGroups:
         names = dict.fromkeys(name for found in reached.values() for name in found)
         self.promised = _promised(document, names)
         """Predictor -> threshold -> promised share at or above it; predictors without a promise are left out."""
-        room = max((len(self.promised.get(name, ())) for name in names), default=0) + 1
+        self._wide = role == "shadow"
+        room = max((len(self.promised.get(name, ())) + 1 for name in names), default=1) ** (1 + self._wide)
         for tenant, found in reached.items():
             for name in found:
                 thresholds = tuple(self.promised.get(name, ()))
-                self.pairs.append(Pair(tenant, name, thresholds, self.size))
-                self.size += len(thresholds) + 1
+                self.pairs.append(Pair(tenant, name, thresholds, self.size, self._width(name)))
+                self.size += self.pairs[-1].size
         self.length = self.size + room
         """Groups from `size` on are of nobody: records without a score."""
         number = {tenant: place for place, tenant in enumerate(self.tenants)}
@@ -59,8 +71,14 @@ class ScoreGroups:
         for pair in self.pairs:
             self._first[pair.predictor][number[pair.tenant]] = pair.first
 
-    def of(self, one: PredictorScores, tenant: Categorical) -> GroupNumbers:
-        """Return the group of each of a predictor's scores; `tenant` is the column of the whole table."""
+    def _width(self, predictor: str) -> int:
+        return len(self.promised.get(predictor, ())) + 1 if self._wide else 1
+
+    def of(self, one: PredictorScores, tenant: Categorical, live: NDArray[np.float64] | None = None) -> GroupNumbers:
+        """Return the group of each of a predictor's scores; `tenant` is the column of the whole table.
+
+        `live`: the live score beside each score of a shadow predictor.
+        """
         first = self._first.get(one.predictor)
         if first is None:
             return np.full(len(one.rows), self.size, dtype=np.int32)
@@ -68,8 +86,11 @@ class ScoreGroups:
             number = {name: place for place, name in enumerate(self.tenants)}
             first = first[[*(number.get(name or "", -1) for name in tenant.values), -1]]
         groups = first[tenant.codes[one.rows]]
+        width = self._width(one.predictor)
         for threshold in self.promised.get(one.predictor, ()):
-            groups += one.score >= threshold
+            groups += width * (one.score >= threshold)
+            if live is not None:
+                groups += live >= threshold
         if one.errors:
             groups[np.isnan(one.score)] = self.size
         return groups
@@ -89,7 +110,7 @@ class _State:
     groups: ScoreGroups
     totals: NDArray[np.int64]
     """Scores of each group under this generation."""
-    before: Mapping[Label, int]
+    before: Mapping[tuple[Part, Label], int]
     """What was counted under earlier ones."""
 
 
@@ -101,11 +122,11 @@ class ScoreCounters:
 
     def serve(self, groups: ScoreGroups) -> None:
         """Go over to another generation's groups; what no series is left for is dropped."""
-        known, before = {_key(pair) for pair in groups.pairs}, Counter[Label]()
+        known, before = {_key(pair) for pair in groups.pairs}, Counter[tuple[Part, Label]]()
         if self._state is not None:
             known |= {_key(pair) for pair in self._state.groups.pairs}
-            before.update(self.series())
-        kept = {label: n for label, n in before.items() if label[:2] in known and label[0] in groups.tenants}
+            before = self._all()
+        kept = {key: n for key, n in before.items() if key[1][:2] in known and key[1][0] in groups.tenants}
         self._state = _State(groups, np.zeros(groups.length, dtype=np.int64), kept)
 
     def add(self, groups: ScoreGroups, scores: Groups) -> None:
@@ -118,16 +139,19 @@ class ScoreCounters:
             np.add.at(state.totals, numbers, 1)
             return
         late = Counter(state.before)
-        for label, count in _labelled(groups, np.bincount(numbers, minlength=groups.length)):
-            if label[0] in state.groups.tenants:
-                late[label] += count
+        for key, count in _labelled(groups, np.bincount(numbers, minlength=groups.length)):
+            if key[1][0] in state.groups.tenants:
+                late[key] += count
         self._state = replace(state, before=late)
 
-    def series(self) -> Mapping[Label, int]:
+    def series(self, wanted: Part = "reached") -> Mapping[Label, int]:
         """Return every counter of a pair that has ever scored."""
+        return {label: count for (part, label), count in self._all().items() if part == wanted}
+
+    def _all(self) -> Counter[tuple[Part, Label]]:
         state = self._state
         if state is None:
-            return {}
+            return Counter()
         counted = Counter(state.before)
         counted.update(dict(_labelled(state.groups, state.totals)))
         return counted
@@ -137,14 +161,17 @@ def _key(pair: Pair) -> tuple[str, str]:
     return pair.tenant, pair.predictor
 
 
-def _labelled(groups: ScoreGroups, totals: NDArray[np.int64]) -> Iterator[tuple[Label, int]]:
+def _labelled(groups: ScoreGroups, totals: NDArray[np.int64]) -> Iterator[tuple[tuple[Part, Label], int]]:
     """Yield the counters of pairs that have scored; a score that reaches a threshold reaches all below it."""
     if not groups.pairs:
         return
     of_pair = np.add.reduceat(totals[: groups.size], [pair.first for pair in groups.pairs])
     for place in np.flatnonzero(of_pair).tolist():
         pair = groups.pairs[place]
-        counts = totals[pair.first : pair.first + len(pair.thresholds) + 1]
-        reaching = counts[::-1].cumsum()[::-1].tolist()
+        both = totals[pair.first : pair.first + pair.size].reshape(-1, pair.width)
+        reaching = both.sum(axis=1)[::-1].cumsum()[::-1].tolist()
         for threshold, count in zip((None, *pair.thresholds), reaching, strict=True):
-            yield (pair.tenant, pair.predictor, threshold), count
+            yield ("reached", (pair.tenant, pair.predictor, threshold)), count
+        for above, threshold in enumerate(pair.thresholds if pair.width > 1 else (), 1):
+            agreed = int(both[:above, :above].sum() + both[above:, above:].sum())
+            yield ("agreed", (pair.tenant, pair.predictor, threshold)), agreed

@@ -106,9 +106,12 @@ class Supervisor:
         spare: bool = True,
         longest_backoff_s: float = LONGEST_BACKOFF_S,
         max_memory: int | None = None,
+        scaled: Callable[[int], object] = lambda _workers: None,
     ) -> None:
+        """`scaled` is told how many slots there are whenever a signal has made them more or fewer."""
         self._serve, self._payload, self._log, self._spare = serve, payload, log, spare
         self._longest_backoff_s = longest_backoff_s
+        self._scaled = scaled
         self._slots = {number: Slot() for number in range(workers)}
         self._bench = Slot()
         self._limit = MemoryLimit(max_memory, log) if max_memory else None
@@ -283,9 +286,11 @@ class Supervisor:
                 self._log.warning("signal_ignored", signal=signal.Signals(number).name)
             elif number == signal.SIGTTIN:
                 self._slots[len(self._slots)] = Slot()
+                self._scaled(len(self._slots))
             elif len(self._slots) > 1:
                 last = len(self._slots) - 1
                 del self._slots[last]
+                self._scaled(last)
                 leaving = [child for child in self._children if child.slot == last]
                 for child in leaving:
                     child.leaving, child.drained_by = True, time.monotonic() + DRAIN_S

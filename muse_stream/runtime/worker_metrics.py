@@ -29,8 +29,9 @@ from prometheus_client.registry import Collector
 
 from muse_stream.config import Role
 from muse_stream.control import TenantBeat
+from muse_stream.runtime.latency_histogram import LatencyHistogram
 from muse_stream.runtime.score_counts import ScoreCounters, ScoreGroups
-from muse_stream.worker import UNKNOWN_S, Scorer, Tally, Topology, Waiting
+from muse_stream.worker import UNKNOWN_S, Sample, Scorer, Tally, Topology, Waiting
 
 if TYPE_CHECKING:
     from muse_stream.models import Backend
@@ -86,6 +87,10 @@ class WorkerMeter:
             registry=registry,
         )
         self._committed = Counter("muse_events_committed", "Events whose answers are committed", registry=registry)
+        self._outcomes = _outcomes(registry)
+        self._stages, self._swap = _stages(registry), _swap(registry)
+        self._rebalances, self._load = _rebalances(registry), _load(registry)
+        self._ahead = _ahead(registry)
         self._aborts = Counter(
             "muse_aborts", "Transactions given up and done again, by Kafka's reason", ("code",), registry=registry
         )
@@ -105,6 +110,8 @@ class WorkerMeter:
         """What runs each model of it."""
         self._lane = _LaneCollector(role, clock, ticks)
         registry.register(self._lane)
+        self._latency = LatencyHistogram(role)
+        registry.register(self._latency)
 
     def serving(self, scorer: Scorer) -> None:
         """Take over a generation: its tenants are those that have series; its number is shown when they are."""
@@ -116,6 +123,7 @@ class WorkerMeter:
         if isinstance(scorer.book, ScoreGroups):
             self._lane.groups = scorer.book
             self._lane.scores.serve(scorer.book)
+        self._load.set(getattr(scorer, "load_s", None) or 0.0)
         self._generation.set(scorer.number)
         self.generation = scorer.number
         self.backends = getattr(scorer, "backends", {})
@@ -131,8 +139,10 @@ class WorkerMeter:
 
     def committed(self, events: int, tally: Tally | None, seconds: float | None) -> None:
         """Count a committed transaction: what it held, and then its events, whose answers are counted by then."""
+        self._outcomes.labels("committed").inc()
         if seconds is not None:
             self._transaction.observe(seconds)
+            self._stages.labels("commit").observe(seconds)
         if tally is not None:
             self._tally(tally)
         self._committed.inc(events)
@@ -146,8 +156,27 @@ class WorkerMeter:
         for model, count in tally.clipped.items():
             self._clipped.labels(model).inc(count)
 
+    def stages(self, seconds: Mapping[str, float]) -> None:
+        """Take in how long each stage of a batch took."""
+        for stage, took in seconds.items():
+            self._stages.labels(stage).observe(took)
+
+    def latency(self, sample: Sample, events: int, at_s: float) -> None:
+        """Take in how long events have waited for their answer."""
+        self._ahead.inc(self._latency.add(sample, events, at_s))
+
+    def swapped(self, seconds: float) -> None:
+        """Take in how long scoring stood still for another generation."""
+        self._swap.observe(seconds)
+
+    def rebalanced(self, events: Mapping[str, int]) -> None:
+        """Count what the group has done."""
+        for kind, count in events.items():
+            self._rebalances.labels(kind).inc(count)
+
     def aborted(self, code: str) -> None:
         """Count a transaction given up, by Kafka's code."""
+        self._outcomes.labels("aborted").inc()
         self._aborts.labels(code).inc()
 
     def waiting(self, waiting: Mapping[str, Waiting]) -> None:
@@ -210,6 +239,41 @@ def _clipped(registry: CollectorRegistry) -> Counter:
     )
 
 
+def _outcomes(registry: CollectorRegistry) -> Counter:
+    found = Counter("muse_transactions", "Transactions, by what became of them", ("outcome",), registry=registry)
+    for outcome in ("committed", "aborted"):
+        found.labels(outcome)
+    return found
+
+
+def _stages(registry: CollectorRegistry) -> Histogram:
+    return Histogram(
+        "muse_stage_seconds", "Time of one batch in each stage", ("stage",), buckets=SECONDS, registry=registry
+    )
+
+
+def _swap(registry: CollectorRegistry) -> Histogram:
+    text = "Time in which nothing is scored while another generation is taken up"
+    return Histogram("muse_generation_swap_seconds", text, buckets=SECONDS, registry=registry)
+
+
+def _load(registry: CollectorRegistry) -> Gauge:
+    text = "Time to load, compile and warm up the generation that answers now"
+    return Gauge("muse_generation_load_seconds", text, registry=registry)
+
+
+def _rebalances(registry: CollectorRegistry) -> Counter:
+    found = Counter("muse_rebalances", "What the group has done with partitions", ("kind",), registry=registry)
+    for kind in ("assigned", "revoked", "lost"):
+        found.labels(kind)
+    return found
+
+
+def _ahead(registry: CollectorRegistry) -> Counter:
+    text = "Events whose Kafka timestamp was more than a second ahead of this machine's clock when they were answered"
+    return Counter("muse_events_ahead_of_clock", text, registry=registry)
+
+
 def _refused(registry: CollectorRegistry) -> Gauge:
     return Gauge(
         "muse_generation_refused",
@@ -253,6 +317,8 @@ class _LaneCollector(Collector):
         """Yield every tenant's and predictor's metrics as they are at this moment."""
         yield from self._tenants(self._known())
         yield from self._scores()
+        if self._role == "shadow":
+            yield _agreements(self.scores)
         if self.groups is not None:
             yield _promised(self.groups)
 
@@ -319,6 +385,17 @@ class _LaneCollector(Collector):
             else:
                 reaching.add_metric([tenant, predictor, repr(threshold)], count)
         return scores, reaching
+
+
+def _agreements(scores: ScoreCounters) -> CounterMetricFamily:
+    family = CounterMetricFamily(
+        "muse_shadow_agreements",
+        "Scores of shadow predictors on the same side of a threshold as the live score of their event, committed",
+        labels=["tenant", "predictor", "threshold"],
+    )
+    for (tenant, predictor, threshold), count in scores.series("agreed").items():
+        family.add_metric([tenant, predictor, repr(threshold)], count)
+    return family
 
 
 def _lag(one: Waiting) -> float:

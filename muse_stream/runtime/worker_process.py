@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -157,6 +158,7 @@ def compiler(
 
     def compiled(generation: Generation) -> GenerationScorer:
         nonlocal cache, namespace, fitted
+        began = time.monotonic()
         loaded = load_document(generation.path)
         namespace = namespace or loaded.document.namespace
         if loaded.document.namespace != namespace:
@@ -167,6 +169,7 @@ def compiler(
         scorer = build_scorer(loaded, number, role, options.lane, cache, earlier=earlier, serving=True)
         cache = scorer.cache
         scorer.warm()
+        scorer.load_s = time.monotonic() - began
         _tell_backends(scorer)
         fitted = loaded.fitted  # held, so that the next generation parses only those that are new
         return scorer
@@ -283,6 +286,17 @@ class _Asked:
         """Return why this process does not do its work; empty when it does."""
         return self._worker.why_unready() if self._worker else "opening its Kafka clients"
 
+    def why_not_started(self) -> str:
+        """Return why this process has not begun its work; empty when it has."""
+        begun = self._worker is not None and self._worker.busy_since is not None
+        return "" if begun else "opening its Kafka clients"
+
+    def why_not_live(self, stall_s: float) -> str:
+        """Return why this process makes no progress; empty when it does, or has not begun."""
+        since = self._worker.busy_since if self._worker else None
+        stood_s = time.monotonic() - since if since is not None else 0.0
+        return f"no progress for {stood_s:.0f} s" if stood_s > stall_s else ""
+
     def tell(self, worker: Worker) -> None:
         """Hand over the worker; what was asked before holds."""
         self._worker = worker
@@ -307,11 +321,12 @@ def _health(
     try:
         server = telemetry.HealthServer(
             port,
-            lambda: True,
+            lambda: asked.why_not_live(options.stall_s) or True,
             lambda: asked.why_unready() or True,
             meter.registry,
             host=options.health_host,
             detail=detail,
+            started=lambda: asked.why_not_started() or True,
         )
     except (OSError, OverflowError) as error:
         raise MuseError(f"health pages: cannot listen on {options.health_host}, port {port}: {error}") from None

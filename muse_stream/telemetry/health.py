@@ -1,6 +1,6 @@
-"""Three pages about a running process: `/live`, `/ready` and `/metrics`.
+"""Pages about a running process: `/started`, `/ready`, `/live` and `/metrics`.
 
-Live means "restarting would not help"; ready means "send work". A page answers HTTP 200, or 503 with one line that says
+Started means "it has begun its work", ready "send work", live "it makes progress: restarting would not help". A page answers HTTP 200, or 503 with one line that says
 why; a question that raises is a no. The server listens on 127.0.0.1 unless told otherwise (`muse-stream run` tells it),
 answers in daemon threads, and never holds up the end of the process.
 """
@@ -8,13 +8,14 @@ answers in daemon threads, and never holds up the end of the process.
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 Question = Callable[[], bool | str]
 """True is yes; False, or a text that says why not, is no."""
@@ -39,9 +40,14 @@ class HealthServer:
         *,
         host: str = "127.0.0.1",
         detail: Callable[[], str] = str,
+        started: Question | None = None,
+        metrics: Callable[[], str] | None = None,
     ) -> None:
+        """`started` is `live` where it is not given; `metrics` writes its page where no registry does."""
         self._server = _Server(host, port)
-        self._server.set_app(_pages(live, ready, registry or CollectorRegistry(), detail))
+        questions = {"/live": live, "/ready": ready, "/started": started or live}
+        found = _text(metrics) if metrics else _registered(registry or CollectorRegistry())
+        self._server.set_app(_pages(questions, found, detail))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)
 
     @property
@@ -80,10 +86,20 @@ def check_address(host: str, port: int = 0) -> None:
     _Server(host, port).server_close()
 
 
-def _pages(live: Question, ready: Question, registry: CollectorRegistry, detail: Callable[[], str]) -> WSGIApplication:
-    questions = {"/live": live, "/ready": ready}
-    metrics = make_wsgi_app(registry, disable_compression=True)  # the processor time belongs to scoring
+def _registered(registry: CollectorRegistry) -> WSGIApplication:
+    return make_wsgi_app(registry, disable_compression=True)  # the processor time belongs to scoring
 
+
+def _text(write: Callable[[], str]) -> WSGIApplication:
+    def page(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        body = write().encode()
+        start_response("200 OK", [("Content-Type", CONTENT_TYPE_PLAIN_0_0_4), ("Content-Length", str(len(body)))])
+        return [body]
+
+    return page
+
+
+def _pages(questions: Mapping[str, Question], metrics: WSGIApplication, detail: Callable[[], str]) -> WSGIApplication:
     def pages(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if method not in ("GET", "HEAD"):
@@ -99,7 +115,7 @@ def _pages(live: Question, ready: Question, registry: CollectorRegistry, detail:
             status, body = _verdict(questions[path])
             body += _said(detail) if path == "/ready" else b""
         else:
-            status, body = "404 Not Found", b"/live /ready /metrics\n"
+            status, body = "404 Not Found", b"/started /ready /live /metrics\n"
         start_response(status, [*TEXT, ("Content-Length", str(len(body)))])
         return [] if method == "HEAD" else [body]
 

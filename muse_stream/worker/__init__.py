@@ -12,7 +12,7 @@ ownership       what owners have left beside offsets                stalled     
 last_answers    where the answers of a partition end                cures         what to do about a paused tenant
 recovery, end_transactions, hanging_transactions, open_transactions, attempts
                 transactions that a broker has left open (docs/exactly-once.md)
-progress, backlog, meter   what is counted, what waits, and who is told
+progress, backlog, meter, latency   what is counted, what waits and for how long, and who is told
 readiness, unread          whether it does its work; which events cannot be read
 failpoints      places where a test can end this process
 slot            `open_worker`: all of it for one slot
@@ -34,6 +34,7 @@ from muse_stream.worker.batch import (
     joined,
 )
 from muse_stream.worker.last_answers import LastAnswers
+from muse_stream.worker.latency import Sample
 from muse_stream.worker.loop import Worker
 from muse_stream.worker.poison import Guard, InHand, PoisonSearch, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
@@ -51,6 +52,7 @@ __all__ = [
     "Origin",
     "PoisonSearch",
     "Records",
+    "Sample",
     "Scorer",
     "SlotName",
     "Suspects",

@@ -102,6 +102,8 @@ class Records:
     """Model -> its answers that lay outside [0, 1] by float error alone."""
     passed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Event topic -> names of the headers that its answers get from their events."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Stage of scoring -> seconds that it took."""
 
     def without(self, rows: Collection[int], letters: list[DeadLetter]) -> "Records":
         """Return the same without what was made of these rows, and with these dead letters besides."""
@@ -114,6 +116,7 @@ class Records:
             [letter for letter in self.dead if letter.rejected.row not in rows] + letters,
             self.clipped,
             self.passed,
+            self.stages,
         )
 
 
@@ -131,6 +134,7 @@ def joined(parts: Sequence[Records], starts: Sequence[int]) -> Records:
         ],
         sum((Counter(part.clipped) for part in parts), Counter()),
         {topic: names for part in parts for topic, names in part.passed.items()},
+        {stage: sum(part.stages.get(stage, 0.0) for part in parts) for stage in parts[0].stages} if parts else {},
     )
 
 

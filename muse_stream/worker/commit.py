@@ -14,6 +14,7 @@ Invariants (docs/exactly-once.md, R3, R9 to R11):
 
 import threading
 import time
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from muse_stream.kafka import Deadline, TopicPartitionKey, TopicsSeen, Transacti
 from muse_stream.worker.backlog import Stamps
 from muse_stream.worker.batch import Tally
 from muse_stream.worker.failpoints import Failpoint
+from muse_stream.worker.latency import Sample
 
 BUDGET_S = 4.5
 """For flush, offsets and commit together: below the broker's transaction timeout."""
@@ -63,6 +65,8 @@ class Pending:
     """Answers and dead letters that were handed to the producer."""
     size: int = 0
     """Bytes of the answers."""
+    sample: Sample = field(default_factory=lambda: array("q"))
+    """Timestamps of its events, or of some of them that stand for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class Committed:
 
     pending: Pending
     cost_s: float
+    at_s: float = field(default_factory=time.time)
+    """When it was committed."""
 
 
 class Committer:

@@ -28,6 +28,7 @@ from muse_stream.worker.failpoints import Failpoint, nothing
 from muse_stream.worker.hanging_transactions import answered
 from muse_stream.worker.id_pairs import IdPairs
 from muse_stream.worker.isolate import RECORD_FAULTS, TOPIC_FAULTS, Isolation
+from muse_stream.worker.latency import sample
 from muse_stream.worker.linger import AdaptiveLinger
 from muse_stream.worker.meter import Meter
 from muse_stream.worker.pace import Pace
@@ -201,9 +202,11 @@ class Worker:
         first, following = pending.first, pending.following
         answer = self._guard.score(scorer, batch, first, following, pending.attempt, self._progress)
         answer = self._isolation.reject(batch, answer, scorer.topology)
-        self._meter.scored(len(batch), time.monotonic() - began)
+        scored = time.monotonic()
+        self._meter.scored(len(batch), scored - began)
         producer = self._committer.begin()
         self._recovery.check()  # the last transaction of this producer may have been answered since
+        begun = time.monotonic()
         send_records(
             producer,
             batch,
@@ -214,6 +217,7 @@ class Worker:
             worker=self.name,
         )
         self._failpoint("after-produce")
+        self._meter.stages({**answer.stages, "wait": begun - scored, "send": time.monotonic() - begun})
         sent, size = len(answer.rows) + len(answer.dead), sum(map(len, answer.values))
         tally = Tally.of(answer, scorer.book, refusals(batch, answer))
         self._committer.submit(self._accounts.submitted(replace(pending, tally=tally, records=sent, size=size)))
@@ -253,6 +257,7 @@ class Worker:
                 place: (offsets[row], messages[row].timestamp()[1], messages[last[place]].timestamp()[1])
                 for place, row in first.items()
             },
+            sample=sample(messages),
         )
 
     def _on_committed(self, committed: Committed) -> None:
@@ -428,6 +433,7 @@ class Worker:
             return
         if moved := self._scorer.topology.outputs.keys() & scorer.topology.elsewhere.keys():
             self._let_go(moved, released=True)
+        began = time.monotonic()
         before, self._scorer = self._scorer, scorer
         self._group_consumer.generation = scorer.number
         self._log.info("generation", number=scorer.number, before=before.number)
@@ -441,6 +447,7 @@ class Worker:
             self._review(at_once=True)
             self._recovery.cover(scorer, self._paused_topics.partitions)
             self._group_consumer.subscribe(scorer.topology.outputs)
+        self._meter.swapped(time.monotonic() - began)
 
     def _review(self, *, at_once: bool = False) -> None:
         lost = bool(self._group_consumer.lost_offsets)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from muse_stream.worker.backlog import Waiting
 from muse_stream.worker.batch import Scorer, Tally
+from muse_stream.worker.latency import Sample
 
 
 class Meter(Protocol):
@@ -21,6 +22,18 @@ class Meter(Protocol):
 
     def committed(self, events: int, tally: Tally | None, seconds: float | None) -> None:
         """A batch is committed; `seconds` from its first flush on, None where its fate was only found out later."""
+
+    def stages(self, seconds: Mapping[str, float]) -> None:
+        """A batch was sent; so long did each stage take."""
+
+    def latency(self, sample: Sample, events: int, at_s: float) -> None:
+        """Events with such timestamps were answered at this time; where there are more events, these stand for all."""
+
+    def swapped(self, seconds: float) -> None:
+        """Another generation was taken up, and nothing was scored for so long."""
+
+    def rebalanced(self, events: Mapping[str, int]) -> None:
+        """The group has assigned, revoked or lost partitions so often since the last time."""
 
     def aborted(self, code: str) -> None:
         """A transaction was given up, for Kafka's reason."""

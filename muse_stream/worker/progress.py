@@ -37,6 +37,10 @@ class Standings(Protocol):
     def positions(self) -> dict[TopicPartitionKey, Position]:
         """Return the positions in the assigned partitions."""
 
+    @property
+    def rebalances(self) -> dict[str, int]:
+        """What the group has done, by kind; emptied by who counts it."""
+
 
 class Accounts:
     """The books of one worker; for its own thread alone."""
@@ -72,7 +76,7 @@ class Accounts:
         self._readiness.committed()
         if committed.pending in self._open:  # else it was in doubt, and has been counted
             self._open.remove(committed.pending)
-            self._count(committed.pending, committed.cost_s)
+            self._count(committed.pending, committed.cost_s, committed.at_s)
 
     def given_up(self, code: str) -> None:
         """Note that a committer was given up: of its batches, none or the first may be committed."""
@@ -85,12 +89,14 @@ class Accounts:
             self._doubtful, unknown, self._open = False, self._open, []
             for pending in unknown:
                 if intake.answered(pending.following):
-                    self._count(pending, None)
+                    self._count(pending, None, time.time())
 
     def measure(self, intake: Standings, topology: Topology) -> None:
         """Tell what waits and who is paused, once a second."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + MEASURE_S
+            self._meter.rebalanced(intake.rebalances)
+            intake.rebalances.clear()
             topics, assigned, paused = topology.outputs.keys(), intake.assigned, self._paused_topics.paused
             here = self._backlog.measure(intake.positions(), paused, min(topics, default=None))
             waiting = here | dict.fromkeys(self._unknown(topics, assigned), Waiting(unknown=True))
@@ -118,7 +124,8 @@ class Accounts:
         """Stop looking at what waits."""
         self._backlog.close()
 
-    def _count(self, pending: Pending, seconds: float | None) -> None:
+    def _count(self, pending: Pending, seconds: float | None, at_s: float) -> None:
+        self._meter.latency(pending.sample, pending.events, at_s)
         self._meter.committed(pending.events, pending.tally, seconds)
         if pending.tally is not None:
             note(self._letters, pending.tally.refusals)

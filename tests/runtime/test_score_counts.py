@@ -180,3 +180,30 @@ def test_over_swaps_nothing_goes_down_and_who_left_is_gone(tmp_path: Path) -> No
     assert {label[1] for label in counters.series()} == {"cards", "cards-next"}, "kept for one generation"
     counters.serve(generation(tmp_path, another_live))
     assert {label[1] for label in counters.series()} == {"cards-next"}
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.55, 0.7, 0.9]), st.sampled_from([0.1, 0.2, 0.55, 0.7, 0.9]))))
+def test_agreement_with_the_live_score_is_counted_at_every_threshold(drawn: list[tuple[float, float]]) -> None:
+    groups, counters = groups_of(role="shadow"), ScoreCounters()
+    counters.serve(groups)
+    one = scores("cards-next", list(range(len(drawn))), [shadow for shadow, _ in drawn])
+    live = np.array([live for _, live in drawn], dtype=np.float64)
+    counters.add(groups, array("i", groups.of(one, Categorical.constant("acme", len(drawn)), live).tobytes()))
+    wanted = {at: sum((shadow >= at) == (beside >= at) for shadow, beside in drawn) for at in RATES} if drawn else {}
+    assert counters.series("agreed") == {("acme", "cards-next", at): count for at, count in wanted.items()}
+    reached = {at: sum(shadow >= at for shadow, _ in drawn) for at in RATES} if drawn else {}
+    assert {at: n for (_, _, at), n in counters.series().items() if at is not None} == reached
+
+
+def test_agreement_outlives_a_generation() -> None:
+    counters = ScoreCounters()
+    for _generation in range(2):
+        groups = groups_of(role="shadow")
+        counters.serve(groups)
+        one = scores("cards-next", [0, 1], [0.9, 0.1])
+        numbers = groups.of(one, Categorical.constant("acme", 2), np.array([0.9, 0.9]))
+        counters.add(groups, array("i", numbers.tobytes()))
+    assert set(counters.series("agreed").values()) == {2}
+    late = groups_of(role="shadow")  # answers of a generation that is not served any more
+    counters.add(late, array("i", late.of(one, Categorical.constant("acme", 2), np.array([0.9, 0.1])).tobytes()))
+    assert set(counters.series("agreed").values()) == {4}

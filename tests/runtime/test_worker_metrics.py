@@ -15,6 +15,7 @@ from prometheus_client import Gauge, generate_latest
 from muse_stream.commands.watch_metrics import WatchMetrics
 from muse_stream.config import Role, load_document
 from muse_stream.errors import Reason
+from muse_stream.runtime import run_pages
 from muse_stream.runtime.calibrate_metrics import CalibrateMetrics
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.runtime.worker_metrics import WorkerMeter
@@ -24,8 +25,11 @@ from muse_stream.worker.batch import BatchLimits, Scorer, Tally, Topology
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 DOCUMENT = load_document(ROOT / "deploy" / "config" / "muse.yaml").document
-OTHERS = {"muse_build_info": ("gauge", frozenset({"version"}))}
-"""Of every process of ours."""
+OTHERS = {
+    "muse_build_info": ("gauge", frozenset({"version"})),
+    run_pages.UP: ("gauge", frozenset({"slot"})),
+}
+"""Of every process of ours, and of the page of a run."""
 
 
 class Generation:
@@ -70,6 +74,10 @@ def fed(role: Role) -> WorkerMeter:
     meter.scored(10, 0.01)
     tally = Tally(groups, serving.book, Counter({("acme", "missing-id"): 1}), {"cards": 2})
     meter.committed(10, tally, 0.02)
+    meter.latency(array("q", [1_000]), 1, 1.5)
+    meter.stages({"decode": 0.1})
+    meter.swapped(0.001)
+    meter.rebalanced({"assigned": 1})
     meter.aborted("_TIMED_OUT")
     meter.hanging(0)
     meter.hanging_ended(3, 1)
@@ -230,3 +238,37 @@ def test_live_and_shadow_scores_cannot_be_mixed_up() -> None:
     """Summed over all workers, answers would count twice."""
     assert not {"muse_shadow_scores_total", "muse_shadow_scores_at_or_above_total"} & shown(fed("live")).keys()
     assert not {"muse_scores_total", "muse_scores_at_or_above_total"} & shown(fed("shadow")).keys()
+
+
+def test_latency_is_counted_for_every_event_of_a_batch() -> None:
+    meter = WorkerMeter("live", "main", 0)
+    at_s = 10_000.0
+    ages_ms = [1, 5, 6, 999, 1_000, 1_001, 40 * 60_000]
+    meter.latency(array("q", [int(at_s * 1000) - age for age in ages_ms]), len(ages_ms), at_s)
+    found = shown(meter)
+    buckets = {dict(pairs)["le"]: count for pairs, count in found["muse_answer_latency_seconds_bucket"].items()}
+    assert (buckets["0.005"], buckets["0.01"], buckets["1.0"], buckets["2.5"]) == (2, 3, 5, 6)
+    assert (buckets["1800.0"], buckets["+Inf"]) == (6, 7)
+    assert found["muse_answer_latency_seconds_count"][()] == 7
+    assert found["muse_answer_latency_seconds_sum"][()] == pytest.approx(sum(ages_ms) / 1000)
+    assert found["muse_events_ahead_of_clock_total"][()] == 0
+
+
+def test_some_events_of_a_large_batch_stand_for_all() -> None:
+    meter = WorkerMeter("shadow", "main", 0)
+    meter.latency(array("q", [0, -1, 9_000, 9_500, 10_900, 13_000_000]), 600, 10.0)
+    found = shown(meter)
+    assert found["muse_shadow_latency_seconds_count"][()] == 400, "records without a timestamp are not counted"
+    assert found["muse_shadow_latency_seconds_sum"][()] == pytest.approx(100 * 1.5)
+    assert found["muse_events_ahead_of_clock_total"][()] == 100, "a clock that is less than a second ahead is no news"
+
+
+def test_a_transaction_has_one_of_two_outcomes() -> None:
+    meter = WorkerMeter("live", "main", 0)
+    outcomes = shown(meter)["muse_transactions_total"]
+    assert outcomes == {(("outcome", "aborted"),): 0.0, (("outcome", "committed"),): 0.0}, "there from the start"
+    meter.committed(1, None, 0.1)
+    meter.committed(1, None, None)
+    meter.aborted("_TIMED_OUT")
+    outcomes = shown(meter)["muse_transactions_total"]
+    assert outcomes == {(("outcome", "aborted"),): 1.0, (("outcome", "committed"),): 2.0}

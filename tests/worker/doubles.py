@@ -15,6 +15,7 @@ from typing import Any
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.worker.backlog import Waiting
 from muse_stream.worker.batch import Batch, BatchLimits, DeadLetter, Origin, Records, Scorer, Tally, Topology
+from muse_stream.worker.latency import Sample
 from tests.failure_report import LAST
 from tests.patience import PATIENCE, until
 
@@ -73,6 +74,10 @@ class CountingMeter:
         self.paused_topics: frozenset[str] = frozenset()
         self.hangs: list[int] = []
         self.ended: list[tuple[int, int]] = []
+        self.stage_names: set[str] = set()
+        self.samples: list[tuple[Sample, int, float]] = []
+        self.swaps = 0
+        self.rebalances: Counter[str] = Counter()
 
     def serving(self, scorer: Scorer) -> None:
         self.generations.append(scorer.number)
@@ -85,6 +90,18 @@ class CountingMeter:
         self.committed_events += events
         for (_tenant, reason), count in tally.letters.items() if tally else ():
             self.letters[reason] += count
+
+    def stages(self, seconds: Mapping[str, float]) -> None:
+        self.stage_names |= seconds.keys()
+
+    def latency(self, sample: Sample, events: int, at_s: float) -> None:
+        self.samples.append((sample, events, at_s))
+
+    def swapped(self, seconds: float) -> None:
+        self.swaps += 1
+
+    def rebalanced(self, events: Mapping[str, int]) -> None:
+        self.rebalances.update(events)
 
     def aborted(self, code: str) -> None:
         self.aborts.append(code)

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Make an installation smaller, for the image: `trim.sh VENV CONFIG`. What goes: tests, headers and sources for those who build, parts
+# of Arrow that nobody here uses (Flight, S3), symbols of native code; with COMPILED other than `yes` LLVM as well, without
+# which trees run by onnxruntime (docs/compiled-trees.md). Bytecode is made for the modules that are used, and not for all: a container
+# cannot write any, and without it a start costs twice as much. The last command fails where something that is needed was taken away.
+set -eu
+venv=$1 config=$(realpath "$2")
+cd "$venv"/lib/python3*/site-packages
+[ "${COMPILED:-no}" = yes ] || rm -rf llvmlite llvmlite-*.dist-info
+find . -type d \( -name tests -o -name include -o -name __pycache__ \) -prune -exec rm -rf {} +
+find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.a' \) -delete
+rm -rf onnx/backend/test
+rm -f pyarrow/libarrow_flight* pyarrow/_flight* pyarrow/libarrow_python_flight* pyarrow/libarrow_s3* pyarrow/_s3fs*
+# what auditwheel has put into NAME.libs was patched, and does not survive it
+find . -type f -name '*.so*' -not -path '*.libs/*' -exec strip --strip-unneeded {} +
+
+unset PYTHONDONTWRITEBYTECODE
+"$venv/bin/python" -c 'import muse_stream.runtime.worker_process, muse_stream.runtime.calibrate, muse_stream.commands.promote, redis'
+"$venv/bin/muse-stream" --help >/dev/null
+"$venv/bin/muse-stream" check "$config" >/dev/null

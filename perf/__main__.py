@@ -64,7 +64,7 @@ SCENARIOS: dict[str, Scenario] = {
     "tenants-100": lambda b, f, n: _alone(b, f, n, throughput.tenants(100, 500, n(100, 100, 3)), 300_000),
     "skew": lambda b, f, n: _alone(b, f, n, throughput.skew(n(500, 500, 100), n(100, 100, 3)), 300_000),
     "wide": lambda b, f, n: _alone(b, f, n, throughput.wide(n(100, 100, 3)), 100_000),
-    "deep": lambda b, f, n: _drained(b, f, n, _deep(n(400, 400, 3)), 100_000),
+    "deep": lambda b, f, n: _drained(b, f, n, _deep(n(400, 400, 3)), 60_000),
     "scale-1": lambda b, f, n: _alone(b, f, n, throughput.scale(1), 600_000),
     "scale-2": lambda b, f, n: _alone(b, f, n, throughput.scale(2), 600_000),
     "scale-4": lambda b, f, n: _alone(b, f, n, throughput.scale(4), 600_000),
@@ -137,8 +137,10 @@ def _shadow(trees: int) -> Contest:
     """The bound is that of shadows on the live predictor's models; the scenario has one of its own as well."""
     live = Spec("live", throughput.LIVE.configure, change=lambda path: path)
     shared = replace(throughput.shadow(trees), name="shared", change=configurations.with_shared_shadows)
-    cpu = "cpu_s_per_million"
-    ratios = (Ratio("cpu_of_live", "shadow", "live", cpu), Ratio("shared_cpu_of_live", "shared", "live", cpu))
+    ratios = (
+        Ratio("cpu_of_live", "shadow", "live", "cpu_s_per_million"),
+        Ratio("shared_cpu_of_live", "shared", "live", "cpu_s_per_million"),
+    )
     return Contest((throughput.shadow(trees), shared, live), ratios)
 
 

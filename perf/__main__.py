@@ -55,9 +55,9 @@ SIZES: dict[str, Size] = {
     "tiny": lambda full, quick, tiny: tiny,
 }
 SCENARIOS: dict[str, Scenario] = {
-    "live": lambda b, f, n: _drained(b, f, n, _live(), 600_000),
-    "peers": lambda b, f, n: _drained(b, f, n, _slow_peers(), 300_000),
-    "live-decimal": lambda b, f, n: _drained(b, f, n, _decimal(), 300_000),
+    "live": lambda b, f, n: _drained(b, f, n, _live(), 400_000),
+    "peers": lambda b, f, n: _drained(b, f, n, _slow_peers(), 150_000),
+    "live-decimal": lambda b, f, n: _drained(b, f, n, _decimal(), 200_000),
     "shadow": lambda b, f, n: _drained(b, f, n, _shadow(n(100, 100, 3)), 200_000),
     "tenants": lambda b, f, n: _drained(b, f, n, _tenants(n(100, 100, 12), n(500, 500, 60), n(100, 100, 3)), 200_000),
     "tenants-1": lambda b, f, n: _alone(b, f, n, throughput.tenants(1, n(500, 500, 5), n(100, 100, 3)), 300_000),
@@ -65,12 +65,12 @@ SCENARIOS: dict[str, Scenario] = {
     "tenants-100": lambda b, f, n: _alone(b, f, n, throughput.tenants(100, 500, n(100, 100, 3)), 300_000),
     "skew": lambda b, f, n: _alone(b, f, n, throughput.skew(n(500, 500, 100), n(100, 100, 3)), 300_000),
     "wide": lambda b, f, n: _alone(b, f, n, throughput.wide(n(100, 100, 3)), 100_000),
-    "deep": lambda b, f, n: _drained(b, f, n, _deep(n(400, 400, 3)), 100_000),
+    "deep": lambda b, f, n: _drained(b, f, n, _deep(n(400, 400, 3)), 40_000),
     "scale-1": lambda b, f, n: _alone(b, f, n, throughput.scale(1), 600_000),
     "scale-2": lambda b, f, n: _alone(b, f, n, throughput.scale(2), 600_000),
     "scale-4": lambda b, f, n: _alone(b, f, n, throughput.scale(4), 600_000),
     "backlog": lambda b, f, n: backlog.run(b, f, n(10_000_000, 1_000_000, 20_000)),
-    "latency": lambda b, f, n: latency.run(b, f, (100, 1_000, 5_000, 20_000), n(3, 2, 1), n(20, 8, 1), n(45, 10, 1)),
+    "latency": lambda b, f, n: latency.run(b, f, (100, 1_000, 5_000, 20_000), n(2, 2, 1), n(15, 8, 1), n(45, 10, 1)),
     "latency-60-own": lambda b, f, n: latency.run_sixty(
         b, f, shared=False, counted_s=n(40, 10, 1), warm_most_s=n(45, 10, 1)
     ),
@@ -83,13 +83,13 @@ SCENARIOS: dict[str, Scenario] = {
         many=n(100, 100, 12),
         predictors=n(500, 500, 60),
         trees=n(100, 100, 3),
-        counted_s=n(20, 10, 1),
+        counted_s=n(15, 10, 1),
         warm_most_s=n(45, 10, 1),
     ),
     "skew-latency": lambda b, f, n: skew.run(
         b, f, hot=n(1_000_000, 300_000, 5_000), predictors=n(500, 500, 100), trees=n(100, 100, 3)
     ),
-    "idle": lambda b, f, n: idle.run(b, f, n(5, 5, 1), n(40, 20, 1)),
+    "idle": lambda b, f, n: idle.run(b, f, n(5, 5, 1), n(30, 20, 1)),
     "takeover": lambda b, f, n: takeover.run(b, f),
     "takeover-supervisor": lambda b, f, n: takeover.run(b, f, "takeover-supervisor"),
     "takeover-run": lambda b, f, n: takeover.run(b, f, "takeover-run"),
@@ -98,7 +98,7 @@ SCENARIOS: dict[str, Scenario] = {
     "takeover-memory": lambda b, f, n: memory.replacements(b, f),
     "memory": lambda b, f, n: memory.swaps(b, f),
     "swap-each-second": lambda b, f, n: swap_each_second.run(
-        b, f, swaps=n(30, 10, 2), steady_s=n(20, 10, 1), warm_most_s=n(45, 10, 1), trees=n(100, 100, 3)
+        b, f, swaps=n(20, 10, 2), steady_s=n(15, 10, 1), warm_most_s=n(45, 10, 1), trees=n(100, 100, 3)
     ),
     "swap": lambda b, f, n: swap.run(b, f),
     "swap-redis": lambda b, f, n: swap.run(b, f, kind="redis"),
@@ -125,7 +125,7 @@ def _live() -> Contest:
 
 
 def _slow_peers() -> Contest:
-    return Contest((replace(throughput.LIVE, name="peers"),), peers=("per-event", "quixstreams"), peers_share=0.1)
+    return Contest((replace(throughput.LIVE, name="peers"),), peers=("per-event", "quixstreams"), peers_share=0.2)
 
 
 def _decimal() -> Contest:
@@ -140,8 +140,10 @@ def _shadow(trees: int) -> Contest:
     """The bound is that of shadows on the live predictor's models; the scenario has one of its own as well."""
     live = Spec("live", throughput.LIVE.configure, change=lambda path: path)
     shared = replace(throughput.shadow(trees), name="shared", change=configurations.with_shared_shadows)
-    cpu = "cpu_s_per_million"
-    ratios = (Ratio("cpu_of_live", "shadow", "live", cpu), Ratio("shared_cpu_of_live", "shared", "live", cpu))
+    ratios = (
+        Ratio("cpu_of_live", "shadow", "live", "cpu_s_per_million"),
+        Ratio("shared_cpu_of_live", "shared", "live", "cpu_s_per_million"),
+    )
     return Contest((throughput.shadow(trees), shared, live), ratios)
 
 

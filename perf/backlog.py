@@ -8,8 +8,7 @@ import os
 import signal
 import statistics
 import sys
-from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, cycle, islice
 from pathlib import Path
 
 from muse_stream.errors import MuseError
@@ -30,11 +29,7 @@ def run(bootstrap: str, folder: Path, count: int) -> Figures:
     rig.forget(bootstrap)
     distinct = list(chain.from_iterable(workload.events(path, data, slice(0, min(count, data.rows)))))
 
-    def again() -> Iterator[bytes]:
-        for begin in range(0, count, len(distinct)):
-            yield from distinct[: count - begin]
-
-    rig.send(bootstrap, "muse.events.t000", PARTITIONS, again())
+    rig.send(bootstrap, "muse.events.t000", PARTITIONS, islice(cycle(distinct), count))
     store = rig.publish(path, folder / "store")
     command = [str(Path(sys.executable).parent / "muse-stream"), "run", "--role", "live", "--store", str(store)]
     command += ["--name", "perf", "--no-spare", "--start", "earliest"]

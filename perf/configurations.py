@@ -5,6 +5,7 @@ there are hundreds, to made-up scores: which map it is costs a worker nothing.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ WIDE, EXPERTS = 200, 4
 SAMPLE = 20_000
 
 
+@lru_cache(maxsize=1)
 def with_intents(data: Data) -> Data:
     """Return the events with a segment of five, by which they are routed."""
     segments = np.random.default_rng(5).integers(INTENTS, size=data.rows)
@@ -133,15 +135,19 @@ def deep(folder: Path, data: Data, *, trees: int = 400, leaves: int = 63) -> Pat
 
 def _experts(folder: Path, data: Data, count: int, trees: int, leaves: int) -> dict[str, Expert]:
     workload.write_schema(folder, data)
-    size = min(data.rows, workload.TRAIN_ROWS) // 4
-    found = {}
-    for number in range(count):
-        rows = slice(number * size // 2, number * size // 2 + size)
-        columns = {name: column[rows] for name, column in data.features.items()}
-        expert = train_experts(columns, data.label[rows], seed=number, trees=trees, leaves=leaves)["trees"]
-        (folder / f"m{number}.onnx").write_bytes(expert.onnx)
-        found[f"m{number}"] = expert
+    found = {f"m{number}": _expert(data, number, trees, leaves) for number in range(count)}
+    for name, expert in found.items():
+        (folder / f"{name}.onnx").write_bytes(expert.onnx)
     return found
+
+
+@lru_cache(maxsize=8)
+def _expert(data: Data, number: int, trees: int, leaves: int) -> Expert:
+    """Train one; a scenario's contenders have the same models."""
+    size = min(data.rows, workload.TRAIN_ROWS) // 4
+    rows = slice(number * size // 2, number * size // 2 + size)
+    columns = {name: column[rows] for name, column in data.features.items()}
+    return train_experts(columns, data.label[rows], seed=number, trees=trees, leaves=leaves)["trees"]
 
 
 def _document(count: int, experts: dict[str, Expert], prefix: str = "t") -> dict[str, Any]:

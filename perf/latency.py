@@ -230,7 +230,8 @@ def run(
     for rate in rates:
         phases += [Phase(rate, settle_s), Phase(rate, counted_s, str(rate))]
     seen = measured(bootstrap, folder, path, data, phases, partitions=4)
-    return {"scenario": "latency", "events": seen.sent, "checked": "each answered once"} | figures(seen, phases)
+    head: Figures = {"scenario": "latency", "events": seen.sent, "checked": "each answered once"}
+    return head | figures(seen, phases)
 
 
 def run_sixty(

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from itertools import chain
+from itertools import chain, cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +34,8 @@ def run(bootstrap: str, folder: Path, *, hot: int, predictors: int, trees: int) 
     named = [document.tenant_topics(name) for name in document.tenants]
     rig.create(bootstrap, dict.fromkeys([name for one in named for name in (one.events, one.scores, one.dlq)], 1))
     rig.forget(bootstrap)
-    rounds = -(-hot // data.rows)
-    values = chain.from_iterable(workload.events(path, data, slice(0, min(hot, data.rows))) for _ in range(rounds))
-    rig.send(bootstrap, f"muse.events.{HOT}", 1, chain.from_iterable(values))
-    sent = rounds * min(hot, data.rows)
+    once = list(chain.from_iterable(workload.events(path, data, slice(0, min(hot, data.rows)))))
+    rig.send(bootstrap, f"muse.events.{HOT}", 1, islice(cycle(once), hot))
     store = rig.publish(path, folder / "store")
     command = [str(Path(sys.executable).parent / "muse-stream"), "run", "--role", "live", "--store", str(store)]
     command += ["--name", "perf", "--no-spare", "--start", "earliest"]
@@ -47,7 +45,7 @@ def run(bootstrap: str, folder: Path, *, hot: int, predictors: int, trees: int) 
         drained: list[Drained] = []
 
         def hot_one() -> None:
-            drained.append(drain(bootstrap, document.group("main", "live"), {f"muse.events.{HOT}": 1}, sent, process))
+            drained.append(drain(bootstrap, document.group("main", "live"), {f"muse.events.{HOT}": 1}, hot, process))
 
         drains = threading.Thread(target=hot_one)
         drains.start()
@@ -63,7 +61,7 @@ def run(bootstrap: str, folder: Path, *, hot: int, predictors: int, trees: int) 
         raise MuseError("skew-latency: the hot tenant was done before the first cold event was due")
     return {
         "scenario": "skew-latency",
-        "hot_events": sent,
+        "hot_events": hot,
         "hot_events_per_s": round(drained[0].events_per_s),
         "cold_tenants": COLD,
         "cold_events": len(took),

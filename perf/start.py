@@ -1,9 +1,9 @@
 """Scenario `start`: what a process imports, in CPU-seconds, and how long the first score takes after the command.
 
-imports      each kind of process in a Python of its own, median of 5: interpreter and imports, nothing else
+imports      each kind of process in a Python of its own, median of 3: interpreter and imports, nothing else
 worker       CPU of the worker from its fork to its first score: generation compiled, clients opened, an event scored
 first score  an event waits; from the start of `muse-stream run` to its score as a read_committed reader sees it, median
-             and worst of 10 starts; each drains and leaves the group, so that the next one finds it empty
+             and worst of 6 starts; each drains and leaves the group, so that the next one finds it empty
 """
 
 import statistics
@@ -21,7 +21,7 @@ from perf import rig, workload
 from perf.figures import Figures
 from perf.takeover import Run
 
-IMPORTS, STARTS = 5, 10
+IMPORTS, STARTS = 3, 6
 EVENTS, SCORES = "muse.events.t000", "muse.scores.t000"
 KINDS = {
     "help": "from muse_stream.__main__ import main; main(['--help'])",

@@ -35,6 +35,8 @@ from perf.workload import Data
 
 PARTITIONS, REPEATS, SAMPLE = 4, 3, 2_000
 PEER_TOLERANCE = 1e-6
+ECHO = "echo"
+"""Of the events of the first contender."""
 FRAME = 10
 TRUE_BYTES = 200
 """Answers that are read to know how large they are."""
@@ -195,9 +197,7 @@ def run(bootstrap: str, folder: Path, contest: Contest, count: int, repeats: int
             run_of = _worker(bootstrap, folder / f"{name}-{turn}.log", one)
             drained[name].append(run_of)
             size[name] = one.expected.check(bootstrap, one.outputs)
-            if one.spec.change is None:  # a backlog of its own
-                floor = _echo(bootstrap, folder / f"echo-{name}-{turn}.log", one, size[name])
-                drained[f"echo of {name}"].append(floor)
+        drained[ECHO].append(_echo(bootstrap, folder / f"echo-{turn}.log", first, size[contest.name]))
         for peer in running:
             drained[peer.name].append(_peer(bootstrap, folder, peer, first, part, turn))
     figures: Figures = {
@@ -211,7 +211,7 @@ def run(bootstrap: str, folder: Path, contest: Contest, count: int, repeats: int
     }
     if first.sent.broker_us is not None:
         figures["broker_cpu_s_per_million_sent"] = round(first.sent.broker_us, 2)
-    figures |= _workers(contest, contenders, drained) | _floor(drained[f"echo of {contest.name}"])
+    figures |= _workers(contest, contenders, drained) | _floor(drained[ECHO])
     for peer in running:
         figures |= {f"{_key(peer.name)}_version": peer.version, f"{_key(peer.name)}_events": part}
         figures |= _beside(peer.name, contenders, drained)
@@ -222,9 +222,7 @@ def _workers(contest: Contest, contenders: Sequence[_Contender], drained: Mappin
     """Return the figures of each configuration of the product, and how they compare."""
     found: Figures = {}
     for one in contenders:
-        name = one.spec.name
-        echo_of = name if one.spec.change is None else contest.name
-        found |= _of(name, drained, f"echo of {echo_of}", "" if one is contenders[0] else f"{_key(name)}_")
+        found |= _of(one.spec.name, drained, "" if one is contenders[0] else f"{_key(one.spec.name)}_")
     for ratio in contest.ratios:
         found |= _ratio(ratio.key, drained[ratio.of], drained[ratio.to], ratio.what)
     return found
@@ -233,7 +231,7 @@ def _workers(contest: Contest, contenders: Sequence[_Contender], drained: Mappin
 def _beside(peer: str, contenders: Sequence[_Contender], drained: Mapping[str, list[Drained]]) -> Figures:
     """Return the figures of a peer, and how many times as fast as it the product is."""
     first = contenders[0].spec.name
-    found = _of(peer, drained, f"echo of {first}", f"{_key(peer)}_")
+    found = _of(peer, drained, f"{_key(peer)}_")
     for one in contenders:
         name = one.spec.name
         key = f"of_{_key(peer)}" if name == first else f"{_key(name)}_of_{_key(peer)}"
@@ -245,14 +243,14 @@ def _key(name: str) -> str:
     return name.replace("-", "_")
 
 
-def _of(name: str, drained: Mapping[str, list[Drained]], echo_of: str, prefix: str) -> Figures:
+def _of(name: str, drained: Mapping[str, list[Drained]], prefix: str) -> Figures:
     """Return the figures of one contender."""
     ours = drained[name]
     rates = [one.events_per_s for one in ours]
     return {
         f"{prefix}events_per_s": round(_median(rates)),
         f"{prefix}events_per_s_spread": f"{min(rates):.0f} to {max(rates):.0f}",
-        **_ratio(f"{prefix}of_echo", ours, drained[echo_of]),
+        **_ratio(f"{prefix}of_echo", ours, drained[ECHO]),
         f"{prefix}worker_cpu_s_per_million": round(_median(one.cpu_s_per_million for one in ours), 2),
         **_broker(f"{prefix}broker_cpu_s_per_million", ours),
         f"{prefix}worker_rss_mb": round(max(one.rss_mb for one in ours)),

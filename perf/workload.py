@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -63,6 +64,7 @@ class Data:
         return len(self.label)
 
 
+@cache
 def read_data() -> Data:
     """Return the Handbook's transactions, or the generator's when they are not there."""
     path = Path(environment.read("MUSE_PERF_EVENTS") or HANDBOOK)

@@ -28,7 +28,6 @@ from muse_stream import Reference
 from muse_stream.avro import SchemaDirectory
 from muse_stream.avro.framing import single_object_prefix
 from muse_stream.calibration import FittedMap, QuantileMap
-from muse_stream.config import load_document
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_jars import call, missing_tools
 
@@ -63,15 +62,13 @@ def prepare(names: Sequence[str]) -> tuple[list[Peer], dict[str, str]]:
 
 def write(target: Path, bootstrap: str, topic: str, out: str, path: Path) -> Path:
     """Write what a peer has to know to score the one tenant of a configuration; returns the file."""
-    document = load_document(path).document
-    (tenant,) = document.tenants
-    (predictor_name,), (model_name,) = document.predictors, document.models
-    predictor = document.predictors[predictor_name]
     written = YAML(typ="safe").load(path)
+    (tenant,) = written["tenants"]
+    ((predictor_name, predictor),) = written["predictors"].items()
+    ((_, model),) = written["models"].items()
     reference = Reference.from_alert_rates(written["references"]["standard"]["alert_rates"])
     x, y = QuantileMap(FittedMap.from_json(written["maps"]["all"]), reference).knots
     score = SchemaDirectory.open(PROJECT / "schemas").by_file("score.avsc")
-    model = written["models"][model_name]
     ((model_input, features),) = model["inputs"].items()
     settings = {
         "bootstrap": bootstrap,
@@ -87,11 +84,11 @@ def write(target: Path, bootstrap: str, topic: str, out: str, path: Path) -> Pat
         "features": features,
         "output": model["output"]["name"],
         "positive": model["output"]["positive"],
-        "beta": predictor.experts[0].beta,
+        "beta": predictor["experts"][0]["beta"],
         "map": {"x": x.tolist(), "y": y.tolist()},
         "tenant": tenant,
         "predictor": predictor_name,
-        "predictor_version": predictor.version,
+        "predictor_version": predictor["version"],
     }
     target.write_text(json.dumps(settings), encoding="utf-8")
     return target

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from quixstreams import Application, message_context
-from quixstreams.models import BytesDeserializer, BytesSerializer
-from scoring import EventScorer
+from quixstreams import Application, message_context  # type: ignore[import-not-found]  # of its own environment
+from quixstreams.models import BytesDeserializer, BytesSerializer  # type: ignore[import-not-found]
+from scoring import EventScorer  # type: ignore[import-not-found]  # the file beside this one
 
 
 def serve(settings: dict[str, Any]) -> None:
@@ -31,11 +31,12 @@ def serve(settings: dict[str, Any]) -> None:
     topic = app.topic(settings["topic"], value_deserializer=BytesDeserializer())
     out = app.topic(settings["out"], value_serializer=BytesSerializer())
 
-    def answer(value: bytes) -> bytes:
+    def scored(value: bytes) -> bytes:
         event, place = scorer.decode(value), message_context()
-        return scorer.encode(event, scorer.score(event), place.topic, place.partition, place.offset)
+        answer: bytes = scorer.encode(event, scorer.score(event), place.topic, place.partition, place.offset)
+        return answer
 
-    app.dataframe(topic).apply(answer).to_topic(out)
+    app.dataframe(topic).apply(scored).to_topic(out)
     app.run()
 
 

@@ -3,14 +3,17 @@
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from muse_stream.cli.moments import FromOffset, Settle, Since, Until, moment_ms, offsets
 from muse_stream.cli.options import Config, Json, Session, Tenant
-from muse_stream.cli.output import note, progress, say, show_json
+from muse_stream.cli.output import note, progress, say, show_json, show_line
 from muse_stream.cli.store_option import StoreOption
+
+if TYPE_CHECKING:
+    from muse_stream.config import KafkaSettings
 
 
 class Records(StrEnum):
@@ -25,12 +28,23 @@ def audit(
     context: typer.Context,
     config: Config,
     tenant: Tenant,
-    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="Where they go: a .parquet file.")],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="FILE|DIR", help="Where they go: a .parquet file; with --follow a folder.")
+    ],
     kind: Annotated[Records, typer.Option(help="scores, audit records of shadows, or both.")] = Records.ALL,
     since: Since = None,
     until: Until = None,
     from_offset: FromOffset = None,
     settle: Settle = 20.0,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Keep all records as files of a folder, as they come. TENANT '*' is all.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=1.0, help="With --follow: seconds between two looks, each of which makes files.")
+    ] = 300.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="With --follow: end after one look, as a timer wants it.")
+    ] = False,
     as_json: Json = False,
     _store: StoreOption = None,
 ) -> None:
@@ -42,6 +56,9 @@ def audit(
 
     What would have changed had we promoted B? docs/audit-records.md has that query, and the columns.
 
+    With --follow DIR becomes an archive: record=score/tenant=acme/day=2026-11-26/TOPIC-PARTITION-FIRST-END.parquet. Every
+    committed record stands in one file, once, also when the process is killed: docs/audit-records.md.
+
     Exit codes: 0 written, 1 nothing was found or the file cannot be written, 2 wrong usage, 3 Kafka cannot be reached.
 
     Examples:
@@ -49,6 +66,7 @@ def audit(
     ```
     muse-stream audit muse.yaml acme --to acme.parquet
     muse-stream audit /var/lib/muse/store acme --to week.parquet --since 7d
+    muse-stream audit store '*' --follow --to /archive
     muse-stream audit muse.yaml acme --to shadows.parquet --kind audit --since 2026-11-01 --until 2026-11-08 --json
     ```
     """
@@ -57,6 +75,15 @@ def audit(
     from muse_stream.commands.configuration import open_configuration  # noqa: PLC0415
 
     session: Session = context.obj
+    if follow:
+        chosen = (since, until, from_offset)
+        if any(one is not None for one in chosen) or kind is not Records.ALL:
+            message = "keeps all records from the first on: --kind, --since, --until, --from-offset choose some"
+            raise typer.BadParameter(message, param_hint="--follow")
+        _follow(config, session.kafka, tenant, to, every_s=every, once=once, as_json=as_json)
+        return
+    if once:
+        raise typer.BadParameter("has no effect without --follow", param_hint="--once")
     selection = Selection(
         tuple(one for one in KINDS if kind in (Records.ALL, one)),
         None if since is None else moment_ms(since, "--since"),
@@ -81,3 +108,22 @@ def audit(
         note(f"{done.undecodable:,} records are left out, they are none of ours: {'; '.join(done.examples)}", "yellow")
     for text in done.notes:
         note(text, "yellow")
+
+
+def _follow(
+    config: str, settings: "KafkaSettings", tenant: str, folder: Path, *, every_s: float, once: bool, as_json: bool
+) -> None:
+    from muse_stream.commands import archive  # noqa: PLC0415
+    from muse_stream.commands.configuration import open_configuration  # noqa: PLC0415
+
+    def told(done: archive.Archived) -> None:
+        if as_json:
+            show_line(asdict(done))
+        elif done.files or once:
+            say(f"{done.scores:,} scores and {done.audit:,} audit records in {done.files} new files of {folder}")
+        if done.undecodable:
+            note(f"{done.undecodable:,} records are left out, they are none of ours", "yellow")
+        for text in done.notes:
+            note(text, "yellow")
+
+    archive.follow(lambda: open_configuration(config), settings, tenant, folder, every_s=every_s, once=once, told=told)

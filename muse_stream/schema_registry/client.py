@@ -28,7 +28,7 @@ class Unknown(RegistryError):
 
 
 class Client:
-    """One registry. Safe in several threads. No question takes longer than `timeout_s` for a connection or an answer."""
+    """One registry. Safe in several threads. A connection, or an answer, is waited for at most `timeout_s`."""
 
     def __init__(self, settings: RegistrySettings, timeout_s: float = TIMEOUT_S) -> None:
         self._settings, self._timeout_s = settings, timeout_s

@@ -21,9 +21,10 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from muse_stream.avro import parse_schema
 from muse_stream.avro.framing import confluent_prefix
 from muse_stream.cli.main import main
+from muse_stream.commands import schemas as commands
 from muse_stream.config import RegistrySettings
 from muse_stream.errors import RegistryError
-from muse_stream.schema_registry import Client, Unknown
+from muse_stream.schema_registry import Client, Unknown, open_registry
 from muse_stream.testing import CommittedReader, LocalRegistry
 from muse_stream.testing.kafka_broker import Broker
 from tests.avro.java_peer import avro_peer
@@ -132,6 +133,10 @@ def test_answers_in_the_confluent_frame_are_read_by_confluents_own(
     publish(document, tmp_path / "store")
     store = str(tmp_path / "store")
     monkeypatch.setenv("MUSE_REGISTRY_URL", answering.url)
+    monkeypatch.setattr(commands, "PATIENT_S", LONG_S)
+    registry = open_registry()
+    assert registry is not None
+    registry.wait_s = LONG_S
     monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
     assert main(["check", str(document)]) == 0
     capsys.readouterr()
@@ -203,7 +208,7 @@ def test_an_id_that_the_registry_does_not_have_is_a_dead_letter_and_others_do_no
     with fleet(bank, kafka, answering, tmp_path) as live, live_witness(bank, kafka.bootstrap) as witness:
         live.wait_serving()
         sender.send_values("t0", [confluent_prefix(invented + n % 50) + b"x" for n in range(COUNT)])
-        waits(live, bank.topic("events", "t0"), f"schema id {invented}")
+        waits(live, bank.topic("events", "t0"), "schema id 10000000")
         sender.send("t1", COUNT, schema(0))
         until(lambda: len(witness.seen) - len(dead(bank, witness)) == COUNT, 60)
         sender.send("t0", COUNT, schema(0))

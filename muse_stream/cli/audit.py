@@ -56,8 +56,8 @@ def audit(
 
     What would have changed had we promoted B? docs/audit-records.md has that query, and the columns.
 
-    With --follow DIR becomes an archive: record=score/tenant=acme/day=2026-11-26/TOPIC-PARTITION-FIRST-END.parquet. Every
-    committed record stands in one file, once, also when the process is killed: docs/audit-records.md.
+    With --follow DIR becomes an archive: record=score/tenant=acme/day=2026-11-26/TOPIC-PARTITION-FIRST-END.parquet.
+    Every committed record stands in one file, once, also when the process is killed: docs/audit-records.md.
 
     Exit codes: 0 written, 1 nothing was found or the file cannot be written, 2 wrong usage, 3 Kafka cannot be reached.
 

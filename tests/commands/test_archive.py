@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,9 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-@pytest.fixture(params=range(9))
-def dying(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """End the process at one of its steps, the next one in each test; what was done is told."""
+@pytest.fixture(params=range(8))
+def dying(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """End the process once, at one of its steps, the next one in each test; the steps are told."""
     steps: list[str] = []
     note, finish = Archive.note, RecordFile.finish
 
@@ -97,14 +97,13 @@ def dying(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         step("after a file")
         return columns
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Archive, "note", noted)
-        patch.setattr(RecordFile, "finish", finished)
-        yield steps
+    monkeypatch.setattr(Archive, "note", noted)
+    monkeypatch.setattr(RecordFile, "finish", finished)
+    return steps
 
 
 def test_a_process_that_ends_anywhere_leaves_no_record_twice_and_none_out(
-    filled: Bank, tmp_path: Path, dying: list[str], unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    filled: Bank, tmp_path: Path, dying: list[str], unique: Callable[[str], str]
 ) -> None:
     folder = tmp_path / "archive"
     with pytest.raises(Killed):
@@ -115,7 +114,6 @@ def test_a_process_that_ends_anywhere_leaves_no_record_twice_and_none_out(
     producer.produce(filled.topics.scores, filled.score(31, 0.4), None, 1)
     producer.commit_transaction(60)
     before = {path: path.stat().st_size for path in folder.rglob("*.parquet") if not path.name.startswith(".")}
-    monkeypatch.undo()
     assert run(filled, folder) == 0
     assert set(places(folder).values()) == {1}
     assert places(folder).keys() == expected(filled, tmp_path)
@@ -145,7 +143,7 @@ def test_a_tenant_that_is_no_name_makes_no_folder(
     producer.commit_transaction(60)
     assert run(filled, tmp_path / "a" / "b") == 0
     assert json.loads(capsys.readouterr().out)["undecodable"] == 5
-    assert not [path for path in tmp_path.rglob("*elsewhere*")]
+    assert not list(tmp_path.rglob("*elsewhere*"))
 
 
 @pytest.mark.parametrize("words", [["--follow", "--since", "1d"], ["--follow", "--kind", "scores"], ["--once"]])

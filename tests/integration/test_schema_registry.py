@@ -63,13 +63,13 @@ def fleet(bank: Bank, kafka: Broker, registry: LocalRegistry, folder: Path) -> F
     return Fleet(kafka.bootstrap, store, "live", bank.name, log, workers=1, environment=named)
 
 
-def headers_of(kafka: Broker, topic: str, count: int) -> set[tuple[tuple[str, bytes], ...]]:
+def headers_of(kafka: Broker, topic: str, count: int) -> set[tuple[Any, ...]]:
     """Return all different headers of a topic's committed records."""
-    found: list[tuple[tuple[str, bytes], ...]] = []
+    found: list[tuple[Any, ...]] = []
     with CommittedReader(kafka.bootstrap, {topic: PARTITIONS}) as reader:
 
         def read() -> bool:
-            found.extend(tuple(one.headers() or ()) for one in reader.read())  # type: ignore[misc]
+            found.extend(tuple(one.headers() or ()) for one in reader.read())
             return len(found) >= count
 
         until(read, 60, lambda: f"{len(found)} of {count} records")
@@ -149,7 +149,12 @@ def test_answers_in_the_confluent_frame_are_read_by_confluents_own(
         sender.send("t0", COUNT, schema(0))
         with CommittedReader(kafka.bootstrap, {bank.topic("scores", "t0"): PARTITIONS}) as reader:
             values: list[bytes] = []
-            until(lambda: values.extend(one.value() or b"" for one in reader.read()) or len(values) >= COUNT, 90)
+
+            def read_all() -> bool:
+                values.extend(one.value() or b"" for one in reader.read())
+                return len(values) >= COUNT
+
+            until(read_all, 90)
         assert live.stop() == 0
     read = AvroDeserializer(sender.client)
     topic = SerializationContext(bank.topic("scores", "t0"), MessageField.VALUE)
@@ -260,7 +265,10 @@ def test_a_registry_that_asks_for_a_password_over_tls(
 def test_a_registry_that_asks_for_a_certificate_and_a_token(
     answering: LocalRegistry, certificates: Path, tmp_path: Path
 ) -> None:
-    ours = {"ssl_certificate_location": certificates / "client.pem", "ssl_key_location": certificates / "client.key"}
+    ours: dict[str, Any] = {
+        "ssl_certificate_location": certificates / "client.pem",
+        "ssl_key_location": certificates / "client.key",
+    }
     endpoint = TokenEndpoint({"muse": "hush-1"}, b"k" * 32)
     ca, server = certificates / "ca.pem", (certificates / "server.pem", certificates / "server.key")
     with closing(endpoint), GuardedRegistry(answering.url, *server, clients=ca) as guard:

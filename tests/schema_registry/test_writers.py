@@ -10,7 +10,7 @@ from muse_stream.errors import Reason, RegistryError, SchemaError, SchemaPending
 from muse_stream.schema_registry import RegisteredSchemas, subjects
 from muse_stream.schema_registry.cache import SchemaCache
 from muse_stream.schema_registry.registry import Registry
-from tests.avro.avro_data import directory, framed, schema_of
+from tests.avro.avro_data import directory, framed, listed, schema_of
 from tests.schema_registry.test_registry import URL, Stub
 
 READER = schema_of(("id", "string"), ("x", "double"), file="reader.avsc")
@@ -36,7 +36,7 @@ def test_an_id_is_the_registrys_whatever_the_folder_says(tmp_path: Path) -> None
     stub.answers = {1: NEWER.text, 2: READER.text}
     new, old = value(NEWER, 1, x=2.0, id="a", more="m"), value(READER, 2, id="b", x=3.0)
     found = decoder(schemas(stub, tmp_path)).decode([new, old, framed(READER, {"id": "c", "x": 4.0})])
-    assert (found.ids.to_pylist(), list(found.columns["x"])) == (["a", "b", "c"], [2.0, 3.0, 4.0])
+    assert (found.ids.to_pylist(), listed(found.columns["x"])) == (["a", "b", "c"], [2.0, 3.0, 4.0])
     assert not found.rejected
 
 

@@ -24,27 +24,32 @@ class Records(StrEnum):
     AUDIT = "audit"
 
 
+To = Annotated[
+    Path, typer.Option("--to", metavar="FILE|DIR", help="Where they go: a .parquet file; with --follow a folder.")
+]
+Kinds = Annotated[Records, typer.Option(help="scores, audit records of shadows, or both.")]
+Follow = Annotated[
+    bool, typer.Option("--follow", help="Keep all records as files of a folder, as they come. TENANT '*' is all.")
+]
+Every = Annotated[
+    float, typer.Option(min=1.0, help="With --follow: seconds between two looks, each of which makes files.")
+]
+Once = Annotated[bool, typer.Option("--once", help="With --follow: end after one look, as a timer wants it.")]
+
+
 def audit(
     context: typer.Context,
     config: Config,
     tenant: Tenant,
-    to: Annotated[
-        Path, typer.Option("--to", metavar="FILE|DIR", help="Where they go: a .parquet file; with --follow a folder.")
-    ],
-    kind: Annotated[Records, typer.Option(help="scores, audit records of shadows, or both.")] = Records.ALL,
+    to: To,
+    kind: Kinds = Records.ALL,
     since: Since = None,
     until: Until = None,
     from_offset: FromOffset = None,
     settle: Settle = 20.0,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Keep all records as files of a folder, as they come. TENANT '*' is all.")
-    ] = False,
-    every: Annotated[
-        float, typer.Option(min=1.0, help="With --follow: seconds between two looks, each of which makes files.")
-    ] = 300.0,
-    once: Annotated[
-        bool, typer.Option("--once", help="With --follow: end after one look, as a timer wants it.")
-    ] = False,
+    follow: Follow = False,
+    every: Every = 300.0,
+    once: Once = False,
     as_json: Json = False,
     _store: StoreOption = None,
 ) -> None:
@@ -70,20 +75,34 @@ def audit(
     muse-stream audit muse.yaml acme --to shadows.parquet --kind audit --since 2026-11-01 --until 2026-11-08 --json
     ```
     """
+    session: Session = context.obj
+    if not follow:
+        if once:
+            raise typer.BadParameter("has no effect without --follow", param_hint="--once")
+        _export(config, session.kafka, tenant, to, kind, (since, until, from_offset), settle, as_json=as_json)
+        return
+    if any(one is not None for one in (since, until, from_offset)) or kind is not Records.ALL:
+        message = "keeps all records from the first on: --kind, --since, --until, --from-offset choose some"
+        raise typer.BadParameter(message, param_hint="--follow")
+    _follow(config, session.kafka, tenant, to, every_s=every, once=once, as_json=as_json)
+
+
+def _export(
+    config: str,
+    settings: "KafkaSettings",
+    tenant: str,
+    to: Path,
+    kind: Records,
+    window: tuple[str | None, str | None, list[str] | None],
+    settle: float,
+    *,
+    as_json: bool,
+) -> None:
     from muse_stream.commands.audit import KINDS, Selection  # noqa: PLC0415
     from muse_stream.commands.audit import audit as export  # noqa: PLC0415
     from muse_stream.commands.configuration import open_configuration  # noqa: PLC0415
 
-    session: Session = context.obj
-    if follow:
-        chosen = (since, until, from_offset)
-        if any(one is not None for one in chosen) or kind is not Records.ALL:
-            message = "keeps all records from the first on: --kind, --since, --until, --from-offset choose some"
-            raise typer.BadParameter(message, param_hint="--follow")
-        _follow(config, session.kafka, tenant, to, every_s=every, once=once, as_json=as_json)
-        return
-    if once:
-        raise typer.BadParameter("has no effect without --follow", param_hint="--once")
+    since, until, from_offset = window
     selection = Selection(
         tuple(one for one in KINDS if kind in (Records.ALL, one)),
         None if since is None else moment_ms(since, "--since"),
@@ -93,12 +112,7 @@ def audit(
     )
     with progress(f"records of {tenant}") as update:
         done = export(
-            open_configuration(config),
-            session.kafka,
-            tenant,
-            to,
-            selection,
-            lambda read, total: update(read, total, ""),
+            open_configuration(config), settings, tenant, to, selection, lambda read, total: update(read, total, "")
         )
     if as_json:
         show_json(asdict(done))

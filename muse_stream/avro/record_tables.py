@@ -19,7 +19,7 @@ from muse_stream.avro.encoder import arrow_type, column_array, is_nullable
 from muse_stream.avro.resolution import default_of
 from muse_stream.avro.schemas import Schema, SchemaDirectory
 from muse_stream.avro.strict import Malformed
-from muse_stream.errors import Reason, Rejected, SchemaError, Stage
+from muse_stream.errors import Reason, Rejected, SchemaError, SchemaPending, Stage
 
 Rows = NDArray[np.int64]
 
@@ -47,12 +47,14 @@ class RecordTables:
         """The columns, in order."""
 
     def read(self, values: Sequence[bytes | None]) -> RecordTable:
-        """Decode a batch; never raises for bad data."""
+        """Decode a batch; never raises for bad data, but SchemaPending while a Schema Registry does not answer."""
         groups, rejected = framing.group(values)
         pieces: list[tuple[Rows, pa.RecordBatch]] = []
         for prefix, rows in groups.items():
             try:
                 writer = self._writer(prefix)
+            except SchemaPending:
+                raise
             except SchemaError as error:
                 said = str(error)[:MESSAGE_LENGTH]
                 rejected += [Rejected(row, Reason.UNKNOWN_SCHEMA, Stage.DECODE, said) for row in rows.tolist()]

@@ -36,7 +36,7 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     live_pairs       what two predictors say of the same events, as it comes in
     topics           plan, make and check topics
     produce, tail    a file -> events; follow a topic, decoded
-    audit            a tenant's scores and audit records -> a table for analysts
+    audit, archive   a tenant's scores and audit records -> a table for analysts; files that grow
     report           live and shadow predictors beside each other, as one HTML file
     report_records   what it is made of
     dlq              a tenant's dead letters: count, show, send again

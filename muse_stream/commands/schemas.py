@@ -10,7 +10,7 @@ from muse_stream.commands.configuration import Configuration
 from muse_stream.config import RegistrySettings, Role
 from muse_stream.errors import ConfigError, MuseError, Problem
 from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, answer_subjects, output_schemas
-from muse_stream.schema_registry import Client, Unknown
+from muse_stream.schema_registry import PATIENT_S, Client, Unknown
 
 State = Literal["registered", "missing", "incompatible"]
 ROLES: tuple[Role, ...] = ("live", "shadow")
@@ -36,7 +36,7 @@ def client() -> Client:
     if settings is None:
         hint = "for example https://registry:8081; `muse-stream --help` lists the others"
         raise ConfigError([Problem("MUSE_REGISTRY_URL", "is not set", hint)])
-    return Client(settings)
+    return Client(settings, PATIENT_S)
 
 
 def look(configuration: Configuration, registry: Client) -> list[Registration]:

@@ -120,6 +120,8 @@ class RecordFile:
             with self._aside.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as table:
                 for part in self._parts():
                     table.write_batch(self._widened(part, schema), row_group_size=2 * PART)
+            with self._aside.open("rb") as written:
+                os.fsync(written.fileno())
             self._aside.replace(self.path)
         except OSError as error:
             raise _said(self.path, error) from None

@@ -13,7 +13,9 @@ from muse_stream.avro import complete
 from muse_stream.config import RegistrySettings
 from muse_stream.errors import RegistryError, SchemaError
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 5.0
+PATIENT_S = 30.0
+"""For a person who waits for a command, and asks for what may take a registry longer."""
 MOST_REFERENCES = 200
 """Schemas that one schema may refer to, directly or not."""
 NOT_FOUND = frozenset({40401, 40402, 40403})
@@ -26,10 +28,10 @@ class Unknown(RegistryError):
 
 
 class Client:
-    """One registry. Safe in several threads."""
+    """One registry. Safe in several threads. A connection, or an answer, is waited for at most `timeout_s`."""
 
-    def __init__(self, settings: RegistrySettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: RegistrySettings, timeout_s: float = TIMEOUT_S) -> None:
+        self._settings, self._timeout_s = settings, timeout_s
         self._made: Any = None
 
     def __enter__(self) -> Self:
@@ -128,7 +130,7 @@ class Client:
         if self._made is None:
             from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415 - an extra
 
-            over: Mapping[str, object] = {"timeout": TIMEOUT_S, "max.retries": 0}  # whoever asks asks again
+            over: Mapping[str, object] = {"timeout": self._timeout_s, "max.retries": 0}  # whoever asks asks again
             self._made = SchemaRegistryClient({**self._settings.connection(), **over})
         return self._made
 

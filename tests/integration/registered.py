@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from muse_stream.testing import ToSend, produce
 from tests.integration.bank import AT, PARTITIONS, Bank
+from tests.patience import PATIENCE
 
 ID = {"name": "id", "type": "string"}
 WHEN = {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}
@@ -48,7 +49,7 @@ class Producer:
 
     def __init__(self, bank: Bank, bootstrap: str, registry: str) -> None:
         self._bank, self._bootstrap = bank, bootstrap
-        self.client = SchemaRegistryClient({"url": registry})
+        self.client = SchemaRegistryClient({"url": registry, "timeout": 60 * PATIENCE})
         self.counts: dict[tuple[str, int], int] = {}
 
     def __enter__(self) -> "Producer":

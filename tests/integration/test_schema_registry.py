@@ -4,30 +4,43 @@ All on one run's registry and broker. A registry is paused with SIGSTOP, and eve
 """
 
 import json
-from collections.abc import Iterator
+import shutil
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.schema_registry import Schema as RegistrySchema
+from confluent_kafka.schema_registry import SchemaReference, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from muse_stream.avro import parse_schema
 from muse_stream.avro.framing import confluent_prefix
 from muse_stream.cli.main import main
+from muse_stream.commands import schemas as commands
+from muse_stream.config import RegistrySettings
+from muse_stream.errors import RegistryError
+from muse_stream.schema_registry import Client, Unknown, open_registry
 from muse_stream.testing import CommittedReader, LocalRegistry
 from muse_stream.testing.kafka_broker import Broker
 from tests.avro.java_peer import avro_peer
+from tests.certificates import make_certificates
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import Fleet, publish
+from tests.integration.guarded_registry import GuardedRegistry
+from tests.integration.oauth import TokenEndpoint
 from tests.integration.registered import Producer, schema, use_registry
 from tests.integration.test_faults import live_witness
 from tests.integration.witness import Witness, broken_promises
-from tests.patience import until
+from tests.patience import PATIENCE, until
 
 COUNT = 200
 """Events of one kind."""
+LONG_S = 60.0 * PATIENCE
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -50,13 +63,13 @@ def fleet(bank: Bank, kafka: Broker, registry: LocalRegistry, folder: Path) -> F
     return Fleet(kafka.bootstrap, store, "live", bank.name, log, workers=1, environment=named)
 
 
-def headers_of(kafka: Broker, topic: str, count: int) -> set[tuple[tuple[str, bytes], ...]]:
+def headers_of(kafka: Broker, topic: str, count: int) -> set[tuple[Any, ...]]:
     """Return all different headers of a topic's committed records."""
-    found: list[tuple[tuple[str, bytes], ...]] = []
+    found: list[tuple[Any, ...]] = []
     with CommittedReader(kafka.bootstrap, {topic: PARTITIONS}) as reader:
 
         def read() -> bool:
-            found.extend(tuple(one.headers() or ()) for one in reader.read())  # type: ignore[misc]
+            found.extend(tuple(one.headers() or ()) for one in reader.read())
             return len(found) >= count
 
         until(read, 60, lambda: f"{len(found)} of {count} records")
@@ -120,6 +133,10 @@ def test_answers_in_the_confluent_frame_are_read_by_confluents_own(
     publish(document, tmp_path / "store")
     store = str(tmp_path / "store")
     monkeypatch.setenv("MUSE_REGISTRY_URL", answering.url)
+    monkeypatch.setattr(commands, "PATIENT_S", LONG_S)
+    registry = open_registry()
+    assert registry is not None
+    registry.wait_s = LONG_S
     monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
     assert main(["check", str(document)]) == 0
     capsys.readouterr()
@@ -132,7 +149,12 @@ def test_answers_in_the_confluent_frame_are_read_by_confluents_own(
         sender.send("t0", COUNT, schema(0))
         with CommittedReader(kafka.bootstrap, {bank.topic("scores", "t0"): PARTITIONS}) as reader:
             values: list[bytes] = []
-            until(lambda: values.extend(one.value() or b"" for one in reader.read()) or len(values) >= COUNT, 90)
+
+            def read_all() -> bool:
+                values.extend(one.value() or b"" for one in reader.read())
+                return len(values) >= COUNT
+
+            until(read_all, 90)
         assert live.stop() == 0
     read = AvroDeserializer(sender.client)
     topic = SerializationContext(bank.topic("scores", "t0"), MessageField.VALUE)
@@ -191,7 +213,7 @@ def test_an_id_that_the_registry_does_not_have_is_a_dead_letter_and_others_do_no
     with fleet(bank, kafka, answering, tmp_path) as live, live_witness(bank, kafka.bootstrap) as witness:
         live.wait_serving()
         sender.send_values("t0", [confluent_prefix(invented + n % 50) + b"x" for n in range(COUNT)])
-        waits(live, bank.topic("events", "t0"), f"schema id {invented}")
+        waits(live, bank.topic("events", "t0"), "schema id 10000000")
         sender.send("t1", COUNT, schema(0))
         until(lambda: len(witness.seen) - len(dead(bank, witness)) == COUNT, 60)
         sender.send("t0", COUNT, schema(0))
@@ -202,3 +224,100 @@ def test_an_id_that_the_registry_does_not_have_is_a_dead_letter_and_others_do_no
     assert "is not in the registry" in letters[0]["muse.message"]
     assert len(letters) == COUNT
     assert broken_promises(witness.seen, sender.counts) == []
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl to make certificates with")
+    folder = tmp_path_factory.mktemp("certificates")
+    make_certificates(folder)
+    return folder
+
+
+def test_a_registry_that_asks_for_a_password_over_tls(
+    answering: LocalRegistry, certificates: Path, tmp_path: Path
+) -> None:
+    """The password is read from its file again when it is refused, and the certificate is checked."""
+    password = tmp_path / "password"
+    password.write_text("hush-1\n")
+    with GuardedRegistry(answering.url, certificates / "server.pem", certificates / "server.key") as guard:
+        right = b64encode(b"muse:hush-2").decode()
+        guard.allowed = lambda given: given == f"Basic {right}"
+        ca = certificates / "ca.pem"
+        named = RegistrySettings(url=guard.url, username="muse", password_file=password, ssl_ca_location=ca)
+        with Client(named, LONG_S) as client:
+            with pytest.raises(RegistryError, match=r"denies access \(401\): see MUSE_REGISTRY_USERNAME") as refused:
+                client.subjects()
+            assert "hush" not in str(refused.value)
+            password.write_text("hush-2\n")
+            number = client.register("guarded-value", schema(0))
+            assert client.registered("guarded-value", schema(0)) == number
+            assert parse_schema(client.text(number)).name == "Payment"
+            assert client.versions("guarded-value") == [1]
+            with pytest.raises(Unknown):
+                client.text(1_000_000_000)
+        unsure = RegistrySettings(url=guard.url, username="muse", password_file=password)
+        with Client(unsure, LONG_S) as stranger, pytest.raises(RegistryError, match="CERTIFICATE_VERIFY_FAILED"):
+            stranger.subjects()
+
+
+def test_a_registry_that_asks_for_a_certificate_and_a_token(
+    answering: LocalRegistry, certificates: Path, tmp_path: Path
+) -> None:
+    ours: dict[str, Any] = {
+        "ssl_certificate_location": certificates / "client.pem",
+        "ssl_key_location": certificates / "client.key",
+    }
+    endpoint = TokenEndpoint({"muse": "hush-1"}, b"k" * 32)
+    ca, server = certificates / "ca.pem", (certificates / "server.pem", certificates / "server.key")
+    with closing(endpoint), GuardedRegistry(answering.url, *server, clients=ca) as guard:
+        guard.allowed = lambda given: given.count(".") == 2 and given.startswith("Bearer ")
+        secret = tmp_path / "secret"
+        secret.write_text("hush-0")
+        known: dict[str, Any] = {"url": guard.url, "ssl_ca_location": ca, "oauth_client_id": "muse"}
+        known |= {"oauth_token_endpoint_url": endpoint.url, "oauth_client_secret_file": secret, "oauth_scope": "sr"}
+        with Client(RegistrySettings(**known, **ours), LONG_S) as client:
+            with pytest.raises(RegistryError, match="invalid_client"):
+                client.subjects()
+            secret.write_text("hush-1")
+            assert client.subjects() is not None
+            assert endpoint.asked[-1]["scope"] == "sr"
+        with (
+            Client(RegistrySettings(**known), LONG_S) as unknown,
+            pytest.raises(RegistryError, match="does not answer"),
+        ):
+            unknown.subjects()
+
+
+def test_another_server_says_nothing_of_ids(answering: LocalRegistry) -> None:
+    """A wrong path, as a URL that lacks Apicurio's: its 404 must not turn events into dead letters."""
+    root = answering.url.removesuffix("/apis/ccompat/v7")
+    elsewhere, said = RegistrySettings(url=f"{root}/nothing"), "nothing of a Schema Registry there"
+    with Client(elsewhere, LONG_S) as client, pytest.raises(RegistryError, match=said) as wrong:
+        client.text(1)
+    assert not isinstance(wrong.value, Unknown)
+    with (
+        Client(RegistrySettings(url="http://127.0.0.1:1")) as client,
+        pytest.raises(RegistryError, match="ConnectError"),
+    ):
+        client.text(1)
+
+
+def test_references_are_followed(answering: LocalRegistry, unique: Callable[[str], str]) -> None:
+    name = unique("refs")
+    currency = {"type": "enum", "name": "Currency", "namespace": "shop", "symbols": ["EUR"]}
+    money = {"type": "record", "name": "Money", "namespace": "shop", "fields": [{"name": "in", "type": "Currency"}]}
+    fields = [{"name": "id", "type": "string"}, {"name": "price", "type": "shop.Money"}]
+    event = {"type": "record", "name": "Event", "namespace": "till", "fields": fields}
+    theirs = SchemaRegistryClient({"url": answering.url, "timeout": LONG_S})
+    theirs.register_schema(f"{name}.Currency", RegistrySchema(json.dumps(currency), "AVRO"))
+    to_currency = SchemaReference("shop.Currency", f"{name}.Currency", 1)
+    theirs.register_schema(f"{name}.Money", RegistrySchema(json.dumps(money), "AVRO", [to_currency]))
+    to_money = SchemaReference("shop.Money", f"{name}.Money", 1)
+    number = theirs.register_schema(f"{name}-value", RegistrySchema(json.dumps(event), "AVRO", [to_money]))
+    theirs.close()
+    with Client(RegistrySettings(url=answering.url), LONG_S) as client:
+        found = parse_schema(client.text(number))
+        assert [field.name for field in found.type.fields] == ["id", "price"]
+        assert client.version(f"{name}-value", "latest")[:2] == (number, 1)

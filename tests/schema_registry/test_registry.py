@@ -54,6 +54,9 @@ class Stub:
     def version(self, subject: str, version: int) -> tuple[int, int, str]:
         return next(one for one in self.subjects[subject] if one[1] == version)
 
+    def registered(self, subject: str, text: str) -> int | None:
+        return next((number for number, _, known in self.subjects.get(subject, []) if known == text), None)
+
 
 @pytest.fixture
 def stub() -> Iterator[Stub]:

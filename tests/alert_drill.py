@@ -181,9 +181,9 @@ def relax() -> None:
 FAULTS = (
     Fault(
         "broker down",
-        lambda: docker("pause", container("kafka")),
+        lambda: docker("kill", "--signal", "STOP", container("kafka")),
         frozenset({"MuseLagUnknown"}),
-        lambda: docker("unpause", container("kafka")),
+        lambda: docker("kill", "--signal", "CONT", container("kafka")),
     ),
     Fault("disk full", fill, frozenset({"MuseLagUnknown", "MuseEventsWaiting"}), empty),
     Fault("permission revoked", revoke, frozenset({"MuseTenantPaused"}), grant),

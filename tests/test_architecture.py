@@ -45,6 +45,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "prometheus_client": (
         "commands/watch_metrics.py",
         "runtime/calibrate_metrics.py",
+        "runtime/latency_histogram.py",
         "runtime/worker_metrics.py",
         "telemetry/health.py",
     ),

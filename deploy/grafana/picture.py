@@ -54,7 +54,9 @@ def draw(panel: dict[str, Any], axes: Any, server: str, start: float, end: float
         last = [values[-1] for _, _, values in lines if not math.isnan(values[-1])]
         unit = panel["fieldConfig"]["defaults"]["unit"]
         text = {"percentunit": lambda v: f"{v:.2%}", "s": lambda v: f"{v:.2f} s"}.get(unit, lambda v: f"{v:,.4g}")
-        axes.text(0.5, 0.45, text(last[0]) if last else "no data", ha="center", va="center", fontsize=18, color="green")
+        red = panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
+        color = "red" if last and red is not None and last[0] >= red else "green"
+        axes.text(0.5, 0.45, text(last[0]) if last else "no data", ha="center", va="center", fontsize=18, color=color)
         return
     if panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal" and lines:
         every = sorted({at for _, times, _ in lines for at in times})
@@ -85,7 +87,7 @@ def main() -> None:
     found = json.loads((HERE / "dashboard.json").read_text(encoding="utf-8"))
     end = time.time()
     start = end - 60 * given.minutes
-    tall = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in found["panels"])
+    tall = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in found["panels"]) + 1
     figure = pyplot.figure(figsize=(24 * CELL[0], tall * CELL[1]), dpi=90)
     for panel in found["panels"]:
         at = panel["gridPos"]

@@ -1,4 +1,4 @@
-"""Lint the chart, render it, validate that for each Kubernetes, and write it: `make charts` runs this with what it needs.
+"""Lint the chart, render it, validate that for each Kubernetes, and write it: `make charts` has what that needs.
 
 Beside the manifests stands the hash of all that they were made of, so that a test without helm sees when they are old.
 What other projects define (KEDA, the Prometheus operator) has no schema in Kubernetes and is not validated here.

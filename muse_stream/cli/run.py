@@ -152,10 +152,7 @@ def run(
     store, most = _named(store, config), _bytes(max_memory)
     times = {"look_s": look_every, "store_s": store_every}
     _check_role(role, config, start, max_memory, times)
-    if health_port is not None:
-        _check_health(health_host, health_port, workers)
-    if metrics_port is not None:
-        _check_metrics(health_host, metrics_port, health_port, workers)
+    _check_pages(health_host, health_port, metrics_port, workers)
     from muse_stream.commands.configuration import check_lane  # noqa: PLC0415
     from muse_stream.runtime.run import RunOptions, prepare, reaching  # noqa: PLC0415 - loads most vendors
     from muse_stream.runtime.run import run as serve  # noqa: PLC0415
@@ -281,6 +278,13 @@ def _check_health(host: str, port: int, workers: int) -> None:
             raise typer.BadParameter(
                 f"worker {worker} cannot listen on port {port + worker} of '{host}': {why}", param_hint="--health-port"
             ) from None
+
+
+def _check_pages(host: str, health_port: int | None, metrics_port: int | None, workers: int) -> None:
+    if health_port is not None:
+        _check_health(host, health_port, workers)
+    if metrics_port is not None:
+        _check_metrics(host, metrics_port, health_port, workers)
 
 
 def _check_metrics(host: str, port: int, health_port: int | None, workers: int) -> None:

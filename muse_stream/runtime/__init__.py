@@ -10,6 +10,8 @@
     run            starts the supervisor                     supervisor     worker processes and a warm spare
     worker_process one of them                               watchdog       ends it when it stands still
     worker_metrics what it counts, for Prometheus            process_title  what `ps` shows of them
+    latency_histogram, stage_times  how long events wait, and stages of a batch take
+    run_pages      one port for the pages of all workers of a run
     heartbeat      what it tells in the generation store     memory         what a process takes
     calibrate      the role that counts scores: its processes
     score_intake   what was read is kept, and stored every so often

@@ -100,7 +100,8 @@ def served(
 ) -> Iterator[Callable[[int], None]]:
     """Serve the pages meanwhile, where they are wanted; what is yielded is to be told when the workers are others.
 
-    `run` is its role, lane and name, for `ps`. Raises MuseError when the port is taken. Call it before this process has threads.
+    `run` is its role, lane and name, for `ps`. Raises MuseError when the port is taken. Call it before this process
+    has threads.
     """
     if port is None or health_port is None:
         yield lambda _workers: None

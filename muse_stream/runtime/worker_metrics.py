@@ -77,24 +77,14 @@ class WorkerMeter:
             "Events decoded, scored and encoded, before their transaction's outcome is known",
             registry=registry,
         )
-        self._scoring = Histogram(
-            "muse_scoring_seconds", "Time to decode, score and encode one batch", buckets=SECONDS, registry=registry
-        )
-        self._transaction = Histogram(
-            "muse_transaction_seconds",
-            "Time from a batch's first flush to its commit",
-            buckets=SECONDS,
-            registry=registry,
-        )
+        self._scoring, self._transaction = _scoring(registry), _transaction(registry)
         self._committed = Counter("muse_events_committed", "Events whose answers are committed", registry=registry)
-        self._outcomes = _outcomes(registry)
-        self._stages, self._swap = _stages(registry), _swap(registry)
-        self._rebalances, self._load = _rebalances(registry), _load(registry)
-        self._ahead = _ahead(registry)
         self._aborts = Counter(
             "muse_aborts", "Transactions given up and done again, by Kafka's reason", ("code",), registry=registry
         )
         self._generation = Gauge("muse_generation", "Generation that answers now", registry=registry)
+        self._outcomes, self._stages, self._rebalances = _outcomes(registry), _stages(registry), _rebalances(registry)
+        self._swap, self._load, self._ahead = _swap(registry), _load(registry), _ahead(registry)
         self._hanging = Gauge(
             "muse_transactions_hanging",
             "Output partitions whose last stable offset does not move, because a transaction stays open",
@@ -112,6 +102,10 @@ class WorkerMeter:
         registry.register(self._lane)
         self._latency = LatencyHistogram(role)
         registry.register(self._latency)
+
+    def expects(self, scorer: Scorer) -> None:
+        """Show its tenants, of whom nothing is known yet: a worker that cannot open its clients must be seen."""
+        self._lane.topology = scorer.topology
 
     def serving(self, scorer: Scorer) -> None:
         """Take over a generation: its tenants are those that have series; its number is shown when they are."""
@@ -237,6 +231,16 @@ def _clipped(registry: CollectorRegistry) -> Counter:
         ("model",),
         registry=registry,
     )
+
+
+def _scoring(registry: CollectorRegistry) -> Histogram:
+    text = "Time to decode, score and encode one batch"
+    return Histogram("muse_scoring_seconds", text, buckets=SECONDS, registry=registry)
+
+
+def _transaction(registry: CollectorRegistry) -> Histogram:
+    text = "Time from a batch's first flush to its commit"
+    return Histogram("muse_transaction_seconds", text, buckets=SECONDS, registry=registry)
 
 
 def _outcomes(registry: CollectorRegistry) -> Counter:

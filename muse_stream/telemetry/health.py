@@ -1,8 +1,9 @@
 """Pages about a running process: `/started`, `/ready`, `/live` and `/metrics`.
 
-Started means "it has begun its work", ready "send work", live "it makes progress: restarting would not help". A page answers HTTP 200, or 503 with one line that says
-why; a question that raises is a no. The server listens on 127.0.0.1 unless told otherwise (`muse-stream run` tells it),
-answers in daemon threads, and never holds up the end of the process.
+Started means "it has begun its work", ready "send work", live "it makes progress: restarting would not help". A page
+answers HTTP 200, or 503 with one line that says why; a question that raises is a no. The server listens on 127.0.0.1
+unless told otherwise (`muse-stream run` tells it), answers in daemon threads, and never holds up the end of the
+process.
 """
 
 import socket

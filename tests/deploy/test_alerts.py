@@ -1,6 +1,7 @@
 """Alerts: each has its runbook, none names a metric that there is not, and they fire when they should (promtool)."""
 
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from muse_stream.cli.main import _command
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -92,3 +95,18 @@ def test_promtool_finds_nothing_wrong_with_our_metrics() -> None:
         text = page(fed(role))
         ended = subprocess.run([tool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
         assert (ended.returncode, ended.stdout + ended.stderr) == (0, "")
+
+
+def test_every_command_of_the_runbooks_is_one() -> None:
+    program = _command()
+    blocks = re.findall(r"^```sh\n(.*?)^```", RUNBOOKS, re.MULTILINE | re.DOTALL)
+    lines = [*"".join(blocks).splitlines(), *re.findall(r"`(muse-stream [^`]*)`", RUNBOOKS)]
+    assert len(lines) > 10
+    for line in lines:
+        words = shlex.split(line)[1:]
+        command: Any = program
+        while words and hasattr(command, "commands"):
+            assert words[0] in command.commands, line
+            command = command.commands[words.pop(0)]
+        known = {name for one in command.params for name in one.opts}
+        assert {word for word in words if word.startswith("--")} <= known, line

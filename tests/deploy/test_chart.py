@@ -1,6 +1,6 @@
 """The Helm chart: what is checked in is what it renders, and that keeps what docs and pages promise.
 
-That it is valid for each Kubernetes is seen when it is rendered (`make charts`): the hash beside it is written only then.
+That it is valid for each Kubernetes is seen when it is rendered (`make charts`): only then the hash is written.
 """
 
 import importlib.util

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "deploy" / "healthcheck.py"
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE = YAML(typ="safe").load(ROOT / "deploy" / "compose.yaml")
-WORKERS = ("live", "shadow")
+WORKERS = ("live-1", "live-2", "shadow", "calibrate")
 
 
 def ask(*arguments: str, **environment: str) -> tuple[int, str]:

@@ -272,3 +272,12 @@ def test_a_transaction_has_one_of_two_outcomes() -> None:
     meter.aborted("_TIMED_OUT")
     outcomes = shown(meter)["muse_transactions_total"]
     assert outcomes == {(("outcome", "aborted"),): 1.0, (("outcome", "committed"),): 2.0}
+
+
+def test_a_worker_that_cannot_open_its_clients_shows_whose_events_nobody_knows() -> None:
+    """Without a broker workers end and are replaced before they serve: whoever is paged for it must see something."""
+    meter = WorkerMeter("live", "main", 0)
+    meter.expects(generation({"events.acme": ("acme",)}))
+    found = shown(meter)
+    assert found["muse_tenant_lag_unknown"] == {(("tenant", "acme"),): 1.0}
+    assert found["muse_generation"][()] == 0.0, "it serves none yet"

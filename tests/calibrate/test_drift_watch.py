@@ -45,7 +45,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 def watching(store: Store, refresher: Publishing, log: ListLog) -> DriftWatch:
     looked, metrics = Looked(frozenset({"acme"}), refreshed=True), CalibrateMetrics("main", 0)
-    watch = DriftWatch(store, "main", Windows(), 900.0, lambda: looked, metrics, log)  # type: ignore[arg-type]
+    watch = DriftWatch(store, "main", Windows(), 900.0, lambda: looked, metrics, log)
     watch.make_refresher = lambda: refresher
     watch.start()
     return watch

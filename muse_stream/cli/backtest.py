@@ -19,6 +19,9 @@ ReferenceName = Annotated[
     str | None, typer.Option(metavar="NAME", help="Reference of the configuration; default: the predictors' own.")
 ]
 ThresholdList = Annotated[str | None, typer.Option(metavar="LIST", help="Thresholds to look at, rising: 0.2,0.5,0.8.")]
+To = Annotated[
+    Path | None, typer.Option("--to", metavar="FILE", help="Also write a report: one HTML file, per tenant as well.")
+]
 Listed = Annotated[list[str] | None, typer.Option("--predictor", metavar="NAME[@TIME]", help="Repeat: see above.")]
 
 
@@ -40,6 +43,7 @@ def backtest(
     allow_gaps: Annotated[
         bool, typer.Option("--allow-gaps", help="Go on where more than half a period is without events.")
     ] = False,
+    to: To = None,
     as_json: Json = False,
 ) -> None:
     """Walk forward over labelled history and compare policies for quantile maps.
@@ -57,6 +61,7 @@ def backtest(
     muse-stream backtest history.parquet --config muse.yaml --label is_fraud --time event_time --tenant tenant \
         --predictor cards-v1 --predictor cards-v2@2026-03-01 --period 14d --json
     muse-stream backtest scores.csv --config muse.yaml --label y --time t --tenant tenant --score score
+    muse-stream backtest scores.csv --config muse.yaml --label y --time t --tenant tenant --score score --to report.html
     ```
 
     What each measure means, and how far it can be trusted: docs/backtest.md. Exit code 1 for a file that is not what
@@ -65,6 +70,10 @@ def backtest(
     from muse_stream.commands.backtest import backtest as run_backtest  # noqa: PLC0415 - loads every vendor
     from muse_stream.commands.backtest_plan import Question  # noqa: PLC0415
 
+    if to is not None:  # before the walk, which may take an hour
+        from muse_stream.commands import backtest_page, html_file  # noqa: PLC0415 - it loads matplotlib
+
+        html_file.check(to)
     question = Question(
         label=label,
         time=time,
@@ -80,6 +89,9 @@ def backtest(
     )
     with progress(f"events of {file.name}") as update:
         found = run_backtest(config, file, question, update)
+    if to is not None:
+        size = backtest_page.write(found, to)
+        note(f"{to}: {size / 1000:,.0f} kB")
     if as_json:
         show_json(found.to_json())
         return

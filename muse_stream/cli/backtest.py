@@ -10,6 +10,8 @@ from muse_stream.cli.options import Columns, Json, pairs
 from muse_stream.cli.output import note, progress, say, show_json, show_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from muse_stream.commands.backtest_report import Backtest
 
 ScoreColumn = Annotated[
@@ -70,10 +72,7 @@ def backtest(
     from muse_stream.commands.backtest import backtest as run_backtest  # noqa: PLC0415 - loads every vendor
     from muse_stream.commands.backtest_plan import Question  # noqa: PLC0415
 
-    if to is not None:  # before the walk, which may take an hour
-        from muse_stream.commands import backtest_page, html_file  # noqa: PLC0415 - it loads matplotlib
-
-        html_file.check(to)
+    write = _page(to)  # refused before the walk, which may take an hour
     question = Question(
         label=label,
         time=time,
@@ -89,13 +88,21 @@ def backtest(
     )
     with progress(f"events of {file.name}") as update:
         found = run_backtest(config, file, question, update)
-    if to is not None:
-        size = backtest_page.write(found, to)
-        note(f"{to}: {size / 1000:,.0f} kB")
+    write(found)
     if as_json:
         show_json(found.to_json())
         return
     _show(found)
+
+
+def _page(to: Path | None) -> "Callable[[Backtest], None]":
+    """Return what writes the report; nothing is written without `to`."""
+    if to is None:
+        return lambda _found: None
+    from muse_stream.commands import backtest_page, html_file  # noqa: PLC0415 - it loads matplotlib
+
+    html_file.check(to)
+    return lambda found: note(f"{to}: {backtest_page.write(found, to) / 1000:,.0f} kB")
 
 
 def _serving(text: str) -> tuple[str, int]:

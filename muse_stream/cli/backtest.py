@@ -10,6 +10,8 @@ from muse_stream.cli.options import Columns, Json, pairs
 from muse_stream.cli.output import note, progress, say, show_json, show_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from muse_stream.commands.backtest_report import Backtest
 
 ScoreColumn = Annotated[
@@ -19,6 +21,9 @@ ReferenceName = Annotated[
     str | None, typer.Option(metavar="NAME", help="Reference of the configuration; default: the predictors' own.")
 ]
 ThresholdList = Annotated[str | None, typer.Option(metavar="LIST", help="Thresholds to look at, rising: 0.2,0.5,0.8.")]
+To = Annotated[
+    Path | None, typer.Option("--to", metavar="FILE", help="Also write a report: one HTML file, per tenant as well.")
+]
 Listed = Annotated[list[str] | None, typer.Option("--predictor", metavar="NAME[@TIME]", help="Repeat: see above.")]
 
 
@@ -40,6 +45,7 @@ def backtest(
     allow_gaps: Annotated[
         bool, typer.Option("--allow-gaps", help="Go on where more than half a period is without events.")
     ] = False,
+    to: To = None,
     as_json: Json = False,
 ) -> None:
     """Walk forward over labelled history and compare policies for quantile maps.
@@ -57,6 +63,7 @@ def backtest(
     muse-stream backtest history.parquet --config muse.yaml --label is_fraud --time event_time --tenant tenant \
         --predictor cards-v1 --predictor cards-v2@2026-03-01 --period 14d --json
     muse-stream backtest scores.csv --config muse.yaml --label y --time t --tenant tenant --score score
+    muse-stream backtest scores.csv --config muse.yaml --label y --time t --tenant tenant --score score --to report.html
     ```
 
     What each measure means, and how far it can be trusted: docs/backtest.md. Exit code 1 for a file that is not what
@@ -65,6 +72,7 @@ def backtest(
     from muse_stream.commands.backtest import backtest as run_backtest  # noqa: PLC0415 - loads every vendor
     from muse_stream.commands.backtest_plan import Question  # noqa: PLC0415
 
+    write = _page(to)  # refused before the walk, which may take an hour
     question = Question(
         label=label,
         time=time,
@@ -80,10 +88,21 @@ def backtest(
     )
     with progress(f"events of {file.name}") as update:
         found = run_backtest(config, file, question, update)
+    write(found)
     if as_json:
         show_json(found.to_json())
         return
     _show(found)
+
+
+def _page(to: Path | None) -> "Callable[[Backtest], None]":
+    """Return what writes the report; nothing is written without `to`."""
+    if to is None:
+        return lambda _found: None
+    from muse_stream.commands import backtest_page, html_file  # noqa: PLC0415 - it loads matplotlib
+
+    html_file.check(to)
+    return lambda found: note(f"{to}: {backtest_page.write(found, to) / 1000:,.0f} kB")
 
 
 def _serving(text: str) -> tuple[str, int]:

@@ -30,7 +30,8 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     verdicts         what it found last, as `status` reads it
     drift            which tenants' scores have left what was promised
     refresh          a new map where they have: proposed, applied, rejected
-    refresh_incidents, refresh_record
+    refresh_target, refresh_proposal, refresh_decision, refresh_outcome, refresh_role, refresh_incidents, refresh_record
+                     what would be replaced; how a map is proposed, decided, found out about, and all that by the role;
                      what speaks against fitting one; what is kept of a proposal
     watch_metrics    its metrics
     live_pairs       what two predictors say of the same events, as it comes in
@@ -45,9 +46,10 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     event            an event -> what workers would answer
     schema, schemas  the Avro schemas of what workers write; schemas in a Schema Registry
     replay           a file -> scores, without a broker
+    html_file        a page that appears whole or not at all
     backtest         policies for quantile maps, walked forward over labelled history
-    backtest_plan, backtest_models, backtest_report
-                     what is asked; scores before the map; what was found
+    backtest_plan, backtest_models, backtest_report, backtest_page
+                     what is asked; scores before the map; what was found; the same as a page
     plan             what a load needs, from what was measured
     offsets          show, set and copy a tenant's committed offsets
     verify           the independent auditor

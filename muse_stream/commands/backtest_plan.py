@@ -98,7 +98,10 @@ def _promise(configuration: Configuration, question: Question, names: Sequence[s
     found = [name for name in chosen if name in document.references]
     if len(chosen) != 1 or not found:
         message = "there is none, or they keep to several" if not question.reference else "there is no such reference"
-        raise _refused(configuration, "--reference", message, f"name one of: {', '.join(document.references)}")
+        hint = f"name one of: {', '.join(document.references)}"
+        if not document.references:
+            hint = "the configuration has none: add one, for example `standard: {alert_rates: {0.5: 0.35, 0.8: 0.05}}`"
+        raise _refused(configuration, "--reference", message, hint)
     spec = document.references[found[0]]
     reference = reference_from(spec)
     asked = list(question.thresholds)

@@ -264,6 +264,8 @@ def fit_maps(
     """
     fitting = fitting or Fitting()
     loaded, address = _opened(configuration, predictor)
+    _known(loaded, predictor)
+    _reference(loaded, predictor, fitting.reference)  # refused before anything is read or scored
     if fitting.betas:
         loaded = _corrected(loaded, predictor, fitting.betas)
     wanted = _tenants(loaded, tenants)
@@ -312,7 +314,6 @@ def _of_sketches(
             f"a {fitting.policy} map needs events in their order, which sketches do not keep: fit it --from scores, or "
             "--default for a map of all tenants together"
         )
-    _known(loaded, predictor)
     reference = _reference(loaded, predictor, fitting.reference)
     spec = loaded.document.references[reference]
     promise, thresholds = reference_from(spec), list(promised_rates(spec))
@@ -433,7 +434,6 @@ def _fitted(
     named: bool,
 ) -> Fit:
     document = loaded.document
-    _known(loaded, predictor)
     reference = _reference(loaded, predictor, fitting.reference)
     promise = reference_from(document.references[reference])
     thresholds = list(promised_rates(document.references[reference]))
@@ -455,6 +455,9 @@ def _fitted(
 def _reference(loaded: Loaded, predictor: str, given: str | None) -> str:
     document = loaded.document
     own = document.predictors[predictor].graph().promise()
+    if not document.references:
+        hint = "add what tenants are promised, for example `standard: {alert_rates: {0.5: 0.35, 0.8: 0.05}}`"
+        raise ConfigError([loaded.source.problem(("references",), "there is no reference: no map can be fitted", hint)])
     if given is not None and given not in document.references:
         hint = f"there is: {', '.join(document.references)}"
         raise ConfigError([loaded.source.problem(("references",), f"there is no reference '{given}'", hint)])

@@ -10,6 +10,7 @@ are kept in short. Whoever reads a record does not trust it.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from datetime import datetime
 from hashlib import sha256
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -259,3 +260,8 @@ def _typed(kind: Any, value: Any) -> Any:
     if not isinstance(value, origin or kind) or (kind is int and isinstance(value, bool)):
         raise TypeError(kind)
     return value
+
+
+def text_of(moment: datetime) -> str:
+    """Return a moment as records say it."""
+    return moment.isoformat(timespec="seconds")

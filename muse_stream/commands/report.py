@@ -4,10 +4,8 @@ Records come from the topics, or from files that `audit` has written; what is pr
 from the configuration. Nothing is written to Kafka or to the store.
 """
 
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +36,7 @@ from muse_stream.calibration import (
     stability_edges,
     wilson,
 )
+from muse_stream.commands import html_file
 from muse_stream.commands.audit import NoRecords, Selection, audit
 from muse_stream.commands.configuration import Configuration
 from muse_stream.commands.fit_samples import Sample
@@ -54,7 +53,7 @@ from muse_stream.commands.report_records import (
 )
 from muse_stream.config import Document, KafkaSettings
 from muse_stream.control import is_store, open_store
-from muse_stream.errors import MuseError, StoreError
+from muse_stream.errors import StoreError
 from muse_stream.report import (
     Calibration,
     Change,
@@ -123,10 +122,7 @@ def report(
     Raises ReportError and MuseError for what no report can be made of, and the errors of Kafka.
     """
     asked = asked or Asked()
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ReportError(f"{path}: the name of a report ends in .html")
-    if path.is_dir():
-        raise ReportError(f"{path}: is a folder; name a file")
+    html_file.check(path)
     document = configuration.loaded.document
     names = [configuration.tenant(name) for name in asked.tenants] or list(document.tenants)
     promises = _Promises(document)
@@ -157,7 +153,7 @@ def report(
     )
     told("figures")
     text = html(whole).encode()
-    _write(path, text)
+    html_file.write(path, text)
     events = sum(pair.events for one in tenants for pair in one.pairs)
     return Made(str(path), [one.name for one in tenants], events, len(text), notes)
 
@@ -514,19 +510,6 @@ def _evidence(evidence: Mapping[str, Any] | None) -> str:
             said.append(name)
     text = "; ".join(said)
     return text if len(text) <= EVIDENCE else f"{text[:EVIDENCE]} ..."
-
-
-def _write(path: Path, text: bytes) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(text)
-        aside.replace(path)
-    except OSError as error:
-        raise MuseError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
 
 
 def _named(predictor: Name) -> str:

@@ -4,13 +4,33 @@ Levels increase strictly, values never decrease, all lie in [0, 1]; a map says f
 fitted.
 """
 
+import re
 from itertools import pairwise
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from muse_stream.calibration import FittedMap
 from muse_stream.config.fields import Integer, Levels, Name, Number, Sha256, SpecModel, Text, Values, Weight, fault
+
+NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
+
+
+def _thresholds(rates: object) -> object:
+    """Take thresholds in quotes for what they are: in JSON, which is YAML too, every key is a text."""
+    if not isinstance(rates, dict):
+        return rates
+    found: dict[object, object] = {}
+    for key, rate in rates.items():
+        threshold: object = key
+        if isinstance(key, str):
+            if not NUMBER.fullmatch(key):
+                raise fault(f"'{key[:60]}' is no threshold", "a number between 0 and 1, such as 0.5")
+            threshold = float(key)
+        if threshold in found:
+            raise fault(f"threshold {threshold} is named twice", "each threshold once")
+        found[threshold] = rate
+    return found
 
 
 def _alert_rates(rates: dict[float, float]) -> dict[float, float]:
@@ -64,7 +84,10 @@ def _whole(components: tuple[BetaComponent, ...]) -> tuple[BetaComponent, ...]:
 class ReferenceSpec(SpecModel):
     """The stable distribution of scores that a tenant was promised: exactly one of the three forms."""
 
-    alert_rates: Annotated[dict[Number, Number], Field(min_length=1), AfterValidator(_alert_rates)] | None = None
+    alert_rates: (
+        Annotated[dict[Number, Number], Field(min_length=1), BeforeValidator(_thresholds), AfterValidator(_alert_rates)]
+        | None
+    ) = None
     """Threshold to the share of events at or above it, for example `{0.5: 0.35, 0.8: 0.05}`."""
     quantiles: Quantiles | None = None
     """The quantile function by its knots."""

@@ -23,6 +23,7 @@ beginnings              what retention has removed before such a reading
 bulk_producer           framed events onto a topic, at a rate or as fast as it goes
 admin, topic_plan       the topics of a cluster; which ones a configuration needs
 permissions             what each role may do on a cluster
+admin_answers           answers of an AdminClient, or why there is none
 cluster_state           brokers, topics and groups as far as a configuration is concerned
 broker_release          which release answers, and what is known to be wrong with it
 partition, deadline     a partition and the position in it; one time budget for several calls

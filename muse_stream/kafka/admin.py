@@ -22,6 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal
 from muse_stream.kafka import client
+from muse_stream.kafka.admin_answers import answers_within, told
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, asked, concerns
 from muse_stream.kafka.explain import said
@@ -47,11 +48,11 @@ def survey(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) ->
     place = ""
     try:
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
-        told = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
-        configs = {}
-        for resource, answer in told.items():
+        described = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
+        configs, until = {}, answers_within(timeout_s)
+        for resource, answer in described.items():
             place = f"settings of {resource.name}"
-            configs[resource.name] = answer.result(timeout=timeout_s)
+            configs[resource.name] = told(answer, until)
     except KafkaException as error:
         raise asked(error, place, "DESCRIBE_CONFIGS") from None
     return {
@@ -78,12 +79,13 @@ def _seen(
         unseen = [name for name in wanted if name not in topics]
         # asked by their names, by a request that makes no topic: those that may not be seen are not listed
         answers = admin.describe_topics(TopicCollection(unseen), request_timeout=timeout_s) if unseen else {}
+        until = answers_within(timeout_s)
         for name, answer in answers.items():
             place = name
             try:
-                answer.result(timeout=timeout_s)
+                told(answer, until)
             except KafkaException as error:
-                if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                if error.args[0].code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._TIMED_OUT):
                     raise
     except KafkaException as error:
         raise asked(error, place, lacks) from None
@@ -100,9 +102,13 @@ def topic_ids(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0)
     if not wanted:
         return {}
     found: dict[str, str] = {}
-    for name, answer in admin.describe_topics(TopicCollection(wanted), request_timeout=timeout_s).items():
+    answers, until = (
+        admin.describe_topics(TopicCollection(wanted), request_timeout=timeout_s),
+        answers_within(timeout_s),
+    )
+    for name, answer in answers.items():
         with contextlib.suppress(KafkaException):  # not there, not for us, or a broker that is too old
-            found[name] = str(answer.result(timeout=timeout_s).topic_id).translate(AS_KAFKA_PRINTS)
+            found[name] = str(told(answer, until).topic_id).translate(AS_KAFKA_PRINTS)
     return found
 
 
@@ -110,9 +116,11 @@ def topic_settings(admin: AdminClient, names: Iterable[str], timeout_s: float = 
     """Return the settings of those of `names` whose settings may be read."""
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in dict.fromkeys(names)]
     found: dict[str, dict[str, str]] = {}
-    for resource, answer in admin.describe_configs(resources, request_timeout=timeout_s).items() if resources else ():
+    answers = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
+    until = answers_within(timeout_s)
+    for resource, answer in answers.items():
         with contextlib.suppress(KafkaException):
-            found[resource.name] = {name: one.value for name, one in answer.result(timeout=timeout_s).items()}
+            found[resource.name] = {name: one.value for name, one in told(answer, until).items()}
     return found
 
 
@@ -179,7 +187,7 @@ class _Answer(Protocol):
 
 def _problem(answer: _Answer, timeout_s: float, lacks: str, *harmless: int) -> str:
     try:
-        answer.result(timeout=timeout_s)
+        told(answer, answers_within(timeout_s))
     except KafkaException as error:
         inner = error.args[0]
         return "" if inner.code() in harmless else said(inner, lacks=lacks)
@@ -192,7 +200,7 @@ def has_members(settings: KafkaSettings, group: str, timeout_s: float = 15.0) ->
     for last in Deadline(timeout_s).tries(0.2):
         try:
             described = admin.describe_consumer_groups([group], request_timeout=timeout_s)
-            return bool(described[group].result(timeout=timeout_s).members)
+            return bool(told(described[group], answers_within(timeout_s)).members)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return False

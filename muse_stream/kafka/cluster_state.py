@@ -26,6 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
 )
 
 from muse_stream.kafka.admin import topic_settings
+from muse_stream.kafka.admin_answers import answers_within, told
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import asked
 from muse_stream.kafka.explain import said
@@ -160,10 +161,7 @@ def allowed_on_group(admin: AdminClient, group: str) -> frozenset[str] | None:
 
 
 def _told(answer: Any) -> Any:
-    try:
-        return answer.result(timeout=ASK_S + 5.0)
-    except TimeoutError:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
+    return told(answer, answers_within(ASK_S))
 
 
 def _operations(given: Any) -> frozenset[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from muse_stream.report.backtested import Backtested
 from muse_stream.report.content import Calibration, Days, Pair
 
 LIVE, SHADOW, INK, GRID, PROMISE = "#010101", "#020202", "#030303", "#040404", "#050505"
@@ -40,6 +41,8 @@ LOOK: Any = {
 SIZE = (4.6, 3.0)
 ROW = 0.75
 """Height of each threshold's own panel over the days."""
+FLOOR = 1e-4
+"""The least error that is drawn on a logarithmic scale."""
 Drawing = Callable[[Figure], None]
 
 
@@ -164,6 +167,36 @@ def calibration(found: Sequence[Calibration]) -> str:
         axes.legend(loc="upper left")
 
     return _svg(draw)
+
+
+def errors(found: Backtested) -> str:
+    """Draw the median error of each policy with its interval, a panel for each threshold."""
+    policies, count = found.overall.policies, len(found.thresholds)
+    columns = min(4, count)
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(-(-count // columns), columns, sharey=True, squeeze=False).ravel()
+        for place, (threshold, promised) in enumerate(found.thresholds):
+            axes, some = panels[place], [one.errors[place] for one in policies]
+            value = np.array([FLOOR if one.value is None else max(one.value, FLOOR) for one in some])
+            low = np.array([FLOOR if one.low is None else max(one.low, FLOOR) for one in some])
+            high = np.array([FLOOR if one.high is None else max(one.high, FLOOR) for one in some])
+            span = [np.maximum(value - low, 0.0), np.maximum(high - value, 0.0)]
+            axes.errorbar(
+                value, range(len(some)), xerr=span, color=LIVE, marker="o", markersize=4, linestyle="none",
+                elinewidth=1.2, capsize=2,
+            )  # fmt: skip
+            axes.axvline(max(found.overall.noise[place], FLOOR), color=PROMISE, linewidth=1.2, linestyle=":")
+            axes.set_xscale("log")
+            _logarithmic(axes.xaxis, (1,))
+            axes.set_title(f"{percent(promised)} at {threshold:g}", fontsize=9)
+            axes.set_yticks(range(len(some)), [one.name for one in policies])
+        for axes in panels[count:]:
+            axes.set_visible(False)
+        panels[0].invert_yaxis()
+        figure.supxlabel("median error of the alert rate, relative to the promise", fontsize=9, color=INK)
+
+    return _svg(draw, (9.6, 0.9 + 2.3 * -(-count // columns)))
 
 
 def _logarithmic(axis: Any, steps: Sequence[float]) -> None:

@@ -1,4 +1,4 @@
-"""A report -> one HTML file.
+"""A report, or what a backtest found -> one HTML file.
 
 Every text is escaped by Jinja; figures alone are taken as they are. A content security policy forbids scripts, fonts,
 pictures and connections, so that even a fault in escaping could load and run nothing.
@@ -9,10 +9,11 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from muse_stream.report import figures
+from muse_stream.report.backtested import Backtested
 from muse_stream.report.content import Report
 
 WORDS: Mapping[str, tuple[str, str]] = {
@@ -26,15 +27,30 @@ WORDS: Mapping[str, tuple[str, str]] = {
 
 
 def html(report: Report) -> str:
-    """Return the page."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    """Return the page of a report."""
+    return _environment().get_template("page.html").render(report=report)
+
+
+def backtest_html(found: Backtested) -> str:
+    """Return the page of a backtest."""
+    return _environment().get_template("backtest.html").render(found=found)
+
+
+def _environment() -> Environment:
+    texts = files("muse_stream.report")
+    environment = Environment(
+        loader=FunctionLoader(lambda name: (texts / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {
         "rate": _rate, "points": _points, "count": _count, "score": _score, "moment": _moment, "day": _day,
         "interval": _interval,
     }  # fmt: skip
     environment.globals |= {"figure": _figure, "words": WORDS}
-    template = environment.from_string((files("muse_stream.report") / "page.html").read_text(encoding="utf-8"))
-    return template.render(report=report)
+    return environment
 
 
 def _figure(name: str, subject: Any) -> Markup:

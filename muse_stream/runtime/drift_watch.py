@@ -1,7 +1,7 @@
 """One process of a lane looks for drift every so often, and has maps refreshed where that is the policy.
 
 Who has the lease looks; the others only count. What a look finds goes into the log, the metrics and the store (for
-`status`). Refreshes are worked off between two looks, one at a time. All of it is done by a thread of its own: a
+`status`). Refreshes are worked off before the next look, one at a time. All of it is done by a thread of its own: a
 publication takes seconds, and counting goes on (decision 0054).
 """
 
@@ -86,15 +86,18 @@ class DriftWatch:
         self._lease.check()
 
     def turn(self) -> None:
-        """Look where it is time to; else do one piece of what the last look has left."""
+        """Do one piece of what the last look has left; look where nothing is left and it is time to.
+
+        In this order: where looks take longer than the time between them, what they find must still be worked off.
+        """
         tenants, refreshed = self._now_looked()
-        if time.monotonic() - self._looked >= self._look_s:
+        if self._refresher is not None and self._lease is not None and self._refresher.turn():
+            self._metrics.show_refreshes(self._refresher)
+        elif time.monotonic() - self._looked >= self._look_s:
             self._looked = time.monotonic()
             if refreshed and self._refresher is None and self.make_refresher is not None:
                 self._refresher = self.make_refresher()  # it loads much: not before it is needed
             self._look(tenants)
-        elif self._refresher is not None and self._lease is not None and self._refresher.turn():
-            self._metrics.show_refreshes(self._refresher)
 
     def _run(self) -> None:
         try:

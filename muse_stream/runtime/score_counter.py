@@ -116,7 +116,7 @@ class ScoreCounter:
 
     def owners(self, topics: Iterable[str]) -> dict[TopicPartitionKey, str]:
         """Return which process has taken up each partition last, where one has. Raises StoreError."""
-        found = {}
+        found: dict[TopicPartitionKey, str] = {}
         for topic in topics:
             known = TopicOffsets.read(self._store.durable(offsets_name(self._group, topic)))
             found |= {(topic, partition): owner for partition, owner in known.owners.items()}

@@ -43,9 +43,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     yield open_store(tmp_path / "store")
 
 
-def watching(store: Store, refresher: Publishing, log: ListLog) -> DriftWatch:
+def watching(store: Store, refresher: Publishing, log: ListLog, look_s: float = 900.0) -> DriftWatch:
     looked, metrics = Looked(frozenset({"acme"}), refreshed=True), CalibrateMetrics("main", 0)
-    watch = DriftWatch(store, "main", Windows(), 900.0, lambda: looked, metrics, log)  # type: ignore[arg-type]
+    watch = DriftWatch(store, "main", Windows(), look_s, lambda: looked, metrics, log)
     watch.make_refresher = lambda: refresher
     watch.start()
     return watch
@@ -84,3 +84,11 @@ def test_who_ends_in_a_publication_keeps_the_lease_until_it_runs_out(store: Stor
     watch.close()
     with lease(store):
         pass
+
+
+def test_what_a_look_has_left_is_worked_off_before_the_next_however_long_looks_take(store: Store) -> None:
+    refresher = Publishing()
+    watch = watching(store, refresher, ListLog(), look_s=0.0)  # at once, as where a look takes longer than that
+    assert refresher.begun.wait(20 * PATIENCE)
+    refresher.over.set()
+    watch.close()

@@ -236,6 +236,12 @@ def test_the_command_shows_tables_and_json(tmp_path: Path, capsys: pytest.Captur
     assert main([*words, "--json", "--thresholds", "0.3,0.7"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found["thresholds"]) == ["0.3", "0.7"]
+    report = tmp_path / "reports" / "backtest.html"
+    assert main([*words, "--to", str(report)]) == 0
+    written_text = report.read_text(encoding="utf-8")
+    assert "Backtest of history.csv" in written_text and "Tenant globex" in written_text
+    assert main([*words, "--to", str(tmp_path / "report.pdf")]) == 2
+    assert "ends in .html" in capsys.readouterr().err
     assert main([*words, "--period", "a week"]) == 2
     assert "no duration" in capsys.readouterr().err
     assert main([*words, "--thresholds", "high"]) == 2

@@ -267,6 +267,16 @@ def test_what_nothing_can_be_fitted_to_is_refused_by_name(kept: Path, tmp_path: 
         of_scores(kept / "muse.yaml", scores_file(tmp_path / "s.jsonl", rows()), columns)
 
 
+@pytest.mark.parametrize("source", ["scores", "audit", "sketches", "events.jsonl"])
+def test_an_unknown_predictor_and_a_missing_reference_are_refused_before_anything_is_read(
+    kept: Path, source: str
+) -> None:
+    with pytest.raises(ConfigError, match="there is no predictor 'nope'"):
+        fit_maps(kept / "muse.yaml", "nope", source)
+    with pytest.raises(ConfigError, match="there is no reference 'nope'"):
+        fit_maps(kept / "muse.yaml", OLD, source, fitting=Fitting(reference="nope"))
+
+
 def test_times_with_different_offsets_are_one_order_and_a_gap_may_be_meant(kept: Path, tmp_path: Path) -> None:
     rows = rows_at(["2026-01-01T00:30:00+02:00", "2025-12-31T23:00:00Z", "2026-01-01T00:30:00+01:00"])
     found = of_scores(kept / "muse.yaml", scores_file(tmp_path / "s.jsonl", rows), replace(SCORES, time="at"))

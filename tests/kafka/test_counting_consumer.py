@@ -44,7 +44,7 @@ class Member:
         settings = KafkaSettings(bootstrap=bootstrap)
         self._consumer = CountingConsumer(
             *(settings, group, instance, self._starts, self._settle, kept.owners),
-            self.log,  # type: ignore[arg-type]
+            self.log,
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
 

@@ -16,7 +16,7 @@ def test_who_takes_partitions_up_leaves_its_name_and_a_new_topic_bears_no_old_on
     store = open_store(tmp_path / "store")
 
     def counter(instance: str) -> ScoreCounter:
-        return ScoreCounter(store, "group", instance, [], ListLog(), lambda _step: None)  # type: ignore[arg-type]
+        return ScoreCounter(store, "group", instance, [], ListLog(), lambda _step: None)
 
     first, second = counter("host-0"), counter("host-1")
     assert first.owners(["scores"]) == {}

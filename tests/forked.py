@@ -80,7 +80,7 @@ class Server:
     """The process that forks; asked by one thread at a time."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._owner = threading.Lock(), os.getpid()
         self._asked, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             command = [sys.executable, "-m", "tests.forked", str(theirs.fileno()), TITLE]
@@ -94,12 +94,22 @@ class Server:
             return json.loads(self._asked.recv(1 << 16))
 
     def close(self) -> None:
-        self._asked.close()
-        self._process.wait()
+        """End it; a process that was forked from that of the tests leaves it alone."""
+        if os.getpid() == self._owner:
+            self._asked.shutdown(socket.SHUT_RDWR)
+            self._process.wait()
+
+
+_ONE = threading.Lock()
+
+
+def _server() -> Server:
+    with _ONE:
+        return _started()
 
 
 @cache
-def _server() -> Server:
+def _started() -> Server:
     return Server()
 
 
@@ -122,6 +132,7 @@ def serve(asked: socket.socket) -> dict[str, Any]:
             ended.pop(answer, None)
             if not answer:
                 watchdog.die_with(forker)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 for standard, descriptor in enumerate(descriptors, start=1):
                     os.dup2(descriptor, standard)
             for descriptor in descriptors:
@@ -133,6 +144,7 @@ def serve(asked: socket.socket) -> dict[str, Any]:
 
 def main(descriptor: str) -> int:
     """Be the process that forks, or one that it has forked."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which end this one
     for module in PRELOADED:
         importlib.import_module(module)
     with socket.socket(fileno=int(descriptor)) as asked:

@@ -80,7 +80,8 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
         broker.prepare(places)
         broker.restart()
         plain = f"127.0.0.1:{places[0]}"
-        yield Ports(broker, plain, *(f"127.0.0.1:{port}" for port in (tls, login, elsewhere)), str(certificate))
+        tls_port, login_port, wrong = (f"127.0.0.1:{port}" for port in (tls, login, elsewhere))
+        yield Ports(broker, plain, tls_port, login_port, wrong, str(certificate))
     finally:
         broker.close()
 

@@ -22,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import setproctitle
+
 from muse_stream import __main__ as muse_stream
 from muse_stream.runtime import watchdog
 
@@ -145,6 +147,7 @@ def serve(asked: socket.socket) -> dict[str, Any]:
 def main(descriptor: str) -> int:
     """Be the process that forks, or one that it has forked."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which end this one
+    setproctitle.getproctitle()  # finds its place beside the first environment, which is replaced below
     for module in PRELOADED:
         importlib.import_module(module)
     with socket.socket(fileno=int(descriptor)) as asked:

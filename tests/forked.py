@@ -8,6 +8,7 @@ process of the tests, and what it has forked ends with it.
 """
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -29,6 +30,7 @@ from muse_stream.runtime import watchdog
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
+    "muse_stream.cli.main",
     "muse_stream.commands.dlq_replay",
     "muse_stream.runtime.worker_process",
     "tests.integration.fleet",
@@ -150,6 +152,7 @@ def main(descriptor: str) -> int:
     setproctitle.getproctitle()  # finds its place beside the first environment, which is replaced below
     for module in PRELOADED:
         importlib.import_module(module)
+    gc.freeze()  # no search for garbage in what is forked walks through what was here before
     with socket.socket(fileno=int(descriptor)) as asked:
         order = serve(asked)
     if not order:

@@ -34,7 +34,7 @@ def nearest(name: str, names: Collection[str]) -> str:
 
 
 @cache
-def _schema() -> Mapping[str, Any]:
+def _schema() -> dict[str, Any]:
     """Return the JSON Schema, made once: that takes 0.1 s of CPU, and who watches a store may meet many findings."""
     return json_schema()
 

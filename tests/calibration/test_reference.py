@@ -59,7 +59,7 @@ VALLEY = [(0.999, 1.0, 200.0), (0.001, 200.0, 1.0)]
 """Next to nothing between the two modes: a knot at every level alone missed its alert rates by 5 %."""
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples // 5, deadline=None)  # 0.1 s each
 @given(COMPONENTS)
 @example(VALLEY)
 @example([(0.9, 1.0, 1000.0), (0.1, 1000.0, 1.0)])
@@ -79,7 +79,7 @@ def test_alert_rates_of_a_beta_mixture_have_the_documented_precision(parts: list
     assert np.abs(found - exact)[~often].max(initial=0.0) <= 1e-8
 
 
-@settings(max_examples=12)
+@settings(max_examples=settings().max_examples // 10)  # as above
 @given(st.lists(st.tuples(st.floats(0.05, 1.0), st.floats(0.05, 30.0), st.floats(0.05, 30.0)), min_size=1, max_size=3))
 def test_any_beta_mixture_is_a_monotone_bounded_reference(parts: list[tuple[float, float, float]]) -> None:
     total = sum(weight for weight, _, _ in parts)

@@ -20,11 +20,10 @@ from muse_stream.commands.configuration import open_configuration
 from muse_stream.commands.doctor import Diagnosis, Look, diagnose
 from muse_stream.commands.topics import prepare_topics
 from muse_stream.config import KafkaSettings
-from muse_stream.errors import Retriable
 from muse_stream.kafka import Options, kept_in
 from muse_stream.testing.kafka_broker import PLACES, Broker
 from muse_stream.testing.kafka_jars import jars, java, missing_tools
-from muse_stream.testing.local_kafka import LocalKafka, free_ports
+from muse_stream.testing.local_kafka import free_ports
 from tests.integration.bank import Bank
 from tests.patience import PATIENCE, until
 from tests.transactions import await_decided
@@ -266,32 +265,6 @@ def test_a_quota_that_holds_this_client_back(site: Site, unique: Callable[[str],
         site.bank, site.document, KafkaSettings(bootstrap=site.settings.bootstrap, client_id=client), site.admin
     )
     until(lambda: "throttled" in limited.found(), 20)
-
-
-@needs_java
-def test_a_wrong_advertised_address_is_a_finding(tmp_path: Path) -> None:
-    client, internal, _ = ports = free_ports(3)
-    wrong = {"advertised.listeners": f"CLIENT://kafka.invalid:9092,INTERNAL://127.0.0.1:{internal}"}
-    broker = LocalKafka(PLACES, properties=wrong)
-    try:
-        broker.prepare(ports)
-        broker.launch()
-        site = site_on(f"127.0.0.1:{client}", tmp_path, "lane")
-        answers: list[Diagnosis] = []
-
-        def looked() -> bool:
-            try:
-                answers.append(site.look())
-            except Retriable:  # it is still starting
-                return False
-            return bool(answers[-1].faults)
-
-        until(looked, 60)
-        first = answers[-1].faults[0]
-        assert (first.kind, first.where) == ("address_unreachable", "broker 1 at kafka.invalid:9092")
-        assert any("were not looked at: no broker can be reached" in note for note in answers[-1].notes)
-    finally:
-        broker.close()
 
 
 @pytest.fixture(scope="module")

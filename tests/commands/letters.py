@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,6 +26,7 @@ from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.testing import CommittedReader
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker import Batch, dead_letter
+from tests.forked import Forked
 from tests.patience import PATIENCE, until
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
@@ -150,27 +149,23 @@ class Desk:
     def command(self, word: str, *options: str) -> list[str]:
         return ["dlq", word, str(self.config), self.tenant, *options]
 
-    def start(self, *options: str, failpoints: str = "") -> subprocess.Popen[str]:
+    def start(self, *options: str, failpoints: str = "") -> Forked:
         """Start a replay as a process."""
         environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap, "MUSE_FAILPOINTS": failpoints}
         said = self.folder / f"said-{len(self.said)}"
         with said.open("w", encoding="utf-8") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "muse_stream", *self.command("replay", *(options or ("--yes",)))],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                text=True,
+            given = self.command("replay", *(options or ("--yes",)))
+            process = Forked(
+                "tests.forked:program", *given, stdout=out.fileno(), stderr=out.fileno(), environment=environment
             )
         self.said[process.pid] = said
         return process
 
-    def ended(self, process: subprocess.Popen[str]) -> tuple[int, str]:
+    def ended(self, process: Forked) -> tuple[int, str]:
         """Wait for a process; returns its exit code and all it said."""
         return process.wait(60 * PATIENCE), self.said[process.pid].read_text(encoding="utf-8")
 
-    def until_stopped(self, process: subprocess.Popen[str]) -> None:
+    def until_stopped(self, process: Forked) -> None:
         """Wait until a failpoint, which says so before, has stopped a process."""
         program, said = psutil.Process(process.pid), self.said[process.pid]
 
@@ -180,7 +175,7 @@ class Desk:
 
         until(stopped, 60, lambda: f"{program.status()}: {said.read_text(encoding='utf-8')}")
 
-    def resume(self, process: subprocess.Popen[str]) -> None:
+    def resume(self, process: Forked) -> None:
         os.kill(process.pid, signal.SIGCONT)
 
     def replay(self, *options: str, code: int = 0) -> dict[str, Any]:

@@ -9,8 +9,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,6 +29,7 @@ from muse_stream.testing.freeze import freeze
 from muse_stream.worker import failpoints, slot
 from muse_stream.worker.batch import Batch, Records
 from tests.failure_report import on_failure, tail
+from tests.forked import Forked
 from tests.patience import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,12 +68,12 @@ class Fleet:
         payload = {"store": str(store), "role": role, "lane": lane, "workers": workers, "spare": spare, **options}
         environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": bootstrap} | given
         with log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.fleet", json.dumps(payload)],
-                cwd=ROOT,
-                env=environment,
-                stdout=out,
-                stderr=out,
+            self.process = Forked(
+                "tests.integration.fleet:main",
+                json.dumps(payload),
+                stdout=out.fileno(),
+                stderr=out.fileno(),
+                environment=environment,
             )
         on_failure(str(log), partial(tail, log, leave_out='"committed"'), lambda: self.process.poll() is not None)
 
@@ -209,7 +208,3 @@ def main(payload: str) -> int:
         options.pop("store"), host="test", settings=KafkaSettings.from_environment(), log_level="DEBUG", **options
     )
     return run(chosen, workers, spare=spare)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -5,13 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from muse_stream.config import KafkaSettings
 from muse_stream.errors import Retriable
-from muse_stream.kafka.client import _reach_advertised, reach
-from muse_stream.testing.kafka_broker import PLACES, Broker
-from muse_stream.testing.kafka_jars import missing_tools
-from muse_stream.testing.local_kafka import LocalKafka, free_ports
-from tests.patience import until
+from muse_stream.kafka.client import _reach_advertised
+from muse_stream.testing.local_kafka import free_ports
 
 
 @pytest.fixture
@@ -37,28 +33,3 @@ def test_every_address_is_named_with_the_reason() -> None:
     assert said.startswith("Kafka answers at b:9092, but the address that it advertises cannot be reached from here: ")
     assert f"127.0.0.1:{closed} (connection refused), kafka.invalid:9092 (" in said
     assert "advertised.listeners" in said
-
-
-@pytest.mark.broker
-@pytest.mark.skipif(bool(missing_tools()), reason=f"a broker of its own is run by the JVM: {missing_tools()}")
-def test_a_broker_that_advertises_a_wrong_address_is_told(kafka: Broker) -> None:
-    assert reach(KafkaSettings(bootstrap=kafka.bootstrap)) is not None
-    client, internal, _ = ports = free_ports(3)
-    wrong = {"advertised.listeners": f"CLIENT://kafka.invalid:9092,INTERNAL://127.0.0.1:{internal}"}
-    broker = LocalKafka(PLACES, properties=wrong)
-    try:
-        broker.prepare(ports)
-        broker.launch()
-        settings = KafkaSettings(bootstrap=f"127.0.0.1:{client}")
-        said: list[str] = []
-
-        def told() -> bool:
-            with pytest.raises(Retriable) as caught:
-                reach(settings, 2.0)
-            said.append(str(caught.value))
-            return "advertises" in said[-1]
-
-        until(told, 50, lambda: said[-1])
-        assert "kafka.invalid:9092" in said[-1]
-    finally:
-        broker.close()

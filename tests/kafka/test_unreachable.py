@@ -4,12 +4,15 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError
 
+from muse_stream.commands.doctor import Diagnosis
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Retriable
 from muse_stream.kafka.client import reach
@@ -17,7 +20,7 @@ from muse_stream.kafka.unreachable import why
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.kafka_jars import missing_tools
 from muse_stream.testing.local_kafka import LocalKafka, free_ports
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 LOGIN = {"sasl_mechanism": "PLAIN", "sasl_username": "a", "sasl_password": "right"}
 MODULE = (
@@ -27,12 +30,14 @@ MODULE = (
 
 @dataclass
 class Ports:
-    """One broker that listens in three ways."""
+    """One broker that listens in four ways."""
 
     broker: LocalKafka
     plain: str
     tls: str
     login: str
+    elsewhere: str
+    """Advertises an address that nobody has."""
     authority: str
     """File with the CA of its certificate, which is for the host localhost."""
 
@@ -51,16 +56,19 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
     made += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(made, check=True, capture_output=True)
     both.write_text(key.read_text() + certificate.read_text())
-    *places, tls, login = free_ports(5)
+    *places, tls, login, elsewhere = free_ports(6)
     own = [f"CLIENT://127.0.0.1:{places[0]}", f"INTERNAL://127.0.0.1:{places[1]}"]
     more = [f"TLS://127.0.0.1:{tls}", f"LOGIN://127.0.0.1:{login}"]
     broker = LocalKafka(
         PLACES,
         properties={
-            "listeners": ",".join([*own, f"CONTROLLER://127.0.0.1:{places[2]}", *more]),
-            "advertised.listeners": ",".join([*own, *more]),
+            "listeners": ",".join(
+                [*own, f"CONTROLLER://127.0.0.1:{places[2]}", *more, f"ELSEWHERE://127.0.0.1:{elsewhere}"]
+            ),
+            "advertised.listeners": ",".join([*own, *more, "ELSEWHERE://kafka.invalid:9092"]),
             "listener.security.protocol.map": (
-                "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,LOGIN:SASL_PLAINTEXT"
+                "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,LOGIN:SASL_PLAINTEXT,"
+                "ELSEWHERE:PLAINTEXT"
             ),
             "listener.name.tls.ssl.keystore.type": "PEM",
             "listener.name.tls.ssl.keystore.location": str(both),
@@ -72,7 +80,8 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
         broker.prepare(places)
         broker.restart()
         plain = f"127.0.0.1:{places[0]}"
-        yield Ports(broker, plain, f"127.0.0.1:{tls}", f"127.0.0.1:{login}", str(certificate))
+        tls_port, login_port, wrong = (f"127.0.0.1:{port}" for port in (tls, login, elsewhere))
+        yield Ports(broker, plain, tls_port, login_port, wrong, str(certificate))
     finally:
         broker.close()
 
@@ -170,6 +179,39 @@ def test_a_broker_that_stands_still_is_told(ports: Ports) -> None:
     finally:
         ports.broker.resume()
         ports.broker.await_answer()
+
+
+@pytest.mark.broker
+def test_a_broker_that_advertises_a_wrong_address_is_told(ports: Ports) -> None:
+    assert reach(ports.settings("plain")) is not None
+    said: list[str] = []
+
+    def told() -> bool:
+        with pytest.raises(Retriable) as caught:
+            reach(ports.settings("elsewhere"), 2.0)
+        said.append(str(caught.value))
+        return "advertises" in said[-1]
+
+    until(told, 50, lambda: said[-1])
+    assert "kafka.invalid:9092" in said[-1]
+
+
+@pytest.mark.broker
+def test_a_wrong_advertised_address_is_a_finding_of_the_doctor(ports: Ports, tmp_path: Path) -> None:
+    from tests.cli.test_doctor import site_on  # noqa: PLC0415 - pytest must not collect it twice
+
+    site = site_on(ports.elsewhere, tmp_path, "lane")
+    answers: list[Diagnosis] = []
+
+    def looked() -> bool:
+        with suppress(Retriable):  # it was frozen a moment ago, or is busy
+            answers.append(site.look())
+        return bool(answers and answers[-1].faults)
+
+    until(looked, 60)
+    first = answers[-1].faults[0]
+    assert (first.kind, first.where) == ("address_unreachable", "broker 1 at kafka.invalid:9092")
+    assert any("were not looked at: no broker can be reached" in note for note in answers[-1].notes)
 
 
 def test_an_address_where_nothing_listens_or_that_is_unknown_is_told() -> None:

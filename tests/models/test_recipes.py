@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,45 @@ def block(recipe: str, language: str) -> str:
     return str(re.findall(rf"^```{language}\n(.*?)^```", RECIPES[recipe], re.DOTALL | re.MULTILINE)[0])
 
 
-def made(recipe: str, folder: Path) -> None:
+class Runner:
+    """Runs recipes (tests/models/recipe_runner.py)."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, script: str, place: Path) -> None:
+        """Run a recipe's Python, and put what it makes in place when it is whole."""
+        MADE.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=MADE) as name:
+            folder = Path(name) / "made"
+            folder.mkdir()
+            (folder / "recipe.py").write_text(script, encoding="utf-8")
+            code = self._ask(str(folder))
+            assert code == 0, (folder / "said").read_text(encoding="utf-8")[-3000:]
+            with suppress(OSError):  # another test has made it meanwhile
+                folder.rename(place)
+
+    def _ask(self, folder: str) -> int:
+        if self._process is None:
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+            self._process = subprocess.Popen(
+                [str(PYTHON), str(Path(__file__).with_name("recipe_runner.py"))],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(f"{folder}\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        if self._process:
+            self._process.communicate()
+
+
+def made(runner: Runner, recipe: str, folder: Path) -> None:
     """Run a recipe's Python in a folder; where its exporter is not installed, take what it made before."""
     if "import ebm2onnx" in block(recipe, "python") and not list(
         PYTHON.parents[1].glob("lib/*/site-packages/ebm2onnx")
@@ -72,23 +110,16 @@ def made(recipe: str, folder: Path) -> None:
     script = PREAMBLE + block(recipe, "python")
     place = MADE / hashlib.sha256(LOCK.read_bytes() + script.encode()).hexdigest()[:16]
     if not place.exists():
-        run(script, place)
+        runner.run(script, place)
     shutil.copytree(place, folder, dirs_exist_ok=True)
 
 
-def run(script: str, place: Path) -> None:
-    """Run a recipe's Python, and put what it makes in place when it is whole."""
-    MADE.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=MADE) as name:
-        folder = Path(name) / "made"
-        folder.mkdir()
-        (folder / "recipe.py").write_text(script, encoding="utf-8")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HOME": name}
-        command = [str(PYTHON), "recipe.py"]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        with suppress(OSError):  # another test has made it meanwhile
-            folder.rename(place)
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    """Started with the first recipe that was not run before."""
+    started = Runner()
+    yield started
+    started.close()
 
 
 def configured(recipe: str, folder: Path, golden: Mapping[str, Any]) -> Path:
@@ -136,8 +167,8 @@ COMPILED = {
 
 
 @pytest.mark.parametrize("recipe", [pytest.param(one, marks=[pytest.mark.slow] * (one in LONG)) for one in RECIPES])
-def test_recipe_is_served_and_answers_as_its_library(recipe: str, tmp_path: Path) -> None:
-    made(recipe, tmp_path)
+def test_recipe_is_served_and_answers_as_its_library(runner: Runner, recipe: str, tmp_path: Path) -> None:
+    made(runner, recipe, tmp_path)
     told = YAML(typ="safe").load(block(recipe, "yaml")).get("golden", {"tolerance": 1e-5, "differing": 0.01})
     golden = {"file": "cards.golden.json", **told}
     path = configured(recipe, tmp_path, {})
@@ -156,8 +187,8 @@ def test_recipe_is_served_and_answers_as_its_library(recipe: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("recipe", ["CatBoost", "LightGBM", "XGBoost"])
-def test_extreme_and_missing_rows_are_among_the_golden_events(recipe: str, tmp_path: Path) -> None:
-    made(recipe, tmp_path)
+def test_extreme_and_missing_rows_are_among_the_golden_events(runner: Runner, recipe: str, tmp_path: Path) -> None:
+    made(runner, recipe, tmp_path)
     path = configured(recipe, tmp_path, {})
     write_golden(path, "cards", tmp_path / "predictions.parquet", "score", tmp_path / "golden.json")
     events = json.loads((tmp_path / "golden.json").read_text())["events"]

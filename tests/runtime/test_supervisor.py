@@ -5,8 +5,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +20,11 @@ from muse_stream.runtime import supervisor
 from muse_stream.runtime.supervisor import TWICE_S, Child, Supervisor
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker.poison import InHand
+from tests.forked import Forked
 from tests.patience import PATIENCE
 from tests.worker.doubles import ListLog, await_true
 from tests.worker.rig import expected, ledger, produce
 from tests.worker.serving import GROWTH, SESSION_S
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Program:
@@ -35,15 +32,18 @@ class Program:
 
     def __init__(self, serve: str, folder: Path, workers: int, *more: str) -> None:
         self.folder, self.events = folder, list[dict[str, Any]]()
-        program = "import sys; from tests.worker import serving; sys.exit(serving.main(*sys.argv[1:]))"
-        command = [sys.executable, "-c", program, serve, str(folder), str(workers), *more]
-        self.process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+        ours, theirs = os.pipe()
+        self._said = os.fdopen(ours, encoding="utf-8")
+        self.process = Forked(
+            "tests.worker.serving:main", serve, str(folder), str(workers), *more, stdout=theirs, stderr=2
+        )
+        os.close(theirs)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        self.events.extend(json.loads(line) for line in self.process.stdout)
+        with self._said:
+            self.events.extend(json.loads(line) for line in self._said)
 
     def said(self, event: str) -> list[dict[str, Any]]:
         return [one for one in list(self.events) if one["event"] == event]
@@ -113,9 +113,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         if program.process.poll() is None:
             program.process.kill()
             program.process.wait()
-        assert program.process.stdout is not None
         program._reader.join(60)
-        program.process.stdout.close()
 
 
 def gone(*pids: int) -> None:

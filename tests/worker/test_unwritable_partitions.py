@@ -1,7 +1,7 @@
 """One tenant's partition takes no records (no leader, too few in-sync replicas): that tenant waits, the others go on.
 
-Three brokers; the third leads partitions that nobody else has, or is needed for their minimum of in-sync replicas. The
-test's own reader counts: nothing is missing, doubled or out of order afterwards.
+Two brokers; the second leads partitions that the first does not have, or is needed for their minimum of in-sync
+replicas. The test's own reader counts: nothing is missing, doubled or out of order afterwards.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,20 +21,20 @@ from tests.worker.rig import Ledger, expected, ledger, produce, running
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 
-AWAY = 2
+AWAY = 1
 """The node that goes away; its broker's number is one more."""
-ALL, ALONE, PAIR = [1, 2, 3], [3], [3, 1]
+BOTH, ALONE, PAIR = [1, 2], [2], [2, 1]
 Unique = Callable[[str], str]
 
 
 @dataclass
-class Three:
-    """Three brokers and their topics."""
+class Two:
+    """Two brokers and their topics."""
 
     cluster: LocalCluster
     unique: Unique
 
-    def topic(self, prefix: str, replicas: list[int] = ALL, **config: str) -> str:
+    def topic(self, prefix: str, replicas: list[int] = BOTH, **config: str) -> str:
         name = self.unique(prefix)
         wanted = NewTopic(name, num_partitions=1, replica_assignment=[replicas], config=config)
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
@@ -55,7 +55,7 @@ class Three:
 @pytest.fixture(scope="module", params=[None, pytest.param("4.3.1", marks=pytest.mark.slow)], ids=["", "4.3.1"])
 def brokers(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     few = {"transaction.state.log.num.partitions": "3"}
-    cluster = LocalCluster(PLACES, lambda _line: None, release=request.param, properties=few)
+    cluster = LocalCluster(PLACES, lambda _line: None, nodes=2, controllers=1, release=request.param, properties=few)
     try:
         cluster.start()
         yield cluster
@@ -64,8 +64,8 @@ def brokers(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
 
 
 @pytest.fixture
-def three(brokers: LocalCluster, unique: Unique) -> Iterator[Three]:
-    yield Three(brokers, unique)
+def two(brokers: LocalCluster, unique: Unique) -> Iterator[Two]:
+    yield Two(brokers, unique)
     if not brokers.nodes[AWAY].running():
         brokers.restart([AWAY])
 
@@ -85,9 +85,9 @@ class Tenant:
         return self.struck == self.route.dlq
 
 
-def tenant(three: Three, which: str = "", how: dict[str, object] | None = None, says: str = "") -> Tenant:
-    made = {kind: three.topic(kind, **(how or {} if kind == which else {})) for kind in ("scores", "dlq")}  # type: ignore[arg-type]
-    return Tenant(three.topic("events"), Route(made["scores"], made["dlq"]), made.get(which, ""), says)
+def tenant(two: Two, which: str = "", how: dict[str, object] | None = None, says: str = "") -> Tenant:
+    made = {kind: two.topic(kind, **(how or {} if kind == which else {})) for kind in ("scores", "dlq")}  # type: ignore[arg-type]
+    return Tenant(two.topic("events"), Route(made["scores"], made["dlq"]), made.get(which, ""), says)
 
 
 LEADERLESS: tuple[dict[str, object], str] = ({"replicas": ALONE}, "no leader")
@@ -106,20 +106,20 @@ BELOW_MINIMUM: tuple[dict[str, object], str] = ({"replicas": PAIR, "min.insync.r
     ],
 )
 def test_a_topic_that_takes_no_records_makes_its_tenant_wait_and_no_other(
-    three: Three, unique: Unique, scores: tuple[dict[str, object], str], letters: tuple[dict[str, object], str]
+    two: Two, unique: Unique, scores: tuple[dict[str, object], str], letters: tuple[dict[str, object], str]
 ) -> None:
-    struck, other = [tenant(three, "scores", *scores), tenant(three, "dlq", *letters)], tenant(three)
+    struck, other = [tenant(two, "scores", *scores), tenant(two, "dlq", *letters)], tenant(two)
     letters_of = {one.route.dlq for one in struck if one.refuses}
     echo = Echo({one.events: one.route for one in (*struck, other)}, refuse=lambda value: value == b"bad")
 
     def send(one: Tenant, values: list[bytes]) -> None:
-        produce(three.bootstrap, one.events, values)
+        produce(two.bootstrap, one.events, values)
 
-    with running(three.bootstrap, unique("lane"), echo) as ours, everything(three, [*struck, other]) as answers:
+    with running(two.bootstrap, unique("lane"), echo) as ours, everything(two, [*struck, other]) as answers:
         for one in (*struck, other):
             send(one, [b"x"] * 20)
         answers.until(60)
-        three.lose()
+        two.lose()
         for one in struck:
             send(one, [b"bad" if one.refuses else b"x"] * 10)
         send(other, [b"x"] * 200)
@@ -135,7 +135,7 @@ def test_a_topic_that_takes_no_records_makes_its_tenant_wait_and_no_other(
             answers.until(len(answers.messages) + 20)
         assert len(ours.meter.aborts) == aborts, "the others are not disturbed while they wait"
         assert {line["topic"] for line in ours.log.said("tenant_paused")} == both
-        three.bring_back()
+        two.bring_back()
         answers.until(60 + 200 + 100 + 20, 60.0)
         for one in (*struck, other):
             send(one, [b"x"] * 20)
@@ -149,42 +149,42 @@ def test_a_topic_that_takes_no_records_makes_its_tenant_wait_and_no_other(
         assert {one.topic() for one in answers.messages} & letters_of == letters_of
 
 
-@pytest.mark.slow  # half a minute on three brokers; test_stalled.py has the short forms
+@pytest.mark.slow  # half a minute on two brokers; test_stalled.py has the short forms
 def test_r25_a_topic_that_is_made_anew_is_read_though_its_leader_had_moved(
-    three: Three, unique: Unique, monkeypatch: pytest.MonkeyPatch
+    two: Two, unique: Unique, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """librdkafka takes what it hears of the new topic's leaders for outdated: their epochs begin at 0 again."""
-    route = Route(three.topic("scores"), three.topic("dlq"))
-    events = three.topic("events", PAIR, **{"min.insync.replicas": "1"})
-    admin = AdminClient({"bootstrap.servers": three.bootstrap})
+    route = Route(two.topic("scores"), two.topic("dlq"))
+    events = two.topic("events", PAIR, **{"min.insync.replicas": "1"})
+    admin = AdminClient({"bootstrap.servers": two.bootstrap})
 
     def made() -> bool:
         try:
-            admin.create_topics([NewTopic(events, num_partitions=1, replica_assignment=[[2]])])[events].result(60)
+            admin.create_topics([NewTopic(events, num_partitions=1, replica_assignment=[ALONE])])[events].result(60)
         except KafkaException as error:  # the older one is not quite gone
             assert "EXISTS" in str(error), error
             return False
         return True
 
     def known() -> bool:
-        clients = [AdminClient({"bootstrap.servers": node.bootstrap}) for node in three.cluster.nodes]
+        clients = [AdminClient({"bootstrap.servers": node.bootstrap}) for node in two.cluster.nodes]
         seen = [client.list_topics(events, timeout=60).topics[events].partitions for client in clients]
-        return all(partitions and partitions[0].leader == 2 for partitions in seen)
+        return all(partitions and [partitions[0].leader] == ALONE for partitions in seen)
 
     with (
-        running(three.bootstrap, unique("lane"), Echo({events: route})) as ours,
-        ledger(three.bootstrap, **{route.scores: 1}) as answers,
+        running(two.bootstrap, unique("lane"), Echo({events: route})) as ours,
+        ledger(two.bootstrap, **{route.scores: 1}) as answers,
     ):
-        produce(three.bootstrap, events, [b"x"] * 10)
+        produce(two.bootstrap, events, [b"x"] * 10)
         answers.until(10)
-        three.lose()
-        produce(three.bootstrap, events, [b"x"] * 10)
+        two.lose()
+        produce(two.bootstrap, events, [b"x"] * 10)
         answers.until(20, 60.0)
-        three.bring_back()
+        two.bring_back()
         admin.delete_topics([events])[events].result(60)
         await_true(made, "made anew")
         await_true(known, "each broker has heard of it: who has not takes records for the old one")
-        produce(three.bootstrap, events, [b"y"] * 5, keyed=False)
+        produce(two.bootstrap, events, [b"y"] * 5, keyed=False)
         monkeypatch.setattr(stalled, "STALLED_S", 2.0)  # before, a busy machine would look like it
         monkeypatch.setattr(stalled, "EMPTY_S", 0.5)
         answers.until(25, 60.0)
@@ -193,6 +193,6 @@ def test_r25_a_topic_that_is_made_anew_is_read_though_its_leader_had_moved(
         assert [message.key() for message in answers.to_end().messages[20:]] == [None] * 5
 
 
-def everything(three: Three, tenants: list[Tenant]) -> AbstractContextManager[Ledger]:
+def everything(two: Two, tenants: list[Tenant]) -> AbstractContextManager[Ledger]:
     topics = {topic: 1 for one in tenants for topic in (one.route.scores, one.route.dlq)}
-    return ledger(three.bootstrap, **topics)
+    return ledger(two.bootstrap, **topics)

@@ -85,6 +85,8 @@ class GroupConsumer:
         """Whether the group has given this slot what its last process read, and that read other topics (R21)."""
         self.generation: int | None = None
         """What is served, for those who read what is committed (R24)."""
+        self._signed: tuple[tuple[frozenset[str], int | None] | None, str] = None, ""
+        """What the signature is of, and its text."""
         self.empty_s = 0.0
         """When nothing that was fetched was left (monotonic seconds)."""
         self._leaving = False
@@ -98,7 +100,10 @@ class GroupConsumer:
     @property
     def signature(self) -> str:
         """What is committed beside every offset; empty without an owner."""
-        return str(self._signature) if self._owner else ""
+        of = self._subscribed, self.generation
+        if self._signed[0] != of:
+            self._signed = of, str(self._signature) if self._owner else ""
+        return self._signed[1]
 
     @property
     def _signature(self) -> Signature:
@@ -220,7 +225,10 @@ class GroupConsumer:
 
     def worked_on(self) -> dict[TopicPartitionKey, str]:
         """Return, once, which partitions of this slot are another group's to answer, and which group (R24)."""
-        return self._offsets.worked_on(self._answered.keys() - self.unknown_starts.keys(), self.generation)
+        held = self._answered.keys()
+        return self._offsets.worked_on(
+            held - self.unknown_starts.keys() if self.unknown_starts else held, self.generation
+        )
 
     def give_way(self, places: Iterable[TopicPartitionKey]) -> None:
         """Hold these until nobody else answers them any more; nothing may be in flight."""

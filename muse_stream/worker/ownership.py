@@ -67,11 +67,14 @@ class Ownership:
         Or of which nothing is committed any more, though this slot committed where it started: with a topic that is
         deleted, its offsets go; it may have been made anew since. `unknown` are those that have not started yet.
         """
+        held = self._held or frozenset()
+        self._started = held.difference(unknown) if unknown else held
+        if not self._set and not self._gone:
+            return frozenset()
         found = (self._set | self._gone) - set(unknown)
-        self._started = (self._held or frozenset()) - set(unknown)
         if found:
             self._set = self._gone = frozenset()
-        return found & (self._held or frozenset())
+        return found & held
 
     def unowned(self, held: frozenset[TopicPartitionKey] | None) -> frozenset[TopicPartitionKey]:
         """Return partitions that are with nobody, once: the caller has the group assign again.

@@ -87,6 +87,8 @@ class GroupConsumer:
         """What is served, for those who read what is committed (R24)."""
         self._signed: tuple[tuple[frozenset[str], int | None] | None, str] = None, ""
         """What the signature is of, and its text."""
+        self._batch_at = time.monotonic()
+        """When the last batch was complete."""
         self.empty_s = 0.0
         """When nothing that was fetched was left (monotonic seconds)."""
         self._leaving = False
@@ -123,7 +125,9 @@ class GroupConsumer:
         )
 
     def collect(self, most: int, linger_s: float, hurry: Callable[[], bool] = lambda: False) -> Collected:
-        """Return up to `most` messages: all that are there and what comes within `linger_s`; None without any.
+        """Return up to `most` messages: all that are there, and what comes until `linger_s` after the last batch.
+
+        Where much comes at once, what comes within `linger_s` from now. None without any.
 
         With them comes the group's metadata as it was when the first was polled: what they are committed with.
         `hurry()` ends the waiting, and so does a rebalance: a linger may be seconds long.
@@ -137,9 +141,11 @@ class GroupConsumer:
             return self._after_rebalance(None)
         metadata = self._consumer.consumer_group_metadata()
         messages = [first]
-        deadline = Deadline(linger_s)
+        deadline = Deadline(linger_s - (time.monotonic() - self._batch_at))
         while len(messages) < most:
             taken = self._consumer.consume(most - len(messages), 0)
+            if len(taken) >= LITTLE and len(messages) == 1:  # a backlog, as a rule: full batches cost less an event
+                deadline = Deadline(linger_s)
             messages += taken
             if len(messages) >= most or self._rebalanced or hurry():
                 break
@@ -155,6 +161,7 @@ class GroupConsumer:
                 break
             if little:
                 time.sleep(min(left_s, NAP_S))
+        self._batch_at = time.monotonic()
         return self._after_rebalance(self._checked(messages, metadata))
 
     def committed(self, following: dict[TopicPartitionKey, int]) -> None:

@@ -217,7 +217,7 @@ def given_up(batch: Batch, rows: Sequence[int], topology: Topology, reason: Reas
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How much one transaction may hold, and how long it may collect at least."""
+    """How much one transaction may hold, and how soon after the last one it may be, at least."""
 
     batch_events: int = 10_000
     linger_s: float = 0.005

@@ -15,6 +15,7 @@ without an answer.
     arrow_columns, record_columns   doing it: for a batch, for one record
     decoder, decoded, selection     values -> Decoded; joining parts of a batch; keeping rows
     encoder, nested                 columns -> values; columns of lists and maps
+    plain_values                    columns -> Python values, for a few records
     records                         values -> dicts, for people to read; scores as columns, for verify
     record_tables                   values -> Arrow tables of whole records, nested fields too
     synthetic                       made-up events of a schema, to try a generation with

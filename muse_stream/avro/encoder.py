@@ -95,6 +95,8 @@ class Encoder:
             ]
         )
         self._text = json.dumps(types.physical(schema.type))
+        self._tried = False
+        """Whether columns were encoded: the first time always, so that what fails there does so in a trial."""
         self.batched = plain(schema.type) and suits_batches(schema.type) and self._probe()
 
     def encode(self, columns: Mapping[str, Any], rows: int) -> list[bytes]:
@@ -105,9 +107,11 @@ class Encoder:
         """
         if not rows:
             return []
-        if rows <= FEW and (values := self._values(columns, rows)) is not None:
+        if rows <= FEW and self._tried and (values := self._values(columns, rows)) is not None:
             return [self._rows.encode(dict(zip(self._names, row, strict=True))) for row in zip(*values, strict=True)]
-        return self.encode_batch(self.table(columns, rows))
+        encoded = self.encode_batch(self.table(columns, rows))
+        self._tried = True
+        return encoded
 
     def table(self, columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
         """Return the columns as a RecordBatch in the types of the schema; what `encode` takes, and its errors."""

@@ -86,6 +86,10 @@ class GroupConsumer:
         """Whether the group has given this slot what its last process read, and that read other topics (R21)."""
         self.generation: int | None = None
         """What is served, for those who read what is committed (R24)."""
+        self._signed: tuple[tuple[frozenset[str], int | None] | None, str] = None, ""
+        """What the signature is of, and its text."""
+        self._batch_at = time.monotonic()
+        """When the last batch was complete."""
         self.empty_s = 0.0
         """When nothing that was fetched was left (monotonic seconds)."""
         self.rebalances = Counter[str]()
@@ -101,7 +105,10 @@ class GroupConsumer:
     @property
     def signature(self) -> str:
         """What is committed beside every offset; empty without an owner."""
-        return str(self._signature) if self._owner else ""
+        of = self._subscribed, self.generation
+        if self._signed[0] != of:
+            self._signed = of, str(self._signature) if self._owner else ""
+        return self._signed[1]
 
     @property
     def _signature(self) -> Signature:
@@ -121,7 +128,9 @@ class GroupConsumer:
         )
 
     def collect(self, most: int, linger_s: float, hurry: Callable[[], bool] = lambda: False) -> Collected:
-        """Return up to `most` messages: all that are there and what comes within `linger_s`; None without any.
+        """Return up to `most` messages: all that are there, and what comes until `linger_s` after the last batch.
+
+        Where much comes at once, what comes within `linger_s` from now. None without any.
 
         With them comes the group's metadata as it was when the first was polled: what they are committed with.
         `hurry()` ends the waiting, and so does a rebalance: a linger may be seconds long.
@@ -135,9 +144,11 @@ class GroupConsumer:
             return self._after_rebalance(None)
         metadata = self._consumer.consumer_group_metadata()
         messages = [first]
-        deadline = Deadline(linger_s)
+        deadline = Deadline(linger_s - (time.monotonic() - self._batch_at))
         while len(messages) < most:
             taken = self._consumer.consume(most - len(messages), 0)
+            if len(taken) >= LITTLE and len(messages) == 1:  # a backlog, as a rule: full batches cost less an event
+                deadline = Deadline(linger_s)
             messages += taken
             if len(messages) >= most or self._rebalanced or hurry():
                 break
@@ -153,6 +164,7 @@ class GroupConsumer:
                 break
             if little:
                 time.sleep(min(left_s, NAP_S))
+        self._batch_at = time.monotonic()
         return self._after_rebalance(self._checked(messages, metadata))
 
     def committed(self, following: dict[TopicPartitionKey, int]) -> None:
@@ -223,7 +235,10 @@ class GroupConsumer:
 
     def worked_on(self) -> dict[TopicPartitionKey, str]:
         """Return, once, which partitions of this slot are another group's to answer, and which group (R24)."""
-        return self._offsets.worked_on(self._answered.keys() - self.unknown_starts.keys(), self.generation)
+        held = self._answered.keys()
+        return self._offsets.worked_on(
+            held - self.unknown_starts.keys() if self.unknown_starts else held, self.generation
+        )
 
     def give_way(self, places: Iterable[TopicPartitionKey]) -> None:
         """Hold these until nobody else answers them any more; nothing may be in flight."""

@@ -8,13 +8,13 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.kafka import Message, TopicPartitionKey
 
 Header = tuple[str, bytes | str | None]
+Read = TypeVar("Read")
 Groups: TypeAlias = "array[int]"
 """32-bit numbers, one a record. Not a numpy array: this room starts without numpy, but numpy reads and writes these."""
 
@@ -57,6 +57,21 @@ class Batch:
         )
 
 
+class _Once(Generic[Read]):
+    """Calls a function once; `functools.cache` takes longer to make than a small batch to read."""
+
+    __slots__ = ("_found", "_read")
+
+    def __init__(self, read: Callable[[], list[Read]]) -> None:
+        self._read = read
+        self._found: list[Read] | None = None
+
+    def __call__(self) -> list[Read]:
+        if self._found is None:
+            self._found = self._read()
+        return self._found
+
+
 def raw_batch(messages: list[Message]) -> Batch:
     """Take messages without errors apart into parallel lists.
 
@@ -70,8 +85,8 @@ def raw_batch(messages: list[Message]) -> Batch:
         offsets=[message.offset() for message in messages],  # type: ignore[misc]
         keys=[message.key() for message in messages],
         values=[message.value() for message in messages],
-        timestamps=cache(lambda: [message.timestamp()[1] for message in messages]),
-        headers=cache(lambda: [list(message.headers() or []) for message in messages]),  # type: ignore[arg-type]
+        timestamps=_Once(lambda: [message.timestamp()[1] for message in messages]),
+        headers=_Once(lambda: [list(message.headers() or []) for message in messages]),  # type: ignore[arg-type]
     )
 
 
@@ -167,7 +182,9 @@ class Tally:
     @classmethod
     def of(cls, records: Records, book: object, refusals: Sequence[Refusal] = ()) -> "Tally":
         """Count what is about to be sent."""
-        letters = Counter((letter.tenant, str(letter.rejected.reason)) for letter in records.dead)
+        letters = (
+            Counter((letter.tenant, str(letter.rejected.reason)) for letter in records.dead) if records.dead else {}
+        )
         return cls(records.groups, book, letters, records.clipped, refusals)
 
 
@@ -208,7 +225,7 @@ def given_up(batch: Batch, rows: Sequence[int], topology: Topology, reason: Reas
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How much one transaction may hold, and how long it may collect at least."""
+    """How much one transaction may hold, and how soon after the last one it may be, at least."""
 
     batch_events: int = 10_000
     linger_s: float = 0.005

@@ -67,6 +67,8 @@ def divided(headers: Sequence[tuple[str, Value]]) -> tuple[list[tuple[str, Value
 
 def refusals(batch: Batch, records: Records) -> list[Refusal]:
     """Return the batch's dead letters as they are logged: one line for each event topic and reason."""
+    if not records.dead:
+        return []
     counts = Counter((batch.topics[letter.rejected.row], str(letter.rejected.reason)) for letter in records.dead)
     found = []
     for letter in records.dead:

@@ -1,9 +1,9 @@
 """When to commit: the adaptive linger.
 
-It learns how long each transaction took and says how long to go on collecting before the next one. The linger is the
-configured floor while transactions are cheap, and follows their measured cost above it, so that committing never takes
-more than about half of the worker's time. It grows up to the ceiling and no further; a floor above the ceiling is what
-was asked for, and holds.
+It learns how long each transaction took and says how long after the last batch the next one goes on collecting. An
+event that comes later than that waits for no others. The linger is the configured floor while transactions are cheap,
+and follows their measured cost above it, so that a batch is complete about when the last one is committed. It grows up
+to the ceiling and no further; a floor above the ceiling is what was asked for, and holds.
 
 Why: a transaction costs per partition touched. A burst over many tenants makes each dearer; committing as often as
 before would leave no time for work, the backlog would grow, and with it the number of partitions per transaction.
@@ -36,5 +36,5 @@ class AdaptiveLinger:
 
     @property
     def seconds(self) -> float:
-        """How long the next batch may collect."""
+        """How long after the last batch the next one collects."""
         return max(self._floor_s, min(self._cost_s, self._ceiling_s))

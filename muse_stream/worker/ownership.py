@@ -47,8 +47,11 @@ class Ownership:
         Or of which nothing is committed any more, though this slot committed where it started: with a topic that is
         deleted, its offsets go; it may have been made anew since. `unknown` are those that have not started yet.
         """
-        held, found = self._unowned.held or frozenset(), (self._set | self._gone) - set(unknown)
-        self._started = held - set(unknown)
+        held = self._unowned.held or frozenset()
+        self._started = held.difference(unknown) if unknown else held
+        if not self._set and not self._gone:
+            return frozenset()
+        found = (self._set | self._gone) - set(unknown)
         if found:
             self._set = self._gone = frozenset()
         return found & held

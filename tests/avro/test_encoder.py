@@ -243,6 +243,9 @@ PLAIN = schema_of(
 def test_few_records_are_written_as_many_are(made: tuple[int, dict[str, Any]], data: st.DataObject) -> None:
     rows, columns = made
     encoder = Encoder(PLAIN)
+    encoder.encode(
+        {"id": "a", "maybe": "a", "n": 5, "i": 5, "x": 0.5, "f": 0.5, "b": True}, 1
+    )  # by columns, as is the first
     for field in PLAIN.type.fields:  # so that not every example is refused for one of its columns
         if data.draw(st.integers(0, 4)):
             columns[field.name] = {"string": "a", "long": 5, "double": 0.5, "boolean": True}.get(

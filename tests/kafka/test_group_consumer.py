@@ -172,6 +172,8 @@ class ScriptedConsumer:
         self.signature = ""
         self.refusal: int | None = None
         self.looked_up = 0
+        self.polled: list[float] = []
+        """How long each poll was to wait."""
 
     def subscribe(self, _topics: list[str], **callbacks: Any) -> None:
         self.callbacks = callbacks
@@ -179,7 +181,8 @@ class ScriptedConsumer:
     def unsubscribe(self) -> None:
         self.polls.append(partitions_come)
 
-    def poll(self, _timeout: float) -> Any:
+    def poll(self, timeout: float) -> Any:
+        self.polled.append(timeout)
         step = self.polls.pop(0) if self.polls else None
         if callable(step):
             step(self)
@@ -616,6 +619,24 @@ def test_a_long_linger_ends_when_the_worker_is_to_stop() -> None:
     collected = intake.collect(10, 60.0, stop.is_set)
     assert collected is not None
     assert len(collected[0]) == 2
+
+
+def test_a_record_that_comes_long_after_the_last_batch_waits_for_no_others() -> None:
+    intake, _consumer, _settled = scripted(Record(0), None, Record(1), None, Record(2))
+    assert intake.collect(10, 0) is not None
+    passed = Deadline(0.01)
+    while not passed.over:
+        pass
+    collected = intake.collect(10, 0.01)
+    assert collected is not None
+    assert [message.offset() for message in collected[0]] == [1]
+
+
+def test_the_rest_of_a_wait_is_slept_and_not_polled_away() -> None:
+    """A wait of less than the client's millisecond returns at once: asked again and again it takes a whole core."""
+    intake, consumer, _settled = scripted(Record(0))
+    assert intake.collect(10, 0.05) is not None
+    assert len(consumer.polled) < 10
 
 
 def test_a_long_linger_ends_with_a_rebalance() -> None:

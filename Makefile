@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXPORTERS := .cache/exporters
 READY := $(VENV)/.ready
-SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py deploy/healthcheck.py $(wildcard perf)
+SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py deploy/sbom.py deploy/healthcheck.py $(wildcard perf)
 COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 COMPOSE := docker compose --file deploy/compose.yaml
@@ -26,7 +26,7 @@ PYTHONS ?= 3.11 3.12 3.13
 ARGS ?=
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): requirements-dev.lock requirements-build.lock pyproject.toml deploy/setup.sh deploy/run_uv.py
 	@sh deploy/setup.sh
@@ -113,6 +113,16 @@ lock: $(READY) ## pin all dependencies anew: the newest that pyproject.toml admi
 
 release: $(READY) ## try the release of VERSION=x.y.z: version, changelog, build, check; ARGS=--write commits and tags; no upload
 	@$(BIN)/python deploy/release.py $(VERSION) $(ARGS)
+
+.PHONY: sbom licences audit-dependencies
+sbom: $(READY) ## the bill of materials of what is shipped: build/muse_stream.cdx.json (CycloneDX)
+	@$(BIN)/python deploy/sbom.py sbom build/muse_stream.cdx.json
+
+licences: $(READY) ## name, version and licence of every package that is shipped
+	@$(BIN)/python deploy/sbom.py licences
+
+audit-dependencies: $(READY) ## known vulnerabilities of the locked versions; says so where no database can be asked (ARGS=--strict: fails)
+	@$(BIN)/python deploy/sbom.py audit $(ARGS)
 
 up: ## broker and live worker in containers (deploy/compose.yaml)
 	@$(COMPOSE) up --build --detach --wait

@@ -64,8 +64,9 @@ def record(store: Store, number: int | None) -> tuple[Callable[[], bytes], Calla
         path = store.path / ("current" if number is None else f"generations/{number:06d}/manifest.json")
         return path.read_bytes, path.write_bytes
     redis = cast(RedisStore, store)
+    client: Any = redis._client
     key = redis._key("current") if number is None else redis._generation(number)
-    return lambda: redis._client.get(key), lambda data: redis._client.set(key, data)
+    return lambda: client.get(key), lambda data: client.set(key, data)
 
 
 def altered(store: Store, number: int | None, change: Change) -> None:

@@ -64,7 +64,8 @@ def events(bank: Bank) -> list[ToSend]:
         event(id=MARK * 12_000),
         event(id=f"{MARK}-well"),
     ]
-    key, headers = f"{MARK}-key".encode(), [("trace", f"{MARK}-header".encode())]
+    key = f"{MARK}-key".encode()
+    headers: dict[str, str | bytes | None] = {"trace": f"{MARK}-header".encode()}
     return [ToSend(bank.topic("events", "t0"), 0, value, key, headers=headers) for value in values]
 
 

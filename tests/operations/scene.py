@@ -239,6 +239,11 @@ class Scene:
         self.bank.sent[:] = before + list(compress(self.bank.sent[len(before) :], kept))
         return list(compress(every, kept))
 
+    def count(self, identity: str, tenant: str) -> None:
+        """Count an event as sent that a command of the page sends."""
+        self.bank.sent.append(identity)
+        self._tenants[identity] = tenant
+
     def of(self, tenant: str) -> set[str]:
         """Return the ids of a tenant's events that were sent."""
         return {one for one in self.bank.sent if self._tenants[one] == tenant}

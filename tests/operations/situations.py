@@ -18,6 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
     ResourceType,
 )
 from confluent_kafka.cimpl import NewTopic
+from ruamel.yaml import YAML
 
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_cluster import LocalCluster
@@ -46,6 +47,64 @@ class Situation:
     """Whether `verify` is asked at the end: it finds what the scene expects of it, and nothing else."""
     perhaps: tuple[str, ...] = ()
     """Log lines of the page that depend on how fast this machine is."""
+
+
+def new_tenant(scene: Scene) -> None:
+    """A tenant more, while the others are scored; its topics are made and its permissions printed as the page says."""
+    scene.prepare()
+    live = scene.run()
+    scene.feed(100)
+    scene.await_answers()
+
+    def added(document: dict[str, Any]) -> None:
+        document["tenants"]["initech"] = dict(document["tenants"]["acme"])
+
+    scene.configure(added)
+    event = {"id": "initech-1", "at": 1_780_000_000_000, "tenant": "initech", "amount": 12.5, "risk": 0.25}
+    (scene.folder / "initech.jsonl").write_text(json.dumps(event) + "\n", encoding="utf-8")
+    scene.count("initech-1", "initech")
+    scene.commands("A new tenant")
+    live.await_said("starting_offsets", topic="muse.events.initech")
+    assert scene.verdict("initech") == {}
+    scene.feed(100)
+    scene.await_answers()
+
+
+def bad_model(scene: Scene) -> None:
+    """Another model becomes live, and is taken back."""
+    scene.prepare()
+    live = scene.run()
+    scene.feed(100)
+    scene.await_answers()
+
+    def retrained(document: dict[str, Any]) -> None:
+        both = YAML(typ="safe").load(scene.bank.document().read_text(encoding="utf-8"))
+        document |= {name: both[name] for name in ("models", "predictors")} | {"routes": [{"live": "retrained"}]}
+
+    scene.configure(retrained)
+    scene.publish()
+    live.await_said("generation", number=2)
+    scene.feed(100)
+    scene.await_answers()
+    scene.commands("A bad model is live")
+    live.await_said("generation", number=1, before=2)
+    scene.feed(100)
+    scene.await_answers()
+
+
+def poison_topic(scene: Scene) -> None:
+    """A producer sends garbage; its tenant is paused and goes on."""
+    scene.prepare()
+    live = scene.run()
+    scene.feed(100)
+    garbage = [("acme", number % PARTITIONS, b"not an event") for number in range(20)]
+    scene.bank.produce(scene.bootstrap, garbage)
+    live.await_said("dead_letters", reason="undecodable")
+    scene.await_answers()
+    scene.commands("A poison topic")
+    live.await_said("tenant_resumed", topic=EVENTS)
+    scene.feed(100)
+    scene.await_answers()
 
 
 def pause_of_two_weeks(scene: Scene) -> None:
@@ -358,6 +417,9 @@ def _transaction(scene: Scene, name: str, **settings: Any) -> Producer:
 
 
 SITUATIONS = [
+    Situation("A new tenant", new_tenant),
+    Situation("A bad model is live", bad_model),
+    Situation("A poison topic", poison_topic),
     Situation("A pause of two weeks", pause_of_two_weeks),
     Situation("Lane move", lane_move),
     Situation("Namespace change", namespace_change),

@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXPORTERS := .cache/exporters
 READY := $(VENV)/.ready
-SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py deploy/healthcheck.py deploy/grafana/dashboard.py deploy/grafana/picture.py deploy/helm/render.py $(wildcard perf)
+SOURCES := muse_stream tests deploy/run_uv.py deploy/release.py deploy/sbom.py deploy/healthcheck.py deploy/grafana/dashboard.py deploy/grafana/picture.py deploy/helm/render.py $(wildcard perf)
 COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 COMPOSE := docker compose --file deploy/compose.yaml
@@ -26,7 +26,7 @@ PYTHONS ?= 3.11 3.12 3.13
 ARGS ?=
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): requirements-dev.lock requirements-build.lock pyproject.toml deploy/setup.sh deploy/run_uv.py
 	@sh deploy/setup.sh
@@ -136,6 +136,16 @@ charts: ## check the Helm chart, render it, validate that for Kubernetes 1.30 to
 
 stand-ins: kafka ## images for `make up` on a machine that can pull none, made of Debian's packages (root, dockerd, debootstrap)
 	@sh deploy/stand_ins.sh
+
+.PHONY: sbom licences audit-dependencies
+sbom: $(READY) ## the bill of materials of what is shipped: build/muse_stream.cdx.json (CycloneDX)
+	@$(BIN)/python deploy/sbom.py sbom build/muse_stream.cdx.json
+
+licences: $(READY) ## name, version and licence of every package that is shipped
+	@$(BIN)/python deploy/sbom.py licences
+
+audit-dependencies: $(READY) ## known vulnerabilities of the locked versions; says so where no database can be asked (ARGS=--strict: fails)
+	@$(BIN)/python deploy/sbom.py audit $(ARGS)
 
 up: ## broker, Redis, workers of all roles, Prometheus and Grafana in containers, and a promotion (deploy/compose.yaml)
 	@$(COMPOSE) up --build --detach

@@ -4,8 +4,8 @@
     python deploy/release.py 0.2.0 --write   the same, then write, commit and tag it, and leave the files in dist/
 
 In: a clean checkout whose changelog has something under Unreleased. Out: exit code 1 and one line when that is not so,
-or when what was built does not work in an empty environment.
-Standard library only, but for uv, which builds and installs.
+or when what was built does not work in an empty environment. Beside sdist and wheel lies a bill of materials.
+Standard library only, but for uv, which builds and installs, and cyclonedx-py (deploy/sbom.py).
 """
 
 import argparse
@@ -114,6 +114,9 @@ def release(version: str, *, write: bool) -> None:
         _build(source, out, changed)
         files = sorted(out.iterdir())
         _check(next(file for file in files if file.suffix == ".whl"), Path(folder, "empty"), version)
+        files.append(out / f"muse_stream-{version}.cdx.json")  # what the wheel was checked with
+        python = Path(folder, "empty", "bin", "python")
+        _run(sys.executable, ROOT / "deploy" / "sbom.py", "sbom", files[-1], "--python", python)
         for file in files:
             print(f"built and checked: {file.name}, {file.stat().st_size:,} bytes")
         if not write:

@@ -27,7 +27,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Where a vendor may be imported: a room, or one module or folder of it.
 HOMES: dict[str, tuple[str, ...]] = {
     "confluent_kafka": ("kafka", "schema_registry/client.py", "testing"),
-    "cryptography": ("control/signing_keys.py",),
+    "cryptography": ("control/signing_keys.py", "control/signatures.py"),  # the latter: the type of a key
     "datasketches": ("calibration/score_sketch.py",),
     "docker": ("testing/container_kafka.py", "testing/container_redis.py"),
     "fastavro": ("avro", "files"),

@@ -142,6 +142,7 @@ COMMANDS = [
         *("backtest", "events.parquet", "--config", str(EXAMPLE)),
         *("--label", "label", "--time", "time", "--tenant", "tenant"),
     ],
+    ["acl", str(EXAMPLE)],
     ["broker"],
     ["check", str(EXAMPLE)],
     ["demo"],

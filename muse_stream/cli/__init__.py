@@ -13,8 +13,8 @@ when a command runs, so that `--help` and completion answer at once.
     check, golden, fit, schema, schemas          a configuration
     event                                        an event, tried out
     publish, diff, promote, watch, generations, rollback, status, drift   a store of generations
-    pause, resume, export, refresh               the same
-    run, topics, offsets, doctor, broker         on Kafka
+    pause, resume, export, refresh, keys         the same
+    run, topics, acl, offsets, doctor, broker    on Kafka
     produce, tail, audit, report, verify, replay, dlq   events and answers
     backtest                                     policies for quantile maps on labelled history
     plan                                         what a load needs

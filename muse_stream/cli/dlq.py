@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from muse_stream.cli.moments import moment_ms
-from muse_stream.cli.options import Config, Json, Session, Tenant
+from muse_stream.cli.options import Config, Json, Redact, Session, Tenant
 from muse_stream.cli.output import note, progress, say, show_json, show_line, show_table
 from muse_stream.cli.store_option import ConfigCommand, StoreOption
 from muse_stream.errors import MuseError, Reason
@@ -63,6 +63,7 @@ def list_(
     tenant: Tenant,
     sample: Annotated[int, typer.Option(min=0, help="Show this many of the newest letters.")] = 3,
     unknown: Unknown = False,
+    redact: Redact = False,
     _store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
@@ -85,13 +86,14 @@ def list_(
         found = list_letters(
             open_configuration(config), session.kafka, _selection(tenant, unknown), sample, _counting(update)
         )
+    sample_of = _redacted(found.sample, redact=redact)
     if as_json:
-        return show_json(asdict(found))
+        return show_json({**asdict(found), "sample": sample_of})
     rows = [{**row, "oldest": _time(row["oldest"]), "newest": _time(row["newest"])} for row in found.reasons]
     total = sum(row["letters"] for row in found.reasons)
     right = ("letters", "waiting", "replayed", "failed again", "duplicate")
     show_table(f"{found.topic}: {total:,} dead letters of {tenant}", rows, right=right)
-    for letter in found.sample:
+    for letter in sample_of:
         say(_line(letter))
     for text in found.notes:
         note(text, "yellow")
@@ -106,6 +108,7 @@ def show(
     since: Since = None,
     limit: Annotated[int, typer.Option(min=1, help="Show this many letters, the newest.")] = 10,
     unknown: Unknown = False,
+    redact: Redact = False,
     _store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
@@ -117,6 +120,7 @@ def show(
 
     ```
     muse-stream dlq show muse.yaml acme --reason unknown-schema --limit 1
+    muse-stream dlq show muse.yaml acme --redact
     muse-stream dlq show muse.yaml acme --json | jq .message
     ```
     """
@@ -127,7 +131,7 @@ def show(
     selection = _selection(tenant, unknown, reason, since, limit)
     with progress("reading dead letters") as update:
         letters = show_letters(open_configuration(config), session.kafka, selection, _counting(update))
-    for letter in letters:
+    for letter in _redacted(letters, redact=redact):
         show_line(letter) if as_json else _show(letter)
     if not letters:
         note("no such dead letters")
@@ -191,6 +195,13 @@ def replay(
         say(_report(sent, plan))
     if sent is not None and sent.refused:
         raise typer.Exit(1)
+
+
+def _redacted(letters: list[dict[str, Any]], *, redact: bool) -> list[dict[str, Any]]:
+    from muse_stream.commands.redaction import Redaction  # noqa: PLC0415
+
+    redaction = Redaction()
+    return [redaction(letter, ours=True) for letter in letters] if redact else letters
 
 
 def _ask(plan: "Plan", yes: bool) -> None:

@@ -18,7 +18,7 @@ def generations(store: Store, as_json: Json = False, _store: StoreOption = None)
     muse-stream generations --store redis://redis:6379 --json
     ```
     """
-    from muse_stream.control import open_store  # noqa: PLC0415
+    from muse_stream.control import open_store, signer_name  # noqa: PLC0415
 
     opened = open_store(store)
     current = opened.current()
@@ -30,6 +30,7 @@ def generations(store: Store, as_json: Json = False, _store: StoreOption = None)
         row["current"] = "*" if row["current"] else ""
         del row["evidence"], row["version"]  # --json has them
         row["sha256"] = row["sha256"][:12]
+        row["signed_by"] = signer_name(row["signed_by"])
         row["created"] = row["created"].isoformat(sep=" ", timespec="seconds") if row["created"] else ""
     title = f"{opened}: {'no generation' if not rows else 'generations'}"
     show_table(title, rows, right=("number", "parent", "files"))

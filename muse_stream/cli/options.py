@@ -48,6 +48,10 @@ SignKey = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Redact = Annotated[
+    bool,
+    typer.Option("--redact", help="Mask what is in events; ids and keys become pseudonyms of this call."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -146,7 +146,10 @@ def _current(found: "Status") -> str:
     by = f" by {one.author}" if one.author else ""
     why = one.message or one.why
     last = ", as this machine saw it last" if one.from_copy else ""
-    return f"generation {one.number}{when}{by}" + (f' ("{why}")' if why else "") + last
+    signed = f", signed by {one.signed_by}" if one.signed_by else ""
+    if one.moved_signed_by != one.signed_by:
+        signed += f", made current by {one.moved_signed_by or 'nobody who signed'}"
+    return f"generation {one.number}{when}{by}" + (f' ("{why}")' if why else "") + signed + last
 
 
 LANE_NUMBERS = ("workers", "rate", "lag", "oldest")

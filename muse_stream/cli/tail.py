@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from muse_stream.cli.options import Config, Json, Session, Tenant
+from muse_stream.cli.options import Config, Json, Redact, Session, Tenant
 from muse_stream.cli.output import note, say, show_line
 from muse_stream.cli.store_option import StoreOption
 
@@ -31,6 +31,7 @@ def tail(
     last: Annotated[int | None, typer.Option(min=1, help="Start this many records back in each partition.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many records.")] = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Stop at the end of the topic.")] = False,
+    redact: Redact = False,
     as_json: Json = False,
     _store: StoreOption = None,
 ) -> None:
@@ -41,18 +42,22 @@ def tail(
     ```
     muse-stream tail muse.yaml acme
     muse-stream tail muse.yaml acme --kind dlq --from-beginning --no-follow
+    muse-stream tail muse.yaml acme --kind dlq --redact --limit 5   # to be shown to others
     muse-stream tail muse.yaml acme --kind audit --json | jq 'select(.score > 0.8)'
     ```
     """
     from muse_stream.commands.configuration import open_configuration  # noqa: PLC0415
+    from muse_stream.commands.redaction import Redaction  # noqa: PLC0415
     from muse_stream.commands.tail import tail as follow  # noqa: PLC0415
 
     session: Session = context.obj
     start: Any = last if last is not None else ("beginning" if from_beginning else "end")
-    shown = 0
+    shown, redaction = 0, Redaction() if redact else None
     found = follow(open_configuration(config), session.kafka, tenant, kind.value, start, until_end=no_follow, told=note)
     for records in found:
         for record in records if limit is None else records[: limit - shown]:
+            if redaction is not None:
+                record = redaction(record, ours=kind is not Kind.EVENTS)  # noqa: PLW2901
             show_line(record) if as_json else _row(kind, record)
             shown += 1
         if limit is not None and shown >= limit:

@@ -36,6 +36,8 @@ print nothing and never exit; a caller that shows progress passes a callable. Wh
     watch_metrics    its metrics
     live_pairs       what two predictors say of the same events, as it comes in
     topics           plan, make and check topics
+    acl              what each role needs to be granted
+    redaction        what is shown of a record with --redact
     produce, tail    a file -> events; follow a topic, decoded
     audit, archive   a tenant's scores and audit records -> a table for analysts; files that grow
     report           live and shadow predictors beside each other, as one HTML file

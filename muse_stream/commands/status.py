@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from muse_stream.commands.verdicts import Watched, in_trouble
-from muse_stream.control import SILENT_S, Head, Heartbeat, Manifest, Store, TenantBeat, short
+from muse_stream.control import SILENT_S, Head, Heartbeat, Manifest, Store, TenantBeat, short, signer_name, trusted_keys
 from muse_stream.errors import StoreError
 from muse_stream.runtime.drift_verdicts import last_verdicts
 
@@ -31,7 +31,7 @@ class Finding:
     """Something that is not as it should be."""
 
     kind: str
-    """For machines: store, generation, worker, silent, refused, lane, tenant, promotion, drift or refresh."""
+    """For machines: store, generation, signature, worker, silent, refused, lane, tenant, promotion, drift, refresh."""
     text: str
 
 
@@ -50,6 +50,10 @@ class Current:
     """The message that it was published with."""
     from_copy: bool = False
     """Whether this is what this machine saw last, since the store does not answer."""
+    signed_by: str = ""
+    """Who signed the generation: the name of a trusted key, or a key; empty where nobody did."""
+    moved_signed_by: str = ""
+    """Who signed that it is current."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,15 +233,33 @@ def _current(store: Store, findings: list[Finding]) -> tuple[Current | None, Man
     except StoreError as error:
         findings.append(Finding("generation", f"generation {head.number} cannot be read: {error}"))
         return _of_head(head, None), None
+    findings += _of_signatures(store, head, manifest)
     return _of_head(head, manifest), manifest
 
 
+def _of_signatures(store: Store, head: Head, manifest: Manifest) -> Iterator[Finding]:
+    """Yield what workers with the same trusted keys refuse."""
+    try:
+        keys = trusted_keys()
+        if keys is not None:
+            keys.check(head.to_json(), "current", f"{store}: that generation {head.number} is current")
+            keys.check(manifest.to_json(), "generation", f"{store}: generation {head.number}")
+    except StoreError as error:
+        yield Finding("signature", str(error))
+
+
 def _of_head(head: Head, manifest: Manifest | None, *, from_copy: bool = False) -> Current:
-    found = Current(head.number, short(head.author), head.moved, short(head.message), from_copy=from_copy)
+    moved_by = signer_name(head.signature)
+    found = Current(
+        *(head.number, short(head.author), head.moved, short(head.message)),
+        from_copy=from_copy,
+        moved_signed_by=moved_by,
+    )
     if manifest is None:
         return found
     published_by, why = short(manifest.author), short(manifest.message)
-    return replace(found, published_by=published_by, published=manifest.created, why=why)
+    signed_by = signer_name(manifest.signature)
+    return replace(found, published_by=published_by, published=manifest.created, why=why, signed_by=signed_by)
 
 
 def _read(beats: "Sequence[Beat]", findings: list[Finding]) -> Iterator[tuple[Heartbeat, float]]:

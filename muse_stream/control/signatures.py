@@ -159,15 +159,17 @@ def trusted_keys() -> TrustedKeys | None:
     return TrustedKeys.read(Path(named)) if named else None
 
 
-def signer_name(signature: Signature | None) -> str:
-    """Return who signed, for a person: the name by which the key is trusted here, else the key; unverified."""
-    if signature is None:
-        return ""
+def signer_name(signature: Signature | str | None) -> str:
+    """Return whose signature it is, for a person: the name by which the key is trusted here, else the key.
+
+    Whether the signature is good is not asked.
+    """
+    key = signature.key if isinstance(signature, Signature) else signature or ""
     with suppress(StoreError):
         known = trusted_keys()
-        if known is not None and signature.key in known.names:
-            return known.names[signature.key]
-    return signature.key
+        if known is not None:
+            return known.names.get(key, key)
+    return key
 
 
 def generate(path: Path, name: str) -> str:

@@ -4,6 +4,9 @@
 goes to every client of the kind that knows it, and there it overrides what this package chose; those that may not be
 overridden cannot be in the file. Nothing here connects: clients connect when first used.
 
+A password that stands in a file may change: a client that a broker refuses reads the file again, and goes on with what
+is there now (docs/kafka-security.md, Rotation).
+
 `typed` turns a vendor error into `Retriable`, `Abortable` or `Fatal`, by librdkafka's three flags alone (fatal,
 transaction requires abort, retriable), never by its code; an error with no flag is fatal.
 """
@@ -11,8 +14,11 @@ transaction requires abort, retriable), never by its code; an error with no flag
 import logging
 import re
 import socket
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -100,6 +106,14 @@ PRODUCER: dict[str, Any] = {
 Client = TypeVar("Client", Consumer, Producer, AdminClient)
 
 
+class _Consumer(Consumer):
+    """One that can be referred to weakly."""
+
+
+class _Producer(Producer):
+    """One that can be referred to weakly."""
+
+
 def connection(settings: KafkaSettings) -> dict[str, Any]:
     """Return what every client needs to reach the cluster, under librdkafka's names. Holds secrets: never print it."""
     return _overlaid(settings.connection(), settings.properties, CLIENT)
@@ -113,7 +127,8 @@ def admin(settings: KafkaSettings) -> AdminClient:
 def consumer(settings: KafkaSettings, **overrides: Any) -> Consumer:
     """Return a consumer; `overrides` are librdkafka settings, `**{"group.id": ...}` the least of them."""
     own = _overlaid(CONSUMER | overrides, settings.properties, CLIENT | CONSUMER_ONLY)
-    return _made(Consumer, settings, connection(settings) | own)
+    kind = Consumer if settings.sasl_password_file is None else _Consumer
+    return _made(kind, settings, connection(settings) | own)
 
 
 def producer(
@@ -124,7 +139,8 @@ def producer(
     `needed` are settings that hold whatever the properties file says.
     """
     own = _overlaid(PRODUCER | overrides, settings.properties, CLIENT | PRODUCER_ONLY)
-    return _made(Producer, settings, connection(settings) | own | dict(needed))
+    kind = Producer if settings.sasl_password_file is None else _Producer
+    return _made(kind, settings, connection(settings) | own | dict(needed))
 
 
 def _overlaid(own: Mapping[str, Any], lines: Sequence[Property], known: frozenset[str]) -> dict[str, Any]:
@@ -137,10 +153,59 @@ def _overlaid(own: Mapping[str, Any], lines: Sequence[Property], known: frozense
 def _made(kind: type[Client], settings: KafkaSettings, configuration: dict[str, Any], **told: Any) -> Client:
     """Return a client; raises `ConfigError` when the library refuses its settings."""
     given: dict[str, Any] = {**configuration, "logger": LOG, **told}
+    password = _Password(settings, given) if settings.sasl_password_file is not None else None
+    if password is not None:
+        given["error_cb"] = password
     try:
-        return kind(given)
+        made = kind(given)
     except KafkaException as error:
         raise ConfigError(list(_refusals(settings, error))) from None
+    if password is not None:
+        password.of(made)
+    return made
+
+
+class _Password:
+    """Hears a client's errors: where it is refused, and the file holds another password by now, that one is used.
+
+    librdkafka asks for a password at each new connection only; those that are open stay open.
+    """
+
+    def __init__(self, settings: KafkaSettings, given: Mapping[str, Any]) -> None:
+        self._settings, self._further = settings, given.get("error_cb")
+        self._used = given.get("sasl.password")
+        self._client: Callable[[], Any] = lambda: None
+
+    def of(self, client: Any) -> None:
+        """Say whose password it is; it is not kept alive by it: a discarded producer must end."""
+        self._client = weakref.ref(client)
+
+    def __call__(self, error: KafkaError) -> None:
+        """Be told of an error, as `error_cb`."""
+        if error.code() == KafkaError._AUTHENTICATION:
+            self._read_again()
+        if self._further is not None:
+            self._further(error)
+
+    def _read_again(self) -> None:
+        try:
+            secret = self._settings.password()
+        except ValueError as error:  # it is being replaced: the next refusal asks again
+            LOG.warning("refused, and %s", error)
+            return
+        now = secret.get_secret_value() if secret is not None else None
+        client = self._client()
+        if client is None or now is None or now == self._used:
+            return
+        self._used = now
+        # not in this thread: the library ends the process where a callback asks its own client for something
+        told = threading.Thread(target=self._tell, args=(client, now), name="kafka-password", daemon=True)
+        told.start()
+
+    def _tell(self, client: Any, password: str) -> None:
+        with suppress(RuntimeError, KafkaException):  # it was closed meanwhile
+            client.set_sasl_credentials(self._settings.sasl_username or "", password)
+            LOG.info("MUSE_KAFKA_SASL_PASSWORD_FILE holds another password than before: it is used from now on")
 
 
 def reach(

@@ -66,10 +66,8 @@ class EventTimes:
         assert decoded.times is not None  # noqa: S101  # only called where there are times
         value = int(decoded.times[at])
         first, last = self._spec.time_range
-        message = (
-            f"{self._spec.time} is {value} ms since 1970, in the year {_year(value)}; "
-            f"events.{self._name}.time_range takes {first} to {last}"
-        )
+        taken = f"events.{self._name}.time_range takes {first} to {last}"
+        message = f"{self._spec.time} is in the year {_year(value)}; {taken}"  # no values: messages are logged
         return Rejected(int(decoded.rows[at]), Reason.TIME_OUT_OF_RANGE, Stage.VALIDATE, message)
 
 

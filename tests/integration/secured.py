@@ -24,6 +24,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
     AdminClient,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
 
 from muse_stream.cli.main import main
@@ -32,6 +35,7 @@ from muse_stream.testing.local_kafka import LocalKafka
 from tests.certificates import make_certificates
 from tests.patience import until
 
+SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 LISTENERS = ("client", "internal", "controller")
 
 
@@ -89,6 +93,8 @@ class Secured:
                 "listener.name.client.ssl.keystore.type": "PEM",
                 "listener.name.client.ssl.keystore.location": str(both),
                 "sasl.enabled.mechanisms": "PLAIN",
+                "listener.name.client.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+                "listener.name.client.scram-sha-512.sasl.jaas.config": f"{SCRAM} required;",
                 "sasl.mechanism.inter.broker.protocol": "PLAIN",
                 "sasl.mechanism.controller.protocol": "PLAIN",
                 **{f"listener.name.{name}.plain.sasl.jaas.config": module for name in LISTENERS},
@@ -137,6 +143,13 @@ class Secured:
             "MUSE_KAFKA_SASL_USERNAME": principal,
             "MUSE_KAFKA_SASL_PASSWORD_FILE": str(file),
         }
+
+    def scram(self, user: str, password: str) -> None:
+        """Give a user of SCRAM a password, in place of the one it has."""
+        mechanism = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        altered = UserScramCredentialUpsertion(user, mechanism, password.encode())
+        for answer in self.admin.alter_user_scram_credentials([altered]).values():
+            answer.result(timeout=60)
 
     def grant(self, *wanted: AclBinding) -> None:
         """Grant (or deny); returns when the broker knows, which is a moment after the controller has noted it."""

@@ -26,6 +26,7 @@ from muse_stream.commands.refresh_incidents import letters_by_hour
 from muse_stream.config import KafkaSettings
 from muse_stream.control import DirectoryStore
 from muse_stream.errors import MuseError
+from muse_stream.kafka import client
 from muse_stream.testing import ToSend
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.kafka_jars import jars, java, missing_tools
@@ -593,6 +594,46 @@ def test_what_is_missing_is_named_and_what_to_grant(
     assert name in said, said
     assert "AUTHORIZATION_FAILED" in said, said
     assert f"grant it {operation}: `muse-stream acl CONFIG`" in said or "grant it READ to read" in said, said
+
+
+def test_a_password_that_changes_in_its_file_is_taken_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clients that there are, of each kind, once a broker refuses the one that they have (SCRAM over TLS)."""
+    user, file = "rotated", site.folder / "rotated.password"
+    file.write_text("hush-first\n")
+    environment = site.kafka.environment("live") | {
+        "MUSE_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "MUSE_KAFKA_SASL_USERNAME": user,
+        "MUSE_KAFKA_SASL_PASSWORD_FILE": str(file),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    topic = site.bank.topic("audit", "t0")
+    grants = [binding(user, "topic", "literal", topic, operation) for operation in ("READ", "WRITE")]
+    site.kafka.grant(*grants)
+    settings = KafkaSettings.from_environment()
+    # nobody has the first password any more: so it is for a client whose connection breaks after the change
+    site.kafka.scram(user, "hush-second")
+    heard: list[KafkaError] = []
+    producer = client.producer(settings, error_cb=heard.append)
+    consumer = client.consumer(settings, **{"group.id": "unused"})
+
+    def refused() -> bool:
+        producer.poll(0.05)
+        return any(error.code() == KafkaError._AUTHENTICATION for error in heard)
+
+    until(refused, 60, lambda: str(heard))
+    file.unlink()  # it is being replaced
+    heard.clear()
+    until(refused, 60)
+    file.write_text("hush-second\n")
+    written: list[str] = []
+    producer.produce(topic, b"x", on_delivery=lambda error, _: written.append(error.name() if error else "written"))
+    until(lambda: producer.poll(0.1) > 0 and bool(written), 60, lambda: str(heard[-3:]))
+    assert written == ["written"]
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+    until(lambda: (one := consumer.poll(0.1)) is not None and one.error() is None, 60)
+    consumer.close()
+    site.kafka.withdraw(*grants)
 
 
 def test_kafkas_own_tool_takes_what_is_printed(site: Site) -> None:

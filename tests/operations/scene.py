@@ -215,9 +215,10 @@ class Scene:
         self.publish()
         self.shell(f"muse-stream topics store --partitions {PARTITIONS} --replication {self.replication}")
 
-    def run(self, role: str = "live", lane: str = LANE, *options: str, name: str = "ops") -> Run:
-        """Start a `muse-stream run` and return when it serves."""
-        command = ["muse-stream", "run", "--role", role, "--store", "store", "--lane", lane, "--name", name, *options]
+    def run(self, role: str = "live", lane: str = LANE, *options: str, name: str = "ops", before: str = "") -> Run:
+        """Start a `muse-stream run` and return when it serves; `before` is a variable for it alone, NAME=VALUE."""
+        command = ["env", before] if before else []
+        command += ["muse-stream", "run", "--role", role, "--store", "store", "--lane", lane, "--name", name, *options]
         started = Run(command, self, self.folder / f"{role}-{lane}-{len(self._runs)}.log")
         self._runs.append(started)
         started.await_said("assigned")
@@ -248,6 +249,11 @@ class Scene:
             self._tenants |= zip(self.bank.sent[len(before) :], (one[0] for one in every), strict=True)
             self.bank.sent[:] = before + list(compress(self.bank.sent[len(before) :], kept))
             return list(compress(every, kept))
+
+    def count(self, identity: str, tenant: str) -> None:
+        """Count an event as sent that a command of the page sends."""
+        self.bank.sent.append(identity)
+        self._tenants[identity] = tenant
 
     def of(self, tenant: str) -> set[str]:
         """Return the ids of a tenant's events that were sent."""

@@ -2,11 +2,17 @@
 or what the page says instead.
 """
 
+import io
 import json
+import subprocess
+import tarfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer, TopicPartition
@@ -18,6 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
     ResourceType,
 )
 from confluent_kafka.cimpl import NewTopic
+from ruamel.yaml import YAML
 
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_cluster import LocalCluster
@@ -28,6 +35,8 @@ from tests.operations.scene import Account, Run, Scene
 from tests.patience import until
 from tests.quotas import quota
 
+PREVIOUS = "1c30e97"
+"""What is taken for the release before this one, until there is a tag."""
 SCORES = "muse.scores.acme"
 EVENTS = "muse.events.acme"
 
@@ -46,6 +55,64 @@ class Situation:
     """Whether `verify` is asked at the end: it finds what the scene expects of it, and nothing else."""
     perhaps: tuple[str, ...] = ()
     """Log lines of the page that depend on how fast this machine is."""
+
+
+def new_tenant(scene: Scene) -> None:
+    """A tenant more, while the others are scored; its topics are made and its permissions printed as the page says."""
+    scene.prepare()
+    live = scene.run()
+    scene.feed(100)
+    scene.await_answers()
+
+    def added(document: dict[str, Any]) -> None:
+        document["tenants"]["initech"] = dict(document["tenants"]["acme"])
+
+    scene.configure(added)
+    event = {"id": "initech-1", "at": 1_780_000_000_000, "tenant": "initech", "amount": 12.5, "risk": 0.25}
+    (scene.folder / "initech.jsonl").write_text(json.dumps(event) + "\n", encoding="utf-8")
+    scene.count("initech-1", "initech")
+    scene.commands("A new tenant")
+    live.await_said("starting_offsets", topic="muse.events.initech")
+    assert scene.verdict("initech") == {}
+    scene.feed(100)
+    scene.await_answers()
+
+
+def bad_model(scene: Scene) -> None:
+    """Another model becomes live, and is taken back."""
+    scene.prepare()
+    live = scene.run()
+    scene.feed(100)
+    scene.await_answers()
+
+    def retrained(document: dict[str, Any]) -> None:
+        both = YAML(typ="safe").load(scene.bank.document().read_text(encoding="utf-8"))
+        document |= {name: both[name] for name in ("models", "predictors")} | {"routes": [{"live": "retrained"}]}
+
+    scene.configure(retrained)
+    scene.publish()
+    live.await_said("generation", number=2)
+    scene.feed(100)
+    scene.await_answers()
+    scene.commands("A bad model is live")
+    live.await_said("generation", number=1, before=2)
+    scene.feed(100)
+    scene.await_answers()
+
+
+def poison_topic(scene: Scene) -> None:
+    """A producer sends garbage; its tenant is paused and goes on."""
+    scene.prepare()
+    live = scene.run()
+    scene.feed(100)
+    garbage = [("acme", number % PARTITIONS, b"event without a frame") for number in range(20)]
+    scene.bank.produce(scene.bootstrap, garbage)
+    live.await_said("dead_letters", reason="undecodable")
+    scene.await_answers()
+    scene.commands("A poison topic")
+    live.await_said("tenant_resumed", topic=EVENTS)
+    scene.feed(100)
+    scene.await_answers()
 
 
 def pause_of_two_weeks(scene: Scene) -> None:
@@ -349,6 +416,71 @@ def replay_a_day(scene: Scene) -> None:
     scene.findings["acme"] = {"duplicated": len(scene.again)}
 
 
+def rolling_upgrade(scene: Scene) -> None:
+    """Two runs of one group are replaced one by one, to this release and back, while events come and one publishes."""
+    old = f"PYTHONPATH={_previous(scene.folder / 'previous')}"
+    scene.shell(f"{old} muse-stream publish muse.yaml store --yes")
+    scene.shell(f"{old} muse-stream topics store --partitions {PARTITIONS} --replication {scene.replication}")
+    runs = {name: scene.run(name=name, before=old) for name in ("up-a", "up-b")}
+    published = 1
+
+    def publish(by: str) -> None:
+        nonlocal published
+        published += 1
+
+        def changed(document: dict[str, Any]) -> None:
+            document["limits"] = {"max_event_bytes": 1_000_000 + published}
+
+        scene.configure(changed)
+        scene.shell(f"{by} muse-stream publish muse.yaml store --yes")
+        for run in runs.values():
+            run.await_said("generation", number=published)
+
+    with _load(scene):
+        for to, other in (("", old), (old, "")):
+            for name in ("up-a", "up-b"):
+                assert runs[name].stop() == 0
+                runs[name] = scene.run(name=name, before=to)
+                publish(to)  # the first time both releases serve it
+                publish(other)
+    scene.feed(100)
+    scene.await_answers()
+    assert not any(run.lines("generation_refused") for run in runs.values())
+
+
+@contextmanager
+def _load(scene: Scene) -> Iterator[None]:
+    """Send events all the time."""
+    over = threading.Event()
+
+    def feed() -> None:
+        while not over.wait(0.2):
+            scene.feed(40)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _previous(folder: Path) -> Path:
+    """Return the package of the last release, or of PREVIOUS before there is one, in a folder of its own."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=False)
+
+    tag = git("describe", "--tags", "--abbrev=0", "--match", "v*").stdout.decode().strip()
+    archive = git("archive", tag or PREVIOUS)
+    assert archive.returncode == 0, archive.stderr
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
 def _transaction(scene: Scene, name: str, **settings: Any) -> Producer:
     """Begin a transaction; it ends with the scene's brokers, if nobody ends it."""
     producer = Producer({"bootstrap.servers": scene.bootstrap, "transactional.id": name} | settings)
@@ -358,6 +490,9 @@ def _transaction(scene: Scene, name: str, **settings: Any) -> Producer:
 
 
 SITUATIONS = [
+    Situation("A new tenant", new_tenant),
+    Situation("A bad model is live", bad_model),
+    Situation("A poison topic", poison_topic),
     Situation("A pause of two weeks", pause_of_two_weeks),
     Situation("Lane move", lane_move),
     Situation("Namespace change", namespace_change),
@@ -371,4 +506,5 @@ SITUATIONS = [
     Situation("Hanging transaction", hanging),
     Situation("Moving to another cluster", another_cluster, verified=False),
     Situation("Replaying a day", replay_a_day),
+    Situation("Rolling upgrade", rolling_upgrade, brokers=(1,)),
 ]

@@ -201,7 +201,8 @@ def test_a_time_that_no_event_can_have_is_a_dead_letter_that_names_it(bank: Bank
     assert events.times.tolist() == [AT, AT]
     assert refused(events) == {1: Reason.TIME_OUT_OF_RANGE}
     (one,) = events.rejected
-    assert one.message.startswith(f"at is {value} ms since 1970, in the year ")
+    assert one.message.startswith("at is in the year ")
+    assert " ms" not in one.message, "messages are logged, and hold no values"
     assert one.message.endswith("events.payment.time_range takes 2000 to 2100")
 
 

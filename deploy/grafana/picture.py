@@ -56,7 +56,7 @@ def draw(panel: dict[str, Any], axes: Any, server: str, start: float, end: float
         text = {"percentunit": lambda v: f"{v:.2%}", "s": lambda v: f"{v:.2f} s"}.get(unit, lambda v: f"{v:,.4g}")
         red = panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
         color = "red" if last and red is not None and last[0] >= red else "green"
-        axes.text(0.5, 0.45, text(last[0]) if last else "no data", ha="center", va="center", fontsize=18, color=color)
+        axes.text(0.5, 0.45, text(last[0]) if last else "no data", ha="center", va="center", fontsize=18, color=color)  # type: ignore[no-untyped-call]
         return
     if panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal" and lines:
         every = sorted({at for _, times, _ in lines for at in times})
@@ -67,7 +67,7 @@ def draw(panel: dict[str, Any], axes: Any, server: str, start: float, end: float
         for name, times, values in lines:
             axes.plot([at / 86400 for at in times], values, label=name, linewidth=1)
     axes.xaxis_date()
-    axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M"))
+    axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M"))  # type: ignore[no-untyped-call]
     axes.set_xlim(start / 86400, end / 86400)
     axes.tick_params(labelsize=6)
     axes.grid(alpha=0.3)

@@ -2,17 +2,12 @@
 or what the page says instead.
 """
 
-import io
 import json
-import subprocess
-import tarfile
-import threading
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer, TopicPartition
@@ -34,9 +29,9 @@ from tests.operations.page import commands
 from tests.operations.scene import Account, Run, Scene
 from tests.patience import until
 from tests.quotas import quota
+from tests.upgrade.release import install, latest
+from tests.upgrade.rolling import Rolling
 
-PREVIOUS = "1c30e97"
-"""What is taken for the release before this one, until there is a tag."""
 SCORES = "muse.scores.acme"
 EVENTS = "muse.events.acme"
 
@@ -417,68 +412,13 @@ def replay_a_day(scene: Scene) -> None:
 
 
 def rolling_upgrade(scene: Scene) -> None:
-    """Two runs of one group are replaced one by one, to this release and back, while events come and one publishes."""
-    old = f"PYTHONPATH={_previous(scene.folder / 'previous')}"
-    scene.shell(f"{old} muse-stream publish muse.yaml store --yes")
-    scene.shell(f"{old} muse-stream topics store --partitions {PARTITIONS} --replication {scene.replication}")
-    runs = {name: scene.run(name=name, before=old) for name in ("up-a", "up-b")}
-    published = 1
-
-    def publish(by: str) -> None:
-        nonlocal published
-        published += 1
-
-        def changed(document: dict[str, Any]) -> None:
-            document["limits"] = {"max_event_bytes": 1_000_000 + published}
-
-        scene.configure(changed)
-        scene.shell(f"{by} muse-stream publish muse.yaml store --yes")
-        for run in runs.values():
-            run.await_said("generation", number=published)
-
-    with _load(scene):
-        for to, other in (("", old), (old, "")):
-            for name in ("up-a", "up-b"):
-                assert runs[name].stop() == 0
-                runs[name] = scene.run(name=name, before=to)
-                publish(to)  # the first time both releases serve it
-                publish(other)
-    scene.feed(100)
-    scene.await_answers()
-    assert not any(run.lines("generation_refused") for run in runs.values())
+    """All runs are replaced one by one, by this release and back, while events come and both releases publish."""
+    bins = {"older": install(latest(), _say), "newer": scene.bin}
+    Rolling(scene, bins, _say).there_and_back()
 
 
-@contextmanager
-def _load(scene: Scene) -> Iterator[None]:
-    """Send events all the time."""
-    over = threading.Event()
-
-    def feed() -> None:
-        while not over.wait(0.2):
-            scene.feed(40)
-
-    thread = threading.Thread(target=feed)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _previous(folder: Path) -> Path:
-    """Return the package of the last release, or of PREVIOUS before there is one, in a folder of its own."""
-    root = Path(__file__).resolve().parents[2]
-
-    def git(*words: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=False)
-
-    tag = git("describe", "--tags", "--abbrev=0", "--match", "v*").stdout.decode().strip()
-    archive = git("archive", tag or PREVIOUS)
-    assert archive.returncode == 0, archive.stderr
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-        tar.extractall(folder, filter="data")
-    return folder
+def _say(line: object) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _transaction(scene: Scene, name: str, **settings: Any) -> Producer:

@@ -1,6 +1,6 @@
 """`make upgrade`: a rolling upgrade from an older release to this one under load, and back again.
 
-make upgrade                                 from the newest tag of this repository
+make upgrade                                 from the newest tag of this repository, or the commit that stands for it
 make upgrade ARGS="--from 10d95a6"           from any revision
 make upgrade ARGS="--brokers 3 --keep DIR"   on three brokers; folders and logs are kept there
 
@@ -14,10 +14,8 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,71 +24,16 @@ from confluent_kafka import KafkaException
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_cluster import archive_classes
-from tests.operations.scene import Scene, scene
-from tests.patience import until
-from tests.upgrade.release import install, newest_tag
+from tests.operations.scene import scene
+from tests.upgrade.release import install, latest
 from tests.upgrade.rolling import Rolling
-
-RATE, PART_S = 200, 0.25
-
-
-@contextmanager
-def load(made: Scene) -> Iterator[None]:
-    """Send events at a steady rate until the end, which waits for the last to be sent."""
-    over = threading.Event()
-    failed: list[BaseException] = []
-
-    def feed() -> None:
-        try:
-            while not over.wait(PART_S):
-                made.feed(int(RATE * PART_S))
-        except BaseException as error:  # noqa: BLE001  # raised below, where it is seen
-            failed.append(error)
-
-    thread = threading.Thread(target=feed)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    if failed:
-        raise failed[0]
-
-
-def play(rolling: Rolling) -> None:
-    """Go there and back; AssertionError, TimeoutError where something is not kept."""
-    made = rolling.scene
-    rolling.use("older")
-    made.bank.shadow = ("retrained",)
-    made.configure()
-    made.prepare()
-    for name in ("first", "second", "shadow"):
-        rolling.start(name)
-    with load(made):
-        rolling.await_generation(1)
-        rolling.replace("first", "newer")
-        rolling.publish("older", 2)
-        rolling.replace("second", "newer")
-        rolling.replace("shadow", "newer")
-        rolling.publish("newer", 3)
-        rolling.replace("first", "older")
-        rolling.publish("newer", 4)
-        rolling.publish("older", 5)
-        rolling.replace("second", "older")
-        rolling.replace("shadow", "older")
-        rolling.publish("older", 6)
-    rolling.use("newer")
-    made.await_answers()
-    until(lambda: made.audited().keys() >= set(made.bank.sent), 60, lambda: f"{len(made.audited())} events audited")
-    rolling.stop()
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run it; 1 when something was not kept."""
     asked = _arguments(arguments)
     try:
-        older = asked.older or newest_tag()
+        older = asked.older or latest()
         bins = {"older": install(older, _say), "newer": Path(sys.executable).parent}
     except (MuseError, subprocess.CalledProcessError) as error:
         _say(error)
@@ -102,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             with scene(asked.brokers, folder) as made:
                 rolling = Rolling(made, bins, _say)
-                play(rolling)
+                rolling.there_and_back()
                 account, audited = made.account(), made.audited()
                 wrong = [
                     f"verify of {name}: {findings}" for name in made.bank.names() if (findings := made.verdict(name))
@@ -134,7 +77,7 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="upgrade", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--from", dest="older", metavar="REVISION", help="the older release (the newest tag)")
+    parser.add_argument("--from", dest="older", metavar="REVISION", help="the older release (default: the newest tag)")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="folder for the logs")
     parser.add_argument("--json", action="store_true")

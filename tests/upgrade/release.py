@@ -13,11 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / ".cache" / "upgrade"
 
 
-def newest_tag() -> str:
-    """Return the newest release; raises MuseError where there is no tag."""
-    if tag := _git("describe", "--tags", "--abbrev=0"):
-        return tag
-    raise MuseError("this repository has no tag: name the older release with --from REVISION")
+PREVIOUS = "10d95a6"
+"""What is taken for the release before this one, until there is a tag."""
+
+
+def latest() -> str:
+    """Return the newest release: its tag, or PREVIOUS where there is none."""
+    return _git("describe", "--tags", "--abbrev=0") or PREVIOUS
 
 
 def install(revision: str, say: Callable[[str], None]) -> Path:

@@ -1,13 +1,16 @@
 """Runs of two releases in one scene, replaced one by one."""
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.operations.scene import Run, Scene
 from tests.patience import until
 
+RATE, PART_S = 200, 0.25
 ROLES = {"first": "live", "second": "live", "shadow": "shadow"}
 
 
@@ -20,6 +23,35 @@ class Rolling:
         self._serves: dict[str, str] = {}
         self._began = time.monotonic()
         self.steps: list[str] = []
+
+    def there_and_back(self) -> None:
+        """Replace all runs by the newer release, and back; AssertionError where something is not kept."""
+        scene = self.scene
+        self.use("older")
+        scene.bank.shadow = ("retrained",)
+        scene.configure()
+        scene.prepare()
+        for name in ROLES:
+            self.start(name)
+        with self._load():
+            self.await_generation(1)
+            self.replace("first", "newer")
+            self.publish("older", 2)
+            self.replace("second", "newer")
+            self.replace("shadow", "newer")
+            self.publish("newer", 3)
+            self.replace("first", "older")
+            self.publish("newer", 4)
+            self.publish("older", 5)
+            self.replace("second", "older")
+            self.replace("shadow", "older")
+            self.publish("older", 6)
+        self.use("newer")
+        scene.await_answers()
+        until(lambda: scene.audited().keys() >= set(scene.bank.sent), 60, lambda: f"{len(scene.audited())} audited")
+        assert max(scene.audited().values()) == 1, "an event has two audit records"
+        for run in self._runs.values():
+            assert run.stop() == 0, run.log
 
     def use(self, release: str) -> None:
         """Commands are those of this release from now on."""
@@ -56,10 +88,28 @@ class Rolling:
         until(lambda: set(self.scene.last_generations().values()) == {number}, 60, self._generations)
         self._await_progress()
 
-    def stop(self) -> None:
-        """Drain all."""
-        for run in self._runs.values():
-            assert run.stop() == 0, run.log
+    @contextmanager
+    def _load(self) -> Iterator[None]:
+        """Send events at a steady rate until the end, which waits for the last to be sent."""
+        over = threading.Event()
+        failed: list[BaseException] = []
+
+        def feed() -> None:
+            try:
+                while not over.wait(PART_S):
+                    self.scene.feed(int(RATE * PART_S))
+            except BaseException as error:  # noqa: BLE001  # raised below, where it is seen
+                failed.append(error)
+
+        thread = threading.Thread(target=feed)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+        if failed:
+            raise failed[0]
 
     def _await_progress(self) -> None:
         """Return when everything is answered that is sent by now."""

@@ -259,3 +259,20 @@ def test_few_records_are_written_as_many_are(made: tuple[int, dict[str, Any]], d
             encoder.encode(columns, rows)
     else:
         assert encoder.encode(columns, rows) == expected
+
+
+@pytest.mark.parametrize(("field", "value"), [("i", 2**31), ("i", -(2**31) - 1), ("n", 2**63), ("id", None), ("b", 1)])
+def test_a_value_that_does_not_fit_is_refused_in_few_records_too(field: str, value: Any) -> None:
+    encoder = Encoder(PLAIN)
+    columns: dict[str, Any] = {
+        "id": "a",
+        "maybe": "a",
+        "n": 5,
+        "i": 5,
+        "x": 0.5,
+        "f": np.zeros(1, "f4"),
+        "b": np.ones(1, "?"),
+    }
+    encoder.encode(columns, 1)  # by columns, as is the first
+    with pytest.raises(SchemaError, match=f": {field}"):
+        encoder.encode(columns | {field: value}, 1)

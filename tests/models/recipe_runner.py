@@ -1,6 +1,6 @@
 """Runs recipes of docs/for-model-owners.md, each in a process forked from this one: imports cost 2.5 s of CPU.
 
-Run by the Python of the exporters' environment. Reads one folder a line, runs the `recipe.py` in it, with what is said
+Run by the Python of the exporters' environment. Reads one folder a line, runs the recipe in it, with what is said
 in the file `said`, and answers with the exit code. What is imported here is what most recipes begin with: each imports
 what it needs all the same.
 """

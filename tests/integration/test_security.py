@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from muse_stream import testing
 from muse_stream.commands.refresh_incidents import letters_by_hour
@@ -607,7 +608,8 @@ def test_a_password_that_changes_in_its_file_is_taken_up(site: Site, monkeypatch
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    topic = site.bank.topic("audit", "t0")
+    topic = "rotated"  # nobody else's: what is written here is no record
+    site.kafka.admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(60)
     grants = [binding(user, "topic", "literal", topic, operation) for operation in ("READ", "WRITE")]
     site.kafka.grant(*grants)
     settings = KafkaSettings.from_environment()

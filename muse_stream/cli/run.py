@@ -170,14 +170,8 @@ def run(
             raise typer.Exit(_count(of, workers, spare=spare, metrics_port=metrics_port, times=times))
         served: Literal["live", "shadow"] = "live" if role is RunRole.LIVE else "shadow"
         options = RunOptions(folder, served, lane, host, settings, session.log_level, *health)
-        options = replace(
-            options,
-            start_at=start.value,
-            namespace=namespace,
-            max_memory=most,
-            metrics_port=metrics_port,
-            trusted=trusted,
-        )
+        options = replace(options, start_at=start.value, namespace=namespace, max_memory=most)
+        options = replace(options, metrics_port=metrics_port, trusted=trusted)
         raise typer.Exit(serve(options, workers, spare=spare))
 
 

@@ -48,8 +48,10 @@ if TYPE_CHECKING:
         ModelError,
         MuseError,
         Problem,
+        RegistryError,
         Retriable,
         SchemaError,
+        SchemaPending,
         StoreError,
         StreamError,
     )
@@ -77,8 +79,10 @@ __all__ = [
     "QuantileMap",
     "Recalibration",
     "Reference",
+    "RegistryError",
     "Retriable",
     "SchemaError",
+    "SchemaPending",
     "Snapshot",
     "StoreError",
     "StreamError",
@@ -97,7 +101,9 @@ __all__ = [
 
 _ERRORS = ("Abortable", "ConfigError", "Fatal", "Fenced", "ModelError", "MuseError", "Problem", "Retriable")
 _HOMES = {
-    **dict.fromkeys((*_ERRORS, "SchemaError", "StoreError", "StreamError"), "muse_stream.errors"),
+    **dict.fromkeys(
+        (*_ERRORS, "RegistryError", "SchemaError", "SchemaPending", "StoreError", "StreamError"), "muse_stream.errors"
+    ),
     **dict.fromkeys(("Answers", "Snapshot", "Table"), "muse_stream.scoring"),
     **dict.fromkeys(("QuantileMap", "Reference", "posterior_correction"), "muse_stream.calibration"),
     **dict.fromkeys(("PriorEstimate", "Recalibration", "estimate_prior", "prior_beta"), "muse_stream.calibration"),

@@ -97,6 +97,6 @@ class EventSpec(SpecModel):
 
     @model_validator(mode="after")
     def _subjects_of_the_registry(self) -> Self:
-        if "subjects" in self.model_fields_set and self.schema_ids == "folder":
+        if self.subjects != "topic_name" and self.schema_ids == "folder":
             raise fault("`subjects` has no effect without the registry", "add `schema_ids: registry`, or remove it")
         return self

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from muse_stream import telemetry
 from muse_stream.config import CLIENT, KafkaSettings, Property, canonical
 from muse_stream.config import CONSUMER as CONSUMER_ONLY
 from muse_stream.config import PRODUCER as PRODUCER_ONLY
@@ -191,7 +192,7 @@ class _Password:
         try:
             secret = self._settings.password()
         except ValueError as error:  # it is being replaced: the next refusal asks again
-            LOG.warning("refused, and %s", error)
+            telemetry.logger("kafka").warning("password_not_read", error=str(error))
             return
         now = secret.get_secret_value() if secret is not None else None
         client = self._client()
@@ -205,7 +206,7 @@ class _Password:
     def _tell(self, client: Any, password: str) -> None:
         with suppress(RuntimeError, KafkaException):  # it was closed meanwhile
             client.set_sasl_credentials(self._settings.sasl_username or "", password)
-            LOG.info("MUSE_KAFKA_SASL_PASSWORD_FILE holds another password than before: it is used from now on")
+            telemetry.logger("kafka").info("password_changed", file="MUSE_KAFKA_SASL_PASSWORD_FILE")
 
 
 def reach(

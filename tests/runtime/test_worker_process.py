@@ -143,7 +143,7 @@ def test_what_is_refused_and_was_written_by_a_later_release_says_so(
 class Served:
     """What a compiled generation is to a worker process, as far as it looks at it."""
 
-    namespace, number = "muse", 1
+    namespace, number, topology = "muse", 1, None
 
 
 def test_a_process_lets_its_first_generation_go_with_the_next_one(

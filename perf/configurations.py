@@ -22,6 +22,8 @@ from perf.workload import Data
 INTENTS, PREDICTORS, SHARED_MODELS = 5, 500, 5
 WIDE, EXPERTS = 200, 4
 SAMPLE = 20_000
+MANY, OF_MANY = 50, 1_000
+"""Maps are fitted to fewer scores where there are so many: 500 large ones pass the limit of a document, 8 MiB."""
 
 
 @lru_cache(maxsize=1)
@@ -162,7 +164,8 @@ def _mapped(folder: Path, data: Data, document: dict[str, Any]) -> Path:
     loaded, reference = load_document(path).document, Reference.from_alert_rates(workload.ALERT_RATES)
     document["maps"] = {}
     for number, (name, predictor) in enumerate(document["predictors"].items()):
-        scores: Sequence[float] = np.random.default_rng(number).beta(1.0, 8.0, SAMPLE)  # type: ignore[assignment]
+        size = OF_MANY if len(document["predictors"]) > MANY else SAMPLE
+        scores: Sequence[float] = np.random.default_rng(number).beta(1.0, 8.0, size)  # type: ignore[assignment]
         fitted = FittedMap.fit(scores, reference, pre_map_hash(loaded, name))
         document["maps"][name] = fitted.to_json()
         predictor["quantile_map"] = {"reference": "standard", "default": name}

@@ -22,8 +22,8 @@ from perf.workload import Data
 INTENTS, PREDICTORS, SHARED_MODELS = 5, 500, 5
 WIDE, EXPERTS = 200, 4
 SAMPLE = 20_000
-MANY, OF_MANY = 50, 1_000
-"""Maps are fitted to fewer scores where there are so many: 500 large ones pass the limit of a document, 8 MiB."""
+MANY, OF_MANY = 50, 100
+"""Maps are fitted to fewer scores where there are so many: 500 large ones pass the limits of a document."""
 
 
 @lru_cache(maxsize=1)

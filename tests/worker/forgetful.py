@@ -5,7 +5,9 @@ markers for its partitions are dropped; `Predecessor` leaves such transactions u
 the markers are written when the broker is back, and nothing hangs: who uses this checks `dropped()` first.
 """
 
+import ctypes
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from muse_stream.worker.slot import SlotName
 from tests.worker.doubles import Route, await_true
 
 DROPPED = "likely deleted already"
+SEND_S = 60.0
 KEPT, LOST = 1, 2
 """The broker that stays, and the one that goes away."""
 INTERNAL_TOPICS = {"__transaction_state": [KEPT], "__consumer_offsets": [KEPT, LOST]}
@@ -103,6 +106,27 @@ class Forgetful:
         return next(n for n in names if homes[abs(java_hash(SlotName("live", n, "", 0).group)) % 2] == offsets_on)
 
 
+def _sent(producer: Producer, offsets: list[TopicPartition], metadata: Any) -> bool:
+    """Send offsets; False where the client's call has outlived its timeout: it never returns then (R20)."""
+    over = threading.Event()
+    failed: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            producer.send_offsets_to_transaction(offsets, metadata, SEND_S)
+        except BaseException as error:  # noqa: BLE001  # raised below
+            failed.append(error)
+        over.set()
+
+    threading.Thread(target=send, daemon=True).start()
+    if not over.wait(1.5 * SEND_S):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(producer))  # to close it would wait for the call
+        return False
+    if failed:
+        raise failed[0]
+    return True
+
+
 @dataclass
 class Predecessor:
     """Leaves transactions open under the ids of slot 0 of a lane, as a worker with an `Echo` scorer would."""
@@ -133,7 +157,9 @@ class Predecessor:
         instance = self.name.instance
         sent = [TopicPartition(self.events, partition, rows.stop, instance) for partition, rows in answered.items()]
         with consumer(self.kafka.bootstrap, self.name.group) as client:
-            producer.send_offsets_to_transaction(sent, client.consumer_group_metadata(), 60)
+            if not _sent(producer, sent, client.consumer_group_metadata()):
+                del self.producers[half]  # as a worker does (R20): another producer under the id, and all of it anew
+                return self.answer(half, answered, dead=dead)
         return number
 
     def sign(self, partitions: list[int]) -> None:

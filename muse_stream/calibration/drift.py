@@ -6,13 +6,14 @@ Kolmogorov-Smirnov distance). Gives the alert rate at each threshold with an int
 
 An alert rate has drifted if it lies outside its band: `tolerance` of the promise to either side, or LIMIT standard
 errors of the sample that the map was fitted to, where that is more. What the fit itself cannot know is no drift. It is
-decided by likelihood ratios, mixed over odds ratios of RATIOS, against the edge of the band. A drift may begin at any
-time, so one is begun with each quarter of an hour, and they are added up. While the rate is inside, the sum of all that
-begin within `window` days, with 1 for each that has not begun, is a supermartingale that starts at their number. So it
-ever reaches that number / alpha with probability alpha at most (Ville, 1939): looking again costs nothing, and small
-counts need no approximation. Afterwards a false alarm comes once in `window` / alpha days on average, at most
-(Shiryaev, 1963; Roberts, 1966; Pollak, 1987). Where events of one entity come in groups, counts are divided by the
-design effect: a burst of one card is no drift, and a sample in which they came so is worth as much less.
+decided by likelihood ratios, mixed over odds ratios of RATIOS with the weights PRIOR, against the edge of the band. A
+drift may begin at any time, so one is begun with each quarter of an hour, and they are added up. While the rate is
+inside, the sum of all that begin within `window` days, with 1 for each that has not begun, is a supermartingale that
+starts at their number. So it ever reaches that number / alpha with probability alpha at most (Ville, 1939): looking
+again costs nothing, and small counts need no approximation. Afterwards a false alarm comes once in `window` / alpha
+days on average, at most (Shiryaev, 1963; Roberts, 1966; Pollak, 1987). Where events of one entity come in groups,
+counts are divided by the design effect: a burst of one card is no drift, and a sample in which they came so is worth as
+much less.
 
 The interval of a rate is that of the one window that says most, by the same bound, so it is a little wider than what
 decides.
@@ -42,8 +43,13 @@ SKETCH_ERROR: Final = 0.01
 """How far a distribution function that is read from a sketch may be off."""
 RATIOS: Final = np.array([0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 4.0, 8.0]) + 1.0
 """Of the odds of an alert to those at the edge of the band, or the reverse."""
-SHARES: Final = (0.8, 0.1, 0.1)
+PRIOR: Final = np.array([0.01, 0.02, 0.05, 0.15, 0.3, 0.25, 0.11, 0.06, 0.03, 0.02])
+"""Weights of RATIOS: most near 1.7, a doubled rate to the edge of the default band: it is to be called soon."""
+SHARES: Final = (0.9, 0.05, 0.05)
 """Of alpha: for alert rates, stability index and distance."""
+RARE: Final = 0.02
+"""Up to this alert rate thresholds have equal shares of alpha, above it less in proportion: their drifts are called
+after few events all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +142,7 @@ def drift(
     effects = np.array([design_effect(groups[:, 0], groups[:, 1 + at]) for at in range(len(promised))])
     samples = max(samples, 1)
     looks = CELLS * window
-    each = SHARES[0] * alpha / max(len(promised), 1) / looks
-    rates = _rates(cells, effects, promised, samples, limits.tolerance, each)
+    rates = _rates(cells, effects, promised, samples, limits.tolerance, SHARES[0] * alpha / looks)
     events, psi, ks = int(cells[:, 0].sum()), recent.psi, recent.ks
     if not recent.events:
         return Drift(events, rates, psi, ks, psi_drifted=False, ks_drifted=False)
@@ -173,7 +178,8 @@ def _rates(
     if not len(cells):
         return tuple(RateDrift(one, rate, 0, float("nan"), 0.0, 1.0, False) for one, rate in promised.items())
     sums = np.cumsum(cells[::-1], axis=0)[::-1].astype(np.float64)  # [starts, 1 + thresholds]
-    needed = np.log(2.0 / alpha)  # either side
+    spent = RARE / np.maximum(list(promised.values()), RARE)
+    needed = np.log(2.0 / (alpha * spent / spent.sum()))  # [thresholds], either side
     loudest = np.zeros(len(promised), dtype=np.int64)
     strongest = np.zeros(len(promised))
     for at, rate in enumerate(promised.values()):
@@ -184,12 +190,12 @@ def _rates(
         strongest[at], loudest[at] = max(sides)
     n = sums[loudest, 0] / effects
     count = sums[loudest, 1 + np.arange(len(promised))] / effects
-    below, above = np.split(_lowest(np.tile(n, 2), np.concatenate([count, n - count]), needed), 2)
+    below, above = np.split(_lowest(np.tile(n, 2), np.concatenate([count, n - count]), np.tile(needed, 2)), 2)
     above = 1.0 - above
     return tuple(
         RateDrift(
             threshold, rate, round(float(sums[loudest[at], 0])), float(count[at] / n[at]), float(below[at]),
-            float(above[at]), bool(strongest[at] >= needed),
+            float(above[at]), bool(strongest[at] >= needed[at]),
         )
         for at, (threshold, rate) in enumerate(promised.items())
     )  # fmt: skip
@@ -211,18 +217,18 @@ def _ratios(events: Floats, alerts: Floats, edge: Floats) -> Floats:
 
 def _mixed(ratios: Floats) -> Floats:
     top = ratios.max(axis=1)
-    return np.asarray(top + np.log(np.exp(ratios - top[:, None]).mean(axis=1)))
+    return np.asarray(top + np.log(np.exp(ratios - top[:, None]) @ PRIOR))
 
 
 def _added(events: Floats, alerts: Floats, edge: float) -> tuple[float, int]:
     """Return the logarithm of the sum of the likelihood ratios of all starts, and which start says most."""
     ratios = _ratios(events, alerts, np.array(edge))
     top = float(ratios.max())
-    each = np.exp(ratios - top).sum(axis=1)
-    return top + float(np.log(each.sum() / len(RATIOS))), int(np.argmax(each))
+    each = np.exp(ratios - top) @ PRIOR
+    return top + float(np.log(each.sum())), int(np.argmax(each))
 
 
-def _lowest(events: Floats, alerts: Floats, needed: float) -> Floats:
+def _lowest(events: Floats, alerts: Floats, needed: Floats) -> Floats:
     """Return the rates that these alerts just do not exclude from below."""
     low, high = np.zeros(len(events)), alerts / events
     for _ in range(30):

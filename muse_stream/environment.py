@@ -77,6 +77,11 @@ REGISTRY: Mapping[str, str] = {
 }
 """How a Schema Registry is reached."""
 
+TRACING: Mapping[str, str] = {
+    "MUSE_TRACE_SAMPLE_RATIO": "share of events that get a span, from 0 to 1; no tracing when not set",
+}
+"""Spans of sampled events; where they go is said by the variables `OTEL_*` of OpenTelemetry."""
+
 PROCESS: Mapping[str, str] = {
     "MUSE_LOG_LEVEL": "least level of log lines: debug, info, warning or error",
     "MUSE_HEALTH_HOST": "address that `run` answers /started, /ready, /live and /metrics on; 0.0.0.0 when not set",
@@ -99,7 +104,7 @@ TESTING: Mapping[str, str] = {
 
 CACHE_MAX_MB = 4096
 
-VARIABLES: Mapping[str, str] = {**CONNECTION, **STORE, **REGISTRY, **PROCESS, **TESTING}
+VARIABLES: Mapping[str, str] = {**CONNECTION, **STORE, **REGISTRY, **TRACING, **PROCESS, **TESTING}
 
 RENAMED: Mapping[str, str] = {"MUSE_KAFKA_BOOTSTRAP": "MUSE_KAFKA_BOOTSTRAP_SERVERS"}
 
@@ -176,6 +181,18 @@ def cache_bytes() -> int:
     if not (value.isascii() and value.isdigit() and 0 < int(value) < 10**9):
         raise ConfigError([Problem("MUSE_CACHE_MAX_MB", f"'{value}' is not a number of megabytes", "such as 4096")])
     return int(value) << 20
+
+
+def trace_ratio() -> float | None:
+    """Return the share of events that get a span; None where nothing is traced."""
+    value = read("MUSE_TRACE_SAMPLE_RATIO")
+    if not value:
+        return None
+    if re.fullmatch(r"0|1|0?\.\d{1,9}|1\.0{1,9}", value) is None:
+        raise ConfigError(
+            [Problem("MUSE_TRACE_SAMPLE_RATIO", f"'{value}' is not a share of events", "a number from 0 to 1, as 0.01")]
+        )
+    return float(value)
 
 
 def service_link(name: str, value: str) -> bool:

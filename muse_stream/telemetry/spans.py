@@ -14,7 +14,11 @@ from typing import TypeAlias
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_QUEUE_SIZE
+from opentelemetry.sdk.environment_variables import (
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
+    OTEL_BSP_MAX_QUEUE_SIZE,
+    OTEL_BSP_SCHEDULE_DELAY,
+)
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -29,12 +33,17 @@ from muse_stream.telemetry.logs import Log
 Attributes: TypeAlias = Mapping[str, str | int | float | Sequence[str]]
 TRACEPARENT = "traceparent"
 SERVICE = "muse-stream"
-QUEUE = 2048
-"""Spans that wait to be exported, where OTEL_BSP_MAX_QUEUE_SIZE does not say how many: the SDK's own default."""
+QUEUE, TOGETHER = 2048, 512
+"""Spans that wait to be exported, and those exported at once, where variables do not say how many: the SDK's own."""
 CLOSE_S = 1.0
 """A worker drains within ten seconds; what a collector has not taken by then is lost."""
 _VENDOR = "opentelemetry"
 _CONTEXT = TraceContextTextMapPropagator()
+_NUMBERS = {
+    OTEL_BSP_MAX_QUEUE_SIZE: "spans",
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "spans",
+    OTEL_BSP_SCHEDULE_DELAY: "milliseconds",
+}
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 
@@ -50,6 +59,11 @@ def spans_wanted() -> bool:
     if protocol is not None and protocol[1] != "http/protobuf":
         right = "http/protobuf, as a rule on port 4318 of a collector"
         problems.append(Problem(protocol[0], f"spans are not exported by '{protocol[1]}'", right))
+    problems += [
+        Problem(name, f"'{value}' is not a number of {of}", "a whole number greater than 0")
+        for name, of in _NUMBERS.items()
+        if (value := os.environ.get(name, "").strip()) and not _number(name)
+    ]
     if problems:
         raise ConfigError(problems)
     return exporter == "otlp"
@@ -100,11 +114,14 @@ class Spans:
         self._said = _Said()
         said = logging.getLogger(_VENDOR)  # it would write plain text among the lines of our log
         said.handlers[:], said.propagate = [self._said], False
-        self._queue = _queue()
+        self._queue = _number(OTEL_BSP_MAX_QUEUE_SIZE) or QUEUE
+        together = min(_number(OTEL_BSP_MAX_EXPORT_BATCH_SIZE) or TOGETHER, self._queue)
         self._exporter = _Counted(OTLPSpanExporter(), self._said, BoundedLog(log.warning))
         # what is made here was decided on before: OTEL_TRACES_SAMPLER would decide a second time
         self._provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(self._exporter, max_queue_size=self._queue))
+        self._provider.add_span_processor(
+            BatchSpanProcessor(self._exporter, max_queue_size=self._queue, max_export_batch_size=together)
+        )
         self._tracer = self._provider.get_tracer("muse_stream")
         self._ended = self._dropped = 0
 
@@ -140,7 +157,7 @@ class Spans:
         """End a span, to be exported; where too many wait it is dropped."""
         if self._ended - self._exporter.exported - self._exporter.lost >= self._queue:
             self._dropped += 1
-            self._full.note("spans_dropped", "full", waiting=self._queue, error=self._said.last)
+            self._full.note("spans_dropped", "full", waiting=self._queue, collector=_collector(), error=self._said.last)
             return
         self._ended += 1
         one.span.end(at_ns)
@@ -155,7 +172,8 @@ class Spans:
         closing.start()
         closing.join(CLOSE_S)
         if left := self._ended - self._exporter.exported - self._exporter.lost:
-            self._log.warning("spans_lost", events=left, error=self._said.last or "not exported before the end")
+            why = self._said.last or "not exported before the end"
+            self._log.warning("spans_lost", events=left, collector=_collector(), error=why)
 
 
 class _Said(logging.Handler):
@@ -185,13 +203,20 @@ class _Counted(SpanExporter):
             self.exported += len(spans)
         else:
             self.lost += len(spans)
-            self._log.note("spans_lost", "lost", len(spans), error=self._said.last)
+            self._log.note("spans_lost", "lost", len(spans), collector=_collector(), error=self._said.last)
         return result
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
 
 
-def _queue() -> int:
-    given = os.environ.get(OTEL_BSP_MAX_QUEUE_SIZE, "").strip()
-    return int(given) if given.isascii() and given.isdigit() and int(given) else QUEUE
+def _collector() -> str:
+    """Return where spans go, for the log."""
+    named = (os.environ.get(f"OTEL_EXPORTER_OTLP_{kind}ENDPOINT", "").strip() for kind in ("TRACES_", ""))
+    return next(filter(None, named), "http://localhost:4318")
+
+
+def _number(name: str) -> int:
+    """Return the number that a variable gives; 0 where it gives none."""
+    given = os.environ.get(name, "").strip()
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 10 else 0

@@ -131,7 +131,7 @@ release: $(READY) ## try the release of VERSION=x.y.z: version, changelog, build
 dashboard: $(READY) ## write the Grafana dashboard anew, from its code
 	@$(BIN)/python deploy/grafana/dashboard.py
 
-charts: ## check the Helm chart, render it, validate that for Kubernetes 1.30 to 1.34, and write deploy/helm/rendered
+charts: $(READY) ## check the Helm chart, render it, validate that for Kubernetes 1.30 to 1.34, and write deploy/helm/rendered
 	@sh deploy/charts.sh
 
 stand-ins: kafka ## images for `make up` on a machine that can pull none, made of Debian's packages (root, dockerd, debootstrap)

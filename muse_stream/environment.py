@@ -53,6 +53,7 @@ STORE: Mapping[str, str] = {
     "MUSE_TRUSTED_KEYS_FILE": "public keys; `run` serves only what one of them has signed",
     "MUSE_AUTHOR": "who publishes, as generations record it; user@host when not set",
     "MUSE_CACHE_DIR": "folder for copies of generations, models and native code; ~/.cache/muse-stream when not set",
+    "MUSE_CODE_CACHE_DIR": "folder for native code, where that of MUSE_CACHE_DIR may be written by others",
     "MUSE_CACHE_MAX_MB": "most megabytes of a store's copies; 4096 when not set",
 }
 """Where generations are, and how that is reached."""
@@ -171,6 +172,12 @@ def cache_dir() -> Path:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muse-stream"
     except RuntimeError:  # a user without a home
         raise ConfigError([Problem("MUSE_CACHE_DIR", "is not set, and this user has no home folder")]) from None
+
+
+def code_cache_dir() -> Path:
+    """Return the folder for native code, which nobody else may write: MUSE_CODE_CACHE_DIR, or the cache's own."""
+    named = read("MUSE_CODE_CACHE_DIR")
+    return Path(named) if named else cache_dir()
 
 
 def cache_bytes() -> int:

@@ -1,6 +1,7 @@
 """Traces of a running worker: what the producer began goes on in the score, and no collector is waited for."""
 
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from muse_stream import testing
 from muse_stream.testing import CommittedReader, ToSend
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.testing.local_kafka import free_ports
+from tests.deploy.test_alerts import documented, promtool
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import Fleet, publish
+from tests.integration.test_health_pages import fetch
 from tests.otlp_receiver import Collector, attributes, exporting
 from tests.patience import until
 from tests.runtime.test_batch_scorer import changed
 
+EXPORTED = re.compile(r'muse_trace_spans_total\{slot="0",outcome="exported"\} [1-9]')
 KINDS = {"sampled": "01", "not": "00", "none": None}
 
 
@@ -50,8 +54,9 @@ def send(bank: Bank, kafka: Broker, first: int) -> dict[bytes, str]:
 
 def test_a_trace_goes_on_from_the_event_to_its_score(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
     publish(changed(bank.document(), passing), tmp_path / "store")
-    (port,) = free_ports(1)
+    (port, pages, run) = free_ports(3)
     options: dict[str, Any] = {"workers": 1, "trace_ratio": 0.0, "environment": exporting(port)}
+    options |= {"health_port": pages, "metrics_port": run}
     found: list[dict[str, bytes]] = []
 
     def scored(count: int) -> None:
@@ -72,6 +77,8 @@ def test_a_trace_goes_on_from_the_event_to_its_score(bank: Bank, kafka: Broker, 
             sent = send(bank, kafka, 100)
             scored(6)
             (span,) = collector.wait_for("score ", 1)
+            until(lambda: bool(EXPORTED.search(fetch(run, "/metrics"))), 60, lambda: fetch(run, "/metrics"))
+            page = fetch(run, "/metrics")
             assert live.stop() == 0
     assert live.lines("spans_lost")[0]["collector"] == f"http://127.0.0.1:{port}"
     by_kind = {kind: header for header, kind in sent.items()}
@@ -83,6 +90,20 @@ def test_a_trace_goes_on_from_the_event_to_its_score(bank: Bank, kafka: Broker, 
     assert said["messaging.consumer.group.name"] == f"muse.{bank.name}.live"
     (resource,) = {str(one) for one in collector.resources}
     assert re.search(r"'service.instance.id': 'test-0'", resource)
+
+    checked(page)
+
+
+def checked(page: str) -> None:
+    """A live worker's page has all that is documented, and promtool finds nothing wrong with it."""
+    shown = set(re.findall(r"^# TYPE (muse_\w+) ", page, re.MULTILINE))
+    assert shown == {
+        name for name in documented() if not re.match(r"muse_(shadow|watch|calibrate|drift|refresh)", name)
+    }
+    for stage in ("decode", "score", "encode", "wait", "send", "commit"):
+        assert f'muse_stage_seconds_count{{slot="0",stage="{stage}"}}' in page
+    said = subprocess.run([promtool(), "check", "metrics"], input=page, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout + said.stderr) == (0, "")
 
 
 def headers_of(message: Any) -> dict[str, bytes]:

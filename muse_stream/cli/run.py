@@ -149,11 +149,10 @@ def run(
     muse-stream run --role live --store store --start latest   # what is new to the group: only new events
     ```
     """
-    store, most = _named(store, config), _bytes(max_memory)
+    store, most, traced = _named(store, config), _bytes(max_memory), _traced()
     times = {"look_s": look_every, "store_s": store_every}
     _check_role(role, config, start, max_memory, times)
     _check_pages(health_host, health_port, metrics_port, workers)
-    traced = _traced()
     from muse_stream.commands.configuration import check_lane  # noqa: PLC0415
     from muse_stream.runtime.run import RunOptions, prepare, reaching  # noqa: PLC0415 - loads most vendors
     from muse_stream.runtime.run import run as serve  # noqa: PLC0415

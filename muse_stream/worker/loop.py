@@ -98,8 +98,7 @@ class Worker:
         self.busy_since: float | None = None
         self._readiness = Readiness()
         self._open_committer, self._next_scorer, self._recovery = open_committer, next_scorer, recovery
-        self._meter, self._log, self._failpoint, self._tracer = meter, log, failpoint, tracer
-        self._guard = guard
+        self._meter, self._log, self._failpoint, self._guard, self._tracer = meter, log, failpoint, guard, tracer
         self._fenced: list[float] = []
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())

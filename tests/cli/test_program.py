@@ -81,7 +81,8 @@ def test_a_run_that_cannot_trace_as_asked_is_refused(
 def test_a_run_that_is_to_trace_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    for name in ["opentelemetry", *(name for name in sys.modules if name.startswith("opentelemetry."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "muse_stream.telemetry.spans", raising=False)
     monkeypatch.delattr(telemetry, "spans", raising=False)
     command = ["run", "--role", "live", "--store", str(tmp_path)]

@@ -15,6 +15,6 @@ rm -f pyarrow/libarrow_flight* pyarrow/_flight* pyarrow/libarrow_python_flight* 
 find . -type f -name '*.so*' -not -path '*.libs/*' -exec strip --strip-unneeded {} +
 
 unset PYTHONDONTWRITEBYTECODE
-"$venv/bin/python" -c 'import muse_stream.runtime.worker_process, muse_stream.runtime.calibrate, muse_stream.commands.promote, redis'
+"$venv/bin/python" -c 'import muse_stream.runtime.worker_process, muse_stream.runtime.tracing, muse_stream.runtime.calibrate, muse_stream.commands.promote, redis'
 "$venv/bin/muse-stream" --help >/dev/null
 "$venv/bin/muse-stream" check "$config" >/dev/null

@@ -17,6 +17,8 @@ from tests.worker.doubles import ListLog
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 YES, NO = ([("traceparent", f"00-{TRACE}-{SPAN}-{flags}".encode())] for flags in ("01", "00"))
+ZERO = f"00-{'0' * 32}-{SPAN}-01".encode()
+"""Of no trace, though it says that it is sampled."""
 Tracing = Callable[..., EventTracer]
 
 
@@ -88,8 +90,8 @@ def test_headers_of_events_that_are_not_drawn_are_not_read(tracing: Tracing) -> 
 
 
 def test_what_the_producer_decided_is_honoured(tracing: Tracing) -> None:
-    of, answer = plain(4, [YES, NO, [], [("traceparent", b"garbage")]])
-    assert set(begin(tracing(1.0), of, answer).traceparents) == {0, 2, 3}
+    of, answer = plain(5, [YES, NO, [], [("traceparent", b"garbage")], [("traceparent", ZERO)]])
+    assert set(begin(tracing(1.0), of, answer).traceparents) == {0, 2, 3, 4}
     assert begin(tracing(0.0), of, answer) is None, "nobody reads the headers of these events"
     passing = Records(answer.rows, answer.topics, answer.values, passed={"events": frozenset({"traceparent"})})
     assert set(begin(tracing(0.0), of, passing).traceparents) == {0}, "they are read anyway"

@@ -119,7 +119,7 @@ backtest: $(READY) ## policies for quantile maps on labelled history: MUSE_BACKT
 	@$(BIN)/python -m perf.history $(ARGS)
 
 lock: $(READY) ## pin all dependencies anew: the newest that pyproject.toml admits, with hashes, naming no index
-	@$(COMPILE) --upgrade --extra cli --extra redis --extra registry --extra calibrate --extra compiled --extra signing pyproject.toml --output-file requirements.lock
+	@$(COMPILE) --upgrade --extra cli --extra redis --extra registry --extra calibrate --extra compiled --extra signing --extra tracing pyproject.toml --output-file requirements.lock
 	@$(COMPILE) --upgrade --constraint requirements.lock --extra dev pyproject.toml --output-file requirements-dev.lock
 	@$(COMPILE) --upgrade --constraint requirements-dev.lock --extra exporters pyproject.toml --output-file requirements-exporters.lock
 	@printf 'setuptools\nuv\n' | $(COMPILE) --upgrade --constraint requirements-dev.lock - --output-file requirements-build.lock
@@ -131,7 +131,7 @@ release: $(READY) ## try the release of VERSION=x.y.z: version, changelog, build
 dashboard: $(READY) ## write the Grafana dashboard anew, from its code
 	@$(BIN)/python deploy/grafana/dashboard.py
 
-charts: ## check the Helm chart, render it, validate that for Kubernetes 1.30 to 1.34, and write deploy/helm/rendered
+charts: $(READY) ## check the Helm chart, render it, validate that for Kubernetes 1.30 to 1.34, and write deploy/helm/rendered
 	@sh deploy/charts.sh
 
 stand-ins: kafka ## images for `make up` on a machine that can pull none, made of Debian's packages (root, dockerd, debootstrap)

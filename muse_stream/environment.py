@@ -53,6 +53,7 @@ STORE: Mapping[str, str] = {
     "MUSE_TRUSTED_KEYS_FILE": "public keys; `run` serves only what one of them has signed",
     "MUSE_AUTHOR": "who publishes, as generations record it; user@host when not set",
     "MUSE_CACHE_DIR": "folder for copies of generations, models and native code; ~/.cache/muse-stream when not set",
+    "MUSE_CODE_CACHE_DIR": "folder for native code, where that of MUSE_CACHE_DIR may be written by others",
     "MUSE_CACHE_MAX_MB": "most megabytes of a store's copies; 4096 when not set",
 }
 """Where generations are, and how that is reached."""
@@ -77,6 +78,11 @@ REGISTRY: Mapping[str, str] = {
 }
 """How a Schema Registry is reached."""
 
+TRACING: Mapping[str, str] = {
+    "MUSE_TRACE_SAMPLE_RATIO": "share of events that get a span, from 0 to 1; no tracing when not set",
+}
+"""Spans of sampled events; where they go is said by the variables `OTEL_*` of OpenTelemetry."""
+
 PROCESS: Mapping[str, str] = {
     "MUSE_LOG_LEVEL": "least level of log lines: debug, info, warning or error",
     "MUSE_HEALTH_HOST": "address that `run` answers /started, /ready, /live and /metrics on; 0.0.0.0 when not set",
@@ -99,7 +105,7 @@ TESTING: Mapping[str, str] = {
 
 CACHE_MAX_MB = 4096
 
-VARIABLES: Mapping[str, str] = {**CONNECTION, **STORE, **REGISTRY, **PROCESS, **TESTING}
+VARIABLES: Mapping[str, str] = {**CONNECTION, **STORE, **REGISTRY, **TRACING, **PROCESS, **TESTING}
 
 RENAMED: Mapping[str, str] = {"MUSE_KAFKA_BOOTSTRAP": "MUSE_KAFKA_BOOTSTRAP_SERVERS"}
 
@@ -168,6 +174,12 @@ def cache_dir() -> Path:
         raise ConfigError([Problem("MUSE_CACHE_DIR", "is not set, and this user has no home folder")]) from None
 
 
+def code_cache_dir() -> Path:
+    """Return the folder for native code, which nobody else may write: MUSE_CODE_CACHE_DIR, or the cache's own."""
+    named = read("MUSE_CODE_CACHE_DIR")
+    return Path(named) if named else cache_dir()
+
+
 def cache_bytes() -> int:
     """Return how large the copies of one store may be."""
     value = read("MUSE_CACHE_MAX_MB")
@@ -176,6 +188,18 @@ def cache_bytes() -> int:
     if not (value.isascii() and value.isdigit() and 0 < int(value) < 10**9):
         raise ConfigError([Problem("MUSE_CACHE_MAX_MB", f"'{value}' is not a number of megabytes", "such as 4096")])
     return int(value) << 20
+
+
+def trace_ratio() -> float | None:
+    """Return the share of events that get a span; None where nothing is traced."""
+    value = read("MUSE_TRACE_SAMPLE_RATIO")
+    if not value:
+        return None
+    if re.fullmatch(r"0|1|0?\.\d{1,9}|1\.0{1,9}", value) is None:
+        raise ConfigError(
+            [Problem("MUSE_TRACE_SAMPLE_RATIO", f"'{value}' is not a share of events", "a number from 0 to 1, as 0.01")]
+        )
+    return float(value)
 
 
 def service_link(name: str, value: str) -> bool:

@@ -16,6 +16,7 @@ EXTRAS: Mapping[str, str] = {
     "cryptography": "signing",
     "datasketches": "calibrate",
     "llvmlite": "compiled",
+    "opentelemetry": "tracing",
     **dict.fromkeys(("aiohttp", "fsspec", "gcsfs", "s3fs"), "remote"),
     **dict.fromkeys(("docker", "requests", "testcontainers"), "testing"),
     **dict.fromkeys(("lightgbm", "onnxmltools", "skl2onnx", "sklearn", "threadpoolctl"), "train"),

@@ -42,6 +42,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "onnxmltools": ("demo",),
     "onnxruntime": ("models",),
     "pandas": ("scoring/answers.py",),  # what a caller asks to have, imported when asked for
+    "opentelemetry": ("telemetry/spans.py",),
     "prometheus_client": (
         "commands/watch_metrics.py",
         "runtime/calibrate_metrics.py",

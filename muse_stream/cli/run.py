@@ -149,7 +149,7 @@ def run(
     muse-stream run --role live --store store --start latest   # what is new to the group: only new events
     ```
     """
-    store, most = _named(store, config), _bytes(max_memory)
+    store, most, traced = _named(store, config), _bytes(max_memory), _traced()
     times = {"look_s": look_every, "store_s": store_every}
     _check_role(role, config, start, max_memory, times)
     _check_pages(health_host, health_port, metrics_port, workers)
@@ -171,7 +171,7 @@ def run(
         served: Literal["live", "shadow"] = "live" if role is RunRole.LIVE else "shadow"
         options = RunOptions(folder, served, lane, host, settings, session.log_level, *health)
         options = replace(options, start_at=start.value, namespace=namespace, max_memory=most)
-        options = replace(options, metrics_port=metrics_port, trusted=trusted)
+        options = replace(options, metrics_port=metrics_port, trusted=trusted, trace_ratio=traced)
         raise typer.Exit(serve(options, workers, spare=spare))
 
 
@@ -189,6 +189,18 @@ def _refresher(given: Any) -> Any:
     from muse_stream.commands.refresh import refresher  # noqa: PLC0415 - it loads much: in the process that needs it
 
     return refresher(given)
+
+
+def _traced() -> float | None:
+    """Return the share of events that get a span; raises what is wrong with how before a worker starts."""
+    ratio = environment.trace_ratio()
+    if ratio is None:
+        return None
+    try:
+        from muse_stream.telemetry import spans_wanted  # noqa: PLC0415 - only where it is wanted
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) or error from None
+    return ratio if spans_wanted() else None
 
 
 def _trusted(file: Path | None) -> Path | None:

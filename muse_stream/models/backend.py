@@ -112,7 +112,7 @@ def _trees(ensemble: Ensemble) -> Any:
 
 def _cache() -> Path | None:
     try:
-        return environment.cache_dir()
+        return environment.code_cache_dir()
     except ConfigError:  # no home folder, or a variable that other parts refuse in better words
         return None
 

@@ -11,6 +11,8 @@
     worker_process one of them                               watchdog       ends it when it stands still
     worker_metrics what it counts, for Prometheus            process_title  what `ps` shows of them
     latency_histogram, stage_times  how long events wait, and stages of a batch take
+    tracing        spans of sampled events; imported where they are wanted alone
+    event_facts    what they say of an event
     run_pages      one port for the pages of all workers of a run
     heartbeat      what it tells in the generation store     memory         what a process takes
     calibrate      the role that counts scores: its processes

@@ -10,6 +10,7 @@ found by halving.
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 from muse_stream import telemetry
 from muse_stream.avro import Encoder
@@ -18,6 +19,7 @@ from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaErr
 from muse_stream.models import ModelCache
 from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, AnswerReader, output_schemas, registered_schema
 from muse_stream.runtime.compile import Compiled, compile_generation
+from muse_stream.runtime.event_facts import event_facts
 from muse_stream.runtime.event_reader import EventReader
 from muse_stream.runtime.record_writer import Writer
 from muse_stream.runtime.score_counts import ScoreGroups
@@ -114,9 +116,10 @@ class GenerationScorer:
         times.done("decode")
         scored = self._snapshot.execute(events)
         times.done("score")
+        about = partial(event_facts, events, scored)
         if self._role == "shadow":
             audit = self._writer.audit(batch, events, scored.live, scored.shadow, self._clock(), attempt)
-            return replace(audit, clipped=scored.clipped, passed=self._passed, stages=times.done("encode"))
+            return replace(audit, clipped=scored.clipped, passed=self._passed, stages=times.done("encode"), about=about)
         answers = self._writer.scores(batch, events, scored.live, self._clock(), attempt)
         of_table = events.tenant
         dead = [self._letter(one, batch.topics[one.row]) for one in events.rejected]
@@ -125,7 +128,8 @@ class GenerationScorer:
             moved = Rejected(int(events.rows[one.row]), one.reason, one.stage, one.message)
             dead.append(DeadLetter(moved, self._dead_letters[tenant], tenant))
         dead.sort(key=lambda letter: letter.rejected.row)
-        return replace(answers, dead=dead, clipped=scored.clipped, passed=self._passed, stages=times.done("encode"))
+        stages = times.done("encode")
+        return replace(answers, dead=dead, clipped=scored.clipped, passed=self._passed, stages=stages, about=about)
 
     def _given_up(self, event_topic: str, error: Exception) -> Records:
         """Return what becomes of a record that cannot be scored even alone."""

@@ -53,6 +53,8 @@ class RunOptions:
     """The fleet's; a generation with another one is refused. None: that of the first generation."""
     trusted: Path | None = None
     """File of public keys; only what one of them has signed is served. None: whatever the store says."""
+    trace_ratio: float | None = None
+    """Share of the events that get a span (docs/tracing.md). None: no event does, and nothing of it is imported."""
 
 
 def prepare() -> None:

@@ -122,6 +122,10 @@ class WorkerMeter:
         self.generation = scorer.number
         self.backends = getattr(scorer, "backends", {})
 
+    def traces(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Show, from now on, what became of spans."""
+        self.registry.register(_TraceCollector(counts))
+
     def refuses(self, question: Callable[[], object]) -> None:
         """Ask this, from now on, whether what is current is not served."""
         self._refused.set_function(lambda: float(bool(question())))
@@ -296,6 +300,21 @@ def _registry(role: Role, lane: str, slot: int) -> CollectorRegistry:
     worker = Gauge("muse_worker_info", "Which worker this is; always 1", names, registry=registry)
     worker.labels(role, lane, str(slot)).set(1)
     return registry
+
+
+class _TraceCollector(Collector):
+    """What another part of the process has counted."""
+
+    def __init__(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one counter."""
+        text = "Spans of sampled events, by what became of them"
+        found = CounterMetricFamily("muse_trace_spans", text, labels=["outcome"])
+        for outcome, count in self._counts().items():
+            found.add_metric([outcome], count)
+        yield found
 
 
 class _LaneCollector(Collector):

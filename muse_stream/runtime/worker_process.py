@@ -32,7 +32,7 @@ from muse_stream.runtime.supervisor import FAILED, LEAVE
 from muse_stream.runtime.worker_metrics import WorkerMeter
 from muse_stream.schema_registry import open_registry
 from muse_stream.telemetry import Log
-from muse_stream.worker import Guard, InHand, Scorer, SlotName, Worker, failpoints, open_worker
+from muse_stream.worker import Guard, InHand, Scorer, SlotName, Tracer, Worker, failpoints, open_worker
 
 POLL_STORE_S = 0.25
 FORMER = 2
@@ -237,7 +237,8 @@ def _work(
     )
     pulse = Pulse(store, vitals, lambda why: log.warning("heartbeats_not_written", error=why), meter.heartbeat_skipped)
     # before the clients open, too: a broker may be away for long
-    with _health(options, number, asked, meter, lambda: watcher.problem), pulse:
+    health = _health(options, number, asked, meter, lambda: watcher.problem)
+    with health, pulse, _tracing(options, name, meter) as tracer:
         worker = open_worker(
             options.settings,
             name,
@@ -248,10 +249,25 @@ def _work(
             guard=place.guard,
             start_at=options.start_at,
             config=str(options.store),
+            tracer=tracer,
         )
         asked.tell(worker)
         watchdog.watch(lambda: worker.busy_since, log, options.stall_s)
         worker.run(leave=lambda: asked.leaving, serving=place.serving)
+
+
+@contextmanager
+def _tracing(options: RunOptions, name: SlotName, meter: WorkerMeter) -> Iterator[Tracer | None]:
+    """Have sampled events traced meanwhile, if that is wanted; the SDK's thread starts here, after the fork."""
+    if options.trace_ratio is None:
+        yield None
+        return
+    from muse_stream.runtime.tracing import tracing  # noqa: PLC0415 - `run` has imported it, where it is wanted
+
+    with tracing(options.trace_ratio, name) as tracer:
+        if tracer is not None:
+            meter.traces(tracer.counts)
+        yield tracer
 
 
 def _taken(watcher: Watcher[GenerationScorer], waiting: list[Scorer]) -> str:

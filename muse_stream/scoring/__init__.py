@@ -33,7 +33,7 @@ from muse_stream.scoring.reference_rates import promised_rates
 from muse_stream.scoring.rehearsal import Rehearsed
 from muse_stream.scoring.required_fields import predictors_of, reachable
 from muse_stream.scoring.sampling import ID_BYTES
-from muse_stream.scoring.scores import PredictorScores
+from muse_stream.scoring.scores import PredictorScores, Scored
 from muse_stream.scoring.snapshot import Snapshot, compile_snapshot, models_needed
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "ModelInput",
     "PredictorScores",
     "Rehearsed",
+    "Scored",
     "Snapshot",
     "Table",
     "Tensor",

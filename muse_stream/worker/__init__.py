@@ -13,6 +13,7 @@ last_answers    where the answers of a partition end                cures       
 recovery, end_transactions, hanging_transactions, open_transactions, attempts
                 transactions that a broker has left open (docs/exactly-once.md)
 progress, backlog, meter, latency   what is counted, what waits and for how long, and who is told
+tracer          spans of sampled events, as far as the loop knows of them
 readiness, unread          whether it does its work; which events cannot be read
 failpoints      places where a test can end this process
 slot            `open_worker`: all of it for one slot
@@ -38,8 +39,10 @@ from muse_stream.worker.latency import Sample
 from muse_stream.worker.loop import Worker
 from muse_stream.worker.poison import Guard, InHand, PoisonSearch, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
+from muse_stream.worker.tracer import TRACEPARENT, Traced, Tracer
 
 __all__ = [
+    "TRACEPARENT",
     "UNKNOWN_S",
     "Batch",
     "BatchLimits",
@@ -58,6 +61,8 @@ __all__ = [
     "Suspects",
     "Tally",
     "Topology",
+    "Traced",
+    "Tracer",
     "Waiting",
     "Worker",
     "dead_letter",

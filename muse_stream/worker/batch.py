@@ -15,6 +15,8 @@ from muse_stream.kafka import Message, TopicPartitionKey
 
 Header = tuple[str, bytes | str | None]
 Read = TypeVar("Read")
+Facts: TypeAlias = Mapping[int, Mapping[str, str | int | Sequence[str]]]
+"""Row -> what a trace says of its event and its answer."""
 Groups: TypeAlias = "array[int]"
 """32-bit numbers, one a record. Not a numpy array: this room starts without numpy, but numpy reads and writes these."""
 
@@ -119,6 +121,8 @@ class Records:
     """Event topic -> names of the headers that its answers get from their events."""
     stages: Mapping[str, float] = field(default_factory=dict)
     """Stage of scoring -> seconds that it took."""
+    about: Callable[[Sequence[int]], Facts] | None = None
+    """Tells of some rows, ascending, what a trace says of them."""
 
     def without(self, rows: Collection[int], letters: list[DeadLetter]) -> "Records":
         """Return the same without what was made of these rows, and with these dead letters besides."""
@@ -132,6 +136,7 @@ class Records:
             self.clipped,
             self.passed,
             self.stages,
+            self.about,
         )
 
 
@@ -150,7 +155,18 @@ def joined(parts: Sequence[Records], starts: Sequence[int]) -> Records:
         sum((Counter(part.clipped) for part in parts), Counter()),
         {topic: names for part in parts for topic, names in part.passed.items()},
         {stage: sum(part.stages.get(stage, 0.0) for part in parts) for stage in parts[0].stages} if parts else {},
+        lambda rows: _facts(parts, starts, rows),
     )
+
+
+def _facts(parts: Sequence[Records], starts: Sequence[int], rows: Sequence[int]) -> Facts:
+    """Ask each part about the rows that are its own."""
+    found: dict[int, Mapping[str, str | int | Sequence[str]]] = {}
+    for part, start, end in zip(parts, starts, [*starts[1:], None], strict=True):
+        own = [row - start for row in rows if start <= row and (end is None or row < end)]
+        if own and part.about is not None:
+            found |= {row + start: facts for row, facts in part.about(own).items()}
+    return found
 
 
 @dataclass(frozen=True, slots=True)

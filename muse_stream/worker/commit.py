@@ -26,6 +26,7 @@ from muse_stream.worker.backlog import Stamps
 from muse_stream.worker.batch import Tally
 from muse_stream.worker.failpoints import Failpoint
 from muse_stream.worker.latency import Sample
+from muse_stream.worker.tracer import Traced
 
 BUDGET_S = 4.5
 """For flush, offsets and commit together: below the broker's transaction timeout."""
@@ -67,6 +68,8 @@ class Pending:
     """Bytes of the answers."""
     sample: Sample = field(default_factory=lambda: array("q"))
     """Timestamps of its events, or of some of them that stand for all."""
+    traced: Traced | None = None
+    """The spans of its sampled events; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from muse_stream.worker.readiness import Readiness
 from muse_stream.worker.recovery import Recovery
 from muse_stream.worker.send_records import send_records
 from muse_stream.worker.stalled import Stalled
+from muse_stream.worker.tracer import Tracer
 from muse_stream.worker.unread import Unread
 
 DRAIN_S = 8.0
@@ -91,13 +92,13 @@ class Worker:
         pace: Pace,
         about: About,
         failpoint: Failpoint = nothing,
+        tracer: Tracer | None = None,
     ) -> None:
         self.name = name
         self.busy_since: float | None = None
         self._readiness = Readiness()
         self._open_committer, self._next_scorer, self._recovery = open_committer, next_scorer, recovery
-        self._meter, self._log, self._failpoint = meter, log, failpoint
-        self._guard = guard
+        self._meter, self._log, self._failpoint, self._guard, self._tracer = meter, log, failpoint, guard, tracer
         self._fenced: list[float] = []
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())
@@ -189,7 +190,7 @@ class Worker:
         self._accounts.took(pending)
         self._failpoint("after-poll")
         try:
-            self._answer(batch, pending)
+            self._answer(batch, messages, pending)
         except SchemaPending as error:
             self._await_schemas(error)
         except (Abortable, Retriable) as error:
@@ -197,13 +198,17 @@ class Worker:
                 self._blame(error, pending)
             raise
 
-    def _answer(self, batch: Batch, pending: Pending) -> None:
-        scorer, began = self._scorer, time.monotonic()
+    def _answer(self, batch: Batch, messages: list[Message], pending: Pending) -> None:
+        scorer, began, began_ns = self._scorer, time.monotonic(), time.time_ns()
         first, following = pending.first, pending.following
         answer = self._guard.score(scorer, batch, first, following, pending.attempt, self._progress)
         answer = self._isolation.reject(batch, answer, scorer.topology)
         scored = time.monotonic()
         self._meter.scored(len(batch), scored - began)
+        traced = None
+        if self._tracer is not None:
+            which = {"generation": scorer.number, "attempt": pending.attempt, "began_ns": began_ns}
+            traced = self._tracer.begin(batch, messages, answer, **which)
         producer = self._committer.begin()
         self._recovery.check()  # the last transaction of this producer may have been answered since
         begun = time.monotonic()
@@ -215,12 +220,17 @@ class Worker:
             generation=scorer.number,
             attempt=pending.attempt,
             worker=self.name,
+            traceparents=traced.traceparents if traced is not None else None,
         )
         self._failpoint("after-produce")
-        self._meter.stages({**answer.stages, "wait": begun - scored, "send": time.monotonic() - begun})
+        stages = {**answer.stages, "wait": begun - scored, "send": time.monotonic() - begun}
+        self._meter.stages(stages)
+        if traced is not None:
+            traced.stages(stages)
         sent, size = len(answer.rows) + len(answer.dead), sum(map(len, answer.values))
         tally = Tally.of(answer, scorer.book, refusals(batch, answer))
-        self._committer.submit(self._accounts.submitted(replace(pending, tally=tally, records=sent, size=size)))
+        sent_off = replace(pending, tally=tally, records=sent, size=size, traced=traced)
+        self._committer.submit(self._accounts.submitted(sent_off))
 
     def _await_schemas(self, error: SchemaPending) -> None:
         """Pause the topics whose records nobody can read yet, and go back: nothing was begun for this batch."""

@@ -127,6 +127,8 @@ class Accounts:
     def _count(self, pending: Pending, seconds: float | None, at_s: float) -> None:
         self._meter.latency(pending.sample, pending.events, at_s)
         self._meter.committed(pending.events, pending.tally, seconds)
+        if pending.traced is not None:
+            pending.traced.committed(seconds, at_s)
         if pending.tally is not None:
             note(self._letters, pending.tally.refusals)
         if self._paused_topics.trial:

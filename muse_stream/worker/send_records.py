@@ -1,15 +1,17 @@
 """The loop that hands bytes to Kafka: one call a record, inside an open transaction.
 
-Invariant: an answer keeps its event's key, and the headers that its format names. It keeps its event's partition where
+Invariant: an answer keeps its event's key, and the headers that its format names; of an event that has a span, the
+`traceparent` among them names that span. It keeps its event's partition where
 the two topics have equally many; else it goes by its key, and without a key to `partition mod count`, so that the order
 within a source partition is not lost.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from muse_stream.kafka import NOT_QUEUED, TransactionalProducer
 from muse_stream.worker import dead_letter
-from muse_stream.worker.batch import Batch, DeadLetter, Records
+from muse_stream.worker.batch import Batch, DeadLetter, Header, Records
+from muse_stream.worker.tracer import TRACEPARENT
 
 BY_KEY = -1
 
@@ -25,13 +27,17 @@ def send_records(
     generation: int,
     attempt: int,
     worker: str,
+    traceparents: Mapping[int, bytes] | None = None,
 ) -> None:
-    """Queue every answer and dead letter of a batch; raises `Abortable` naming the topic that refused one."""
+    """Queue every answer and dead letter of a batch; raises `Abortable` naming the topic that refused one.
+
+    `traceparents`: row -> the span of its event.
+    """
     partitions = _partitions(batch, answer.rows, answer.topics, count)
     keys = batch.keys
     produce = producer.produce
     if answer.passed:
-        _with_headers(producer, batch, answer, partitions)
+        _with_headers(producer, batch, answer, partitions, traceparents or {})
     else:
         for row, topic, value, partition in zip(answer.rows, answer.topics, answer.values, partitions, strict=True):
             try:
@@ -42,16 +48,31 @@ def send_records(
         _bury(producer, batch, letter, count, generation=generation, attempt=attempt, worker=worker)
 
 
-def _with_headers(producer: TransactionalProducer, batch: Batch, answer: Records, partitions: list[int]) -> None:
+def _with_headers(
+    producer: TransactionalProducer,
+    batch: Batch,
+    answer: Records,
+    partitions: list[int],
+    traceparents: Mapping[int, bytes],
+) -> None:
     """Queue every answer with those headers of its event that go on to it."""
     given, keys = batch.headers(), batch.keys
     for row, topic, value, partition in zip(answer.rows, answer.topics, answer.values, partitions, strict=True):
         wanted = answer.passed.get(batch.topics[row], ())
         headers = [header for header in given[row] if header[0] in wanted]
+        if row in traceparents:
+            headers = _continued(headers, wanted, traceparents[row])
         try:
             producer.produce(topic, value, keys[row], partition, headers=headers)
         except NOT_QUEUED as error:
             producer.retry(error, topic, value, keys[row], partition, headers)
+
+
+def _continued(headers: Sequence[Header], wanted: Collection[str], traceparent: bytes) -> list[Header]:
+    """Return headers of an answer to an event that has a span: whoever reads it goes on from there."""
+    if TRACEPARENT not in wanted:
+        return list(headers)
+    return [*(header for header in headers if header[0] != TRACEPARENT), (TRACEPARENT, traceparent)]
 
 
 def _partitions(batch: Batch, rows: list[int], topics: list[str], count: PartitionCount) -> list[int]:

@@ -41,6 +41,7 @@ from muse_stream.worker.meter import Meter
 from muse_stream.worker.pace import Pace
 from muse_stream.worker.poison import Guard
 from muse_stream.worker.recovery import Recovery
+from muse_stream.worker.tracer import Tracer
 
 SESSION_MS = 10_000
 """Safe with transactions that end after 5 s: a dead member's records are readable before its partitions move."""
@@ -92,6 +93,7 @@ def open_worker(
     guard: Guard,
     start_at: StartAt = "answers",
     config: str = "CONFIG",
+    tracer: Tracer | None = None,
 ) -> Worker:
     """Build a slot's worker; both transactional ids are initialised before its first poll.
 
@@ -123,7 +125,7 @@ def open_worker(
     recovery = Recovery(name.group, name.instance, ends, producer, doubt, meter, log)
     backlog = Backlog(LagReader(reader, log))
     says = About(name.group, Cures(config, name.role))
-    own = recovery, meter, log, guard, backlog, pace, says, failpoint
+    own = recovery, meter, log, guard, backlog, pace, says, failpoint, tracer
     worker = Worker(name.instance, intake, committer, ids, next_scorer, *own)
     return worker
 

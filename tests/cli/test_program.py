@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from muse_stream import telemetry
 from muse_stream.cli.main import main, program
 from muse_stream.cli.output import show_json, show_line
 from muse_stream.commands import check
@@ -51,6 +52,45 @@ COMMANDS = [
     "watch",
 ]
 TABLES = [name for name in COMMANDS if name != "run"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"MUSE_TRACE_SAMPLE_RATIO": "1.5"}, "MUSE_TRACE_SAMPLE_RATIO: '1.5' is not a share of events"),
+        ({"MUSE_TRACE_SAMPLE_RATIO": "1%"}, "MUSE_TRACE_SAMPLE_RATIO: '1%' is not a share of events"),
+        (
+            {"MUSE_TRACE_SAMPLE_RATIO": "1", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL: spans are not exported by 'grpc'",
+        ),
+    ],
+)
+def test_a_run_that_cannot_trace_as_asked_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    variables: dict[str, str],
+    said: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["run", "--role", "live", "--store", str(tmp_path)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_run_that_is_to_trace_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ["opentelemetry", *(name for name in sys.modules if name.startswith("opentelemetry."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "muse_stream.telemetry.spans", raising=False)
+    monkeypatch.delattr(telemetry, "spans", raising=False)
+    command = ["run", "--role", "live", "--store", str(tmp_path)]
+    assert main(command) == 1
+    assert "holds no generation" in capsys.readouterr().err, "who does not trace needs nothing"
+    monkeypatch.setenv("MUSE_TRACE_SAMPLE_RATIO", "0.5")
+    assert main(command) == 1
+    assert capsys.readouterr().err == "Error: opentelemetry is not installed: pip install 'muse-stream[tracing]'\n"
 
 
 def test_help_shows_every_command_with_one_sentence_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

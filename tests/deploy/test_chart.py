@@ -1,18 +1,22 @@
-"""The Helm chart: what is checked in is what it renders, and that keeps what docs and pages promise.
+"""The Helm chart: what is checked in is what it renders, is valid for each Kubernetes, and keeps what docs promise.
 
-That it is valid for each Kubernetes is seen when it is rendered (`make charts`): only then the hash is written.
+Without helm the hash of all that a rendering is made of says whether it is of this chart, and values are held against
+their schema by the library that validates JSON everywhere else.
 """
 
 import importlib.util
+import json
 import re
 import subprocess
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft7Validator
 
-from muse_stream.environment import CONNECTION, PROCESS, STORE
+from muse_stream.environment import CONNECTION, PROCESS, STORE, TRACING
 from muse_stream.runtime.supervisor import DRAIN_S
 from tests.deploy.test_alerts import ROOT, documented, rules, series
 
@@ -46,28 +50,66 @@ def test_what_is_checked_in_was_made_of_this_chart_and_found_valid() -> None:
     assert made_of == rendering().digest(), "make charts"
 
 
+@pytest.mark.parametrize(
+    "kubernetes", ["1.30", "1.34", *(pytest.param(one, marks=pytest.mark.slow) for one in ("1.31", "1.32", "1.33"))]
+)
+def test_what_is_checked_in_is_valid_for_kubernetes(kubernetes: str) -> None:
+    """Those between the first and the last were asked when it was rendered, or there would be no hash."""
+    for path in MANIFESTS.values():
+        assert list(rendering().problems(path.read_text(encoding="utf-8"), kubernetes)) == []
+
+
+def test_a_field_that_there_is_not_is_found() -> None:
+    (one, *_) = kinds("default", "PodDisruptionBudget")
+    one["spec"]["maxUnavailible"] = 1
+    (said,) = rendering().problems(yaml.safe_dump(one), "1.34")
+    assert said.startswith(f"Kubernetes 1.34: PodDisruptionBudget {one['metadata']['name']}: spec: ")
+
+
 @pytest.mark.parametrize("values", MANIFESTS)
 def test_helm_renders_what_is_checked_in(values: str) -> None:
     assert rendering().render(helm(), values) == MANIFESTS[values].read_text(encoding="utf-8"), "make charts"
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        "replica=3",
-        "roles.live.replicas=-1",
-        "roles.calibrate.maxMemory=1G",
-        "kafka.bootstrapServers=kafka",
-        "drainSeconds=5",
-        "store=redis://user:secret@redis:6379",
-        "autoscaling.enabled=true,autoscaling.minReplicas=9",
-    ],
-)
-def test_helm_refuses_values_that_cannot_work(wrong: str) -> None:
-    ended = subprocess.run(
-        [helm(), "template", str(CHART), "--set", wrong], capture_output=True, text=True, check=False
-    )
+WRONG: list[tuple[str, Any]] = [
+    ("replica", 3),
+    ("roles.live.replicas", -1),
+    ("roles.calibrate.maxMemory", "1G"),
+    ("kafka.bootstrapServers", "kafka"),
+    ("drainSeconds", 5),
+    ("store", "redis://user:secret@redis:6379"),
+    ("tracing.sampleRatio", "2"),
+    ("tracing.endpoint", "collector:4318"),
+]
+
+
+def with_value(path: str, value: Any) -> dict[str, Any]:
+    """Return the chart's values with one of them changed."""
+    values: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    *folders, name = path.split(".")
+    inner = values
+    for folder in folders:
+        inner = inner[folder]
+    inner[name] = value
+    return values
+
+
+def test_the_schema_refuses_values_that_cannot_work_and_no_others() -> None:
+    schema = Draft7Validator(json.loads((CHART / "values.schema.json").read_text(encoding="utf-8")))
+    for path, value in WRONG:
+        errors = list(schema.iter_errors(with_value(path, value)))
+        assert [".".join(map(str, one.path)) for one in errors] == [path if path != "replica" else ""], path
+    assert list(schema.iter_errors(with_value("drainSeconds", 20))) == []
+
+
+@pytest.mark.parametrize(("path", "value"), [*WRONG, ("autoscaling", {"enabled": True, "minReplicas": 9})], ids=str)
+def test_helm_refuses_values_that_cannot_work(path: str, value: Any, tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(with_value(path, value)), encoding="utf-8")
+    command = [helm(), "template", str(CHART), "--kube-version", "1.30.0", "--values", str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode != 0
+    assert ("minReplicas is more" if path == "autoscaling" else "values don't meet the spec") in ended.stderr
 
 
 @pytest.mark.parametrize("values", MANIFESTS)
@@ -96,7 +138,7 @@ def test_each_role_is_a_stateful_set_whose_pods_are_what_a_worker_needs(values: 
 def test_every_variable_is_one_of_ours_and_every_secret_is_a_file(values: str) -> None:
     for one in kinds(values, "StatefulSet"):
         given = {pair["name"]: pair["value"] for pair in one["spec"]["template"]["spec"]["containers"][0]["env"]}
-        assert given.keys() <= {*CONNECTION, *STORE, *PROCESS}
+        assert given.keys() <= {*CONNECTION, *STORE, *TRACING, *PROCESS, "OTEL_EXPORTER_OTLP_ENDPOINT"}
         assert not {name for name in given if re.search(r"(PASSWORD|SECRET)$", name)}
 
 
@@ -109,7 +151,7 @@ def test_every_role_has_a_budget_and_all_pods_a_network_policy() -> None:
     (policy,) = kinds("full", "NetworkPolicy")
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert [rule["ports"] for rule in policy["spec"]["egress"]][1] == [
-        {"protocol": "TCP", "port": port} for port in (9093, 6380, 8081)
+        {"protocol": "TCP", "port": port} for port in (9093, 6380, 8081, 4318)
     ]
 
 

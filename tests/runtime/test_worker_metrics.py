@@ -83,6 +83,7 @@ def fed(role: Role) -> WorkerMeter:
     meter.hanging_ended(3, 1)
     meter.waiting({"events.acme": Waiting(3, 1.0)})
     meter.paused({})
+    meter.traces(lambda: {"exported": 1})
     return meter
 
 

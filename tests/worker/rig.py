@@ -25,6 +25,7 @@ from muse_stream.worker.batch import BatchLimits, Scorer
 from muse_stream.worker.loop import Worker
 from muse_stream.worker.poison import Guard, InHand, Suspects
 from muse_stream.worker.slot import SlotName, open_worker
+from muse_stream.worker.tracer import Tracer
 from tests.failure_report import on_failure
 from tests.patience import PATIENCE
 from tests.worker.doubles import CountingMeter, Echo, ListLog, await_true
@@ -213,6 +214,7 @@ def open_echo(
     client_id: str = "muse-stream",
     start_at: StartAt = "answers",
     namespace: str = "muse",
+    tracer: Tracer | None = None,
 ) -> Running:
     """A worker of a lane, made as the application makes it."""
     if limits is not None:
@@ -228,6 +230,7 @@ def open_echo(
         failpoint=failpoint,
         guard=guard or Guard(InHand(get_context("spawn")), Suspects()),
         start_at=start_at,
+        tracer=tracer,
     )
     return Running(worker, scorers, log, meter)
 

@@ -2,7 +2,8 @@
 
 import itertools
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,31 @@ import pytest
 
 from muse_stream.errors import Abortable, Fatal, Fenced
 from muse_stream.kafka.group_consumer import GroupConsumer
+from muse_stream.runtime.tracing import EventTracer
+from muse_stream.telemetry import Spans
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker.batch import BatchLimits
 from muse_stream.worker.commit import Pending
 from muse_stream.worker.loop import UNASSIGNED_S, Worker
-from tests.worker.doubles import Echo, Route, await_true
+from tests.otlp_receiver import Collector, attributes
+from tests.worker.doubles import Echo, ListLog, Route, await_true
 from tests.worker.rig import expected, ledger, open_echo, produce, running
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    with Collector() as found:
+        for name, value in found.environment.items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+@pytest.fixture
+def spans(collector: Collector) -> Iterator[Spans]:
+    made = Spans({}, ListLog())
+    yield made
+    made.close()
+
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
@@ -24,14 +44,17 @@ Tenant = Callable[..., tuple[str, Route]]
 
 @pytest.mark.parametrize("step", ["after-flush", "after-send-offsets", "before-commit", "after-commit"])
 def test_a_transaction_that_fails_at_any_step_is_done_again_or_was_done(
-    kafka: Broker, unique: Unique, tenant: Tenant, step: str
+    kafka: Broker, unique: Unique, tenant: Tenant, step: str, collector: Collector, spans: Spans
 ) -> None:
+    """And each event has one span, however often it was scored."""
     events, route = tenant(2)
     produce(kafka.bootstrap, events, [b"bad" if i % 7 == 0 else b"x" for i in range(600)], partitions=2)
     strike = fails_at(step, {2, 5, 6})
     echo = Echo({events: route}, refuse=lambda value: value == b"bad")
+    tracer = EventTracer(spans, "group", 1.0, clock=itertools.count().__next__)
+    more: dict[str, Any] = {"limits": BatchLimits(batch_events=50), "failpoint": strike, "tracer": tracer}
     with (
-        running(kafka.bootstrap, unique("lane"), echo, limits=BatchLimits(batch_events=50), failpoint=strike) as ours,
+        running(kafka.bootstrap, unique("lane"), echo, **more) as ours,
         ledger(kafka.bootstrap, **{route.scores: 2, route.dlq: 2}) as found,
     ):
         found.until(600)
@@ -40,6 +63,9 @@ def test_a_transaction_that_fails_at_any_step_is_done_again_or_was_done(
         assert found.disorder() == []
         assert len(ours.meter.aborts) >= 3, "a busy machine may be late by itself"
         await_true(lambda: ours.meter.committed_events == 600, "each is counted once, whatever its commit's answer")
+    traced = [attributes(one) for one in collector.wait_for("score ", 600)]
+    places = Counter((one["messaging.destination.partition.id"], one["messaging.kafka.offset"]) for one in traced)
+    assert places == Counter({(str(partition), offset): 1 for partition in (0, 1) for offset in range(300)})
 
 
 def fails_at(step: str, times: set[int]) -> Callable[[str], None]:

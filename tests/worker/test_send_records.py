@@ -51,7 +51,7 @@ class Recording(TransactionalProducer):
         return self._fault
 
 
-def send(producer: Recording, batch: Batch, answer: Records, counts: dict[str, int]) -> None:
+def send(producer: Recording, batch: Batch, answer: Records, counts: dict[str, int], **more: Any) -> None:
     send_records(
         producer,
         batch,
@@ -60,6 +60,7 @@ def send(producer: Recording, batch: Batch, answer: Records, counts: dict[str, i
         generation=1,
         attempt=9,
         worker="w",
+        **more,
     )
 
 
@@ -97,6 +98,19 @@ def test_answers_get_the_headers_that_are_named_and_no_others() -> None:
     batch, producer = raw([b"a", b"b"], headers=given), Recording([BufferError("full")])
     send(producer, batch, replace(answers(batch), passed={"events": frozenset({"traceparent", "y"})}), {})
     assert producer.headers == [[("traceparent", b"00-a"), ("traceparent", b"00-b")], []]
+
+
+def test_a_traceparent_that_goes_on_names_the_span_of_a_traced_event() -> None:
+    sent: list[Any] = [[("traceparent", b"a"), ("x", b"1"), ("traceparent", b"b")], [("traceparent", b"c")], []]
+    batch, span = raw([b"a", b"b", b"c"], headers=sent), {0: b"ours", 2: b"new"}
+    for names, headers in (
+        ({"traceparent", "x"}, [[("x", b"1"), ("traceparent", b"ours")], sent[1], [("traceparent", b"new")]]),
+        ({"x"}, [[("x", b"1")], [], []]),
+    ):
+        producer = Recording()
+        answer = replace(answers(batch), passed={"events": frozenset(names)})
+        send(producer, batch, answer, {}, traceparents=span)
+        assert producer.headers == headers
 
 
 def test_headers_are_not_read_where_none_is_named() -> None:

@@ -9,6 +9,7 @@ code, so that code of another text, compiler or processor, or a damaged one, is 
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from pathlib import Path
 FOLDER = "compiled"
 FORMAT = "1"
 MOST_FILES = 200
+LEFT = 16 << 20
+"""Bytes that are left free: a folder in memory (/dev/shm) is used by others, too, whom a full one would kill."""
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -53,7 +56,7 @@ class CodeCache:
         key = self._key(text)
         with suppress(OSError):  # a full disk costs the next process its optimisation, nothing else
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self.unusable():
+            if self.unusable() or shutil.disk_usage(self._folder).free < LEFT + len(code):
                 return
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", delete=False) as file:
                 file.write(_seal(key, code) + code)

@@ -1,6 +1,7 @@
 """Faster code: made in the background, kept for the next process, and loaded only where nobody else can have put it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from muse_stream import environment
 from muse_stream.models.compiled import native, optimiser
 from muse_stream.models.compiled import trees as trees_module
 from muse_stream.models.compiled.code_cache import FOLDER, CodeCache
@@ -72,6 +74,31 @@ def test_a_folder_that_others_may_write_is_not_used(root: Path) -> None:
         assert str(folder) in cache.unusable()
         folder.chmod(0o700)
     assert CodeCache(root, "llvm").find("text") == b"code"
+
+
+def test_a_volume_of_a_pod_is_not_used_and_memory_of_the_pod_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `fsGroup` Kubernetes gives a volume to a group (2775, or 2777), and /dev/shm is sticky, as /tmp is."""
+    volume, memory = tmp_path / "volume", tmp_path / "shm"
+    for folder, mode in ((volume, 0o2775), (memory, 0o1777)):
+        folder.mkdir()
+        folder.chmod(mode)
+    monkeypatch.setenv("MUSE_CACHE_DIR", str(volume))
+    CodeCache(environment.code_cache_dir(), "llvm").keep("text", b"code")
+    assert f"others may write {volume}" in CodeCache(environment.code_cache_dir(), "llvm").unusable()
+    assert CodeCache(environment.code_cache_dir(), "llvm").find("text") is None
+    monkeypatch.setenv("MUSE_CODE_CACHE_DIR", str(memory / "own"))
+    CodeCache(environment.code_cache_dir(), "llvm").keep("text", b"code")
+    assert CodeCache(environment.code_cache_dir(), "llvm").find("text") == b"code"
+
+
+def test_room_is_left_for_others(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root.mkdir()
+    free = shutil.disk_usage(root).free
+    monkeypatch.setattr("muse_stream.models.compiled.code_cache.LEFT", free + 1)
+    CodeCache(root, "llvm").keep("text", b"code")
+    assert CodeCache(root, "llvm").find("text") is None
 
 
 def test_a_file_that_others_may_write_or_a_link_is_not_loaded(root: Path) -> None:

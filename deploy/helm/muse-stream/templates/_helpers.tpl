@@ -60,6 +60,14 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- with .Values.storeSecret.caKey }}
 - { name: MUSE_STORE_SSL_CA_LOCATION, value: {{ printf "/secrets/store/%s" . | quote }} }
 {{- end }}
+{{- /* a volume with fsGroup may be written by its group, and native code is kept only where nobody else can write */}}
+- { name: MUSE_CODE_CACHE_DIR, value: "/dev/shm/muse-stream" }
+{{- with .Values.tracing.sampleRatio }}
+- { name: MUSE_TRACE_SAMPLE_RATIO, value: {{ . | quote }} }
+{{- end }}
+{{- with .Values.tracing.endpoint }}
+- { name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }} }
+{{- end }}
 - { name: MUSE_LOG_LEVEL, value: {{ .Values.logLevel | quote }} }
 - { name: MUSE_HEALTH_PORT, value: {{ .Values.ports.health | quote }} }
 - { name: MUSE_METRICS_PORT, value: {{ .Values.ports.metrics | quote }} }

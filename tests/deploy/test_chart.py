@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from muse_stream.environment import CONNECTION, PROCESS, STORE
+from muse_stream.environment import CONNECTION, PROCESS, REGISTRY, STORE
 from muse_stream.runtime.supervisor import DRAIN_S
 from tests.deploy.test_alerts import ROOT, documented, rules, series
 
@@ -60,6 +60,9 @@ def test_helm_renders_what_is_checked_in(values: str) -> None:
         "kafka.bootstrapServers=kafka",
         "drainSeconds=5",
         "store=redis://user:secret@redis:6379",
+        "registry.url=https://user:secret@registry:8081",
+        "registry.url=registry:8081",
+        "registry.password=secret",
         "autoscaling.enabled=true,autoscaling.minReplicas=9",
     ],
 )
@@ -96,8 +99,26 @@ def test_each_role_is_a_stateful_set_whose_pods_are_what_a_worker_needs(values: 
 def test_every_variable_is_one_of_ours_and_every_secret_is_a_file(values: str) -> None:
     for one in kinds(values, "StatefulSet"):
         given = {pair["name"]: pair["value"] for pair in one["spec"]["template"]["spec"]["containers"][0]["env"]}
-        assert given.keys() <= {*CONNECTION, *STORE, *PROCESS}
+        assert given.keys() <= {*CONNECTION, *STORE, *REGISTRY, *PROCESS}
         assert not {name for name in given if re.search(r"(PASSWORD|SECRET)$", name)}
+
+
+@pytest.mark.parametrize(("values", "given"), [("default", False), ("full", True)])
+def test_every_file_of_a_variable_is_mounted_and_a_registry_is_named_where_it_is_given(
+    values: str, given: bool
+) -> None:
+    for one in kinds(values, "StatefulSet"):
+        pod = one["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        secrets = {volume["name"] for volume in pod["volumes"] if "secret" in volume}
+        env = {pair["name"]: pair["value"] for pair in container["env"]}
+        for name, value in env.items():
+            if re.search(r"_(FILE|LOCATION)$", name):
+                assert mounts[value.rpartition("/")[0]] in secrets, name
+        of_registry = {name for name in env if name.startswith("MUSE_REGISTRY_")}
+        wanted = {f"MUSE_REGISTRY_{name}" for name in ("URL", "USERNAME", "PASSWORD_FILE", "SSL_CA_LOCATION")}
+        assert of_registry == (wanted if given else set())
 
 
 def test_every_role_has_a_budget_and_all_pods_a_network_policy() -> None:

@@ -261,6 +261,8 @@ class _Span:
     ) -> None:
         """Write one file; `keep` one that is there: it has what the topic no longer has."""
         path = self._archive.folder / f"record={NAMES[self._kind]}" / f"tenant={tenant}" / f"day={day}" / name
+        for begun in path.parent.glob(f".{path.name}.*"):  # by a process that was killed: we hold the folder
+            begun.unlink()
         if keep and path.exists():
             return
         with RecordFile(path) as file:

@@ -53,6 +53,8 @@ class RecordTables:
         for prefix, rows in groups.items():
             try:
                 writer = self._writer(prefix)
+            except SchemaPending:
+                raise
             except SchemaError as error:
                 said = str(error)[:MESSAGE_LENGTH]
                 rejected += [Rejected(row, Reason.UNKNOWN_SCHEMA, Stage.DECODE, said) for row in rows.tolist()]

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from muse_stream.avro import Decoder, Encoder, Fields, Schema, parse_schema
+from muse_stream.avro import Decoder, Encoder, Fields, RecordTables, Schema, parse_schema
 from muse_stream.avro.framing import confluent_prefix
 from muse_stream.errors import Reason, RegistryError, SchemaError, SchemaPending
 from muse_stream.schema_registry import RegisteredSchemas, subjects
 from muse_stream.schema_registry.cache import SchemaCache
 from muse_stream.schema_registry.registry import Registry
 from tests.avro.avro_data import directory, framed, listed, schema_of
+from tests.patience import until
 from tests.schema_registry.test_registry import URL, Stub
 
 READER = schema_of(("id", "string"), ("x", "double"), file="reader.avsc")
@@ -85,6 +86,29 @@ def test_where_no_registry_is_named_events_wait(tmp_path: Path) -> None:
         decoder(found).decode([confluent_prefix(1) + b"x"])
     assert found.by_file("reader.avsc") == READER
     assert found.holds("reader.avsc") and found.files() == ("reader.avsc",)
+
+
+def test_of_whole_records_none_is_left_out_that_has_to_be_waited_for(tmp_path: Path) -> None:
+    """Who archives them would take it for none of ours, for good."""
+    stub = Stub()
+    stub.answers = {1: READER.text}
+    stub.otherwise = RegistryError("away")
+    values = [value(READER, 1, id="a", x=1.0), value(READER, 8, id="b", x=2.0)]
+    asked = schemas(stub, tmp_path, wait_s=0.0)
+    tables = RecordTables(asked, READER)
+    with pytest.raises(SchemaPending):
+        tables.read(values)
+    stub.answers[8] = READER.text
+    until(lambda: not asked_for(asked, 8), 20)
+    assert tables.read(values).table.column("id").to_pylist() == ["a", "b"]
+
+
+def asked_for(found: RegisteredSchemas, number: int) -> bool:
+    try:
+        found.by_id(number)
+    except SchemaPending:
+        return True
+    return False
 
 
 def test_what_the_registry_gives_and_no_decoder_takes_is_refused_for_good(tmp_path: Path) -> None:

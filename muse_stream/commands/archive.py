@@ -138,7 +138,7 @@ def follow(
     """Archive what there is, and again every so many seconds, until `stop`; `once` ends after the first pass.
 
     `configuration` is asked before each pass, so that new tenants of a store are found. `told` gets what each pass has
-    written. Raises MuseError for the folder or the tenant; waits while Kafka or a Schema Registry does not answer, but for
+    written. Raises MuseError for the folder or the tenant; waits while Kafka or a registry does not answer, but for
     the first pass.
     """
     stopping = stop or threading.Event()

@@ -92,7 +92,10 @@ def waits(live: Fleet, topic: str, why: str) -> None:
 def test_schemas_evolve_under_load_and_no_file_is_copied(
     bank: Bank, sender: Producer, kafka: Broker, answering: LocalRegistry, tmp_path: Path
 ) -> None:
-    """A producer of each kind: Confluent's for Python, and Avro's own for Java, which knows no ids."""
+    """A producer of each kind: Confluent's for Python, and Avro's own for Java, which knows no ids.
+
+    A new version is written while the one before goes on, as producers are replaced one after the other.
+    """
     publish(use_registry(bank.document(), headers=["traceparent", "x-request-id"]), tmp_path / "store")
     with (
         avro_peer() as java,
@@ -100,8 +103,8 @@ def test_schemas_evolve_under_load_and_no_file_is_copied(
         live_witness(bank, kafka.bootstrap) as witness,
     ):
         for version in range(3):
-            sender.send("t0", COUNT, schema(version))
-            witness.wait_for((2 * version + 1) * COUNT, 60)
+            halves = [sender.written("t0", COUNT // 2, schema(max(0, version - before))) for before in (1, 0)]
+            sender.send_values("t0", [value for pair in zip(*halves, strict=True) for value in pair])
             text = schema(version, {"name": "java", "type": "boolean", "default": True})
             sender.register("t1", text)
             fields = [sender.event("t1") for _ in range(COUNT)]
@@ -327,9 +330,12 @@ def test_produce_takes_its_ids_from_a_guarded_registry(
         until(read, 60)
     place = SerializationContext(topic, MessageField.VALUE)
     assert [AvroDeserializer(sender.client)(value, place)["id"] for value in values] == ["a", "a"]
-    # of the three versions that the subject has by now, the one that says what ours says, in whatever words
-    for text in (schema(1), schema(2)):
+    # of the versions that the subject has by now, the one that says what ours says, in whatever words
+    for text in (schema(1), schema(2), UNREADABLE):
         sender.client.register_schema(f"{topic}-Payment", RegistrySchema(text, "AVRO"))
+    assert main(["check", str(document)]) == 0
+    said = capsys.readouterr().err
+    assert f"{topic}-Payment version 4" in said and "version 3" not in said, said
     ours = parse_schema(json.dumps(json.loads((bank.folder / "schemas" / "payment.avsc").read_text()), indent=7))
     with Client(RegistrySettings(url=sender.registry), LONG_S) as client:
         assert client.id_of(f"{topic}-Payment", ours) == int.from_bytes(values[0][1:5], "big")
@@ -373,6 +379,7 @@ def test_doctor_says_what_is_the_matter_with_the_registry(
     assert [*found()] == ["registry_silent"]
 
 
+UNREADABLE = json.dumps({"type": "record", "name": "Payment", "fields": [{"name": "id", "type": "string"}]})
 SEE = "see MUSE_REGISTRY_USERNAME, MUSE_REGISTRY_OAUTH_*"
 
 

@@ -59,7 +59,8 @@ class Place(Site):
         name = {"group": "GROUP", "transactional id": "TRANSACTIONAL_ID"}.get(what, "TOPIC")
         found = [one for one in self.granted[role] if (one.restype.name, one.operation.name) == (name, operation)]
         if what in ("events", "scores", "audit", "dlq"):
-            found = [one for one in found if one.name == self.bank.topic(what, "t0")]
+            tenant = "t2" if role == "operator" else "t0"  # its topics are made anew, and their records are gone
+            found = [one for one in found if one.name == self.bank.topic(what, tenant)]
         if what == "internal":
             found = [one for one in found if one.name.startswith("__")]
         return found

@@ -14,7 +14,11 @@ from unittest.mock import patch
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AclBinding
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names that the stubs forget to export
+    AclBinding,
+    AclOperation,
+    ResourceType,
+)
 
 from muse_stream.commands.refresh_incidents import letters_by_hour
 from muse_stream.config import KafkaSettings
@@ -57,7 +61,8 @@ class Place(Site):
     def rights(self, role: str, what: str, operation: str) -> list[AclBinding]:
         """Return the grants that a row of the table is about."""
         name = {"group": "GROUP", "transactional id": "TRANSACTIONAL_ID"}.get(what, "TOPIC")
-        found = [one for one in self.granted[role] if (one.restype.name, one.operation.name) == (name, operation)]
+        wanted = (ResourceType[name], AclOperation[operation])
+        found = [one for one in self.granted[role] if (one.restype, one.operation) == wanted]
         if what in ("events", "scores", "audit", "dlq"):
             tenant = "t2" if role == "operator" else "t0"  # its topics are made anew, and their records are gone
             found = [one for one in found if one.name == self.bank.topic(what, tenant)]

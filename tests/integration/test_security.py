@@ -662,10 +662,11 @@ def test_a_running_worker_takes_up_a_password_that_changes_in_its_file(site: Sit
         counts.update((one.topic, one.partition) for one in events)
         testing.produce(site.kafka.bootstrap, events, admin | {"enable.idempotence": True})
 
-    reading = ([bank.topic("scores", "t0")], [], PARTITIONS, "score.avsc")
+    scores = [bank.topic("scores", "t0")]
+    secured: dict[str, Any] = {**admin, "group.id": lane}
     with (
         Fleet(site.kafka.bootstrap, store, "live", lane, log, workers=1, environment=environment) as live,
-        Witness(site.kafka.bootstrap, *reading, **admin, **{"group.id": lane}) as witness,
+        Witness(site.kafka.bootstrap, scores, [], PARTITIONS, "score.avsc", **secured) as witness,
     ):
         send()
         witness.wait_for(30, 60)

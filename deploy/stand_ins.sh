@@ -11,8 +11,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 if ! docker image inspect "$BASE" >/dev/null 2>&1; then
     debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,python3-pip bookworm "$work/root" >/dev/null
-    # who may sign a package index's certificate here, says this machine
-    cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/ca-certificates.crt"
+    # who may sign a package index's certificate here, says this machine; Debian's tool puts them, one a file, to its own
+    bundle=${SSL_CERT_FILE:-$(python3 -c 'import ssl; at = ssl.get_default_verify_paths(); print(at.cafile or f"{at.capath}/ca-certificates.crt")')}
+    awk -v to="$work/root/usr/local/share/ca-certificates/here-" \
+        '/BEGIN CERTIFICATE/ { close(file); file = to (++n) ".crt" } n { print >file }' "$bundle"
+    chroot "$work/root" update-ca-certificates >/dev/null 2>&1
+    # pip has a list of its own; this is the file that the tool has just written
     printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' >"$work/root/etc/pip.conf"
     rm -rf "$work/root"/var/cache/apt/*.bin "$work/root"/var/cache/apt/archives/*.deb "$work/root"/var/lib/apt/lists/* "$work/root"/usr/share/doc/*
     tar -C "$work/root" -c . | docker import - "$BASE" >/dev/null

@@ -31,6 +31,7 @@ from muse_stream.runtime import watchdog
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
     "muse_stream.cli.main",
+    "muse_stream.commands.archive",
     "muse_stream.commands.dlq_replay",
     "muse_stream.runtime.worker_process",
     "tests.integration.fleet",

@@ -1,6 +1,6 @@
 """`produce`: send the events of a file."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -49,6 +49,9 @@ def produce(
     from_row: FromRow = 1,
     skip_invalid: SkipInvalid = None,
     frame: Annotated[Frame, typer.Option(help="What names the schema before each record.")] = Frame.SINGLE,
+    register: Annotated[
+        bool, typer.Option("--register", help="Register the schema where the Schema Registry does not have it.")
+    ] = False,
     json_encoding: JsonEncoding = JsonText.AUTO,
     column: Columns = None,
     header: Headers = None,
@@ -61,6 +64,9 @@ def produce(
     all other rows are. When sending ends early, the message says which rows have been sent, and --from-row sends the
     rest. How values are converted, and what is refused: docs/event-files.md.
 
+    With --frame confluent a value begins with its schema's id: that of ids.json, or, where the events have
+    `schema_ids: registry`, that of the Schema Registry which MUSE_REGISTRY_URL names.
+
     Examples:
 
     ```
@@ -68,6 +74,7 @@ def produce(
     muse-stream produce muse.yaml acme events.jsonl --rate 1000 --key customer_id
     muse-stream produce muse.yaml acme tx.parquet --column transaction_id=TX_ID --column amount=TX_AMOUNT
     muse-stream produce muse.yaml acme events.jsonl --skip-invalid refused.jsonl
+    muse-stream produce muse.yaml acme events.jsonl --frame confluent --register
     ```
     """
     from muse_stream.commands.configuration import open_configuration  # noqa: PLC0415
@@ -76,9 +83,10 @@ def produce(
 
     session: Session = context.obj
     names = pairs(column, "--column"), pairs(header, "--header")
-    sending = Sending(rate, key, limit, frame.value, *names, from_row, json_encoding.encoding, skip_invalid)
+    sending = Sending(rate, key, limit, frame.value, register, *names, from_row, json_encoding.encoding, skip_invalid)
     configuration = open_configuration(config)
-    total = _total(event_file(configuration, tenant, file, sending).rows, from_row, limit)
+    counted = event_file(configuration, tenant, file, replace(sending, frame="single-object", register=False))
+    total = _total(counted.rows, from_row, limit)
     with progress("checked", total) as update:
         told = Progress(
             lambda checked: update(checked, None, ""),

@@ -82,10 +82,17 @@ MaxMemory = Annotated[
 ]
 
 
+def _trust(file: Path | None) -> Path | None:
+    if file is not None:  # what the role `calibrate` publishes rests on generations that it trusts
+        environment.choose("MUSE_TRUSTED_KEYS_FILE", str(file.resolve()))
+    return file
+
+
 TrustedKeysFile = Annotated[
     Path | None,
     typer.Option(
         envvar="MUSE_TRUSTED_KEYS_FILE",
+        callback=_trust,
         help="Public keys, one a line: serve only generations that one of them has signed (`muse-stream keys`).",
     ),
 ]
@@ -167,7 +174,8 @@ def run(
         host, health = name or socket.gethostname(), (health_port, health_host)
         if role is RunRole.CALIBRATE:
             of = (folder, lane, host, settings, session.log_level, *health)
-            raise typer.Exit(_count(of, workers, spare=spare, metrics_port=metrics_port, times=times))
+            given = {**times, "metrics_port": metrics_port, "trusted": trusted}
+            raise typer.Exit(_count(of, workers, spare=spare, given=given))
         served: Literal["live", "shadow"] = "live" if role is RunRole.LIVE else "shadow"
         options = RunOptions(folder, served, lane, host, settings, session.log_level, *health)
         options = replace(options, start_at=start.value, namespace=namespace, max_memory=most)
@@ -175,13 +183,11 @@ def run(
         raise typer.Exit(serve(options, workers, spare=spare))
 
 
-def _count(
-    options: tuple[Any, ...], workers: int, *, spare: bool, metrics_port: int | None, times: dict[str, float | None]
-) -> int:
+def _count(options: tuple[Any, ...], workers: int, *, spare: bool, given: dict[str, Any]) -> int:
     from muse_stream.runtime import calibrate  # noqa: PLC0415
 
-    given: dict[str, Any] = {name: value for name, value in times.items() if value is not None}
-    made = replace(calibrate.CalibrateOptions(*options), refresher=_refresher, metrics_port=metrics_port, **given)
+    given = {name: value for name, value in given.items() if value is not None}
+    made = replace(calibrate.CalibrateOptions(*options), refresher=_refresher, **given)
     return calibrate.run(made, workers, spare=spare)
 
 

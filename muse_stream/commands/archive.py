@@ -27,7 +27,7 @@ from muse_stream.avro import RecordTables
 from muse_stream.commands.audit import KINDS, NAMES, SCHEMAS, Kind
 from muse_stream.commands.configuration import Configuration
 from muse_stream.config import Document, KafkaSettings
-from muse_stream.errors import MuseError, Retriable
+from muse_stream.errors import MuseError, Retriable, SchemaPending
 from muse_stream.files import RecordFile
 from muse_stream.kafka import Block, Bounds, Consumer, Reading, bounds, client, reader
 from muse_stream.runtime.answer_reader import output_schemas
@@ -138,7 +138,8 @@ def follow(
     """Archive what there is, and again every so many seconds, until `stop`; `once` ends after the first pass.
 
     `configuration` is asked before each pass, so that new tenants of a store are found. `told` gets what each pass has
-    written. Raises MuseError for the folder or the tenant; waits while Kafka does not answer, but for the first pass.
+    written. Raises MuseError for the folder or the tenant; waits while Kafka or a registry does not answer, but for
+    the first pass.
     """
     stopping = stop or threading.Event()
     with opened(folder, tenant) as archive:
@@ -147,7 +148,7 @@ def follow(
             try:
                 told(_pass(archive, configuration(), settings, tenant))
                 began = True
-            except Retriable as error:
+            except (Retriable, SchemaPending) as error:
                 if once or not began:
                     raise
                 told(Archived(notes=[str(error)]))
@@ -261,6 +262,8 @@ class _Span:
     ) -> None:
         """Write one file; `keep` one that is there: it has what the topic no longer has."""
         path = self._archive.folder / f"record={NAMES[self._kind]}" / f"tenant={tenant}" / f"day={day}" / name
+        for begun in path.parent.glob(f".{path.name}.*"):  # by a process that was killed: we hold the folder
+            begun.unlink()
         if keep and path.exists():
             return
         with RecordFile(path) as file:

@@ -77,6 +77,6 @@ def diagnose(
         faults += doctor_groups.offsets(patient, notes)
         faults += doctor_open.transactions(patient, look.stands_s, notes, look.waiting)
         faults += doctor_open.throttling(patient, notes)
-    faults += doctor_registry.answers(document, chosen, notes)
+    faults += doctor_registry.answers(configuration, chosen, notes)
     groups = tuple(dict.fromkeys(group for group, _lane, _role in patient.groups()))
     return Diagnosis(tuple(faults), tuple(dict.fromkeys(notes)), len(state.brokers), len(state.topics), groups)

@@ -103,6 +103,8 @@ def permissions(patient: Patient, role: Role | None, notes: list[str]) -> Iterat
             notes.append(f"{topic} was not looked at: this principal may not DESCRIBE it")
             continue
         yield _denied(patient, "topic", topic, "DESCRIBE", "nobody can tell whether it is there")
+    hidden = [topic for topic in patient.state.topics if topic not in patient.state.settings]
+    notes += [f"settings of {one} were not looked at: this principal may not DESCRIBE_CONFIGS of it" for one in hidden]
     if role is None:
         return
     told = allowed(patient.admin, [one.name for one in patient.needs if patient.has(one.name)])

@@ -27,7 +27,9 @@ Kind = Literal[
     "offsets_hidden",
     "throttled",
     "registry_unnamed",
+    "registry_denied",
     "registry_silent",
+    "subject_missing",
 ]
 ROLES: tuple[Role, ...] = ("live", "shadow")
 

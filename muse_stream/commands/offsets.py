@@ -213,7 +213,8 @@ class TenantOffsets:
                 raise ConfigError([Problem("--partition", message, f"it has {len(described.partitions)}, from 0 on")])
             places = tuple((self.topic, number) for number in sorted(set(partitions) or described.partitions))
             found = sources(stable, every, places, dated=True)
-            return Cluster(settings, group, places, _committed(stable, places), found, has_members(settings, group))
+            members = has_members(settings, group)  # first: who may not see the group is told so here, at once
+            return Cluster(settings, group, places, _committed(stable, places), found, members)
 
     def _last(self, here: Cluster) -> dict[TopicPartitionKey, First | Unknown]:
         schemas = SchemaDirectory.open(self._configuration.loaded.root / self._document.schemas)

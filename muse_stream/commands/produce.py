@@ -6,17 +6,19 @@ left out. Its order is the order per key. What ends the sending early says exact
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from muse_stream.avro import Frame, SchemaDirectory
+from muse_stream.avro import Frame, Schema, SchemaDirectory
+from muse_stream.commands import schemas as registered
 from muse_stream.commands.configuration import Configuration
 from muse_stream.config import EventSpec, KafkaSettings
 from muse_stream.errors import MuseError, SchemaError, StreamError
 from muse_stream.files import Encoding, EventFile, FileChunk, InvalidRow
 from muse_stream.kafka import Chunk, Ingest, Sent, client, exists
+from muse_stream.schema_registry import subjects
 
 CHUNK = 5_000
 SHOWN = 10
@@ -34,6 +36,9 @@ class Sending:
     limit: int | None = None
     """Of events; rows that are left out do not count, and none after the last is looked at."""
     frame: Frame = "single-object"
+    """A Confluent frame has the id of `ids.json`, or of the Schema Registry where the format says so."""
+    register: bool = False
+    """Whether the Schema Registry is given the schema where it does not have it, as Confluent's serializers do."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Field of the schema -> column of the file, where the names differ."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -70,12 +75,21 @@ class Progress:
 def event_file(
     configuration: Configuration, tenant: str, path: Path, sending: Sending, most_bytes: int | None = None
 ) -> EventFile:
-    """Return the file, to be read as events of the tenant, none larger; raises MuseError when it cannot be."""
-    schema = _spec(configuration, tenant).schema_file
+    """Return the file, to be read as events of the tenant, none larger; raises MuseError when it cannot be.
+
+    Where a Schema Registry gives the ids of frames, it is asked for that of the schema.
+    """
+    spec = _spec(configuration, tenant)
     schemas = SchemaDirectory.open(configuration.loaded.root / configuration.loaded.document.schemas)
+    schema = schemas.by_file(spec.schema_file)
+    if sending.frame == "confluent" and spec.schema_ids == "registry":
+        schema = _with_id(configuration, tenant, schema, register=sending.register)
+    elif sending.register:
+        unused = "--register needs --frame confluent, and events whose schema_ids are the registry's"
+        raise MuseError(f"events of {tenant}: nothing is to be registered: {unused}")
     return EventFile(
         path,
-        schemas.by_file(schema),
+        schema,
         sending.frame,
         columns=sending.columns,
         encoding=sending.encoding,
@@ -117,6 +131,20 @@ def produce(
             raise type(error)(f"{error}; {sender.report()}", topic=error.topic, code=error.code) from None
         except MuseError as error:  # the file has changed since it was checked, or cannot be read on
             raise type(error)(f"{error}; {sender.report()}") from None
+
+
+def _with_id(configuration: Configuration, tenant: str, schema: Schema, *, register: bool) -> Schema:
+    """Return the schema with its id under the subject of the tenant's topic. Raises MuseError where it has none."""
+    topic = configuration.loaded.document.tenant_topics(tenant).events
+    (subject,) = subjects(_spec(configuration, tenant).subjects, [topic], schema.name)
+    with registered.client() as registry:
+        number = registry.id_of(subject, schema)
+        if number is None and register:
+            number = registry.register(subject, schema.text)
+        if number is None:
+            hint = "--register registers it; or send without --frame confluent"
+            raise MuseError(f"{schema} is not registered as {subject} in {registry.url}: {hint}")
+    return replace(schema, id=number)
 
 
 def _spec(configuration: Configuration, tenant: str) -> EventSpec:

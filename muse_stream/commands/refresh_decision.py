@@ -15,7 +15,7 @@ from muse_stream.commands.refresh_outcome import applied, declined
 from muse_stream.commands.refresh_record import Fitted, Overtaken, RefreshRecord, digest, find, keep
 from muse_stream.commands.refresh_target import Target, anchor, current, target
 from muse_stream.config import load_document
-from muse_stream.control import Conflict, Note, Store, author
+from muse_stream.control import Conflict, Note, Store, author, signer, trusted_keys
 from muse_stream.errors import ConfigError, MuseError, Problem
 
 ROUNDS: Final = 10
@@ -90,6 +90,8 @@ def apply(
     if by_itself and known.fitted.largest_move > loaded.document.refresh.step:
         text = f"{known.predictor}: the map moves an alert rate further than the step"
         raise ConfigError([Problem(f"tenants.{known.tenant}", text, "a person applies it, or rejects it")])
+    if by_itself and (text := _nobody_would_serve()):
+        raise ConfigError([Problem(f"tenants.{known.tenant}", text, "set MUSE_SIGN_KEY_FILE to a key that is trusted")])
     head = store.head()
     if head is None or head.number != number:
         raise Conflict(number, head, None)
@@ -104,6 +106,14 @@ def apply(
         raise
     failpoint("refresh-current")
     return _settled(store, publishing, made)
+
+
+def _nobody_would_serve() -> str:
+    """Return why workers that trust the keys that are trusted here would refuse what is published here."""
+    known, own = trusted_keys(), signer()
+    if known is None or (own is not None and own.key in known.names):
+        return ""
+    return "generations must be signed here, and no key signs" if own is None else "the key that signs is not trusted"
 
 
 def _settled(store: Store, publishing: RefreshRecord, made: int) -> RefreshRecord:

@@ -106,8 +106,10 @@ def _check_span(span: Span, chosen: Sequence[Target]) -> None:
 def _known(admin: AdminClient, chosen: Sequence[Target]) -> Known:
     """Look at the topics' settings and ids, as far as they are told."""
     names = [name for target in chosen for name in (target.topic, *target.scores, *target.dead)]
-    told = topic_settings(admin, names)
+    denied: set[str] = set()
+    told = topic_settings(admin, names, denied=denied)
     return Known(
+        denied=frozenset(denied),
         compacted=frozenset(name for name, one in told.items() if "compact" in one.get("cleanup.policy", "")),
         retention_ms={name: int(one["retention.ms"]) for name, one in told.items() if "retention.ms" in one},
         ids=topic_ids(admin, [target.topic for target in chosen]),

@@ -20,7 +20,7 @@ Only what the document and its files tell is decided here; what needs a model or
                                    yaml_text: where everything stands in it
     hashing, totality              content hashes; does every intent have a route?
     kafka_settings                 how Kafka is reached; kafka_properties, librdkafka: the file of properties
-    registry_settings              how a Schema Registry is reached
+    registry_settings              how a Schema Registry is reached; secret_settings: secrets, and files that hold them
 """
 
 from muse_stream.config.check_topics import CROWDED_PARTITIONS

@@ -10,10 +10,9 @@ it is a `SecretStr`, shown as `**********` by `repr`, JSON and logs.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -27,6 +26,7 @@ from muse_stream import environment
 from muse_stream.config import kafka_properties
 from muse_stream.config.kafka_properties import Property
 from muse_stream.config.librdkafka import canonical
+from muse_stream.config.secret_settings import EndpointUrl, ExistingFile, refuse_both, secret
 from muse_stream.errors import ConfigError, Problem
 
 PREFIX = environment.KAFKA
@@ -55,16 +55,6 @@ PROPERTIES: Mapping[str, str] = {
 _FIELDS = {canonical(name): field for field, name in PROPERTIES.items()}
 
 
-def _file(value: Path) -> Path:
-    # librdkafka says of a missing file only that "the client could not be created"
-    if not value.is_file():
-        raise ValueError("is not a file" if value.exists() else "no such file")
-    return value
-
-
-ExistingFile = Annotated[Path, AfterValidator(_file)]
-
-
 class KafkaSettings(BaseModel):
     """How to reach the cluster. `from_environment` reads it; the plain constructor takes nothing from outside.
 
@@ -82,7 +72,7 @@ class KafkaSettings(BaseModel):
     sasl_password: SecretStr | None = None
     sasl_password_file: ExistingFile | None = None
     """Read whenever a client is made; a trailing line end is dropped."""
-    sasl_oauthbearer_token_endpoint_url: str | None = None
+    sasl_oauthbearer_token_endpoint_url: EndpointUrl | None = None
     sasl_oauthbearer_client_id: str | None = None
     sasl_oauthbearer_client_secret: SecretStr | None = None
     sasl_oauthbearer_client_secret_file: ExistingFile | None = None
@@ -138,18 +128,9 @@ class KafkaSettings(BaseModel):
                 raise ValueError(f"'{server}' is not host:port")
         return ",".join(servers)
 
-    @field_validator("sasl_oauthbearer_token_endpoint_url")
-    @classmethod
-    def _url(cls, value: str | None) -> str | None:
-        if value is not None and (wrong := kafka_properties.url_problem(value)):
-            raise ValueError(wrong)
-        return value
-
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        for secret in ("sasl_password", "sasl_oauthbearer_client_secret"):
-            if getattr(self, secret) is not None and getattr(self, f"{secret}_file") is not None:
-                raise ValueError(f"give one of {VARIABLES[secret]} and {VARIABLES[secret]}_FILE")
+        refuse_both(self, ("sasl_password", "sasl_oauthbearer_client_secret"), VARIABLES)
         if not self.security_protocol.startswith("SASL"):
             return self
         if self.sasl_mechanism is None:
@@ -179,22 +160,11 @@ class KafkaSettings(BaseModel):
 
     def password(self) -> SecretStr | None:
         """The SASL password: the variable, else the content of the file; None when neither is given."""
-        return self._secret("sasl_password")
+        return secret(self, "sasl_password", VARIABLES)
 
     def client_secret(self) -> SecretStr | None:
         """The client secret for the token endpoint, like the password."""
-        return self._secret("sasl_oauthbearer_client_secret")
-
-    def _secret(self, field: str) -> SecretStr | None:
-        secret: SecretStr | None = getattr(self, field)
-        file: Path | None = getattr(self, f"{field}_file")
-        if secret is not None or file is None:
-            return secret
-        try:
-            return SecretStr(file.read_text(encoding="utf-8").rstrip("\r\n"))
-        except (OSError, UnicodeDecodeError) as error:
-            what = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise ValueError(f"{VARIABLES[field]}_FILE cannot be read: {what}") from None
+        return secret(self, "sasl_oauthbearer_client_secret", VARIABLES)
 
     def _tokens(self) -> bool:
         """Whether there is a way to a token; of the ways that only the file knows, librdkafka checks the rest."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, field_va
 
 from muse_stream import environment
 from muse_stream.config import kafka_properties
-from muse_stream.config.kafka_settings import ExistingFile
+from muse_stream.config.secret_settings import EndpointUrl, ExistingFile, refuse_both, secret
 from muse_stream.errors import ConfigError, Problem
 
 PREFIX = "MUSE_REGISTRY_"
@@ -32,7 +32,7 @@ class RegistrySettings(BaseModel):
     username: str | None = None
     password: SecretStr | None = None
     password_file: ExistingFile | None = None
-    oauth_token_endpoint_url: str | None = None
+    oauth_token_endpoint_url: EndpointUrl | None = None
     oauth_client_id: str | None = None
     oauth_client_secret: SecretStr | None = None
     oauth_client_secret_file: ExistingFile | None = None
@@ -72,18 +72,9 @@ class RegistrySettings(BaseModel):
                 raise ValueError(wrong)
         return ",".join(urls)
 
-    @field_validator("oauth_token_endpoint_url")
-    @classmethod
-    def _url(cls, value: str | None) -> str | None:
-        if value is not None and (wrong := kafka_properties.url_problem(value)):
-            raise ValueError(wrong)
-        return value
-
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        for secret in SECRETS:
-            if getattr(self, secret) is not None and getattr(self, f"{secret}_file") is not None:
-                raise ValueError(f"give one of {VARIABLES[secret]} and {VARIABLES[secret]}_FILE")
+        refuse_both(self, SECRETS, VARIABLES)
         if (self.username is None) != (self._secret("password") is None):
             raise ValueError(f"{PREFIX}USERNAME and {PREFIX}PASSWORD (or {PREFIX}PASSWORD_FILE) belong together")
         parts = [name for name in OAUTH if getattr(self, name) is None and getattr(self, f"{name}_file", None) is None]
@@ -103,7 +94,7 @@ class RegistrySettings(BaseModel):
     def connection(self) -> dict[str, str]:
         """Return the settings under the names of Confluent's client. Holds secrets: never print it.
 
-        Raises `RegistryError` where a file cannot be read.
+        Raises ValueError where a file cannot be read.
         """
         found = {
             "url": self.url,
@@ -128,15 +119,8 @@ class RegistrySettings(BaseModel):
         return {name: str(value) for name, value in found.items() if value is not None}
 
     def _secret(self, field: str) -> str | None:
-        secret: SecretStr | None = getattr(self, field)
-        file: ExistingFile | None = getattr(self, f"{field}_file")
-        if secret is not None or file is None:
-            return None if secret is None else secret.get_secret_value()
-        try:
-            return file.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            what = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise ValueError(f"{VARIABLES[field]}_FILE cannot be read: {what}") from None
+        found = secret(self, field, VARIABLES)
+        return None if found is None else found.get_secret_value()
 
 
 VARIABLES: Mapping[str, str] = {field: PREFIX + field.upper() for field in RegistrySettings.model_fields}

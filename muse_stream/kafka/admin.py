@@ -112,15 +112,20 @@ def topic_ids(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0)
     return found
 
 
-def topic_settings(admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0) -> dict[str, dict[str, str]]:
-    """Return the settings of those of `names` whose settings may be read."""
+def topic_settings(
+    admin: AdminClient, names: Iterable[str], timeout_s: float = 15.0, denied: set[str] | None = None
+) -> dict[str, dict[str, str]]:
+    """Return the settings of those of `names` whose settings may be read; `denied` gets those that there may be."""
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in dict.fromkeys(names)]
     found: dict[str, dict[str, str]] = {}
     answers = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
     until = answers_within(timeout_s)
     for resource, answer in answers.items():
-        with contextlib.suppress(KafkaException):
+        try:
             found[resource.name] = {name: one.value for name, one in told(answer, until).items()}
+        except KafkaException as error:
+            if denied is not None and error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                denied.add(resource.name)
     return found
 
 
@@ -205,5 +210,5 @@ def has_members(settings: KafkaSettings, group: str, timeout_s: float = 15.0) ->
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return False
             if last or not concerns(error, About.REFUSED_COMMIT):  # nobody coordinates it yet
-                raise asked(error) from None
+                raise asked(error, f"group {group}", "READ") from None
     return False

@@ -73,7 +73,7 @@ class CountingConsumer:
     ) -> None:
         names = {"group.id": group, "group.instance.id": instance}
         self._consumer: Consumer = client.consumer(settings, **names, **MEMBER)
-        self._settings, self._instance, self._log = settings, instance, log
+        self._settings, self._group, self._instance, self._log = settings, group, instance, log
         self._starts, self._settle, self._owners = starts, settle, owners
         self._topics: tuple[str, ...] = ()
         self._admin: AdminClient | None = None
@@ -291,5 +291,5 @@ class CountingConsumer:
             if error.fatal() or "fenced" in error.str():
                 raise Fatal(f"consumer: {said(error)}")
             if concerns(error, About.GROUP):
-                raise Fatal(f"the consumer group is refused: {said(error)}")
+                raise Fatal(f"consumer group {self._group}: {said(error)}")
             self._log.warning("consume_error", topic=topic, code=error.name(), error=said(error))

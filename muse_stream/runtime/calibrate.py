@@ -23,7 +23,7 @@ from typing import Final
 
 from muse_stream import telemetry
 from muse_stream.config import Document, KafkaSettings, consumer_group, load_document
-from muse_stream.control import Heartbeat, Pulse, open_store, short
+from muse_stream.control import Follower, Heartbeat, Pulse, open_store, short
 from muse_stream.errors import MuseError, StoreError
 from muse_stream.kafka import CountingConsumer, Message
 from muse_stream.runtime import process_title, run_pages, watchdog
@@ -68,6 +68,8 @@ class CalibrateOptions:
     """Makes what refreshes maps; None: nothing does."""
     metrics_port: int | None = None
     """Of the pages of the whole run."""
+    trusted: Path | None = None
+    """File of public keys; only a generation that one of them has signed is followed. None: whatever the store says."""
 
 
 def run(options: CalibrateOptions, workers: int, *, spare: bool = True) -> int:
@@ -111,6 +113,7 @@ class Worker:
     def __init__(self, options: CalibrateOptions, number: int, log: Log) -> None:
         self._options, self._number, self._log = options, number, log
         self._store = open_store(options.store)
+        self._source = Follower(self._store, options.trusted)
         self._failpoint = failpoints.from_environment()
         self._generation, document = self._current()
         group = consumer_group(document.namespace, options.lane, ROLE)
@@ -191,10 +194,10 @@ class Worker:
             self._log.warning("generation_refused", error=str(error))
 
     def _current(self) -> tuple[int, Document]:
-        number = self._store.current()
-        if number is None:
+        head = self._source.head()
+        if head is None:
             raise StoreError(f"{self._store} holds no generation; publish one there with `muse-stream publish`")
-        return number, load_document(self._store.open(number).path).document
+        return head.number, load_document(self._source.open(head.number, head.sha256).path).document
 
     def _serve_document(self, document: Document) -> None:
         tenants = document.lanes().get(self._options.lane, ())

@@ -9,13 +9,14 @@ registry does not answer.
     writers    a `SchemaDirectory` whose Confluent ids are the registry's
 """
 
-from muse_stream.schema_registry.client import PATIENT_S, Client, Unknown
+from muse_stream.schema_registry.client import PATIENT_S, Client, Denied, Unknown
 from muse_stream.schema_registry.registry import Registry, open_registry
 from muse_stream.schema_registry.writers import RegisteredSchemas, subjects, subjects_of, writers
 
 __all__ = [
     "PATIENT_S",
     "Client",
+    "Denied",
     "RegisteredSchemas",
     "Registry",
     "Unknown",

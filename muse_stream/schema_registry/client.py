@@ -9,7 +9,7 @@ Confluent's client takes 0.4 s of CPU to import, so that is left until the first
 from collections.abc import Mapping
 from typing import Any, Self
 
-from muse_stream.avro import complete
+from muse_stream.avro import Schema, complete, parse_schema
 from muse_stream.config import RegistrySettings
 from muse_stream.errors import RegistryError, SchemaError
 
@@ -25,6 +25,10 @@ DENIED = (401, 403)
 
 class Unknown(RegistryError):
     """The registry answered that it does not have that."""
+
+
+class Denied(RegistryError):
+    """The registry does not let us in, or not do that."""
 
 
 class Client:
@@ -82,6 +86,23 @@ class Client:
         except Unknown:
             return None
 
+    def id_of(self, subject: str, schema: Schema) -> int | None:
+        """Return an id that the subject has for what a schema says, be it written in other words, or with references.
+
+        None where no version of it says the same. Raises RegistryError.
+        """
+        if (found := self.registered(subject, schema.text)) is not None:
+            return found
+        for version in reversed(self.versions(subject)):
+            try:
+                number, _, text = self.version(subject, version)
+                same = parse_schema(text)
+            except (Unknown, SchemaError):
+                continue  # removed meanwhile, or no Avro
+            if (same.name, same.type) == (schema.name, schema.type):
+                return number
+        return None
+
     def compatible(self, subject: str, text: str) -> bool:
         """Whether the registry would take a schema as the subject's next version. Raises RegistryError."""
         try:
@@ -131,12 +152,18 @@ class Client:
             from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415 - an extra
 
             over: Mapping[str, object] = {"timeout": self._timeout_s, "max.retries": 0}  # whoever asks asks again
-            self._made = SchemaRegistryClient({**self._settings.connection(), **over})
+            try:
+                connection = self._settings.connection()
+            except ValueError as error:  # a file with a secret is being replaced
+                raise RegistryError(f"{self.url} is not asked: {error}") from None
+            self._made = SchemaRegistryClient({**connection, **over})
         return self._made
 
     def _call(self, method: str, *arguments: object, **named: object) -> Any:
         try:
             return getattr(self._client(), method)(*arguments, **named)
+        except RegistryError:
+            raise
         except ModuleNotFoundError as error:
             raise RegistryError(f"{error.name} is not installed: pip install 'muse-stream[registry]'") from None
         except Exception as error:
@@ -151,9 +178,7 @@ class Client:
         if status is None or status in DENIED:
             self.close()  # its password or certificate may have been changed in its file meanwhile
         if status in DENIED:
-            return RegistryError(
-                f"{self.url} denies access ({status}): see MUSE_REGISTRY_USERNAME, MUSE_REGISTRY_OAUTH_*"
-            )
+            return Denied(f"{self.url} denies access ({status}): see MUSE_REGISTRY_USERNAME, MUSE_REGISTRY_OAUTH_*")
         if status == 404:
             return RegistryError(f"{self.url}: nothing of a Schema Registry there (404); its path belongs to the URL")
         if status is not None:

@@ -5,6 +5,7 @@ container_kafka  in a container, by testcontainers        local_kafka   on the J
 local_cluster    several brokers of one cluster           kafka_jars    which version, and where the jars are
 redis_server     a Redis: one that is running, a container (container_redis), or this machine's redis-server
 registry_server  a Schema Registry: Apicurio's, on the JVM
+kept_server      what brokers, Redis and registry of this machine have in common
 keeper           ends a broker when the process that asked for it has ended
 freeze           stops a process, and waits until it stands still
 probe            does a broker answer?

@@ -28,7 +28,8 @@ from testcontainers.core.container import DockerContainer
 from muse_stream.errors import MuseError
 from muse_stream.testing import probe
 from muse_stream.testing.kafka_jars import Places
-from muse_stream.testing.local_kafka import CLUSTER_ID, READY_WITHIN_S
+from muse_stream.testing.kept_server import READY_WITHIN_S
+from muse_stream.testing.local_kafka import CLUSTER_ID
 
 ENGINE_WITHIN_S = 3
 SILENT_S = 15

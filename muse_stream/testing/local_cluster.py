@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from muse_stream.errors import MuseError
 from muse_stream.testing import probe
 from muse_stream.testing.kafka_jars import Places, Say, jars
-from muse_stream.testing.local_kafka import ARCHIVE, READY_WITHIN_S, LocalKafka, free_ports
+from muse_stream.testing.kept_server import READY_WITHIN_S
+from muse_stream.testing.local_kafka import ARCHIVE, LocalKafka, free_ports
 
 SHORT_SESSION = {"broker.session.timeout.ms": "3000"}
 """A node that was killed may register again only when its old session has ended."""

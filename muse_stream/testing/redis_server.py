@@ -9,13 +9,8 @@ However the command ends, a Redis that was started here is gone with it: a small
 Tests that break a Redis, or need its users, certificates or files, start a `LocalRedis` themselves.
 """
 
-import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,15 +20,13 @@ from urllib.parse import urlsplit
 from muse_stream import environment
 from muse_stream.errors import MuseError
 from muse_stream.extras import missing_extra
-from muse_stream.testing import keeper
-from muse_stream.testing.freeze import freeze
 from muse_stream.testing.kafka_jars import places
+from muse_stream.testing.kept_server import KeptServer
 from muse_stream.testing.local_kafka import claim_run, free_ports, run_folders
 
 VARIABLE = "MUSE_REDIS_URL"
 IMAGE = "redis:7"
 PACKAGE = "apt-get install -y redis-server"
-READY_WITHIN_S = 60.0
 PERSISTENT = ("--appendonly", "yes", "--appendfsync", "always")
 """What a store needs: an answered write survives a crash."""
 
@@ -58,104 +51,43 @@ class OwnRedis:
         self.url, self.rung = url, rung
 
 
-class LocalRedis:
+class LocalRedis(KeptServer):
     """A `redis-server` of this machine; `url` answers from `start()` to `close()`, but for faults asked for.
 
-    `options` are further arguments of redis-server, over those that make it keep its data. `folder` is where it runs.
+    `options` are further arguments of redis-server, over those that make it keep its data.
     """
 
     rung = "local redis-server"
+    called = "the local Redis"
+    ready_within_s = 60.0
 
     def __init__(self, *options: str) -> None:
         if lacking := missing_server():
             raise NoRedis(lacking)
+        super().__init__()
         self._options = options
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self._pid = 0
-        self.folder = Path()
         self.port = 0
         self.url = ""
 
-    def __enter__(self) -> "LocalRedis":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def start(self) -> None:
-        """Start it on a free port; returns when it answers, raises MuseError with the end of its log if never."""
-        for attempts_left in (2, 1, 0):
-            (self.port,) = free_ports(1)
-            self.url = f"redis://127.0.0.1:{self.port}"
-            try:
-                self._prepare()
-                self.restart()
-                return
-            except MuseError as error:
-                self.close()
-                # between choosing a port and binding it somebody else may have taken it
-                if "Address already in use" not in str(error) or not attempts_left:
-                    raise
+    @property
+    def folder(self) -> Path:
+        """Where it runs."""
+        return self._run
 
     def _prepare(self) -> None:
-        self.folder, lock = claim_run(run_folders(places().cache.with_name("redis")))
-        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
-        try:
-            self._keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", keeper.__file__, str(self.folder), *command, *PERSISTENT, *self._options],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for us; Redis stays until we have left it
-                pass_fds=[lock],  # the run folder is locked for as long as the keeper lives
-            )
-        finally:
-            os.close(lock)
+        (self.port,) = free_ports(1)
+        self.url = f"redis://127.0.0.1:{self.port}"
+        run, lock = claim_run(run_folders(places().cache.with_name("redis")))
+        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(run)]
+        self._keep(run, lock, [*command, *PERSISTENT, *self._options])
 
-    def restart(self) -> None:
-        """Start it on the same port and data, killing it first if it runs; returns when it answers."""
-        (self.folder / "broker.log").unlink(missing_ok=True)
-        self._pid = self._order("start")
-        deadline = time.monotonic() + READY_WITHIN_S
-        while "Ready to accept connections" not in self._log():
-            if not self._order("status"):
-                raise MuseError(f"redis-server ended at once; the end of its log:\n{self._log()[-2000:]}")
-            if time.monotonic() > deadline:
-                raise MuseError(f"no answer from redis-server in {READY_WITHIN_S:.0f} s:\n{self._log()[-2000:]}")
-            time.sleep(0.02)
+    def launch(self) -> None:
+        """Start its process, killing it first if it runs; `await_answer` comes next."""
+        self.log.unlink(missing_ok=True)
+        super().launch()
 
-    def kill(self) -> None:
-        """End it as a power cut would (SIGKILL); its files stay for `restart()`."""
-        self._pid = self._order("kill")
-
-    def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open and nobody answers."""
-        freeze(self._pid)
-
-    def resume(self) -> None:
-        """Let a paused one go on (SIGCONT)."""
-        os.kill(self._pid, signal.SIGCONT)
-
-    def close(self) -> None:
-        """Stop it and remove its folder; may be called twice."""
-        running, self._keeper = self._keeper, None
-        if running is not None:
-            running.communicate()  # closes stdin, which is the keeper's order to clear up
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _order(self, word: str) -> int:
-        if self._keeper is None or self._keeper.stdin is None or self._keeper.stdout is None:
-            raise MuseError("the local Redis was not started")
-        try:
-            self._keeper.stdin.write(word.encode() + b"\n")
-            self._keeper.stdin.flush()
-            return int(self._keeper.stdout.readline())
-        except (OSError, ValueError):
-            raise MuseError("the process that keeps the local Redis is gone, and Redis with it") from None
-
-    def _log(self) -> str:
-        log = self.folder / "broker.log"
-        return log.read_text(errors="replace") if log.exists() else ""
+    def _answers(self) -> bool:
+        return self.said("Ready to accept connections") > 0
 
 
 @contextmanager

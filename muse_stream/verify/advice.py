@@ -1,6 +1,6 @@
 """What a person should know beside the findings of `verify`: what was not judged, and what it may come from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -81,3 +81,12 @@ def _before_first(events: SeenEvents, partition: int, answers: SeenAnswers) -> i
     offsets = answers.offset[answers.partition == partition]
     first = offsets.min() if len(offsets) else events.end
     return int(((events.offsets >= events.low) & (events.offsets < min(int(first), events.end))).sum())
+
+
+def of_denied(topics: Sequence[str]) -> Iterator[str]:
+    """Say of which topics nobody may tell what they keep."""
+    for topic in topics:
+        yield (
+            f"{topic}: its settings may not be read (TOPIC_AUTHORIZATION_FAILED), so whether it is compacted, and how "
+            "long it keeps records, is not known; grant it DESCRIBE_CONFIGS: `muse-stream acl CONFIG --role verifier`"
+        )

@@ -156,6 +156,8 @@ class Known:
     """Topics that may have lost records whose key came again."""
     retention_ms: Mapping[str, int] = field(default_factory=dict)
     ids: Mapping[str, str] = field(default_factory=dict)
+    denied: frozenset[str] = frozenset()
+    """Topics whose settings this principal may not read."""
 
 
 class Verification:
@@ -316,6 +318,7 @@ class Verification:
             tally.merge(seen.hanging.get(place, Tally()))
         moved = {place: seen.answers.moved[place] for place in places if place in seen.answers.moved}
         notes = [note for place in (topic, *places, *target.audit) for note in seen.notes.get(place, ())]
+        notes += advice.of_denied([place for place in (topic, *places) if place in self._known.denied])
         notes += advice.of_older(topic, self._known.ids.get(topic), len(older.offset))
         notes += advice.of_moved(moved)
         notes += advice.of_unjudged(topic, tally.unjudged, places)

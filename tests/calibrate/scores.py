@@ -157,16 +157,21 @@ class Counting:
         failpoints: str = "",
         look_s: float = 900.0,
         holds: Path | None = None,
+        trusted: Path | None = None,
     ) -> None:
         """`kafka`: the variables that say how to reach it; `look_s`: between two looks for drift, infinite for none.
 
         `holds`: refreshes are held up while this file is there; one of the same name with `.at` says that one is.
+        `trusted`: public keys; it is the program then, as it is called, with looks every 900 s.
         """
         self.log, self._workers = log, workers
         payload = json.dumps([store, lane, workers, look_s, str(holds or "")])
         environment = {**os.environ, **kafka, "MUSE_FAILPOINTS": failpoints}
         with log.open("ab") as out:
             command = [sys.executable, "-m", "tests.calibrate.scores", payload]
+            if trusted is not None:
+                command = [sys.executable, "-m", "muse_stream", "run", "--role", "calibrate", "--lane", lane]
+                command += ["--store", store, "--store-every", "0.2", "--trusted-keys", str(trusted)]
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
 
     def __enter__(self) -> Self:

@@ -18,7 +18,7 @@ from muse_stream.commands import refresh_incidents
 from muse_stream.commands.refresh import anchor, apply, reject
 from muse_stream.commands.refresh_record import RefreshRecord, keep
 from muse_stream.config import KafkaSettings
-from muse_stream.control import Note, Store, rollback
+from muse_stream.control import Follower, Note, Store, generate, open_store, rollback
 from muse_stream.errors import StoreError
 from muse_stream.testing import Redis, ToSend
 from muse_stream.testing.kafka_broker import Broker
@@ -124,6 +124,40 @@ def test_the_role_applies_within_the_step_and_only_once(made: Callable[..., Bank
     assert np.mean(served >= 0.8) == pytest.approx(0.05, rel=0.05)
     bank.role().look()
     assert bank.store.current() == 2
+
+
+def test_where_keys_are_trusted_the_role_signs_and_builds_on_nothing_unsigned(
+    made: Callable[..., Bank], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it publishes workers take; without a key that they trust it publishes nothing, and says why."""
+    trusted = tmp_path / "trusted.pub"
+    trusted.write_text(generate(tmp_path / "key.pem", "release"))
+    generate(tmp_path / "other.pem", "other")
+    bank = made()
+    bank.drift()
+    monkeypatch.setenv("MUSE_TRUSTED_KEYS_FILE", str(trusted))
+    for name, why in ((None, "no key signs"), ("other.pem", "is not trusted")):
+        if name is not None:
+            monkeypatch.setenv("MUSE_SIGN_KEY_FILE", str(tmp_path / name))
+        bank.role().look()
+        record = bank.record()
+        assert (bank.store.current(), record.state, [one.kind for one in record.reasons]) == (
+            1,
+            "proposed",
+            ["refused"],
+        )
+        assert why in record.reasons[0].text
+        keep(bank.store, record, record.but(reasons=()))
+    monkeypatch.setenv("MUSE_SIGN_KEY_FILE", str(tmp_path / "key.pem"))
+    bank.role().look()
+    assert bank.store.current() == 1, "it would sign what nobody has signed"
+    assert bank.scores.publish() == 2
+    bank.role().look()
+    follower = Follower(open_store(bank.scores.address), trusted)
+    head = follower.head()
+    assert head is not None and head.number == 3
+    assert follower.open(head.number, head.sha256).number == 3
+    assert bank.record().state == "applied"
 
 
 def test_beyond_the_step_it_is_only_proposed(made: Callable[..., Bank], capsys: Output) -> None:

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from muse_stream.config import consumer_group, load_document, pre_map_hash
+from muse_stream.control import generate
 from muse_stream.runtime.drift_looks import drifts
 from muse_stream.runtime.score_counter import TopicOffsets, offsets_name
 from muse_stream.testing import Redis
@@ -204,6 +205,27 @@ def test_a_drift_is_said_once_when_it_is_established_and_when_it_is_over(
         counting.wait(lambda: counting.lines("drift_over"))
         assert counting.stop() == 0
     assert len(counting.lines("drift_established")) == 1
+
+
+def test_of_signed_generations_it_follows_no_other(
+    scores: Scores, kafka: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on with the one that it has, and counts by it."""
+    trusted = tmp_path / "trusted.pub"
+    trusted.write_text(generate(tmp_path / "key.pem", "release"))
+    monkeypatch.setenv("MUSE_SIGN_KEY_FILE", str(tmp_path / "key.pem"))
+    signed = scores.publish()
+    monkeypatch.delenv("MUSE_SIGN_KEY_FILE")
+    with scores.counting(kafka.bootstrap, tmp_path / "log", trusted=trusted) as counting:
+        scores.write(kafka.bootstrap, "acme", values(100), partitions=2, generation=signed)
+        counting.wait(lambda: scores.counted() == scores.written)
+        changed(scores.document, loosened)
+        assert scores.publish() == signed + 1
+        counting.wait(lambda: counting.lines("generation_refused"))
+        assert "is not signed; publish it with --sign-key" in counting.lines("generation_refused")[0]["error"]
+        scores.write(kafka.bootstrap, "acme", values(50), partitions=2, generation=signed)
+        counting.wait(lambda: scores.counted() == scores.written)
+    assert {line["number"] for line in counting.lines("generation")} == {signed}
 
 
 def loosened(document: Any) -> None:

@@ -1,19 +1,22 @@
 """`audit --follow`: every committed record in one file, once, whatever ends the process when."""
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
 from muse_stream.cli.main import main
 from muse_stream.commands import archive
-from muse_stream.commands.archive import Archive, Position
-from muse_stream.files import RecordFile
+from muse_stream.commands.archive import Position
 from tests.commands.records import Bank
+from tests.forked import Forked
+from tests.patience import PATIENCE
 
 Output = pytest.CaptureFixture[str]
 Place = tuple[str, int, int]
@@ -71,53 +74,39 @@ def test_each_record_stands_in_one_file_and_a_second_look_takes_what_is_new(
     assert "is an archive of *, not of acme" in capsys.readouterr().err
 
 
-class Killed(BaseException):
-    """The process ends here."""
+STEPS = 38
+"""What a process takes that writes all of these records: the last test meets one that has ended."""
+SHORT = (1, 4, 9, 14)
+"""Before the position has its name, a file, the next one, and the position that says that all is written."""
 
 
-@pytest.fixture(params=range(8))
-def dying(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """End the process once, at one of its steps, the next one in each test; the steps are told."""
-    steps: list[str] = []
-    note, finish = Archive.note, RecordFile.finish
-
-    def step(name: str) -> None:
-        steps.append(name)
-        if len(steps) == request.param + 1:
-            raise Killed
-
-    def noted(self: Archive, topic: str, partition: int, position: Position) -> None:
-        step("before a position")
-        note(self, topic, partition, position)
-        step("after a position")
-
-    def finished(self: RecordFile) -> list[str]:
-        step("before a file")
-        columns = finish(self)
-        step("after a file")
-        return columns
-
-    monkeypatch.setattr(Archive, "note", noted)
-    monkeypatch.setattr(RecordFile, "finish", finished)
-    return steps
-
-
-def test_a_process_that_ends_anywhere_leaves_no_record_twice_and_none_out(
-    filled: Bank, tmp_path: Path, dying: list[str], unique: Callable[[str], str]
+@pytest.mark.parametrize(
+    "step", [pytest.param(n, marks=() if n in SHORT else pytest.mark.slow) for n in range(STEPS + 1)]
+)
+def test_a_process_that_is_killed_anywhere_leaves_no_record_twice_and_none_out(
+    filled: Bank, tmp_path: Path, step: int, unique: Callable[[str], str]
 ) -> None:
+    """`kill -9` at each of its steps on disk; what comes meanwhile is in other files, and DuckDB reads each once."""
     folder = tmp_path / "archive"
-    with pytest.raises(Killed):
-        run(filled, folder)
-    producer = filled.producer(unique("later"))  # what comes meanwhile is in other files
+    words = ["audit", str(filled.file), "*", "--follow", "--once", "--to", str(folder)]
+    log = (tmp_path / "log").open("wb")
+    killed = Forked("tests.commands.archiving:dies", str(step), *words, stdout=log.fileno(), stderr=log.fileno())
+    ended = killed.wait(60 * PATIENCE)
+    log.close()
+    assert ended == (-signal.SIGKILL if step < STEPS else 0), (tmp_path / "log").read_text()
+    producer = filled.producer(unique("later"))
     producer.begin_transaction()
     producer.produce(filled.topics.scores, filled.score(30, 0.4), None, 0)
     producer.produce(filled.topics.scores, filled.score(31, 0.4), None, 1)
     producer.commit_transaction(60)
-    before = {path: path.stat().st_size for path in folder.rglob("*.parquet") if not path.name.startswith(".")}
+    before = {path for path in folder.rglob("*.parquet") if not path.name.startswith(".")}
     assert run(filled, folder) == 0
     assert set(places(folder).values()) == {1}
     assert places(folder).keys() == expected(filled, tmp_path)
     assert all(path.exists() for path in before)
+    assert not list(folder.rglob(".*")), "what a killed process had begun"
+    query = 'select count(*), count(distinct (topic, partition, "offset")) from read_parquet(?, union_by_name = true)'
+    assert duckdb.execute(query, [f"{folder}/**/*.parquet"]).fetchall() == [(len(places(folder)),) * 2]
 
 
 def test_two_processes_do_not_write_one_folder(filled: Bank, tmp_path: Path, capsys: Output) -> None:

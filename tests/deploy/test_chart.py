@@ -16,7 +16,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from muse_stream.environment import CONNECTION, PROCESS, STORE, TRACING
+from muse_stream.environment import CONNECTION, PROCESS, REGISTRY, STORE, TRACING
 from muse_stream.runtime.supervisor import DRAIN_S
 from tests.deploy.test_alerts import ROOT, documented, rules, series
 
@@ -80,7 +80,14 @@ WRONG: list[tuple[str, Any]] = [
     ("store", "redis://user:secret@redis:6379"),
     ("tracing.sampleRatio", "2"),
     ("tracing.endpoint", "collector:4318"),
+    ("registry.url", "https://user:secret@registry:8081"),
+    ("registry.url", "registry:8081"),
+    ("registry.password", "secret"),
 ]
+
+
+UNKNOWN = {"replica": "", "registry.password": "registry"}
+"""Keys that there are not, and where that is said."""
 
 
 def with_value(path: str, value: Any) -> dict[str, Any]:
@@ -98,7 +105,7 @@ def test_the_schema_refuses_values_that_cannot_work_and_no_others() -> None:
     schema = Draft7Validator(json.loads((CHART / "values.schema.json").read_text(encoding="utf-8")))
     for path, value in WRONG:
         errors = list(schema.iter_errors(with_value(path, value)))
-        assert [".".join(map(str, one.path)) for one in errors] == [path if path != "replica" else ""], path
+        assert [".".join(map(str, one.path)) for one in errors] == [UNKNOWN.get(path, path)], path
     assert list(schema.iter_errors(with_value("drainSeconds", 20))) == []
 
 
@@ -138,8 +145,26 @@ def test_each_role_is_a_stateful_set_whose_pods_are_what_a_worker_needs(values: 
 def test_every_variable_is_one_of_ours_and_every_secret_is_a_file(values: str) -> None:
     for one in kinds(values, "StatefulSet"):
         given = {pair["name"]: pair["value"] for pair in one["spec"]["template"]["spec"]["containers"][0]["env"]}
-        assert given.keys() <= {*CONNECTION, *STORE, *TRACING, *PROCESS, "OTEL_EXPORTER_OTLP_ENDPOINT"}
+        assert given.keys() <= {*CONNECTION, *STORE, *REGISTRY, *TRACING, *PROCESS, "OTEL_EXPORTER_OTLP_ENDPOINT"}
         assert not {name for name in given if re.search(r"(PASSWORD|SECRET)$", name)}
+
+
+@pytest.mark.parametrize(("values", "given"), [("default", False), ("full", True)])
+def test_every_file_of_a_variable_is_mounted_and_a_registry_is_named_where_it_is_given(
+    values: str, given: bool
+) -> None:
+    for one in kinds(values, "StatefulSet"):
+        pod = one["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        secrets = {volume["name"] for volume in pod["volumes"] if "secret" in volume}
+        env = {pair["name"]: pair["value"] for pair in container["env"]}
+        for name, value in env.items():
+            if re.search(r"_(FILE|LOCATION)$", name):
+                assert mounts[value.rpartition("/")[0]] in secrets, name
+        of_registry = {name for name in env if name.startswith("MUSE_REGISTRY_")}
+        wanted = {f"MUSE_REGISTRY_{name}" for name in ("URL", "USERNAME", "PASSWORD_FILE", "SSL_CA_LOCATION")}
+        assert of_registry == (wanted if given else set())
 
 
 def test_every_role_has_a_budget_and_all_pods_a_network_policy() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from muse_stream.environment import CONNECTION, PROCESS, STORE
+from muse_stream.environment import CONNECTION, PROCESS, REGISTRY, STORE
 from tests.deploy.test_alerts import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -29,7 +29,7 @@ def test_the_image_is_built_in_stages_from_tags_and_runs_as_nobody_special() -> 
 
 
 def test_the_stack_has_all_parts() -> None:
-    assert {"kafka", "redis", "prometheus", "grafana", "traffic", "promotion"} <= SERVICES.keys()
+    assert {"kafka", "redis", "registry", "prometheus", "grafana", "traffic", "promotion"} <= SERVICES.keys()
     roles = [one["command"][one["command"].index("--role") + 1] for one in WORKERS.values()]
     assert sorted(roles) == ["calibrate", "live", "live", "shadow"]
     names = [one["command"][one["command"].index("--name") + 1] for one in WORKERS.values()]
@@ -41,7 +41,7 @@ def test_our_containers_may_little(name: str) -> None:
     one = OURS[name]
     assert one["read_only"] is True
     assert one["cap_drop"] == ["ALL"]
-    assert one["environment"].keys() <= {*CONNECTION, *STORE, *PROCESS}
+    assert one["environment"].keys() <= {*CONNECTION, *STORE, *REGISTRY, *PROCESS}
     targets = {str(volume).split(":")[1] for volume in one["volumes"]} | {
         str(mount).split(":")[0] for mount in one["tmpfs"]
     }

@@ -71,10 +71,12 @@ class Proxy:
 
 
 class Scene:
-    """A Redis, its users, and the proxy before it; `url` is for workers."""
+    """A Redis, its users, and the proxy before it; `url` is for workers, whose password is in the file `password`."""
 
     def __init__(self, bank: Bank, folder: Path) -> None:
         self.bank, self.folder = bank, folder
+        self.password = folder / "store.password"
+        self._passwords = 0
         self.before = 0
         """What was published last."""
         self.seen: Callable[[int], object] = lambda _: None
@@ -88,7 +90,8 @@ class Scene:
         )
         self.redis = self._stack.enter_context(LocalRedis("--aclfile", str(acl)))
         self.proxy = self._stack.enter_context(Proxy(self.redis.port))
-        self.url = f"redis://muse-worker:{WORKER}@127.0.0.1:{self.proxy.port}"
+        self.password.write_text(f"{WORKER}\n")
+        self.url = f"redis://muse-worker@127.0.0.1:{self.proxy.port}"
         self.operator = f"redis://muse-publisher:{PUBLISHER}@127.0.0.1:{self.redis.port}"
         return self
 
@@ -117,6 +120,19 @@ class Scene:
     def drop_connections(self) -> None:
         """Workers must log in again."""
         self.cli("CLIENT", "KILL", "USER", "muse-worker")
+
+    def change_password(self) -> None:
+        """Give workers' user another one, for good, which they do not know yet."""
+        self._passwords += 1
+        self.cli("ACL", "SETUSER", "muse-worker", "resetpass", f">other-{self._passwords}")
+        self.cli("ACL", "SAVE")
+        self.drop_connections()
+
+    def tell_password(self) -> None:
+        """Put it into their file, as Kubernetes does."""
+        fresh = self.password.with_suffix(".new")
+        fresh.write_text(f"other-{self._passwords}\n")
+        fresh.replace(self.password)
 
     def save(self) -> Path:
         """Take a backup."""
@@ -169,11 +185,6 @@ def _set(key: str, value: str) -> Callable[[Scene], object]:
     return lambda scene: scene.cli("SET", f"muse:{key}", value)
 
 
-def _other_password(scene: Scene) -> None:
-    scene.cli("ACL", "SETUSER", "muse-worker", "resetpass", ">other")
-    scene.drop_connections()
-
-
 def _garbled(scene: Scene) -> None:
     """`current` names a generation that is none."""
     number = scene.before + 1
@@ -193,10 +204,8 @@ FAULTS: Mapping[str, Fault] = {
         lambda s: setattr(s.proxy, "delay_s", 1.5), "no answer within 1 s", lambda s: setattr(s.proxy, "delay_s", 0.0)
     ),
     "password": Fault(
-        _other_password,
-        "user or password refused",
-        lambda s: s.cli("ACL", "SETUSER", "muse-worker", f">{WORKER}"),
-    ),
+        lambda s: s.change_password(), "user or password refused", lambda s: s.tell_password()
+    ),  # rotation: they take up the new one
     "noperm": Fault(
         lambda s: s.cli("ACL", "SETUSER", "muse-worker", "-get"),
         "the user may not do this",

@@ -48,7 +48,7 @@ class Producer:
     """Sends events to a tenant's topic, as Confluent's serializer for Python writes them."""
 
     def __init__(self, bank: Bank, bootstrap: str, registry: str) -> None:
-        self._bank, self._bootstrap = bank, bootstrap
+        self._bank, self._bootstrap, self.registry = bank, bootstrap, registry
         self.client = SchemaRegistryClient({"url": registry, "timeout": 60 * PATIENCE})
         self.counts: dict[tuple[str, int], int] = {}
 

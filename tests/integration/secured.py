@@ -37,6 +37,8 @@ from tests.patience import until
 
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 LISTENERS = ("client", "internal", "controller")
+REAUTH_MS = 3_000
+"""How often users of SCRAM are asked for their password again; those of PLAIN are asked once a connection."""
 
 
 def bindings(configuration: Path, *options: str) -> Iterator[AclBinding]:
@@ -95,6 +97,7 @@ class Secured:
                 "sasl.enabled.mechanisms": "PLAIN",
                 "listener.name.client.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
                 "listener.name.client.scram-sha-512.sasl.jaas.config": f"{SCRAM} required;",
+                "listener.name.client.scram-sha-512.connections.max.reauth.ms": str(REAUTH_MS),
                 "sasl.mechanism.inter.broker.protocol": "PLAIN",
                 "sasl.mechanism.controller.protocol": "PLAIN",
                 **{f"listener.name.{name}.plain.sasl.jaas.config": module for name in LISTENERS},

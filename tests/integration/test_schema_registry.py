@@ -21,7 +21,9 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from muse_stream.avro import parse_schema
 from muse_stream.avro.framing import confluent_prefix
 from muse_stream.cli.main import main
+from muse_stream.commands import doctor_registry
 from muse_stream.commands import schemas as commands
+from muse_stream.commands.configuration import open_configuration
 from muse_stream.config import RegistrySettings
 from muse_stream.errors import RegistryError
 from muse_stream.schema_registry import Client, Unknown, open_registry
@@ -90,7 +92,10 @@ def waits(live: Fleet, topic: str, why: str) -> None:
 def test_schemas_evolve_under_load_and_no_file_is_copied(
     bank: Bank, sender: Producer, kafka: Broker, answering: LocalRegistry, tmp_path: Path
 ) -> None:
-    """A producer of each kind: Confluent's for Python, and Avro's own for Java, which knows no ids."""
+    """A producer of each kind: Confluent's for Python, and Avro's own for Java, which knows no ids.
+
+    A new version is written while the one before goes on, as producers are replaced one after the other.
+    """
     publish(use_registry(bank.document(), headers=["traceparent", "x-request-id"]), tmp_path / "store")
     with (
         avro_peer() as java,
@@ -98,8 +103,8 @@ def test_schemas_evolve_under_load_and_no_file_is_copied(
         live_witness(bank, kafka.bootstrap) as witness,
     ):
         for version in range(3):
-            sender.send("t0", COUNT, schema(version))
-            witness.wait_for((2 * version + 1) * COUNT, 60)
+            halves = [sender.written("t0", COUNT // 2, schema(max(0, version - before))) for before in (1, 0)]
+            sender.send_values("t0", [value for pair in zip(*halves, strict=True) for value in pair])
             text = schema(version, {"name": "java", "type": "boolean", "default": True})
             sender.register("t1", text)
             fields = [sender.event("t1") for _ in range(COUNT)]
@@ -260,6 +265,156 @@ def test_a_registry_that_asks_for_a_password_over_tls(
         unsure = RegistrySettings(url=guard.url, username="muse", password_file=password)
         with Client(unsure, LONG_S) as stranger, pytest.raises(RegistryError, match="CERTIFICATE_VERIFY_FAILED"):
             stranger.subjects()
+
+
+@pytest.fixture
+def guard(answering: LocalRegistry, certificates: Path) -> Iterator[GuardedRegistry]:
+    """The run's registry over TLS, which lets in nobody yet."""
+    with GuardedRegistry(answering.url, certificates / "server.pem", certificates / "server.key") as guarded:
+        guarded.allowed = lambda _given: False
+        yield guarded
+
+
+def lets_in(guard: GuardedRegistry, password: str) -> None:
+    right = b64encode(f"muse:{password}".encode()).decode()
+    guard.allowed = lambda given: given == f"Basic {right}"
+
+
+def basic(guard: GuardedRegistry, certificates: Path, password: Path) -> dict[str, str]:
+    """Return the variables of a user with a password in a file."""
+    given = {"URL": guard.url, "USERNAME": "muse", "PASSWORD_FILE": str(password)}
+    given["SSL_CA_LOCATION"] = str(certificates / "ca.pem")
+    return {f"MUSE_REGISTRY_{name}": value for name, value in given.items()}
+
+
+def test_produce_takes_its_ids_from_a_guarded_registry(
+    bank: Bank,
+    sender: Producer,
+    kafka: Broker,
+    guard: GuardedRegistry,
+    certificates: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What it writes is read by Confluent's deserializer; without an id nothing is sent, and the subject is named."""
+    subjects = "topic_record_name"
+    document, file, password = use_registry(bank.document(), subjects=subjects), tmp_path / "e.jsonl", tmp_path / "p"
+    password.write_text("hush-1\n")
+    file.write_text('{"id": "a", "at": 1780000000000, "tenant": "t0", "amount": 2.5, "risk": 0.5}\n')
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
+    monkeypatch.setattr(commands, "PATIENT_S", LONG_S)
+    send = ["produce", str(document), "t0", str(file), "--frame", "confluent"]
+    assert main(send) == 2
+    assert "MUSE_REGISTRY_URL" in capsys.readouterr().err
+    for name, value in basic(guard, certificates, password).items():
+        monkeypatch.setenv(name, value)
+    assert main(send) == 1
+    assert "denies access (401): see MUSE_REGISTRY_USERNAME" in capsys.readouterr().err
+    lets_in(guard, "hush-1")
+    assert main(send) == 1
+    topic = bank.topic("events", "t0")
+    said = capsys.readouterr().err
+    assert f"is not registered as {topic}-Payment in {guard.url}: --register registers it" in said
+    assert main([*send, "--register"]) == 0
+    assert main(send) == 0, "it is there now"
+    assert main([*send[:4], "--register"]) == 1
+    assert "--register needs --frame confluent" in capsys.readouterr().err
+    values: list[bytes] = []
+    with CommittedReader(kafka.bootstrap, {topic: PARTITIONS}) as reader:
+
+        def read() -> bool:
+            values.extend(one.value() or b"" for one in reader.read())
+            return len(values) >= 2
+
+        until(read, 60)
+    place = SerializationContext(topic, MessageField.VALUE)
+    assert [AvroDeserializer(sender.client)(value, place)["id"] for value in values] == ["a", "a"]
+    # of the versions that the subject has by now, the one that says what ours says, in whatever words
+    for text in (schema(1), schema(2), UNREADABLE):
+        sender.client.register_schema(f"{topic}-Payment", RegistrySchema(text, "AVRO"))
+    assert main(["check", str(document)]) == 0
+    said = capsys.readouterr().err
+    assert f"{topic}-Payment version 4" in said and "version 3" not in said, said
+    ours = parse_schema(json.dumps(json.loads((bank.folder / "schemas" / "payment.avsc").read_text()), indent=7))
+    with Client(RegistrySettings(url=sender.registry), LONG_S) as client:
+        assert client.id_of(f"{topic}-Payment", ours) == int.from_bytes(values[0][1:5], "big")
+        assert client.id_of(f"{topic}-Payment", parse_schema(schema(0, {"name": "x", "type": "int"}))) is None
+
+
+def test_doctor_says_what_is_the_matter_with_the_registry(
+    bank: Bank,
+    guard: GuardedRegistry,
+    certificates: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not named, a wrong password, nothing there, no subjects: each by its own name, with what cures it."""
+    configuration = open_configuration(use_registry(bank.document(shadow=()), frame="confluent"))
+    password = tmp_path / "password"
+    password.write_text("hush-1\n")
+    lets_in(guard, "hush-2")
+    notes: list[str] = []
+
+    def found() -> dict[str, tuple[str, str]]:
+        notes.clear()
+        faults = list(doctor_registry.answers(configuration, ["t0"], notes))
+        assert all(one.why and one.cure for one in faults)
+        return {one.kind: (one.where, one.what) for one in faults}
+
+    assert found().keys() == {"registry_unnamed"}
+    for name, value in basic(guard, certificates, password).items():
+        monkeypatch.setenv(name, value)
+    assert found() == {"registry_denied": (guard.url, f"{guard.url} denies access (401): {SEE}")}
+    password.write_text("hush-2\n")
+    subject = f"{bank.topic('scores', 't0')}-value"
+    assert found().keys() == {"subject_missing"}
+    assert found()["subject_missing"][0] == subject
+    assert any(f"has no subject {bank.topic('events', 't0')}-value" in note for note in notes), notes
+    with commands.client() as registry:
+        commands.register(registry, commands.look(configuration, registry), "FULL_TRANSITIVE")
+    assert found() == {}
+    assert "answered in" in notes[0]
+    monkeypatch.setenv("MUSE_REGISTRY_URL", "https://127.0.0.1:1")
+    assert [*found()] == ["registry_silent"]
+
+
+UNREADABLE = json.dumps({"type": "record", "name": "Payment", "fields": [{"name": "id", "type": "string"}]})
+SEE = "see MUSE_REGISTRY_USERNAME, MUSE_REGISTRY_OAUTH_*"
+
+
+def test_a_password_that_changes_under_a_worker_costs_it_no_restart_and_no_event(
+    bank: Bank,
+    sender: Producer,
+    kafka: Broker,
+    guard: GuardedRegistry,
+    certificates: Path,
+    tmp_path: Path,
+) -> None:
+    publish(use_registry(bank.document()), tmp_path / "store")
+    password = tmp_path / "password"
+    password.write_text("hush-1\n")
+    lets_in(guard, "hush-1")
+    named = basic(guard, certificates, password) | {"MUSE_CACHE_DIR": str(tmp_path / "cache")}
+    log = tmp_path / "live.log"
+    options: dict[str, Any] = {"workers": 1, "environment": named}
+    with (
+        Fleet(kafka.bootstrap, tmp_path / "store", "live", bank.name, log, **options) as live,
+        live_witness(bank, kafka.bootstrap) as witness,
+    ):
+        sender.send("t0", COUNT, schema(0))
+        witness.wait_for(COUNT, 60)
+        lets_in(guard, "hush-2")
+        sender.send("t0", COUNT, schema(1))
+        waits(live, bank.topic("events", "t0"), "denies access (401)")
+        password.with_suffix(".new").write_text("hush-2\n")
+        password.with_suffix(".new").replace(password)
+        witness.wait_for(2 * COUNT, 60)
+        assert not live.lines("worker_ended")
+        assert live.stop() == 0
+    assert dead(bank, witness) == []
+    assert broken_promises(witness.seen, sender.counts) == []
+    assert "hush" not in log.read_text(encoding="utf-8")
 
 
 def test_a_registry_that_asks_for_a_certificate_and_a_token(

@@ -35,7 +35,7 @@ from tests.calibrate.scores import Counting, stored
 from tests.integration.bank import PARTITIONS, Bank
 from tests.integration.fleet import ROOT, Fleet, publish
 from tests.integration.secured import Secured, binding, bindings, in_process
-from tests.integration.witness import Seen, Witness
+from tests.integration.witness import Seen, Witness, broken_promises
 from tests.kafka.test_broker_release import Heard
 from tests.patience import PATIENCE, until
 
@@ -636,6 +636,49 @@ def test_a_password_that_changes_in_its_file_is_taken_up(site: Site, monkeypatch
     until(lambda: (one := consumer.poll(0.1)) is not None and one.error() is None, 60)
     consumer.close()
     site.kafka.withdraw(*grants)
+
+
+def test_a_running_worker_takes_up_a_password_that_changes_in_its_file(site: Site, tmp_path: Path) -> None:
+    """Its open connections are asked again, and refused, before the file has the new one: no event is lost by it."""
+    user, file, lane = "scorer", tmp_path / "password", "rotated"
+    bank, store = Bank(tmp_path / "bank", lane, 1), tmp_path / "store"
+    document = bank.document("plain", ())
+    publish(document, store)
+    for made in site.kafka.admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in bank.topics()]).values():
+        made.result(60)
+    site.kafka.scram(user, "hush-one")
+    site.kafka.grant(*bindings(document, "--role", "live", "--principal", user))
+    file.write_text("hush-one\n")
+    environment = site.kafka.environment("live") | {
+        "MUSE_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "MUSE_KAFKA_SASL_USERNAME": user,
+        "MUSE_KAFKA_SASL_PASSWORD_FILE": str(file),
+    }
+    log, counts = tmp_path / "live.log", Counter[tuple[str, int]]()
+    admin = site.kafka.connection("admin")
+
+    def send() -> None:
+        events = [ToSend(bank.topic("events", "t0"), partition, value) for _, partition, value in bank.events(30)]
+        counts.update((one.topic, one.partition) for one in events)
+        testing.produce(site.kafka.bootstrap, events, admin | {"enable.idempotence": True})
+
+    scores = [bank.topic("scores", "t0")]
+    secured: dict[str, Any] = {**admin, "group.id": lane}
+    with (
+        Fleet(site.kafka.bootstrap, store, "live", lane, log, workers=1, environment=environment) as live,
+        Witness(site.kafka.bootstrap, scores, [], PARTITIONS, "score.avsc", **secured) as witness,
+    ):
+        send()
+        witness.wait_for(30, 60)
+        site.kafka.scram(user, "hush-two")
+        until(lambda: "Authentication failed" in log.read_text(encoding="utf-8"), 60)
+        send()
+        file.write_text("hush-two\n")
+        witness.wait_for(60, 60)
+        assert not live.lines("worker_ended")
+        assert live.stop() == 0
+    assert broken_promises(witness.seen, dict(counts)) == []
+    assert "hush-" not in log.read_text(encoding="utf-8")
 
 
 def test_kafkas_own_tool_takes_what_is_printed(site: Site) -> None:

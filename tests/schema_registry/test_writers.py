@@ -1,18 +1,22 @@
 """Which schema an event was written with, where a format asks the registry: ids, fingerprints, what is waited for."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from muse_stream.avro import Decoder, Encoder, Fields, Schema, parse_schema
+from muse_stream.avro import Decoder, Encoder, Fields, RecordTables, Schema, parse_schema
 from muse_stream.avro.framing import confluent_prefix
+from muse_stream.config import load_document
 from muse_stream.errors import Reason, RegistryError, SchemaError, SchemaPending
-from muse_stream.schema_registry import RegisteredSchemas, subjects
+from muse_stream.schema_registry import RegisteredSchemas, subjects, writers
 from muse_stream.schema_registry.cache import SchemaCache
 from muse_stream.schema_registry.registry import Registry
 from tests.avro.avro_data import directory, framed, listed, schema_of
+from tests.patience import until
 from tests.schema_registry.test_registry import URL, Stub
 
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 READER = schema_of(("id", "string"), ("x", "double"), file="reader.avsc")
 NEWER = schema_of(("x", "double"), ("id", "string"), ("more", "string"), file="newer.avsc")
 
@@ -85,6 +89,43 @@ def test_where_no_registry_is_named_events_wait(tmp_path: Path) -> None:
         decoder(found).decode([confluent_prefix(1) + b"x"])
     assert found.by_file("reader.avsc") == READER
     assert found.holds("reader.avsc") and found.files() == ("reader.avsc",)
+
+
+def test_of_whole_records_none_is_left_out_that_has_to_be_waited_for(tmp_path: Path) -> None:
+    """Who archives them would take it for none of ours, for good."""
+    stub = Stub()
+    stub.answers = {1: READER.text}
+    stub.otherwise = RegistryError("away")
+    values = [value(READER, 1, id="a", x=1.0), value(READER, 8, id="b", x=2.0)]
+    asked = schemas(stub, tmp_path, wait_s=0.0)
+    tables = RecordTables(asked, READER)
+    with pytest.raises(SchemaPending):
+        tables.read(values)
+    stub.answers[8] = READER.text
+    until(lambda: not asked_for(asked, 8), 20)
+    assert tables.read(values).table.column("id").to_pylist() == ["a", "b"]
+
+
+def asked_for(found: RegisteredSchemas, number: int) -> bool:
+    try:
+        found.by_id(number)
+    except SchemaPending:
+        return True
+    return False
+
+
+def test_each_format_says_for_itself_where_ids_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same id is one schema in the folder and another in the registry."""
+    stub = Stub()
+    stub.answers = {1: NEWER.text}
+    module = import_module("muse_stream.schema_registry.writers")  # the package's face has a function of this name
+    monkeypatch.setattr(module, "open_registry", lambda: Registry(stub, SchemaCache(URL, tmp_path), 60.0, 0.0))
+    document = load_document(EXAMPLE).document
+    folder = document.events["card-event"].model_copy(update={"schema_file": "reader.avsc"})
+    asking = folder.model_copy(update={"schema_ids": "registry"})
+    document = document.model_copy(update={"events": {"folder": folder, "asking": asking}})
+    both = [writers(directory(READER, ids={1: READER}), document, name) for name in document.events]
+    assert [one.by_id(1).text for one in both] == [READER.text, NEWER.text]
 
 
 def test_what_the_registry_gives_and_no_decoder_takes_is_refused_for_good(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from muse_stream.scoring.bisection import MESSAGE_LENGTH, bisect
+from muse_stream.errors import SchemaPending
+from muse_stream.scoring.bisection import MESSAGE_LENGTH, bisect, halved
 
 
 class Picky:
@@ -48,3 +50,17 @@ def test_messages_are_one_bounded_line() -> None:
     assert message.startswith("RuntimeError: xxx")
     assert len(message) == MESSAGE_LENGTH
     assert "\n" not in message
+
+
+def test_what_has_to_wait_is_no_fault_of_a_row() -> None:
+    """Whoever asked is told at once: no row is given up for it, and none is tried again."""
+    attempts: list[tuple[int, int]] = []
+
+    def attempt(start: int, end: int) -> None:
+        attempts.append((start, end))
+        raise SchemaPending("asked", lambda: False)
+
+    given_up: list[int] = []
+    with pytest.raises(SchemaPending):
+        halved(8, attempt, lambda row, _error: given_up.append(row))
+    assert (attempts, given_up) == ([(0, 8)], [])

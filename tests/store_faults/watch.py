@@ -90,7 +90,9 @@ class Watch:
 
     def _start(self) -> Fleet:
         options: dict[str, Any] = {"health_port": self._port, "health_host": "127.0.0.1", "longest_backoff_s": 0.5}
-        cache = {"MUSE_CACHE_DIR": str(self._cache)}
+        named = {"MUSE_CACHE_DIR": str(self._cache)}
+        if hasattr(self, "scene"):
+            named["MUSE_STORE_PASSWORD_FILE"] = str(self.scene.password)
         return self._stack.enter_context(
             Fleet(
                 self._bootstrap,
@@ -99,7 +101,7 @@ class Watch:
                 self._bank.name,
                 self._log,
                 workers=1,
-                environment=cache,
+                environment=named,
                 **options,
             )
         )

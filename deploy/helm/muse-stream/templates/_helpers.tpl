@@ -68,6 +68,16 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- with .Values.tracing.endpoint }}
 - { name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }} }
 {{- end }}
+{{- range $name, $value := dict "URL" .Values.registry.url "USERNAME" .Values.registry.username "OAUTH_TOKEN_ENDPOINT_URL" .Values.registry.oauthTokenEndpointUrl "OAUTH_CLIENT_ID" .Values.registry.oauthClientId "OAUTH_SCOPE" .Values.registry.oauthScope "OAUTH_LOGICAL_CLUSTER" .Values.registry.oauthLogicalCluster "OAUTH_IDENTITY_POOL" .Values.registry.oauthIdentityPool }}
+{{- with $value }}
+- { name: MUSE_REGISTRY_{{ $name }}, value: {{ . | quote }} }
+{{- end }}
+{{- end }}
+{{- range $name, $key := dict "PASSWORD_FILE" .Values.registry.passwordKey "OAUTH_CLIENT_SECRET_FILE" .Values.registry.oauthClientSecretKey "SSL_CA_LOCATION" .Values.registry.caKey "SSL_CERTIFICATE_LOCATION" .Values.registry.certificateKey "SSL_KEY_LOCATION" .Values.registry.privateKeyKey }}
+{{- with $key }}
+- { name: MUSE_REGISTRY_{{ $name }}, value: {{ printf "/secrets/registry/%s" . | quote }} }
+{{- end }}
+{{- end }}
 - { name: MUSE_LOG_LEVEL, value: {{ .Values.logLevel | quote }} }
 - { name: MUSE_HEALTH_PORT, value: {{ .Values.ports.health | quote }} }
 - { name: MUSE_METRICS_PORT, value: {{ .Values.ports.metrics | quote }} }

@@ -7,6 +7,7 @@ anything is not so. SITUATION is a part of a title, such as "disk".
 """
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -25,6 +26,10 @@ from tests.alert_drill.stage import Stage
 COLUMNS = ("fault", "alert: s until it fires", "events", "lost", "doubled", "out of order", "also fired", "s")
 COUNTERS = ("MuseErrorBudgetBurnsFast", "MuseErrorBudgetBurns", "MuseErrorBudgetBurnsSlowly")
 """Of late answers, which any fault makes; they are told of hours and last as long."""
+
+
+FAST_START = "-XX:TieredStopAtLevel=1"
+"""A broker that lives for minutes: the JVM's second compiler would take as much of the machine as all it does."""
 
 
 @dataclass
@@ -120,6 +125,7 @@ def main(arguments: Sequence[str]) -> int:
     if program() is None:
         parser.error("there is no Prometheus: `make promtool` fetches it")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    os.environ.setdefault("JDK_JAVA_OPTIONS", FAST_START)
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="alert-drill-") as passing:
         for number, one in enumerate(chosen, start=1):

@@ -54,6 +54,12 @@ class Load:
         assert self._producer.flush(60 * PATIENCE) == 0
         assert not self._refused, self._refused[0]
 
+    def abandon(self) -> None:
+        """End, whatever the broker has taken."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join(30 * PATIENCE)
+
     def _run(self) -> None:
         due, owed = time.monotonic(), Counter[str]()
         while not self._over.wait(max(0.0, due - time.monotonic())):

@@ -12,6 +12,9 @@ from pathlib import Path
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
 """Where groups of version 1 limit memory."""
 UNIFIED = Path("/sys/fs/cgroup")
+LEFT = 4 << 20
+HUNGRY = f"open('/proc/self/oom_score_adj', 'w').write('-1000'); bytearray({4 * LEFT})[::4096]; b'x' * {4 * LEFT}"
+"""Takes more than that, and is itself never killed for it."""
 SOURCE = Path(__file__).with_name("clock.c")
 
 
@@ -72,9 +75,16 @@ class MemoryGroup:
         return int(stat["total_rss" if self._old else "anon"])
 
     def limit(self, number: int) -> None:
-        """Let them have no more than so many bytes."""
+        """Let them have no more than so many bytes; OSError where the kernel cannot take so much back."""
         file = self._folder / ("memory.limit_in_bytes" if self._old else "memory.max")
         file.write_text(str(number))
+
+    def exhaust(self, victim: int) -> None:
+        """Have a process of the group killed for want of memory: another one comes that takes what is left."""
+        Path(f"/proc/{victim}/oom_score_adj").write_text("1000")
+        with suppress(OSError):  # it is asked for again where what is taken has changed meanwhile
+            self.limit(self.taken() + LEFT)
+            subprocess.run([*self.joining, sys.executable, "-I", "-S", "-c", HUNGRY], check=False, timeout=60)
 
     def close(self) -> None:
         """Remove it; its processes must have ended."""

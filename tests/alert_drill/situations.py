@@ -4,10 +4,12 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
 
+import psutil
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from muse_stream.avro.framing import confluent_prefix
@@ -16,16 +18,17 @@ from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_kafka import HEAP, LocalKafka
 from tests.alert_drill.account import Account
 from tests.alert_drill.machine import LyingClock, MemoryGroup, fill, small_disk
-from tests.alert_drill.stage import Kafka, Stage
+from tests.alert_drill.stage import Kafka, Runner, Stage
 from tests.integration.bank import SCHEMA
 from tests.integration.secured import Secured, binding, bindings
 from tests.patience import PATIENCE, until
 
 HOUR_S = 3_600
 DISK_MB = 200
+PLENTY = 1 << 40
 FRAME = 10
 """Bytes before an event's fields, in the single-object frame."""
-EVERYBODY: Mapping[str, int] = {"acme": 100, "globex": 100}
+EVERYBODY: Mapping[str, int] = {"acme": 50, "globex": 50}
 
 
 class Situation:
@@ -33,12 +36,12 @@ class Situation:
 
     title: ClassVar[str]
     alerts: ClassVar[tuple[str, ...]]
-    roles: ClassVar[Mapping[str, int]] = {"live": 2}
-    options: ClassVar[tuple[str, ...]] = ()
+    roles: ClassVar[Mapping[str, int]] = {"live": 1}
+    options: ClassVar[tuple[str, ...]] = ("--no-spare",)
     """Of `run`, for the role live."""
     rates: ClassVar[Mapping[str, int]] = EVERYBODY
     model: ClassVar[str] = "plain"
-    flows: ClassVar[int] = 200
+    flows: ClassVar[int] = 100
     """So many more answers say that events are answered."""
     note = ""
     """What else was measured."""
@@ -210,7 +213,7 @@ class RedisDown(Situation):
 
     title = "Redis down"
     alerts: ClassVar[tuple[str, ...]] = ("MuseGenerationRefused", "MuseHeartbeatsSkipped")
-    roles: ClassVar = {"live": 2, "shadow": 1, "calibrate": 1}
+    roles: ClassVar = {"live": 1, "shadow": 1, "calibrate": 1}
 
     def strike(self, stage: Stage) -> None:
         stage.redis.kill()
@@ -256,8 +259,6 @@ class OutOfMemory(Situation):
 
     title = "a worker out of memory"
     alerts: ClassVar[tuple[str, ...]] = ("MuseWorkerRestarting",)
-    roles: ClassVar = {"live": 1}
-    options = ("--no-spare",)
 
     def before(self, stage: Stage) -> None:
         self._group = MemoryGroup()
@@ -265,38 +266,25 @@ class OutOfMemory(Situation):
         stage.before = self._group.joining
 
     def strike(self, stage: Stage) -> None:
-        """Each time the limit is what they have; the next allocation passes it."""
         run = stage.runs["live"]
         for times in (1, 2):
-            self._squeeze(lambda times=times: len(run.lines("worker_ended")) >= times)
-            self._group.limit(1 << 40)
+            until(partial(self._killed, run, times), 60, lambda: "nothing was killed")
+            self._group.limit(PLENTY)
             stage.await_answers(20)
 
-    def _squeeze(self, killed: Any) -> None:
-        def less() -> bool:
-            self._group.limit(max(int(self._group.taken() * 0.97), 1 << 20))
-            return bool(killed())
-
-        until(_bearing(less), 60, lambda: "nothing was killed")
+    def _killed(self, run: Runner, times: int) -> bool:
+        if len(ended := run.lines("worker_ended")) < times:
+            (newest, *_) = reversed(run.lines("slot"))
+            if newest["pid"] not in {one["pid"] for one in ended} and psutil.pid_exists(newest["pid"]):
+                self._group.exhaust(newest["pid"])
+        return len(run.lines("worker_ended")) >= times
 
     def end(self, stage: Stage) -> None:
-        self._group.limit(1 << 40)
+        self._group.limit(PLENTY)
 
     def check(self, stage: Stage, account: Account) -> None:
         ended = stage.runs["live"].lines("worker_ended")
         assert {one["code"] for one in ended} == {-signal.SIGKILL}, ended
-
-
-def _bearing(look: Any) -> Any:
-    """A limit below what is taken is refused (EBUSY) where the kernel cannot give it back: it is tried again."""
-
-    def bear() -> bool:
-        try:
-            return bool(look())
-        except OSError:
-            return False
-
-    return bear
 
 
 class TenantFlood(Situation):

@@ -161,6 +161,7 @@ class Stage:
     def load(self, rates: Mapping[str, int]) -> Load:
         """Send events from now on, so many a second for each tenant."""
         self.events = Load(self.bank, self.kafka.connection, rates)
+        self._stack.callback(self.events.abandon)
         self.events.start()
         return self.events
 

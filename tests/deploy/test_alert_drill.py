@@ -24,7 +24,6 @@ class OneWorker(RedisDown):
 
     alerts: ClassVar = ("MuseGenerationRefused",)
     roles: ClassVar = {"live": 1}
-    options = ("--no-spare",)
     rates: ClassVar = {"acme": 20, "globex": 20}
     flows = 20
 

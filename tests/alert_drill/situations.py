@@ -273,10 +273,10 @@ class OutOfMemory(Situation):
             stage.await_answers(20)
 
     def _killed(self, run: Runner, times: int) -> bool:
-        if len(ended := run.lines("worker_ended")) < times:
-            (newest, *_) = reversed(run.lines("slot"))
-            if newest["pid"] not in {one["pid"] for one in ended} and psutil.pid_exists(newest["pid"]):
-                self._group.exhaust(newest["pid"])
+        """Whether so many have been; it is made so where the newest worker lives, and not twice for one."""
+        (*_, newest) = run.lines("slot")
+        if len(run.lines("worker_ended")) < times and _lives(newest["pid"]):
+            self._group.exhaust(newest["pid"])
         return len(run.lines("worker_ended")) >= times
 
     def end(self, stage: Stage) -> None:
@@ -327,6 +327,13 @@ SITUATIONS: tuple[type[Situation], ...] = (
     OutOfMemory,
     TenantFlood,
 )
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _started(folder: Path) -> LocalKafka:

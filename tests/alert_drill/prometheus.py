@@ -71,7 +71,9 @@ def commands(text: str) -> list[str]:
 
 
 class Prometheus:
-    """The server; `targets` are ports of pages on this machine, looked at every second, as the rules are."""
+    """The server; `targets` are ports of pages on this machine, scraped every 5 s as in deploy/prometheus.
+
+    A busy machine takes seconds to answer, and a page that does not answer has no series: its alerts would end."""
 
     def __init__(self, folder: Path, targets: Sequence[int]) -> None:
         (self._port,) = local_kafka.free_ports(1)
@@ -79,7 +81,7 @@ class Prometheus:
         (folder / "alerts.yaml").write_text(shortened(RULES.read_text(encoding="utf-8")), encoding="utf-8")
         scraped = [{"targets": [f"127.0.0.1:{port}" for port in targets]}]
         settings = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "global": {"scrape_interval": "5s", "scrape_timeout": "5s", "evaluation_interval": "1s"},
             "rule_files": ["alerts.yaml"],
             "scrape_configs": [{"job_name": "muse-stream", "static_configs": scraped}],
         }

@@ -73,7 +73,8 @@ def commands(text: str) -> list[str]:
 class Prometheus:
     """The server; `targets` are ports of pages on this machine, scraped every 5 s as in deploy/prometheus.
 
-    A busy machine takes seconds to answer, and a page that does not answer has no series: its alerts would end."""
+    A busy machine takes seconds to answer, and a page that does not answer has no series: its alerts would end.
+    """
 
     def __init__(self, folder: Path, targets: Sequence[int]) -> None:
         (self._port,) = local_kafka.free_ports(1)

@@ -57,7 +57,7 @@ def test_each_fault_of_the_page_is_drilled_with_alerts_that_it_names() -> None:
     page = RUNBOOKS.read_text(encoding="utf-8").split("## Eight faults")[1].split("\n## ")[0]
     urls = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in rules("alert")}
     for one in SITUATIONS:
-        (row,) = (line for line in page.splitlines() if line.startswith(f"| {one.title} |"))
+        row = next(line for line in page.splitlines() if line.startswith(f"| {one.title} |"))
         for alert in one.alerts:
             assert f"[{alert}](#{alert.lower()})" in row
             assert section(urls[alert])

@@ -64,6 +64,7 @@ def test_each_fault_of_the_page_is_drilled_with_alerts_that_it_names() -> None:
             assert held_for_s(alert) >= 0
 
 
+@pytest.mark.slow
 def test_an_alert_fires_and_ends_and_nothing_is_lost(
     kafka: Broker, tmp_path: Path, unique: Callable[[str], str]
 ) -> None:

@@ -108,6 +108,10 @@ store-faults: $(READY) kafka redis ## the Redis of a generation store broken in 
 operations: $(READY) kafka ## the situations of docs/operations.md, on one broker and on three (about 25 minutes)
 	@$(BIN)/python -m tests.operations $(ARGS)
 
+.PHONY: alert-drill
+alert-drill: $(READY) kafka redis registry promtool ## eight faults made for real, the alert that each brings, and what is kept (about 25 minutes)
+	@$(BIN)/python -m tests.alert_drill $(ARGS)
+
 .PHONY: upgrade
 upgrade: $(READY) kafka ## a rolling upgrade under load and back again: ARGS="--from REVISION" (about 3 minutes)
 	@$(BIN)/python -m tests.upgrade $(ARGS)

@@ -9,7 +9,8 @@ one afterwards. Only what is still current when it has been compiled is offered.
 
 The thread never dies and never blocks the worker. What cannot be compiled is refused, logged once, and stays refused
 until `current` moves. What cannot be read (the store is away, a file is torn) is asked again, ever more slowly, and
-logged once per text. Meanwhile the worker keeps scoring with what it has.
+logged once per text; so is a Schema Registry that does not tell the ids of a generation's answers. Meanwhile the worker
+keeps scoring with what it has.
 """
 
 import threading
@@ -117,7 +118,10 @@ class Watcher(Generic[T]):
             try:
                 self._look()
                 pause = self._interval
-            except (StoreError, RegistryError) as error:
+            except RegistryError as error:
+                self._tell(f"{error}", event="answer_schemas_unknown")
+                pause = min(pause * 2, max(SLOWEST_S, self._interval))
+            except StoreError as error:
                 self._tell(f"{error}")
                 pause = min(pause * 2, max(SLOWEST_S, self._interval))
             except BaseException as error:  # noqa: BLE001 - a dead watcher would freeze the worker on its generation
@@ -166,7 +170,9 @@ class Watcher(Generic[T]):
     def _serving(self) -> int | None:
         return self._offered.number if self._offered else None
 
-    def _tell(self, problem: str, generation: Generation | None = None) -> None:
+    def _tell(
+        self, problem: str, generation: Generation | None = None, event: str = "generation_store_unreadable"
+    ) -> None:
         if problem == self._problem:
             return
         self._problem = problem
@@ -174,7 +180,7 @@ class Watcher(Generic[T]):
             return
         with suppress(Exception):  # a full disk under the log must not end the watch
             if generation is None:
-                self._log.error("generation_store_unreadable", error=problem, serving=self._serving())
+                self._log.error(event, error=problem, serving=self._serving())
             else:
                 self._log.error(
                     "generation_refused",

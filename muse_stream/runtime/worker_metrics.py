@@ -35,6 +35,7 @@ from muse_stream.worker import UNKNOWN_S, Sample, Scorer, Tally, Topology, Waiti
 
 if TYPE_CHECKING:
     from muse_stream.models import Backend
+    from muse_stream.schema_registry import Registry
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, that nobody reads
 
@@ -93,6 +94,7 @@ class WorkerMeter:
         self._hanging_ended = _hanging_ended(registry)
         self._letters, self._skipped = _letters(registry), _skipped(registry)
         self._clipped, self._refused = _clipped(registry), _refused(registry)
+        self._registry_away, self._schemas_waiting = _schema_registry(registry)
         _memory_restarts(registry).inc(memory_restarts)
         self.answered = 0  # for the heartbeat, which another thread makes
         self.generation: int | None = None
@@ -129,6 +131,11 @@ class WorkerMeter:
     def refuses(self, question: Callable[[], object]) -> None:
         """Ask this, from now on, whether what is current is not served."""
         self._refused.set_function(lambda: float(bool(question())))
+
+    def asks(self, registry: "Registry") -> None:
+        """Show, from now on, how this Schema Registry answers; without one it counts as there."""
+        self._registry_away.set_function(lambda: float(bool(registry.away)))
+        self._schemas_waiting.set_function(lambda: float(registry.waiting))
 
     def scored(self, events: int, seconds: float) -> None:
         """Count a scored batch."""
@@ -280,6 +287,15 @@ def _rebalances(registry: CollectorRegistry) -> Counter:
 def _ahead(registry: CollectorRegistry) -> Counter:
     text = "Events whose Kafka timestamp was more than a second ahead of this machine's clock when they were answered"
     return Counter("muse_events_ahead_of_clock", text, registry=registry)
+
+
+def _schema_registry(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
+    away = "1 while the Schema Registry does not answer what this worker asks"
+    waiting = "Schemas that this worker has asked the Schema Registry for and not been told yet"
+    return (
+        Gauge("muse_schema_registry_away", away, registry=registry),
+        Gauge("muse_schema_registry_schemas_waiting", waiting, registry=registry),
+    )
 
 
 def _refused(registry: CollectorRegistry) -> Gauge:

@@ -221,6 +221,8 @@ def _work(
     telemetry.configure(level=options.log_level, role=options.role, lane=options.lane, pid=os.getpid(), slot=number)
     meter = WorkerMeter(options.role, options.lane, number, memory_restarts=place.memory_restarts)
     meter.refuses(lambda: watcher.problem)
+    if (registry := open_registry()) is not None:
+        meter.asks(registry)
     meter.expects(waiting[0])
     asked = _Asked()
     signal.signal(signal.SIGTERM, asked.to_stop)  # before the clients open: that may take seconds

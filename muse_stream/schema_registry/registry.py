@@ -34,6 +34,8 @@ FIRST_S, LAST_S = 0.1, 5.0
 """Between two questions about the same."""
 MOST_UNKNOWN = 100_000
 """Ids that are remembered as unknown."""
+STALE_S = 60.0
+"""For so long a question that was not answered says that the registry is away; whoever waits asks more often."""
 MOST_PENDING = 1_000
 """Ids that may be asked for at the same time; one more is unknown, as ids are then that somebody invents."""
 
@@ -99,8 +101,8 @@ class Registry:
         """Subject and version -> schema; None where it cannot be used."""
         self._thread: threading.Thread | None = None
         self._given_up_at = float("-inf")
-        self._away = ""
-        """Why the registry does not answer; empty while it does."""
+        self._away: tuple[str, float] | None = None
+        """Why the registry does not answer, and when it was asked; None while it does."""
 
     @property
     def url(self) -> str:
@@ -109,8 +111,14 @@ class Registry:
 
     @property
     def away(self) -> str:
-        """Why the registry did not answer the last question; empty when it did."""
-        return self._away
+        """Why the registry did not answer the last question; empty when it did, or nobody has asked for a while."""
+        away = self._away
+        return away[0] if away is not None and self._clock() - away[1] < STALE_S else ""
+
+    @property
+    def waiting(self) -> int:
+        """How many schemas are asked for and not told yet; events that need them wait."""
+        return len(self._questions)
 
     def expect(self, keys: Sequence[Key]) -> None:
         """Ask for what is not known of these, and wait a moment for the answers."""
@@ -155,8 +163,15 @@ class Registry:
         Raises RegistryError.
         """
         found = self._cache.read_id(subject, text)
-        if found is None and (found := self._client.registered(subject, text)) is not None:
-            self._cache.write_id(subject, text, found)
+        if found is None:
+            try:
+                found = self._client.registered(subject, text)
+            except RegistryError as error:
+                self._silent(str(error))
+                raise
+            self._answers()
+            if found is not None:
+                self._cache.write_id(subject, text, found)
         return found
 
     def _known(self, key: Key) -> Schema | SchemaError | None:
@@ -214,9 +229,7 @@ class Registry:
             self._answers()
             self._missing(key, question, str(error))
         except RegistryError as error:
-            if not self._away:
-                self._log.warning("schema_registry_away", error=str(error))
-            self._away = str(error)
+            self._silent(str(error))
             self._again(question, str(error))
         except SchemaError as error:
             self._answers()
@@ -225,9 +238,14 @@ class Registry:
             self._answers()
             self._settle(key, found)
 
+    def _silent(self, why: str) -> None:
+        if self._away is None:
+            self._log.warning("schema_registry_away", error=why)
+        self._away = why, self._clock()
+
     def _answers(self) -> None:
-        if self._away:
-            self._away = ""
+        if self._away is not None:
+            self._away = None
             self._log.info("schema_registry_answers", url=self.url)
 
     def _look_up(self, key: Key) -> Schema:

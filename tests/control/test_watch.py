@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from muse_stream.control import Generation, Head, Watcher
-from muse_stream.errors import ConfigError, Problem, StoreError
+from muse_stream.errors import ConfigError, Problem, RegistryError, StoreError
 from tests.patience import PATIENCE
 from tests.worker.doubles import await_true, threads
 
@@ -205,6 +205,24 @@ def test_unreadable_store_is_asked_again_until_it_answers() -> None:
         assert watcher.take() == "compiled 1"
     problems = [values["error"] for _, values in log.lines]
     assert problems == ["OSError: disk", "models/a.onnx: not the content that was published"]
+
+
+def test_a_registry_that_does_not_tell_ids_is_no_unreadable_store_and_is_asked_again() -> None:
+    store, log, away = Scripted(), Lines(), [RegistryError("registry:8081 does not answer")]
+
+    def compile(generation: Generation) -> str:
+        if away:
+            raise away[0]
+        return named(generation)
+
+    store.answer = 1
+    with watching(store, compile, log) as watcher:
+        store.looked(4)
+        assert watcher.problem == "registry:8081 does not answer"
+        assert [event for event, _ in log.lines] == ["answer_schemas_unknown"]
+        away.clear()
+        store.looked(3)
+        assert watcher.take() == "compiled 1"
 
 
 def test_log_that_raises_does_not_end_the_watch() -> None:

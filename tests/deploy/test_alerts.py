@@ -69,16 +69,6 @@ def test_every_alert_is_tried() -> None:
     assert untried == set()
 
 
-def test_every_fault_of_the_page_names_its_alerts() -> None:
-    table = RUNBOOKS.split("## Eight faults")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| [a-z].*$|^\| S.*$|^\| R.*$", table, re.MULTILINE)
-    faults = [row for row in rows if not row.startswith("| fault ")]
-    assert len(faults) == 8
-    for row in faults:
-        named = set(re.findall(r"\[(Muse\w+)\]", row))
-        assert named and named <= {rule["alert"] for rule in rules("alert")}, row
-
-
 def test_the_alerts_fire_when_they_should_and_not_before() -> None:
     tool = promtool()
     tests = sorted(map(str, FOLDER.glob("*_test.yaml")))

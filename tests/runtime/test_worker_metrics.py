@@ -14,13 +14,16 @@ from prometheus_client import Gauge, generate_latest
 
 from muse_stream.commands.watch_metrics import WatchMetrics
 from muse_stream.config import Role, load_document
-from muse_stream.errors import Reason
+from muse_stream.errors import Reason, RegistryError
 from muse_stream.runtime import run_pages
 from muse_stream.runtime.calibrate_metrics import CalibrateMetrics
 from muse_stream.runtime.score_counts import ScoreGroups
 from muse_stream.runtime.worker_metrics import WorkerMeter
+from muse_stream.schema_registry.cache import SchemaCache
+from muse_stream.schema_registry.registry import Registry
 from muse_stream.worker.backlog import UNKNOWN_S, Waiting
 from muse_stream.worker.batch import BatchLimits, Scorer, Tally, Topology
+from tests.patience import until
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -145,6 +148,28 @@ def test_a_counter_is_one_series() -> None:
 def test_every_metric_in_the_queries_of_the_page_exists() -> None:
     named = {re.sub(r"_(bucket|count|sum)$", "", name) for name in re.findall(r"\bmuse_\w+", DOCS)}
     assert named <= documented().keys()
+
+
+def test_a_registry_that_does_not_answer_is_one_and_what_is_asked_is_counted(tmp_path: Path) -> None:
+    meter, registry = WorkerMeter("live", "main", 0), Registry(Silent(), SchemaCache("", tmp_path), wait_s=0.0)
+    assert (shown(meter)["muse_schema_registry_away"][()], registry.waiting) == (0.0, 0)
+    meter.asks(registry)
+    registry.expect([7, 8])
+    until(lambda: registry.away, 20)
+    found = shown(meter)
+    assert found["muse_schema_registry_away"][()] == 1.0
+    assert found["muse_schema_registry_schemas_waiting"][()] == 2.0
+
+
+class Silent:
+    """A registry's client that gets no answer."""
+
+    url = "http://registry:8081"
+
+    def text(self, *_: object) -> Any:
+        raise RegistryError("no route to host")
+
+    versions = version = registered = text
 
 
 def test_a_paused_tenant_is_one_and_the_others_are_zero() -> None:

@@ -39,6 +39,7 @@ class Stub:
         self.open = threading.Event()
         self.open.set()
         self.subjects: dict[str, list[tuple[int, int, str]]] = {}
+        self.lookup: Exception | None = None
 
     def text(self, schema_id: int) -> str:
         self.open.wait(60)
@@ -55,6 +56,8 @@ class Stub:
         return next(one for one in self.subjects[subject] if one[1] == version)
 
     def registered(self, subject: str, text: str) -> int | None:
+        if self.lookup is not None:
+            raise self.lookup
         return next((number for number, _, known in self.subjects.get(subject, []) if known == text), None)
 
 
@@ -93,6 +96,24 @@ def test_without_a_place_on_disk_it_is_asked_each_time(stub: Stub, tmp_path: Pat
     stub.answers[7] = text()
     (tmp_path / "schemas").write_text("no folder")
     assert opened(stub, tmp_path).schema(7).name == "Event"
+
+
+def test_who_asks_for_the_id_of_our_own_schema_hears_that_the_registry_is_away(stub: Stub, tmp_path: Path) -> None:
+    """Away for as long as somebody asks: a generation that nobody wants any more leaves no complaint behind."""
+    clock = [1_000.0]
+    registry = Registry(stub, SchemaCache(URL, tmp_path), clock=lambda: clock[0])
+    stub.lookup = RegistryError("no route to host")
+    with pytest.raises(RegistryError):
+        registry.registered("scores-value", text())
+    assert (registry.away, registry.waiting) == ("no route to host", 0)
+    clock[0] += module.STALE_S
+    assert not registry.away
+    with pytest.raises(RegistryError):
+        registry.registered("scores-value", text())
+    assert registry.away
+    stub.lookup = None
+    assert registry.registered("scores-value", text()) is None
+    assert not registry.away
 
 
 def test_an_id_of_another_registry_is_not_taken(stub: Stub, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -24,6 +24,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from hypothesis import HealthCheck, settings
@@ -273,12 +274,14 @@ def eventually() -> Eventually:
 
 
 @pytest.fixture(scope="module")
-def make_topic(kafka: Broker, unique: Unique) -> MakeTopic:
+def make_topic(request: pytest.FixtureRequest, kafka: Broker, unique: Unique) -> Iterator[MakeTopic]:
     """`make_topic("events", partitions=4, **{"max.message.bytes": "1000"})` creates a topic, returns its unique name.
 
-    `name=` asks for an exact name instead.
+    `name=` asks for an exact name instead. With the module they are deleted: every client that lists all topics, and
+    the broker, would pay for those of all modules before.
     """
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    names: set[str] = set()
 
     def there(topic: str) -> bool:
         return admin.list_topics(topic, timeout=60).topics[topic].error is None
@@ -287,8 +290,12 @@ def make_topic(kafka: Broker, unique: Unique) -> MakeTopic:
         topic = name or unique(prefix)
         created = admin.create_topics([NewTopic(topic, partitions, 1, config=config)], operation_timeout=60)
         created[topic].result(timeout=60)
-        # of this one alone: all that a run has made by its end cost broker and client 45 ms to list
-        until(lambda: there(topic), 20, lambda: f"{topic} is made and not listed")
+        names.add(topic)
+        until(lambda: there(topic), 20, lambda: f"{topic} is made and not listed")  # of this one alone: less to list
         return topic
 
-    return make
+    yield make
+    left = set() if request.node.get_closest_marker("own_broker") else names
+    for answer in (admin.delete_topics(sorted(left)) if left else {}).values():
+        with suppress(KafkaException):  # a test has deleted it
+            answer.result(timeout=60)

@@ -60,6 +60,7 @@ def judged(findings: Findings) -> None:
         assert row.after == pytest.approx(row.control + row.promotion.by)
 
 
+@pytest.mark.long  # the next test is the same on a smaller stream
 def test_a_model_is_promoted_in_mid_stream_and_no_tenant_notices(
     kafka: Broker, tmp_path: Path, eventually: Eventually
 ) -> None:

@@ -72,6 +72,10 @@ redis: $(READY) ## fetch what the real Redis needs and say which one it will be
 registry: $(READY) ## fetch the real Schema Registry that tests start (Apicurio, by Maven)
 	@$(BIN)/python -m muse_stream.testing registry
 
+.PHONY: servers
+servers: $(READY) # all of these at once: each is a start of Python
+	@$(BIN)/python -m muse_stream.testing kafka classes redis registry
+
 exporters: $(EXPORTERS)/.ready ## the libraries that docs/for-model-owners.md has recipes for (6 GB, once): the tests run these then
 
 $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
@@ -80,14 +84,14 @@ $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
 	@$(BIN)/python deploy/run_uv.py pip install --quiet --no-build --require-hashes --python $(EXPORTERS)/bin/python -r $<
 	@touch $@
 
-test: $(READY) kafka classes redis registry browser promtool ## the tests, the real broker included
+test: $(READY) servers browser promtool ## the tests, the real broker included
 	@$(PYTEST) -m "not long and not slow" $(ARGS)
 
 # only of the files that have such tests: to collect all costs each process ten seconds of CPU
-test-long: $(READY) kafka classes redis registry ## the tests that take long and have a shorter one in `make test`: CI runs both
+test-long: $(READY) servers ## the tests that take long and have a shorter one in `make test`: CI runs both
 	@$(PYTEST) -m "long and not slow" $(ARGS) $$(grep -rl --include='test_*.py' 'mark\.long' tests)
 
-test-all: $(READY) kafka classes redis registry browser promtool ## the tests, long ones and repetitions too: before a release or a new Kafka (CONTRIBUTING.md)
+test-all: $(READY) servers browser promtool ## the tests, long ones and repetitions too: before a release or a new Kafka (CONTRIBUTING.md)
 	@$(PYTEST) $(ARGS)
 
 test-unit: $(READY) ## the tests that need no broker
@@ -96,7 +100,7 @@ test-unit: $(READY) ## the tests that need no broker
 matrix: $(READY) ## the tests that need no broker, on every Python (PYTHONS="3.12 3.13" for some)
 	@sh deploy/matrix.sh "$(PYTHONS)" --numprocesses $(JOBS) --dist loadfile -m "not broker and not long and not slow" $(ARGS)
 
-coverage: $(READY) kafka classes redis registry browser promtool ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
+coverage: $(READY) servers browser promtool ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
 	@$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
 demo: $(READY) ## the guided demo on a real broker; ends by itself

@@ -13,6 +13,7 @@ module that breaks the broker, or looks at what is everybody's (open transaction
 import gc
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -98,6 +99,10 @@ LONG = (
 
 TESTS = Path(__file__).parent
 BROKERS_LOG = "the broker's log"
+OF_THE_TESTS = re.compile(r"-([0-9a-f]{12})(?![0-9a-f])")
+"""What a name from `unique` ends with."""
+_GIVEN: list[str] = []
+"""What the names end with that this module was given."""
 _SAID = pytest.StashKey[list[str]]()
 _BROKER = pytest.StashKey[BrokerOfTheRun]()
 _ADDRESS = pytest.StashKey[str]()
@@ -210,6 +215,19 @@ def kafka(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterat
         if log:
             failure_report.on_failure(BROKERS_LOG, partial(failure_report.tail, log), over=ended.is_set)
         yield running
+        if not request.node.get_closest_marker("own_broker"):
+            _delete_topics(running.bootstrap)
+
+
+def _delete_topics(bootstrap: str) -> None:
+    """Delete the topics that bear names of this module: broker and clients pay for each wherever all are listed."""
+    admin, ours = AdminClient({"bootstrap.servers": bootstrap}), set(_GIVEN)
+    _GIVEN.clear()
+    with suppress(KafkaException):  # a broker that is silent fails the tests themselves
+        topics = [name for name in admin.list_topics(timeout=60).topics if ours & set(OF_THE_TESTS.findall(name))]
+        for answer in (admin.delete_topics(topics) if topics else {}).values():
+            with suppress(KafkaException):  # it is gone already
+                answer.result(timeout=60)
 
 
 def _address(config: pytest.Config) -> str:
@@ -260,7 +278,12 @@ def own_logging() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def unique() -> Unique:
     """`unique("group")` -> a name that no other test has: "group-1f0c...". Legal for topics, groups and ids."""
-    return lambda prefix: f"{prefix}-{uuid4().hex[:12]}"
+
+    def name(prefix: str) -> str:
+        _GIVEN.append(uuid4().hex[:12])
+        return f"{prefix}-{_GIVEN[-1]}"
+
+    return name
 
 
 @pytest.fixture(scope="session")
@@ -274,14 +297,12 @@ def eventually() -> Eventually:
 
 
 @pytest.fixture(scope="module")
-def make_topic(request: pytest.FixtureRequest, kafka: Broker, unique: Unique) -> Iterator[MakeTopic]:
+def make_topic(kafka: Broker, unique: Unique) -> MakeTopic:
     """`make_topic("events", partitions=4, **{"max.message.bytes": "1000"})` creates a topic, returns its unique name.
 
-    `name=` asks for an exact name instead. With the module they are deleted: every client that lists all topics, and
-    the broker, would pay for those of all modules before.
+    `name=` asks for an exact name instead.
     """
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    names: set[str] = set()
 
     def there(topic: str) -> bool:
         return admin.list_topics(topic, timeout=60).topics[topic].error is None
@@ -290,12 +311,7 @@ def make_topic(request: pytest.FixtureRequest, kafka: Broker, unique: Unique) ->
         topic = name or unique(prefix)
         created = admin.create_topics([NewTopic(topic, partitions, 1, config=config)], operation_timeout=60)
         created[topic].result(timeout=60)
-        names.add(topic)
         until(lambda: there(topic), 20, lambda: f"{topic} is made and not listed")  # of this one alone: less to list
         return topic
 
-    yield make
-    left = set() if request.node.get_closest_marker("own_broker") else names
-    for answer in (admin.delete_topics(sorted(left)) if left else {}).values():
-        with suppress(KafkaException):  # a test has deleted it
-            answer.result(timeout=60)
+    return make

@@ -98,6 +98,7 @@ def test_somebodys_own_transactions_are_scored_live_and_in_shadow(
     assert findings.totals.dead_letters == 0
 
 
+@pytest.mark.long  # tests/cli/test_broker_command.py and test_signals.py have Ctrl-C of smaller programs
 def test_ctrl_c_leaves_nothing_behind(kafka: Broker, tmp_path: Path, eventually: Eventually) -> None:
     before = topics(kafka)
     program = "import sys; from muse_stream.cli.main import main; sys.exit(main(['demo']))"

@@ -13,11 +13,10 @@ module that breaks the broker, or looks at what is everybody's (open transaction
 import gc
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -25,7 +24,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from hypothesis import HealthCheck, settings
@@ -38,7 +36,7 @@ from muse_stream.testing.redis_server import Redis, redis_server
 from muse_stream.testing.registry_server import LocalRegistry, registry_server
 from tests import failure_report
 from tests.patience import until
-from tests.shared_broker import BrokerOfTheRun, ask, meet
+from tests.shared_broker import BrokerOfTheRun, ask, delete_topics, meet
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
@@ -99,10 +97,8 @@ LONG = (
 
 TESTS = Path(__file__).parent
 BROKERS_LOG = "the broker's log"
-OF_THE_TESTS = re.compile(r"-([0-9a-f]{12})(?![0-9a-f])")
-"""What a name from `unique` ends with."""
 _GIVEN: list[str] = []
-"""What the names end with that this module was given."""
+"""The names that this module was given."""
 _SAID = pytest.StashKey[list[str]]()
 _BROKER = pytest.StashKey[BrokerOfTheRun]()
 _ADDRESS = pytest.StashKey[str]()
@@ -216,18 +212,8 @@ def kafka(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterat
             failure_report.on_failure(BROKERS_LOG, partial(failure_report.tail, log), over=ended.is_set)
         yield running
         if not request.node.get_closest_marker("own_broker"):
-            _delete_topics(running.bootstrap)
-
-
-def _delete_topics(bootstrap: str) -> None:
-    """Delete the topics that bear names of this module: broker and clients pay for each wherever all are listed."""
-    admin, ours = AdminClient({"bootstrap.servers": bootstrap}), set(_GIVEN)
-    _GIVEN.clear()
-    with suppress(KafkaException):  # a broker that is silent fails the tests themselves
-        topics = [name for name in admin.list_topics(timeout=60).topics if ours & set(OF_THE_TESTS.findall(name))]
-        for answer in (admin.delete_topics(topics) if topics else {}).values():
-            with suppress(KafkaException):  # it is gone already
-                answer.result(timeout=60)
+            delete_topics(running.bootstrap, _GIVEN)
+        _GIVEN.clear()
 
 
 def _address(config: pytest.Config) -> str:
@@ -280,8 +266,8 @@ def unique() -> Unique:
     """`unique("group")` -> a name that no other test has: "group-1f0c...". Legal for topics, groups and ids."""
 
     def name(prefix: str) -> str:
-        _GIVEN.append(uuid4().hex[:12])
-        return f"{prefix}-{_GIVEN[-1]}"
+        _GIVEN.append(f"{prefix}-{uuid4().hex[:12]}")
+        return _GIVEN[-1]
 
     return name
 

@@ -283,7 +283,7 @@ def forgetful(two_brokers: Forgetful) -> Iterator[Forgetful]:
     two_brokers.bring_back()
 
 
-@pytest.mark.long  # two brokers and a controller; test_open_transactions_are_found... has transactions that are open
+@pytest.mark.long  # two brokers and a controller; others above have transactions that are open
 @needs_java
 def test_a_transaction_whose_marker_was_dropped_is_ended_by_the_printed_commands(
     forgetful: Forgetful, tmp_path: Path

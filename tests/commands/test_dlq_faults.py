@@ -1,7 +1,4 @@
-"""A replay that is ended, stopped, refused or done twice at once: every event is sent once, and it is said what was.
-
-On a broker that is frozen: tests/worker/test_broken_broker.py.
-"""
+"""A replay that is ended, stopped, refused or done twice at once: every event is sent once, and it is said what was."""
 
 import os
 import random
@@ -24,9 +21,11 @@ from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, StreamError
 from muse_stream.kafka import Deadline
 from muse_stream.kafka.transactional_producer import TransactionalProducer, open_producer
+from muse_stream.testing.kafka_broker import Broker
 from tests.commands.letters import Desk, end_of
 from tests.patience import PATIENCE, until
 
+pytestmark = pytest.mark.own_broker  # it is frozen
 STEPS = ("after-produce", "after-flush", "before-commit", "after-commit")
 
 
@@ -34,8 +33,8 @@ def values(desk: Desk) -> list[bytes | None]:
     return [value for value, _ in desk.buried]
 
 
-def planned(desk: Desk) -> Plan:
-    return plan_replay(open_configuration(desk.config), desk.settings, Selection(desk.tenant))
+def planned(desk: Desk, **options: object) -> Plan:
+    return plan_replay(open_configuration(desk.config), desk.settings, Selection(desk.tenant), **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -171,6 +170,65 @@ def test_a_slow_producer_is_replaced(desk: Desk, monkeypatch: pytest.MonkeyPatch
     desk.bury(25)
     assert Carrying(desk.settings, planned(desk)).run().sent == 25
     assert len(opened) >= 3  # one more for each that failed on a busy broker
+    desk.assert_once(values(desk))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_broker_that_is_away_for_a_while_is_waited_for(
+    desk: Desk, kafka: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen in the middle of a transaction, until the replay has noticed."""
+    desk.bury(35)
+    plan = planned(desk)
+    noticed: list[StreamError] = []
+    frozen: list[str] = []
+    judge = Replay._judge
+
+    def resumed(self: Replay, error: StreamError, idle_s: float) -> None:
+        if frozen:
+            kafka.resume()
+            noticed.append(error)
+        judge(self, error, idle_s)
+
+    def freeze(step: str) -> None:
+        if step == "after-produce" and not frozen:
+            frozen.append(step)
+            kafka.pause()
+
+    monkeypatch.setattr(Replay, "_judge", resumed)
+    try:
+        sent = Replay(desk.settings, plan.found, plan.route, freeze).run(plan.rows)
+    finally:
+        kafka.resume()
+    assert noticed
+    assert sent.sent == 35
+    desk.assert_once(values(desk))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_broker_that_stays_away_is_said_with_what_was_sent(
+    desk: Desk, kafka: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.bury(35)
+    plan, frozen = planned(desk), list[str]()
+
+    def freeze(step: str) -> None:
+        if step == "after-produce" and replay.outcome.sent == 20 and not frozen:
+            frozen.append(step)
+            for name, value in {"BUDGET_S": 1.0, "OPEN_S": 1.0, "PATIENCE_S": 0.0}.items():
+                monkeypatch.setattr(dlq_replay, name, value)  # not before: a busy broker is given its time
+            kafka.pause()
+
+    replay = Replay(desk.settings, plan.found, plan.route, freeze)
+    try:
+        with pytest.raises(StreamError):
+            replay.run(plan.rows)
+    finally:
+        kafka.resume()
+    assert replay.outcome.sent == 20
+    monkeypatch.undo()
+    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
+    desk.replay()
     desk.assert_once(values(desk))
 
 

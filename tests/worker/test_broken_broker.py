@@ -1,12 +1,8 @@
-"""A broker that is frozen, or whose coordinator cannot write, and that goes on later; this module's own.
-
-Tests of several rooms: each module with a broker of its own costs ten seconds of CPU.
-"""
+"""A broker that is frozen, or whose coordinator cannot write, and that goes on later; this module's own."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
@@ -18,18 +14,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
     ResourceType,
 )
 
-from muse_stream.commands import dlq_replay
-from muse_stream.commands.configuration import open_configuration
-from muse_stream.commands.dlq import Selection, plan_replay
-from muse_stream.commands.dlq_replay import Replay
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.errors import Retriable, StreamError
+from muse_stream.errors import Retriable
 from muse_stream.kafka import client, lag_reader
 from muse_stream.kafka.lag_reader import Readers
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.testing.kafka_broker import Broker, Cluster
 from muse_stream.worker.backlog import Waiting
-from tests.commands.letters import Desk, made_desk
 from tests.kafka.test_lag_reader import reader_of
 from tests.kafka.test_starting_offsets import COMMITTED, RECORDS
 from tests.patience import PATIENCE
@@ -179,77 +170,3 @@ def test_offsets_that_cannot_be_committed_are_tried_less_and_less_often(
         found.until(sent)
         ours.stop()
         assert found.to_end().answers() == expected(events, sent)
-
-
-@pytest.fixture
-def desk(
-    kafka: Broker,
-    tmp_path: Path,
-    unique: Unique,
-    make_topic: MakeTopic,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Desk:
-    """With the topics of acme; a replay sends ten events in a transaction."""
-    monkeypatch.setattr(dlq_replay, "MOST_LETTERS", 10)
-    made = made_desk(kafka, tmp_path, unique, make_topic, monkeypatch, capsys)
-    made.make("acme")
-    return made
-
-
-def test_a_replay_waits_for_a_broker_that_is_away_for_a_while(
-    desk: Desk, kafka: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Frozen in the middle of a transaction, until the replay has noticed."""
-    desk.bury(35)
-    plan = plan_replay(open_configuration(desk.config), desk.settings, Selection(desk.tenant))
-    noticed: list[StreamError] = []
-    stopped: list[str] = []
-    judge = Replay._judge
-
-    def resumed(self: Replay, error: StreamError, idle_s: float) -> None:
-        if stopped:
-            kafka.resume()
-            noticed.append(error)
-        judge(self, error, idle_s)
-
-    def freeze(step: str) -> None:
-        if step == "after-produce" and not stopped:
-            stopped.append(step)
-            kafka.pause()
-
-    monkeypatch.setattr(Replay, "_judge", resumed)
-    try:
-        sent = Replay(desk.settings, plan.found, plan.route, freeze).run(plan.rows)
-    finally:
-        kafka.resume()
-    assert noticed
-    assert sent.sent == 35
-    desk.assert_once([value for value, _ in desk.buried])
-
-
-def test_a_replay_says_that_a_broker_stays_away_and_what_was_sent(
-    desk: Desk, kafka: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk.bury(35)
-    plan = plan_replay(open_configuration(desk.config), desk.settings, Selection(desk.tenant))
-    stopped: list[str] = []
-
-    def freeze(step: str) -> None:
-        if step == "after-produce" and replay.outcome.sent == 20 and not stopped:
-            stopped.append(step)
-            for name, value in {"BUDGET_S": 1.0, "OPEN_S": 1.0, "PATIENCE_S": 0.0}.items():
-                monkeypatch.setattr(dlq_replay, name, value)  # not before: a busy broker is given its time
-            kafka.pause()
-
-    replay = Replay(desk.settings, plan.found, plan.route, freeze)
-    try:
-        with pytest.raises(StreamError):
-            replay.run(plan.rows)
-    finally:
-        kafka.resume()
-    assert replay.outcome.sent == 20
-    monkeypatch.undo()
-    monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
-    desk.replay()
-    desk.assert_once([value for value, _ in desk.buried])

@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 # where it is set every process compiles every module anew: a worker's start costs 2.8 s of CPU instead of 1.5
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help install fmt lint type imports docs test test-all test-unit matrix coverage demo exporters faults operations perf backtest kafka classes redis registry browser promtool alerts dashboard charts stand-ins lock release up down \
+.PHONY: help install fmt lint type imports docs test test-long test-all test-unit matrix coverage demo exporters faults operations perf backtest kafka classes redis registry browser promtool alerts dashboard charts stand-ins lock release up down \
 	ci clean
 
 VENV := .venv
@@ -72,6 +72,10 @@ redis: $(READY) ## fetch what the real Redis needs and say which one it will be
 registry: $(READY) ## fetch the real Schema Registry that tests start (Apicurio, by Maven)
 	@$(BIN)/python -m muse_stream.testing registry
 
+.PHONY: servers
+servers: $(READY) # all of these at once: each is a start of Python
+	@$(BIN)/python -m muse_stream.testing kafka classes redis registry
+
 exporters: $(EXPORTERS)/.ready ## the libraries that docs/for-model-owners.md has recipes for (6 GB, once): the tests run these then
 
 $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
@@ -80,19 +84,23 @@ $(EXPORTERS)/.ready: requirements-exporters.lock | $(READY)
 	@$(BIN)/python deploy/run_uv.py pip install --quiet --no-build --require-hashes --python $(EXPORTERS)/bin/python -r $<
 	@touch $@
 
-test: $(READY) kafka classes redis registry browser promtool ## the tests, the real broker included
-	@$(PYTEST) -m "not slow" $(ARGS)
+test: $(READY) servers browser promtool ## the tests, the real broker included
+	@$(PYTEST) -m "not long and not slow" $(ARGS)
 
-test-all: $(READY) kafka classes redis registry browser promtool ## the tests, the long repetitions too: before a release or a new Kafka (CONTRIBUTING.md)
+# only of the files that have such tests: to collect all costs each process ten seconds of CPU
+test-long: $(READY) servers ## the tests that take long and have a shorter one in `make test`: CI runs both
+	@$(PYTEST) -m "long and not slow" $(ARGS) $$(grep -rl --include='test_*.py' 'mark\.long' tests)
+
+test-all: $(READY) servers browser promtool ## the tests, long ones and repetitions too: before a release or a new Kafka (CONTRIBUTING.md)
 	@$(PYTEST) $(ARGS)
 
 test-unit: $(READY) ## the tests that need no broker
-	@$(PYTEST) -m "not broker and not slow" $(ARGS)
+	@$(PYTEST) -m "not broker and not long and not slow" $(ARGS)
 
 matrix: $(READY) ## the tests that need no broker, on every Python (PYTHONS="3.12 3.13" for some)
-	@sh deploy/matrix.sh "$(PYTHONS)" --numprocesses $(JOBS) --dist loadfile -m "not broker and not slow" $(ARGS)
+	@sh deploy/matrix.sh "$(PYTHONS)" --numprocesses $(JOBS) --dist loadfile -m "not broker and not long and not slow" $(ARGS)
 
-coverage: $(READY) kafka classes redis registry browser promtool ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
+coverage: $(READY) servers browser promtool ## the tests, and where no test goes: terminal and htmlcov/index.html; fails below the floor
 	@$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
 demo: $(READY) ## the guided demo on a real broker; ends by itself

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The tests that need no broker on one Python after another, each in an environment of its own from the same lock:
-#   sh deploy/matrix.sh "3.11 3.12 3.13" -m "not broker and not slow"
+#   sh deploy/matrix.sh "3.11 3.12 3.13" -m "not broker and not long and not slow"
 # An interpreter that this machine lacks is a failure, named by uv; UV_PYTHON_DOWNLOADS=automatic lets uv fetch it.
 set -u
 cd "$(dirname "$0")/.." || exit 1

@@ -36,7 +36,7 @@ from muse_stream.testing.redis_server import Redis, redis_server
 from muse_stream.testing.registry_server import LocalRegistry, registry_server
 from tests import failure_report
 from tests.patience import until
-from tests.shared_broker import BrokerOfTheRun, ask, meet
+from tests.shared_broker import BrokerOfTheRun, ask, delete_topics, meet
 
 Unique = Callable[[str], str]
 MakeTopic = Callable[..., str]
@@ -97,6 +97,8 @@ LONG = (
 
 TESTS = Path(__file__).parent
 BROKERS_LOG = "the broker's log"
+_GIVEN: list[str] = []
+"""The names that this module was given."""
 _SAID = pytest.StashKey[list[str]]()
 _BROKER = pytest.StashKey[BrokerOfTheRun]()
 _ADDRESS = pytest.StashKey[str]()
@@ -209,6 +211,9 @@ def kafka(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterat
         if log:
             failure_report.on_failure(BROKERS_LOG, partial(failure_report.tail, log), over=ended.is_set)
         yield running
+        if not request.node.get_closest_marker("own_broker"):
+            delete_topics(running.bootstrap, _GIVEN)
+        _GIVEN.clear()
 
 
 def _address(config: pytest.Config) -> str:
@@ -259,7 +264,12 @@ def own_logging() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def unique() -> Unique:
     """`unique("group")` -> a name that no other test has: "group-1f0c...". Legal for topics, groups and ids."""
-    return lambda prefix: f"{prefix}-{uuid4().hex[:12]}"
+
+    def name(prefix: str) -> str:
+        _GIVEN.append(f"{prefix}-{uuid4().hex[:12]}")
+        return _GIVEN[-1]
+
+    return name
 
 
 @pytest.fixture(scope="session")
@@ -287,8 +297,7 @@ def make_topic(kafka: Broker, unique: Unique) -> MakeTopic:
         topic = name or unique(prefix)
         created = admin.create_topics([NewTopic(topic, partitions, 1, config=config)], operation_timeout=60)
         created[topic].result(timeout=60)
-        # of this one alone: all that a run has made by its end cost broker and client 45 ms to list
-        until(lambda: there(topic), 20, lambda: f"{topic} is made and not listed")
+        until(lambda: there(topic), 20, lambda: f"{topic} is made and not listed")  # of this one alone: less to list
         return topic
 
     return make

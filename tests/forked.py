@@ -133,6 +133,7 @@ def serve(asked: socket.socket) -> dict[str, Any]:
                 ended[child] = os.waitstatus_to_exitcode(found[1])
             answer = ended.get(child)
         else:
+            importlib.import_module(order["start"].partition(":")[0])  # once, and not in each that is forked
             forker, answer = os.getpid(), os.fork()
             ended.pop(answer, None)
             if not answer:

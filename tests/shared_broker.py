@@ -5,13 +5,18 @@ the first test of any process asks for it, and ends with the run. Each broker mo
 """
 
 import json
+import re
 import socket
 import socketserver
 import threading
-from contextlib import ExitStack
+from collections.abc import Collection
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_broker import Broker, Cluster, NoBroker, broker
@@ -94,3 +99,15 @@ def meet(found: dict[str, Any]) -> Broker:
         raise NoBroker(found["refused"])
     kind = Cluster if found["theirs"] else SharedBroker
     return kind(found["bootstrap"], found["rung"])
+
+
+def delete_topics(bootstrap: str, names: Collection[str]) -> None:
+    """Delete the topics whose names contain one of these: broker and clients pay for each wherever all are listed."""
+    if not names:
+        return
+    admin, ours = AdminClient({"bootstrap.servers": bootstrap}), re.compile("|".join(map(re.escape, names)))
+    with suppress(KafkaException):  # a broker that is silent fails the tests themselves
+        topics = [topic for topic in admin.list_topics(timeout=60).topics if ours.search(topic)]
+        for answer in (admin.delete_topics(topics) if topics else {}).values():
+            with suppress(KafkaException):  # it is gone already
+                answer.result(timeout=60)

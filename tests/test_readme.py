@@ -97,6 +97,7 @@ def address(project: Path) -> Iterator[str]:
 
 
 @pytest.mark.broker
+@pytest.mark.long  # eleven programs and a broker; tests/cli has each command
 @pytest.mark.timeout(2 * TOUR_S)
 def test_the_tour_with_kafka(project: Path, address: str) -> None:
     """Start a broker, publish, make topics, run workers, send, look and verify: in the README's words."""

@@ -8,8 +8,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,14 +25,13 @@ from muse_stream.calibration import DayCounts
 from muse_stream.config import load_document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.control import Store, open_store
-from muse_stream.runtime import calibrate, supervisor, watchdog
+from muse_stream.runtime import calibrate, supervisor
 from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.runtime.refreshing import Refresher, RefreshWith
 from muse_stream.testing import ToSend
+from tests.forked import Forked
 from tests.patience import PATIENCE, until
 from tests.runtime.test_batch_scorer import changed
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Scores:
@@ -168,11 +165,18 @@ class Counting:
         payload = json.dumps([store, lane, workers, look_s, str(holds or "")])
         environment = {**os.environ, **kafka, "MUSE_FAILPOINTS": failpoints}
         with log.open("ab") as out:
-            command = [sys.executable, "-m", "tests.calibrate.scores", payload]
-            if trusted is not None:
+            if trusted is None:
+                self.process: Forked | subprocess.Popen[bytes] = Forked(
+                    "tests.calibrate.scores:main",
+                    payload,
+                    stdout=out.fileno(),
+                    stderr=out.fileno(),
+                    environment=environment,
+                )
+            else:
                 command = [sys.executable, "-m", "muse_stream", "run", "--role", "calibrate", "--lane", lane]
                 command += ["--store", store, "--store-every", "0.2", "--trusted-keys", str(trusted)]
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+                self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
 
     def __enter__(self) -> Self:
         return self
@@ -207,7 +211,6 @@ class Counting:
 
 def main(payload: str) -> int:
     """Be the supervisor process."""
-    watchdog.die_with(os.getppid())
     supervisor.DRAIN_S *= PATIENCE
     store, lane, workers, look_s, holds = json.loads(payload)
     if look_s == math.inf:
@@ -235,7 +238,3 @@ def _refresher(holds: Path | None, given: RefreshWith) -> Refresher:
 
     vars(refresh_incidents)["SILENT_S"] = 3600.0  # who tells of workers in a test tells it once
     return refresh.refresher(replace(given, failpoint=held))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -283,6 +283,7 @@ def forgetful(two_brokers: Forgetful) -> Iterator[Forgetful]:
     two_brokers.bring_back()
 
 
+@pytest.mark.long  # two brokers and a controller; others above have transactions that are open
 @needs_java
 def test_a_transaction_whose_marker_was_dropped_is_ended_by_the_printed_commands(
     forgetful: Forgetful, tmp_path: Path
@@ -308,6 +309,7 @@ def test_a_transaction_whose_marker_was_dropped_is_ended_by_the_printed_commands
     assert not {fault.kind for fault in site.look().faults} & {"transaction_open", "offsets_hidden"}
 
 
+@pytest.mark.long
 @needs_java
 def test_partitions_without_a_leader_or_with_too_few_replicas(tmp_path: Path, forgetful: Forgetful) -> None:
     site = site_on(forgetful.bootstrap, tmp_path, "lane")

@@ -1,7 +1,7 @@
 """`promote` on a real broker: the evidence of audit records, what it refuses and what it does."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,19 @@ from muse_stream.config import load_document
 from muse_stream.control import open_store
 from muse_stream.testing import Broker
 from tests.cli.promotion_bank import RATES, Bank, scores
+from tests.shared_broker import delete_topics
 
 Output = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def bank(kafka: Broker, tmp_path: Path, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Bank:
+def bank(
+    kafka: Broker, tmp_path: Path, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bank]:
     monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
-    return Bank(kafka, tmp_path, unique("p"))
+    mark = unique("p")
+    yield Bank(kafka, tmp_path, mark)
+    delete_topics(kafka.bootstrap, [mark])
 
 
 ACME = ["--when", "tenant=acme,channel=pos"]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from muse_stream.errors import ConfigError, StoreError
 from muse_stream.testing import Broker
 from tests.cli.promotion_bank import BOTH_STORES, Bank, scores, store_for
 from tests.patience import until
+from tests.shared_broker import delete_topics
 
 Output = pytest.CaptureFixture[str]
 WHEN = {"tenant": ["acme"], "channel": ["pos"]}
@@ -39,14 +40,15 @@ def bank(
     tmp_path: Path,
     unique: Callable[[str], str],
     monkeypatch: pytest.MonkeyPatch,
-) -> Bank:
+) -> Iterator[Bank]:
     """With evidence for the promotion."""
     monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
     mark = unique("p")
     made = Bank(kafka, tmp_path, mark, store_for(request, mark))
     made.audit("acme", scores(3000, 1), scores(3000, 1))
     monkeypatch.setattr(gradual, "LOOK_S", 0.1)
-    return made
+    yield made
+    delete_topics(kafka.bootstrap, [mark])
 
 
 class Walk:

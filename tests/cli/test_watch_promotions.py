@@ -24,6 +24,7 @@ from muse_stream.errors import ConfigError, Problem
 from muse_stream.testing import Broker
 from tests.cli.promotion_bank import BOTH_STORES, Bank, scores, store_for
 from tests.config.example_config import ROOT
+from tests.shared_broker import delete_topics
 
 Output = pytest.CaptureFixture[str]
 WHEN = {"tenant": ("acme",), "channel": ("pos",)}
@@ -39,7 +40,7 @@ def bank(
     tmp_path: Path,
     unique: Callable[[str], str],
     monkeypatch: pytest.MonkeyPatch,
-) -> Bank:
+) -> Iterator[Bank]:
     """A store in which cards-next was promoted for acme, as generation 2."""
     monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
     mark = unique("w")
@@ -48,7 +49,8 @@ def bank(
     where = ["--when", "tenant=acme,channel=pos", "--yes"]
     assert main(["promote", "cards-next", "--store", made.store, *where]) == 0
     made.audit("acme", scores(2000, 2), scores(2000, 3), generation=2, predictors=LIVE)
-    return made
+    yield made
+    delete_topics(kafka.bootstrap, [mark])
 
 
 def drift(bank: Bank, generation: int = 2) -> None:

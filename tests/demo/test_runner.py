@@ -60,6 +60,7 @@ def judged(findings: Findings) -> None:
         assert row.after == pytest.approx(row.control + row.promotion.by)
 
 
+@pytest.mark.long  # the next test is the same on a smaller stream
 def test_a_model_is_promoted_in_mid_stream_and_no_tenant_notices(
     kafka: Broker, tmp_path: Path, eventually: Eventually
 ) -> None:
@@ -97,6 +98,7 @@ def test_somebodys_own_transactions_are_scored_live_and_in_shadow(
     assert findings.totals.dead_letters == 0
 
 
+@pytest.mark.long  # tests/cli/test_broker_command.py and test_signals.py have Ctrl-C of smaller programs
 def test_ctrl_c_leaves_nothing_behind(kafka: Broker, tmp_path: Path, eventually: Eventually) -> None:
     before = topics(kafka)
     program = "import sys; from muse_stream.cli.main import main; sys.exit(main(['demo']))"

@@ -15,6 +15,7 @@ from tests.patience import PATIENCE
 
 pytestmark = [
     pytest.mark.broker,
+    pytest.mark.long,  # tests/worker/test_broken_broker.py has a broker that stands still
     pytest.mark.timeout(240 * PATIENCE),
     pytest.mark.skipif(bool(missing_tools()), reason=f"brokers of their own are run by the JVM: {missing_tools()}"),
 ]

@@ -155,8 +155,12 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-LONG = ("Keras", "PyTorch, a fixed number of rows")
-"""Take half a minute each to do what PyTorch's recipe does; test_inputs.py has graphs of a fixed number of rows."""
+MARKS = {
+    "Keras": pytest.mark.slow,
+    "PyTorch, a fixed number of rows": pytest.mark.slow,
+    "PyTorch": pytest.mark.long,
+}
+"""Half a minute each; the slow ones do what PyTorch's does. test_inputs.py has graphs of a fixed number of rows."""
 
 
 COMPILED = {
@@ -166,7 +170,7 @@ COMPILED = {
 """What has one ensemble of trees: docs/compiled-trees.md."""
 
 
-@pytest.mark.parametrize("recipe", [pytest.param(one, marks=[pytest.mark.slow] * (one in LONG)) for one in RECIPES])
+@pytest.mark.parametrize("recipe", [pytest.param(one, marks=MARKS.get(one, ())) for one in RECIPES])
 def test_recipe_is_served_and_answers_as_its_library(runner: Runner, recipe: str, tmp_path: Path) -> None:
     made(runner, recipe, tmp_path)
     told = YAML(typ="safe").load(block(recipe, "yaml")).get("golden", {"tolerance": 1e-5, "differing": 0.01})

@@ -22,6 +22,7 @@ from tests.worker.rig import expected, ledger, produce, running
 
 pytestmark = [
     pytest.mark.broker,
+    pytest.mark.long,  # two brokers and a controller; test_hanging_transactions.py has the rules
     pytest.mark.skipif(bool(missing_tools()), reason=f"brokers of this version are run by the JVM: {missing_tools()}"),
 ]
 Unique = Callable[[str], str]

@@ -19,7 +19,8 @@ from muse_stream.worker import stalled
 from tests.worker.doubles import Echo, Route, await_true
 from tests.worker.rig import Ledger, expected, ledger, produce, running
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
+# two brokers and a controller; test_paused_topics.py has the rules, test_loop_topics.py the waiting on one broker
+pytestmark = [pytest.mark.broker, pytest.mark.long, pytest.mark.timeout(600)]
 
 AWAY = 1
 """The node that goes away; its broker's number is one more."""
@@ -149,7 +150,7 @@ def test_a_topic_that_takes_no_records_makes_its_tenant_wait_and_no_other(
         assert {one.topic() for one in answers.messages} & letters_of == letters_of
 
 
-@pytest.mark.slow  # half a minute on two brokers; test_stalled.py has the short forms
+@pytest.mark.slow  # half a minute; test_stalled.py has the short forms
 def test_r25_a_topic_that_is_made_anew_is_read_though_its_leader_had_moved(
     two: Two, unique: Unique, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import DirectoryStore, Follower, Generation, content, directory
+from muse_stream.control import DirectoryStore, Follower, Generation, Head, content, directory
 from muse_stream.errors import StoreError
 
 Edited = Callable[[Loaded, str], Loaded]
@@ -118,7 +118,7 @@ def test_a_file_that_has_not_changed_is_not_read_again(store: DirectoryStore, mo
     (store.path / "current").write_text(json.dumps({"number": 1}))
     monkeypatch.setattr(directory, "SETTLED_NS", -1)
     assert store.current() == 1
-    monkeypatch.setattr(directory.Head, "read", None)
+    monkeypatch.setattr(Head, "read", None)
     assert store.current() == 1
 
 

@@ -382,8 +382,6 @@ class GroupConsumer:
         An assignment that is changed while a revocation waits to be heard of counts as the answer to it: librdkafka
         then never joins the group again. The look-up of offsets may have taken many seconds.
         """
-        # or a backlog would be fetched as fast as it is dropped; who places them anew lets those flow that may
-        self._consumer.pause(self._consumer.assignment())
         for _ in range(SERVED):
             messages = self._consumer.consume(10_000, 0)
             if not messages:

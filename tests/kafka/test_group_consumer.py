@@ -442,17 +442,6 @@ def test_a_revocation_that_waits_is_heard_before_an_assignment_is_changed() -> N
     assert intake.taken_since is None, "assigned nothing is an assignment"
 
 
-def test_what_waits_is_heard_without_reading_a_backlog() -> None:
-    """Unpaused, a backlog is fetched as fast as it is dropped: up to a million records after each rebalance."""
-    intake, consumer, _settled = scripted()
-    consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
-    paused: list[set[str]] = []
-    consumer.waiting.append(lambda one: paused.append(set(one.paused)))
-    intake.rewind()
-    assert paused == [{"t"}]
-    assert consumer.paused == set(), "it flows again from where it was put"
-
-
 def test_a_revoked_partition_may_come_back_lower() -> None:
     intake, consumer, _settled = scripted()
     intake.committed({("t", 0): 40})

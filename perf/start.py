@@ -6,6 +6,7 @@ first score  an event waits; from the start of `muse-stream run` to its score as
              and worst of 6 starts; each drains and leaves the group, so that the next one finds it empty
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,8 @@ KINDS = {
     "from muse_stream.commands.configuration import check_lane; from muse_stream.runtime.run import prepare; prepare()",
 }
 """What each process has imported when its work begins; help texts stand for reading the arguments."""
+PLAIN = os.environ | {"TYPER_USE_RICH": "0"}
+"""Without what colours a help text, a third of all imports: who gives a command sees none."""
 
 
 def run(bootstrap: str, folder: Path) -> Figures:
@@ -55,7 +58,7 @@ def run(bootstrap: str, folder: Path) -> Figures:
 def _cpu_s(code: str) -> float:
     """Return the CPU time of a Python that runs this."""
     measured = f"{code}\nimport sys, time; sys.stderr.write(str(time.process_time()))"
-    done = subprocess.run([sys.executable, "-c", measured], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", measured], capture_output=True, text=True, check=True, env=PLAIN)
     return float(done.stderr)
 
 

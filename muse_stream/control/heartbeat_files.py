@@ -31,8 +31,11 @@ class HeartbeatFiles:
         aside = self._folder / f".{name}"
         with guarded(self._folder):
             try:
-                self._folder.mkdir(exist_ok=True)
-                aside.write_bytes(data)
+                try:
+                    aside.write_bytes(data)
+                except FileNotFoundError:
+                    self._folder.mkdir(exist_ok=True)
+                    aside.write_bytes(data)
                 aside.replace(self._folder / name)
             except OSError as error:
                 if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -66,7 +66,8 @@ class Watcher(Generic[T]):
     ) -> None:
         self._source = source
         self._compile = compile
-        self._interval = interval_s
+        self.interval_s = interval_s
+        """How often to look; may be changed at any time."""
         self._log = log
         self._offered = first[0] if first else None
         self._refused: tuple[Head, str] | None = None
@@ -113,20 +114,20 @@ class Watcher(Generic[T]):
         self.stop()
 
     def _run(self) -> None:
-        pause = self._interval
+        pause = self.interval_s
         while not self._stopped_after(pause):
             try:
                 self._look()
-                pause = self._interval
+                pause = self.interval_s
             except RegistryError as error:
                 self._tell(f"{error}", event="answer_schemas_unknown")
-                pause = min(pause * 2, max(SLOWEST_S, self._interval))
+                pause = min(pause * 2, max(SLOWEST_S, self.interval_s))
             except StoreError as error:
                 self._tell(f"{error}")
-                pause = min(pause * 2, max(SLOWEST_S, self._interval))
+                pause = min(pause * 2, max(SLOWEST_S, self.interval_s))
             except BaseException as error:  # noqa: BLE001 - a dead watcher would freeze the worker on its generation
                 self._tell(f"{type(error).__name__}: {error}")
-                pause = min(pause * 2, max(SLOWEST_S, self._interval))
+                pause = min(pause * 2, max(SLOWEST_S, self.interval_s))
 
     def _stopped_after(self, seconds: float) -> bool:
         """Wait, and say whether to end; a hint of the store's ends the wait only while all is well."""

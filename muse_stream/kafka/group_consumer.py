@@ -28,7 +28,8 @@ from muse_stream.kafka.signature import PAUSED, RELEASED, SET, Signature
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.telemetry import Log
 
-IDLE_POLL_S = 0.1
+IDLE_POLL_S = 0.2
+"""How often a worker that has nothing to do looks around: each time costs a quarter of a millisecond of CPU."""
 POLL_UNIT_S = 0.001
 """The client waits for whole milliseconds."""
 LITTLE = 500

@@ -84,7 +84,8 @@ class OtherGroups:
         """
         with self._lock:
             found, self._found = self._found, {}
-            if held and not self._looking and not self._closing and self._clock() >= self._due:
+            due = held and not self._looking and not self._closing and self._clock() >= self._due
+            if due and self._groups():  # a fleet of one lane has no others: no thread every two seconds for that
                 self._looking = True
                 places = list(held)
                 threading.Thread(target=self._look, args=(places, generation), name="other-groups", daemon=True).start()

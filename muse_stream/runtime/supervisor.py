@@ -44,6 +44,8 @@ QUIET_S = 10.0
 LONGEST_BACKOFF_S = 30.0
 HOPELESS = 5
 """So many crashes before any worker has served: what is wrong does not pass, and a container must end."""
+CALM_S = 5.0
+"""How often it looks around when all is as it should be: signals, deaths and what workers say wake it anyway."""
 LEAVE = signal.SIGUSR1
 FAILED = "failed: "
 """How the last word of a worker begins that ends with an error: what follows is the reason."""
@@ -277,7 +279,9 @@ class Supervisor:
         now = time.monotonic()
         served = {child.slot for child in self._children}
         waits = [slot.due - now for number, slot in self._slots.items() if number not in served]
-        return max(0.0, min([1.0, *waits]))
+        complete = len(served) == len(self._slots) + self._spare and len(served) == len(self._children)
+        calm = complete and self._limit is None and not any(child.leaving for child in self._children)
+        return max(0.0, min([CALM_S if calm else 1.0, *waits]))
 
     def _scale(self) -> None:
         for number in [s for s in self._signals if s not in STOPPING]:

@@ -34,7 +34,7 @@ from muse_stream.schema_registry import open_registry
 from muse_stream.telemetry import Log
 from muse_stream.worker import Guard, InHand, Scorer, SlotName, Tracer, Worker, failpoints, open_worker
 
-POLL_STORE_S = 0.25
+POLL_STORE_S, SPARE_POLL_STORE_S = 0.25, 1.0
 FORMER = 2
 """Generations before the current one that are asked which lanes they had."""
 NAMESPACE_MOVE = "a change of namespace is a move: docs/operations.md"
@@ -77,7 +77,7 @@ def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused
     compile = compiler(options, source, in_hand, refused)
     first = first_good(source, compile, log)
     with Watcher(
-        source, compile, POLL_STORE_S, first=(first.head, first.scorer), problem=first.problem, log=log
+        source, compile, SPARE_POLL_STORE_S, first=(first.head, first.scorer), problem=first.problem, log=log
     ) as watcher:
         # what is loaded by now stays: a full collection over it would hold a batch up for tens of milliseconds
         gc.collect()
@@ -87,6 +87,7 @@ def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused
         connection.send("ready")
         number, suspects, memory_restarts = connection.recv()
         del first  # the watcher has it, or by now a newer one
+        watcher.interval_s = POLL_STORE_S
         process_title.show("worker", options.role, options.lane, options.host, number)
         place = Place(number, memory_restarts, Guard(in_hand, suspects), lambda: connection.send("serving"))
         _work(options, place, watcher, source, store, log)

@@ -7,6 +7,7 @@ within a source partition is not lost.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import groupby
 
 from muse_stream.kafka import NOT_QUEUED, TransactionalProducer
 from muse_stream.worker import dead_letter
@@ -39,11 +40,12 @@ def send_records(
     if answer.passed:
         _with_headers(producer, batch, answer, partitions, traceparents or {})
     else:
-        for row, topic, value, partition in zip(answer.rows, answer.topics, answer.values, partitions, strict=True):
+        of_rows = map(keys.__getitem__, answer.rows)
+        for key, topic, value, partition in zip(of_rows, answer.topics, answer.values, partitions, strict=True):
             try:
-                produce(topic, value, keys[row], partition)
+                produce(topic, value, key, partition)
             except NOT_QUEUED as error:
-                producer.retry(error, topic, value, keys[row], partition)
+                producer.retry(error, topic, value, key, partition)
     for letter in answer.dead:
         _bury(producer, batch, letter, count, generation=generation, attempt=attempt, worker=worker)
 
@@ -77,9 +79,10 @@ def _continued(headers: Sequence[Header], wanted: Collection[str], traceparent: 
 
 def _partitions(batch: Batch, rows: list[int], topics: list[str], count: PartitionCount) -> list[int]:
     source, partitions = batch.topics, batch.partitions
-    pairs = set(zip(map(source.__getitem__, rows), topics, strict=True))
+    # neighbours are alike as a rule, and cheaper to compare than to hash
+    pairs = {pair for pair, _run in groupby(zip(map(source.__getitem__, rows), topics, strict=True))}
     if all(count(event_topic) == count(topic) for event_topic, topic in pairs):
-        return [partitions[row] for row in rows]
+        return list(map(partitions.__getitem__, rows))
     return [_partition(batch, row, topic, count) for row, topic in zip(rows, topics, strict=True)]
 
 

@@ -52,6 +52,8 @@ MEMBER: dict[str, Any] = {
     "heartbeat.interval.ms": 1_000,
     "max.poll.interval.ms": MAX_POLL_MS,
     "topic.metadata.refresh.interval.ms": 5_000,
+    # a resumed or new partition waits for the request under way; each that ends in vain costs 0.2 ms of CPU
+    "fetch.wait.max.ms": 250,
 }
 """Settings of a member of the group."""
 OPEN_S = 10.0

@@ -8,6 +8,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,7 +31,7 @@ from muse_stream.runtime import calibrate, supervisor
 from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.runtime.refreshing import Refresher, RefreshWith
 from muse_stream.testing import ToSend
-from tests.forked import Forked
+from tests.forked import ROOT, Forked
 from tests.patience import PATIENCE, until
 from tests.runtime.test_batch_scorer import changed
 

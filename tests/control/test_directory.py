@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fcntl import LOCK_EX, flock
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from muse_stream.config import Loaded, load_document
-from muse_stream.control import DirectoryStore, Follower, Generation, content, directory
+from muse_stream.control import DirectoryStore, Follower, Generation, Head, content, directory
 from muse_stream.errors import StoreError
 
 Edited = Callable[[Loaded, str], Loaded]
@@ -92,6 +93,33 @@ def test_unreadable_current_is_an_error_not_a_first_start(store: DirectoryStore,
     (store.path / "current").write_text(content)
     with pytest.raises(StoreError, match="current"):
         store.current()
+
+
+@pytest.mark.parametrize("age_s", [0.0, 3600.0], ids=["written a moment ago", "known"])
+def test_what_is_current_is_seen_whichever_way_the_file_was_changed(store: DirectoryStore, age_s: float) -> None:
+    """Looks are many, so one that finds the same file does not read it again; one written anew has another stamp."""
+    store.path.mkdir()
+    current = store.path / "current"
+    past = time.time() - age_s
+    for number in (1, 2, 3, 4):
+        if number % 2:
+            current.with_name("new").write_text(json.dumps({"number": number}))
+            current.with_name("new").replace(current)  # as `move_current` does
+        else:
+            current.write_text(json.dumps({"number": number}))  # as a restore from a backup may
+        os.utime(current, (past, past))  # the same times and the same size
+        assert [store.current() for _ in range(3)] == [number] * 3
+    current.unlink()
+    assert store.current() is None
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.path.mkdir()
+    (store.path / "current").write_text(json.dumps({"number": 1}))
+    monkeypatch.setattr(directory, "SETTLED_NS", -1)
+    assert store.current() == 1
+    monkeypatch.setattr(Head, "read", None)
+    assert store.current() == 1
 
 
 def _die_while_publishing(path: Path, document: Path, after: int) -> None:

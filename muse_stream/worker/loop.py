@@ -122,7 +122,8 @@ class Worker:
         self._accounts = Accounts(meter, backlog, self._paused_topics, self._readiness, unread, letters)
         self._awaited: dict[str, Callable[[], bool]] = {}  # event topic that waits for a schema -> is it known by now?
         self._committed: deque[Committed] = deque()
-        self._kept_up_at, self._moved = float("-inf"), False
+        self._kept_up_at = float("-inf")
+        self._moved = False
         """Whether partitions came or went: an event topic may have more of them than were counted."""
 
     @property

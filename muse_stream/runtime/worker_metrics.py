@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -86,7 +85,6 @@ class WorkerMeter:
         )
         self._generation = Gauge("muse_generation", "Generation that answers now", registry=registry)
         self._outcomes, self._stages, self._rebalances = _outcomes(registry), _stages(registry), _rebalances(registry)
-        self._stage = lru_cache(self._stages.labels)  # by stage: `labels` checks and locks each time
         self._swap, self._load, self._ahead = _swap(registry), _load(registry), _ahead(registry)
         self._hanging = Gauge(
             "muse_transactions_hanging",
@@ -149,7 +147,7 @@ class WorkerMeter:
         self._outcomes.labels("committed").inc()
         if seconds is not None:
             self._transaction.observe(seconds)
-            self._stage("commit").observe(seconds)
+            self._stages.labels("commit").observe(seconds)
         if tally is not None:
             self._tally(tally)
         self._committed.inc(events)
@@ -166,7 +164,7 @@ class WorkerMeter:
     def stages(self, seconds: Mapping[str, float]) -> None:
         """Take in how long each stage of a batch took."""
         for stage, took in seconds.items():
-            self._stage(stage).observe(took)
+            self._stages.labels(stage).observe(took)
 
     def latency(self, sample: Sample, events: int, at_s: float) -> None:
         """Take in how long events have waited for their answer."""

@@ -42,8 +42,6 @@ from muse_stream.worker.stalled import Stalled
 from muse_stream.worker.tracer import Tracer
 from muse_stream.worker.unread import Unread
 
-UPKEEP_S = 0.05
-"""How often it is looked after the group, the topics and the books: what that finds takes seconds to come about."""
 DRAIN_S = 8.0
 SETTLE_S = 6.0
 REOPEN_S = 30.0
@@ -122,7 +120,6 @@ class Worker:
         self._accounts = Accounts(meter, backlog, self._paused_topics, self._readiness, unread, letters)
         self._awaited: dict[str, Callable[[], bool]] = {}  # event topic that waits for a schema -> is it known by now?
         self._committed: deque[Committed] = deque()
-        self._kept_up_at = float("-inf")
         self._moved = False
         """Whether partitions came or went: an event topic may have more of them than were counted."""
 
@@ -161,11 +158,15 @@ class Worker:
                 serving()
             self._progress()
             self._swap()
+            self._review()
+            self._claim()
+            self._return()
             self._account()
-            # before anything else is committed: what stands of those in doubt is told by the committed offsets
             self._accounts.count_doubtful(self._group_consumer)
-            if self._upkeep_due():
-                self._keep_up()
+            self._accounts.measure(self._group_consumer, self._scorer.topology)
+            self._unstick()
+            if self._pace.review():
+                self._pause_topics()
             try:
                 self._turn()
             except (Abortable, Retriable) as error:
@@ -175,22 +176,6 @@ class Worker:
                 self._tolerate(error)
                 self._recover(error)
         self._close(leave())
-
-    def _upkeep_due(self) -> bool:
-        """Whether to look after what is not of this batch: from time to time, and at once after a rebalance."""
-        intake = self._group_consumer
-        news = self._moved or intake.lost_offsets or intake.restarted or intake.outdated
-        return bool(news) or time.monotonic() >= self._kept_up_at + UPKEEP_S
-
-    def _keep_up(self) -> None:
-        self._kept_up_at = time.monotonic()
-        self._review()
-        self._claim()
-        self._return()
-        self._accounts.measure(self._group_consumer, self._scorer.topology)
-        self._unstick()
-        if self._pace.review():
-            self._pause_topics()
 
     def _turn(self) -> None:
         self._committer.raise_failure()

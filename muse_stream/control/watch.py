@@ -131,9 +131,13 @@ class Watcher(Generic[T]):
 
     def _stopped_after(self, seconds: float) -> bool:
         """Wait, and say whether to end; a hint of the store's ends the wait only while all is well."""
-        end = time.monotonic() + seconds
-        while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
+        began = time.monotonic()
+        while not self._stopped.is_set():
+            # a spare that takes a slot over looks more often from then on, not after its longer pause
+            wanted = seconds if self._problem else min(seconds, self.interval_s)
             before = time.monotonic()
+            if (left := began + wanted - before) <= 0:
+                break
             try:
                 self._source.wait(min(left, SLICE_S))
             except BaseException:  # noqa: BLE001 - as above

@@ -25,6 +25,9 @@ from muse_stream.cli.store_option import StoreOption
 FromRow = Annotated[
     int, typer.Option(min=1, help="Begin with this row of the file, from 1; of JSON lines with this line.")
 ]
+Register = Annotated[
+    bool, typer.Option("--register", help="Register the schema where the Schema Registry does not have it.")
+]
 SkipInvalid = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write rows that are no events to FILE (JSON lines) and send the others."),
@@ -49,9 +52,7 @@ def produce(
     from_row: FromRow = 1,
     skip_invalid: SkipInvalid = None,
     frame: Annotated[Frame, typer.Option(help="What names the schema before each record.")] = Frame.SINGLE,
-    register: Annotated[
-        bool, typer.Option("--register", help="Register the schema where the Schema Registry does not have it.")
-    ] = False,
+    register: Register = False,
     json_encoding: JsonEncoding = JsonText.AUTO,
     column: Columns = None,
     header: Headers = None,
@@ -85,8 +86,8 @@ def produce(
     names = pairs(column, "--column"), pairs(header, "--header")
     sending = Sending(rate, key, limit, frame.value, register, *names, from_row, json_encoding.encoding, skip_invalid)
     configuration = open_configuration(config)
-    counted = event_file(configuration, tenant, file, replace(sending, frame="single-object", register=False))
-    total = _total(counted.rows, from_row, limit)
+    counted = replace(sending, frame="single-object", register=False)
+    total = _total(event_file(configuration, tenant, file, counted).rows, from_row, limit)
     with progress("checked", total) as update:
         told = Progress(
             lambda checked: update(checked, None, ""),

@@ -157,15 +157,14 @@ def run(
     ```
     """
     store, most, traced = _named(store, config), _bytes(max_memory), _traced()
-    times = {"look_s": look_every, "store_s": store_every}
+    times: dict[str, Any] = {"look_s": look_every, "store_s": store_every}
     _check_role(role, config, start, max_memory, times)
     _check_pages(health_host, health_port, metrics_port, workers)
     from muse_stream.commands.configuration import check_lane  # noqa: PLC0415
     from muse_stream.runtime.run import RunOptions, prepare, reaching  # noqa: PLC0415 - loads most vendors
     from muse_stream.runtime.run import run as serve  # noqa: PLC0415
 
-    session: Session = context.obj
-    settings = session.kafka
+    settings, level = context.obj.kafka, context.obj.log_level
     with _store(store, config) as folder:
         with reaching(settings):  # Kafka is asked while this process imports what its workers need
             trusted = _trusted(trusted_keys) if config is None else None  # what is made from a file has no signature
@@ -173,11 +172,11 @@ def run(
             prepare()
         host, health = name or socket.gethostname(), (health_port, health_host)
         if role is RunRole.CALIBRATE:
-            of = (folder, lane, host, settings, session.log_level, *health)
-            given = {**times, "metrics_port": metrics_port, "trusted": trusted}
-            raise typer.Exit(_count(of, workers, spare=spare, given=given))
+            of = (folder, lane, host, settings, level, *health)
+            times |= {"metrics_port": metrics_port, "trusted": trusted}
+            raise typer.Exit(_count(of, workers, spare=spare, given=times))
         served: Literal["live", "shadow"] = "live" if role is RunRole.LIVE else "shadow"
-        options = RunOptions(folder, served, lane, host, settings, session.log_level, *health)
+        options = RunOptions(folder, served, lane, host, settings, level, *health)
         options = replace(options, start_at=start.value, namespace=namespace, max_memory=most)
         options = replace(options, metrics_port=metrics_port, trusted=trusted, trace_ratio=traced)
         raise typer.Exit(serve(options, workers, spare=spare))

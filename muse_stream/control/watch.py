@@ -120,7 +120,7 @@ class Watcher(Generic[T]):
                 self._look()
                 pause = self.interval_s
             except RegistryError as error:
-                self._tell(f"{error}", event="answer_schemas_unknown")
+                self._tell(f"{error}", of_schemas=True)
                 pause = min(pause * 2, max(SLOWEST_S, self.interval_s))
             except StoreError as error:
                 self._tell(f"{error}")
@@ -175,17 +175,17 @@ class Watcher(Generic[T]):
     def _serving(self) -> int | None:
         return self._offered.number if self._offered else None
 
-    def _tell(
-        self, problem: str, generation: Generation | None = None, event: str = "generation_store_unreadable"
-    ) -> None:
+    def _tell(self, problem: str, generation: Generation | None = None, *, of_schemas: bool = False) -> None:
         if problem == self._problem:
             return
         self._problem = problem
         if self._log is None:
             return
         with suppress(Exception):  # a full disk under the log must not end the watch
-            if generation is None:
-                self._log.error(event, error=problem, serving=self._serving())
+            if of_schemas:
+                self._log.error("answer_schemas_unknown", error=problem, serving=self._serving())
+            elif generation is None:
+                self._log.error("generation_store_unreadable", error=problem, serving=self._serving())
             else:
                 self._log.error(
                     "generation_refused",

@@ -88,8 +88,12 @@ def _row(ledger: Ledger, events: StreamEvents, promise: Promise, drifts: bool) -
     sample, earlier, later = (
         period(ledger, events, promise.tenant) for period in (periods.calibration, periods.before, periods.after)
     )
-    if not (len(sample) and len(earlier) and len(later)):
-        raise MuseError(f"{promise.tenant} has no events in one of the periods: stream more, or fewer tenants")
+    counts = {"calibration": len(sample), "before": len(earlier), "after": len(later)}
+    if not all(counts.values()):
+        found = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        raise MuseError(
+            f"{promise.tenant} has no events in one of the periods ({found}): stream more, or fewer tenants"
+        )
     at = promise.threshold
     was = _alerts(ledger.live.score[earlier], at)
     now = _alerts(ledger.live.score[later], at)

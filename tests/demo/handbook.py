@@ -31,14 +31,14 @@ def small(path: Path) -> Path:
 
 
 def mapping(path: Path) -> Path:
-    """Write the Handbook's mapping with two tenants, small models and a rate for a short stream."""
+    """Write the Handbook's mapping: two tenants, small models, and a rate at which a busy machine has time to promote."""
     text = HANDBOOK.read_text(encoding="utf-8")
     for old, new in (
         ("names: [alpha, beta, gamma, delta, epsilon, zeta]", "names: [alpha, beta]"),
         ("{alpha: 0.8, beta: 0.8, gamma: 0.6, delta: 0.6, epsilon: 0.5, zeta: 0.5}", "{beta: 0.6}"),
         ("trees: 100", "trees: 20"),
         ("leaves: 31", "leaves: 7"),
-        ("rate: 10000", "rate: 700"),
+        ("rate: 10000", "rate: 250"),
         ("drifts: false", "drifts: true"),
     ):
         assert text.count(old) == 1, old

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from muse_stream import environment
-from muse_stream.cli.options import Session
 from muse_stream.extras import missing_extra
 
 LEAST_MEMORY = 64 << 20

@@ -31,7 +31,7 @@ def small(path: Path) -> Path:
 
 
 def mapping(path: Path) -> Path:
-    """Write the Handbook's mapping: two tenants, small models, and a rate at which a busy machine has time to promote."""
+    """Write the Handbook's mapping: two tenants, small models, a rate that leaves a busy machine time to promote."""
     text = HANDBOOK.read_text(encoding="utf-8")
     for old, new in (
         ("names: [alpha, beta, gamma, delta, epsilon, zeta]", "names: [alpha, beta]"),

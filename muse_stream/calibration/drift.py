@@ -166,6 +166,12 @@ def design_effect(events: NDArray[np.int64], alerts: NDArray[np.int64]) -> float
     return max(float(np.square(alerts - rate * events).sum()) / (total * rate * (1.0 - rate)), 1.0)
 
 
+def spent(promised: Sequence[float]) -> Floats:
+    """Return the share of alpha that each threshold has, given its promised alert rate; they add up to 1."""
+    weights = RARE / np.maximum(promised, RARE)
+    return np.asarray(weights / weights.sum())
+
+
 def _rates(
     cells: NDArray[np.int64],
     effects: Floats,
@@ -178,8 +184,7 @@ def _rates(
     if not len(cells):
         return tuple(RateDrift(one, rate, 0, float("nan"), 0.0, 1.0, False) for one, rate in promised.items())
     sums = np.cumsum(cells[::-1], axis=0)[::-1].astype(np.float64)  # [starts, 1 + thresholds]
-    spent = RARE / np.maximum(list(promised.values()), RARE)
-    needed = np.log(2.0 / (alpha * spent / spent.sum()))  # [thresholds], either side
+    needed = np.log(2.0 / (alpha * spent(list(promised.values()))))  # [thresholds], either side
     loudest = np.zeros(len(promised), dtype=np.int64)
     strongest = np.zeros(len(promised))
     for at, rate in enumerate(promised.values()):

@@ -6,7 +6,7 @@ from scipy.stats import binom
 
 from muse_stream.calibration import DriftLimits, MapCounts, QuantileMap, Recent, Reference, ScoreSketch, drift
 from muse_stream.calibration.day_counts import CELLS, GROUPS
-from muse_stream.calibration.drift import design_effect, evidence
+from muse_stream.calibration.drift import design_effect, evidence, spent
 
 RATES = {0.5: 0.35, 0.6: 0.10, 0.8: 0.05, 0.9: 0.01, 0.95: 0.001}
 PROMISE = Reference.from_alert_rates(RATES)
@@ -131,6 +131,13 @@ def test_evidence_is_a_supermartingale_at_the_edge() -> None:
             counts = np.arange(events + 1)
             ratio = np.exp(evidence(np.full(len(counts), float(events)), counts.astype(float), edge))
             assert float((binom.pmf(counts, events, edge) * ratio).sum()) == pytest.approx(1.0)
+
+
+def test_thresholds_share_alpha_and_frequent_ones_have_less_of_it() -> None:
+    shares = spent([0.7, 0.04, 0.02, 0.001, 0.0])
+    assert float(shares.sum()) == pytest.approx(1.0)
+    assert shares[1:] == pytest.approx(shares[2] * np.array([0.5, 1.0, 1.0, 1.0]))
+    assert shares[0] < shares[1]
 
 
 def test_design_effects_see_groups_and_nothing_else() -> None:

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
@@ -104,6 +104,8 @@ PRODUCER: dict[str, Any] = {
 }
 
 
+_PASSWORDS = threading.Lock()
+
 Client = TypeVar("Client", Consumer, Producer, AdminClient)
 
 
@@ -169,8 +171,11 @@ def _made(kind: type[Client], settings: KafkaSettings, configuration: dict[str, 
 class _Password:
     """Hears a client's errors: where it is refused, and the file holds another password by now, that one is used.
 
+    All clients of the process take it up then: one that is rarely polled would hear of its own refusal too late.
     librdkafka asks for a password at each new connection only; those that are open stay open.
     """
+
+    _all: ClassVar["weakref.WeakSet[_Password]"] = weakref.WeakSet()
 
     def __init__(self, settings: KafkaSettings, given: Mapping[str, Any]) -> None:
         self._settings, self._further = settings, given.get("error_cb")
@@ -180,6 +185,8 @@ class _Password:
     def of(self, client: Any) -> None:
         """Say whose password it is; it is not kept alive by it: a discarded producer must end."""
         self._client = weakref.ref(client)
+        with _PASSWORDS:
+            self._all.add(self)
 
     def __call__(self, error: KafkaError) -> None:
         """Be told of an error, as `error_cb`."""
@@ -195,12 +202,24 @@ class _Password:
             telemetry.logger("kafka").warning("password_not_read", error=str(error))
             return
         now = secret.get_secret_value() if secret is not None else None
-        client = self._client()
-        if client is None or now is None or now == self._used:
+        if now is None or now == self._used:
             return
-        self._used = now
+        with _PASSWORDS:
+            others = [one for one in self._all if one._of_the_same(self._settings)]
+        for one in others:
+            one._use(now)
+
+    def _of_the_same(self, settings: KafkaSettings) -> bool:
+        ours = self._settings
+        return (ours.sasl_password_file, ours.sasl_username) == (settings.sasl_password_file, settings.sasl_username)
+
+    def _use(self, password: str) -> None:
+        client = self._client()
+        if client is None or password == self._used:
+            return
+        self._used = password
         # not in this thread: the library ends the process where a callback asks its own client for something
-        told = threading.Thread(target=self._tell, args=(client, now), name="kafka-password", daemon=True)
+        told = threading.Thread(target=self._tell, args=(client, password), name="kafka-password", daemon=True)
         told.start()
 
     def _tell(self, client: Any, password: str) -> None:

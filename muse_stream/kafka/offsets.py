@@ -41,7 +41,11 @@ def committed_offsets(
     asked = [TopicPartition(*place) for place in places]
     if not asked:  # librdkafka takes that for an invalid argument
         return {}
-    answers = consumer.committed(asked, timeout=timeout_s)
+    try:
+        answers = consumer.committed(asked, timeout=timeout_s)
+    except KafkaException:
+        _hear(consumer)
+        raise
     for answer in answers:
         if answer.error is not None:
             raise KafkaException(answer.error)
@@ -66,6 +70,7 @@ def offsets_at(
     try:
         answers = consumer.offsets_for_times([TopicPartition(*place, moment) for place in places], timeout=timeout_s)
     except KafkaException as error:
+        _hear(consumer)
         if concerns(error, About.NO_LEADER):  # said of the whole request when it is so of every partition
             return {}
         if concerns(error, About.NO_END):  # said of the whole request when it is so of one
@@ -76,6 +81,12 @@ def offsets_at(
             return {k: v for half in halves for k, v in offsets_at(consumer, half, moment, timeout_s).items()}
         raise Retriable(f"cannot look offsets up: {typed(error)}") from error
     return {(answer.topic, answer.partition): answer.offset for answer in answers if answer.error is None}
+
+
+def _hear(consumer: Consumer) -> None:
+    """Let a consumer that only looks up, and so is never polled, hear of its errors: a password that was refused."""
+    if not consumer.assignment():
+        consumer.poll(0)
 
 
 def forget_leaders(consumer: Consumer, topics: Collection[str], timeout_s: float) -> None:

@@ -10,15 +10,16 @@ import shlex
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -26,8 +27,9 @@ from muse_stream import testing
 from muse_stream.commands.refresh_incidents import letters_by_hour
 from muse_stream.config import KafkaSettings
 from muse_stream.control import DirectoryStore
-from muse_stream.errors import MuseError
+from muse_stream.errors import MuseError, Retriable
 from muse_stream.kafka import client
+from muse_stream.kafka.offsets import committed_offsets, offsets_at
 from muse_stream.testing import ToSend
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.kafka_jars import jars, java, missing_tools
@@ -597,8 +599,21 @@ def test_what_is_missing_is_named_and_what_to_grant(
     assert f"grant it {operation}: `muse-stream acl CONFIG`" in said or "grant it READ to read" in said, said
 
 
-def test_a_password_that_changes_in_its_file_is_taken_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the clients that there are, of each kind, once a broker refuses the one that they have (SCRAM over TLS)."""
+class Changed(NamedTuple):
+    """Settings whose password file is out of date."""
+
+    settings: KafkaSettings
+    file: Path
+    topic: str
+
+
+def ends(consumer: Consumer, places: Sequence[tuple[str, int]], timeout_s: float) -> dict[tuple[str, int], int]:
+    return offsets_at(consumer, places, OFFSET_END, timeout_s)
+
+
+@pytest.fixture
+def changed(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Changed]:
+    """A user whose password is another by now than the one in the file, which clients have read; a topic of its own."""
     user, file = "rotated", site.folder / "rotated.password"
     file.write_text("hush-first\n")
     environment = site.kafka.environment("live") | {
@@ -608,34 +623,65 @@ def test_a_password_that_changes_in_its_file_is_taken_up(site: Site, monkeypatch
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    topic = "rotated"  # nobody else's: what is written here is no record
+    topic = f"rotated.{uuid.uuid4().hex}"  # nobody else's: what is written here is no record
     site.kafka.admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(60)
     grants = [binding(user, "topic", "literal", topic, operation) for operation in ("READ", "WRITE")]
+    grants.append(binding(user, "group", "literal", "unused", "READ"))
     site.kafka.grant(*grants)
-    settings = KafkaSettings.from_environment()
     # nobody has the first password any more: so it is for a client whose connection breaks after the change
     site.kafka.scram(user, "hush-second")
+    yield Changed(KafkaSettings.from_environment(), file, topic)
+    site.kafka.withdraw(*grants)
+    site.kafka.admin.delete_topics([topic])[topic].result(60)
+
+
+def test_a_password_that_changes_in_its_file_is_taken_up(changed: Changed) -> None:
+    """By all clients that there are, of each kind, once a broker refuses one of them (SCRAM over TLS)."""
     heard: list[KafkaError] = []
-    producer = client.producer(settings, error_cb=heard.append)
-    consumer = client.consumer(settings, **{"group.id": "unused"})
+    producer = client.producer(changed.settings, error_cb=heard.append)
+    consumer = client.consumer(changed.settings, **{"group.id": "unused"})
+    silent = client.consumer(changed.settings, **{"group.id": "unused"})  # nobody polls it: it hears nothing itself
 
     def refused() -> bool:
         producer.poll(0.05)
         return any(error.code() == KafkaError._AUTHENTICATION for error in heard)
 
     until(refused, 60, lambda: str(heard))
-    file.unlink()  # it is being replaced
+    changed.file.unlink()  # it is being replaced
     heard.clear()
     until(refused, 60)
-    file.write_text("hush-second\n")
+    changed.file.write_text("hush-second\n")
     written: list[str] = []
-    producer.produce(topic, b"x", on_delivery=lambda error, _: written.append(error.name() if error else "written"))
+    producer.produce(
+        changed.topic, b"x", on_delivery=lambda error, _: written.append(error.name() if error else "written")
+    )
     until(lambda: producer.poll(0.1) > 0 and bool(written), 60, lambda: str(heard[-3:]))
     assert written == ["written"]
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+    places = [TopicPartition(changed.topic, partition, 0) for partition in range(PARTITIONS)]
+    assert len(silent.committed(places, timeout=60)) == PARTITIONS
+    consumer.assign(places)
     until(lambda: (one := consumer.poll(0.1)) is not None and one.error() is None, 60)
     consumer.close()
-    site.kafka.withdraw(*grants)
+    silent.close()
+
+
+@pytest.mark.parametrize("ask", [committed_offsets, ends])
+def test_a_client_that_only_looks_up_takes_up_a_password(changed: Changed, ask: Callable[..., object]) -> None:
+    """It is never polled, and no other client is refused meanwhile: its connection was the only one that broke."""
+    lookup = client.consumer(changed.settings, **{"group.id": "unused"})
+    places = [(changed.topic, partition) for partition in range(PARTITIONS)]
+    with pytest.raises((KafkaException, Retriable)):
+        ask(lookup, places, 2)
+    changed.file.write_text("hush-second\n")
+
+    def answered() -> bool:
+        with suppress(KafkaException, Retriable):
+            ask(lookup, places, 2)
+            return True
+        return False
+
+    until(answered, 60)
+    lookup.close()
 
 
 def test_a_running_worker_takes_up_a_password_that_changes_in_its_file(site: Site, tmp_path: Path) -> None:

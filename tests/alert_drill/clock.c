@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -60,6 +61,14 @@ int pthread_cond_timedwait(pthread_cond_t *restrict on, pthread_mutex_t *restric
     if (!true_wait) begin();
     if (moment.tv_sec > 1000000000) moment.tv_sec -= wrong_by();
     return true_wait(on, held, &moment);
+}
+
+/* librdkafka waits by C11's threads, whose own call of pthread_cond_timedwait is not ours */
+int cnd_timedwait(cnd_t *restrict on, mtx_t *restrict held, const struct timespec *restrict until) {
+    int (*wait)(cnd_t *, mtx_t *, const struct timespec *) = dlsym(RTLD_NEXT, "cnd_timedwait");
+    struct timespec moment = *until;
+    moment.tv_sec -= wrong_by();
+    return wait(on, held, &moment);
 }
 
 int sem_timedwait(sem_t *restrict on, const struct timespec *restrict until) {

@@ -303,6 +303,10 @@ class GroupConsumer:
         self._consumer.resume([p for p in assigned if p.topic in now - before and not self._held(p)])
         self._consumer.pause([p for p in assigned if p.topic in before - now])
 
+    def _flows(self, partition: TopicPartition) -> bool:
+        read = partition.topic in self._subscribed and partition.topic not in self._paused
+        return read and not self._held(partition)
+
     def _held(self, partition: TopicPartition) -> bool:
         return (partition.topic, partition.partition) in self.unknown_starts
 
@@ -382,11 +386,18 @@ class GroupConsumer:
         An assignment that is changed while a revocation waits to be heard of counts as the answer to it: librdkafka
         then never joins the group again. The look-up of offsets may have taken many seconds.
         """
-        for _ in range(SERVED):
-            messages = self._consumer.consume(10_000, 0)
-            if not messages:
-                return
-            self._report([message for message in messages if message.error() is not None])
+        # or a backlog would be fetched as fast as it is dropped
+        reading = [p for p in self._consumer.assignment() if self._flows(p)]
+        self._consumer.pause(reading)
+        try:
+            for _ in range(SERVED):
+                messages = self._consumer.consume(10_000, 0)
+                if not messages:
+                    return
+                self._report([message for message in messages if message.error() is not None])
+        finally:
+            # before their places change: one that is resumed in its new place is now and then never read again
+            self._consumer.resume(reading)
 
     def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Look up where partitions start, and sign those that others have had."""
@@ -432,8 +443,7 @@ class GroupConsumer:
     def _place(self, starts: list[TopicPartition]) -> None:
         self._consumer.incremental_assign(starts)
         # a partition comes back as it went: paused, though its topic may have been freed in the meantime
-        read = self._subscribed - self._paused
-        flowing = [start for start in starts if start.topic in read and not self._held(start)]
+        flowing = [start for start in starts if self._flows(start)]
         self._consumer.resume(flowing)
         self._consumer.pause([start for start in starts if start not in flowing])
 

@@ -11,10 +11,12 @@ import yaml
 
 from muse_stream.testing.kafka_broker import Broker
 from tests.alert_drill.__main__ import Outcome, play, table
+from tests.alert_drill.account import account
 from tests.alert_drill.prometheus import FACTOR, RULES, RUNBOOKS, held_for_s, program, section, shortened
 from tests.alert_drill.situations import SITUATIONS, RedisDown
 from tests.alert_drill.stage import Kafka, Stage
 from tests.deploy.test_alerts import rules
+from tests.integration.witness import Seen
 
 WINDOW = re.compile(r"(?:\[|offset )(\w+)")
 
@@ -62,6 +64,23 @@ def test_each_fault_of_the_page_is_drilled_with_alerts_that_it_names() -> None:
             assert f"[{alert}](#{alert.lower()})" in row
             assert section(urls[alert])
             assert held_for_s(alert) >= 0
+
+
+PLANTED: dict[str, tuple[list[int], str]] = {
+    "lost": ([0, 2], "lost"),
+    "doubled": ([0, 1, 1, 2], "doubled"),
+    "out of order": ([0, 2, 1], "disorder"),
+    "of no event": ([0, 1, 2, 3], "foreign"),
+}
+
+
+@pytest.mark.parametrize(("offsets", "what"), PLANTED.values(), ids=PLANTED)
+def test_the_account_finds_what_is_not_kept(offsets: list[int], what: str) -> None:
+    answers = [Seen("scores", 0, ("events", 0, offset), {}) for offset in offsets]
+    found = account(answers, {("events", 0): 3}, [0] * len(answers), {})
+    assert not found.kept
+    assert [name for name in ("lost", "doubled", "disorder", "foreign") if getattr(found, name)] == [what]
+    assert account([answers[0]], {("events", 0): 1}, [0], {}).kept
 
 
 @pytest.mark.slow

@@ -442,6 +442,24 @@ def test_a_revocation_that_waits_is_heard_before_an_assignment_is_changed() -> N
     assert intake.taken_since is None, "assigned nothing is an assignment"
 
 
+def test_what_waits_is_heard_without_reading_a_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unpaused, a backlog is fetched as fast as it is dropped; paused until it is placed, a partition may stall."""
+    intake, consumer, _settled = scripted()
+    consumer.callbacks["on_assign"](consumer, [TopicPartition("t", 0)])
+    paused: list[set[str]] = []
+    consumer.waiting.append(lambda one: paused.append(set(one.paused)))
+    unassign = consumer.incremental_unassign
+
+    def watched(gone: list[TopicPartition]) -> None:
+        paused.append(set(consumer.paused))
+        unassign(gone)
+
+    monkeypatch.setattr(consumer, "incremental_unassign", watched)
+    intake.rewind()
+    assert paused == [{"t"}, set()]
+    assert consumer.paused == set()
+
+
 def test_a_revoked_partition_may_come_back_lower() -> None:
     intake, consumer, _settled = scripted()
     intake.committed({("t", 0): 40})

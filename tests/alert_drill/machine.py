@@ -5,14 +5,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
 """Where groups of version 1 limit memory."""
 UNIFIED = Path("/sys/fs/cgroup")
 LEFT = 4 << 20
+PLENTY = 1 << 40
 HUNGRY = f"open('/proc/self/oom_score_adj', 'w').write('-1000'); bytearray({4 * LEFT})[::4096]; b'x' * {4 * LEFT}"
 """Takes more than that, and is itself never killed for it."""
 SOURCE = Path(__file__).with_name("clock.c")
@@ -20,6 +24,14 @@ SOURCE = Path(__file__).with_name("clock.c")
 
 class Unable(Exception):
     """This machine cannot make the fault; the text says what it lacks."""
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there that has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager
@@ -60,7 +72,7 @@ class MemoryGroup:
         self._folder = (MEMORY_GROUPS if self._old else UNIFIED) / f"muse-drill-{os.getpid()}"
         try:
             self._folder.mkdir()
-            self.limit(1 << 40)
+            self.limit(PLENTY)
         except OSError as error:
             raise Unable(f"no control group can be made that limits memory: {error}") from None
 
@@ -81,10 +93,17 @@ class MemoryGroup:
 
     def exhaust(self, victim: int) -> None:
         """Have a process of the group killed for want of memory: another one comes that takes what is left."""
-        Path(f"/proc/{victim}/oom_score_adj").write_text("1000")
+        for pid in map(int, (self._folder / "cgroup.procs").read_text().split()):
+            with suppress(OSError):  # it has ended meanwhile
+                Path(f"/proc/{pid}/oom_score_adj").write_text("1000" if pid == victim else "-1000")
         with suppress(OSError):  # it is asked for again where what is taken has changed meanwhile
             self.limit(self.taken() + LEFT)
-            subprocess.run([*self.joining, sys.executable, "-I", "-S", "-c", HUNGRY], check=False, timeout=60)
+            with subprocess.Popen([*self.joining, sys.executable, "-I", "-S", "-c", HUNGRY]) as hungry:
+                end = time.monotonic() + 60
+                while lives(victim) and hungry.poll() is None and time.monotonic() < end:
+                    time.sleep(0.01)
+                hungry.kill()
+                self.limit(PLENTY)  # or the next one that asks for memory waits, or is killed, as well
 
     def close(self) -> None:
         """Remove it; its processes must have ended."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
 
-import psutil
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from muse_stream.avro.framing import confluent_prefix
@@ -17,7 +16,7 @@ from muse_stream.testing import LocalRegistry, local_kafka
 from muse_stream.testing.kafka_broker import PLACES
 from muse_stream.testing.local_kafka import HEAP, LocalKafka
 from tests.alert_drill.account import Account
-from tests.alert_drill.machine import LyingClock, MemoryGroup, fill, small_disk
+from tests.alert_drill.machine import PLENTY, LyingClock, MemoryGroup, fill, lives, small_disk
 from tests.alert_drill.stage import Kafka, Runner, Stage
 from tests.integration.bank import SCHEMA
 from tests.integration.secured import Secured, binding, bindings
@@ -25,7 +24,6 @@ from tests.patience import PATIENCE, until
 
 HOUR_S = 3_600
 DISK_MB = 200
-PLENTY = 1 << 40
 FRAME = 10
 """Bytes before an event's fields, in the single-object frame."""
 EVERYBODY: Mapping[str, int] = {"acme": 50, "globex": 50}
@@ -275,7 +273,7 @@ class OutOfMemory(Situation):
     def _killed(self, run: Runner, times: int) -> bool:
         """Whether so many have been; it is made so where the newest worker lives, and not twice for one."""
         (*_, newest) = run.lines("slot")
-        if len(run.lines("worker_ended")) < times and _lives(newest["pid"]):
+        if len(run.lines("worker_ended")) < times and lives(newest["pid"]):
             self._group.exhaust(newest["pid"])
         return len(run.lines("worker_ended")) >= times
 
@@ -324,13 +322,6 @@ SITUATIONS: tuple[type[Situation], ...] = (
     OutOfMemory,
     TenantFlood,
 )
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _started(folder: Path) -> LocalKafka:

@@ -146,7 +146,7 @@ dashboard: $(READY) ## write the Grafana dashboard anew, from its code
 charts: $(READY) ## check the Helm chart, render it, validate that for Kubernetes 1.30 to 1.34, and write deploy/helm/rendered
 	@sh deploy/charts.sh
 
-stand-ins: kafka ## images for `make up` on a machine that can pull none, made of Debian's packages (root, dockerd, debootstrap)
+stand-ins: kafka registry ## images for `make up` on a machine that can pull none, made of Debian's packages (root, dockerd, debootstrap)
 	@sh deploy/stand_ins.sh
 
 .PHONY: sbom licences audit-dependencies

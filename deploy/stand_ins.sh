@@ -1,9 +1,9 @@
 #!/bin/sh
 # Images for a machine that has a Docker engine and can pull none: what deploy/compose.yaml names, made of Debian's packages.
 #   sudo sh deploy/stand_ins.sh && . ./.cache/stand-ins.env && make up
-# Makes muse/python:local (Debian 12, Python 3.11), muse/kafka:local (deploy/kafka/local_image.sh), muse/redis:local and
-# muse/prometheus:local. There is no package of Grafana: compose leaves that service out (GRAFANA_PROFILE).
-# Needs: root, dockerd, debootstrap (apt-get install -y --no-install-recommends docker.io debootstrap iptables), and the jars (make kafka).
+# Makes muse/python:local (Debian 12, Python 3.11), muse/kafka:local (deploy/kafka/local_image.sh), muse/redis:local,
+# muse/prometheus:local and muse/registry:local. There is no package of Grafana: compose leaves that service out (GRAFANA_PROFILE).
+# Needs: root, dockerd, debootstrap (apt-get install -y --no-install-recommends docker.io debootstrap iptables), and the jars (make kafka registry).
 set -eu
 cd "$(dirname "$0")/.."
 BASE=muse/python:local
@@ -33,10 +33,19 @@ made muse/redis:local redis-server redis /data '["redis-server", "--bind", "0.0.
 # its alert rules are 2.42's: the image of compose.yaml is newer
 made muse/prometheus:local prometheus nobody /prometheus '["prometheus"]'
 
+# Apicurio, as the tests have it (make registry)
+set -- .cache/registry/*/*-runner.jar
+[ -f "$1" ] || { echo "no Schema Registry in .cache/registry: run 'make registry' first" >&2; exit 1; }
+mkdir "$work/registry"
+cp -r "$(dirname "$1")/." "$work/registry"
+mv "$work/registry/$(basename "$1")" "$work/registry/registry-runner.jar"
+printf 'FROM muse/kafka:local\nCOPY . /opt/registry\nCMD ["java", "-Xmx256m", "-jar", "/opt/registry/registry-runner.jar"]\n' >"$work/registry.Dockerfile"
+DOCKER_BUILDKIT=0 docker build --quiet --file "$work/registry.Dockerfile" --tag muse/registry:local "$work/registry"
+
 mkdir -p .cache
 cat >.cache/stand-ins.env <<ENV
 export DOCKER_BUILDKIT=0 COMPOSE_DOCKER_CLI_BUILD=0
 export PYTHON_IMAGE=$BASE MUSE_KAFKA_IMAGE=muse/kafka:local MUSE_REDIS_IMAGE=muse/redis:local PROMETHEUS_IMAGE=muse/prometheus:local
-export GRAFANA_PROFILE=no-grafana-here
+export REGISTRY_IMAGE=muse/registry:local GRAFANA_PROFILE=no-grafana-here
 ENV
 echo "stand-ins: . ./.cache/stand-ins.env && make up"

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from muse_stream.control import Store, open_store
 from muse_stream.testing import LocalRedis, LocalRegistry, local_kafka
 from tests.alert_drill.account import Account, Reader, account, await_answers
 from tests.alert_drill.load import Load
 from tests.alert_drill.prometheus import Prometheus, commands, dying_with_us, section
+from tests.calibrate.scores import stored
 from tests.integration.bank import PARTITIONS
 from tests.integration.secured import in_process
 from tests.operations.scene import COMMAND_S, LANE, Tenants
@@ -232,6 +234,11 @@ class Stage:
         if "shadow" in roles:
             readers.append(self._reader(("audit",), (), "audit.avsc"))
         await_answers(readers, sum(self.events.sent.values()))
+        if "calibrate" in roles:  # it counts each score and each audit record once, whatever happened to the store
+            answers = sum("muse.reason" not in one.body for reader in readers for one in reader.seen)
+            store = open_store(self.redis.url)
+            until(lambda: self._counted(store) >= answers, 60, lambda: f"{self._counted(store)} of {answers} counted")
+            assert self._counted(store) == answers, f"{self._counted(store)} counted of {answers}"
         for run in self.runs.values():
             run.stop()
         found = []
@@ -248,6 +255,10 @@ class Stage:
                 "verify", self.redis.url, tenant
             )  # which counts by itself; it ends with 1 where it finds something
         return found[0]
+
+    @staticmethod
+    def _counted(store: Store) -> int:
+        return sum(one.events for one in stored(store))
 
     def tails(self) -> str:
         """Return the ends of the logs."""

@@ -6,7 +6,8 @@ from scipy.stats import binom
 
 from muse_stream.calibration import DriftLimits, MapCounts, QuantileMap, Recent, Reference, ScoreSketch, drift
 from muse_stream.calibration.day_counts import CELLS, GROUPS
-from muse_stream.calibration.drift import design_effect, evidence, spent
+from muse_stream.calibration.drift import spent
+from muse_stream.calibration.drift_evidence import design_effect, evidence
 
 RATES = {0.5: 0.35, 0.6: 0.10, 0.8: 0.05, 0.9: 0.01, 0.95: 0.001}
 PROMISE = Reference.from_alert_rates(RATES)

@@ -8,7 +8,7 @@ serves for ever. Events of every third tenant come from its own cards, of which 
 
 Doubled: after quiet days the alert rate that a map serves for the promise of 1 % doubles, at some quarter of an hour;
 somebody looks every quarter of an hour, as the role does, until it is called at that threshold. In the last situation
-the odds of an alert double at every threshold: there the shares between thresholds hardly move. Prints false alarms, and
+the odds of an alert double at every threshold: shares between thresholds hardly move then. Prints false alarms, and
 events until the call: of each situation, and how many runs needed more than 20,000.
 """
 

@@ -19,6 +19,8 @@ PRIOR: Final = np.array([0.01, 0.02, 0.05, 0.15, 0.3, 0.25, 0.11, 0.06, 0.03, 0.
 """Weights of RATIOS: most near 1.7, a doubled rate to the edge of the default band: it is to be called soon."""
 OWN: Final = 0.5
 """Weight of a threshold's own alert rate; the rest is of its shares with one or two neighbours, equally."""
+NOTHING: Final = -40.0
+"""Logarithm of a likelihood ratio, to the largest, that counts as 0: most are less, and exponentials take the time."""
 ABOVE: Final = 0
 BELOW: Final = 1
 
@@ -33,9 +35,13 @@ class Ratios:
     @classmethod
     def of(cls, events: Floats, alerts: Floats, edge: float) -> "Ratios":
         """Return those of rates above `edge` to the edge itself; 1 where it is 0 or 1."""
-        ratios = _ratios(events, alerts, np.asarray(edge, dtype=np.float64))
+        if not 0.0 < edge < 1.0:
+            return cls(0.0, np.ones(len(events)))
+        ratios = np.stack(_terms(np.asarray(edge)), axis=1) @ np.stack([alerts, events])  # [RATIOS, starts]
         top = float(ratios.max())
-        return cls(top, np.asarray(PRIOR @ np.exp(ratios - top)))
+        ratios -= top
+        likely = np.exp(ratios, out=np.zeros_like(ratios), where=ratios > NOTHING)
+        return cls(top, np.asarray(PRIOR @ likely))
 
     @classmethod
     def mean(cls, parts: "Sequence[tuple[float, Ratios]]") -> "Ratios":
@@ -150,15 +156,17 @@ def shared_effects(groups: NDArray[np.int64], effects: Floats) -> Floats:
 
 def evidence(events: Floats, alerts: Floats, edge: float | Floats) -> Floats:
     """Return the logarithm of the likelihood ratio of rates above `edge` to the edge itself; 0 where it is 0 or 1."""
-    ratios = _ratios(events, alerts, np.asarray(edge, dtype=np.float64))
+    edge = np.asarray(edge, dtype=np.float64)
+    inside = (edge > 0.0) & (edge < 1.0)
+    of_alert, of_event = _terms(np.where(inside, edge, 0.5))
+    ratios = (alerts * of_alert[:, None] + events * of_event.reshape(len(RATIOS), -1)) * inside
     top = ratios.max(axis=0)
     return np.asarray(top + np.log(PRIOR @ np.exp(ratios - top)))
 
 
-def _ratios(events: Floats, alerts: Floats, edge: Floats) -> Floats:
-    """Return [RATIOS, events] logarithms of likelihood ratios; 0 where the edge is 0 or 1."""
-    inside = (edge > 0.0) & (edge < 1.0)
-    sound = np.where(inside, edge, 0.5)
-    # with odds r times those at the edge: (1 - p) / (1 - e) = 1 / (1 - e + e r), and p / e is r times that
-    odds = RATIOS[:, None]
-    return np.asarray((alerts * np.log(odds) - events * np.log1p(sound * (odds - 1.0))) * inside)
+def _terms(edge: Floats) -> tuple[Floats, Floats]:
+    """Return what each alert, [RATIOS], and each event, [RATIOS] or [RATIOS, edges], adds to the logarithm of a ratio.
+
+    With odds r times those at the edge: (1 - p) / (1 - e) = 1 / (1 - e + e r), and p / e is r times that.
+    """
+    return np.log(RATIOS), -np.log1p(np.multiply.outer(RATIOS - 1.0, edge))

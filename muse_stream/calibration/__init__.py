@@ -15,6 +15,7 @@ score_sketch           the distribution of any number of scores in 13 to 30 kB, 
 day_counts             what is kept of one tenant's, predictor's and day's scores, and the offsets it covers
 sketch_map             a quantile map from such counts, and what it can be trusted in
 drift                  has a stream left the promise? Asked for ever, with bounded false alarms
+drift_evidence         how strongly counts say that alert rates, and shares between them, have left their bands
 refresh                which days a map is fitted to anew, what makes them unfit, how far it would move
 policies               which map a tenant would have had in each period, walked forward
 score_comparison       two predictors on the same events: ranks, quantiles, rates with grouped intervals

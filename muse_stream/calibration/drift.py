@@ -6,17 +6,25 @@ Kolmogorov-Smirnov distance). Gives the alert rate at each threshold with an int
 
 An alert rate has drifted if it lies outside its band: `tolerance` of the promise to either side, or LIMIT standard
 errors of the sample that the map was fitted to, where that is more. What the fit itself cannot know is no drift. It is
-decided by likelihood ratios, mixed over odds ratios of RATIOS with the weights PRIOR, against the edge of the band. A
-drift may begin at any time, so one is begun with each quarter of an hour, and they are added up. While the rate is
-inside, the sum of all that begin within `window` days, with 1 for each that has not begun, is a supermartingale that
+decided by likelihood ratios, mixed over odds ratios (RATIOS, PRIOR in `drift_evidence.py`), against the edge of the
+band. A drift may begin at any time, so one is begun with each quarter of an hour, and they are added up. While the rate
+is inside, the sum of all that begin within `window` days, with 1 for each that has not begun, is a supermartingale that
 starts at their number. So it ever reaches that number / alpha with probability alpha at most (Ville, 1939): looking
 again costs nothing, and small counts need no approximation. Afterwards a false alarm comes once in `window` / alpha
 days on average, at most (Shiryaev, 1963; Roberts, 1966; Pollak, 1987). Where events of one entity come in groups,
 counts are divided by the design effect: a burst of one card is no drift, and a sample in which they came so is worth as
 much less.
 
-The interval of a rate is that of the one window that says most, by the same bound, so it is a little wider than what
-decides.
+Half of the evidence about a threshold is of its alert rate, the other half of the shares that it has with the
+thresholds next to it. Of the alerts at a threshold, the number that reach the next rarer one is binomial as well. While
+both rates are inside their bands, the share is at least the lowest rate of the rarer over the highest of the more
+frequent, and at most the highest over the lowest: the same ratios, against these edges. A weighted mean of
+supermartingales is one. Where one rate moves and its neighbours do not, shares tell it after fewer events. A share that
+is outside says that one of two rates has drifted; it counts for the one whose own evidence is larger, in the direction
+that explains the share.
+
+The interval of a rate is that of the one window that says most, from this rate alone, by the same bound. So it is wider
+than what decides: where a share decides, it may reach into the band (`RateDrift.beside`).
 
 Stability index and distance have drifted if they are above their limits by more than chance explains: for the distance
 Dvoretzky, Kiefer, Wolfowitz and Massart's inequality (1990), for the index, which is chi-squared in the limit, the tail
@@ -33,7 +41,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_stream.calibration.alert_rates import LIMIT
-from muse_stream.calibration.day_counts import CELLS, MapCounts
+from muse_stream.calibration.day_counts import CELLS, GROUPS, MapCounts
+from muse_stream.calibration.drift_evidence import ABOVE, BELOW, DriftEvidence, design_effect, evidence, shared_effects
 from muse_stream.calibration.measures import PSI_BINS
 from muse_stream.calibration.piecewise_linear import Floats
 from muse_stream.calibration.quantile_map import QuantileMap
@@ -41,10 +50,6 @@ from muse_stream.calibration.score_sketch import ScoreSketch
 
 SKETCH_ERROR: Final = 0.01
 """How far a distribution function that is read from a sketch may be off."""
-RATIOS: Final = np.array([0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 4.0, 8.0]) + 1.0
-"""Of the odds of an alert to those at the edge of the band, or the reverse."""
-PRIOR: Final = np.array([0.01, 0.02, 0.05, 0.15, 0.3, 0.25, 0.11, 0.06, 0.03, 0.02])
-"""Weights of RATIOS: most near 1.7, a doubled rate to the edge of the default band: it is to be called soon."""
 SHARES: Final = (0.9, 0.05, 0.05)
 """Of alpha: for alert rates, stability index and distance."""
 RARE: Final = 0.02
@@ -93,6 +98,8 @@ class RateDrift:
     high: float
     """The true alert rate lies within these; they hold for all looks at once."""
     drifted: bool
+    beside: float | None = None
+    """The threshold next to it whose share established the drift, before its own rate does; None in any other case."""
 
     @property
     def error(self) -> float:
@@ -132,17 +139,18 @@ def drift(
     """Say whether a stream has drifted.
 
     `days`: what the map that serves has served, in order, from the first day on; `recent`: of the last days; `samples`:
-    events that the map was fitted to; `alpha`: how probable a false alarm is for this tenant and predictor within
-    `window` days, those of `days`.
+    events that the map was fitted to; `promised`: alert rate at each threshold, in ascending order of thresholds;
+    `alpha`: how probable a false alarm is for this tenant and predictor within `window` days, those of `days`.
     """
     known = [one for one in days if one.thresholds == tuple(promised)]
     cells = np.concatenate([one.cells for one in known]) if known else np.zeros((0, 1 + len(promised)), np.int64)
     cells = cells[cells[:, 0] > 0]
-    groups = sum((one.groups for one in known), np.zeros((1, 1 + len(promised)), np.int64))
+    groups = sum((one.groups for one in known), np.zeros((GROUPS, 1 + len(promised)), np.int64))
     effects = np.array([design_effect(groups[:, 0], groups[:, 1 + at]) for at in range(len(promised))])
     samples = max(samples, 1)
+    bands = _bands(list(promised.values()), effects, samples, limits.tolerance)
     looks = CELLS * window
-    rates = _rates(cells, effects, promised, samples, limits.tolerance, SHARES[0] * alpha / looks)
+    rates = _rates(cells, groups, promised, effects, bands, SHARES[0] * alpha / looks)
     events, psi, ks = int(cells[:, 0].sum()), recent.psi, recent.ks
     if not recent.events:
         return Drift(events, rates, psi, ks, psi_drifted=False, ks_drifted=False)
@@ -154,30 +162,25 @@ def drift(
     return Drift(events, rates, psi, ks, psi_drifted, ks_drifted=ks - margin > limits.ks)
 
 
-def design_effect(events: NDArray[np.int64], alerts: NDArray[np.int64]) -> float:
-    """Return how much larger the variance of a count of alerts is than that of independent events; at least 1.
-
-    Both are [groups of entities]: the events of an entity are in one group.
-    """
-    total, count = float(events.sum()), float(alerts.sum())
-    if not total or count in (0.0, total):
-        return 1.0
-    rate = count / total
-    return max(float(np.square(alerts - rate * events).sum()) / (total * rate * (1.0 - rate)), 1.0)
-
-
 def spent(promised: Sequence[float]) -> Floats:
     """Return the share of alpha that each threshold has, given its promised alert rate; they add up to 1."""
     weights = RARE / np.maximum(promised, RARE)
     return np.asarray(weights / weights.sum())
 
 
+def _bands(promised: Sequence[float], effects: Floats, samples: int, tolerance: float) -> Floats:
+    """Return [thresholds, 2] the lowest and the highest alert rate that is no drift."""
+    rates = np.asarray(promised, dtype=np.float64)
+    band = np.maximum(tolerance * rates, LIMIT * np.sqrt(rates * (1.0 - rates) * effects / samples))
+    return np.stack([np.maximum(rates - band, 0.0), np.minimum(rates + band, 1.0)], axis=1)
+
+
 def _rates(
     cells: NDArray[np.int64],
-    effects: Floats,
+    groups: NDArray[np.int64],
     promised: Mapping[float, float],
-    samples: int,
-    tolerance: float,
+    effects: Floats,
+    bands: Floats,
     alpha: float,
 ) -> tuple[RateDrift, ...]:
     """Return the loudest window of each threshold; windows end now and begin with each cell."""
@@ -185,52 +188,27 @@ def _rates(
         return tuple(RateDrift(one, rate, 0, float("nan"), 0.0, 1.0, False) for one, rate in promised.items())
     sums = np.cumsum(cells[::-1], axis=0)[::-1].astype(np.float64)  # [starts, 1 + thresholds]
     needed = np.log(2.0 / (alpha * spent(list(promised.values()))))  # [thresholds], either side
-    loudest = np.zeros(len(promised), dtype=np.int64)
-    strongest = np.zeros(len(promised))
-    for at, rate in enumerate(promised.values()):
-        band = max(tolerance * rate, LIMIT * float(np.sqrt(rate * (1.0 - rate) * effects[at] / samples)))
-        low, high = max(rate - band, 0.0), min(rate + band, 1.0)
-        events, alerts = sums[:, 0] / effects[at], sums[:, 1 + at] / effects[at]
-        sides = _added(events, alerts, high), _added(events, events - alerts, 1.0 - low)
-        strongest[at], loudest[at] = max(sides)
+    known = DriftEvidence.of(sums, effects, shared_effects(groups, effects), bands)
+    both = [[known.about(at, side) for side in (ABOVE, BELOW)] for at in range(len(promised))]
+    sides = [ABOVE if above.total >= below.total else BELOW for above, below in both]
+    loudest = [both[at][side].loudest for at, side in enumerate(sides)]
+    drifted = [both[at][side].total >= needed[at] for at, side in enumerate(sides)]
     n = sums[loudest, 0] / effects
     count = sums[loudest, 1 + np.arange(len(promised))] / effects
-    below, above = np.split(_lowest(np.tile(n, 2), np.concatenate([count, n - count]), np.tile(needed, 2)), 2)
-    above = 1.0 - above
+    alone = np.tile(needed - known.own_weight, 2)  # an interval never excludes the band before it has drifted
+    below, above = np.split(_lowest(np.tile(n, 2), np.concatenate([count, n - count]), alone), 2)
+    thresholds = list(promised)
+    beside = [
+        thresholds[known.neighbour(at, side)] if drifted[at] and known.own(at, side) < needed[at] else None
+        for at, side in enumerate(sides)
+    ]
     return tuple(
         RateDrift(
             threshold, rate, round(float(sums[loudest[at], 0])), float(count[at] / n[at]), float(below[at]),
-            float(above[at]), bool(strongest[at] >= needed[at]),
+            float(1.0 - above[at]), bool(drifted[at]), beside[at],
         )
         for at, (threshold, rate) in enumerate(promised.items())
     )  # fmt: skip
-
-
-def evidence(events: Floats, alerts: Floats, edge: float | Floats) -> Floats:
-    """Return the logarithm of the likelihood ratio of rates above `edge` to the edge itself; 0 where it is 0 or 1."""
-    return _mixed(_ratios(events, alerts, np.asarray(edge, dtype=np.float64)))
-
-
-def _ratios(events: Floats, alerts: Floats, edge: Floats) -> Floats:
-    """Return [events, RATIOS] logarithms of likelihood ratios; 0 where the edge is 0 or 1."""
-    inside = (edge > 0.0) & (edge < 1.0)
-    sound = np.where(inside, edge, 0.5)
-    # with odds r times those at the edge: (1 - p) / (1 - e) = 1 / (1 - e + e r), and p / e is r times that
-    of_event = -np.log1p(sound[..., None] * (RATIOS - 1.0)) * inside[..., None]
-    return np.asarray(alerts[:, None] * (np.log(RATIOS) * inside[..., None]) + events[:, None] * of_event)
-
-
-def _mixed(ratios: Floats) -> Floats:
-    top = ratios.max(axis=1)
-    return np.asarray(top + np.log(np.exp(ratios - top[:, None]) @ PRIOR))
-
-
-def _added(events: Floats, alerts: Floats, edge: float) -> tuple[float, int]:
-    """Return the logarithm of the sum of the likelihood ratios of all starts, and which start says most."""
-    ratios = _ratios(events, alerts, np.array(edge))
-    top = float(ratios.max())
-    each = np.exp(ratios - top) @ PRIOR
-    return top + float(np.log(each.sum())), int(np.argmax(each))
 
 
 def _lowest(events: Floats, alerts: Floats, needed: Floats) -> Floats:

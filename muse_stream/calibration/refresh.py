@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from muse_stream.calibration.day_counts import CELLS, GROUPS, DayCounts, Integers
-from muse_stream.calibration.drift import design_effect
+from muse_stream.calibration.drift_evidence import design_effect
 from muse_stream.calibration.evidence import interval
 from muse_stream.calibration.quantile_map import QuantileMap
 from muse_stream.calibration.score_sketch import ScoreSketch

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from muse_stream.calibration.day_counts import GROUPS, DayCounts
-from muse_stream.calibration.drift import design_effect
+from muse_stream.calibration.drift_evidence import design_effect
 from muse_stream.calibration.evidence import Trust, trust_in_counts
 from muse_stream.calibration.quantile_map import FittedMap, QuantileMap
 from muse_stream.calibration.reference import Reference

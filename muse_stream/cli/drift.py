@@ -10,6 +10,7 @@ from muse_stream.cli.output import note, show_json, show_table
 from muse_stream.cli.store_option import StoreOption
 
 if TYPE_CHECKING:
+    from muse_stream.calibration import RateDrift
     from muse_stream.commands.drift import TenantDrift
 
 Tenants = Annotated[list[str] | None, typer.Option("--tenant", metavar="NAME", help="Only this tenant. Repeat it.")]
@@ -80,6 +81,12 @@ def drift(
     raise typer.Exit(int(any(one.drift.drifted for one in found)))
 
 
+def _state(rate: "RateDrift") -> str:
+    if rate.beside is not None:
+        return f"drifted (beside {rate.beside:g})"
+    return "drifted" if rate.drifted else ""
+
+
 def _show(found: "list[TenantDrift]") -> None:
     rows = [
         {
@@ -90,7 +97,7 @@ def _show(found: "list[TenantDrift]") -> None:
             "alert rate": f"{100 * rate.rate:.3g} %" if rate.events else "",
             "certain": f"{100 * rate.low:.3g} to {100 * rate.high:.3g} %" if rate.events else "",
             "events": rate.events,
-            "": "drifted" if rate.drifted else "",
+            "": _state(rate),
         }
         for one in found
         for rate in one.drift.rates
@@ -112,6 +119,8 @@ def _show(found: "list[TenantDrift]") -> None:
     ]
     if shapes:
         show_table("distributions", shapes, right=("events", "PSI", "KS"))
+    if any(rate.beside is not None for one in found for rate in one.drift.rates):
+        note("beside: the rates at these two cannot both be inside the tolerance; the interval is of the one alone")
     for one in found:
         for gap in one.gaps:
             note(gap, "yellow")

@@ -70,6 +70,22 @@ def test_drift_says_who_has_left_the_promise_and_by_how_much(scores: Scores, cap
     assert "there is no tenant 'nobody'" in capsys.readouterr().err
 
 
+def test_a_drift_that_a_share_has_established_says_beside_which_threshold(scores: Scores, capsys: Output) -> None:
+    """The rate of 5 % has doubled, that of 10 % has not: all alerts at 0.6 are alerts at 0.8."""
+    random = np.random.default_rng(4)
+    shares = random.random(1_100)
+    shares = np.where(shares <= 0.1, shares / 2, shares)
+    count(scores, "globex", random.random(5_000), 1)
+    count(scores, "globex", np.concatenate([random.random(1_000), 1 - shares]))
+    assert main(["drift", scores.address, "--json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)
+    assert [(one["threshold"], one["beside"]) for one in found["thresholds"] if one["drifted"]] == [(0.8, 0.6)]
+    assert main(["drift", scores.address]) == 1
+    said = capsys.readouterr()
+    assert "drifted (beside 0.6)" in said.out
+    assert "cannot both be inside the tolerance" in said.err
+
+
 def test_status_tells_what_was_found_last(scores: Scores, capsys: Output) -> None:
     count(scores, "globex", np.random.default_rng(2).random(40_000) ** 0.6)
     keep_verdicts(scores.store, scores.name, drifts(scores.store), 60)

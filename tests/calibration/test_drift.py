@@ -1,26 +1,46 @@
 """Drift: a promise that is kept gives no alarm however often one looks; one that is broken is found."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from scipy.stats import binom
 
-from muse_stream.calibration import DriftLimits, MapCounts, QuantileMap, Recent, Reference, ScoreSketch, drift
+from muse_stream.calibration import (
+    DriftLimits,
+    MapCounts,
+    QuantileMap,
+    RateDrift,
+    Recent,
+    Reference,
+    ScoreSketch,
+    drift,
+)
 from muse_stream.calibration.day_counts import CELLS, GROUPS
-from muse_stream.calibration.drift import design_effect, evidence, spent
+from muse_stream.calibration.drift import spent
+from muse_stream.calibration.drift_evidence import ABOVE, BELOW, DriftEvidence, design_effect, evidence, shared_effects
 
 RATES = {0.5: 0.35, 0.6: 0.10, 0.8: 0.05, 0.9: 0.01, 0.95: 0.001}
 PROMISE = Reference.from_alert_rates(RATES)
 ALPHA = 0.01 / 60
 FEW = Recent(0)
+CLOSE = {0.8: 0.05, 0.85: 0.02, 0.9: 0.01, 0.95: 0.005}
+"""Rates of which each is near to the next: a share says more than a rate."""
 
 
 def served(samples: int, seed: int = 1) -> QuantileMap:
     return QuantileMap.fit(np.random.default_rng(seed).random(samples), PROMISE)
 
 
-def day(random: np.random.Generator, rates: np.ndarray, events: int, cells: slice = slice(0, CELLS)) -> MapCounts:
+def day(
+    random: np.random.Generator,
+    rates: np.ndarray,
+    events: int,
+    cells: slice = slice(0, CELLS),
+    promised: Mapping[float, float] = RATES,
+) -> MapCounts:
     """A day of independent events whose alert rates are these."""
-    made = MapCounts.empty(tuple(RATES))
+    made = MapCounts.empty(tuple(promised))
     which = np.zeros(CELLS)
     which[cells] = 1
     made.cells[:, 0] = random.multinomial(events, which / which.sum())
@@ -29,8 +49,8 @@ def day(random: np.random.Generator, rates: np.ndarray, events: int, cells: slic
         made.cells[:, 1 + at] = random.binomial(made.cells[:, at], step)
     totals = made.cells.sum(axis=0)
     made.groups[:, 0] = random.multinomial(totals[0], np.full(GROUPS, 1 / GROUPS))
-    for at in range(1, made.cells.shape[1]):
-        made.groups[:, at] = random.multinomial(totals[at], made.groups[:, 0] / totals[0])
+    for at in range(1, made.cells.shape[1]):  # of those that alert at the threshold before
+        made.groups[:, at] = random.multivariate_hypergeometric(made.groups[:, at - 1], totals[at])
     return made
 
 
@@ -101,6 +121,42 @@ def test_a_doubled_rate_of_one_percent_is_called_within_twenty_thousand_events(
     assert known(days, fitted) == [False, False, False, True, False]
 
 
+@pytest.mark.parametrize(
+    ("rates", "moved", "beside"),
+    [
+        ([0.05, 0.02, 0.02, 0.005], 0.9, 0.85),  # the rarer of two has risen
+        ([0.05, 0.01, 0.01, 0.005], 0.85, 0.9),  # the more frequent of two has fallen
+        ([0.05, 0.02, 0.01, 0.01], 0.95, 0.9),
+        ([0.05, 0.05, 0.01, 0.005], 0.85, None),  # its own rate says as much
+    ],
+)
+def test_where_a_share_establishes_a_drift_the_threshold_that_moved_is_named(
+    rates: list[float], moved: float, beside: float | None
+) -> None:
+    random, new = np.random.default_rng(13), np.array(rates)
+    days = [day(random, np.array(list(CLOSE.values())), 5_000, promised=CLOSE) for _ in range(10)]
+    found: list[RateDrift] = []
+    while not found and len(days) < 30:
+        days.append(day(random, new, 1_000, promised=CLOSE))
+        found = [one for one in drift(days, FEW, 100_000, CLOSE, DriftLimits(), ALPHA, 60).rates if one.drifted]
+    assert [(one.threshold, one.beside) for one in found] == [(moved, beside)]
+    if beside:  # not certain by its own rate: the interval reaches into the band
+        assert any(found[0].low < (1 + of) * CLOSE[moved] < found[0].high for of in (-0.2, 0.2))
+    days += [day(random, new, 4_000, promised=CLOSE) for _ in range(10)]
+    found = [one for one in drift(days, FEW, 100_000, CLOSE, DriftLimits(), ALPHA, 60).rates if one.drifted]
+    assert [(one.threshold, one.beside) for one in found] == [(moved, None)]
+    assert not found[0].low < CLOSE[moved] < found[0].high
+
+
+@pytest.mark.parametrize("far", [[1.0, 0.8, 1.2, 0.8], [1.0, 1.2, 0.8, 1.2]])
+def test_rates_at_opposite_edges_of_their_bands_are_no_drift(far: list[float]) -> None:
+    """Shares are as far from what was promised as they may be, up to half of it: no alarm, however often one looks."""
+    random, days = np.random.default_rng(14), []
+    for _ in range(20):
+        days.append(day(random, np.array(far) * list(CLOSE.values()), 20_000, promised=CLOSE))
+        assert not drift(days, FEW, 1_000_000, CLOSE, DriftLimits(), ALPHA, 30).drifted
+
+
 def test_rates_that_fall_are_found_as_well_and_the_interval_says_how_far() -> None:
     random = np.random.default_rng(8)
     rates = np.array(list(RATES.values()))
@@ -131,6 +187,42 @@ def test_evidence_is_a_supermartingale_at_the_edge() -> None:
             counts = np.arange(events + 1)
             ratio = np.exp(evidence(np.full(len(counts), float(events)), counts.astype(float), edge))
             assert float((binom.pmf(counts, events, edge) * ratio).sum()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("corner", [(0.32, 0.24), (0.48, 0.16), (0.32, 0.16), (0.4, 0.2), (0.48, 0.24)])
+def test_evidence_of_shares_is_a_supermartingale_at_every_corner_of_two_bands(corner: tuple[float, float]) -> None:
+    """Its expectation is at most 1, over all counts; it is 1 for the share where one rate is low and the other high."""
+    bands, events = np.array([[0.32, 0.48], [0.16, 0.24]]), 12
+    expected, shares = np.zeros((2, 2)), np.zeros(2)
+    for frequent in range(events + 1):
+        for rare in range(frequent + 1):
+            chance = binom.pmf(frequent, events, corner[0]) * binom.pmf(rare, frequent, corner[1] / corner[0])
+            sums = np.array([[events, frequent, rare]], dtype=float)
+            known = DriftEvidence.of(sums, np.ones(2), np.ones(1), bands)
+            for side in (ABOVE, BELOW):
+                shares[side] += chance * np.exp(known.shares[0][side].total)
+                for at in (0, 1):
+                    expected[at, side] += chance * np.exp(known.about(at, side).total)
+    assert (expected <= 1 + 1e-9).all()
+    assert (shares <= 1 + 1e-9).all()
+    assert shares[ABOVE] == pytest.approx(1.0) or corner != (0.32, 0.24)
+    assert shares[BELOW] == pytest.approx(1.0) or corner != (0.48, 0.16)
+
+
+def test_a_threshold_without_neighbours_pays_for_no_shares() -> None:
+    sums = np.array([[1_000.0, 40.0], [100.0, 9.0]])
+    known = DriftEvidence.of(sums, np.ones(1), np.ones(0), np.array([[0.008, 0.012]]))
+    each = evidence(sums[:, 0], sums[:, 1], 0.012)
+    assert known.about(0, ABOVE).total == known.own(0, ABOVE) == pytest.approx(np.log(np.exp(each).sum()))
+
+
+def test_a_burst_whose_alerts_reach_every_threshold_is_a_burst_in_their_share_too() -> None:
+    groups = np.full((GROUPS, 3), [1_000, 0, 0])
+    groups[17] += 60
+    assert design_effect(groups[:, 1], groups[:, 2]) == 1.0
+    effects = np.array([design_effect(groups[:, 0], groups[:, at]) for at in (1, 2)])
+    assert shared_effects(groups, effects) == pytest.approx(effects[:1])
+    assert effects[0] > 50
 
 
 def test_thresholds_share_alpha_and_frequent_ones_have_less_of_it() -> None:

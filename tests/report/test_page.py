@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from muse_stream.calibration import GroupedRate
+from muse_stream.calibration import Drift, GroupedRate, RateDrift
 from muse_stream.report import (
     Calibration,
     Change,
@@ -34,7 +34,10 @@ RATE = GroupedRate(0.05, 0.04, 0.06)
 
 def days(role: str, count: int) -> Days:
     found = [Day(START + timedelta(days=one), 100, [RATE, RATE], 0.01, 0.02) for one in range(count)]
-    return Days(EVIL, role, [0.5, 0.8], [0.1, 0.05], found)
+    own = RateDrift(0.5, 0.1, 100, 0.1, 0.05, 0.15, False)
+    beside = RateDrift(0.8, 0.05, 100, 0.1, 0.04, 0.15, True, 0.5)
+    drift = Drift(100, (own, beside), 0.01, 0.02, psi_drifted=False, ks_drifted=False)
+    return Days(EVIL, role, [0.5, 0.8], [0.1, 0.05], found, drift if role == "live" else None, 7)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,12 @@ class Elements(HTMLParser):
 
     def named(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.found if name == tag]
+
+
+def test_a_drift_that_a_share_has_established_says_beside_which_threshold(report: Report) -> None:
+    (said,) = re.findall(r"! drifted([^<]*)</td>", html(report))
+    assert said == " (beside 0.5)"
+    assert "cannot both be inside the tolerance" in html(report)
 
 
 def test_a_browser_asks_nothing_of_a_network_and_finds_no_script(page: str, tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def test_the_python_example(
     reads([sys.executable, "read_scores.py", *arguments], tmp_path, expected)
 
 
+@pytest.mark.long  # Maven and a JVM; the test before is the same in Python
 @pytest.mark.skipif(bool(LACKING), reason=f"Java cannot be asked: {LACKING}")
 def test_the_java_example(
     config: Path, settings: KafkaSettings, tmp_path: Path, unique: Callable[[str], str], expected: list[dict[str, Any]]

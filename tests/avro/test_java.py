@@ -30,6 +30,7 @@ def java() -> Iterator[Ask]:
         yield ask
 
 
+@pytest.mark.long  # test_pairs.py asks fastavro and the specification of such pairs
 def test_what_java_writes_is_read_as_java_reads_it(java: Ask) -> None:
     rng = random.Random(20)
     kinds: set[str] = set()

@@ -60,7 +60,7 @@ def test_a_spare_has_a_title_of_its_own(kafka: Broker, tmp_path: Path) -> None:
         assert fleet.stop(signal.SIGINT) == 0
 
 
-@pytest.mark.parametrize("broken", ["full disk", "nobody reads it"])
+@pytest.mark.parametrize("broken", [pytest.param("full disk", marks=pytest.mark.long), "nobody reads it"])
 def test_a_log_that_cannot_be_written_ends_no_run(kafka: Broker, tmp_path: Path, broken: str) -> None:
     (port,) = local_kafka.free_ports(1)
     command = [str(Path(sys.executable).with_name("muse-stream")), "run", "--role", "shadow", "--name", tmp_path.name]
@@ -78,6 +78,7 @@ def test_a_log_that_cannot_be_written_ends_no_run(kafka: Broker, tmp_path: Path,
             assert worker.wait(30 * PATIENCE) == 0
 
 
+@pytest.mark.long  # five starts; tests/runtime/test_supervisor.py has a worker that crashes again and again
 def test_a_port_that_is_taken_when_a_worker_starts_is_no_crash_without_end(kafka: Broker, tmp_path: Path) -> None:
     """The command has asked before; somebody may have come since."""
     store = tmp_path / "store"

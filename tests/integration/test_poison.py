@@ -25,6 +25,7 @@ def dead(seen: list[Seen]) -> list[str]:
     return [one.body["muse.reason"] for one in seen if "muse.reason" in one.body]
 
 
+@pytest.mark.long  # as the next test, with more processes that die
 @pytest.mark.timeout(200 * PATIENCE)
 def test_a_record_that_aborts_the_process_costs_itself_only(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
     """Two of 3,000 events abort each process that scores them, live and shadow."""

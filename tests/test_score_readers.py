@@ -133,6 +133,7 @@ def test_the_java_example(
     reads(["bash", "-ec", exports + run.replace("acme.rules", unique("group"))], tmp_path, expected)
 
 
+@pytest.mark.long  # three programs; the first test has how scores are read
 def test_the_duckdb_example(
     config: Path, settings: KafkaSettings, tmp_path: Path, expected: list[dict[str, Any]]
 ) -> None:

@@ -125,7 +125,7 @@ def test_a_broker_that_ends_by_itself_ends_the_command() -> None:
 
 
 @pytest.mark.usefixtures("nothing_named")
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_start_that_is_interrupted_is_cleared_away(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: signal.Signals, eventually: Eventually
 ) -> None:

@@ -60,7 +60,7 @@ def judged(findings: Findings) -> None:
         assert row.after == pytest.approx(row.control + row.promotion.by)
 
 
-@pytest.mark.long  # each command of it has tests in tests/cli and tests/integration, and what it judges by in this folder
+@pytest.mark.long  # each command of it has tests in tests/cli and tests/integration, what it judges by in this folder
 def test_a_model_is_promoted_in_mid_stream_and_no_tenant_notices(
     kafka: Broker, tmp_path: Path, eventually: Eventually
 ) -> None:

@@ -44,6 +44,7 @@ def titles(pid: int) -> set[str]:
     return {title(one.pid) for one in psutil.Process(pid).children()}
 
 
+@pytest.mark.long  # three starts; the last test looks at the title of one worker
 def test_a_spare_has_a_title_of_its_own(kafka: Broker, tmp_path: Path) -> None:
     store = tmp_path / "store"
     publish(ROOT / "deploy" / "config" / "muse.yaml", store)

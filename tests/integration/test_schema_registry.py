@@ -89,7 +89,7 @@ def waits(live: Fleet, topic: str, why: str) -> None:
     until(lambda: any(one["topic"] == topic and why in one["error"] for one in said()), 60, lambda: str(said()))
 
 
-@pytest.mark.long  # workers under load; test_a_password_that_changes_under_a_worker... has one worker
+@pytest.mark.long  # test_a_password_that_changes_under_a_worker_costs_it_no_restart_and_no_event has one worker
 def test_schemas_evolve_under_load_and_no_file_is_copied(
     bank: Bank, sender: Producer, kafka: Broker, answering: LocalRegistry, tmp_path: Path
 ) -> None:

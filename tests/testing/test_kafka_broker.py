@@ -61,7 +61,12 @@ class TestNothingIsLeftBehind:
     @pytest.mark.usefixtures("no_cluster")
     @pytest.mark.broker
     @pytest.mark.parametrize(
-        "end", ["SIGINT", "SIGKILL", *(pytest.param(end, marks=SLOW) for end in ("return", "SIGTERM"))]
+        "end",
+        [
+            pytest.param("SIGINT", marks=pytest.mark.long),
+            "SIGKILL",
+            *(pytest.param(end, marks=SLOW) for end in ("return", "SIGTERM")),
+        ],
     )
     def test_the_broker_ends_with_the_command_that_asked_for_it(self, end: str, eventually: Eventually) -> None:
         command = [sys.executable, "-c", HOLD]
@@ -238,6 +243,7 @@ class TestJars:
         assert list(places.cache.glob("*")) == []
 
 
+@pytest.mark.long  # three starts; tests/worker/test_broken_broker.py and tests/commands freeze one
 @pytest.mark.broker
 @pytest.mark.usefixtures("no_cluster")
 def test_data_survive_a_kill_and_a_pause_is_silence(eventually: Eventually) -> None:

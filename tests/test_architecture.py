@@ -275,6 +275,7 @@ def test_a_command_loads_no_other_vendor(command: str, code: int, plain_bank: Pa
     assert (loaded & (HOMES.keys() | {"numpy"})) - PROCESSES[command, code] == set()
 
 
+@pytest.mark.long  # as the rooms that a worker is of, above
 def test_of_onnx_a_worker_loads_the_messages_alone() -> None:
     shown = "*(m for m in sys.modules if m.partition('.')[0] == 'onnx')"
     code = f"import sys, muse_stream.runtime.worker_process; print({shown})"

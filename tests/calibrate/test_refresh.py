@@ -131,6 +131,7 @@ def test_the_role_applies_within_the_step_and_only_once(made: Callable[..., Bank
     assert bank.store.current() == 2
 
 
+@pytest.mark.long  # tests/control/test_signatures.py has what is signed
 def test_where_keys_are_trusted_the_role_signs_and_builds_on_nothing_unsigned(
     made: Callable[..., Bank], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +208,7 @@ def test_a_tenant_on_the_pools_map_gets_its_own_and_nobody_else_notices(made: Ca
     assert bank.target("acme").present == before
 
 
+@pytest.mark.long  # the test before has two predictors of which one answers
 def test_another_shadow_is_no_change_of_who_answers(made: Callable[..., Bank]) -> None:
     bank = made("apply", step=0.5)
     bank.drift()

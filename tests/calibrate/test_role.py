@@ -101,7 +101,9 @@ def test_a_restart_goes_on_and_a_topic_that_is_made_anew_begins_again(
         assert counting.stop() == 0
 
 
-@pytest.mark.parametrize("records", [1_000, 20], ids=["beyond the old offset", "below it"])
+@pytest.mark.parametrize(
+    "records", [pytest.param(1_000, marks=pytest.mark.long), 20], ids=["beyond the old offset", "below it"]
+)
 def test_a_topic_that_is_made_anew_under_the_running_role_begins_again(
     scores: Scores, kafka: Broker, tmp_path: Path, make_topic: MakeTopic, records: int
 ) -> None:
@@ -194,6 +196,7 @@ def no_lock(lock: Path) -> bool:
     return True
 
 
+@pytest.mark.long  # test_drift_watch.py has when it is said
 def test_a_drift_is_said_once_when_it_is_established_and_when_it_is_over(
     scores: Scores, kafka: Broker, tmp_path: Path
 ) -> None:

@@ -321,6 +321,7 @@ def test_an_answer_that_is_lost_in_a_step_is_asked_for_again(
     assert [entry.number for entry in walk.store.list()] == [1, 2, 3]
 
 
+@pytest.mark.long  # the test before loses one in a step
 def test_an_answer_that_is_lost_on_the_way_back_is_asked_for_again(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = loses_an_answer(monkeypatch, moved=True)
     walk = Walk(bank, step=lambda: bank.audit("acme", scores(3000, 1), scores(3000, 1, 2.0), generation=2))

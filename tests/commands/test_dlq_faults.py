@@ -44,7 +44,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", [pytest.param(step, marks=pytest.mark.slow) if step == "after-flush" else step for step in STEPS]
+    "step",
+    [
+        pytest.param("after-produce", marks=pytest.mark.long),  # as before the commit, with less sent
+        pytest.param("after-flush", marks=pytest.mark.slow),
+        "before-commit",
+        "after-commit",
+    ],
 )
 def test_killed_at_any_step_and_started_again(desk: Desk, step: str) -> None:
     desk.bury(1_500)  # two transactions

@@ -61,7 +61,8 @@ def test_a_spare_has_a_title_of_its_own(kafka: Broker, tmp_path: Path) -> None:
         assert fleet.stop(signal.SIGINT) == 0
 
 
-@pytest.mark.parametrize("broken", [pytest.param("full disk", marks=pytest.mark.long), "nobody reads it"])
+@pytest.mark.long  # tests/cli/test_signals.py has programs whose standard streams are full or closed
+@pytest.mark.parametrize("broken", ["full disk", "nobody reads it"])
 def test_a_log_that_cannot_be_written_ends_no_run(kafka: Broker, tmp_path: Path, broken: str) -> None:
     (port,) = local_kafka.free_ports(1)
     command = [str(Path(sys.executable).with_name("muse-stream")), "run", "--role", "shadow", "--name", tmp_path.name]

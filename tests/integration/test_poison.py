@@ -57,7 +57,9 @@ def test_a_record_that_aborts_the_process_costs_itself_only(bank: Bank, kafka: B
 
 
 @pytest.mark.timeout(200 * PATIENCE)
-@pytest.mark.parametrize(("model", "amount"), [("hangs", HANGS_AT), ("kills", KILLS_AT)])
+@pytest.mark.parametrize(
+    ("model", "amount"), [pytest.param("hangs", HANGS_AT, marks=pytest.mark.long), ("kills", KILLS_AT)]
+)
 def test_a_record_on_which_a_model_hangs_or_dies_costs_itself_only(
     bank: Bank, kafka: Broker, tmp_path: Path, model: str, amount: float
 ) -> None:

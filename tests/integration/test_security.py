@@ -590,7 +590,14 @@ NOT_SEEN = ("READ", "WRITE", "DESCRIBE")
 """Without these a topic cannot be seen: what is missing then is the right to DESCRIBE it, which they imply."""
 
 
-@pytest.mark.parametrize(("command", "lacks"), MISSING, ids=[f"{c[0]}-{' '.join(one)}" for c, one in MISSING])
+@pytest.mark.parametrize(
+    ("command", "lacks"),
+    [
+        # to be refused a group takes half a minute: test_a_group_that_may_not_be_looked_at_is_said is the short one
+        pytest.param(c, one, id=f"{c[0]}-{' '.join(one)}", marks=pytest.mark.long if one[0] == "group" else ())
+        for c, one in MISSING
+    ],
+)
 def test_what_is_missing_is_named_and_what_to_grant(
     site: Site, command: tuple[str, ...], lacks: tuple[str, str, str]
 ) -> None:

@@ -87,6 +87,7 @@ class Elements(HTMLParser):
         return [attributes for name, attributes in self.found if name == tag]
 
 
+@pytest.mark.long  # test_backtest_page.py has the same of a shorter page
 def test_a_browser_asks_nothing_of_a_network_and_finds_no_script(page: str, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
     file.write_text(page, encoding="utf-8")

@@ -58,15 +58,11 @@ def runs() -> set[str]:
 
 
 class TestNothingIsLeftBehind:
+    @pytest.mark.long  # a broker for each; the tests below have its keeper, and what is swept
     @pytest.mark.usefixtures("no_cluster")
     @pytest.mark.broker
     @pytest.mark.parametrize(
-        "end",
-        [
-            pytest.param("SIGINT", marks=pytest.mark.long),
-            "SIGKILL",
-            *(pytest.param(end, marks=SLOW) for end in ("return", "SIGTERM")),
-        ],
+        "end", ["SIGINT", "SIGKILL", *(pytest.param(end, marks=SLOW) for end in ("return", "SIGTERM"))]
     )
     def test_the_broker_ends_with_the_command_that_asked_for_it(self, end: str, eventually: Eventually) -> None:
         command = [sys.executable, "-c", HOLD]

@@ -195,7 +195,7 @@ def test_recipe_is_served_and_answers_as_its_library(runner: Runner, recipe: str
     assert (after.backends["cards"].name == "compiled") == (recipe in COMPILED), after.backends
 
 
-@pytest.mark.long
+@pytest.mark.long  # as above
 @pytest.mark.parametrize("recipe", ["CatBoost", "LightGBM", "XGBoost"])
 def test_extreme_and_missing_rows_are_among_the_golden_events(runner: Runner, recipe: str, tmp_path: Path) -> None:
     made(runner, recipe, tmp_path)

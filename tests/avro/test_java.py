@@ -15,6 +15,7 @@ from tests.avro.avro_data import directory, framed, listed, record_by_record, sc
 from tests.avro.java_peer import Ask, avro_peer
 from tests.avro.pairs import INTS, LONGS, REFUSED, Pair, pair
 
+pytestmark = pytest.mark.long  # a JVM; test_pairs.py asks fastavro and the specification of such pairs
 PAIRS, RECORDS = 400, 10
 MORE = (
     {"name": "notes", "type": {"type": "array", "items": ["null", "string", "long"]}},
@@ -30,7 +31,6 @@ def java() -> Iterator[Ask]:
         yield ask
 
 
-@pytest.mark.long  # test_pairs.py asks fastavro and the specification of such pairs
 def test_what_java_writes_is_read_as_java_reads_it(java: Ask) -> None:
     rng = random.Random(20)
     kinds: set[str] = set()

@@ -40,6 +40,7 @@ from tests.integration.test_faults import live_witness
 from tests.integration.witness import Witness, broken_promises
 from tests.patience import PATIENCE, until
 
+pytestmark = pytest.mark.long  # a JVM of 6 s, and workers; tests/schema_registry has its client and a stub
 COUNT = 200
 """Events of one kind."""
 LONG_S = 60.0 * PATIENCE
@@ -89,7 +90,6 @@ def waits(live: Fleet, topic: str, why: str) -> None:
     until(lambda: any(one["topic"] == topic and why in one["error"] for one in said()), 60, lambda: str(said()))
 
 
-@pytest.mark.long  # test_a_password_that_changes_under_a_worker_costs_it_no_restart_and_no_event has one worker
 def test_schemas_evolve_under_load_and_no_file_is_copied(
     bank: Bank, sender: Producer, kafka: Broker, answering: LocalRegistry, tmp_path: Path
 ) -> None:
@@ -125,7 +125,6 @@ def test_schemas_evolve_under_load_and_no_file_is_copied(
     assert [path.name for path in (bank.folder / "schemas").iterdir()] == ["payment.avsc"]
 
 
-@pytest.mark.long  # what test_produce_takes_its_ids_from_a_guarded_registry writes is read by it, too
 def test_answers_in_the_confluent_frame_are_read_by_confluents_own(
     bank: Bank,
     sender: Producer,
@@ -178,7 +177,6 @@ def test_answers_in_the_confluent_frame_are_read_by_confluents_own(
     assert "has no nobody" in capsys.readouterr().err
 
 
-@pytest.mark.long  # tests/schema_registry/test_registry.py has one that is away
 def test_while_the_registry_is_away_what_is_known_goes_on_and_the_rest_waits(
     bank: Bank, sender: Producer, kafka: Broker, answering: LocalRegistry, tmp_path: Path
 ) -> None:
@@ -213,7 +211,6 @@ def test_while_the_registry_is_away_what_is_known_goes_on_and_the_rest_waits(
     assert broken_promises(witness.seen, sender.counts) == []
 
 
-@pytest.mark.long  # as above, for an unknown id
 def test_an_id_that_the_registry_does_not_have_is_a_dead_letter_and_others_do_not_wait(
     bank: Bank, sender: Producer, kafka: Broker, answering: LocalRegistry, tmp_path: Path
 ) -> None:

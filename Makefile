@@ -88,7 +88,7 @@ test: $(READY) servers browser promtool ## the tests, the real broker included
 	@$(PYTEST) -m "not long and not slow" $(ARGS)
 
 # only of the files that have such tests: to collect all costs each process ten seconds of CPU
-test-long: $(READY) servers ## the tests that take long and have a shorter one in `make test`: CI runs both
+test-long: $(READY) servers browser promtool ## the tests that take long and have a shorter one in `make test`: CI runs both
 	@$(PYTEST) -m "long and not slow" $(ARGS) $$(grep -rl --include='test_*.py' 'mark\.long' tests)
 
 test-all: $(READY) servers browser promtool ## the tests, long ones and repetitions too: before a release or a new Kafka (CONTRIBUTING.md)

@@ -225,7 +225,11 @@ def test_nobody_asks_an_admin_client_for_the_offsets_of_a_group() -> None:
     assert told == set()
 
 
-@pytest.mark.parametrize("room", LOADS)
+NEAR = ("muse_stream.calibration", "muse_stream.scoring")
+"""What is tried in `make test`: each is an interpreter that is started."""
+
+
+@pytest.mark.parametrize("room", [pytest.param(one, marks=() if one in NEAR else pytest.mark.long) for one in LOADS])
 def test_importing_a_room_loads_no_other_vendor(room: str) -> None:
     code = f"import sys, {room}; print(*sorted({{m.partition('.')[0] for m in sys.modules}}))"
     loaded = set(
@@ -252,7 +256,13 @@ def plain_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("command", "code"), PROCESSES)
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        pytest.param(*one, marks=() if one[0] in ("--help", "check {folder}/muse.yaml") else pytest.mark.long)
+        for one in PROCESSES
+    ],
+)
 def test_a_command_loads_no_other_vendor(command: str, code: int, plain_bank: Path) -> None:
     script = (
         "import sys; from muse_stream.__main__ import main; code = main(sys.argv[1:]);"
@@ -265,6 +275,7 @@ def test_a_command_loads_no_other_vendor(command: str, code: int, plain_bank: Pa
     assert (loaded & (HOMES.keys() | {"numpy"})) - PROCESSES[command, code] == set()
 
 
+@pytest.mark.long  # as the rooms that a worker is of, above
 def test_of_onnx_a_worker_loads_the_messages_alone() -> None:
     shown = "*(m for m in sys.modules if m.partition('.')[0] == 'onnx')"
     code = f"import sys, muse_stream.runtime.worker_process; print({shown})"

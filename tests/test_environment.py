@@ -211,7 +211,9 @@ def test_whoever_else_reads_the_environment_refuses_it(monkeypatch: pytest.Monke
             read()
 
 
-@pytest.mark.parametrize("program", [["-m", "perf", "stages"], ["-m", "muse_stream.testing"]])
+@pytest.mark.parametrize(
+    "program", [pytest.param(["-m", "perf", "stages"], marks=pytest.mark.long), ["-m", "muse_stream.testing"]]
+)
 def test_programs_beside_the_command_line_refuse_it(program: list[str]) -> None:
     """In one line on stderr, and with the exit code of a refusal."""
     done = subprocess.run(

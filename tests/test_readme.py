@@ -61,6 +61,7 @@ def run(script: str, project: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
 
 
+@pytest.mark.long  # as below
 def test_the_tour_without_kafka(project: Path) -> None:
     """`check` and `replay` work on the example, and the notebook's lines run."""
     offline, *_ = blocks("bash")

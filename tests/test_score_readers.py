@@ -115,6 +115,7 @@ def test_the_python_example(
     reads([sys.executable, "read_scores.py", *arguments], tmp_path, expected)
 
 
+@pytest.mark.long  # Maven and a JVM; the test before is the same in Python
 @pytest.mark.skipif(bool(LACKING), reason=f"Java cannot be asked: {LACKING}")
 def test_the_java_example(
     config: Path, settings: KafkaSettings, tmp_path: Path, unique: Callable[[str], str], expected: list[dict[str, Any]]
@@ -132,6 +133,7 @@ def test_the_java_example(
     reads(["bash", "-ec", exports + run.replace("acme.rules", unique("group"))], tmp_path, expected)
 
 
+@pytest.mark.long  # three programs; the first test has how scores are read
 def test_the_duckdb_example(
     config: Path, settings: KafkaSettings, tmp_path: Path, expected: list[dict[str, Any]]
 ) -> None:

@@ -43,8 +43,10 @@ def committed_offsets(
         return {}
     try:
         answers = consumer.committed(asked, timeout=timeout_s)
-    except KafkaException:
-        _hear(consumer)
+    except KafkaException as error:
+        heard = _hear(consumer)
+        if heard is not None and heard.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            raise KafkaException(heard) from error  # nobody else hears it any more
         raise
     for answer in answers:
         if answer.error is not None:
@@ -83,10 +85,13 @@ def offsets_at(
     return {(answer.topic, answer.partition): answer.offset for answer in answers if answer.error is None}
 
 
-def _hear(consumer: Consumer) -> None:
-    """Let a consumer that only looks up, and so is never polled, hear of its errors: a password that was refused."""
-    if not consumer.assignment():
-        consumer.poll(0)
+def _hear(consumer: Consumer) -> KafkaError | None:
+    """Let a consumer that only looks up, and so is never polled, hear of its errors: a password that was refused.
+
+    Returns one that a reader of records would have been given.
+    """
+    message = None if consumer.assignment() else consumer.poll(0)
+    return None if message is None else message.error()
 
 
 def forget_leaders(consumer: Consumer, topics: Collection[str], timeout_s: float) -> None:

@@ -238,7 +238,7 @@ PLAIN = schema_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=2 * settings().max_examples, deadline=None)
 @given(st.integers(1, FEW + 1).flatmap(lambda rows: st.tuples(st.just(rows), columns_of(rows))), st.data())
 def test_few_records_are_written_as_many_are(made: tuple[int, dict[str, Any]], data: st.DataObject) -> None:
     rows, columns = made

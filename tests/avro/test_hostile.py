@@ -120,6 +120,13 @@ def often(examples: int) -> settings:
 
 
 @given(document=schema_documents(), number=st.integers(0, 2**32))
+@often(12)
+def test_hardly_any_bytes_kill_a_decoder(child: Child, document: Json, number: int) -> None:
+    assert child.run(schema=document, seed=number, rows=ROWS)["rss_mb"] < MOST_MB
+
+
+@pytest.mark.long  # the test before tries a fifth as many
+@given(document=schema_documents(), number=st.integers(0, 2**32))
 @often(60)
 def test_no_bytes_kill_a_decoder(child: Child, document: Json, number: int) -> None:
     assert child.run(schema=document, seed=number, rows=ROWS)["rss_mb"] < MOST_MB

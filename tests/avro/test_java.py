@@ -15,6 +15,7 @@ from tests.avro.avro_data import directory, framed, listed, record_by_record, sc
 from tests.avro.java_peer import Ask, avro_peer
 from tests.avro.pairs import INTS, LONGS, REFUSED, Pair, pair
 
+pytestmark = pytest.mark.long  # a JVM; test_pairs.py asks fastavro and the specification of such pairs
 PAIRS, RECORDS = 400, 10
 MORE = (
     {"name": "notes", "type": {"type": "array", "items": ["null", "string", "long"]}},

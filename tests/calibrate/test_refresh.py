@@ -30,7 +30,12 @@ EXAMPLE = Path(__file__).parents[2] / "deploy" / "config"
 MakeTopic = Callable[..., str]
 Output = pytest.CaptureFixture[str]
 STEPS = ("refresh-proposed", "refresh-decided", "refresh-stored", "refresh-current")
-BOTH = [*(("directory", step) for step in STEPS), pytest.param("redis", "refresh-stored", marks=pytest.mark.slow)]
+SHORT = "refresh-stored"
+"""The step that `make test` meets: what was decided is kept, and nothing is current yet. The others are long."""
+BOTH = [
+    *(pytest.param("directory", step, marks=() if step == SHORT else pytest.mark.long) for step in STEPS),
+    pytest.param("redis", "refresh-stored", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(params=["directory"])
@@ -126,6 +131,7 @@ def test_the_role_applies_within_the_step_and_only_once(made: Callable[..., Bank
     assert bank.store.current() == 2
 
 
+@pytest.mark.long  # tests/control/test_signatures.py has what is signed
 def test_where_keys_are_trusted_the_role_signs_and_builds_on_nothing_unsigned(
     made: Callable[..., Bank], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +179,7 @@ def test_beyond_the_step_it_is_only_proposed(made: Callable[..., Bank], capsys: 
     assert bank.store.current() == 2
 
 
+@pytest.mark.long  # the test before has one step that is too long
 def test_steps_do_not_add_up_until_a_person_has_published_a_map(made: Callable[..., Bank]) -> None:
     bank = made("apply", step=0.3, least_hours=1)
     bank.drift(MODERATE, back=(3,))
@@ -201,6 +208,7 @@ def test_a_tenant_on_the_pools_map_gets_its_own_and_nobody_else_notices(made: Ca
     assert bank.target("acme").present == before
 
 
+@pytest.mark.long  # the test before has two predictors of which one answers
 def test_another_shadow_is_no_change_of_who_answers(made: Callable[..., Bank]) -> None:
     bank = made("apply", step=0.5)
     bank.drift()
@@ -455,7 +463,9 @@ def test_of_two_roles_at_once_one_applies(step: str, made: Callable[..., Bank]) 
     assert bank.record().state == "applied"
 
 
-@pytest.mark.parametrize("step", STEPS[1:])
+@pytest.mark.parametrize(
+    "step", [pytest.param(one, marks=() if one == SHORT else pytest.mark.long) for one in STEPS[1:]]
+)
 def test_a_look_of_the_role_while_a_person_applies_does_no_harm(step: str, made: Callable[..., Bank]) -> None:
     bank = made("propose")
     bank.drift()
@@ -510,7 +520,7 @@ class Away:
         return getattr(self._store, name)
 
 
-@pytest.mark.parametrize("moves", [True, False])
+@pytest.mark.parametrize("moves", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_store_that_goes_away_in_between_neither_loses_nor_doubles_it(moves: bool, made: Callable[..., Bank]) -> None:
     bank = made("apply", step=0.5)
     bank.drift()

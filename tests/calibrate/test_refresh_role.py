@@ -32,6 +32,7 @@ def bank(tmp_path: Path, unique: Callable[[str], str], kafka: Broker, make_topic
     scores.store.close()
 
 
+@pytest.mark.long  # four runs of the role; the next test has one, test_refresh.py what it decides
 def test_a_flood_of_low_scores_moves_nobody_elses_alert_rates_by_more_than_the_step(
     bank: Bank, kafka: Broker, tmp_path: Path
 ) -> None:

@@ -101,7 +101,9 @@ def test_a_restart_goes_on_and_a_topic_that_is_made_anew_begins_again(
         assert counting.stop() == 0
 
 
-@pytest.mark.parametrize("records", [1_000, 20], ids=["beyond the old offset", "below it"])
+@pytest.mark.parametrize(
+    "records", [pytest.param(1_000, marks=pytest.mark.long), 20], ids=["beyond the old offset", "below it"]
+)
 def test_a_topic_that_is_made_anew_under_the_running_role_begins_again(
     scores: Scores, kafka: Broker, tmp_path: Path, make_topic: MakeTopic, records: int
 ) -> None:
@@ -141,6 +143,7 @@ def make_anew(make_topic: MakeTopic, topic: str) -> None:
     until(made, 20, lambda: f"{topic} is there still")
 
 
+@pytest.mark.long  # two runs of the role; the tests above have one
 def test_scores_that_are_gone_before_they_were_read_are_said_and_noted(
     scores: Scores, kafka: Broker, tmp_path: Path
 ) -> None:
@@ -165,6 +168,7 @@ def test_scores_that_are_gone_before_they_were_read_are_said_and_noted(
     assert "40 records were gone before they were counted" in found.gaps[0]
 
 
+@pytest.mark.long  # as above
 def test_while_the_store_is_away_what_is_read_waits_and_is_counted_when_it_is_back(
     scores: Scores, kafka: Broker, tmp_path: Path
 ) -> None:
@@ -192,6 +196,7 @@ def no_lock(lock: Path) -> bool:
     return True
 
 
+@pytest.mark.long  # test_drift_watch.py has when it is said
 def test_a_drift_is_said_once_when_it_is_established_and_when_it_is_over(
     scores: Scores, kafka: Broker, tmp_path: Path
 ) -> None:
@@ -207,6 +212,7 @@ def test_a_drift_is_said_once_when_it_is_established_and_when_it_is_over(
     assert len(counting.lines("drift_established")) == 1
 
 
+@pytest.mark.long  # tests/control/test_signatures.py has who is trusted
 def test_of_signed_generations_it_follows_no_other(
     scores: Scores, kafka: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +274,7 @@ def killed(scores: Scores, kafka: Broker, folder: Path, kills: int) -> None:
         assert sum(table.cells[:, 0].sum() for table in one.maps.values()) == one.events
 
 
+@pytest.mark.long  # test_a_restart_goes_on_and_a_topic_that_is_made_anew_begins_again is one start anew
 def test_counts_are_exact_after_two_kills(scores: Scores, kafka: Broker, tmp_path: Path) -> None:
     killed(scores, kafka, tmp_path, 2)
 

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_curve
 
 from muse_stream.calibration import Reference
 from muse_stream.calibration.measures import (
@@ -78,6 +76,8 @@ def test_pieces_in_any_order_are_the_whole(seed: int, cut: int, groups: int) -> 
 @given(st.integers(0, 10_000))
 @settings(max_examples=25, deadline=None)
 def test_ranking_measures_are_scikit_learns_within_a_cell(seed: int) -> None:
+    from sklearn.metrics import average_precision_score, roc_curve  # noqa: PLC0415 - a second of CPU to collect it
+
     scores, labels = sample(seed)
     histogram = ScoreHistogram.of(scores, labels)
     near = largest_cell(histogram)
@@ -91,6 +91,8 @@ def test_ranking_measures_are_scikit_learns_within_a_cell(seed: int) -> None:
 @given(st.integers(0, 10_000))
 @settings(max_examples=25, deadline=None)
 def test_ks_is_scipys_within_a_cell(seed: int) -> None:
+    from scipy.stats import ks_2samp  # noqa: PLC0415 - as above
+
     (one, _), (other, _) = sample(seed), sample(seed + 1, 900)
     near = largest_cell(ScoreHistogram.of(one)) + largest_cell(ScoreHistogram.of(other))
     distance = kolmogorov_smirnov(ScoreHistogram.of(one), ScoreHistogram.of(other))
@@ -117,6 +119,8 @@ def test_the_calibration_error_is_that_of_bins_of_equally_many_events(seed: int,
 
 
 def test_the_brier_score_is_scikit_learns() -> None:
+    from sklearn.metrics import brier_score_loss  # noqa: PLC0415 - as above
+
     scores, labels = sample(3)
     squares = float(np.square(scores - labels).sum())
     assert brier_score(squares, len(scores)) == pytest.approx(brier_score_loss(labels, scores), rel=1e-12)

@@ -124,6 +124,7 @@ def test_a_broker_that_ends_by_itself_ends_the_command() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
 
+@pytest.mark.long  # the first test ends one that has started
 @pytest.mark.usefixtures("nothing_named")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_start_that_is_interrupted_is_cleared_away(

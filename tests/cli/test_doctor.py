@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from confluent_kafka.cimpl import NewTopic
 from muse_stream.cli.main import main
 from muse_stream.commands.configuration import open_configuration
 from muse_stream.commands.doctor import Diagnosis, Look, diagnose
+from muse_stream.commands.doctor_fault import Fault
 from muse_stream.commands.topics import prepare_topics
 from muse_stream.config import KafkaSettings
 from muse_stream.kafka import Options, kept_in
@@ -26,6 +28,7 @@ from muse_stream.testing.kafka_jars import jars, java, missing_tools
 from muse_stream.testing.local_kafka import free_ports
 from tests.integration.bank import Bank
 from tests.patience import PATIENCE, until
+from tests.quotas import set_quota
 from tests.transactions import await_decided
 from tests.worker.doubles import Route
 from tests.worker.forgetful import KEPT, LOST, Forgetful, Predecessor, java_hash
@@ -152,11 +155,12 @@ def test_the_command_shows_findings_and_ends_with_one(
     assert "nothing listens there" in capsys.readouterr().err
 
 
-@needs_java
-def test_open_transactions_are_found_and_ended_by_the_printed_commands(
-    site: Site, unique: Callable[[str], str]
-) -> None:
-    """One of answers and offsets, as a worker leaves it; one of an upstream producer's events."""
+@contextmanager
+def left_open(site: Site, unique: Callable[[str], str]) -> Iterator[tuple[list[Fault], tuple[Producer, Producer]]]:
+    """One of answers and offsets, as a worker leaves it; one of an upstream producer's events.
+
+    Yields what is found, and who could end them.
+    """
     site.topics()
     scores, events = site.bank.topic("scores", "t0"), site.bank.topic("events", "t1")
     worker = site.open_transaction(scores, unique("worker"))
@@ -174,10 +178,28 @@ def test_open_transactions_are_found_and_ended_by_the_printed_commands(
         instead, listing, abort = fault.cure
         assert instead.startswith("start the ")
         assert "--max-transaction-timeout 1" in listing
-        carry_out(abort)
-    assert not site.found().keys() & {"transaction_open", "offsets_hidden"}
+        assert shlex.split(abort)[0] in CLASSES
+    yield list(open_ones.values()), (worker, upstream)
     member.close()
-    del worker, upstream
+
+
+def test_open_transactions_are_found(site: Site, unique: Callable[[str], str]) -> None:
+    with left_open(site, unique) as (faults, producers):
+        assert len(faults) == 3
+        for producer in producers:
+            producer.abort_transaction(60)
+        until(lambda: not site.found().keys() & {"transaction_open", "offsets_hidden"}, 20)
+
+
+@pytest.mark.long  # a JVM for each; that they are found is the test before
+@needs_java
+def test_open_transactions_are_found_and_ended_by_the_printed_commands(
+    site: Site, unique: Callable[[str], str]
+) -> None:
+    with left_open(site, unique) as (faults, _producers):
+        for fault in faults:
+            carry_out(fault.cure[-1])
+        assert not site.found().keys() & {"transaction_open", "offsets_hidden"}
 
 
 def test_the_partition_of_a_group_is_the_one_that_kafka_chooses() -> None:
@@ -252,13 +274,10 @@ def test_a_clock_that_is_ahead(site: Site) -> None:
     assert "a producer of events" in faults[0].why
 
 
-@needs_java
 def test_a_quota_that_holds_this_client_back(site: Site, unique: Callable[[str], str]) -> None:
     site.topics()
     client = unique("client")
-    bootstrap = f"--bootstrap-server {site.settings.bootstrap}"
-    carry_out(f"kafka-configs.sh {bootstrap} --alter --entity-type clients --entity-name {client} "
-              "--add-config consumer_byte_rate=1000")  # fmt: skip
+    set_quota(site.settings.bootstrap, client, "consumer_byte_rate", 1_000)
     site.send(site.bank.topic("events", "t0"), 50, b"x" * 10_000)
     site.commit({0: 50})
     limited = Site(

@@ -356,6 +356,7 @@ KINDS = st.sampled_from(
 ) | st.sampled_from([["null", "string", "long"], {"type": "long", "logicalType": "timestamp-micros"}, [], {}])
 
 
+@pytest.mark.long  # half a second for each example: test_the_text_of_a_configuration is the short one
 @hunt(5)
 @given(mutated(SCHEMA, KINDS | VALUES), mutated({"1": "card-event.avsc"}, VALUES))
 def test_schemas(tmp_path: Path, sound: Callable[..., None], schema: Any, ids: Any) -> None:
@@ -399,6 +400,7 @@ WORDS = VALUES | st.sampled_from(
 )
 
 
+@pytest.mark.long  # as above
 @hunt(8)
 @given(mutated(DOCUMENT, WORDS))
 def test_configurations(tmp_path: Path, sound: Callable[..., None], document: Any) -> None:

@@ -266,6 +266,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.long  # tests/cli/test_signals.py has two interrupts of a shorter program
 def test_interrupt_ends_with_130_and_leaves_no_half_written_file(tmp_path: Path) -> None:
     events, output = tmp_path / "events.jsonl", tmp_path / "scores.parquet"
     event = {"transaction_id": "t", "event_time": 1_780_000_000_000, "tenant": "acme", "channel": "pos", "amount": 1.0}

@@ -149,7 +149,9 @@ def test_dead_letters_that_rise_take_it_back(bank: Bank) -> None:
     assert bank.current() == 3
 
 
-@pytest.mark.parametrize("skew_s", [0, 3600, -3600])
+@pytest.mark.parametrize(
+    "skew_s", [pytest.param(0, marks=pytest.mark.long), 3600, pytest.param(-3600, marks=pytest.mark.long)]
+)
 def test_dead_letters_as_many_as_before_do_not(bank: Bank, monkeypatch: pytest.MonkeyPatch, skew_s: int) -> None:
     """Whatever the clock of the operator says."""
     bank.refuse("acme", 60, generation=1)
@@ -307,7 +309,7 @@ def loses_an_answer(monkeypatch: pytest.MonkeyPatch, *, moved: bool) -> list[int
     return lost
 
 
-@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("moved", [pytest.param(False, marks=pytest.mark.long), True])
 def test_an_answer_that_is_lost_in_a_step_is_asked_for_again(
     bank: Bank, monkeypatch: pytest.MonkeyPatch, moved: bool
 ) -> None:
@@ -319,6 +321,7 @@ def test_an_answer_that_is_lost_in_a_step_is_asked_for_again(
     assert [entry.number for entry in walk.store.list()] == [1, 2, 3]
 
 
+@pytest.mark.long  # the test before loses one in a step
 def test_an_answer_that_is_lost_on_the_way_back_is_asked_for_again(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = loses_an_answer(monkeypatch, moved=True)
     walk = Walk(bank, step=lambda: bank.audit("acme", scores(3000, 1), scores(3000, 1, 2.0), generation=2))
@@ -358,6 +361,7 @@ def test_a_step_that_the_guard_refuses_is_not_taken(bank: Bank) -> None:
     assert bank.current() == 2
 
 
+@pytest.mark.long  # test_interrupted_it_is_resumed_or_rolled_back is the same without a process
 def test_killed_it_leaves_everything_in_the_store(bank: Bank, tmp_path: Path) -> None:
     program = "import sys; from muse_stream.cli.main import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["promote", "cards-next", "--store", bank.store, *LONG]

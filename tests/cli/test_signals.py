@@ -39,13 +39,14 @@ def may_unshare() -> bool:
 FIRST = pytest.mark.skipif(not may_unshare(), reason="a namespace of its own needs root and unshare")
 
 
+# each start of the program costs one to two seconds of CPU: of each table one is met by `make test`, the rest is long
 @pytest.mark.parametrize(
     ("prefix", "number"),
     [
         pytest.param([], signal.SIGTERM, id="a process, SIGTERM"),
-        pytest.param([], signal.SIGHUP, id="a process, SIGHUP"),
+        pytest.param([], signal.SIGHUP, id="a process, SIGHUP", marks=pytest.mark.long),
         pytest.param([], signal.SIGQUIT, id="a process, SIGQUIT", marks=pytest.mark.slow),
-        pytest.param(FIRST_OF_ALL, signal.SIGTERM, id="the first process, SIGTERM", marks=FIRST),
+        pytest.param(FIRST_OF_ALL, signal.SIGTERM, id="the first process, SIGTERM", marks=[FIRST, pytest.mark.long]),
         pytest.param(FIRST_OF_ALL, signal.SIGHUP, id="the first process, SIGHUP", marks=[FIRST, pytest.mark.slow]),
         pytest.param(FIRST_OF_ALL, signal.SIGQUIT, id="the first process, SIGQUIT", marks=[FIRST, pytest.mark.slow]),
     ],
@@ -93,7 +94,10 @@ def test_what_was_ignored_stays_so() -> None:
     assert (done.returncode, done.stdout) == (0, "goes on\n")
 
 
-@pytest.mark.parametrize("closed", ["2>&-", pytest.param(">&- 2>&-", marks=pytest.mark.slow), "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed",
+    [pytest.param("2>&-", marks=pytest.mark.long), pytest.param(">&- 2>&-", marks=pytest.mark.slow), "<&- >&- 2>&-"],
+)
 def test_a_program_without_standard_streams_works(closed: str) -> None:
     command = f'exec "$0" -m muse_stream check "$1" {closed}'
     done = subprocess.run(["sh", "-c", command, sys.executable, str(EXAMPLE)], capture_output=True, check=False)
@@ -102,7 +106,11 @@ def test_a_program_without_standard_streams_works(closed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "code"), [("no-such.yaml", 2), (str(EXAMPLE), 0)], ids=["refused", "well, and nothing to say"]
+    ("document", "code"),
+    [
+        pytest.param("no-such.yaml", 2, id="refused"),
+        pytest.param(str(EXAMPLE), 0, id="well, and nothing to say", marks=pytest.mark.long),
+    ],
 )
 def test_a_full_disk_under_stderr_changes_no_exit_code(document: str, code: int) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
@@ -152,7 +160,13 @@ def test_an_interrupt_while_an_interrupt_is_obeyed_is_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
-@pytest.mark.parametrize("command", [["schema"], ["check", str(EXAMPLE)]], ids=lambda one: str(one[0]))
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["schema"], id="schema"),
+        pytest.param(["check", str(EXAMPLE)], id="check", marks=pytest.mark.long),
+    ],
+)
 def test_a_full_standard_output_is_named(command: Sequence[str]) -> None:
     with open("/dev/full", "w", encoding="ascii") as full:
         done = subprocess.run(

@@ -114,7 +114,9 @@ def test_a_drift_after_the_promotion_is_taken_back_with_reason_and_numbers(bank:
     assert bank.current() == 3
 
 
-@pytest.mark.parametrize("skew", [timedelta(hours=1), timedelta(hours=-1)])
+@pytest.mark.parametrize(
+    "skew", [timedelta(hours=1), pytest.param(timedelta(hours=-1), id="skew1", marks=pytest.mark.long)]
+)
 def test_the_clock_of_who_promoted_may_be_wrong_by_an_hour(
     kafka: Broker, tmp_path: Path, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, skew: timedelta
 ) -> None:

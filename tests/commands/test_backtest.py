@@ -77,6 +77,7 @@ def asked(**change: Any) -> Question:
     return Question(**{**vars_of(QUESTION), **change})
 
 
+@pytest.mark.long  # the other tests read Parquet; tests/cli/test_fit.py other kinds of files
 def test_parquet_csv_and_json_lines_say_the_same(tmp_path: Path) -> None:
     columns = scores(1500)
     found = [

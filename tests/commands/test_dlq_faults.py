@@ -44,7 +44,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", [pytest.param(step, marks=pytest.mark.slow) if step == "after-flush" else step for step in STEPS]
+    "step",
+    [
+        pytest.param("after-produce", marks=pytest.mark.long),  # as before the commit, with less sent
+        pytest.param("after-flush", marks=pytest.mark.slow),
+        "before-commit",
+        "after-commit",
+    ],
 )
 def test_killed_at_any_step_and_started_again(desk: Desk, step: str) -> None:
     desk.bury(1_500)  # two transactions
@@ -70,7 +76,12 @@ def test_killed_again_and_again(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", [pytest.param("after-produce", marks=pytest.mark.slow), "before-commit", "after-commit"]
+    "step",
+    [
+        pytest.param("after-produce", marks=pytest.mark.slow),
+        "before-commit",
+        pytest.param("after-commit", marks=pytest.mark.long),  # a kill at that step is above
+    ],
 )
 def test_interrupted_it_leaves_nothing_open_and_says_what_was_sent(desk: Desk, step: str) -> None:
     desk.bury(1_500)
@@ -101,6 +112,7 @@ def test_the_later_of_two_ends_the_earlier(desk: Desk) -> None:
     desk.assert_once(values(desk))
 
 
+@pytest.mark.long  # the test before has two in an order that is given
 def test_two_at_once(desk: Desk) -> None:
     """Whoever wins: every event is sent once, and who is ended says so."""
     desk.bury(3_000)  # three transactions
@@ -173,6 +185,7 @@ def test_a_slow_producer_is_replaced(desk: Desk, monkeypatch: pytest.MonkeyPatch
     desk.assert_once(values(desk))
 
 
+@pytest.mark.long  # the next test has a broker that is away
 @pytest.mark.usefixtures("small")
 def test_a_broker_that_is_away_for_a_while_is_waited_for(
     desk: Desk, kafka: Broker, monkeypatch: pytest.MonkeyPatch
@@ -375,6 +388,7 @@ def test_compacted_topics_keep_every_receipt(desk: Desk) -> None:
     assert desk.replay()["sent"] is None
 
 
+@pytest.mark.long  # the tests above have transactions of ten letters, one after the other
 def test_many_letters_take_no_more_memory(desk: Desk) -> None:
     """20,000 letters of 2 kB: the process holds what is fetched and one transaction, not all of them."""
     desk.bury(20_000, value=lambda number: f"event {number} ".encode() + bytes(2_000))

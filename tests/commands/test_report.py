@@ -98,6 +98,7 @@ def good(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return table(tmp_path_factory.mktemp("tables") / "good.parquet", records(live, np.clip(live + 0.001, 0.0, 1.0)))
 
 
+@pytest.mark.long  # as below, of three files
 def test_a_shadow_that_keeps_the_promise_is_told_from_one_that_moves_rates(
     config: Path, good: Path, tmp_path: Path, capsys: Output
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_shadow_that_keeps_the_promise_is_told_from_one_that_moves_rates(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["few.parquet", "moving.parquet", "r.html"]
 
 
+@pytest.mark.long  # seconds of matplotlib; the last test is the short one
 def test_labels_add_a_calibration_curve(config: Path, good: Path, tmp_path: Path, capsys: Output) -> None:
     random = np.random.default_rng(5)
     fraud = (random.random(EVENTS) < promised(1) / 10).astype(int)
@@ -140,6 +142,7 @@ def test_labels_add_a_calibration_curve(config: Path, good: Path, tmp_path: Path
     assert f"over 2,000 events with a label, {fraud[1::2].sum()} positive" in text
 
 
+@pytest.mark.long  # as above
 def test_what_is_odd_in_the_records_is_said(config: Path, tmp_path: Path, capsys: Output) -> None:
     live, shadow = promised(1, 600), np.full(600, 0.3)
     columns = records(live, shadow)

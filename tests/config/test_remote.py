@@ -205,6 +205,7 @@ def test_a_url_without_a_secret_is_none(document: Path, web: Web, uri: str) -> N
     assert "carries a secret" not in refused(document)
 
 
+@pytest.mark.long  # two starts of the program, whose trust is set in its environment; without TLS above
 def test_https_checks_the_certificate_of_the_server(document: Path, web: Web, tmp_path: Path) -> None:
     """With the CA the file is fetched and published; a server that nobody vouches for is refused, and named."""
     make_certificates(tmp_path)

@@ -60,7 +60,7 @@ def judged(findings: Findings) -> None:
         assert row.after == pytest.approx(row.control + row.promotion.by)
 
 
-@pytest.mark.long  # the next test is the same on a smaller stream
+@pytest.mark.long  # each command of it has tests in tests/cli and tests/integration, what it judges by in this folder
 def test_a_model_is_promoted_in_mid_stream_and_no_tenant_notices(
     kafka: Broker, tmp_path: Path, eventually: Eventually
 ) -> None:
@@ -84,6 +84,7 @@ def test_a_model_is_promoted_in_mid_stream_and_no_tenant_notices(
     eventually(lambda: topics(kafka) <= before, 20.0)
 
 
+@pytest.mark.long  # as above; test_transactions_scenario.py has what it is made of
 @pytest.mark.parametrize("source", [handbook.SOURCE])
 def test_somebodys_own_transactions_are_scored_live_and_in_shadow(
     source: str, kafka: Broker, redis: Redis, unique: Callable[[str], str], tmp_path: Path

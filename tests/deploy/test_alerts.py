@@ -69,6 +69,7 @@ def test_every_alert_is_tried() -> None:
     assert untried == set()
 
 
+@pytest.mark.long  # `make alerts` runs it alone; the tests before read what it is given
 def test_the_alerts_fire_when_they_should_and_not_before() -> None:
     tool = promtool()
     tests = sorted(map(str, FOLDER.glob("*_test.yaml")))

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft7Validator
 
 from muse_stream.environment import CONNECTION, PROCESS, REGISTRY, STORE, TRACING
 from muse_stream.runtime.supervisor import DRAIN_S
@@ -102,6 +101,8 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
 
 
 def test_the_schema_refuses_values_that_cannot_work_and_no_others() -> None:
+    from jsonschema import Draft7Validator  # noqa: PLC0415 - 3 s of CPU, which every process would pay to collect this
+
     schema = Draft7Validator(json.loads((CHART / "values.schema.json").read_text(encoding="utf-8")))
     for path, value in WRONG:
         errors = list(schema.iter_errors(with_value(path, value)))

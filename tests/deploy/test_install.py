@@ -85,6 +85,11 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> Run:
     )
 
 
+CLONE = pytest.mark.long
+"""Of what has the project installed anew: the tests without `clone` read what would be done."""
+
+
+@CLONE
 def test_what_is_locked_is_installed_whatever_appears(clone: Path) -> None:
     """Newer versions of locked packages, also of those asked for with an extra, change nothing."""
     listing = (
@@ -100,6 +105,7 @@ def test_what_is_locked_is_installed_whatever_appears(clone: Path) -> None:
     assert Path(editable).is_relative_to(clone)
 
 
+@CLONE
 def test_pip_would_meet_the_newer_versions(clone: Path, tomorrow: dict[str, str]) -> None:
     """The proof of the test before: without the lock the newer version is taken, and pip does not install the lock."""
     sections = re.split(r"\n(?=\S)", (ROOT / "requirements-dev.lock").read_text(encoding="utf-8"))
@@ -149,6 +155,7 @@ class TestIndexOfTheMachine:
             yield f"http://{USER}:{PASSWORD}@127.0.0.1:{server.server_port}/simple"
             server.shutdown()
 
+    @CLONE
     @pytest.mark.parametrize(
         ("variables", "file"),
         [

@@ -76,6 +76,11 @@ def test_it_holds_every_module_and_the_very_files_of_the_checkout(wheel: Path) -
     assert [name for name in names if name.endswith("licenses/LICENSE")]
 
 
+INSTALLED = pytest.mark.long
+"""Of what needs the wheel installed, with all that is locked: what is in it is the test before."""
+
+
+@INSTALLED
 def test_it_checks_and_replays_outside_the_checkout(installed: Path, elsewhere: Path) -> None:
     program = str(installed / "muse-stream")
     checked = run([program, "check", "config/muse.yaml"], elsewhere)
@@ -86,6 +91,7 @@ def test_it_checks_and_replays_outside_the_checkout(installed: Path, elsewhere: 
     assert pq.read_table(elsewhere / "scores.parquet").num_rows > 0
 
 
+@INSTALLED
 def test_it_is_imported_from_the_wheel(installed: Path, elsewhere: Path) -> None:
     code = "import muse_stream; print(muse_stream.__file__); print(muse_stream.load('config/muse.yaml').tenants)"
     done = run([str(installed / "python"), "-c", code], elsewhere)
@@ -94,6 +100,7 @@ def test_it_is_imported_from_the_wheel(installed: Path, elsewhere: Path) -> None
     assert "acme" in done.stdout
 
 
+@INSTALLED
 def test_without_extras_it_says_which_one_is_missing(installed: Path, elsewhere: Path) -> None:
     """requirements.lock has what a worker's image needs: the program, not the test kit."""
     done = run([str(installed / "muse-stream"), "broker", "--port", "0"], elsewhere, PATH=str(elsewhere))
@@ -102,6 +109,7 @@ def test_without_extras_it_says_which_one_is_missing(installed: Path, elsewhere:
     assert "Traceback" not in done.stderr
 
 
+@INSTALLED
 def test_the_broker_it_starts_is_described_in_the_wheel_and_kept_by_the_user(installed: Path, elsewhere: Path) -> None:
     code = "from muse_stream.testing.kafka_jars import places, version; print(version(places())); print(places().cache)"
     done = run([str(installed / "python"), "-c", code], elsewhere, HOME=str(elsewhere), XDG_CACHE_HOME="")

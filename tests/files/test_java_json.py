@@ -93,6 +93,7 @@ def rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.long  # Maven and two JVMs; test_rules.py has what such lines mean
 @pytest.mark.skipif(bool(LACKING), reason=f"Java cannot be asked: {LACKING}")
 def test_what_java_writes_as_json_is_what_stood_in_the_container(tmp_path: Path) -> None:
     fields = [{"name": name, "type": kind} for name, kind in FIELDS]

@@ -64,6 +64,7 @@ def without_amount(bank: Bank, count: int) -> list[ToSend]:
     return events
 
 
+@pytest.mark.long  # ten programs and a worker; tests/commands/test_dlq.py has each command
 def test_the_document_and_a_worker(kafka: Broker, bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused, looked at, cured, sent again, scored; what stays broken is refused again and not sent again."""
     monkeypatch.setenv("MUSE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)

@@ -110,6 +110,7 @@ def spare_is_warm(fleet: Fleet) -> None:
     until(lambda: bool(fleet.lines("spare_ready")), 60, lambda: "no spare")
 
 
+@pytest.mark.long  # the test before kills once; tests/worker/test_loop_faults.py fails at each step
 @pytest.mark.timeout(240 * PATIENCE)
 @pytest.mark.parametrize("least", [12, pytest.param(60, marks=pytest.mark.slow)])
 def test_nothing_is_lost_or_doubled_while_workers_are_killed(
@@ -224,6 +225,7 @@ def serving(fleet: Fleet) -> set[int]:
     return {line["slot"] for line in fleet.lines("assigned") if line["partitions"]}
 
 
+@pytest.mark.long  # tests/worker/test_loop_faults.py has one that is fenced
 def test_a_worker_that_slept_past_its_session_commits_nothing_old(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
     """SIGSTOP beyond session and transaction timeout, another goes on, SIGCONT: the zombie's batch is refused."""
     publish(bank.document(), tmp_path / "store")

@@ -89,6 +89,7 @@ def test_the_reader_notices_an_old_generation() -> None:
     assert out_of_order(seen(2, 1), [1, 2]) != []
 
 
+@pytest.mark.long  # the next test is the same for one start
 @pytest.mark.timeout(240 * PATIENCE)
 def test_a_worker_that_dies_brings_no_old_generation_back(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
     """Kills, spares, restarts, swaps and rollbacks in a random order; what is current serves after each."""

@@ -95,7 +95,9 @@ def alone(make_bank: Callable[[], Bank], kafka: Broker) -> Answers:
     return answers(scores)
 
 
-@pytest.mark.parametrize("shadow", ["raises", pytest.param("slow", marks=pytest.mark.slow), "hangs"])
+@pytest.mark.parametrize(
+    "shadow", ["raises", pytest.param("slow", marks=pytest.mark.slow), pytest.param("hangs", marks=pytest.mark.long)]
+)
 def test_a_bad_shadow_changes_nothing_live(
     make_bank: Callable[[], Bank], alone: Answers, kafka: Broker, tmp_path: Path, shadow: str
 ) -> None:

@@ -44,6 +44,7 @@ def titles(pid: int) -> set[str]:
     return {title(one.pid) for one in psutil.Process(pid).children()}
 
 
+@pytest.mark.long  # three starts; the last test looks at the title of one worker
 def test_a_spare_has_a_title_of_its_own(kafka: Broker, tmp_path: Path) -> None:
     store = tmp_path / "store"
     publish(ROOT / "deploy" / "config" / "muse.yaml", store)
@@ -60,6 +61,7 @@ def test_a_spare_has_a_title_of_its_own(kafka: Broker, tmp_path: Path) -> None:
         assert fleet.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.long  # tests/cli/test_signals.py has programs whose standard streams are full or closed
 @pytest.mark.parametrize("broken", ["full disk", "nobody reads it"])
 def test_a_log_that_cannot_be_written_ends_no_run(kafka: Broker, tmp_path: Path, broken: str) -> None:
     (port,) = local_kafka.free_ports(1)
@@ -78,6 +80,7 @@ def test_a_log_that_cannot_be_written_ends_no_run(kafka: Broker, tmp_path: Path,
             assert worker.wait(30 * PATIENCE) == 0
 
 
+@pytest.mark.long  # five starts; tests/runtime/test_supervisor.py has a worker that crashes again and again
 def test_a_port_that_is_taken_when_a_worker_starts_is_no_crash_without_end(kafka: Broker, tmp_path: Path) -> None:
     """The command has asked before; somebody may have come since."""
     store = tmp_path / "store"

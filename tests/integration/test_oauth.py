@@ -98,7 +98,13 @@ def test_the_same_by_a_properties_file(kafka_by_token: OAuth, tmp_path: Path, mo
     assert SERVICE["muse-service"] not in repr(settings)
 
 
-@pytest.mark.parametrize("options", [(), ("--debug", "--log-level", "debug")], ids=["plain", "debug"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="plain", marks=pytest.mark.long),  # test_security.py has a wrong password without --debug
+        pytest.param(("--debug", "--log-level", "debug"), id="debug"),
+    ],
+)
 def test_a_wrong_secret_is_said_in_one_line_and_never_shown(
     kafka_by_token: OAuth, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
@@ -133,7 +139,7 @@ def test_a_token_that_somebody_else_signed_is_refused(kafka_by_token: OAuth, tmp
     ("url", "why"),
     [
         ("http://127.0.0.1:1/token", "Could not connect"),
-        ("{bootstrap}", "Empty reply"),  # no HTTP server at all
+        pytest.param("{bootstrap}", "Empty reply", marks=pytest.mark.long),  # no HTTP server at all
     ],
 )
 def test_an_endpoint_that_is_away_is_named(kafka_by_token: OAuth, tmp_path: Path, url: str, why: str) -> None:
@@ -165,6 +171,7 @@ def test_oauthbearer_without_a_way_to_a_token_is_refused(monkeypatch: pytest.Mon
         KafkaSettings.from_environment()
 
 
+@pytest.mark.long  # three programs; the next test has where certificates are looked for
 @pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate with")
 def test_an_https_endpoint_must_be_one_that_is_trusted(kafka_by_token: OAuth, tmp_path: Path) -> None:
     """By a certificate of the machine's (SSL_CERT_FILE) or of the properties file; not by one of its own."""

@@ -25,6 +25,7 @@ def dead(seen: list[Seen]) -> list[str]:
     return [one.body["muse.reason"] for one in seen if "muse.reason" in one.body]
 
 
+@pytest.mark.long  # as the next test, with more processes that die
 @pytest.mark.timeout(200 * PATIENCE)
 def test_a_record_that_aborts_the_process_costs_itself_only(bank: Bank, kafka: Broker, tmp_path: Path) -> None:
     """Two of 3,000 events abort each process that scores them, live and shadow."""
@@ -56,7 +57,9 @@ def test_a_record_that_aborts_the_process_costs_itself_only(bank: Bank, kafka: B
 
 
 @pytest.mark.timeout(200 * PATIENCE)
-@pytest.mark.parametrize(("model", "amount"), [("hangs", HANGS_AT), ("kills", KILLS_AT)])
+@pytest.mark.parametrize(
+    ("model", "amount"), [pytest.param("hangs", HANGS_AT, marks=pytest.mark.long), ("kills", KILLS_AT)]
+)
 def test_a_record_on_which_a_model_hangs_or_dies_costs_itself_only(
     bank: Bank, kafka: Broker, tmp_path: Path, model: str, amount: float
 ) -> None:

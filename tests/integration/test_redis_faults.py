@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(
 SHORT = ("stop", "kill", "password", "noperm", "latency", "garbage", "garbled", "newer", "flush", "older")
 
 
+@pytest.mark.long  # ten faults; tests/control/test_redis_store.py has each for one reader
 @pytest.mark.timeout(240 * PATIENCE)
 def test_a_redis_that_fails_stops_no_score_and_takes_nobody_back(
     bank: Bank, kafka: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -34,6 +35,7 @@ def test_a_redis_that_fails_stops_no_score_and_takes_nobody_back(
     assert watch.broken() == []
 
 
+@pytest.mark.long  # tests/control has it for one reader
 @pytest.mark.timeout(120 * PATIENCE)
 def test_a_start_without_store_and_without_copy_says_so_and_the_next_one_serves(
     bank: Bank, kafka: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

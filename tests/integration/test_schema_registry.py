@@ -40,6 +40,7 @@ from tests.integration.test_faults import live_witness
 from tests.integration.witness import Witness, broken_promises
 from tests.patience import PATIENCE, until
 
+pytestmark = pytest.mark.long  # a JVM of 6 s, and workers; tests/schema_registry has its client and a stub
 COUNT = 200
 """Events of one kind."""
 LONG_S = 60.0 * PATIENCE

@@ -51,11 +51,15 @@ SHARED = (
     *("live", "shadow", "calibrate", "analyst", "reporter", "promoter", "watcher", "verifier"),
     *("doctor", "operator", "replayer", "mover"),
 )
+WORKERS = pytest.mark.long
+"""What has workers that run as somebody: tests without them show what each command is told, what a role may not do, and
+that clients take up a password; test_oauth.py has a login, tests/worker what a worker does that is refused."""
 GROUPLESS = "groupless"
 """What is granted to `live`, but for the group."""
 PREFIXED = ("live", "replayer")
 """Who is granted topics by prefixes; the others topic by topic."""
 ROLES = (*(name for name in SHARED if name not in PREFIXED), "producer", "consumer")
+DEBUG = ("--debug", "--log-level", "debug")
 OWN = tuple(f"{kind}-{tenant}" for kind in ("producer", "consumer") for tenant in TENANTS)
 
 
@@ -157,6 +161,7 @@ def sources(seen: Sequence[Seen]) -> set[tuple[str, int, int]]:
     return {one.source for one in seen}
 
 
+@WORKERS
 def test_what_is_documented_is_enough(site: Site, workers: dict[str, Fleet]) -> None:
     """Scores, dead letters and audit records, exactly once; each read by who may read it."""
     site.send(600, undecodable=3)
@@ -233,6 +238,7 @@ def test_nobody_does_what_was_not_granted(site: Site) -> None:
     taken.close()
 
 
+@WORKERS
 def test_a_promotion_is_made_and_watched_by_who_may(site: Site, workers: dict[str, Fleet]) -> None:
     """Guard, steps and watch read what they are granted; without it, the topic is named and nothing is changed."""
     folder = site.folder / "promoted"
@@ -269,6 +275,7 @@ def letters(site: Site) -> int:
     return sum(row["letters"] for row in json.loads(done.stdout)["reasons"])
 
 
+@WORKERS
 def test_dead_letters_are_replayed_by_who_may(site: Site, workers: dict[str, Fleet]) -> None:
     """What is granted is enough to send them again; others are told what they lack, and nothing is sent."""
     assert workers["live"].process.poll() is None
@@ -297,6 +304,7 @@ def test_dead_letters_are_replayed_by_who_may(site: Site, workers: dict[str, Fle
     assert site.command("analyst", "dlq", "list", str(site.store), "t0").returncode == 1
 
 
+@WORKERS
 def test_scores_are_counted_by_who_may(site: Site, workers: dict[str, Fleet], monkeypatch: pytest.MonkeyPatch) -> None:
     assert workers
     site.send(60)
@@ -318,6 +326,7 @@ def test_scores_are_counted_by_who_may(site: Site, workers: dict[str, Fleet], mo
         letters_by_hour(settings, "other", begins, 24)
 
 
+@WORKERS
 def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict[str, Fleet]) -> None:
     """One output may be seen but not written, one not even seen: both wait, the third goes on; then nothing is lost."""
     live = workers["live"]
@@ -346,6 +355,7 @@ def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict
     assert all("`muse-stream acl " in line["hint"] for line in live.lines("tenant_paused"))
 
 
+@WORKERS
 def test_a_shadow_that_may_not_write_one_audit_topic_audits_the_others(site: Site, workers: dict[str, Fleet]) -> None:
     """Nobody's scores wait for it; once it may again, the audit records that were held back are there, each once."""
     shadow, held = workers["shadow"], site.bank.topic("events", "t0")
@@ -384,6 +394,7 @@ def fed(site: Site, fleet: Fleet, event: str, topics: set[str]) -> bool:
     return False
 
 
+@WORKERS
 @pytest.mark.parametrize(
     ("principal", "named", "why"),
     [
@@ -488,8 +499,16 @@ def test_a_group_that_may_not_be_looked_at_is_said(site: Site) -> None:
         site.kafka.grant(look)
 
 
-@pytest.mark.parametrize("options", [(), ("--debug", "--log-level", "debug")], ids=["plain", "debug"])
-@pytest.mark.parametrize("command", ["run", "verify"])
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        pytest.param("run", (), id="run-plain"),
+        # each is a start of the program: the first shows the line; test_oauth.py has one with --debug
+        pytest.param("run", DEBUG, id="run-debug", marks=pytest.mark.long),
+        pytest.param("verify", (), id="verify-plain", marks=pytest.mark.long),
+        pytest.param("verify", DEBUG, id="verify-debug", marks=pytest.mark.long),
+    ],
+)
 def test_a_wrong_password_is_said_in_one_line_and_never_shown(site: Site, command: str, options: tuple[str]) -> None:
     """Exit code 3 and the broker's reason within seconds; no password in it, not with --debug either."""
     wrong = "hush-but-wrong"
@@ -506,6 +525,7 @@ def test_a_wrong_password_is_said_in_one_line_and_never_shown(site: Site, comman
         assert (done.stdout, len(done.stderr.splitlines())) == ("", 1), said
 
 
+@WORKERS
 def test_no_password_stands_in_any_log(site: Site, workers: dict[str, Fleet]) -> None:
     """The workers log at DEBUG; nothing of anybody's password is in it."""
     logs = [fleet.log.read_text(encoding="utf-8") for fleet in workers.values()]
@@ -528,6 +548,7 @@ def test_the_release_is_heard_through_a_password(site: Site) -> None:
     until(told, 20, lambda: str(heard.lines[-20:]))
 
 
+@WORKERS
 def test_a_worker_that_may_not_read_its_outputs_scores_nothing_twice(site: Site, workers: dict[str, Fleet]) -> None:
     """Without an offset it has to read them: the tenant waits, and topic, group and cure are named."""
     lane, topic = "second", site.bank.topic("events", "t1")
@@ -569,7 +590,14 @@ NOT_SEEN = ("READ", "WRITE", "DESCRIBE")
 """Without these a topic cannot be seen: what is missing then is the right to DESCRIBE it, which they imply."""
 
 
-@pytest.mark.parametrize(("command", "lacks"), MISSING, ids=[f"{c[0]}-{' '.join(one)}" for c, one in MISSING])
+@pytest.mark.parametrize(
+    ("command", "lacks"),
+    [
+        # to be refused a group takes half a minute: test_a_group_that_may_not_be_looked_at_is_said is the short one
+        pytest.param(c, one, id=f"{c[0]}-{' '.join(one)}", marks=pytest.mark.long if one[0] == "group" else ())
+        for c, one in MISSING
+    ],
+)
 def test_what_is_missing_is_named_and_what_to_grant(
     site: Site, command: tuple[str, ...], lacks: tuple[str, str, str]
 ) -> None:
@@ -684,6 +712,7 @@ def test_a_client_that_only_looks_up_takes_up_a_password(changed: Changed, ask: 
     lookup.close()
 
 
+@WORKERS
 def test_a_running_worker_takes_up_a_password_that_changes_in_its_file(site: Site, tmp_path: Path) -> None:
     """Its open connections are asked again, and refused, before the file has the new one: no event is lost by it."""
     user, file, lane = "scorer", tmp_path / "password", "rotated"
@@ -727,6 +756,7 @@ def test_a_running_worker_takes_up_a_password_that_changes_in_its_file(site: Sit
     assert "hush-" not in log.read_text(encoding="utf-8")
 
 
+@pytest.mark.long  # a JVM for each; tests/kafka/test_permissions.py has what is printed
 def test_kafkas_own_tool_takes_what_is_printed(site: Site) -> None:
     """The commands of one role with all kinds of resources, for a principal that nobody else is."""
     settings = site.folder / "admin.properties"

@@ -156,6 +156,12 @@ def watch(kafka: Broker, tmp_path: Path) -> Watch:
     return Watch(tmp_path, kafka.bootstrap)
 
 
+def test_a_command_is_silent(watch: Watch) -> None:
+    watch.program("check", str(CONFIG))
+    assert watch.found() == set()
+
+
+@pytest.mark.long  # five programs, each of which takes twice as long under strace
 def test_commands_without_kafka_are_silent(watch: Watch) -> None:
     header = ("--header", "region=pt")
     watch.program("check", str(CONFIG))
@@ -166,6 +172,7 @@ def test_commands_without_kafka_are_silent(watch: Watch) -> None:
     assert watch.found() == set()
 
 
+@pytest.mark.long  # five more, and workers
 def test_workers_and_what_is_done_beside_them_talk_to_kafka_alone(watch: Watch, bank: Bank) -> None:
     store = str(watch.asked / "store")
     (port,) = local_kafka.free_ports(1)
@@ -200,6 +207,7 @@ def test_the_watch_sees(watch: Watch, planted: str, named: str) -> None:
     assert any(named in one for one in watch.found()), watch.found()
 
 
+@pytest.mark.long  # the test before has seven that are seen
 def test_the_watch_sees_onnxruntime_s_telemetry_where_it_is_not_disabled(watch: Watch) -> None:
     """Our own switch is what keeps it silent: with the variable set to something else, it writes into the home."""
     watch.environment["ORT_DISABLE_TELEMETRY"] = "0"

@@ -84,6 +84,7 @@ class Traffic:
             self.sent += 1
 
 
+@pytest.mark.long  # workers, a promotion and 20,000 events; tests/cli/test_watch_promotions.py has every verdict
 @pytest.mark.timeout(300)
 def test_a_predictor_that_doubles_an_alert_rate_on_live_traffic_is_taken_back(
     kafka: Broker, tmp_path: Path, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch

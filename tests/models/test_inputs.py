@@ -244,6 +244,7 @@ print(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesiz
 """
 
 
+@pytest.mark.long  # a forest of 20,000 rows and two processes; test_reading.py has forests that are read
 def test_a_large_forest_leaves_less_memory_resident(tmp_path: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("glibc's malloc_trim and /proc are looked at")

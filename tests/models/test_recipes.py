@@ -155,12 +155,17 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-MARKS = {
-    "Keras": pytest.mark.slow,
-    "PyTorch, a fixed number of rows": pytest.mark.slow,
-    "PyTorch": pytest.mark.long,
-}
-"""Half a minute each; the slow ones do what PyTorch's does. test_inputs.py has graphs of a fixed number of rows."""
+SLOW = ("Keras", "PyTorch, a fixed number of rows")
+"""Half a minute each, and they do what PyTorch's does. test_inputs.py has graphs of a fixed number of rows."""
+SHORT = "Explainable boosting machine (interpret)"
+"""What is made already, and costs no start of the libraries: the recipes that are run are long. test_libraries.py has
+models of the libraries that are installed here."""
+
+
+def mark(recipe: str) -> pytest.MarkDecorator | tuple[()]:
+    if recipe in SLOW:
+        return pytest.mark.slow
+    return () if recipe == SHORT else pytest.mark.long
 
 
 COMPILED = {
@@ -170,7 +175,7 @@ COMPILED = {
 """What has one ensemble of trees: docs/compiled-trees.md."""
 
 
-@pytest.mark.parametrize("recipe", [pytest.param(one, marks=MARKS.get(one, ())) for one in RECIPES])
+@pytest.mark.parametrize("recipe", [pytest.param(one, marks=mark(one)) for one in RECIPES])
 def test_recipe_is_served_and_answers_as_its_library(runner: Runner, recipe: str, tmp_path: Path) -> None:
     made(runner, recipe, tmp_path)
     told = YAML(typ="safe").load(block(recipe, "yaml")).get("golden", {"tolerance": 1e-5, "differing": 0.01})
@@ -190,6 +195,7 @@ def test_recipe_is_served_and_answers_as_its_library(runner: Runner, recipe: str
     assert (after.backends["cards"].name == "compiled") == (recipe in COMPILED), after.backends
 
 
+@pytest.mark.long  # as above
 @pytest.mark.parametrize("recipe", ["CatBoost", "LightGBM", "XGBoost"])
 def test_extreme_and_missing_rows_are_among_the_golden_events(runner: Runner, recipe: str, tmp_path: Path) -> None:
     made(runner, recipe, tmp_path)

@@ -35,6 +35,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+@pytest.mark.long  # trains a model and starts workers and a peer; the tests below have how it is counted
 def test_a_backlog_is_drained_and_checked_by_worker_echo_and_peer(kafka: Broker, tmp_path: Path) -> None:
     contest = throughput.Contest((throughput.LIVE,), peers=("per-event",))
     figures = throughput.run(kafka.bootstrap, tmp_path, contest, TINY, repeats=1)
@@ -46,6 +47,7 @@ def test_a_backlog_is_drained_and_checked_by_worker_echo_and_peer(kafka: Broker,
     assert float(figures["worker_cpu_s_per_million"]) >= 0
 
 
+@pytest.mark.long  # as above
 def test_latency_is_counted_from_the_due_time(kafka: Broker, tmp_path: Path) -> None:
     figures = latency.run(kafka.bootstrap, tmp_path, (100,), settle_s=0.1, counted_s=0.5, warm_most_s=0.1)
     assert figures["checked"] == "each answered once"

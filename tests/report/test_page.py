@@ -96,6 +96,7 @@ def test_a_drift_that_a_share_has_established_says_beside_which_threshold(report
     assert "cannot both be inside the tolerance" in html(report)
 
 
+@pytest.mark.long  # test_backtest_page.py has the same of a shorter page
 def test_a_browser_asks_nothing_of_a_network_and_finds_no_script(page: str, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
     file.write_text(page, encoding="utf-8")

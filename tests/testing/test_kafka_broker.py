@@ -58,6 +58,7 @@ def runs() -> set[str]:
 
 
 class TestNothingIsLeftBehind:
+    @pytest.mark.long  # a broker for each; the tests below have its keeper, and what is swept
     @pytest.mark.usefixtures("no_cluster")
     @pytest.mark.broker
     @pytest.mark.parametrize(
@@ -238,6 +239,7 @@ class TestJars:
         assert list(places.cache.glob("*")) == []
 
 
+@pytest.mark.long  # three starts; tests/worker/test_broken_broker.py and tests/commands freeze one
 @pytest.mark.broker
 @pytest.mark.usefixtures("no_cluster")
 def test_data_survive_a_kill_and_a_pause_is_silence(eventually: Eventually) -> None:

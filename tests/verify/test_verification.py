@@ -222,6 +222,7 @@ def test_topic_that_does_not_exist_is_said(world: World) -> None:
     assert f"{world.dead} does not exist" in world.verify().notes
 
 
+@pytest.mark.long  # the tests above judge a few
 def test_million_events_take_seconds_not_minutes_to_judge() -> None:
     """The counting alone, without Kafka: 1.2 M events in 6 partitions."""
     size, partitions = 200_000, 6

@@ -193,6 +193,8 @@ def test_evidence_is_a_supermartingale_at_the_edge() -> None:
 @pytest.mark.parametrize("corner", [(0.32, 0.24), (0.48, 0.16), (0.32, 0.16), (0.4, 0.2), (0.48, 0.24)])
 def test_evidence_of_shares_is_a_supermartingale_at_every_corner_of_two_bands(corner: tuple[float, float]) -> None:
     """Its expectation is at most 1, over all counts; it is 1 for the share where one rate is low and the other high."""
+    from scipy.stats import binom  # noqa: PLC0415 - a second of CPU, which every process would pay to collect this
+
     bands, events = np.array([[0.32, 0.48], [0.16, 0.24]]), 12
     expected, shares = np.zeros((2, 2)), np.zeros(2)
     for frequent in range(events + 1):

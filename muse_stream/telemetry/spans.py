@@ -112,8 +112,7 @@ class Spans:
             resource = resource.merge(Resource({SERVICE_NAME: SERVICE}))
         self._log, self._full = log, BoundedLog(log.warning)
         self._said = _Said()
-        said = logging.getLogger(_VENDOR)  # it would write plain text among the lines of our log
-        said.handlers[:], said.propagate = [self._said], False
+        self._said.hear()
         self._queue = _number(OTEL_BSP_MAX_QUEUE_SIZE) or QUEUE
         together = min(_number(OTEL_BSP_MAX_EXPORT_BATCH_SIZE) or TOGETHER, self._queue)
         self._exporter = _Counted(OTLPSpanExporter(), self._said, BoundedLog(log.warning))
@@ -183,6 +182,18 @@ class _Said(logging.Handler):
         super().__init__(logging.WARNING)
         self.last = ""
 
+    def hear(self) -> None:
+        """Have all that the SDK says come here, and nowhere else: it would write plain text among the lines of our log.
+
+        Whoever configures `logging` in this process disables loggers that it does not know: `telemetry/logs.py`.
+        """
+        vendor = logging.getLogger(_VENDOR)
+        vendor.handlers[:], vendor.propagate = [self], False
+        vendor.setLevel(self.level)
+        for name, one in list(logging.root.manager.loggerDict.items()):
+            if isinstance(one, logging.Logger) and f"{name}.".startswith(f"{_VENDOR}."):
+                one.disabled = False
+
     def emit(self, record: logging.LogRecord) -> None:
         self.last = record.getMessage()
 
@@ -195,6 +206,7 @@ class _Counted(SpanExporter):
         self.exported = self.lost = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self._said.hear()
         try:
             result = self._exporter.export(spans)
         except Exception as error:  # noqa: BLE001  # an address that is none, say: the SDK's thread must go on

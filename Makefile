@@ -18,6 +18,8 @@ COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --pyth
 COMPOSE := docker compose --file deploy/compose.yaml
 # a test that talks to a broker mostly waits: the tests run in several processes, which share one broker
 JOBS ?= 5
+# each long test has workers, often brokers of its own: more of them at once starve each other
+LONG_JOBS ?= 4
 # what failed is listed at the end, and what took longest: a run of CI leaves nothing but its output
 PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -rfE --durations 20 --durations-min 5
 # what `make matrix` runs on
@@ -89,7 +91,7 @@ test: $(READY) servers browser promtool ## the tests, the real broker included
 
 # only of the files that have such tests: to collect all costs each process ten seconds of CPU
 test-long: $(READY) servers browser promtool ## the tests that take long and have a shorter one in `make test`: CI runs both
-	@$(PYTEST) -m "long and not slow" $(ARGS) $$(grep -rl --include='test_*.py' 'mark\.long' tests)
+	@$(PYTEST) -m "long and not slow" --numprocesses $(LONG_JOBS) $(ARGS) $$(grep -rl --include='test_*.py' 'mark\.long' tests)
 
 test-all: $(READY) servers browser promtool ## the tests, long ones and repetitions too: before a release or a new Kafka (CONTRIBUTING.md)
 	@$(PYTEST) $(ARGS)

@@ -100,7 +100,8 @@ class Tour:
                 "calibrate",
                 f"both get new maps, fitted to the same {sum(map(_samples, new.values())):,} audit records",
             )
-            self._until(lambda: self._scored(CALIBRATED), plan.before)
+            # the guard compares what both have said: the shadow workers may swap later than the live ones
+            self._until(lambda: min(self._scored(CALIBRATED), self._audited(CALIBRATED, NEW)), plan.before)
             evidence, against = self._promote()
             if plan.after is not None:
                 complete = lambda: min(self._scored(PROMOTED), self._audited(PROMOTED, OLD, BARE_NEW))  # noqa: E731

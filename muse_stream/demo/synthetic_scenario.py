@@ -30,7 +30,6 @@ WINDOW_DAYS = 7
 SPARE = 1.06
 """A window is asked for with so many more events than it needs on average, to hold whole weeks of every tenant."""
 PATIENCE_S = 30.0
-"""How long all generations together may take to be published and to take effect."""
 BROKEN_EVERY = 10_000
 CUT = 12
 """Bytes left of a broken record: its frame and a little more."""
@@ -42,14 +41,19 @@ DEARER = 1.5
 Columns = Mapping[str, NDArray[Any]]
 
 
-def scenario(folder: Path, *, window_days: float = WINDOW_DAYS, rate: float | None = 3_600.0) -> Scenario:
-    """Make the scenario; `window_days` of events calibrate the maps, and as many are compared before and after."""
+def scenario(
+    folder: Path, *, window_days: float = WINDOW_DAYS, rate: float | None = 3_600.0, patience_s: float = PATIENCE_S
+) -> Scenario:
+    """Make the scenario; `window_days` of events calibrate the maps, and as many are compared before and after.
+
+    `patience_s`: how long all generations together may take to be published and to take effect.
+    """
     shutil.copytree(ASSETS, folder, dirs_exist_ok=True)
     base = load_document(folder / "muse.yaml").document.model_dump(by_alias=True, exclude_none=True)
     window = round(window_days * EVENTS_PER_DAY * SPARE)
     first = window // 5
     # a generation takes effect some moments after it is published, many on a busy machine, and the stream must go on
-    more = first + 3 * window if rate is None else round(rate * PATIENCE_S)
+    more = first + 3 * window if rate is None else round(rate * patience_s)
     columns = generate(first + 3 * window + more, first_day=FIRST_DAY)
     past = generate(PAST_DAYS * EVENTS_PER_DAY, first_day=FIRST_DAY - PAST_DAYS)
     whole = _stream(columns, folder / base["schemas"])

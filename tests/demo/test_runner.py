@@ -65,7 +65,8 @@ def test_a_model_is_promoted_in_mid_stream_and_no_tenant_notices(
     kafka: Broker, tmp_path: Path, eventually: Eventually
 ) -> None:
     before = topics(kafka)
-    made = synthetic_scenario.scenario(tmp_path, window_days=2.0, rate=500.0)  # time to promote on a busy machine
+    # time to promote on a busy machine: what is not needed is not sent
+    made = synthetic_scenario.scenario(tmp_path, window_days=2.0, rate=1_000.0, patience_s=150.0)
     findings = found(replace(made, drifts=True), kafka, tmp_path)
     judged(findings)
     assert [row.tenant for row in findings.rows] == ["acme", "globex", "initech", "umbrella", "hooli"]

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from muse_stream.cli.main import main
+from muse_stream.commands import doctor_groups
 from muse_stream.commands.configuration import open_configuration
 from muse_stream.commands.doctor import Diagnosis, Look, diagnose
 from muse_stream.commands.doctor_fault import Fault
@@ -243,6 +244,28 @@ def test_offsets_against_what_the_topics_hold(site: Site) -> None:
     }
     site.commit({0: 99})
     assert site.found() == {"offsets_beyond_end": [f"group {site.group}, {topic}[0]"]}
+
+
+@pytest.mark.parametrize("asked", ["bounds", "group_state"])
+def test_a_lane_that_works_meanwhile_has_lost_nothing(site: Site, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    """Its offsets go on between the two questions: past an end that was asked for first."""
+    site.topics()
+    topic = site.bank.topic("events", "t0")
+    site.send(topic, 2)
+    site.commit({0: 2})
+    ask, worked = getattr(doctor_groups, asked), list[object]()
+
+    def working(*about: Any) -> Any:
+        answer = ask(*about)
+        if topic in about or asked == "group_state":
+            worked.append(answer)
+            site.send(topic, 1)
+            site.commit({0: 2 + len(worked)})
+        return answer
+
+    monkeypatch.setattr(doctor_groups, asked, working)
+    assert "offsets_beyond_end" not in site.found()
+    assert worked
 
 
 def test_offsets_of_topics_that_no_tenant_has_are_said(site: Site, make_topic: Callable[..., str]) -> None:

@@ -117,16 +117,17 @@ def _nobody_would_serve() -> str:
 
 
 def _settled(store: Store, publishing: RefreshRecord, made: int) -> RefreshRecord:
-    """Say in the record that its map is current; whoever looked meanwhile may have changed it."""
+    """Say in the record that its map is current, whatever a look of the role has made of the record meanwhile."""
     entry = next((one for one in store.list() if one.number == made), None)
+    done = applied(publishing, made, datetime.now(UTC), entry)
     found: RefreshRecord | None = publishing
     for _ in range(ROUNDS):
-        if found is None or not found.open or found.id != publishing.id:
-            break
+        if found is not None and found.applied == done.applied:
+            return found  # the role has said so
         with suppress(Overtaken):
-            return keep(store, found, applied(found, made, datetime.now(UTC), entry))
+            return keep(store, found, done.but(version=found.version if found else 0))
         found = find(store, publishing.tenant, publishing.predictor)
-    return found or publishing
+    return done
 
 
 def _note(store: Store, wanted: Target, known: RefreshRecord, message: str, *, by_itself: bool) -> Note:

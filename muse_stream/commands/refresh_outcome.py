@@ -4,12 +4,16 @@ from datetime import datetime, timedelta
 
 from muse_stream.commands.refresh_record import Applied, RefreshRecord, digest, text_of
 from muse_stream.commands.refresh_target import Target
-from muse_stream.control import Entry, Store, author
+from muse_stream.control import Entry, Head, Store, author
 
 
-def reconcile(store: Store, known: RefreshRecord, wanted: Target | None, now: datetime) -> RefreshRecord:
-    """Return what has become of a record, whoever has done it; nothing is stored. Raises StoreError."""
-    known = _taken_back(store, known, wanted, now)
+def reconcile(store: Store, known: RefreshRecord, wanted: Target | None, head: Head, now: datetime) -> RefreshRecord:
+    """Return what has become of a record, whoever has done it; nothing is stored. Raises StoreError.
+
+    `wanted` is of the generation of `head`, and `head` was read after the record: a map that became current after
+    `wanted` was read would look as if it had been taken back.
+    """
+    known = _taken_back(store, known, wanted, head, now)
     if not known.open:
         return known
     if wanted is None:
@@ -18,8 +22,7 @@ def reconcile(store: Store, known: RefreshRecord, wanted: Target | None, now: da
         made = _made(store, known)
         return applied(known, made.number if made else wanted.number, now, made)
     if known.state == "publishing":
-        head = store.head()
-        if head is None or head.sequence == known.sequence or _made(store, known) is None:
+        if head.sequence == known.sequence or _made(store, known) is None:
             return known.but(state="proposed", sequence=0)  # it never became current: who did it was stopped before
         return declined(known, "withdrawn", now, author(), "it was taken back as soon as it was current").but(
             person=True
@@ -27,12 +30,11 @@ def reconcile(store: Store, known: RefreshRecord, wanted: Target | None, now: da
     return known
 
 
-def _taken_back(store: Store, known: RefreshRecord, wanted: Target | None, now: datetime) -> RefreshRecord:
+def _taken_back(store: Store, known: RefreshRecord, wanted: Target | None, head: Head, now: datetime) -> RefreshRecord:
     """Return a record with what a rollback of the refresh that was applied last means."""
     if known.applied is None or (wanted is not None and wanted.present == known.applied.map):
         return known
-    head = store.head()
-    if head is None or known.applied.generation in (head.number, *store.former()):
+    if known.applied.generation in (head.number, *store.former()):
         return known.but(applied=None) if wanted is not None and not known.open else known
     text = f"generation {known.applied.generation} was rolled back"
     who = head.author or author()

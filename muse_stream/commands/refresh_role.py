@@ -83,9 +83,10 @@ class _Role:
         store, now = self._with.store, datetime.now(UTC)
         data = store.durable(name)
         one = None if data is None else RefreshRecord.read(data, name)
-        if one is None or one.tenant not in mine:
-            return
-        after = reconcile(store, one, target(loaded, number, one.tenant, one.predictor), now)
+        head = store.head()
+        if one is None or one.tenant not in mine or head is None or head.number != number:
+            return  # another generation became current meanwhile: the next look
+        after = reconcile(store, one, target(loaded, number, one.tenant, one.predictor), head, now)
         if after.open and loaded.document.tenants[one.tenant].refresh == "off":
             after = after.decided("withdrawn", text_of(now), author(), "the tenant's policy is off")
         if after.open and (one.tenant, one.predictor) not in drifted:

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from muse_stream import testing
 from muse_stream.cli.main import main
 from muse_stream.commands import refresh_incidents
 from muse_stream.commands.refresh import anchor, apply, reject
-from muse_stream.commands.refresh_record import RefreshRecord, keep
+from muse_stream.commands.refresh_record import PREFIX, RefreshRecord, keep
 from muse_stream.config import KafkaSettings
 from muse_stream.control import Follower, Note, Store, generate, open_store, rollback
 from muse_stream.errors import StoreError
@@ -480,6 +482,69 @@ def test_a_look_of_the_role_while_a_person_applies_does_no_harm(step: str, made:
     assert (done.state, done.applied is not None and done.applied.generation) == ("applied", 2)
     assert bank.record() == done
     assert bank.maps() == 1
+
+
+class Slow:
+    """A store of which a process reads what is current, then does nothing until a person has made a map current."""
+
+    def __init__(self, store: Store, meanwhile: Callable[[], None]) -> None:
+        self._store, self._meanwhile = store, meanwhile
+
+    def durables(self, prefix: str) -> list[str]:
+        if prefix == PREFIX:
+            self._meanwhile()
+        return list(self._store.durables(prefix))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.mark.parametrize("settled", [False, True], ids=["before it is settled", "after it is settled"])
+def test_a_look_that_began_before_a_person_applied_does_not_take_it_for_a_rollback(
+    settled: bool, made: Callable[..., Bank]
+) -> None:
+    bank = made("propose")
+    bank.drift()
+    bank.role().look()
+    known = bank.record()
+    current, looked = threading.Event(), threading.Event()
+
+    def wait(name: str) -> None:
+        if name == "refresh-current" and not settled:
+            current.set()
+            assert looked.wait(60.0)
+
+    with ThreadPoolExecutor(1) as pool:
+        done: list[Future[RefreshRecord]] = []
+
+        def meanwhile() -> None:
+            done.append(pool.submit(apply, bank.store, bank.scores.address, known, failpoint=wait))
+            if settled:
+                done[0].result(60.0)
+            else:
+                assert current.wait(60.0)
+
+        slow: Any = Slow(bank.store, meanwhile)
+        bank.role(store=slow).look()
+        looked.set()
+        record = done[0].result(60.0)
+    assert record == bank.record()
+    assert (record.state, record.person, record.applied and record.applied.generation) == ("applied", False, 2)
+
+
+def test_who_has_applied_is_told_so_whatever_the_record_says_by_then(made: Callable[..., Bank]) -> None:
+    bank = made("propose")
+    bank.drift()
+    bank.role().look()
+    known = bank.record()
+
+    def proposed_anew(name: str) -> None:
+        if name == "refresh-current":
+            keep(bank.store, bank.record(), known.but(version=bank.record().version, fitted=None, state="waiting"))
+
+    done = apply(bank.store, bank.scores.address, known, failpoint=proposed_anew)
+    assert (done.state, done.applied and done.applied.generation) == ("applied", 2)
+    assert bank.record() == done
 
 
 def test_a_rollback_right_after_a_kill_is_no_reason_to_apply_again(made: Callable[..., Bank]) -> None:

@@ -17,7 +17,7 @@ COMPILE := $(BIN)/python deploy/run_uv.py pip compile --quiet --universal --pyth
 	--no-emit-index-url --no-emit-find-links
 COMPOSE := docker compose --file deploy/compose.yaml
 # a test that talks to a broker mostly waits: the tests run in several processes, which share one broker
-JOBS ?= 5
+JOBS ?= 8
 # each long test has workers, often brokers of its own: more of them at once starve each other
 LONG_JOBS ?= 4
 # what failed is listed at the end, and what took longest: a run of CI leaves nothing but its output

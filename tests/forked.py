@@ -139,6 +139,7 @@ def serve(asked: socket.socket) -> dict[str, Any]:
             if not answer:
                 watchdog.die_with(forker)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
                 for standard, descriptor in enumerate(descriptors, start=1):
                     os.dup2(descriptor, standard)
             for descriptor in descriptors:

@@ -121,11 +121,15 @@ class TransactionalProducer:
 
     def fault(self) -> StreamError | None:
         """Say why this producer takes no more records, if the broker has refused one of its transaction."""
-        self.make_room(FLUSH_SLICE_S)
-        if refused := self._deliveries.first():
-            return refused
-        failure = self._failure()
-        return typed(failure) if failure else None
+        deadline = Deadline(TAKEN_BACK_S)
+        while True:
+            self.make_room(FLUSH_SLICE_S)
+            if refused := self._deliveries.first():
+                return refused
+            failure = self._failure()
+            if failure is None or self._deliveries.late or deadline.over:
+                return typed(failure) if failure else None
+            # librdkafka fails the transaction before it reports the record, and only the report names the topic
 
     def retry(
         self,

@@ -15,6 +15,8 @@ from tests.patience import PATIENCE, until
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "config" / "muse.yaml"
 PROGRAM = [sys.executable, "-m", "muse_stream"]
+HEEDING = ["env", "--default-signal=HUP"]
+"""The tests may run under nohup, and what was ignored stays so."""
 FIRST_OF_ALL = ["unshare", "--pid", "--fork", "--kill-child"]
 """As the first process of a container: a signal without a handler is not delivered."""
 
@@ -55,7 +57,7 @@ def test_a_run_that_looks_for_kafka_ends_at_a_signal(
     silent: socket.socket, prefix: Sequence[str], number: signal.Signals
 ) -> None:
     environment = os.environ | {"MUSE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}"}
-    command = [*prefix, *PROGRAM, "run", "--role", "live", "--config", str(EXAMPLE)]
+    command = [*prefix, *HEEDING, *PROGRAM, "run", "--role", "live", "--config", str(EXAMPLE)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         silent.accept()[0].close()

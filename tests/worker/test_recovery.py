@@ -211,9 +211,15 @@ def test_the_ledger_catches(left: dict[str, Predecessor], planted: str, monkeypa
     bootstrap, topics = old.kafka.bootstrap, {old.route.scores: 2, old.route.dlq: 2}
     with running(bootstrap, old.lane, Echo({old.events: old.route})) as ours, ledger(bootstrap, **topics) as found:
         produce(bootstrap, old.events, [b"x"] * 4, partitions=2)
-        await_true(
-            lambda: {found.to_end().answers()[old.events, n, 11] for n in (0, 1)} == {1}, "the last are answered"
-        )
+
+        def the_last_are_answered() -> bool:
+            return {found.to_end().answers()[old.events, n, 11] for n in (0, 1)} == {1}
+
+        def they_are_hidden() -> bool:
+            """What hangs is ended by the next transaction of its own producer: the other one may have had the batch."""
+            return planted == "nothing is ended" and any(ours.meter.hangs)
+
+        await_true(lambda: the_last_are_answered() or they_are_hidden(), "the last are answered")
         ours.stop()
         assert found.to_end().answers() != expected(old.events, EVENTS + 4, 2)
 

@@ -4,14 +4,16 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
+from unittest.mock import create_autospec
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Reason, Rejected, Stage, StreamError
 from muse_stream.kafka.deadline import Deadline
+from muse_stream.kafka.deliveries import Deliveries
 from muse_stream.kafka.transactional_producer import TransactionalProducer, open_producer
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker.batch import Batch, DeadLetter, Records
@@ -151,6 +153,36 @@ def test_blames_the_record_that_was_refused_first() -> None:
     with pytest.raises(Abortable) as raised:
         send(producer, batch, answers(batch), {"events": 1, "scores": 1})
     assert raised.value is first
+
+
+class Reports:
+    """A client whose transaction has failed, and whose report of the record comes some polls later."""
+
+    def __init__(self, deliveries: Deliveries, after: int) -> None:
+        self._deliveries, self._polls, self._after = deliveries, 0, after
+
+    def poll(self, _timeout_s: float) -> int:
+        self._polls += 1
+        if self._polls == self._after:
+            record = create_autospec(Message, instance=True)
+            record.topic.return_value, record.partition.return_value = "small", 0
+            self._deliveries(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), record)
+        return 0
+
+    def begin_transaction(self) -> None:
+        raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "failed", txn_requires_abort=True))
+
+    def produce(self, *_: object, **__: object) -> None:
+        raise KafkaException(KafkaError(KafkaError._STATE))
+
+
+def test_the_topic_is_named_where_the_report_of_the_record_comes_after_the_failure() -> None:
+    deliveries = Deliveries()
+    producer = TransactionalProducer(cast("Any", Reports(deliveries, after=3)), deliveries)
+    batch = raw([b"a"])
+    with pytest.raises(Abortable) as raised:
+        send_records(producer, batch, answers(batch), lambda _t: 1, generation=1, attempt=1, worker="w")
+    assert (raised.value.topic, raised.value.code) == ("small", "MSG_SIZE_TOO_LARGE")
 
 
 # ---- TransactionalProducer on the real broker

@@ -160,7 +160,7 @@ def choose(name: str, value: str) -> None:
 
 
 def forget_choices() -> None:
-    """Begin another command."""
+    """End a command."""
     _CHOSEN.clear()
 
 

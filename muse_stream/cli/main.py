@@ -171,7 +171,6 @@ def _command() -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    environment.forget_choices()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name in a file may hold what the terminal's encoding has not
             stream.reconfigure(errors="backslashreplace")
@@ -189,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if session.debug:
             console(error=True).print_exception()
         return _told(error, session)
+    finally:
+        environment.forget_choices()
     return 0 if _flushed() else FAILED
 
 

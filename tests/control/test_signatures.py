@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from muse_stream import environment
 from muse_stream.cli.main import main
 from muse_stream.config import Loaded, load_document
 from muse_stream.control import (
@@ -389,6 +390,7 @@ def test_a_file_that_is_no_key_is_named_and_not_shown(
     assert said in told
     assert "hush" not in told
     assert DirectoryStore(tmp_path / "store").current() is None
+    assert not environment.read("MUSE_SIGN_KEY_FILE"), "what a command was given ends with it"
 
 
 @pytest.mark.parametrize(

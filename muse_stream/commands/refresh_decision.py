@@ -124,8 +124,10 @@ def _settled(store: Store, publishing: RefreshRecord, made: int) -> RefreshRecor
     for _ in range(ROUNDS):
         if found is not None and found.applied == done.applied:
             return found  # the role has said so
+        version, past = (found.version, found.past) if found is not None else (0, publishing.past)
+        done = applied(publishing.but(version=version, past=past), made, datetime.now(UTC), entry)
         with suppress(Overtaken):
-            return keep(store, found, done.but(version=found.version if found else 0))
+            return keep(store, found, done)
         found = find(store, publishing.tenant, publishing.predictor)
     return done
 

@@ -540,10 +540,12 @@ def test_who_has_applied_is_told_so_whatever_the_record_says_by_then(made: Calla
 
     def proposed_anew(name: str) -> None:
         if name == "refresh-current":
-            keep(bank.store, bank.record(), known.but(version=bank.record().version, fitted=None, state="waiting"))
+            anew = known.decided("rejected", known.at, "somebody").but(fitted=None, state="waiting")
+            keep(bank.store, bank.record(), anew.but(version=bank.record().version))
 
     done = apply(bank.store, bank.scores.address, known, failpoint=proposed_anew)
     assert (done.state, done.applied and done.applied.generation) == ("applied", 2)
+    assert [one.state for one in done.past] == ["rejected", "applied"]
     assert bank.record() == done
 
 

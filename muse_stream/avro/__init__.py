@@ -7,6 +7,7 @@ without an answer.
     schemas, schema_files           where schemas are found; types that other files define
     schema_json, types              reading one; a schema as a tree
     codec, strict                   pyruhvro for batches; one record, byte by byte
+    blocks                          a large batch as one array
     stand_ins, lengths, exact       types that stand in for those pyruhvro lacks; what it lets pass
     samples, memory                 made-up records to try a decoder on; what a batch may take
     resolution, times               a field of the reader's schema -> what to do with the writer's; units of time

@@ -3,9 +3,9 @@
 Payloads (frames cut off) become an Arrow RecordBatch, or one dict; `Malformed` is raised when the bytes are not such a
 record.
 
-Invariant: a payload is consumed to its last byte or refused. In a batch this costs one concatenation per record: a
-known 8-byte tail is appended and decoded as one more field, which is itself again only if the record ended where the
-payload did. pyruhvro knows no bytes and fixed, which others stand in for (`stand_ins`), and may panic, so it is tried
+Invariant: a payload is consumed to its last byte or refused. Large batches are joined and decoded in one piece
+(`blocks`). Where that cannot be, or a record of them is bad, it costs one concatenation per record: a known 8-byte tail
+is appended and decoded as one more field, which is itself again only if the record ended where the payload did. pyruhvro knows no bytes and fixed, which others stand in for (`stand_ins`), and may panic, so it is tried
 on made-up records before it is trusted, and never given more than `MOST_MEMORY` is known to be enough for: an
 allocation that fails there ends the process. What it lets pass and `strict` does not is looked for after it (`exact`).
 """
@@ -14,6 +14,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +25,7 @@ import pyruhvro
 from numpy.typing import NDArray
 
 from muse_stream.avro import stand_ins, types
+from muse_stream.avro.blocks import LEAST, Blocks, suits_blocks
 from muse_stream.avro.exact import Checks
 from muse_stream.avro.lengths import Lengths
 from muse_stream.avro.memory import Memory
@@ -53,13 +55,18 @@ class Codec:
         self._type = schema.type
         self._record = fastavro.parse_schema(types.physical(schema.type))
         document = stand_ins.document(schema.type)
+        blocks = Blocks(document, _decode)
         document["fields"].append({"name": TAIL_FIELD, "type": "double"})
         self._batch = json.dumps(document)
         self._memory = Memory.of(schema.type)
         self._lengths = Lengths(schema.type)
         self._checks = Checks.of(schema.type)
         self.plain = stand_ins.plain(schema.type)
+        self.blocks: Blocks | None = None
+        """What decodes many records as one, where that can be."""
         self.batched = suits_batches(schema.type) and self._probe()
+        if self.batched and suits_blocks(schema.type) and self._probe(blocks):
+            self.blocks = blocks
 
     def batch(
         self, payloads: Sequence[bytes], skip: int = 0, entries: int | None = None
@@ -72,17 +79,23 @@ class Codec:
         """
         if self._memory.needed(len(payloads), sum(map(len, payloads))) > MOST_MEMORY:
             raise Malformed("too much to decode at once")
+        if self.blocks is not None and len(payloads) >= LEAST:
+            with suppress(Malformed):
+                return self._checked(self.blocks.decode(payloads, skip)), None
         records = [payload[skip:] + TAIL for payload in payloads]
         if self._lengths.needed:
             records = self._lengths.write(
                 records, len(TAIL), len(records) // ROWS_AN_ENTRY if entries is None else entries
             )
-        decoded = guarded(pyruhvro.deserialize_array, records, self._batch)
-        if self._checks is not None:
-            self._checks.batch(decoded)
+        decoded = self._checked(_decode(records, self._batch))
         tails = decoded.column(TAIL_FIELD).to_numpy().view(np.int64)
         wrong = tails != np.frombuffer(TAIL, np.int64)[0]
         return decoded, wrong if wrong.any() else None
+
+    def _checked(self, decoded: pa.RecordBatch) -> pa.RecordBatch:
+        if self._checks is not None:
+            self._checks.batch(decoded)
+        return decoded
 
     def read(self, payload: bytes, wanted: Wanted) -> dict[str, Any]:
         """Decode the wanted fields of one payload, as `strict.read`; raises Malformed, also for bytes left over."""
@@ -99,16 +112,27 @@ class Codec:
             raise Malformed(f"{type(error).__name__}: {error}") from None
         return dict(record)  # type: ignore[arg-type]
 
-    def _probe(self) -> bool:
-        """Whether pyruhvro reads made-up records as fastavro does; any doubt means no."""
+    def _probe(self, blocks: Blocks | None = None) -> bool:
+        """Whether pyruhvro reads made-up records as fastavro does; any doubt means no.
+
+        `blocks`: in one piece.
+        """
         payloads = samples(self._type, PROBE_RECORDS)
         try:
-            decoded, wrong = self.batch(payloads, 0, sum(map(len, payloads)))
+            if blocks is not None:
+                decoded, wrong = blocks.decode(payloads, 0), None
+            else:
+                decoded, wrong = self.batch(payloads, 0, sum(map(len, payloads)))
             columns = [stand_ins.values(part.type, decoded.column(part.name)) for part in self._type.fields]
             expected = [list(self.record(payload).values()) for payload in payloads]
             return wrong is None and repr(list(map(list, zip(*columns, strict=True)))) == repr(expected)
         except Exception:  # noqa: BLE001 - Malformed, or whatever Arrow says about an array it was handed
             return False
+
+
+def _decode(records: list[bytes], schema: str) -> pa.RecordBatch:
+    """Decode records as the schema says, by pyruhvro; raises Malformed."""
+    return guarded(pyruhvro.deserialize_array, records, schema)
 
 
 def slow_because(schema: Schema) -> str:

@@ -94,7 +94,10 @@ class Encoder:
                 for field, kind, maybe in zip(self._fields, self._types, self._nullable, strict=True)
             ]
         )
-        self._text = json.dumps(types.physical(schema.type))
+        self._head = _head(self.prefix)
+        heads = [pa.field(f"muse_head_{at}_", value.type, nullable=False) for at, value in enumerate(self._head)]
+        self._framed = pa.schema([*heads, *self._arrow])
+        self._text = json.dumps(_framed(types.physical(schema.type), self._framed.names[:2], len(self.prefix)))
         self._tried = False
         """Whether columns were encoded: the first time always, so that what fails there does so in a trial."""
         self.batched = plain(schema.type) and suits_batches(schema.type) and self._probe()
@@ -126,13 +129,11 @@ class Encoder:
 
     def encode_batch(self, batch: pa.RecordBatch) -> list[bytes]:
         """Encode a RecordBatch that has the schema's fields in the types of `arrow_type`."""
-        prefix = self.prefix
         if self.batched:
             try:
-                (payloads,) = guarded(pyruhvro.serialize_record_batch, batch, self._text, 1)
+                return self._serialized(batch)
             except Malformed as error:
                 raise SchemaError(f"{self.schema}: cannot be encoded: {error}") from None
-            return [prefix + payload for payload in payloads.to_pylist()]
         return [self._rows.encode(record) for record in batch.to_pylist(maps_as_pydicts="strict")]
 
     def _values(self, columns: Mapping[str, Any], rows: int) -> list[list[Any]] | None:
@@ -162,17 +163,39 @@ class Encoder:
             raise SchemaError(f"{self.schema}: {field.name} has {len(array)} values for {rows} rows")
         return array
 
+    def _serialized(self, batch: pa.RecordBatch) -> list[bytes]:
+        """Encode by pyruhvro, the frame as two more fields: to put it before each record would copy each."""
+        heads = [pa.repeat(value, batch.num_rows) for value in self._head]
+        framed = pa.RecordBatch.from_arrays([*heads, *batch.columns], schema=self._framed)
+        (values,) = guarded(pyruhvro.serialize_record_batch, framed, self._text, 1)
+        found: list[bytes] = values.to_pylist()
+        return found
+
     def _probe(self) -> bool:
         """Whether pyruhvro writes made-up records byte for byte as fastavro does."""
         payloads = map(io.BytesIO, samples(self.schema.type, PROBE_RECORDS))
         try:
             records = [fastavro.schemaless_reader(payload, self._rows.document, None) for payload in payloads]
             batch = pa.RecordBatch.from_pylist(records, schema=self._arrow)
-            (written,) = guarded(pyruhvro.serialize_record_batch, batch, self._text, 1)
+            written = self._serialized(batch)
             expected = [self._rows.encode(record) for record in records]  # type: ignore[arg-type]
         except (Malformed, SchemaError, pa.ArrowException):
             return False
-        return [self.prefix + payload for payload in written.to_pylist()] == expected
+        return written == expected
+
+
+def _head(prefix: bytes) -> tuple[pa.Scalar, pa.Scalar]:
+    """Return the frame as two numbers that Avro writes as its bytes: a long, and the rest as a float or a double."""
+    magic, rest = (framing.CONFLUENT_MAGIC, "<f4") if len(prefix) == framing.CONFLUENT_LENGTH else (prefix[:2], "<f8")
+    number = fastavro.schemaless_reader(io.BytesIO(magic), "long", None)
+    return pa.scalar(number, pa.int64()), pa.array(np.frombuffer(prefix[len(magic) :], rest))[0]
+
+
+def _framed(document: Any, names: list[str], length: int) -> Any:
+    """Return the schema of a record with its frame before it."""
+    kinds = "long", "float" if length == framing.CONFLUENT_LENGTH else "double"
+    fields = [{"name": name, "type": kind} for name, kind in zip(names, kinds, strict=True)]
+    return document | {"fields": fields + document["fields"]}
 
 
 def arrow_type(node: Type, where: str) -> pa.DataType:

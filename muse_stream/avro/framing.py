@@ -7,6 +7,7 @@ fingerprint (8 bytes, little endian), as in the Avro specification, "Single-obje
 
 import struct
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Literal
 
 import numpy as np
@@ -57,9 +58,8 @@ def group(values: Sequence[bytes | None]) -> tuple[dict[bytes, NDArray[np.int64]
     first = values[0]
     prefix = prefix_of(first) if first is not None else None
     if prefix is not None:
-        length = len(prefix)
         try:
-            alike = {value[:length] for value in values} == {prefix}  # type: ignore[index]
+            alike = all(map(bytes.startswith, values, repeat(prefix)))  # type: ignore[arg-type]
         except TypeError:  # a tombstone among them
             alike = False
         if alike:  # the usual batch: one schema; no further look at single values

@@ -118,11 +118,9 @@ class Writer:
         if names is not tenant.values:
             topics = [self._topics[name or ""] for name in tenant.values]
             self._named = tenant.values, topics
-        codes = tenant.codes[rows].tolist()
         values = self._encoder.encode(columns, len(rows))
-        return Records(
-            events.rows[rows].tolist(), [topics[code] for code in codes], values, array("i", groups.tobytes())
-        )
+        named = topics * len(rows) if len(topics) == 1 else [topics[code] for code in tenant.codes[rows].tolist()]
+        return Records(events.rows[rows].tolist(), named, values, array("i", groups.tobytes()))
 
 
 def _shadow_columns(events: Events, one: PredictorScores) -> dict[str, Any]:

@@ -5,9 +5,10 @@ record.
 
 Invariant: a payload is consumed to its last byte or refused. Large batches are joined and decoded in one piece
 (`blocks`). Where that cannot be, or a record of them is bad, it costs one concatenation per record: a known 8-byte tail
-is appended and decoded as one more field, which is itself again only if the record ended where the payload did. pyruhvro knows no bytes and fixed, which others stand in for (`stand_ins`), and may panic, so it is tried
-on made-up records before it is trusted, and never given more than `MOST_MEMORY` is known to be enough for: an
-allocation that fails there ends the process. What it lets pass and `strict` does not is looked for after it (`exact`).
+is appended and decoded as one more field, which is itself again only if the record ended where the payload did.
+pyruhvro knows no bytes and fixed, which others stand in for (`stand_ins`), and may panic, so it is tried on made-up
+records before it is trusted, and never given more than `MOST_MEMORY` is known to be enough for: an allocation that
+fails there ends the process. What it lets pass and `strict` does not is looked for after it (`exact`).
 """
 
 import io

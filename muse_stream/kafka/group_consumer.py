@@ -407,6 +407,8 @@ class GroupConsumer:
             before = {one.topics for one in found.signatures.values() if one.owner == self._owner}
             self.outdated = bool(before - {own.topics, ""})
         self.unknown_starts = found.held
+        for place in found.held:  # what was committed may be an offset of an earlier topic of that name
+            self._answered.pop(place, None)
         self.restarted |= {topic for topic, _ in found.chosen}
         starts = [start for start in found.offsets if not self._held(start)]
         for start in starts:

@@ -25,10 +25,11 @@ from muse_stream.errors import Abortable, Fatal
 from muse_stream.kafka import client, starting_offsets
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import TABLE, About
+from muse_stream.kafka.first_offsets import Unknown
 from muse_stream.kafka.group_consumer import GroupConsumer, joined
 from muse_stream.kafka.partition import Position
 from muse_stream.kafka.signature import PAUSED, RELEASED, SET, Signature
-from muse_stream.kafka.starting_offsets import StartingOffsets
+from muse_stream.kafka.starting_offsets import StartingOffsets, Starts
 from muse_stream.kafka.transactional_producer import open_producer
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker.slot import MEMBER
@@ -414,6 +415,20 @@ def test_a_partition_whose_beginning_nobody_tells_holds_up_no_other(monkeypatch:
     consumer.low = 7
     intake.rewind()
     assert [p.offset for p in consumer.assigned] == [7]
+
+
+def test_an_offset_of_an_earlier_topic_is_not_committed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is searched where the new topic starts, nobody may find that the old one's offset is committed."""
+    intake, consumer, _settled = scripted()
+    partitions_come(consumer)
+    intake.committed({("t", 0): 20})
+    held = Starts([TopicPartition("t", 0, 0)], {}, frozenset(), held={("t", 0): Unknown("its last answer is sought")})
+    monkeypatch.setattr(StartingOffsets, "starts", lambda *_given: held)
+    intake.rewind()
+    before = list(consumer.signed)
+    intake.let_go(["t"], released=False)
+    assert consumer.signed == before
+    assert intake.positions()["t", 0].answered is None
 
 
 def test_an_expired_commit_is_no_reason_to_begin_again() -> None:

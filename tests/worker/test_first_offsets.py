@@ -9,13 +9,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from muse_stream.kafka import First, GroupConsumer, Source, Unknown, first_offsets, other_groups
+from muse_stream.kafka import First, GroupConsumer, Source, Unknown, first_offsets, other_groups, starting_offsets
 from muse_stream.kafka.signature import Signature
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker import last_answers
@@ -438,6 +439,55 @@ def test_a_topic_that_was_made_anew_begins_again(
         (*_, said) = ours.log.said("starting_offsets")
         assert (said["chosen"], "earlier topic of this name" in said["note"]) == ("earliest", True)
         assert [message.key() for message in found.to_end().messages[20:]] == [None] * new
+
+
+def test_an_offset_of_the_old_topic_is_not_noted_in_the_new_one(
+    kafka: Broker, unique: Unique, tenant: Tenant, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is searched where the new topic starts it grows beyond that offset: its events would be passed over."""
+    (events, route), stands = tenant(1), Gate(monkeypatch)
+    produce(kafka.bootstrap, events, [b"x"] * 20)
+    with (
+        ledger(kafka.bootstrap, **{route.scores: 1}) as found,
+        running(kafka.bootstrap, unique("lane"), Echo({events: route})) as ours,
+    ):
+        found.until(20)
+        ours.log.await_said("committed")
+        monkeypatch.setattr(starting_offsets, "FIRST_S", 0.0)  # a search takes long, as on a busy machine
+        with stands:
+            admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+            admin.delete_topics([events])[events].result(60)
+            await_true(lambda: events not in admin.list_topics().topics, "deleted")
+            make_topic(name=events)
+        ours.log.await_said("offsets_lost")
+        produce(kafka.bootstrap, events, [b"y"] * 20, keyed=False)
+        found.until(40)
+        ours.stop()
+        assert [message.key() for message in found.to_end().messages[20:]] == [None] * 20
+
+
+class Gate:
+    """Within it the worker stands still before it collects."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._open, self._stands = threading.Event(), threading.Event()
+        self._open.set()
+        collect = GroupConsumer.collect
+
+        def waits(consumer: GroupConsumer, *given: Any, **named: Any) -> Any:
+            if not self._open.is_set():
+                self._stands.set()
+                assert self._open.wait(60 * PATIENCE)
+            return collect(consumer, *given, **named)
+
+        monkeypatch.setattr(GroupConsumer, "collect", waits)
+
+    def __enter__(self) -> None:
+        self._open.clear()
+        assert self._stands.wait(60 * PATIENCE)
+
+    def __exit__(self, *_error: object) -> None:
+        self._open.set()
 
 
 def looks(one: Running) -> None:

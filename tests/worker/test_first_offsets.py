@@ -437,7 +437,9 @@ def test_a_topic_that_was_made_anew_begins_again(
                 found.until(20 + new)
                 ours.stop()
         (*_, said) = ours.log.said("starting_offsets")
-        assert (said["chosen"], "earlier topic of this name" in said["note"]) == ("earliest", True)
+        assert said["chosen"] == "earliest"
+        if meanwhile == "stopped":  # else it may be searched while the new topic is empty
+            assert "earlier topic of this name" in said["note"]
         assert [message.key() for message in found.to_end().messages[20:]] == [None] * new
 
 

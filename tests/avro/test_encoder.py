@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import fastavro
@@ -84,6 +85,22 @@ def test_audits_carry_experts_intent_and_nulls() -> None:
         {"name": "a", "raw": 2.0, "corrected": 0.0},
         {"name": "b", "raw": 1.0, "corrected": 0.0},
     ]
+
+
+@pytest.mark.parametrize("number", [1, 2**31 - 1, 0x0001A07F])
+def test_any_frame_is_written_by_columns_bit_for_bit(number: int) -> None:
+    """A frame is encoded as numbers: some of them are NaN, and a NaN may lose bits on its way."""
+    encoder = Encoder(replace(SCORE, id=number), "confluent")
+    assert encoder.batched
+    assert {value[:5] for value in encoder.encode(score_columns(300), 300)} == {b"\0" + number.to_bytes(4, "big")}
+
+
+@pytest.mark.parametrize("fingerprint", ["010000000000f07f", "ffffffffffffffff", "0000000000000080"])
+def test_any_fingerprint_is_written_by_columns_bit_for_bit(fingerprint: str) -> None:
+    encoder = Encoder(replace(SCORE, fingerprint=bytes.fromhex(fingerprint)))
+    assert encoder.batched
+    written = {value[:10] for value in encoder.encode(score_columns(300), 300)}
+    assert written == {b"\xc3\x01" + bytes.fromhex(fingerprint)}
 
 
 def test_the_confluent_frame() -> None:

@@ -93,7 +93,7 @@ CONSUMER: dict[str, Any] = {
     "fetch.wait.max.ms": 100,
     "allow.auto.create.topics": False,
 }
-AT_ONCE: dict[str, Any] = {
+CONNECTED: dict[str, Any] = {
     # librdkafka forgets the address that it was given once it knows the brokers, and otherwise takes 50 ms before it
     # connects to one of these (docs/exactly-once.md, R5); a hidden property, held by a test
     "enable.sparse.connections": False,

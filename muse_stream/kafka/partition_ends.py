@@ -30,7 +30,7 @@ AGAIN_S = 0.1
 CALM_S, LOOK_EVERY_S = 0.05, 0.005
 """How long others' open transactions are waited for before anybody looks whose they are: most end in milliseconds."""
 READ_S = 10.0
-END_READER: dict[str, Any] = client.AT_ONCE | {
+END_READER: dict[str, Any] = client.CONNECTED | {
     "enable.partition.eof": True,
     "fetch.wait.max.ms": 5,  # the end of a partition is told by an empty answer
 }

@@ -279,7 +279,7 @@ def _configuration(transactional_id: str) -> dict[str, Any]:
         "delivery.report.only.error": True,  # a callback a record would cost as much as scoring it
         "queue.buffering.max.messages": 500_000,
         "linger.ms": 5,
-        **client.AT_ONCE,
+        **client.CONNECTED,
         "topic.metadata.propagation.max.ms": 3_000,  # how long an unknown topic may hold up its batch
     }
 

@@ -279,7 +279,7 @@ class Worker:
         while self._committed:
             committed = self._committed.popleft()
             self._group_consumer.committed(committed.pending.following)
-            self._linger.observe(committed.cost_s)
+            self._linger.observe(committed.cost_s, committed.pending.events)
             self._isolation.committed(committed.pending)
             self._late_before = frozenset()
             self._pace.committed(committed)

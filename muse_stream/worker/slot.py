@@ -149,5 +149,5 @@ def starting_offsets(
 
     answers = LastAnswers(lambda stable: open_reader(name.group, stable), scorer, recovery.attempts.tag)
     first = FirstOffsets(open_reader, name.group, start_at, answers, log, lambda: scorer().topology.groups)
-    lookup = client.consumer(settings, **{"group.id": name.group}, **client.AT_ONCE)
+    lookup = client.consumer(settings, **{"group.id": name.group}, **client.CONNECTED)
     return StartingOffsets(lookup, log, free, recovery.heard, first, stopping, name.group)

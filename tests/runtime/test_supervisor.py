@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from muse_stream.runtime import supervisor
+from muse_stream.runtime.supervisor import SETTLING_S as SETTLED_S
 from muse_stream.runtime.supervisor import TWICE_S, Child, Supervisor
 from muse_stream.testing.kafka_broker import Broker
 from muse_stream.worker.poison import InHand
@@ -180,6 +182,36 @@ def test_a_crashed_worker_is_replaced_at_once_by_the_spare(start: Start) -> None
     assert (ended["slot"], ended["code"], ended["again_in_s"]) == (1, -signal.SIGKILL, 0.0)
     await_true(lambda: bool(program.said("slot")[-1]["from_spare"]), "the log says that it was the spare")
     assert not any(one.status() == psutil.STATUS_ZOMBIE for one in program.workers())
+
+
+def looked_around(program: Program, times: int) -> bool:
+    return len(program.said("signal_ignored")) == times
+
+
+def test_the_next_spare_waits_until_the_slot_is_served(start: Start) -> None:
+    """What it compiles would take the processor from the worker that tenants wait for."""
+    program = start("hesitant")
+    await_true(lambda: program.notes("slotted"), "the worker has its slot")
+    for turn in (1, 2):
+        program.tell(signal.SIGUSR1)
+        await_true(partial(looked_around, program, turn), "the supervisor has looked around")
+    assert len(program.workers()) == 1
+    (program.folder / "go").touch()
+    program.with_spare(1)
+    assert program.notes("early") == []
+    program.tell(signal.SIGTERM)
+    assert program.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("slot", "serving", "since_s", "settled"),
+    [(None, False, 0.0, True), (0, True, 0.0, True), (0, False, 1.0, False), (0, False, SETTLED_S + 1, True)],
+)
+def test_one_that_never_serves_does_not_leave_the_others_without_a_spare(
+    slot: int | None, serving: bool, since_s: float, settled: bool
+) -> None:
+    child = Child(Held(living=True), None, None, slot, serving=serving, since=100.0)  # type: ignore[arg-type]
+    assert child.settled(100.0 + since_s) is settled
 
 
 def test_repeated_crashes_are_backed_off(start: Start) -> None:

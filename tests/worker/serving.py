@@ -31,6 +31,8 @@ DRAIN_S = 600.0
 """How long who does not drain is waited for: a signal ends it, not the time."""
 QUIET_S = 300.0
 """How soon after its start a crash counts as one in a row: a busy machine may take long for a start."""
+SETTLING_S = 300.0
+"""How long a spare is not started beside a worker that does not serve yet."""
 GROWTH = 200 << 20
 """More than processes differ by, and little enough for a small machine."""
 
@@ -136,6 +138,22 @@ def hopeless(folder: str, connection: Connection, _in_hand: InHand, _refused: fr
     os._exit(3)
 
 
+def hesitant(folder: str, connection: Connection, in_hand: InHand, refused: frozenset[int]) -> None:
+    """Serve only when the file `go` is there; note to have begun before, beside one that had its slot already."""
+    place = Path(folder)
+    if any(place.glob("slotted-*")) and not (place / "go").exists():
+        _note(folder, -1, "early")
+    connection.send("ready")
+    slot, *_ = connection.recv()
+    _note(folder, slot, "slotted")
+    while not (place / "go").exists():
+        threading.Event().wait(0.02)
+    connection.send("serving")
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: os._exit(0))
+    _note(folder, slot, "serves")
+    threading.Event().wait()
+
+
 def stillborn(_folder: str, _connection: Connection, _in_hand: InHand, _refused: frozenset[int]) -> None:
     """Die before being ready."""
     os._exit(4)
@@ -172,13 +190,14 @@ def _note(folder: str, slot: int, what: str) -> None:
     (Path(folder) / f"{what}-{slot}-{os.getpid()}").touch()
 
 
-ALL = (obedient, growing, mute, crashing, stubborn, unarmed, hopeless, stillborn, echo)
+ALL = (obedient, growing, mute, crashing, stubborn, unarmed, hopeless, hesitant, stillborn, echo)
 SERVES = {serve.__name__: serve for serve in ALL}
 
 
 def main(serve: str, folder: str, workers: str, room: str = "", spare: str = "spare", drain_s: str = "") -> int:
     """Run a supervisor until a signal ends it; `room`: what its workers may grow by, in bytes."""
     supervisor.DRAIN_S, supervisor.QUIET_S = float(drain_s or DRAIN_S), QUIET_S
+    supervisor.SETTLING_S = SETTLING_S
     options: dict[str, Any] = {"longest_backoff_s": 0.1} if serve == "hopeless" else {}
     options["max_memory"] = (resident_bytes(os.getpid()) or 0) + int(room) if room else None
     return Supervisor(SERVES[serve], folder, int(workers), PrintedLog(), spare=bool(spare), **options).run()

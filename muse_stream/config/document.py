@@ -50,7 +50,8 @@ class Limits(SpecModel):
     max_batch: Annotated[Integer, Field(ge=1, le=1_000_000)] = 10_000
     """Most events in one batch, hence in one transaction."""
     linger_ms: Annotated[Number, Field(ge=0, le=10_000)] = 5.0
-    """Least time between two batches, in milliseconds; grows with the measured cost of a transaction."""
+    """Least time between two batches, in milliseconds; grows with what transactions cost and, unless it is 0, at low
+    rates, to 15."""
     model_bytes: Annotated[Integer, Field(ge=1, le=1 << 34)] = 1 << 28
     """Largest model file that is loaded."""
 

@@ -46,7 +46,7 @@ from muse_stream.config.graph import (
 from muse_stream.config.hashing import content_hash, pre_map_hash, predictor_hash
 from muse_stream.config.kafka_properties import Property
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.config.librdkafka import CLIENT, CONSUMER, PRODUCER, canonical
+from muse_stream.config.librdkafka import CLIENT, CONSUMER, HIDDEN, PRODUCER, canonical
 from muse_stream.config.loading import (
     Examined,
     Loaded,
@@ -87,6 +87,7 @@ __all__ = [
     "CONSUMER",
     "CORRECTIONS",
     "CROWDED_PARTITIONS",
+    "HIDDEN",
     "PRODUCER",
     "TOPIC_KINDS",
     "WEIGHTED",

@@ -62,6 +62,9 @@ PRODUCER = _names("""
 """)
 """For producers only."""
 
+HIDDEN = frozenset({"enable.sparse.connections"})
+"""For every client: not one that the library tells of, but one that muse_stream sets (docs/exactly-once.md, R5)."""
+
 CODE = _names("""
     background_event_cb closesocket_cb connect_cb consume_cb default_topic_conf dr_cb dr_msg_cb error_cb
     interceptors log_cb msg_order_cmp oauthbearer_token_refresh_cb offset_commit_cb opaque open_cb partitioner_cb
@@ -86,7 +89,7 @@ ALIASES = {
 }
 """Another name of a property -> the name that librdkafka's own messages use."""
 
-NAMES = CLIENT | CONSUMER | PRODUCER
+NAMES = CLIENT | CONSUMER | PRODUCER | HIDDEN
 
 
 def canonical(name: str) -> str:

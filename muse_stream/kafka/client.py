@@ -26,7 +26,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from muse_stream import telemetry
-from muse_stream.config import CLIENT, KafkaSettings, Property, canonical
+from muse_stream.config import CLIENT, HIDDEN, KafkaSettings, Property, canonical
 from muse_stream.config import CONSUMER as CONSUMER_ONLY
 from muse_stream.config import PRODUCER as PRODUCER_ONLY
 from muse_stream.errors import ConfigError, Problem, Retriable
@@ -135,7 +135,7 @@ def admin(settings: KafkaSettings) -> AdminClient:
 
 def consumer(settings: KafkaSettings, **overrides: Any) -> Consumer:
     """Return a consumer; `overrides` are librdkafka settings, `**{"group.id": ...}` the least of them."""
-    own = _overlaid(CONSUMER | overrides, settings.properties, CLIENT | CONSUMER_ONLY)
+    own = _overlaid(CONSUMER | overrides, settings.properties, CLIENT | HIDDEN | CONSUMER_ONLY)
     kind = Consumer if settings.sasl_password_file is None else _Consumer
     return _made(kind, settings, connection(settings) | own)
 
@@ -147,7 +147,7 @@ def producer(
 
     `needed` are settings that hold whatever the properties file says.
     """
-    own = _overlaid(PRODUCER | overrides, settings.properties, CLIENT | PRODUCER_ONLY)
+    own = _overlaid(PRODUCER | overrides, settings.properties, CLIENT | HIDDEN | PRODUCER_ONLY)
     kind = Producer if settings.sasl_password_file is None else _Producer
     return _made(kind, settings, connection(settings) | own | dict(needed))
 

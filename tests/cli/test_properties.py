@@ -87,7 +87,11 @@ def test_the_file_goes_before_what_the_package_chose(
 ) -> None:
     """Whichever name of a property it uses: librdkafka would take the last of two names."""
     given(
-        "queue.buffering.max.ms=25", "compression.codec=zstd", "fetch.queue.backoff.ms=1000", "message.max.bytes=2000"
+        "queue.buffering.max.ms=25",
+        "compression.codec=zstd",
+        "fetch.queue.backoff.ms=1000",
+        "message.max.bytes=2000",
+        "enable.sparse.connections=true",
     )
     producing = configured(client.producer, **transactional_producer._configuration("id"))
     assert {"linger.ms", "compression.type"} & producing.keys() == set()
@@ -95,9 +99,10 @@ def test_the_file_goes_before_what_the_package_chose(
     assert producing["compression.codec"] == "zstd"
     assert producing["message.max.bytes"] == "2000"
     assert producing["transaction.timeout.ms"] == transactional_producer.TIMEOUT_MS < slot.SESSION_MS
-    consuming = configured(client.consumer, **{"group.id": "g"})
+    consuming = configured(client.consumer, **{"group.id": "g"}, **client.CONNECTED)
     assert consuming["fetch.queue.backoff.ms"] == "1000"
     assert consuming["isolation.level"] == "read_committed"
+    assert (producing["enable.sparse.connections"], consuming["enable.sparse.connections"]) == ("true", "true")
 
 
 def test_everything_may_stand_in_the_file(given: Given, tmp_path: Path) -> None:
@@ -152,6 +157,7 @@ def test_every_setting_that_a_worker_depends_on_is_refused() -> None:
         "linger.ms",
         "batch.size",
         "compression.type",
+        "enable.sparse.connections",
         "message.max.bytes",
         "fetch.queue.backoff.ms",
         "fetch.wait.max.ms",

@@ -1,8 +1,9 @@
 """Scenarios `takeover-*`: how long the worst partition is silent after a `kill -9`.
 
-500 events/s over 4 partitions; seconds, median and worst of the kills, on the worst partition each: the longest time
-from the kill on in which a read_committed reader sees no score of it. What was committed before the kill and is seen
-after it ends no silence. A spare waits, as it does by default, and the next kill comes only when the next spare waits.
+500 events/s over 4 partitions; seconds, median and worst of the kills, on the worst partition each: from the kill to
+the end of the longest time in which a read_committed reader sees no score of it. What was committed before the kill and
+is seen after it ends no silence. A spare waits, as it does by default, and the next kill comes only when the next spare
+waits.
 
     takeover             the only worker; the spare takes its slot over
     takeover-supervisor  the supervisor, which is started again at once; its workers die with it
@@ -158,7 +159,7 @@ def _silence(reader: "_Reader", act: Callable[[], None]) -> float:
         return now > killed + LATE_S and all(at > now - FRESH_S for at in reader.latest.values())
 
     _until(answering)
-    return max(reader.longest_gap(killed, partition) for partition in range(PARTITIONS))
+    return max(reader.silent_until(killed, partition) for partition in range(PARTITIONS)) - killed
 
 
 class _Reader:
@@ -172,10 +173,10 @@ class _Reader:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def longest_gap(self, moment: float, partition: int) -> float:
-        """Return for how long at most this partition showed no score, from a moment on."""
+    def silent_until(self, moment: float, partition: int) -> float:
+        """Return when the longest time without a score of this partition ended, of those since a moment."""
         times = [moment, *(at for at, number in list(self.seen) if number == partition and at > moment)]
-        return max(later - earlier for earlier, later in pairwise(times))
+        return max(pairwise(times), key=lambda pair: pair[1] - pair[0])[1]
 
     def stop(self) -> None:
         """End and close."""

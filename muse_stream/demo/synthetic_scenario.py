@@ -36,7 +36,9 @@ CUT = 12
 SLICE = 2_000
 LATER_EVENTS, LATER_DAYS = 64_000, 200
 """Of all tenants, about two weeks: two halves of the same weekdays."""
-DEARER = 1.5
+DEARER = 2.0
+"""How many times the amounts are in the last chapter: a drift that every run calls. 1.5 is called in most runs only,
+and the chapter waits in vain in the others."""
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -94,7 +96,7 @@ def _later(schemas: Path) -> Later:
     dearer = {name: column[own] for name, column in columns.items()}
     dearer["amount"] = dearer["amount"] * DEARER
     keys = np.char.encode(dearer["customer_id"].astype(np.str_)).tolist()
-    return Later(TENANTS[0].name, f"amounts have risen by {DEARER - 1:.0%}", _stream(dearer, schemas), keys)
+    return Later(TENANTS[0].name, "amounts have doubled", _stream(dearer, schemas), keys)
 
 
 def _stream(columns: Columns, schemas: Path) -> list[bytes]:

@@ -86,6 +86,16 @@ class Follower:
             raise StoreError(f"{self._store} holds no generation; publish one there with `muse-stream publish`")
         return found, ""
 
+    def remembered(self) -> Head | None:
+        """Return the latest decision that a process of this machine has followed; None where no copy is kept here."""
+        kept = self._store.kept()
+        if kept is None:
+            return None
+        self._check(kept)
+        if self._seen is None or kept.sequence > self._seen.sequence:
+            self._seen = kept
+        return self._seen
+
     def candidates(self, head: Head) -> tuple[tuple[int, str], ...]:
         """Return what may be served at a start, best first: number, and hash where it is known.
 

@@ -5,7 +5,8 @@ seconds). `take()` gives the newest compiled one, once, between two batches.
 
 There is one source of what to serve next. What was compiled first and what becomes current later go through the same
 place, which holds one generation: a newer one replaces an older one that nobody took, so that nobody can take the older
-one afterwards. Only what is still current when it has been compiled is offered.
+one afterwards. Only what is still current when it has been compiled is offered. A spare that takes a slot over looks
+once more before it serves (`catch_up`): since its last look its predecessor may have gone on to a newer one.
 
 The thread never dies and never blocks the worker. What cannot be compiled is refused, logged once, and stays refused
 until `current` moves. What cannot be read (the store is away, a file is torn) is asked again, ever more slowly, and
@@ -42,6 +43,9 @@ class Source(Protocol):
     def open(self, number: int, sha256: str = "") -> Generation:
         """Verify a generation and return it."""
 
+    def remembered(self) -> Head | None:
+        """Return the latest that any process of this machine has followed; None where the store keeps no copy here."""
+
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or sooner when something may have changed."""
 
@@ -73,7 +77,7 @@ class Watcher(Generic[T]):
         self._refused: tuple[Head, str] | None = None
         self._problem = problem
         self._fresh: list[T] = [first[1]] if first else []
-        self._lock = threading.Lock()
+        self._lock, self._looking = threading.Lock(), threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="generation-watcher", daemon=True)
 
@@ -86,6 +90,33 @@ class Watcher(Generic[T]):
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+
+    def catch_up(self) -> None:
+        """Look now, in the caller's thread, after a look that is under way: `take` gives what is current then.
+
+        For who takes a slot over: between two looks a spare holds a generation that its predecessor has left already.
+        Where the store cannot tell, what this machine remembers is compiled. Raises nothing; `problem` says why not.
+        """
+        with self._looking:
+            known_away = bool(self._problem) and self._refused is None
+            head = self._remembered() if known_away else None
+            if head is None:
+                if self._attempt():
+                    return
+                head = self._remembered()
+            if head is None or (self._offered is not None and head.sequence <= self._offered.sequence):
+                return
+            problem = self._problem
+            try:
+                self._offer(head, lambda: head)
+                self._problem = self._problem or problem
+            except BaseException as error:  # noqa: BLE001 - what it has is served
+                self._tell(f"{error}" or type(error).__name__)
+
+    def _remembered(self) -> Head | None:
+        with suppress(Exception):  # a file that is torn, or that no trusted key has signed
+            return self._source.remembered()
+        return None
 
     def take(self) -> T | None:
         """Return the newest compiled generation if there is one not taken yet; costs nothing when there is none."""
@@ -116,18 +147,23 @@ class Watcher(Generic[T]):
     def _run(self) -> None:
         pause = self.interval_s
         while not self._stopped_after(pause):
-            try:
-                self._look()
-                pause = self.interval_s
-            except RegistryError as error:
-                self._tell(f"{error}", of_schemas=True)
-                pause = min(pause * 2, max(SLOWEST_S, self.interval_s))
-            except StoreError as error:
-                self._tell(f"{error}")
-                pause = min(pause * 2, max(SLOWEST_S, self.interval_s))
-            except BaseException as error:  # noqa: BLE001 - a dead watcher would freeze the worker on its generation
-                self._tell(f"{type(error).__name__}: {error}")
-                pause = min(pause * 2, max(SLOWEST_S, self.interval_s))
+            with self._looking:
+                answered = self._attempt()
+            pause = self.interval_s if answered else min(pause * 2, max(SLOWEST_S, self.interval_s))
+
+    def _attempt(self) -> bool:
+        """Look; whether what is current is known now."""
+        try:
+            self._look()
+        except RegistryError as error:
+            self._tell(f"{error}", of_schemas=True)
+        except StoreError as error:
+            self._tell(f"{error}")
+        except BaseException as error:  # noqa: BLE001 - a dead watcher would freeze the worker on its generation
+            self._tell(f"{type(error).__name__}: {error}")
+        else:
+            return True
+        return False
 
     def _stopped_after(self, seconds: float) -> bool:
         """Wait, and say whether to end; a hint of the store's ends the wait only while all is well."""
@@ -148,8 +184,11 @@ class Watcher(Generic[T]):
 
     def _look(self) -> None:
         head = self._source.head()
-        if head is None:
-            return
+        if head is not None:
+            self._offer(head, self._source.head)
+
+    def _offer(self, head: Head, current: Callable[[], Head | None]) -> None:
+        """Compile what is current, and let it be taken if it is so still."""
         if self._refused and head.same(self._refused[0]):
             self._problem = self._refused[1]  # the store may have been away in between
             return
@@ -164,7 +203,7 @@ class Watcher(Generic[T]):
                 self._refused = (head, problem)
                 self._tell(problem, generation)
                 return
-            if self._stopped.is_set() or not head.same(self._source.head()):
+            if self._stopped.is_set() or not head.same(current()):
                 return  # rolled back while it was compiled: the next look finds what is current now
             with self._lock:
                 self._fresh = [compiled]

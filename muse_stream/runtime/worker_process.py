@@ -88,6 +88,7 @@ def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused
         number, suspects, memory_restarts = connection.recv()
         del first  # the watcher has it, or by now a newer one
         watcher.interval_s = POLL_STORE_S
+        watcher.catch_up()  # before it serves: since its last look its predecessor may have served a newer one
         process_title.show("worker", options.role, options.lane, options.host, number)
         place = Place(number, memory_restarts, Guard(in_hand, suspects), lambda: connection.send("serving"))
         _work(options, place, watcher, source, store, log)

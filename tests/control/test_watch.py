@@ -21,10 +21,13 @@ class Scripted:
 
     def __init__(self) -> None:
         self.answer: int | Exception | None = None
+        self.memory: Head | None = None
+        self.asked = 0
         self.broken: dict[int, Exception] = {}
         self.looks = threading.Semaphore(0)
 
     def head(self) -> Head | None:
+        self.asked += 1
         if isinstance(self.answer, Exception):
             raise self.answer
         return None if self.answer is None else Head(self.answer)
@@ -33,6 +36,9 @@ class Scripted:
         if number in self.broken:
             raise self.broken[number]
         return Generation(number, "0" * 64, Path(f"{number}.yaml"), datetime(2026, 7, 1, tzinfo=UTC), None)
+
+    def remembered(self) -> Head | None:
+        return self.memory
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -140,6 +146,73 @@ def test_a_generation_rolled_back_while_it_was_compiled_is_not_offered() -> None
     with watching(store, compile, first=1) as watcher:
         store.looked(5)
         assert watcher.take() is None
+
+
+def idle(store: Scripted, compile: Callable[[Generation], str] = named, first: int = 1) -> Watcher[str]:
+    """A watcher that looks only when it is told to."""
+    return Watcher(store, compile, 3_600.0, first=(Head(first, sequence=first), f"compiled {first}"))
+
+
+def test_a_spare_that_takes_over_between_two_looks_serves_what_is_current() -> None:
+    store = Scripted()
+    store.answer = 2
+    with idle(store) as watcher:
+        watcher.catch_up()
+        assert watcher.take() == "compiled 2"
+        watcher.catch_up()
+        assert watcher.take() is None
+
+
+def test_catching_up_waits_for_a_compilation_under_way() -> None:
+    store, go_on, begun = Scripted(), threading.Event(), threading.Event()
+    store.answer = 2
+
+    def compile(generation: Generation) -> str:
+        begun.set()
+        assert go_on.wait(10 * PATIENCE)
+        return named(generation)
+
+    with Watcher(store, compile, 0.005, first=(Head(1), "compiled 1")) as watcher:
+        assert begun.wait(10 * PATIENCE)
+        catching = threading.Thread(target=watcher.catch_up)
+        catching.start()
+        catching.join(0.1)
+        assert catching.is_alive()
+        go_on.set()
+        catching.join(10 * PATIENCE)
+        assert watcher.take() == "compiled 2"
+
+
+def test_catching_up_while_the_store_is_away_takes_what_this_machine_remembers() -> None:
+    """The predecessor may have followed a promotion that the spare had not seen when the store went away."""
+    store = Scripted()
+    store.answer, store.memory = StoreError("away"), Head(2, sequence=2)
+    with idle(store) as watcher:
+        watcher.catch_up()
+        assert (watcher.take(), watcher.problem, store.asked) == ("compiled 2", "away", 1)
+        store.memory = Head(3, sequence=3)
+        watcher.catch_up()
+        assert (watcher.take(), watcher.problem) == ("compiled 3", "away")
+        assert store.asked == 1, "a store that is known to be away holds no takeover up"
+        store.memory = Head(2, sequence=2)
+        watcher.catch_up()
+        assert watcher.take() is None, "older than what is served"
+
+
+def test_what_cannot_be_caught_up_with_leaves_what_was_compiled() -> None:
+    store = Scripted()
+    store.broken = {2: ConfigError([Problem("models", "no such model")]), 3: StoreError("torn")}
+    for number in (2, 3):
+        store.answer = number
+        with idle(store) as watcher:
+            watcher.catch_up()
+            assert watcher.take() == "compiled 1"
+            assert watcher.problem
+    store.answer, store.memory = StoreError("away"), Head(3, sequence=3)
+    with idle(store) as watcher:
+        watcher.catch_up()
+        assert watcher.take() == "compiled 1"
+        assert watcher.problem
 
 
 @pytest.mark.parametrize(

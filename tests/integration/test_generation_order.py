@@ -135,6 +135,40 @@ def test_a_worker_that_dies_brings_no_old_generation_back(bank: Bank, kafka: Bro
     assert broken_promises(witness.seen, dict(feeder.counts)) == []
 
 
+def test_a_spare_that_has_not_looked_since_serves_what_its_predecessor_served(
+    bank: Bank, kafka: Broker, tmp_path: Path
+) -> None:
+    """Between two of its looks a spare does not know of a promotion; it looks once more before it serves."""
+    store = tmp_path / "store"
+    releases = Releases(bank, store)
+    releases.publish()
+    feeder = Feeder(bank, kafka.bootstrap, per_s=100)
+    with (
+        Fleet(
+            *(kafka.bootstrap, store, "live", bank.name, tmp_path / "live.log"),
+            workers=1,
+            spare=True,
+            spare_poll_s=3_600.0,
+        ) as live,
+        live_witness(bank, kafka.bootstrap) as witness,
+    ):
+        with feeder:
+            for move in (releases.publish, releases.roll_back):
+                spare_waits(live)
+                move()
+                until(lambda: serves(witness, releases.moves[-1], len(witness.seen) - 40), 60, lambda: "no swap")
+                live.kill(0)
+                mark = len(witness.seen)
+                until(
+                    lambda mark=mark: serves(witness, releases.moves[-1], mark),  # type: ignore[misc]
+                    60,
+                    lambda: f"{generations(witness.seen)}, current {releases.moves}",
+                )
+        witness.wait_for(sum(feeder.counts.values()), 60)
+        assert live.stop() == 0
+    assert out_of_order(witness.seen, releases.moves) == []
+
+
 def test_a_restart_falls_back_to_what_was_current_not_to_what_was_rolled_back(
     bank: Bank, kafka: Broker, tmp_path: Path
 ) -> None:

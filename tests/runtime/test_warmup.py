@@ -13,7 +13,7 @@ import pytest
 from muse_stream.avro import Decoder, Encoder, SchemaDirectory
 from muse_stream.commands.check import check
 from muse_stream.config import Role, load_document
-from muse_stream.control import DirectoryStore, Head, Watcher
+from muse_stream.control import DirectoryStore, Follower, Head, Watcher
 from muse_stream.errors import ConfigError
 from muse_stream.runtime import batch_scorer
 from muse_stream.runtime.answer_reader import output_schemas
@@ -287,7 +287,7 @@ def test_a_swap_refuses_it_and_the_old_one_goes_on(
         return made
 
     first = compiled(store.open(1))
-    with Watcher(store, compiled, 0.02, first=(Head(1), first)) as watcher:
+    with Watcher(Follower(store), compiled, 0.02, first=(Head(1), first)) as watcher:
         assert watcher.take() is first
         publish(model_cannot_take_the_inputs(bank, monkeypatch), store.path)
         eventually(lambda: "predictors.raises" in watcher.problem, 30)

@@ -19,7 +19,7 @@ from muse_stream.avro import Decoded, Decoder, Fields, SchemaDirectory, field_of
 from muse_stream.calibration import expected
 from muse_stream.config import Document, KafkaSettings, Replaced
 from muse_stream.errors import Problem
-from muse_stream.kafka import Block, Bounds, Consumer, Reading, bounds, offsets_at, reader
+from muse_stream.kafka import Block, Bounds, Consumer, Reading, all_offsets_at, bounds, reader
 from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.scoring import Categorical, promised_rates
 
@@ -132,7 +132,7 @@ def _sharing(document: Document, topic: str) -> int:
 def _from(client: Consumer, topic: str, held: Mapping[int, Bounds], window: Window, reach: int) -> dict[int, Bounds]:
     since: dict[int, int] = {}
     if window.since_ms is not None and held:
-        found = offsets_at(client, [(topic, partition) for partition in held], window.since_ms, LOOK_S)
+        found = all_offsets_at(client, [(topic, partition) for partition in held], window.since_ms, LOOK_S)
         since = {partition: held[partition].high if offset < 0 else offset for (_, partition), offset in found.items()}
     return {
         partition: Bounds(min(max(bound.low, bound.high - reach, since.get(partition, 0)), bound.high), bound.high)

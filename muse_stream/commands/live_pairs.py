@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from muse_stream.commands.evidence import Pairs, Records
 from muse_stream.config import Document, KafkaSettings, Replaced
-from muse_stream.kafka import Block, Bounds, Reading, bounds, offsets_at, reader
+from muse_stream.kafka import Block, Bounds, Reading, all_offsets_at, bounds, reader
 from muse_stream.runtime.answer_reader import output_schemas
 
 SETTLE_S = 2.0
@@ -70,7 +70,7 @@ class Following:
         new = [(topic, partition) for partition in held if (topic, partition) not in self._next]
         if not new:
             return
-        found = offsets_at(self._client, new, self._since_ms, LOOK_S)
+        found = all_offsets_at(self._client, new, self._since_ms, LOOK_S)
         self._next |= {(topic, p): held[p].high if found[topic, p] < 0 else found[topic, p] for _, p in new}
 
 

@@ -27,10 +27,10 @@ from muse_stream.kafka import (
     Source,
     TopicPartitionKey,
     Unknown,
+    all_offsets_at,
     client,
     committed_offsets,
     has_members,
-    offsets_at,
     open_producer,
     record_at,
     sources,
@@ -255,10 +255,10 @@ class TenantOffsets:
             return {place: (_within(place, int(to), one), "as asked") for place, one in held.items()}
         moment = _moment(to)
         with _readers(here.settings, here.group) as (_, every):
-            found = offsets_at(every, list(held), moment, ASK_S)
+            found = all_offsets_at(every, list(held), moment, ASK_S)
         return {
             place: (found[place], f"the first event from {to} on")
-            if found.get(place, -1) >= 0
+            if found[place] >= 0
             else (one.high, f"no event from {to} on: behind its last event")
             for place, one in held.items()
         }
@@ -354,14 +354,14 @@ def _translated(
         raise Fatal(f"{_named(place)}: the events around offset {offset} cannot be read there")
     event = follows or before
     assert event is not None  # noqa: S101
-    at = offsets_at(ours, [place], event.timestamp()[1], ASK_S).get(place, -1)
+    at = all_offsets_at(ours, [place], event.timestamp()[1], ASK_S)[place]
     why = "by the time of the next event alone, which is not here: see `offsets show`, events may be answered twice"
     return (at if at >= 0 else here.high), why
 
 
 def _found(ours: Consumer, place: TopicPartitionKey, event: Message, here: Source) -> int | None:
     """Return where the same event stands here."""
-    at = offsets_at(ours, [place], event.timestamp()[1], ASK_S).get(place, -1)
+    at = all_offsets_at(ours, [place], event.timestamp()[1], ASK_S)[place]
     for offset in range(max(at, here.low), min(here.high, max(at, 0) + SAME)) if at >= 0 else ():
         one = record_at(ours, place, offset, ASK_S)
         if one is None:

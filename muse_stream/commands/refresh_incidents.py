@@ -24,7 +24,7 @@ from muse_stream.commands.verdicts import Watched, in_trouble
 from muse_stream.config import Document, KafkaSettings, Loaded, consumer_group, load_document
 from muse_stream.control import SILENT_S, Heartbeat, Store, TenantBeat
 from muse_stream.errors import MuseError, StoreError
-from muse_stream.kafka import bounds, offsets_at, reader
+from muse_stream.kafka import all_offsets_at, bounds, reader
 from muse_stream.runtime.score_counter import TopicOffsets, offsets_name
 
 FEW_LETTERS: Final = 20
@@ -164,7 +164,7 @@ def letters_by_hour(settings: KafkaSettings, topic: str, begins: datetime, hours
         def behind(hour: int) -> int:
             """Return how many records were written after an hour began."""
             moment = int(begins.timestamp() * 1000) + hour * 3_600_000
-            answer = offsets_at(client, places, moment, LETTERS_S)
+            answer = all_offsets_at(client, places, moment, LETTERS_S)
             return sum(held[p].high - max(offset, held[p].low) for (_, p), offset in answer.items() if offset >= 0)
 
         if not held or behind(0) < FEW_LETTERS:

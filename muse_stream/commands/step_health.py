@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from muse_stream.avro import Decoder, Fields
 from muse_stream.commands.live_pairs import LOOK_S, SETTLE_S, Following
 from muse_stream.config import Document, KafkaSettings
-from muse_stream.kafka import Block, Bounds, Reading, bounds, offsets_at, reader
+from muse_stream.kafka import Block, Bounds, Reading, all_offsets_at, bounds, reader
 from muse_stream.runtime.answer_reader import output_schemas
 from muse_stream.worker import dead_letter
 
@@ -129,7 +129,7 @@ class Latency:
         with closing(reader(self._settings)) as client:
             for topic in self._topics:
                 held = bounds(client, topic)
-                found = offsets_at(client, [(topic, one) for one in held], self._began_ms, LOOK_S) if held else {}
+                found = all_offsets_at(client, [(topic, one) for one in held], self._began_ms, LOOK_S) if held else {}
                 ends = {p: found[topic, p] if found[topic, p] >= 0 else bound.high for p, bound in held.items()}
                 before = {p: Bounds(max(held[p].low, end - LATEST), end) for p, end in ends.items()}
                 yield from Reading(client, topic, {p: one for p, one in before.items() if one.low < one.high}, SETTLE_S)

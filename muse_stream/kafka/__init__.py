@@ -58,7 +58,7 @@ from muse_stream.kafka.errors import About, names, typed
 from muse_stream.kafka.first_offsets import HANDOVER_S, First, FirstOffsets, Source, StartAt, Unknown, sources
 from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.kafka.lag_reader import READER, LagReader
-from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, offsets_at, record_at
+from muse_stream.kafka.offsets import CommittedOffset, all_offsets_at, committed_offsets, offsets_at, record_at
 from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
 from muse_stream.kafka.partition_ends import End, Ends, Records, Unreadable
 from muse_stream.kafka.permissions import NEEDS, Grant, permissions
@@ -136,6 +136,7 @@ __all__ = [
     "Unknown",
     "Unowned",
     "Unreadable",
+    "all_offsets_at",
     "allowed",
     "allowed_on_group",
     "between",

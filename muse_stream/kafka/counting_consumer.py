@@ -26,6 +26,7 @@ from muse_stream.kafka.admin import topic_ids
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, asked, concerns
 from muse_stream.kafka.explain import said
+from muse_stream.kafka.offsets import watermarks
 from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.kafka.topic_reader import Bounds
 from muse_stream.kafka.unowned import Unowned
@@ -249,16 +250,8 @@ class CountingConsumer:
         self._consumer.incremental_assign([TopicPartition(*place, offset) for place, offset in begins.items()])
 
     def _bounds(self, partitions: list[TopicPartition]) -> dict[TopicPartitionKey, Bounds]:
-        found = {}
-        for one in partitions:
-            try:
-                marks = self._consumer.get_watermark_offsets(TopicPartition(one.topic, one.partition), timeout=ASK_S)
-            except KafkaException as error:
-                raise asked(error, f"{one.topic}[{one.partition}]") from None
-            if marks is None:
-                raise Retriable(f"nobody said within {ASK_S:g} s where {one.topic}[{one.partition}] ends")
-            found[one.topic, one.partition] = Bounds(*marks)
-        return found
+        places = [(one.topic, one.partition) for one in partitions]
+        return {place: Bounds(*watermarks(self._consumer, place, ASK_S)) for place in places}
 
     def _ids(self, topics: Iterable[str], timeout_s: float) -> dict[str, str]:
         # should this client end the process (R7), nothing is counted wrongly by that

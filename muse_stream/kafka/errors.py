@@ -72,6 +72,9 @@ TABLE = (
     Meaning(KafkaError._UNKNOWN_PARTITION, (About.TOPIC, About.NO_LEADER), "fewer partitions than were counted"),
     Meaning(KafkaError._NOENT, (About.TOPIC, About.NO_LEADER), "the topic is not in the client's metadata"),
     Meaning(KafkaError.LEADER_NOT_AVAILABLE, (About.NO_LEADER,), "the broker that leads it is away"),
+    Meaning(KafkaError.NOT_LEADER_FOR_PARTITION, (About.NO_LEADER,), "it has moved, or was made a moment ago"),
+    Meaning(KafkaError.FENCED_LEADER_EPOCH, (About.NO_LEADER,), "it has moved, and the client does not know it yet"),
+    Meaning(KafkaError.UNKNOWN_LEADER_EPOCH, (About.NO_LEADER,), "it has moved, and the broker does not know it yet"),
     Meaning(KafkaError.OFFSET_NOT_AVAILABLE, (About.NO_END,), "its leader has changed, and replicas are missing"),
     Meaning(KafkaError.TOPIC_AUTHORIZATION_FAILED, (About.TOPIC,), "a permission was taken away"),
     Meaning(KafkaError.GROUP_AUTHORIZATION_FAILED, (About.GROUP,), "no READ on the group"),
@@ -117,6 +120,11 @@ def concerns(error: KafkaError | KafkaException, about: About) -> bool:
     return inner is not None and about in _ABOUT.get(inner.code(), ())
 
 
+def lacks_leader(error: KafkaError | KafkaException) -> bool:
+    """Whether a partition that exists cannot be asked now, since its leader is not known, or does not know its end."""
+    return (concerns(error, About.NO_LEADER) or concerns(error, About.NO_END)) and not concerns(error, About.TOPIC)
+
+
 def names(about: About) -> frozenset[str]:
     """Return the names that `StreamError.code` has for errors about this."""
     return frozenset(KafkaError(one.code).name() for one in TABLE if about in one.about)
@@ -147,6 +155,8 @@ def asked(error: KafkaError | KafkaException, where: str = "", lacks: str = "") 
     inner = _inner(error)
     if inner is not None and concerns(inner, About.AWAY):
         return Retriable(f"Kafka does not answer: {said(inner, where)}", code=inner.name())
+    if inner is not None and lacks_leader(inner):
+        return Retriable(said(inner, where), code=inner.name())
     return typed(error, where=where, lacks=lacks)
 
 

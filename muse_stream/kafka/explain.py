@@ -96,6 +96,8 @@ WORDS: dict[int, Words] = {
     ),
     KafkaError.LEADER_NOT_AVAILABLE: Words("the partition has no leader now", _LEADER),
     KafkaError.NOT_LEADER_FOR_PARTITION: Words("another broker leads the partition now", _WAITS),
+    KafkaError.FENCED_LEADER_EPOCH: Words("another broker leads the partition now", _WAITS),
+    KafkaError.UNKNOWN_LEADER_EPOCH: Words("the broker does not know yet that it leads the partition", _WAITS),
     KafkaError.REPLICA_NOT_AVAILABLE: Words("a broker that holds the partition is away", _LEADER),
     KafkaError.NOT_ENOUGH_REPLICAS: Words(
         "fewer replicas are in sync than min.insync.replicas asks for, so nothing is written", _LEADER

@@ -1,4 +1,4 @@
-"""The two questions about offsets: what has a group committed, and which offset is there at a moment or an end.
+"""The questions about offsets: what has a group committed, and which offset is there at a moment or an end.
 
 They are asked here and nowhere else, through any consumer of the group, which need not have joined it. Who asks decides
 how long. A consumer that reads committed records waits for pending transactions and sees the end before them; one that
@@ -16,6 +16,7 @@ from muse_stream.kafka.errors import About, asked, concerns, typed
 from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.kafka.signature import Signature
 
+AGAIN_S = 0.1
 SINGLY = 16
 """More topics than this are asked for all at once."""
 
@@ -83,6 +84,62 @@ def offsets_at(
             return {k: v for half in halves for k, v in offsets_at(consumer, half, moment, timeout_s).items()}
         raise Retriable(f"cannot look offsets up: {typed(error)}") from error
     return {(answer.topic, answer.partition): answer.offset for answer in answers if answer.error is None}
+
+
+def offsets_within(
+    consumer: Consumer, places: Collection[TopicPartitionKey], moment: int, deadline: Deadline, timeout_s: float
+) -> dict[TopicPartitionKey, int]:
+    """Return what `offsets_at` does, asked again for partitions without a leader while there is time.
+
+    `timeout_s` is that of one request. Raises `Retriable` when Kafka does not answer the last one.
+    """
+    found: dict[TopicPartitionKey, int] = {}
+    waiting = list(places)
+    for last in deadline.tries(AGAIN_S):
+        try:
+            found |= offsets_at(consumer, waiting, moment, timeout_s)
+        except Retriable:
+            if last:
+                raise
+        waiting = [place for place in waiting if place not in found]
+        if not waiting:
+            break
+        forget_leaders(consumer, {topic for topic, _ in waiting}, timeout_s)
+    return found
+
+
+def all_offsets_at(
+    consumer: Consumer, places: Collection[TopicPartitionKey], moment: int, timeout_s: float
+) -> dict[TopicPartitionKey, int]:
+    """Return what `offsets_at` does, of every one of these partitions.
+
+    Raises `Retriable` when Kafka does not answer, or one of them has no leader for `timeout_s`.
+    """
+    found = offsets_within(consumer, places, moment, Deadline(timeout_s), timeout_s)
+    for topic, partition in places:
+        if (topic, partition) not in found:
+            raise Retriable(f"no leader of {topic}[{partition}] said within {timeout_s:g} s what it holds")
+    return found
+
+
+def watermarks(consumer: Consumer, place: TopicPartitionKey, timeout_s: float) -> tuple[int, int]:
+    """Return the first offset that a partition holds and the next to be written, open transactions included.
+
+    A partition that has no leader for a moment, as one that was just made, is asked again. Raises `StreamError`,
+    `Retriable` where nobody answers in time.
+    """
+    where, deadline = f"{place[0]}[{place[1]}]", Deadline(timeout_s)
+    for last in deadline.tries(AGAIN_S):
+        try:
+            marks = consumer.get_watermark_offsets(TopicPartition(*place), timeout=max(deadline.left_s, AGAIN_S))
+        except KafkaException as error:
+            if last or not (concerns(error, About.NO_LEADER) or concerns(error, About.NO_END)):
+                raise asked(error, where, "READ") from None
+            forget_leaders(consumer, {place[0]}, AGAIN_S)
+            continue
+        if marks is not None:
+            return marks
+    raise Retriable(f"no leader of {where} said within {timeout_s:g} s where it ends")
 
 
 def _hear(consumer: Consumer) -> KafkaError | None:

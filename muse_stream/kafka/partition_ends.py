@@ -22,11 +22,10 @@ from muse_stream.kafka.coordinators import OFFSETS
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, concerns, typed
 from muse_stream.kafka.explain import GRANT
-from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, forget_leaders, offsets_at
+from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, offsets_at, offsets_within
 from muse_stream.kafka.partition import TopicPartitionKey
 
 LOOK_S = 1.0
-AGAIN_S = 0.1
 CALM_S, LOOK_EVERY_S = 0.05, 0.005
 """How long others' open transactions are waited for before anybody looks whose they are: most end in milliseconds."""
 READ_S = 10.0
@@ -91,8 +90,8 @@ class Ends:
             return {}
         deadline = Deadline(patience_s)
         with self._serving():
-            high = _ends(self._all, wanted, deadline)
-            stable = _ends(self._committed, sorted(high), deadline)
+            high = offsets_within(self._all, wanted, OFFSET_END, deadline, LOOK_S)
+            stable = offsets_within(self._committed, sorted(high), OFFSET_END, deadline, LOOK_S)
         return {place: End(min(end, high[place]), high[place]) for place, end in stable.items()}
 
     def wait_decided(
@@ -177,23 +176,6 @@ def _connect(consumer: Consumer) -> None:
         consumer.list_topics(OFFSETS, timeout=LOOK_S)  # of one topic: a cluster may have thousands
     except (KafkaException, RuntimeError):  # the look itself will report it
         return
-
-
-def _ends(consumer: Consumer, places: list[TopicPartitionKey], deadline: Deadline) -> dict[TopicPartitionKey, int]:
-    """Return where partitions end for this consumer; asks again for those without a leader while there is time."""
-    found: dict[TopicPartitionKey, int] = {}
-    waiting = places
-    for last in deadline.tries(AGAIN_S):
-        try:
-            found |= offsets_at(consumer, waiting, OFFSET_END, LOOK_S)
-        except Retriable:
-            if last:
-                raise
-        waiting = [place for place in waiting if place not in found]
-        if not waiting:
-            break
-        forget_leaders(consumer, {topic for topic, _ in waiting}, LOOK_S)
-    return found
 
 
 def _read(consumer: Consumer, spans: Spans) -> Records:

@@ -16,7 +16,7 @@ from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal, Retriable
 from muse_stream.kafka.client import consumer
 from muse_stream.kafka.errors import About, asked, concerns
-from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, offsets_at
+from muse_stream.kafka.offsets import CommittedOffset, all_offsets_at, committed_offsets, watermarks
 from muse_stream.kafka.partition import TopicPartitionKey
 
 TIMEOUT_S = 15.0
@@ -55,15 +55,12 @@ def bounds(client: Consumer, topic: str, timeout_s: float = TIMEOUT_S) -> dict[i
             if described.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return {}
             raise asked(described.error, topic, "READ")
-        found: dict[int, Bounds] = {}
-        for partition in sorted(described.partitions):
-            marks = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
-            if marks is None:
-                raise Retriable(f"no leader of {topic}[{partition}] said where it ends within {timeout_s:.0f} s")
-            found[partition] = Bounds(*marks)
     except KafkaException as error:
         raise asked(error, topic, "READ") from None
-    return found
+    return {
+        partition: Bounds(*watermarks(client, (topic, partition), timeout_s))
+        for partition in sorted(described.partitions)
+    }
 
 
 def between(
@@ -71,12 +68,12 @@ def between(
 ) -> dict[int, Bounds]:
     """Return what of a topic was written from one moment on and before the other, in ms since 1970; None: no bound.
 
-    Raises `Retriable` when Kafka does not answer.
+    Raises `Retriable` when Kafka does not answer, or a partition has no leader for as long.
     """
     found: list[Mapping[int, int]] = []
     for moment in (since_ms, until_ms):
         places = [(topic, partition) for partition in held] if moment is not None else []
-        answer = offsets_at(client, places, moment or 0, TIMEOUT_S)
+        answer = all_offsets_at(client, places, moment or 0, TIMEOUT_S)
         found.append({p: held[p].high if offset < 0 else offset for (_, p), offset in answer.items()})
     first, last = found
     return {

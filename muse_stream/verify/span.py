@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from muse_stream.kafka import Bounds, Consumer, offsets_at
+from muse_stream.kafka import Bounds, Consumer, all_offsets_at
 from muse_stream.verify.compare import SeenAnswers
 
 LOOK_S = 15.0
@@ -89,7 +89,7 @@ class Span:
 
 
 def _from(client: Consumer, topic: str, held: Mapping[int, Bounds], moment_ms: int) -> dict[int, int]:
-    found = offsets_at(client, [(topic, partition) for partition in held], max(0, moment_ms), LOOK_S)
+    found = all_offsets_at(client, [(topic, partition) for partition in held], max(0, moment_ms), LOOK_S)
     return {
         partition: held[partition].high if offset < 0 else min(offset, held[partition].high)
         for (_topic, partition), offset in found.items()

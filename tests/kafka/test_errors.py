@@ -4,7 +4,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable
-from muse_stream.kafka.errors import TABLE, About, asked, concerns, delivered, names, typed
+from muse_stream.kafka.errors import TABLE, About, asked, concerns, delivered, lacks_leader, names, typed
 
 
 def test_every_code_has_one_line_and_a_reason() -> None:
@@ -38,3 +38,21 @@ def test_what_was_not_answered_may_be_asked_again_but_not_written_again() -> Non
     silent = KafkaError(KafkaError._TIMED_OUT)
     assert type(asked(silent)) is Retriable
     assert type(typed(silent)) is Fatal, "without a flag nobody knows whether it was carried out"
+
+
+@pytest.mark.parametrize(
+    ("code", "passes"),
+    [
+        (KafkaError.NOT_LEADER_FOR_PARTITION, True),
+        (KafkaError.LEADER_NOT_AVAILABLE, True),
+        (KafkaError.FENCED_LEADER_EPOCH, True),
+        (KafkaError.UNKNOWN_LEADER_EPOCH, True),
+        (KafkaError.OFFSET_NOT_AVAILABLE, True),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, False),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, False),
+    ],
+)
+def test_a_partition_whose_leader_moves_may_be_asked_again(code: int, passes: bool) -> None:
+    error = KafkaException(KafkaError(code))
+    assert lacks_leader(error) is passes
+    assert (type(asked(error, "t[0]")) is Retriable) is passes

@@ -461,7 +461,9 @@ def test_an_offset_of_the_old_topic_is_not_noted_in_the_new_one(
             admin.delete_topics([events])[events].result(60)
             await_true(lambda: events not in admin.list_topics().topics, "deleted")
             make_topic(name=events)
-        ours.log.await_said("offsets_lost")
+        # on a busy machine the group's offset is gone before the broker is asked for a record at it
+        begun_anew = lambda: ours.log.said("offsets_lost") or len(ours.log.said("starting_offsets")) > 1  # noqa: E731
+        await_true(begun_anew, "the new topic is begun")
         produce(kafka.bootstrap, events, [b"y"] * 20, keyed=False)
         found.until(40)
         ours.stop()

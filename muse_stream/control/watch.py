@@ -34,6 +34,10 @@ SLICE_S = 0.5
 """A wait is cut into such pieces, so that the thread ends soon when it is told to."""
 
 
+HEAD_S, COMPILE_S, MOVES = 2.0, 60.0, 3
+"""How long who takes a slot over waits for a store's answer and for a compilation, and how many moves it follows."""
+
+
 class Source(Protocol):
     """What is watched: a `Follower`."""
 
@@ -77,6 +81,8 @@ class Watcher(Generic[T]):
         self._refused: tuple[Head, str] | None = None
         self._problem = problem
         self._fresh: list[T] = [first[1]] if first else []
+        self._answered, self._moved, self._compiling = not problem, False, False
+        """Whether the last look learned what is current; whether that changed while it was compiled."""
         self._lock, self._looking = threading.Lock(), threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="generation-watcher", daemon=True)
@@ -91,17 +97,31 @@ class Watcher(Generic[T]):
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
-    def catch_up(self) -> None:
-        """Look now, in the caller's thread, after a look that is under way: `take` gives what is current then.
+    def catch_up(self, head_s: float = HEAD_S, compile_s: float = COMPILE_S) -> None:
+        """Look now, after a look that is under way: `take` gives what is current then.
 
         For who takes a slot over: between two looks a spare holds a generation that its predecessor has left already.
         Where the store cannot tell, what this machine remembers is compiled. Raises nothing; `problem` says why not.
+        Returns after `head_s` where a store hangs, after `compile_s` more where a compilation does; what becomes of
+        them is taken later.
         """
+        catching = threading.Thread(target=self._catch_up, name="catch-up", daemon=True)
+        catching.start()
+        catching.join(head_s)
+        if catching.is_alive() and self._compiling:
+            catching.join(compile_s)
+        if catching.is_alive():
+            self._tell(f"no answer within {head_s:g} s" if not self._compiling else f"compiling for {compile_s:g} s")
+
+    def _catch_up(self) -> None:
         with self._looking:
-            known_away = bool(self._problem) and self._refused is None
-            head = self._remembered() if known_away else None
+            head = self._remembered() if not self._answered else None
             if head is None:
-                if self._attempt():
+                for _ in range(MOVES):
+                    self._attempt()
+                    if not (self._answered and self._moved):
+                        break
+                if self._answered:
                     return
                 head = self._remembered()
             if head is None or (self._offered is not None and head.sequence <= self._offered.sequence):
@@ -111,7 +131,7 @@ class Watcher(Generic[T]):
                 self._offer(head, lambda: head)
                 self._problem = self._problem or problem
             except BaseException as error:  # noqa: BLE001 - what it has is served
-                self._tell(f"{error}" or type(error).__name__)
+                self._tell(f"{error}" or type(error).__name__, of_schemas=isinstance(error, RegistryError))
 
     def _remembered(self) -> Head | None:
         with suppress(Exception):  # a file that is torn, or that no trusted key has signed
@@ -148,22 +168,21 @@ class Watcher(Generic[T]):
         pause = self.interval_s
         while not self._stopped_after(pause):
             with self._looking:
-                answered = self._attempt()
-            pause = self.interval_s if answered else min(pause * 2, max(SLOWEST_S, self.interval_s))
+                self._attempt()
+            pause = self.interval_s if self._answered else min(pause * 2, max(SLOWEST_S, self.interval_s))
 
-    def _attempt(self) -> bool:
-        """Look; whether what is current is known now."""
+    def _attempt(self) -> None:
+        """Look; `_answered` says whether what is current is known now."""
+        self._answered = False
         try:
             self._look()
+            self._answered = True
         except RegistryError as error:
             self._tell(f"{error}", of_schemas=True)
         except StoreError as error:
             self._tell(f"{error}")
         except BaseException as error:  # noqa: BLE001 - a dead watcher would freeze the worker on its generation
             self._tell(f"{type(error).__name__}: {error}")
-        else:
-            return True
-        return False
 
     def _stopped_after(self, seconds: float) -> bool:
         """Wait, and say whether to end; a hint of the store's ends the wait only while all is well."""
@@ -188,12 +207,14 @@ class Watcher(Generic[T]):
             self._offer(head, self._source.head)
 
     def _offer(self, head: Head, current: Callable[[], Head | None]) -> None:
-        """Compile what is current, and let it be taken if it is so still."""
+        """Compile what is current, and let it be taken if it is so still, as far as the store can tell."""
+        self._moved = False
         if self._refused and head.same(self._refused[0]):
             self._problem = self._refused[1]  # the store may have been away in between
             return
         if not head.same(self._offered):
             generation = self._source.open(head.number, head.sha256)
+            self._compiling = True
             try:
                 compiled = self._compile(generation)
             except (StoreError, RegistryError):  # they may pass
@@ -203,7 +224,10 @@ class Watcher(Generic[T]):
                 self._refused = (head, problem)
                 self._tell(problem, generation)
                 return
-            if self._stopped.is_set() or not head.same(current()):
+            finally:
+                self._compiling = False
+            self._moved = not head.same(_told(current, head))
+            if self._stopped.is_set() or self._moved:
                 return  # rolled back while it was compiled: the next look finds what is current now
             with self._lock:
                 self._fresh = [compiled]
@@ -233,3 +257,11 @@ class Watcher(Generic[T]):
                     error=problem,
                     serving=self._serving(),
                 )
+
+
+def _told(current: Callable[[], Head | None], otherwise: Head) -> Head | None:
+    """Return what is current; where a store is away just now, what it said before holds."""
+    try:
+        return current()
+    except StoreError:
+        return otherwise

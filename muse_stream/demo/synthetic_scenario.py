@@ -29,7 +29,7 @@ FIRST_DAY = max(recipe.first_day + recipe.days for recipe in RECIPES)
 WINDOW_DAYS = 7
 SPARE = 1.06
 """A window is asked for with so many more events than it needs on average, to hold whole weeks of every tenant."""
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 BROKEN_EVERY = 10_000
 CUT = 12
 """Bytes left of a broken record: its frame and a little more."""

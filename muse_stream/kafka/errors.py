@@ -29,6 +29,8 @@ class About(Enum):
     """A commit of offsets that was not carried out and never will be."""
     NO_LEADER = auto()
     """A partition that nobody leads now, or that is not known yet."""
+    MOVED = auto()
+    """A partition that another broker leads now; librdkafka says it of a whole request where it is so of one of it."""
     NO_END = auto()
     """A partition whose new leader does not know yet where it ends for readers: too few replicas are in sync."""
     AWAY = auto()
@@ -72,9 +74,9 @@ TABLE = (
     Meaning(KafkaError._UNKNOWN_PARTITION, (About.TOPIC, About.NO_LEADER), "fewer partitions than were counted"),
     Meaning(KafkaError._NOENT, (About.TOPIC, About.NO_LEADER), "the topic is not in the client's metadata"),
     Meaning(KafkaError.LEADER_NOT_AVAILABLE, (About.NO_LEADER,), "the broker that leads it is away"),
-    Meaning(KafkaError.NOT_LEADER_FOR_PARTITION, (About.NO_LEADER,), "it has moved, or was made a moment ago"),
-    Meaning(KafkaError.FENCED_LEADER_EPOCH, (About.NO_LEADER,), "it has moved, and the client does not know it yet"),
-    Meaning(KafkaError.UNKNOWN_LEADER_EPOCH, (About.NO_LEADER,), "it has moved, and the broker does not know it yet"),
+    Meaning(KafkaError.NOT_LEADER_FOR_PARTITION, (About.MOVED,), "it has moved, or was made a moment ago"),
+    Meaning(KafkaError.FENCED_LEADER_EPOCH, (About.MOVED,), "it has moved, and the client does not know it yet"),
+    Meaning(KafkaError.UNKNOWN_LEADER_EPOCH, (About.MOVED,), "it has moved, and the broker does not know it yet"),
     Meaning(KafkaError.OFFSET_NOT_AVAILABLE, (About.NO_END,), "its leader has changed, and replicas are missing"),
     Meaning(KafkaError.TOPIC_AUTHORIZATION_FAILED, (About.TOPIC,), "a permission was taken away"),
     Meaning(KafkaError.GROUP_AUTHORIZATION_FAILED, (About.GROUP,), "no READ on the group"),
@@ -122,7 +124,8 @@ def concerns(error: KafkaError | KafkaException, about: About) -> bool:
 
 def lacks_leader(error: KafkaError | KafkaException) -> bool:
     """Whether a partition that exists cannot be asked now, since its leader is not known, or does not know its end."""
-    return (concerns(error, About.NO_LEADER) or concerns(error, About.NO_END)) and not concerns(error, About.TOPIC)
+    gone = concerns(error, About.TOPIC)
+    return not gone and any(concerns(error, one) for one in (About.NO_LEADER, About.MOVED, About.NO_END))
 
 
 def names(about: About) -> frozenset[str]:

@@ -12,11 +12,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from muse_stream.errors import Retriable
 from muse_stream.kafka.deadline import Deadline
-from muse_stream.kafka.errors import About, asked, concerns, typed
+from muse_stream.kafka.errors import About, asked, concerns, lacks_leader, typed
 from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.kafka.signature import Signature
 
 AGAIN_S = 0.1
+MADE_S = 2.0
+"""How long a broker may not know a topic that another one has told of."""
 SINGLY = 16
 """More topics than this are asked for all at once."""
 
@@ -87,24 +89,30 @@ def offsets_at(
 
 
 def offsets_within(
-    consumer: Consumer, places: Collection[TopicPartitionKey], moment: int, deadline: Deadline, timeout_s: float
+    consumer: Consumer,
+    places: Collection[TopicPartitionKey],
+    moment: int,
+    deadline: Deadline,
+    timeout_s: float,
+    least_s: float | None = None,
 ) -> dict[TopicPartitionKey, int]:
     """Return what `offsets_at` does, asked again for partitions without a leader while there is time.
 
-    `timeout_s` is that of one request. Raises `Retriable` when Kafka does not answer the last one.
+    A request takes `timeout_s` at most, or what is left where that is less, but `least_s` (`timeout_s` if not given).
+    Raises `Retriable` when Kafka does not answer the last one.
     """
     found: dict[TopicPartitionKey, int] = {}
-    waiting = list(places)
+    waiting, least_s = list(places), timeout_s if least_s is None else least_s
     for last in deadline.tries(AGAIN_S):
         try:
-            found |= offsets_at(consumer, waiting, moment, timeout_s)
-        except Retriable:
-            if last:
+            found |= offsets_at(consumer, waiting, moment, min(timeout_s, max(deadline.left_s, least_s)))
+        except Retriable as error:
+            if last or (isinstance(error.__cause__, KafkaException) and concerns(error.__cause__, About.TOPIC)):
                 raise
         waiting = [place for place in waiting if place not in found]
-        if not waiting:
+        if not waiting or last:
             break
-        forget_leaders(consumer, {topic for topic, _ in waiting}, timeout_s)
+        forget_leaders(consumer, {topic for topic, _ in waiting}, min(timeout_s, max(deadline.left_s, least_s)))
     return found
 
 
@@ -113,27 +121,30 @@ def all_offsets_at(
 ) -> dict[TopicPartitionKey, int]:
     """Return what `offsets_at` does, of every one of these partitions.
 
-    Raises `Retriable` when Kafka does not answer, or one of them has no leader for `timeout_s`.
+    Raises `StreamError` where one of them has not answered within `timeout_s`: `Retriable` when Kafka does not answer,
+    or it has no leader for so long.
     """
-    found = offsets_within(consumer, places, moment, Deadline(timeout_s), timeout_s)
-    for topic, partition in places:
-        if (topic, partition) not in found:
-            raise Retriable(f"no leader of {topic}[{partition}] said within {timeout_s:g} s what it holds")
+    found = offsets_within(consumer, places, moment, Deadline(timeout_s), timeout_s, AGAIN_S)
+    for place in places:
+        if place not in found:
+            watermarks(consumer, place, AGAIN_S)  # says why
+            raise Retriable(f"no leader of {place[0]}[{place[1]}] said within {timeout_s:g} s what it holds")
     return found
 
 
 def watermarks(consumer: Consumer, place: TopicPartitionKey, timeout_s: float) -> tuple[int, int]:
     """Return the first offset that a partition holds and the next to be written, open transactions included.
 
-    A partition that has no leader for a moment, as one that was just made, is asked again. Raises `StreamError`,
-    `Retriable` where nobody answers in time.
+    A partition that has no leader for a moment, as one that was just made, is asked again, and for `MADE_S` one that
+    its broker does not know. Raises `StreamError`, `Retriable` where nobody answers in time.
     """
-    where, deadline = f"{place[0]}[{place[1]}]", Deadline(timeout_s)
+    where, deadline, made = f"{place[0]}[{place[1]}]", Deadline(timeout_s), Deadline(MADE_S)
     for last in deadline.tries(AGAIN_S):
         try:
             marks = consumer.get_watermark_offsets(TopicPartition(*place), timeout=max(deadline.left_s, AGAIN_S))
         except KafkaException as error:
-            if last or not (concerns(error, About.NO_LEADER) or concerns(error, About.NO_END)):
+            passes = lacks_leader(error) or (concerns(error, About.NO_LEADER) and not made.over)
+            if last or not passes:
                 raise asked(error, where, "READ") from None
             forget_leaders(consumer, {place[0]}, AGAIN_S)
             continue

@@ -22,7 +22,7 @@ from muse_stream.kafka.coordinators import OFFSETS
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, concerns, typed
 from muse_stream.kafka.explain import GRANT
-from muse_stream.kafka.offsets import CommittedOffset, committed_offsets, offsets_at, offsets_within
+from muse_stream.kafka.offsets import CommittedOffset, all_offsets_at, committed_offsets, offsets_within
 from muse_stream.kafka.partition import TopicPartitionKey
 
 LOOK_S = 1.0
@@ -128,7 +128,8 @@ class Ends:
     def since(self, ends: Mapping[TopicPartitionKey, End], moment_ms: int) -> Records:
         """Return the committed records of each partition that were written at or after a moment."""
         with self._serving():
-            found = offsets_at(self._committed, sorted(ends), moment_ms, LOOK_S)
+            # of all or of none: whose answers are not looked at would be answered again
+            found = all_offsets_at(self._committed, sorted(ends), moment_ms, LOOK_S)
             return _read(self._committed, {p: (at, ends[p].stable) for p, at in found.items() if at >= 0})
 
     def group_offsets(

@@ -6,7 +6,6 @@ send_records    the one loop over records: bytes to Kafka           dead_letter 
 commit          two producers used alternately, and the thread that commits
 isolate         which record is refused by Kafka: halve the batch   poison        which one kills the process
 batch_size, pace  how much a transaction may hold, when Kafka is slow or a quota holds us back
-batch_time      how much it may hold, so that no other tenant waits long for it
 id_pairs        which two transactional ids a slot works under
 paused_topics   event topics that must not be read now              linger        when to commit
 ownership       what owners have left beside offsets                stalled       partitions of which nothing is read

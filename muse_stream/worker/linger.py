@@ -68,11 +68,6 @@ class AdaptiveLinger:
         self._at_s, self._used_s = at_s, used_s
 
     @property
-    def transaction_s(self) -> float:
-        """What a transaction takes, from its first flush to the commit's answer."""
-        return self._cost_s
-
-    @property
     def seconds(self) -> float:
         """How long after the last batch the next one collects."""
         return max(self._floor_s, min(self._cost_s, self._ceiling_s), self._economic_s)

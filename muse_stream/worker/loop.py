@@ -21,7 +21,6 @@ from muse_stream.kafka import Blocked, Deadline, Free, GroupConsumer, Message, T
 from muse_stream.telemetry import BoundedLog, Log
 from muse_stream.worker.backlog import Backlog
 from muse_stream.worker.batch import Batch, Scorer, Tally, raw_batch
-from muse_stream.worker.batch_time import BatchTime
 from muse_stream.worker.commit import Committed, Committer, Pending
 from muse_stream.worker.cures import SHOWN, About
 from muse_stream.worker.dead_letter import refusals
@@ -103,7 +102,7 @@ class Worker:
         self._fenced: list[float] = []
         self._stopping = threading.Event()
         self._scorer = _wanted(next_scorer())
-        self._linger, self._batch_time = AdaptiveLinger(self._scorer.limits.linger_s), BatchTime()
+        self._linger = AdaptiveLinger(self._scorer.limits.linger_s)
         self._isolation, self._pace = Isolation(self._scorer.limits.batch_events), pace
         pace.limit(self._scorer.limits.batch_events)
         # the group answers while the transactional ids are initialised; the first poll comes after both
@@ -206,7 +205,6 @@ class Worker:
         answer = self._isolation.reject(batch, answer, scorer.topology)
         scored = time.monotonic()
         self._meter.scored(len(batch), scored - began)
-        self._batch_time.scored(len(batch), scored - began)
         traced = None
         if self._tracer is not None:
             which = {"generation": scorer.number, "attempt": pending.attempt, "began_ns": began_ns}
@@ -246,8 +244,7 @@ class Worker:
 
     @property
     def _most(self) -> int:
-        in_time = self._batch_time.most(self._linger.transaction_s)
-        return int(min(self._isolation.most, self._pace.most, in_time))
+        return min(self._isolation.most, self._pace.most)
 
     def _hurry(self) -> bool:
         self._progress()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from muse_stream.control import Generation, Head, Watcher
+from muse_stream.control import Follower, Generation, Head, Watcher
 from muse_stream.errors import ConfigError, Problem, RegistryError, StoreError
 from tests.patience import PATIENCE
 from tests.worker.doubles import await_true, threads
@@ -197,6 +197,96 @@ def test_catching_up_while_the_store_is_away_takes_what_this_machine_remembers()
         store.memory = Head(2, sequence=2)
         watcher.catch_up()
         assert watcher.take() is None, "older than what is served"
+
+
+def test_what_becomes_current_while_it_catches_up_is_caught_up_with() -> None:
+    store = Scripted()
+    store.answer = 2
+
+    def compile(generation: Generation) -> str:
+        if generation.number == 2:
+            store.answer = 3
+        return named(generation)
+
+    with idle(store, compile) as watcher:
+        watcher.catch_up()
+        assert watcher.take() == "compiled 3"
+
+
+def test_a_store_that_goes_away_while_it_catches_up_has_said_what_is_current() -> None:
+    store = Scripted()
+    store.answer = 2
+
+    def compile(generation: Generation) -> str:
+        store.answer = StoreError("away")
+        return named(generation)
+
+    with idle(store, compile) as watcher:
+        watcher.catch_up()
+        assert watcher.take() == "compiled 2"
+
+
+def test_neither_a_store_that_hangs_nor_a_compilation_holds_a_takeover_up_for_ever() -> None:
+    go_on = threading.Event()
+
+    class Hanging(Scripted):
+        def head(self) -> Head | None:
+            assert go_on.wait(30 * PATIENCE)
+            return super().head()
+
+    def compile(generation: Generation) -> str:
+        assert go_on.wait(30 * PATIENCE)
+        return named(generation)
+
+    for store in (Hanging(), Scripted()):
+        go_on.clear()
+        store.answer = 2
+        with idle(store, compile) as watcher:
+            watcher.catch_up(head_s=0.1, compile_s=0.1)
+            assert watcher.problem
+            assert watcher.take() == "compiled 1"
+            go_on.set()
+            await_true(lambda watcher=watcher: not watcher.problem, "what was waited for")  # type: ignore[misc]
+            assert watcher.take() == "compiled 2"
+
+
+def test_after_a_refusal_a_store_that_went_away_holds_no_takeover_up() -> None:
+    store = Scripted()
+    store.answer, store.broken = 2, {2: ConfigError([Problem("models", "no such model")])}
+    store.memory = Head(2, sequence=2)
+    with idle(store) as watcher:
+        watcher.catch_up()
+        store.answer = StoreError("away")
+        watcher.catch_up()
+        asked = store.asked
+        watcher.catch_up()
+        assert store.asked == asked
+        assert watcher.take() == "compiled 1"
+
+
+def test_what_a_machine_remembers_is_never_older_than_what_a_process_has_followed() -> None:
+    class Kept:
+        """A store of which only the copy on this machine is asked."""
+
+        def __init__(self, *numbers: int) -> None:
+            self._numbers = list(numbers)
+
+        def kept(self) -> Head:
+            return Head(number := self._numbers.pop(0), sequence=number)
+
+    follower = Follower(Kept(5, 4, 6))  # type: ignore[arg-type]
+    assert [follower.remembered(), follower.remembered()] == [Head(5, sequence=5), Head(6, sequence=6)]
+
+
+def test_a_decision_that_no_trusted_key_has_signed_is_not_remembered(tmp_path: Path) -> None:
+    class Kept:
+        def kept(self) -> Head:
+            return Head(5, sequence=5)
+
+    keys = tmp_path / "keys"
+    keys.write_text("", encoding="utf-8")
+    with pytest.raises(StoreError):
+        Follower(Kept(), keys).remembered()  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_caught_up_with_leaves_what_was_compiled() -> None:

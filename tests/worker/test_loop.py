@@ -13,7 +13,7 @@ from muse_stream import testing
 from muse_stream.kafka import starting_offsets
 from muse_stream.testing import Broker, ToSend
 from muse_stream.worker import slot
-from muse_stream.worker.batch import Batch, BatchLimits, Records
+from muse_stream.worker.batch import BatchLimits
 from tests.patience import PATIENCE
 from tests.worker.doubles import Echo, Route, await_true
 from tests.worker.rig import expected, headers_of, ledger, open_echo, produce, running, source
@@ -200,27 +200,6 @@ def test_tombstones_null_keys_and_unlike_partition_counts(kafka: Broker, unique:
         keyless = [message for message in found.messages if message.key() is None]
         assert len(keyless) == 400
         assert all(message.partition() == source(message)[1] % 3 for message in keyless)
-
-
-def test_a_dear_model_gets_small_batches(kafka: Broker, unique: Unique, tenant: Tenant) -> None:
-    """While one tenant has a backlog, others wait for two to three batches: what these take must not depend on it."""
-
-    class Dear(Echo):
-        def score(self, batch: Batch, attempt: int) -> Records:
-            time.sleep(0.02 * len(batch))
-            return super().score(batch, attempt)
-
-    events, route = tenant(1)
-    produce(kafka.bootstrap, events, [b"x"] * 200)
-    with (
-        running(kafka.bootstrap, unique("lane"), Dear({events: route}, limits=BatchLimits(50, 0.0))) as ours,
-        ledger(kafka.bootstrap, **{route.scores: 1}) as found,
-    ):
-        found.until(200)
-        sizes = ours.meter.batches
-        ours.stop()
-    assert max(sizes[:1]) == 50, "nothing is known before the first"
-    assert max(sizes[3:]) < 40, sizes
 
 
 def test_the_limits_of_a_new_generation_hold_from_the_next_batch(kafka: Broker, unique: Unique, tenant: Tenant) -> None:

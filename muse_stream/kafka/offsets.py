@@ -110,8 +110,9 @@ def offsets_within(
             if last or (isinstance(error.__cause__, KafkaException) and concerns(error.__cause__, About.TOPIC)):
                 raise
         waiting = [place for place in waiting if place not in found]
-        if not waiting or last:
+        if not waiting:
             break
+        # after the last try, too: whoever looks again must not believe for minutes what was so a moment ago
         forget_leaders(consumer, {topic for topic, _ in waiting}, min(timeout_s, max(deadline.left_s, least_s)))
     return found
 

@@ -146,3 +146,6 @@ def test_no_request_takes_longer_than_what_is_left() -> None:
 def test_who_can_do_with_some_partitions_gets_those_that_answer() -> None:
     client: Any = Cluster(KafkaError.LEADER_NOT_AVAILABLE, 10_000)
     assert offsets_within(client, [("t", 0), ("t", 1)], 1_000, Deadline(0.3), 1.0) == {("t", 0): 5}
+    client.refreshed.clear()
+    assert offsets_within(client, [("t", 0), ("t", 1)], 1_000, Deadline(0.0), 1.0) == {("t", 0): 5}
+    assert client.refreshed == ["t"], "the next look must know of the new leader"

@@ -30,7 +30,7 @@ class About(Enum):
     NO_LEADER = auto()
     """A partition that nobody leads now, or that is not known yet."""
     MOVED = auto()
-    """A partition that another broker leads now; librdkafka says it of a whole request where it is so of one of it."""
+    """A partition that another broker leads now. One such partition makes librdkafka refuse a request about several."""
     NO_END = auto()
     """A partition whose new leader does not know yet where it ends for readers: too few replicas are in sync."""
     AWAY = auto()

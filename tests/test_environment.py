@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from muse_stream import environment
-from muse_stream.cli.main import main, program
+from muse_stream.cli.main import _command, main
 from muse_stream.config.kafka_settings import VARIABLES, KafkaSettings
 from muse_stream.errors import ConfigError
 from muse_stream.testing import kafka_broker
@@ -195,7 +195,7 @@ def test_every_command_refuses_it_and_still_shows_its_help(
 
 def test_no_command_was_forgotten() -> None:
     assert sorted(name for name, *_ in COMMANDS) == sorted(
-        command.callback.__name__ for command in program.registered_commands if command.callback
+        name for name, command in _command().commands.items() if not hasattr(command, "commands")
     )
 
 

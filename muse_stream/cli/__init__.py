@@ -4,6 +4,7 @@ Nothing is computed here: every command is one call of `commands`, `runtime` or 
 when a command runs, so that `--help` and completion answer at once.
 
     main      the program, its options, its exit codes
+    lazy_group  the commands, each imported when it is asked for
     options   what all commands share
     promote_steps  what `promote --steps` shows
     moments   times, durations and offsets as arguments

@@ -18,44 +18,9 @@ import typer.main
 
 import muse_stream
 from muse_stream import environment
-from muse_stream.cli.acl import acl
-from muse_stream.cli.audit import audit
-from muse_stream.cli.backtest import backtest
-from muse_stream.cli.broker import broker
-from muse_stream.cli.check import check
-from muse_stream.cli.demo import demo
-from muse_stream.cli.diff import diff
-from muse_stream.cli.dlq import dlq
-from muse_stream.cli.doctor import doctor
-from muse_stream.cli.drift import drift
-from muse_stream.cli.event import event
-from muse_stream.cli.export import export
-from muse_stream.cli.fit import fit
-from muse_stream.cli.generations import generations
-from muse_stream.cli.golden import golden
-from muse_stream.cli.keys import keys
-from muse_stream.cli.offsets import offsets
+from muse_stream.cli.lazy_group import MARKUP, LazyGroup
 from muse_stream.cli.options import Session
 from muse_stream.cli.output import complain, console, note
-from muse_stream.cli.pause import pause
-from muse_stream.cli.plan import plan
-from muse_stream.cli.produce import produce
-from muse_stream.cli.promote import promote
-from muse_stream.cli.publish import publish
-from muse_stream.cli.refresh import refresh
-from muse_stream.cli.replay import replay
-from muse_stream.cli.report import report
-from muse_stream.cli.resume import resume
-from muse_stream.cli.rollback import rollback
-from muse_stream.cli.run import run
-from muse_stream.cli.schema import schema
-from muse_stream.cli.schemas import schemas
-from muse_stream.cli.status import StatusCommand, status
-from muse_stream.cli.store_option import ConfigCommand, PublishCommand
-from muse_stream.cli.tail import tail
-from muse_stream.cli.topics import topics
-from muse_stream.cli.verify import verify
-from muse_stream.cli.watch import watch
 from muse_stream.errors import ConfigError, MuseError, Retriable
 from muse_stream.extras import missing_extra
 
@@ -93,54 +58,19 @@ Exit codes:
 
 program = typer.Typer(
     name="muse-stream",
+    cls=LazyGroup,
     help=HELP,
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=MARKUP,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-TAKE_A_STORE = {
-    **dict.fromkeys(
-        (
-            "event",
-            "acl",
-            "topics",
-            "produce",
-            "tail",
-            "audit",
-            "report",
-            "verify",
-            "replay",
-            "generations",
-            "rollback",
-            "watch",
-            "drift",
-        ),
-        ConfigCommand,
-    ),
-    "drift": ConfigCommand,
-    "publish": PublishCommand,
-    "status": StatusCommand,
-}
-for command in (
-    *(check, golden, fit, schema, event, diff, publish, promote, watch, generations, rollback, drift, status),
-    *(pause, resume, export, topics, acl),
-    *(produce, tail, audit, report, run, verify, doctor, replay, backtest, plan, demo, broker),
-):
-    program.command(cls=TAKE_A_STORE.get(command.__name__))(command)
-program.add_typer(dlq)
-program.add_typer(refresh)
-program.add_typer(schemas)
-program.add_typer(keys)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"muse-stream {muse_stream.__version__}")
         raise typer.Exit
-
-
-program.add_typer(offsets, name="offsets")
 
 
 @program.callback()
@@ -164,7 +94,7 @@ def options(
 
 @cache
 def _command() -> Any:
-    """Return the program with all its commands and options: 20 ms, for who calls `main` again and again."""
+    """Return the program with its options; a command is built once, for who calls `main` again and again."""
     return typer.main.get_command(program)
 
 

@@ -1,7 +1,7 @@
 """`run`: a supervisor and its worker processes, for one role and lane.
 
-Importing this loads little, so that a command that is refused answers at once. `prepare` loads what workers need, once
-for all of them.
+Importing this loads little: what can be refused without more is refused at once. `prepare` loads what workers need,
+once for all of them.
 """
 
 import gc
@@ -24,6 +24,9 @@ from muse_stream.kafka import StartAt
 from muse_stream.runtime import process_title, run_pages, watchdog
 from muse_stream.runtime.supervisor import LONGEST_BACKOFF_S, Supervisor
 from muse_stream.worker import InHand
+
+YOUNG = 50_000
+"""Objects that are made before cyclic garbage is looked for, once all is imported; workers look more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ def prepare() -> None:
     os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     import_module("muse_stream.runtime.worker_process")
     gc.freeze()  # what is shared with the workers stays shared: no collection of theirs writes to it
+    gc.set_threshold(YOUNG)
 
 
 @contextmanager

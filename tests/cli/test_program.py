@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from muse_stream import telemetry
-from muse_stream.cli.main import main, program
+from muse_stream.cli.main import _command, main
 from muse_stream.cli.output import show_json, show_line
 from muse_stream.commands import check
 from muse_stream.commands.configuration import check_lane
@@ -111,9 +111,9 @@ def test_help_shows_every_command_with_one_sentence_and_the_exit_codes(capsys: p
 
 def test_every_command_is_described_by_one_sentence_and_an_example() -> None:
     found = {}
-    for command in program.registered_commands:
-        assert command.callback is not None
-        found[command.callback.__name__] = command.callback.__doc__ or ""
+    for name, command in _command().commands.items():
+        if not hasattr(command, "commands"):
+            found[name] = command.callback.__doc__ or ""
     assert sorted(found) == COMMANDS
     for name, text in found.items():
         first = text.split("\n\n")[0]

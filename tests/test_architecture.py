@@ -121,19 +121,17 @@ CLI = {"pydantic", "pydantic_core", "typer"}  # typer reads arguments with pydan
 CONFIG = {"numpy", "pydantic", "pydantic_core", "ruamel", "yaml"}
 KAFKA = {"confluent_kafka", "structlog"}
 SCORING = {"fastavro", "google", "numpy", "onnx", "onnxruntime", "pyarrow", "pyruhvro"}
-RUN = {"prometheus_client", "setproctitle"}
 # What a command may load of them (docs/decisions/0037).
 PROCESSES: dict[tuple[str, int], set[str]] = {
     ("--version", 0): {"typer"},
     ("--help", 0): {"rich", "typer"},
     ("run --help", 0): {*CLI, "rich", "structlog"},
-    ("run --role live", 2): {*CLI, "rich", "structlog"},
-    ("run --role live --store {folder}/store --lane other", 2): {*CLI, *CONFIG, *KAFKA, *SCORING, *RUN, "rich"},
+    ("run --role live --store {folder}/store --lane other", 2): {*CLI, *CONFIG, *KAFKA, "rich", "setproctitle"},
     ("check {folder}/muse.yaml", 0): {*CLI, *CONFIG, *SCORING, *KAFKA, "rich"},
     ("status {folder}/store", 1): {*CLI, "rich", "structlog"},
     ("generations {folder}/store", 0): {*CLI, "rich", "structlog"},
 }
-"""Command and exit code."""
+"""Command and exit code: a worker's supervisor before `prepare` is a `run` that is refused."""
 
 
 @dataclass(frozen=True)

@@ -160,15 +160,15 @@ def run(
     _check_role(role, config, start, max_memory, times)
     _check_pages(health_host, health_port, metrics_port, workers)
     from muse_stream.commands.configuration import check_lane  # noqa: PLC0415
-    from muse_stream.runtime.run import RunOptions, apart, prepare, reaching  # noqa: PLC0415 - loads most vendors
+    from muse_stream.runtime.run import RunOptions, prepare, reaching  # noqa: PLC0415 - loads most vendors
     from muse_stream.runtime.run import run as serve  # noqa: PLC0415
 
     settings, level = context.obj.kafka, context.obj.log_level
     with _store(store, config) as folder:
-        trusted = _trusted(trusted_keys) if config is None else None  # what is made from a file has no signature
-        with reaching(settings), apart(check_lane, folder, lane, trusted) as checked:  # they wait, this one computes
+        with reaching(settings):  # Kafka is asked while this process imports what its workers need
+            trusted = _trusted(trusted_keys) if config is None else None  # what is made from a file has no signature
+            namespace = check_lane(folder, lane, trusted)
             prepare()
-            namespace = checked()
         host, health = name or socket.gethostname(), (health_port, health_host)
         if role is RunRole.CALIBRATE:
             of = (folder, lane, host, settings, level, *health)

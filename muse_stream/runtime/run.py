@@ -1,7 +1,7 @@
 """`run`: a supervisor and its worker processes, for one role and lane.
 
-Importing this loads little: what can be refused without more is refused at once. `prepare` loads what workers need,
-once for all of them.
+Importing this loads little, so that a command that is refused answers at once. `prepare` loads what workers need, once
+for all of them.
 """
 
 import gc

@@ -24,7 +24,7 @@ class Scripted:
         self.memory: Head | None = None
         self.asked = 0
         self.broken: dict[int, Exception] = {}
-        self.looks = threading.Semaphore(0)
+        self.looks, self.unguarded = threading.Semaphore(0), 0
 
     def head(self) -> Head | None:
         self.asked += 1
@@ -57,6 +57,7 @@ class Counted(Watcher[str]):
     def _look(self) -> None:
         assert isinstance(self._source, Scripted)
         self._source.looks.release()
+        self._source.unguarded += not self._looking.locked()
         super()._look()
 
 
@@ -161,6 +162,15 @@ def test_a_spare_that_takes_over_between_two_looks_serves_what_is_current() -> N
         assert watcher.take() == "compiled 2"
         watcher.catch_up()
         assert watcher.take() is None
+
+
+def test_the_thread_and_who_catches_up_never_look_at_the_same_time() -> None:
+    store = Scripted()
+    store.answer = 1
+    with watching(store, named, first=1) as watcher:
+        watcher.catch_up()
+        store.looked()
+        assert (store.asked > 0, store.unguarded) == (True, 0)
 
 
 def test_catching_up_waits_for_a_compilation_under_way() -> None:

@@ -18,14 +18,14 @@ from muse_stream.extras import missing_extra
 
 INTERRUPTED = 130
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-YOUNG = 500_000
+IMPORT_THRESHOLD = 500_000
 """Objects that are made before cyclic garbage is looked for: the imports make 200,000, which are none, and Python would
 look after each 700."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    gc.set_threshold(YOUNG)
+    gc.set_threshold(IMPORT_THRESHOLD)
     try:
         code = _run(arguments)
     except KeyboardInterrupt:  # also a second one, while the first is being obeyed

@@ -25,7 +25,7 @@ from muse_stream.runtime import process_title, run_pages, watchdog
 from muse_stream.runtime.supervisor import LONGEST_BACKOFF_S, Supervisor
 from muse_stream.worker import InHand
 
-YOUNG = 50_000
+COLLECT_THRESHOLD = 50_000
 """Objects that are made before cyclic garbage is looked for, once all is imported; workers look more often."""
 
 
@@ -69,7 +69,7 @@ def prepare() -> None:
     os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     import_module("muse_stream.runtime.worker_process")
     gc.freeze()  # what is shared with the workers stays shared: no collection of theirs writes to it
-    gc.set_threshold(YOUNG)
+    gc.set_threshold(COLLECT_THRESHOLD)
 
 
 @contextmanager

@@ -242,6 +242,15 @@ def test_help_needs_none_of_the_vendors() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_only_the_command_that_is_asked_for_is_imported() -> None:
+    code = (
+        "import sys; from muse_stream.__main__ import main; main(['golden', '--help']);"
+        "print([name for name in ('golden', 'run', 'backtest') if f'muse_stream.cli.{name}' in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=280)
+    assert done.stdout.splitlines()[-1] == "['golden']"
+
+
 def test_completion_script_is_offered() -> None:
     process = run_in_shell(_MUSE_STREAM_COMPLETE="complete_bash", COMP_WORDS="muse-stream ver", COMP_CWORD="1")
     out, _ = process.communicate(timeout=280)

@@ -133,11 +133,14 @@ def admin(settings: KafkaSettings) -> AdminClient:
     return _made(AdminClient, settings, connection(settings))
 
 
-def consumer(settings: KafkaSettings, **overrides: Any) -> Consumer:
-    """Return a consumer; `overrides` are librdkafka settings, `**{"group.id": ...}` the least of them."""
+def consumer(settings: KafkaSettings, listening: Listening | None = None, /, **overrides: Any) -> Consumer:
+    """Return a consumer; `overrides` are librdkafka settings, `**{"group.id": ...}` the least of them.
+
+    `listening` hears, whenever it is polled, which release the brokers are of.
+    """
     own = _overlaid(CONSUMER | overrides, settings.properties, CLIENT | HIDDEN | CONSUMER_ONLY)
     kind = Consumer if settings.sasl_password_file is None else _Consumer
-    return _made(kind, settings, connection(settings) | own)
+    return _made(kind, settings, connection(settings) | own, **_telling(listening))
 
 
 def producer(
@@ -172,6 +175,10 @@ def _made(kind: type[Client], settings: KafkaSettings, configuration: dict[str, 
     if password is not None:
         password.of(made)
     return made
+
+
+def _telling(listening: Listening | None) -> dict[str, Any]:
+    return {} if listening is None else {"logger": listening, "debug": "feature"}
 
 
 class _Password:
@@ -251,7 +258,7 @@ def reach(
     if problems := list(_refused_lines(settings.properties)):
         raise ConfigError(problems)
     heard_of = listening or Listening(LOG)
-    told = {"logger": heard_of, "debug": "feature", "error_cb": heard.append}
+    told = {**_telling(heard_of), "error_cb": heard.append}
     client = _made(AdminClient, settings, connection(settings), **told)
     end, patience_s = time.monotonic() + timeout_s, FIRST_ASK_S
     while True:

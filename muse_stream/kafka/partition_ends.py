@@ -18,6 +18,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Retriable, StreamError
 from muse_stream.kafka import client
+from muse_stream.kafka.broker_release import Listening
 from muse_stream.kafka.coordinators import OFFSETS
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, concerns, typed
@@ -61,7 +62,8 @@ class Ends:
 
     def __init__(self, settings: KafkaSettings, group: str) -> None:
         own = {"group.id": group} | END_READER
-        self._committed = client.consumer(settings, **own)
+        self._listening = Listening(client.LOG)
+        self._committed = client.consumer(settings, self._listening, **own)
         self._all = client.consumer(settings, **own | {"isolation.level": "read_uncommitted"})
         self._lock = threading.Lock()
         self._closed = False
@@ -73,6 +75,11 @@ class Ends:
             if self._closed:
                 raise Retriable("closed: nothing is looked up any more")
             yield
+
+    @property
+    def forgetful(self) -> bool:
+        """Whether a broker has answered that may forget the markers of transactions; known with the first look."""
+        return self._listening.forgetful
 
     def connect(self) -> None:
         """Connect in the background: the first look is part of a takeover."""
@@ -92,6 +99,7 @@ class Ends:
         with self._serving():
             high = offsets_within(self._all, wanted, OFFSET_END, deadline, LOOK_S)
             stable = offsets_within(self._committed, sorted(high), OFFSET_END, deadline, LOOK_S)
+            self._committed.poll(0)  # it reads nothing now; what it has heard of the brokers is handed over here
         return {place: End(min(end, high[place]), high[place]) for place, end in stable.items()}
 
     def wait_decided(
@@ -99,21 +107,44 @@ class Ends:
     ) -> tuple[set[TopicPartitionKey], dict[TopicPartitionKey, End]]:
         """Wait until everything that stands in these partitions now is decided.
 
-        Returns which partitions could be looked at, and those where it is not so in time. `leader_s` is how long they
-        may be without a leader.
+        Returns which partitions could be looked at all the time, and those of them where it is not so in the end.
+        `leader_s` is how long they may be without a leader at first.
         """
         deadline = Deadline(patience_s)
         ends = self.look(places, leader_s)
-        waiting = {place: end for place, end in ends.items() if end.undecided}
+        seen, waiting = set(ends), {place: end for place, end in ends.items() if end.undecided}
         while waiting and not deadline.over:
             time.sleep(LOOK_EVERY_S)
             now = self.look(waiting)
+            seen -= waiting.keys() - now.keys()  # its leader has gone: nobody knows whether it was decided
             waiting = {
                 place: End(now[place].stable, end.high)
                 for place, end in waiting.items()
                 if place in now and now[place].stable < end.high
             }
-        return set(ends), waiting
+        return seen, waiting
+
+    def high(self, places: Collection[TopicPartitionKey]) -> dict[TopicPartitionKey, int]:
+        """Return where these partitions end, open transactions included; those without a leader are left out.
+
+        Raises `Retriable` when a broker does not answer.
+        """
+        with self._serving():
+            return offsets_within(self._all, sorted(places), OFFSET_END, Deadline(0.0), LOOK_S)
+
+    def wait_stable(self, ends: Mapping[TopicPartitionKey, int], patience_s: float) -> frozenset[TopicPartitionKey]:
+        """Wait until everything below these offsets is decided; return the partitions of which that is not known.
+
+        Raises `Retriable` when a broker does not answer.
+        """
+        waiting, deadline = set(ends), Deadline(patience_s)
+        for _last in deadline.tries(LOOK_EVERY_S):
+            with self._serving():
+                stable = offsets_within(self._committed, sorted(waiting), OFFSET_END, Deadline(0.0), LOOK_S)
+            waiting -= {place for place, end in stable.items() if end >= ends[place]}
+            if not waiting:
+                break
+        return frozenset(waiting)
 
     def undecided(self, ends: Mapping[TopicPartitionKey, End]) -> Records:
         """Return the records of each partition between its last stable offset and its high watermark."""

@@ -10,7 +10,7 @@ id_pairs        which two transactional ids a slot works under
 paused_topics   event topics that must not be read now              linger        when to commit
 ownership       what owners have left beside offsets                stalled       partitions of which nothing is read
 last_answers    where the answers of a partition end                cures         what to do about a paused tenant
-recovery, end_transactions, hanging_transactions, open_transactions, attempts
+recovery, end_transactions, hanging_transactions, open_transactions, attempts, markers
                 transactions that a broker has left open (docs/exactly-once.md)
 progress, backlog, meter, latency   what is counted, what waits and for how long, and who is told
 tracer          spans of sampled events, as far as the loop knows of them

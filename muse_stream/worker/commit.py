@@ -90,8 +90,15 @@ class Committer:
         open_producer: OpenProducer,
         failpoint: Failpoint,
         on_committed: Callable[[Committed], None],
+        on_acknowledged: Callable[[Pending], None] = lambda _pending: None,
     ) -> None:
-        self._open_producer, self._failpoint, self._on_committed = open_producer, failpoint, on_committed
+        """Both are called by the committing thread: when a broker has every record, and when all is committed.
+
+        Before `on_acknowledged` returns nothing of the next batch is sent; before `on_committed` returns its producer
+        is not used again, and nothing more is committed. What they raise is a failure, though this batch is committed.
+        """
+        self._open_producer, self._failpoint = open_producer, failpoint
+        self._on_committed, self._on_acknowledged = on_committed, on_acknowledged
         with ThreadPoolExecutor(2) as pool:  # both before the first poll, in parallel (R5)
             opening = [pool.submit(open_producer, half) for half in (0, 1)]
         if failed := [one for one in opening if one.exception()]:
@@ -210,11 +217,11 @@ class Committer:
             try:
                 self._allow(pending, OVERDUE_S)
                 cost_s = self._finish(self._producers[slot], pending, slot)
+                self._on_committed(Committed(pending, cost_s))
             except StreamError as error:
                 return self._fail(error, pending)
             except Exception as error:  # noqa: BLE001  # a thread that dies silently would stop the worker forever
                 return self._fail(Fatal(f"committing thread: {error!r}"), pending)
-            self._on_committed(Committed(pending, cost_s))
             with self._changed:
                 self._in_hand = None
                 self._committed += 1
@@ -225,6 +232,7 @@ class Committer:
         deadline = Deadline(BUDGET_S)
         producer.flush(deadline)
         self._failpoint("after-flush")
+        self._on_acknowledged(pending)
         with self._changed:
             self._flushed += 1
             self._changed.notify_all()

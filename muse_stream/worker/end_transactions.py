@@ -76,21 +76,24 @@ class Ending:
             if half in self._producers:
                 self._producers.pop(half).discard()
 
-    def run(self, looking: dict[TopicPartitionKey, End]) -> None:
+    def run(self, looking: dict[TopicPartitionKey, End]) -> set[TopicPartitionKey]:
         """End one producer's transactions after the other's, as they come to stand at a last stable offset.
 
         Behind another slot's transaction nobody can tell whether one of ours hangs: that is waited for a little.
+        Returns partitions that have lost their leader meanwhile: what hangs there is not known.
         """
         deadline = Deadline(END_S)
         ended: set[tuple[TopicPartitionKey, int]] = set()
+        unseen: set[TopicPartitionKey] = set()
         while looking:
             tails = self._tails(looking)
             mine = {place: records for place, tail in tails.items() if (records := hung(tail, self._owner))}
             ours = {(one.place, one.half) for tail in tails.values() for one in tail if one.of(self._owner)}
             if not mine and ours <= ended:
-                return
+                break
             if deadline.over:
-                return self._give_up(mine, looking)
+                self._give_up(mine, looking)
+                break
             if mine:
                 half = next(iter(mine.values()))[0].half
                 chosen = {place: records for place, records in mine.items() if records[0].half == half}
@@ -98,7 +101,10 @@ class Ending:
                     self._producer(half)  # once it is initialised, what it still has open hangs
                 elif self._end(half, chosen, tails):
                     ended |= {(place, half) for place in chosen}
-            looking = self._ends.wait_decided(looking, SURE_S)[1]
+            seen, waiting = self._ends.wait_decided(looking, SURE_S)
+            unseen |= looking.keys() - seen
+            looking = waiting
+        return unseen
 
     def _give_up(self, mine: Tails, looking: Mapping[TopicPartitionKey, End]) -> None:
         if mine:
@@ -205,11 +211,7 @@ class Ending:
 
     def _visible(self, sources: Iterable[TopicPartitionKey]) -> list[Answered]:
         """Return the last visible answers on all partitions that may hold answers to events of these."""
-        places: set[TopicPartitionKey] = set()
-        for topic, partition in sources:
-            for output in self._scorer.topology.outputs.get(topic, ()):
-                count = self._counts(output)
-                places |= {(output, partition)} if count == self._counts(topic) else {(output, n) for n in range(count)}
+        places = places_for(self._scorer, self._counts, sources)
         return self._answered(self._ends.latest(self._ends.look(places), LATEST))
 
     def _visible_since(self, records: Sequence[Answered]) -> list[Answered]:
@@ -267,6 +269,16 @@ def output_places(scorer: Scorer, counts: Counts) -> list[TopicPartitionKey]:
     """Return all partitions that a scorer's answers may go to."""
     topics = {topic for outputs in scorer.topology.outputs.values() for topic in outputs}
     return [(topic, partition) for topic in sorted(topics) for partition in range(counts(topic))]
+
+
+def places_for(scorer: Scorer, counts: Counts, sources: Iterable[TopicPartitionKey]) -> set[TopicPartitionKey]:
+    """Return all partitions that may hold answers to events of these."""
+    places: set[TopicPartitionKey] = set()
+    for topic, partition in sources:
+        for output in scorer.topology.outputs.get(topic, ()):
+            count = counts(output)
+            places |= {(output, partition)} if count == counts(topic) else {(output, n) for n in range(count)}
+    return places
 
 
 def _ahead(one: Answered, last: Mapping[TopicPartitionKey, int]) -> bool:

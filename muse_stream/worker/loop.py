@@ -20,7 +20,7 @@ from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, SchemaPendin
 from muse_stream.kafka import Blocked, Deadline, Free, GroupConsumer, Message, TopicPartitionKey, Undelivered
 from muse_stream.telemetry import BoundedLog, Log
 from muse_stream.worker.backlog import Backlog
-from muse_stream.worker.batch import Batch, Scorer, Tally, raw_batch
+from muse_stream.worker.batch import Batch, Records, Scorer, Tally, raw_batch
 from muse_stream.worker.commit import Committed, Committer, Pending
 from muse_stream.worker.cures import SHOWN, About
 from muse_stream.worker.dead_letter import refusals
@@ -37,7 +37,7 @@ from muse_stream.worker.poison import Guard
 from muse_stream.worker.progress import Accounts
 from muse_stream.worker.readiness import Readiness
 from muse_stream.worker.recovery import Recovery
-from muse_stream.worker.send_records import send_records
+from muse_stream.worker.send_records import send_records, written_to
 from muse_stream.worker.stalled import Stalled
 from muse_stream.worker.tracer import Tracer
 from muse_stream.worker.unread import Unread
@@ -66,6 +66,7 @@ STALLED = (
     "another client reads what waits there, and this consumer does not: a topic was made anew and its leaders are not"
     " found, as a rule; the consumer is opened anew"
 )
+NO_LEADER = "LEADER_NOT_AVAILABLE"
 FENCED_LIMIT, FENCED_WINDOW_S = 3, 60.0
 """An orphan and its restarted twin would fence each other forever (R8): after so many in a minute, one leaves."""
 
@@ -211,6 +212,7 @@ class Worker:
             traced = self._tracer.begin(batch, messages, answer, **which)
         producer = self._committer.begin()
         self._recovery.check()  # the last transaction of this producer may have been answered since
+        self._avoid_unseen(batch, answer)
         begun = time.monotonic()
         send_records(
             producer,
@@ -231,6 +233,19 @@ class Worker:
         tally = Tally.of(answer, scorer.book, refusals(batch, answer))
         sent_off = replace(pending, tally=tally, records=sent, size=size, traced=traced)
         self._committer.submit(self._accounts.submitted(sent_off))
+
+    def _avoid_unseen(self, batch: Batch, answer: Records) -> None:
+        """Pause what would be written where nobody can look whether a transaction of ours hangs (R18)."""
+        if not self._recovery.unseen:
+            return
+        written = written_to(batch, answer, self._paused_topics.partitions)
+        unseen = self._recovery.look_at(set().union(*written.values()))
+        if not unseen:
+            return
+        for event_topic, its in written.items():
+            if mine := unseen & its:
+                self._paused_topics.pause_unwritable(event_topic, mine, f"{named(mine)}: no leader")
+        raise Abortable(f"answers cannot be written to {named(unseen)}: no leader", code=NO_LEADER)
 
     def _await_schemas(self, error: SchemaPending) -> None:
         """Pause the topics whose records nobody can read yet, and go back: nothing was begun for this batch."""
@@ -271,8 +286,8 @@ class Worker:
         )
 
     def _on_committed(self, committed: Committed) -> None:
-        self._recovery.committed(committed)
         self._committed.append(committed)  # from the committing thread; a deque may be filled and emptied by two
+        self._recovery.committed(committed)
 
     def _account(self) -> None:
         """Take in what the committing thread has done since the last turn."""

@@ -4,15 +4,16 @@ Kafka 4.3 forgets the markers of partitions that have no leader at that moment. 
 was committed or aborted; the partition keeps it open until the next marker of the same producer, which then decides
 over both: answers lost or doubled.
 
-Invariant: no transaction of this slot hangs when one of its producers is used. Looking costs two requests. It is done
+Invariant: no transaction of this slot hangs where one of its producers writes. Looking costs two requests. It is done
 after every initialisation; once a broker was away or a commit was slow, before a producer is used again; and every few
-seconds in the background. How a transaction is ended: `end_transactions`.
+seconds in the background. A partition that could not be looked at (its only broker is away) is looked at before
+anything is written to it. How a transaction is ended: `end_transactions`.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from muse_stream.errors import Abortable, Retriable, StreamError
 from muse_stream.kafka import End, Ends, TopicPartitionKey, TransactionalProducer, Unreadable
@@ -20,8 +21,9 @@ from muse_stream.telemetry import Log
 from muse_stream.worker import attempts
 from muse_stream.worker.batch import Scorer
 from muse_stream.worker.commit import SLOW_COMMIT_S, Committed, Pending
-from muse_stream.worker.end_transactions import RESOLVED_S, Counts, Ending, Tools, output_places
+from muse_stream.worker.end_transactions import RESOLVED_S, Counts, Ending, Tools, output_places, places_for
 from muse_stream.worker.hanging_transactions import Answered, answered
+from muse_stream.worker.markers import Markers
 from muse_stream.worker.meter import Meter
 from muse_stream.worker.open_transactions import OpenTransactionWatch
 from muse_stream.worker.ownership import Ownership
@@ -57,6 +59,8 @@ class Recovery:
         self._numbers = {instance: self.attempts}
         self.unwritable: frozenset[TopicPartitionKey] = frozenset()
         """Partitions that take no records now: nobody waits for what is open there."""
+        self.unseen: frozenset[TopicPartitionKey] = frozenset()
+        """Partitions that could not be looked at: a transaction of ours may hang there. `look_at` them before writing."""
         self._group, self._instance, self._ends, self._open_producer = group, instance, ends, open_producer
         self._doubt, self._meter, self._log = doubt, meter, log
         self.ownership = Ownership(ends, instance, self._event_places)
@@ -67,6 +71,7 @@ class Recovery:
         """Slots that have committed the partitions which are ours now: they may never come back to end their own."""
         self._scorer: Scorer | None = None
         self._counts: Counts = lambda _topic: 0
+        self._markers = Markers(ends, lambda sources: places_for(self._scored, self._counts, sources))
         self._over = 0
         """No attempt up to this one is under way."""
         self._hold_after = 0.0
@@ -90,16 +95,26 @@ class Recovery:
         if others:
             self._end_others(lambda: self._ends.wait_decided(self._places())[1], others)
 
+    def acknowledged(self, pending: Pending) -> None:
+        """Take in, from the committing thread, that a broker has every record of a batch."""
+        self._markers.acknowledged(pending)
+
     def committed(self, committed: Committed) -> None:
-        """Remember a committed transaction: should its markers be lost, this process still knows the outcome."""
+        """Remember a committed transaction: should its markers be lost, this process still knows the outcome.
+
+        From the committing thread, before its producer is used again and the next batch is committed. Raises
+        `Abortable` when a broker that may forget markers has not written all of them.
+        """
         self._known.append(committed.pending)
         self._over = max(self._over, committed.pending.attempt)
         if committed.cost_s > SLOW_COMMIT_S:
             self._doubt.set()
+        self._markers.check(committed.pending)
 
     def cover(self, scorer: Scorer, counts: Counts) -> None:
-        """Look after the outputs of this scorer from now on."""
+        """Look after the outputs of this scorer from now on; what hangs there may be older than the last look."""
         self._scorer, self._counts = scorer, counts
+        self._doubt.set()
 
     def begin(self, producers: Sequence[TransactionalProducer], scorer: Scorer, counts: Counts) -> None:
         """End this slot's hanging transactions on the scorer's outputs, and look after them from now on.
@@ -110,14 +125,13 @@ class Recovery:
         self.cover(scorer, counts)
         self._over = self.attempts.last
         self._doubt.clear()
-        places = self._places()
-        seen, looking = self._ends.wait_decided(places, leader_s=LEADER_S)
+        seen, looking = self._ends.wait_decided(self._places(), leader_s=LEADER_S)
         try:
             with self._ending(self._holder, producers) as ending:
-                ending.run(looking)
+                seen -= ending.run(looking)
         except Unreadable as error:
             self._tell_unreadable(error)
-        self._doubt_unseen(len(places) - len(seen))
+        self._saw(seen)
         self._watch.start()
 
     def free_offsets(self, partitions: Iterable[TopicPartitionKey], producers: Sequence[TransactionalProducer]) -> None:
@@ -140,17 +154,28 @@ class Recovery:
         """
         if self._doubt.is_set() and time.monotonic() >= self._hold_after:
             self._doubt.clear()
-            places = self._places()
             try:
-                seen, looking = self._ends.wait_decided(places, HOLD_S)
+                seen, looking = self._ends.wait_decided(self._places(), HOLD_S)
             except Retriable:
                 seen, looking = set(), {}
-            self._doubt_unseen(len(places) - len(seen))
+            self._saw(seen)
             self._examine(looking)
         if standing := self._watch.standing():
             self._examine(standing)
         if self._predecessors and (hanging := self._watch.hanging()):
             self._end_others(lambda: hanging)
+
+    def look_at(self, places: Iterable[TopicPartitionKey]) -> frozenset[TopicPartitionKey]:
+        """Look at those of these partitions that have not been seen; return which of them have no leader still.
+
+        Nothing may be written to these: the transaction's marker would decide what hangs there, too. Raises `Abortable`
+        as `check` does, `Retriable` when no broker answers.
+        """
+        wanted = self.unseen.intersection(places)
+        seen, looking = self._ends.wait_decided(wanted, HOLD_S, leader_s=HOLD_S)
+        self._examine(looking)
+        self.unseen -= seen
+        return wanted - seen
 
     def look_again(self) -> None:
         """Look at everything before a producer is used again."""
@@ -162,16 +187,20 @@ class Recovery:
         self._ends.close()
 
     def _places(self) -> list[TopicPartitionKey]:
-        places = output_places(self._scorer, self._counts) if self._scorer else []
+        places = self._all_places()
         return [place for place in places if place not in self.unwritable] if self.unwritable else places
+
+    def _all_places(self) -> list[TopicPartitionKey]:
+        return output_places(self._scorer, self._counts) if self._scorer else []
 
     def _event_places(self) -> list[TopicPartitionKey]:
         topics = self._scorer.topology.outputs if self._scorer else ()
         return [(topic, partition) for topic in topics for partition in range(self._counts(topic))]
 
-    def _doubt_unseen(self, unseen: int) -> None:
-        """Look again soon when there are partitions without a leader."""
-        if unseen:
+    def _saw(self, seen: Collection[TopicPartitionKey]) -> None:
+        """Note which partitions were not seen, and look at them again soon."""
+        self.unseen = frozenset(self._all_places()).difference(seen)
+        if self.unseen - self.unwritable:
             self._doubt.set()
             self._hold_after = time.monotonic() + AGAIN_S
 

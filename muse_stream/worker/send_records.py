@@ -9,7 +9,7 @@ within a source partition is not lost.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import groupby
 
-from muse_stream.kafka import NOT_QUEUED, TransactionalProducer
+from muse_stream.kafka import NOT_QUEUED, TopicPartitionKey, TransactionalProducer
 from muse_stream.worker import dead_letter
 from muse_stream.worker.batch import Batch, DeadLetter, Header, Records
 from muse_stream.worker.tracer import TRACEPARENT
@@ -48,6 +48,17 @@ def send_records(
                 producer.retry(error, topic, value, key, partition)
     for letter in answer.dead:
         _bury(producer, batch, letter, count, generation=generation, attempt=attempt, worker=worker)
+
+
+def written_to(batch: Batch, answer: Records, count: PartitionCount) -> dict[str, set[TopicPartitionKey]]:
+    """Return event topic -> partitions that `send_records` may write to; all of a topic where a key decides."""
+    rows = [*answer.rows, *(letter.rejected.row for letter in answer.dead)]
+    topics = [*answer.topics, *(letter.topic for letter in answer.dead)]
+    found: dict[str, set[TopicPartitionKey]] = {}
+    for row, topic, partition in zip(rows, topics, _partitions(batch, rows, topics, count), strict=True):
+        which = range(count(topic)) if partition == BY_KEY else (partition,)
+        found.setdefault(batch.topics[row], set()).update((topic, one) for one in which)
+    return found
 
 
 def _with_headers(

@@ -121,7 +121,7 @@ def open_worker(
         return GroupConsumer(member, starting, settle, log, name.instance)
 
     def committer(landed: Callable[[Committed], None], batch_bytes: int) -> Committer:
-        return Committer(lambda half: ids.open(half, batch_bytes), failpoint, landed)
+        return Committer(lambda half: ids.open(half, batch_bytes), failpoint, landed, recovery.acknowledged)
 
     def reader(own: dict[str, str]) -> Consumer:
         return client.consumer(settings, **{"group.id": name.group, **READER, **own})

@@ -6,6 +6,7 @@ from the first offset, after the faults are over and everything that could be an
 workers. What the same kind of reader saw while it happened counts too.
 """
 
+import logging
 import random
 import threading
 import time
@@ -133,7 +134,7 @@ def _run(scenario: Scenario, brokers: LocalCluster, folder: Path, result: Result
         )
         witness = stack.enter_context(tolerant(brokers, bank, scenario.partitions, ["scores"], ["dlq"], "score.avsc"))
         audit = stack.enter_context(tolerant(brokers, bank, scenario.partitions, ["audit"], [], "audit.avsc"))
-        feeder = Feeder(bank, brokers.bootstrap, scenario.rate, scenario.partitions)
+        feeder = Feeder(bank, brokers.bootstrap, scenario.rate, scenario.partitions, folder / "feeder.log")
         with feeder:
             witness.wait_for(scenario.rate, 240)
             audit.wait_for(scenario.rate, 240)
@@ -185,13 +186,16 @@ def patient(count: Any, wanted: int) -> None:
 
 
 class Feeder:
-    """Sends events at a steady pace; what the brokers do is borne."""
+    """Sends events at a steady pace; what the brokers do is borne. What its producer does about it stands in `log`."""
 
-    def __init__(self, bank: Bank, bootstrap: str, per_s: int, partitions: int) -> None:
+    def __init__(self, bank: Bank, bootstrap: str, per_s: int, partitions: int, log: Path) -> None:
         self._bank, self._per_s, self._partitions = bank, per_s, partitions
         self._bootstrap = bootstrap
         self._stop = threading.Event()
         self._executor = ThreadPoolExecutor(1, "feeder")
+        self._log, self._handler = logging.Logger("feeder"), logging.FileHandler(log)
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self._log.addHandler(self._handler)
 
     def __enter__(self) -> "Feeder":
         settings = {
@@ -199,7 +203,8 @@ class Feeder:
             "linger.ms": 5,
             "message.timeout.ms": 300_000,
             "reconnect.backoff.max.ms": 500,
-            "log_level": 0,
+            "logger": self._log,
+            "debug": "eos",  # a producer that stopped for good could say nothing otherwise
         }
         self._sent = self._executor.submit(testing.produce, self._bootstrap, self._paced(), settings, timeout_s=120)
         return self
@@ -207,6 +212,7 @@ class Feeder:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._executor.shutdown()
+        self._handler.close()
         self._sent.result()  # raises when the brokers do not take events
 
     def _paced(self) -> Iterator[ToSend]:

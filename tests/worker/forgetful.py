@@ -72,8 +72,8 @@ class Forgetful:
         self._admin.create_topics([wanted])[name].result(60)
         return name
 
-    def outage(self, *ends: Callable[[], None]) -> None:
-        """End transactions while the second broker is away."""
+    def outage(self, *ends: Callable[[], None], then: Callable[[], None] = lambda: None) -> None:
+        """End transactions while the second broker is away; `then` is called before it comes back."""
         before = self.dropped()
         self._cluster.kill([1])
         lost = "__consumer_offsets", INTERNAL_TOPICS["__consumer_offsets"].index(LOST)
@@ -84,6 +84,7 @@ class Forgetful:
         await_true(
             lambda: self.dropped() >= before + len(ends), lambda: f"{len(ends)} markers, {self.dropped()} dropped"
         )
+        then()
         self._cluster.restart([1])
         await_true(lambda: self.leader(*lost) == LOST, "the broker is back", 40)
 

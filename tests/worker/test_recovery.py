@@ -6,19 +6,21 @@ Then a worker takes the slot over. The reader is the ledger: read_committed, fro
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 
 import pytest
 from confluent_kafka import TopicPartition
 
 from muse_stream.config.kafka_settings import KafkaSettings
+from muse_stream.errors import Abortable
 from muse_stream.kafka import client, transactional_producer
 from muse_stream.kafka.signature import Signature
 from muse_stream.testing.kafka_jars import missing_tools
-from muse_stream.worker import commit, end_transactions, hanging_transactions, open_transactions
+from muse_stream.worker import attempts, commit, end_transactions, hanging_transactions, open_transactions, recovery
 from muse_stream.worker.end_transactions import Ending
 from tests.worker.doubles import Echo, Route, await_true
 from tests.worker.forgetful import KEPT, LOST, Forgetful, Predecessor, consumer
-from tests.worker.rig import expected, ledger, produce, running
+from tests.worker.rig import Ledger, Running, expected, ledger, produce, running
 
 pytestmark = [
     pytest.mark.broker,
@@ -252,13 +254,14 @@ def test_a_start_warns_of_this_release(brokers: Forgetful, caplog: pytest.LogCap
 
 
 class Gate:
-    """A fail point that holds the next commit until it is let go."""
+    """A fail point that holds the worker at its next passing of a step until it is let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: str) -> None:
+        self._step = step
         self.armed, self.held, self.go = threading.Event(), threading.Event(), threading.Event()
 
     def __call__(self, step: str) -> None:
-        if step == "before-commit" and self.armed.is_set():
+        if step == self._step and self.armed.is_set():
             self.armed.clear()
             self.held.set()
             assert self.go.wait(300)
@@ -269,7 +272,7 @@ def test_a_running_worker_ends_its_own(brokers: Forgetful, unique: Unique, monke
     monkeypatch.setattr(commit, "BUDGET_S", 300.0)
     monkeypatch.setattr(commit, "OVERDUE_S", 300.0)
     monkeypatch.setattr(transactional_producer, "TIMEOUT_MS", 300_000)
-    old, gate = leave(brokers, unique), Gate()
+    old, gate = leave(brokers, unique), Gate("before-commit")
     bootstrap, topics = brokers.bootstrap, {old.route.scores: 2, old.route.dlq: 2}
     with (
         running(bootstrap, old.lane, Echo({old.events: old.route}), failpoint=gate) as ours,
@@ -292,3 +295,127 @@ def test_a_running_worker_ends_its_own(brokers: Forgetful, unique: Unique, monke
         assert found.to_end().answers() == expected(old.events, EVENTS + 40, 2)
         assert found.disorder() == []
         assert ours.meter.ended, "nothing hung: the case proves nothing"
+
+
+def test_a_partition_that_had_no_leader_is_looked_at_before_it_is_written_to(
+    brokers: Forgetful, unique: Unique, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three successors come while the broker is away: one waits for it, one writes when it is back, one does not look.
+
+    The last is the planted bug: its commit makes the answers visible that its predecessor had aborted.
+    """
+    monkeypatch.setattr(recovery, "LEADER_S", 0.5)
+    monkeypatch.setattr(recovery, "AGAIN_S", 600.0)  # no look in between helps by chance
+    lanes = {name: leave(brokers, unique) for name in ("waits", "looks", "does not look")}
+    gates = {name: Gate("after-poll") for name in lanes}
+    ours: dict[str, Running] = {}
+    with ExitStack() as stack:
+
+        def take_over() -> None:
+            for name, old in lanes.items():
+                if name != "waits":
+                    gates[name].armed.set()
+                scorer = Echo({old.events: old.route})
+                ours[name] = stack.enter_context(running(brokers.bootstrap, old.lane, scorer, failpoint=gates[name]))
+            monkeypatch.setattr(ours["does not look"].worker, "_avoid_unseen", lambda *_: None)
+            assert gates["looks"].held.wait(150)
+            assert gates["does not look"].held.wait(150)
+            await_true(lambda: ours["waits"].log.said("tenant_paused"), "the tenant waits", 60.0)
+
+        brokers.outage(*[end for old in lanes.values() for end in signed_and_aborted(old)], then=take_over)
+        for gate in gates.values():
+            gate.go.set()
+        for name, old in lanes.items():
+            found = stack.enter_context(ledger(brokers.bootstrap, **{old.route.scores: 2}))
+            found.until(EVENTS, 60)
+            ours[name].stop()
+            right = found.to_end().answers() == expected(old.events, EVENTS, 2)
+            assert right == (name != "does not look"), (name, ours[name].log.tail())
+            assert bool(ours[name].meter.ended) == right
+        (paused,) = ours["waits"].log.said("tenant_paused")
+        assert paused["error"].startswith(f"{lanes['waits'].route.scores}[0]: no leader")
+        assert not ours["looks"].log.said("tenant_paused")
+
+
+class Faulty(Gate):
+    """Holds a commit; later fails one transaction of the same producer once a broker has all its records."""
+
+    def __init__(self) -> None:
+        super().__init__("before-commit")
+        self.fails = threading.Event()
+        self.in_hand: Callable[[], int] = lambda: 0
+        self.half: int | None = None
+
+    def __call__(self, step: str) -> None:
+        if step == "before-commit" and self.armed.is_set():
+            self.half = self.in_hand()
+        super().__call__(step)
+        if step == "after-flush" and self.fails.is_set() and self.in_hand() == self.half:
+            self.fails.clear()
+            raise Abortable("the transaction fails")
+
+
+def test_a_producer_is_not_used_again_before_its_markers_are_written(
+    brokers: Forgetful, unique: Unique, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A marker is lost and no client hears that a broker was away; then the same producer's next transaction fails.
+
+    The second worker does not look after its markers, the planted bug: that failure takes committed answers with it.
+    """
+    monkeypatch.setattr(commit, "BUDGET_S", 300.0)
+    monkeypatch.setattr(commit, "OVERDUE_S", 300.0)
+    monkeypatch.setattr(commit, "SLOW_COMMIT_S", 300.0)
+    monkeypatch.setattr(recovery, "SLOW_COMMIT_S", 300.0)
+    monkeypatch.setattr(transactional_producer, "TIMEOUT_MS", 300_000)
+    monkeypatch.setattr(open_transactions, "LOOK_EVERY_S", 600.0)
+    lanes = {name: leave(brokers, unique) for name in ("looks", "does not look")}
+    gates = {name: Faulty() for name in lanes}
+    ours: dict[str, Running] = {}
+    found: dict[str, Ledger] = {}
+    with ExitStack() as stack:
+        for name, old in lanes.items():
+            scorer = Echo({old.events: old.route})
+            ours[name] = stack.enter_context(running(brokers.bootstrap, old.lane, scorer, failpoint=gates[name]))
+            deafen(ours[name], gates[name])
+            found[name] = stack.enter_context(ledger(brokers.bootstrap, **{old.route.scores: 2}))
+            found[name].until(EVENTS, 40)
+        monkeypatch.setattr(ours["does not look"].worker._recovery._markers, "acknowledged", lambda _pending: None)
+        for name, old in lanes.items():
+            gates[name].armed.set()
+            produce(brokers.bootstrap, old.events, [b"x"] * 20, partitions=2)
+            assert gates[name].held.wait(150)
+
+        def commits(name: str) -> Callable[[], None]:
+            def let_it_commit() -> None:
+                gates[name].go.set()
+                await_true(lambda: found[name].take(0.1) > EVENTS, "what is committed is visible elsewhere")
+
+            return let_it_commit
+
+        brokers.outage(*[commits(name) for name in lanes])
+        for name, old in lanes.items():
+            gates[name].fails.set()
+            sent = EVENTS + 20
+            while gates[name].fails.is_set():
+                assert sent < 10 * EVENTS, "no transaction of that producer comes"
+                produce(brokers.bootstrap, old.events, [b"x"] * 20, partitions=2)
+                sent += 20
+                last = sent // 2 - 1
+                await_true(lambda: found[name].to_end().answers()[old.events, 1, last] == 1, "the last is answered")  # noqa: B023
+            found[name].until(sent if name == "looks" else sent - 10, 40)
+            ours[name].stop()
+            right = found[name].to_end().answers() == expected(old.events, sent, 2)
+            assert right == (name == "looks"), (name, found[name].answers(), ours[name].log.tail())
+            assert found[name].disorder() == []
+
+
+def deafen(ours: Running, gate: Faulty) -> None:
+    """Keep from it that a broker was away: librdkafka does not say it of each outage."""
+    ours.worker._recovery._doubt = threading.Event()
+
+    def half() -> int:
+        in_hand = ours.worker._committer._in_hand
+        assert in_hand is not None
+        return attempts.half_of(in_hand[0].attempt)
+
+    gate.in_hand = half

@@ -156,6 +156,11 @@ class Ends:
         with self._serving():
             return _read(self._committed, {p: (max(0, end.stable - most), end.stable) for p, end in ends.items()})
 
+    def between(self, spans: Spans) -> Records:
+        """Return the committed records in these spans, which must be decided."""
+        with self._serving():
+            return _read(self._committed, spans)
+
     def since(self, ends: Mapping[TopicPartitionKey, End], moment_ms: int) -> Records:
         """Return the committed records of each partition that were written at or after a moment."""
         with self._serving():

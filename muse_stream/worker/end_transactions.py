@@ -9,6 +9,8 @@ transaction of that slot hangs there any more, nor in the group's offsets; every
     the next run does the rest: an answer whose copy stands there is not copied again.
   - The outcome is read from what readers see (answers of the same attempt, committed offsets), never guessed; where
     nobody has seen anything of a transaction, it counts as aborted.
+  - Behind a hanging transaction nobody sees whether earlier copies were committed. So once it is ended it is looked
+    which answers readers see there, and what they do not see is written again.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -34,12 +36,15 @@ EARLIER_MS = 60_000
 NEAR_MS = 10_000
 """Longer than a transaction takes from its first record to its last."""
 SURE_S = 0.2
+AGAIN_S = 0.05
 COPIERS = (2, 3)
 """Producers for copies only; the second writes those that the first left hanging."""
 
 Counts = Callable[[str], int]
 """Topic -> partitions, 0 when unknown."""
 Tails = dict[TopicPartitionKey, list[Answered]]
+Owed = dict[TopicPartitionKey, dict[tuple[str, int, int], Answered]]
+"""Partition -> event -> its answer, which readers must see there and may not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,10 @@ class Tools:
 
 
 class Ending:
-    """One run for one slot: `owner` is its tag in attempts, `known` the transactions it was told are committed."""
+    """One run for one slot: `owner` is its tag in attempts, `known` the transactions it was told are committed.
+
+    `owed` is what an earlier run has left, and what this one leaves when it fails.
+    """
 
     def __init__(
         self,
@@ -63,8 +71,10 @@ class Ending:
         producers: Sequence[TransactionalProducer],
         open_producer: Callable[[int], TransactionalProducer],
         known: Sequence[Pending],
+        owed: Owed,
     ) -> None:
         self._tools, self._owner, self._open_producer, self._known = tools, owner, open_producer, known
+        self._owed = owed
         self._ends, self._scorer, self._counts = tools.ends, tools.scorer, tools.counts
         self._producers: dict[int, TransactionalProducer] = dict(enumerate(producers))
 
@@ -77,10 +87,46 @@ class Ending:
                 self._producers.pop(half).discard()
 
     def run(self, looking: dict[TopicPartitionKey, End]) -> set[TopicPartitionKey]:
+        """End what hangs there, and have every answer seen that must be.
+
+        Returns partitions that have lost their leader meanwhile: what hangs there is not known.
+        """
+        unseen = self._end_all(looking)
+        for last in Deadline(END_S).tries(AGAIN_S):
+            if last or not self._write_owed():
+                break
+            unseen |= self._end_all(self._ends.wait_decided(self._owed, SURE_S)[1])
+        return unseen
+
+    def _write_owed(self) -> bool:
+        """Look which owed answers readers see; write those again that they do not. Says whether there were any."""
+        if not self._owed:
+            return False
+        seen, waiting = self._ends.wait_decided(self._owed, SURE_S)
+        ends = self._ends.look(seen - waiting.keys())
+        first = {p: min(one.message.offset() or 0 for one in owed.values()) for p, owed in self._owed.items()}
+        spans = {place: (first[place], end.stable) for place, end in ends.items()}
+        missing: list[Answered] = []
+        for place, messages in self._ends.between(spans).items():
+            for one in answered(place, messages, self._scorer.origins):
+                if one.origin is not None:
+                    self._owed[place].pop(one.origin.event, None)
+            if not self._owed[place]:
+                del self._owed[place]
+                continue
+            topic, partition = place
+            lost = [self._owed[place][event] for event in sorted(self._owed[place])]
+            self._tools.log.warning("answers_written_again", topic=topic, partition=partition, records=len(lost))
+            missing += lost
+        if missing:
+            self._copy(COPIERS[0], missing)
+        return bool(missing)
+
+    def _end_all(self, looking: dict[TopicPartitionKey, End]) -> set[TopicPartitionKey]:
         """End one producer's transactions after the other's, as they come to stand at a last stable offset.
 
         Behind another slot's transaction nobody can tell whether one of ours hangs: that is waited for a little.
-        Returns partitions that have lost their leader meanwhile: what hangs there is not known.
+        Returns partitions that have lost their leader meanwhile.
         """
         deadline = Deadline(END_S)
         ended: set[tuple[TopicPartitionKey, int]] = set()
@@ -124,7 +170,10 @@ class Ending:
                 hanging = {one.message.offset() for one in records}
                 others = (one for one in tails[place] if one.message.offset() not in hanging)
                 since = {one.origin.event for one in others if one.origin}
-                keep += kept(records, committed, since | self._answered_elsewhere(place, candidates))
+                elsewhere = self._answered_elsewhere(place, candidates)
+                keep += kept(records, committed, since | elsewhere)
+                if owed := {one.origin.event: one for one in kept(records, committed, elsewhere) if one.origin}:
+                    self._owed[place] = self._owed.get(place, {}) | owed
         if keep:
             if not self._still(mine):
                 return False

@@ -52,7 +52,7 @@ class Markers:
             missing = self._ends.wait_stable(ends, WRITTEN_S) | (places - ends.keys())
             hidden = self._ends.group_offsets(pending.following, WRITTEN_S) is None
         except StreamError as error:
-            raise Abortable(f"nobody says whether a transaction's markers are written: {error}", code=MISSING) from error
+            raise Abortable(f"no broker says whether markers are written: {error}", code=MISSING) from error
         if missing:
             topic, partition = min(missing)
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -21,7 +21,7 @@ from muse_stream.telemetry import Log
 from muse_stream.worker import attempts
 from muse_stream.worker.batch import Scorer
 from muse_stream.worker.commit import SLOW_COMMIT_S, Committed, Pending
-from muse_stream.worker.end_transactions import RESOLVED_S, Counts, Ending, Tools, output_places, places_for
+from muse_stream.worker.end_transactions import RESOLVED_S, Counts, Ending, Owed, Tools, output_places, places_for
 from muse_stream.worker.hanging_transactions import Answered, answered
 from muse_stream.worker.markers import Markers
 from muse_stream.worker.meter import Meter
@@ -60,13 +60,15 @@ class Recovery:
         self.unwritable: frozenset[TopicPartitionKey] = frozenset()
         """Partitions that take no records now: nobody waits for what is open there."""
         self.unseen: frozenset[TopicPartitionKey] = frozenset()
-        """Partitions that could not be looked at: a transaction of ours may hang there. `look_at` them before writing."""
+        """Partitions that could not be looked at: one of ours may hang there, so `look_at` them before writing."""
         self._group, self._instance, self._ends, self._open_producer = group, instance, ends, open_producer
         self._doubt, self._meter, self._log = doubt, meter, log
         self.ownership = Ownership(ends, instance, self._event_places)
         self._watch = OpenTransactionWatch(ends, self._places, meter, log, also=self.ownership.look)
         self._known: deque[Pending] = deque(maxlen=KNOWN)
         """Transactions that this process was told are committed."""
+        self._owed: dict[int, Owed] = {}
+        """Owner -> answers that were being written again when it failed."""
         self._predecessors: set[str] = set()
         """Slots that have committed the partitions which are ours now: they may never come back to end their own."""
         self._scorer: Scorer | None = None
@@ -160,6 +162,7 @@ class Recovery:
                 seen, looking = set(), {}
             self._saw(seen)
             self._examine(looking)
+            self._pay(seen - looking.keys())
         if standing := self._watch.standing():
             self._examine(standing)
         if self._predecessors and (hanging := self._watch.hanging()):
@@ -174,6 +177,7 @@ class Recovery:
         wanted = self.unseen.intersection(places)
         seen, looking = self._ends.wait_decided(wanted, HOLD_S, leader_s=HOLD_S)
         self._examine(looking)
+        self._pay(seen - looking.keys())
         self.unseen -= seen
         return wanted - seen
 
@@ -200,7 +204,7 @@ class Recovery:
     def _saw(self, seen: Collection[TopicPartitionKey]) -> None:
         """Note which partitions were not seen, and look at them again soon."""
         self.unseen = frozenset(self._all_places()).difference(seen)
-        if self.unseen - self.unwritable:
+        if self.unseen - self.unwritable or self._owed.get(self.attempts.tag):
             self._doubt.set()
             self._hold_after = time.monotonic() + AGAIN_S
 
@@ -222,6 +226,11 @@ class Recovery:
                 topic, partition = head.place
                 where = f"{topic}[{partition}] at offset {fresh[head.place].stable}"
                 raise Abortable(f"a transaction of ours that is over holds up readers of {where}", code="HANGING")
+
+    def _pay(self, decided: Collection[TopicPartitionKey]) -> None:
+        """Start again where answers were being written again, and can be now."""
+        for topic, partition in self._owed.get(self.attempts.tag, {}).keys() & decided:
+            raise Abortable(f"answers of a committed transaction are missing in {topic}[{partition}]", code="HANGING")
 
     def _heads(self, looking: Mapping[TopicPartitionKey, End]) -> list[Answered]:
         """Return the records that hold readers up there, where they still do."""
@@ -268,7 +277,8 @@ class Recovery:
         tools = Tools(self._ends, self._scored, self._counts, self._meter, self._log)
         owner = attempts.owner_tag(self._group, instance)
         known = [pending for pending in self._known if attempts.owner_of(pending.attempt) == owner]
-        return Ending(tools, owner, producers, lambda half: self._open_producer(half, instance), known)
+        owed = self._owed.setdefault(owner, {})
+        return Ending(tools, owner, producers, lambda half: self._open_producer(half, instance), known, owed)
 
     @property
     def _scored(self) -> Scorer:

@@ -169,13 +169,17 @@ class Predecessor:
         with consumer(self.kafka.bootstrap, self.name.group) as client:
             client.commit(offsets=signed, asynchronous=False)
 
-    def copy(self, attempt: int, partition: int, rows: range) -> None:
-        """Write answers again and commit, as a recovery does that dies before it aborts the old ones."""
+    def copy(self, attempt: int, partition: int, rows: range, end: str = "commit") -> None:
+        """Write answers again, as a recovery does before it aborts the old ones; `end`: commit, abort or open."""
         producer = self.producer(2)
         producer.begin_transaction()
         for row in rows:
             self._produce(producer, partition, row, attempt, copied=True)
-        producer.commit_transaction(60)
+        assert producer.flush(60) == 0
+        if end == "commit":
+            producer.commit_transaction(60)
+        elif end == "abort":
+            producer.abort_transaction(60)
 
     def _produce(
         self, producer: Producer, partition: int, row: int, attempt: int, *, dead: bool = False, copied: bool = False

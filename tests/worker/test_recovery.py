@@ -83,6 +83,20 @@ def copied(old: Predecessor) -> Ends:
     return [old.commit(0)]
 
 
+def copies_aborted(old: Predecessor) -> Ends:
+    """A recovery could not commit the copies; behind what hangs they look like those that were committed."""
+    attempt = old.answer(0, {0: range(6), 1: range(6)})
+    old.after.append(lambda: old.copy(attempt, 0, range(6), "abort"))
+    return [old.commit(0)]
+
+
+def copies_open(old: Predecessor) -> Ends:
+    """A recovery died between the copies and their commit."""
+    attempt = old.answer(0, {0: range(6), 1: range(6)})
+    old.after.append(lambda: old.copy(attempt, 0, range(6), "open"))
+    return [old.commit(0)]
+
+
 def answered_since(old: Predecessor) -> Ends:
     """Another slot has had the partitions since and answered: what hangs is out of date, though below the offset."""
     old.answer(0, {0: range(6), 1: range(6)})
@@ -115,7 +129,8 @@ def by_a_slot_gone_before_its_first_commit(old: Predecessor) -> Ends:
 
 CASES: dict[str, tuple[Callable[[Predecessor], Ends], int]] = {
     **{one.__name__: (one, KEPT) for one in (aborted, committed, one_of_each, both_committed, answers_only)},
-    **{one.__name__: (one, KEPT) for one in (dead_letters, copied, answered_since, dead_since)},
+    **{one.__name__: (one, KEPT) for one in (dead_letters, copied, copies_aborted, copies_open)},
+    **{one.__name__: (one, KEPT) for one in (answered_since, dead_since)},
     **{f"{one.__name__}, offsets hidden": (one, LOST) for one in (aborted, committed, one_of_each, both_committed)},
     **{f"{one.__name__}, offsets hidden": (one, LOST) for one in (answers_only, visible, dead_letters)},
     "by_a_slot_that_is_gone": (by_a_slot_that_is_gone, KEPT),
@@ -131,7 +146,7 @@ def signed_and_aborted(old: Predecessor) -> Ends:
 
 
 def nothing_is_ended(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Ending, "run", lambda _self, _looking: None)
+    patch.setattr(Ending, "run", lambda _self, _looking: set())
 
 
 def everything_is_aborted(patch: pytest.MonkeyPatch) -> None:
@@ -146,6 +161,10 @@ def copies_count_for_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hanging_transactions, "COPIED_BY", "another-header")
 
 
+def copies_count_before_they_are_seen(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Ending, "_write_owed", lambda _self: False)
+
+
 def others_answers_count_for_nothing(patch: pytest.MonkeyPatch) -> None:
     right = hanging_transactions.kept
     patch.setattr(end_transactions, "kept", lambda records, committed, _since: right(records, committed, ()))
@@ -156,6 +175,7 @@ PLANTED: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[Predece
     "everything is aborted": (everything_is_aborted, committed, KEPT),
     "the outcome is not looked for": (the_outcome_is_not_looked_for, committed, LOST),
     "copies count for nothing": (copies_count_for_nothing, copied, KEPT),
+    "copies count before they are seen": (copies_count_before_they_are_seen, copies_aborted, KEPT),
     "others' answers count for nothing": (others_answers_count_for_nothing, answered_since, KEPT),
     "others' dead letters count for nothing": (others_answers_count_for_nothing, dead_since, KEPT),
 }
@@ -207,7 +227,7 @@ def test_a_successor_ends_what_hangs(left: dict[str, Predecessor], case: str, mo
 
 @pytest.mark.parametrize("planted", PLANTED)
 def test_the_ledger_catches(left: dict[str, Predecessor], planted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check of these tests, checked: without a rule of `ending` it finds answers lost or doubled."""
+    """The check of these tests, checked: without a rule of `Ending` it finds answers lost or doubled."""
     old = left[f"planted: {planted}"]
     PLANTED[planted][0](monkeypatch)
     bootstrap, topics = old.kafka.bootstrap, {old.route.scores: 2, old.route.dlq: 2}

@@ -6,7 +6,7 @@ import pytest
 
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Retriable
-from muse_stream.kafka.partition_ends import Ends
+from muse_stream.kafka.partition_ends import End, Ends
 from muse_stream.worker.open_transactions import OpenTransactionWatch
 from tests.worker.doubles import CountingMeter, ListLog
 
@@ -29,6 +29,23 @@ def test_nothing_is_asked_about_no_partition(nowhere: Ends) -> None:
     assert nowhere.latest({}, 10) == {}
     assert nowhere.undecided({}) == {}
     assert nowhere.signatures([]) == {}
+    assert nowhere.high([]) == {}
+    assert nowhere.wait_stable({}, 0.0) == frozenset()
+    assert nowhere.between({}) == {}
+
+
+def test_a_partition_that_loses_its_leader_is_not_taken_for_decided(
+    nowhere: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steady, lost, open_still = ("t", 0), ("t", 1), ("t", 2)
+    looks = [
+        {steady: End(9, 9), lost: End(3, 9), open_still: End(3, 9)},
+        {open_still: End(3, 12)},
+    ]
+    monkeypatch.setattr(nowhere, "look", lambda _places, _patience_s=0.0: looks.pop(0) if len(looks) > 1 else looks[0])
+    seen, waiting = nowhere.wait_decided([steady, lost, open_still], patience_s=0.05)
+    assert seen == {steady, open_still}
+    assert waiting == {open_still: End(3, 9)}
 
 
 def test_a_look_that_comes_late_finds_it_closed(nowhere: Ends) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -132,19 +133,29 @@ class Ends:
         with self._serving():
             return offsets_within(self._all, sorted(places), OFFSET_END, Deadline(0.0), LOOK_S)
 
-    def wait_stable(self, ends: Mapping[TopicPartitionKey, int], patience_s: float) -> frozenset[TopicPartitionKey]:
-        """Wait until everything below these offsets is decided; return the partitions of which that is not known.
+    def wait_stable(
+        self,
+        ends: Mapping[TopicPartitionKey, int],
+        patience_s: float,
+        known: Mapping[TopicPartitionKey, int] = MappingProxyType({}),
+    ) -> dict[TopicPartitionKey, int]:
+        """Wait until everything below these offsets is decided; return where it is not, and the last stable offset.
 
-        Raises `Retriable` when a broker does not answer.
+        That is -1 without a leader. Partitions that stand at a `known` offset are not waited for. Raises `Retriable`
+        when a broker does not answer.
         """
-        waiting, deadline = set(ends), Deadline(patience_s)
-        for _last in deadline.tries(LOOK_EVERY_S):
+        waiting = dict.fromkeys(ends, -1)
+        for _last in Deadline(patience_s).tries(LOOK_EVERY_S):
             with self._serving():
                 stable = offsets_within(self._committed, sorted(waiting), OFFSET_END, Deadline(0.0), LOOK_S)
-            waiting -= {place for place, end in stable.items() if end >= ends[place]}
+            waiting = {
+                place: stable.get(place, -1)
+                for place in waiting
+                if stable.get(place, -1) < ends[place] and stable.get(place) != known.get(place, -2)
+            }
             if not waiting:
                 break
-        return frozenset(waiting)
+        return waiting
 
     def undecided(self, ends: Mapping[TopicPartitionKey, End]) -> Records:
         """Return the records of each partition between its last stable offset and its high watermark."""

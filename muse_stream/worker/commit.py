@@ -66,6 +66,8 @@ class Pending:
     """Answers and dead letters that were handed to the producer."""
     size: int = 0
     """Bytes of the answers."""
+    written: frozenset[TopicPartitionKey] = frozenset()
+    """Partitions that its records go to; empty where nobody needs to know."""
     sample: Sample = field(default_factory=lambda: array("q"))
     """Timestamps of its events, or of some of them that stand for all."""
     traced: Traced | None = None
@@ -217,6 +219,7 @@ class Committer:
             try:
                 self._allow(pending, OVERDUE_S)
                 cost_s = self._finish(self._producers[slot], pending, slot)
+                self._allow(pending, OVERDUE_S)
                 self._on_committed(Committed(pending, cost_s))
             except StreamError as error:
                 return self._fail(error, pending)

@@ -105,6 +105,9 @@ class Ending:
         seen, waiting = self._ends.wait_decided(self._owed, SURE_S)
         ends = self._ends.look(seen - waiting.keys())
         first = {p: min(one.message.offset() or 0 for one in owed.values()) for p, owed in self._owed.items()}
+        for place in [place for place, end in ends.items() if end.stable <= first[place]]:  # another topic by now
+            self._owed.pop(place)
+            ends.pop(place)
         spans = {place: (first[place], end.stable) for place, end in ends.items()}
         missing: list[Answered] = []
         for place, messages in self._ends.between(spans).items():

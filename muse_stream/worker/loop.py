@@ -212,7 +212,7 @@ class Worker:
             traced = self._tracer.begin(batch, messages, answer, **which)
         producer = self._committer.begin()
         self._recovery.check()  # the last transaction of this producer may have been answered since
-        self._avoid_unseen(batch, answer)
+        written = self._written(batch, answer)
         begun = time.monotonic()
         send_records(
             producer,
@@ -231,17 +231,21 @@ class Worker:
             traced.stages(stages)
         sent, size = len(answer.rows) + len(answer.dead), sum(map(len, answer.values))
         tally = Tally.of(answer, scorer.book, refusals(batch, answer))
-        sent_off = replace(pending, tally=tally, records=sent, size=size, traced=traced)
+        sent_off = replace(pending, tally=tally, records=sent, size=size, traced=traced, written=written)
         self._committer.submit(self._accounts.submitted(sent_off))
 
-    def _avoid_unseen(self, batch: Batch, answer: Records) -> None:
-        """Pause what would be written where nobody can look whether a transaction of ours hangs (R18)."""
-        if not self._recovery.unseen:
-            return
+    def _written(self, batch: Batch, answer: Records) -> frozenset[TopicPartitionKey]:
+        """Return where an answer goes, if somebody needs to know (R18).
+
+        What would be written where nobody can look whether a transaction of ours hangs is paused.
+        """
+        if not self._recovery.wary:
+            return frozenset()
         written = written_to(batch, answer, self._paused_topics.partitions)
-        unseen = self._recovery.look_at(set().union(*written.values()))
+        places = frozenset[TopicPartitionKey]().union(*written.values())
+        unseen = self._recovery.look_at(places)
         if not unseen:
-            return
+            return places
         for event_topic, its in written.items():
             if mine := unseen & its:
                 self._paused_topics.pause_unwritable(event_topic, mine, f"{named(mine)}: no leader")

@@ -9,8 +9,6 @@ where no broker of such a release has answered.
 The committing thread's alone.
 """
 
-from collections.abc import Callable, Iterable
-
 from muse_stream.errors import Abortable, StreamError
 from muse_stream.kafka import Ends, TopicPartitionKey
 from muse_stream.worker import attempts
@@ -20,23 +18,22 @@ WRITTEN_S = 1.0
 """How long markers may take; as a rule they are there within a few milliseconds."""
 MISSING = "HANGING"
 
-Outputs = Callable[[Iterable[TopicPartitionKey]], Iterable[TopicPartitionKey]]
-"""Partitions of events -> those that may hold answers to them."""
-
-
 class Markers:
     """One slot's transactions: `acknowledged` comes before the next batch is sent, `check` after the commit."""
 
-    def __init__(self, ends: Ends, outputs: Outputs) -> None:
-        self._ends, self._outputs = ends, outputs
+    def __init__(self, ends: Ends) -> None:
+        self._ends = ends
         self._written: dict[int, tuple[int, frozenset[TopicPartitionKey], dict[TopicPartitionKey, int]]] = {}
-        """Producer -> attempt, partitions that it may have written to, and where they ended then."""
+        """Producer -> attempt, partitions that it has written to, and where they ended then."""
+        self._told: dict[TopicPartitionKey, int] = {}
+        """Partition -> the last stable offset at which a marker was said to be missing: if it still stands there after
+        everything of ours has been ended, it is held up by somebody else."""
 
     def acknowledged(self, pending: Pending) -> None:
         """Note where the partitions end that this batch was written to."""
         if not self._ends.forgetful:
             return
-        places = frozenset(self._outputs(pending.first))
+        places = pending.written
         try:
             ends = self._ends.high(places)
         except StreamError:  # a broker is away: nothing is known of any of them
@@ -49,11 +46,12 @@ class Markers:
         if attempt != pending.attempt:
             return
         try:
-            missing = self._ends.wait_stable(ends, WRITTEN_S) | (places - ends.keys())
+            behind = self._ends.wait_stable(ends, WRITTEN_S, self._told)
             hidden = self._ends.group_offsets(pending.following, WRITTEN_S) is None
         except StreamError as error:
             raise Abortable(f"no broker says whether markers are written: {error}", code=MISSING) from error
-        if missing:
+        self._told |= behind
+        if missing := (places - ends.keys()) | behind.keys():
             topic, partition = min(missing)
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise Abortable(f"a committed transaction has no marker in {topic}[{partition}]{more}", code=MISSING)

@@ -21,7 +21,7 @@ from muse_stream.telemetry import Log
 from muse_stream.worker import attempts
 from muse_stream.worker.batch import Scorer
 from muse_stream.worker.commit import SLOW_COMMIT_S, Committed, Pending
-from muse_stream.worker.end_transactions import RESOLVED_S, Counts, Ending, Owed, Tools, output_places, places_for
+from muse_stream.worker.end_transactions import RESOLVED_S, Counts, Ending, Owed, Tools, output_places
 from muse_stream.worker.hanging_transactions import Answered, answered
 from muse_stream.worker.markers import Markers
 from muse_stream.worker.meter import Meter
@@ -73,7 +73,7 @@ class Recovery:
         """Slots that have committed the partitions which are ours now: they may never come back to end their own."""
         self._scorer: Scorer | None = None
         self._counts: Counts = lambda _topic: 0
-        self._markers = Markers(ends, lambda sources: places_for(self._scored, self._counts, sources))
+        self._markers = Markers(ends)
         self._over = 0
         """No attempt up to this one is under way."""
         self._hold_after = 0.0
@@ -96,6 +96,11 @@ class Recovery:
         self._predecessors |= set(others.values())
         if others:
             self._end_others(lambda: self._ends.wait_decided(self._places())[1], others)
+
+    @property
+    def wary(self) -> bool:
+        """Whether it matters where an answer goes: something has not been looked at, or a broker forgets markers."""
+        return bool(self.unseen) or self._ends.forgetful
 
     def acknowledged(self, pending: Pending) -> None:
         """Take in, from the committing thread, that a broker has every record of a batch."""
@@ -133,6 +138,7 @@ class Recovery:
                 seen -= ending.run(looking)
         except Unreadable as error:
             self._tell_unreadable(error)
+            self._owed.clear()  # nobody can look whether readers see it
         self._saw(seen)
         self._watch.start()
 
@@ -175,8 +181,11 @@ class Recovery:
         as `check` does, `Retriable` when no broker answers.
         """
         wanted = self.unseen.intersection(places)
+        if not wanted:
+            return wanted
         seen, looking = self._ends.wait_decided(wanted, HOLD_S, leader_s=HOLD_S)
-        self._examine(looking)
+        for topic, partition in looking.keys() - self._examine(looking):
+            raise Abortable(f"whose transaction is open in {topic}[{partition}] cannot be told now", code="HANGING")
         self._pay(seen - looking.keys())
         self.unseen -= seen
         return wanted - seen
@@ -208,24 +217,30 @@ class Recovery:
             self._doubt.set()
             self._hold_after = time.monotonic() + AGAIN_S
 
-    def _examine(self, looking: Mapping[TopicPartitionKey, End]) -> None:
-        """Look, once for each last stable offset, whether what is there is ours and over."""
+    def _examine(self, looking: Mapping[TopicPartitionKey, End]) -> set[TopicPartitionKey]:
+        """Look, once for each last stable offset, whether what is there is ours and over; return of which it is known.
+        """
         fresh = {place: end for place, end in looking.items() if self._examined.get(place) != end.stable}
+        known = looking.keys() - fresh.keys()
         if not fresh:
-            return
+            return known
         try:
             heads = self._heads(fresh)
         except Retriable:
-            return
+            return known
         except Unreadable as error:
-            heads = []
             self._tell_unreadable(error)
-        self._examined |= {place: end.stable for place, end in fresh.items()}
+            self._examined |= {place: end.stable for place, end in fresh.items()}
+            return known | fresh.keys()
+        # what is ours and under way may hang at that very offset later
+        others = [head.place for head in heads if not head.of(self.attempts.tag)]
+        self._examined |= {place: fresh[place].stable for place in others}
         for head in heads:
             if head.of(self.attempts.tag) and head.origin and head.origin.attempt <= self._over:
                 topic, partition = head.place
                 where = f"{topic}[{partition}] at offset {fresh[head.place].stable}"
                 raise Abortable(f"a transaction of ours that is over holds up readers of {where}", code="HANGING")
+        return known | {head.place for head in heads}
 
     def _pay(self, decided: Collection[TopicPartitionKey]) -> None:
         """Start again where answers were being written again, and can be now."""
@@ -276,7 +291,7 @@ class Recovery:
     def _ending(self, instance: str, producers: Sequence[TransactionalProducer]) -> Ending:
         tools = Tools(self._ends, self._scored, self._counts, self._meter, self._log)
         owner = attempts.owner_tag(self._group, instance)
-        known = [pending for pending in self._known if attempts.owner_of(pending.attempt) == owner]
+        known = [pending for pending in list(self._known) if attempts.owner_of(pending.attempt) == owner]
         owed = self._owed.setdefault(owner, {})
         return Ending(tools, owner, producers, lambda half: self._open_producer(half, instance), known, owed)
 

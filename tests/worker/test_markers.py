@@ -11,7 +11,7 @@ from muse_stream.worker.commit import Pending
 from muse_stream.worker.markers import Markers
 
 OUT = {("scores", 0), ("scores", 1)}
-BATCH = Pending({("events", 0): 5}, {("events", 0): 7}, None, attempt=42, events=2)
+BATCH = Pending({("events", 0): 5}, {("events", 0): 7}, None, attempt=42, events=2, written=frozenset(OUT))
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Told:
 
     forgetful: bool = True
     ends: Mapping[TopicPartitionKey, int] = field(default_factory=lambda: dict.fromkeys(OUT, 9))
-    undecided: frozenset[TopicPartitionKey] = frozenset()
+    behind: dict[TopicPartitionKey, int] = field(default_factory=dict)
     offsets: dict[TopicPartitionKey, int] | None = field(default_factory=lambda: {("events", 0): 7})
     silent: str = ""
     asked: list[str] = field(default_factory=list)
@@ -30,10 +30,12 @@ class Told:
         self._hear("high")
         return dict(self.ends)
 
-    def wait_stable(self, ends: Mapping[TopicPartitionKey, int], _patience_s: float) -> frozenset[TopicPartitionKey]:
+    def wait_stable(
+        self, ends: Mapping[TopicPartitionKey, int], _patience_s: float, known: Mapping[TopicPartitionKey, int]
+    ) -> dict[TopicPartitionKey, int]:
         assert ends == self.ends
         self._hear("wait_stable")
-        return self.undecided
+        return {place: stable for place, stable in self.behind.items() if known.get(place) != stable}
 
     def group_offsets(self, _partitions: object, _timeout_s: float) -> dict[TopicPartitionKey, int] | None:
         self._hear("group_offsets")
@@ -45,8 +47,8 @@ class Told:
             raise Retriable("no broker answers")
 
 
-def run(told: Told) -> None:
-    markers = Markers(told, lambda sources: OUT if set(sources) == {("events", 0)} else ())  # type: ignore[arg-type]
+def run(told: Told, markers: Markers | None = None) -> None:
+    markers = markers or Markers(told)  # type: ignore[arg-type]
     markers.acknowledged(BATCH)
     markers.check(BATCH)
 
@@ -66,8 +68,8 @@ def test_nothing_is_asked_of_brokers_that_forget_nothing() -> None:
 @pytest.mark.parametrize(
     ("told", "says"),
     [
-        (Told(undecided=frozenset({("scores", 1)})), r"no marker in scores\[1\]$"),
-        (Told(undecided=frozenset(OUT)), r"no marker in scores\[0\] and 1 more"),
+        (Told(behind={("scores", 1): 5}), r"no marker in scores\[1\]$"),
+        (Told(behind=dict.fromkeys(OUT, 5)), r"no marker in scores\[0\] and 1 more"),
         (Told(ends={("scores", 0): 9}), r"no marker in scores\[1\]$"),  # it has no leader
         (Told(offsets=None), "no marker beside the group's offsets"),
         (Told(silent="high", ends={}), r"no marker in scores\[0\] and 1 more"),
@@ -83,5 +85,16 @@ def test_what_is_not_known_to_be_there_fails_the_producers(told: Told, says: str
 
 def test_a_batch_of_which_nothing_was_noted_is_passed_over() -> None:
     told = Told()
-    Markers(told, lambda _sources: OUT).check(BATCH)  # type: ignore[arg-type]
+    Markers(told).check(BATCH)  # type: ignore[arg-type]
     assert told.asked == []
+
+
+def test_somebody_elses_open_transaction_costs_one_start_and_not_one_a_batch() -> None:
+    told = Told(behind={("scores", 1): 5})
+    markers = Markers(told)  # type: ignore[arg-type]
+    with pytest.raises(Abortable):
+        run(told, markers)
+    run(told, markers)
+    told.behind = {("scores", 1): 6}  # another one
+    with pytest.raises(Abortable):
+        run(told, markers)

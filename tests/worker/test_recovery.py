@@ -337,7 +337,7 @@ def test_a_partition_that_had_no_leader_is_looked_at_before_it_is_written_to(
                     gates[name].armed.set()
                 scorer = Echo({old.events: old.route})
                 ours[name] = stack.enter_context(running(brokers.bootstrap, old.lane, scorer, failpoint=gates[name]))
-            monkeypatch.setattr(ours["does not look"].worker, "_avoid_unseen", lambda *_: None)
+            monkeypatch.setattr(ours["does not look"].worker, "_written", lambda *_: frozenset())
             assert gates["looks"].held.wait(150)
             assert gates["does not look"].held.wait(150)
             await_true(lambda: ours["waits"].log.said("tenant_paused"), "the tenant waits", 60.0)

@@ -18,6 +18,7 @@ WRITTEN_S = 1.0
 """How long markers may take; as a rule they are there within a few milliseconds."""
 MISSING = "HANGING"
 
+
 class Markers:
     """One slot's transactions: `acknowledged` comes before the next batch is sent, `check` after the commit."""
 

@@ -218,8 +218,7 @@ class Recovery:
             self._hold_after = time.monotonic() + AGAIN_S
 
     def _examine(self, looking: Mapping[TopicPartitionKey, End]) -> set[TopicPartitionKey]:
-        """Look, once for each last stable offset, whether what is there is ours and over; return of which it is known.
-        """
+        """Look, once for each last stable offset, whether what is there is ours and over; return where it is known."""
         fresh = {place: end for place, end in looking.items() if self._examined.get(place) != end.stable}
         known = looking.keys() - fresh.keys()
         if not fresh:

@@ -106,6 +106,7 @@ class Ending:
         ends = self._ends.look(seen - waiting.keys())
         first = {p: min(one.message.offset() or 0 for one in owed.values()) for p, owed in self._owed.items()}
         for place in [place for place, end in ends.items() if end.stable <= first[place]]:  # another topic by now
+            self._tools.log.error("answers_missing", topic=place[0], partition=place[1], records=len(self._owed[place]))
             self._owed.pop(place)
             ends.pop(place)
         spans = {place: (first[place], end.stable) for place, end in ends.items()}

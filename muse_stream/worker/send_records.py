@@ -55,9 +55,10 @@ def written_to(batch: Batch, answer: Records, count: PartitionCount) -> dict[str
     rows = [*answer.rows, *(letter.rejected.row for letter in answer.dead)]
     topics = [*answer.topics, *(letter.topic for letter in answer.dead)]
     found: dict[str, set[TopicPartitionKey]] = {}
-    for row, topic, partition in zip(rows, topics, _partitions(batch, rows, topics, count), strict=True):
+    sources, partitions = map(batch.topics.__getitem__, rows), _partitions(batch, rows, topics, count)
+    for event_topic, topic, partition in set(zip(sources, topics, partitions, strict=True)):
         which = range(count(topic)) if partition == BY_KEY else (partition,)
-        found.setdefault(batch.topics[row], set()).update((topic, one) for one in which)
+        found.setdefault(event_topic, set()).update((topic, one) for one in which)
     return found
 
 

@@ -68,7 +68,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "typer": ("cli",),
     "yaml": ("config/plain_yaml.py",),
 }
-EVERYWHERE = {"muse_stream", "numpy"}
+EVERYWHERE = {"muse_stream", "msgspec", "numpy"}
 AT_MOST_FUNCTION_LINES = 45
 ENTRANCES = {"cli", "commands", "demo", "runtime"}
 """Rooms whose modules are entered one by one: what one command needs must not load what all of them do."""
@@ -273,6 +273,30 @@ def test_a_command_loads_no_other_vendor(command: str, code: int, plain_bank: Pa
     assert ended.returncode == code, ended.stderr
     loaded = set(ended.stdout.splitlines()[-1].split())
     assert (loaded & (HOMES.keys() | {"numpy"})) - PROCESSES[command, code] == set()
+
+
+DATACLASSES = {
+    *("muse_stream.errors.Problem", "muse_stream.errors.Rejected"),  # imported before it is known what is installed
+    "muse_stream.config.kafka_properties.Property",  # a field of pydantic's
+    # a field that is not compared, or not printed, or not given
+    *("muse_stream.avro.schemas.Schema", "muse_stream.avro.types.Type", "muse_stream.config.source.Source"),
+    *("muse_stream.control.records.Manifest", "muse_stream.control.records.Head"),
+    *("muse_stream.control.store.Generation", "muse_stream.control.store.Note"),
+    *("muse_stream.kafka.partition.Standing", "muse_stream.worker.batch.Topology"),
+    "muse_stream.control.lease.Lease",  # has state of its own beside its fields
+}
+"""What a worker is forked from and is no `msgspec.Struct` (docs/decisions/0066)."""
+
+
+def test_what_a_worker_is_forked_from_has_few_dataclasses() -> None:
+    code = (
+        "import sys, dataclasses, muse_stream.cli.run, muse_stream.runtime.worker_process;"
+        "print(*{f'{one.__module__}.{one.__qualname__}' for name, module in list(sys.modules.items())"
+        " if name.startswith('muse_stream.') for one in vars(module).values()"
+        " if isinstance(one, type) and dataclasses.is_dataclass(one) and one.__module__ == name})"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(ended.stdout.split()) == DATACLASSES
 
 
 @pytest.mark.long  # as the rooms that a worker is of, above

@@ -4,13 +4,15 @@ A piece holds the rows of one writer schema, as Arrow arrays in the order of the
 `Decoded`, whose rows ascend whatever the pieces were. No loop runs over events.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from muse_stream.avro.arrow_columns import NO_TIME, categorical, finish, milliseconds, texts
@@ -27,8 +29,7 @@ TextColumn: TypeAlias = pa.StringArray
 """A column of texts with nulls."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
+class Fields(Struct, frozen=True):
     """What to take from an event, as dotted paths in the reader's schema."""
 
     id: str
@@ -42,8 +43,7 @@ class Fields:
     """What a time without a logical type counts, since 1970."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One way to read one field."""
 
     path: str
@@ -53,8 +53,7 @@ class Part:
     """The column may hold nulls; an integer or boolean column is then float64."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """All that is read of an event."""
 
     fields: Fields
@@ -132,8 +131,7 @@ Piece: TypeAlias = tuple[NDArray[np.int64], list[pa.Array]]
 """Some rows of a batch, and for each part of the plan their values, each array of `ARROW[domain]`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
+class Decoded(Struct, frozen=True, eq=False):
     """What was read from a batch of values; `rows` and `rejected` together name each value once."""
 
     rows: NDArray[np.int64]
@@ -151,7 +149,7 @@ class Decoded:
 
     def renumbered(self, index: NDArray[np.int64]) -> "Decoded":
         """Return the same with every row number `r` replaced by `index[r]`: from a part of a batch to the batch."""
-        rejected = tuple(replace(one, row=int(index[one.row])) for one in self.rejected)
+        rejected = tuple(dataclasses.replace(one, row=int(index[one.row])) for one in self.rejected)
         return replace(self, rows=index[self.rows], rejected=rejected)
 
 

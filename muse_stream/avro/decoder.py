@@ -9,10 +9,10 @@ per-record decoder, which has the last word.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from muse_stream.avro import framing
@@ -32,8 +32,7 @@ AT_ONCE = 256
 MESSAGE_LENGTH = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(Struct, frozen=True):
     """A field that a writer writes as the reader cannot read it."""
 
     path: str
@@ -44,8 +43,7 @@ class Unreadable:
     """For want of a field that has no default; else for its type."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Writer:
+class _Writer(Struct, frozen=True):
     """One writer schema, resolved."""
 
     codec: Codec

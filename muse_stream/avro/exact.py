@@ -4,10 +4,9 @@ A `Type` gives `Checks`, which look at a decoded batch: the same records are ref
 or alone. Looks at every column that has such values, at a column at a time.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from muse_stream.avro.strict import Malformed
 from muse_stream.avro.types import Type
@@ -15,8 +14,7 @@ from muse_stream.avro.types import Type
 INT = 2**31
 
 
-@dataclass(frozen=True, slots=True)
-class Checks:
+class Checks(Struct, frozen=True):
     """What to look at in the array of a type."""
 
     kind: str

@@ -5,7 +5,7 @@ bound is never too low. A null in a list of nullable records is one encoded byte
 makes a row in each of its branches. An event within limits.max_event_bytes must not take gigabytes.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from muse_stream.avro.stand_ins import in_words
 from muse_stream.avro.types import Type, least_bytes
@@ -18,8 +18,7 @@ LENGTH = 4
 """Bytes that `lengths` writes before a fixed at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Struct, frozen=True):
     """Arrow's bytes for a schema."""
 
     by_row: float

@@ -4,11 +4,11 @@ Takes a column in one of the forms that `Encoder.encode` takes, and a field's Ar
 array of that type would have, or None where something would have to be converted, cast or refused.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from muse_stream.scoring import Categorical
 
@@ -21,8 +21,7 @@ NUMPY: dict[pa.DataType, np.dtype[Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PlainValues:
+class PlainValues(Struct, frozen=True):
     """Reads columns of one type."""
 
     kind: pa.DataType

@@ -6,10 +6,10 @@ lacks takes the reader's default. Every value has one answer, a row or a `Reject
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from muse_stream.avro import framing
@@ -24,8 +24,7 @@ from muse_stream.errors import Reason, Rejected, SchemaError, SchemaPending, Sta
 Rows = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RecordTable:
+class RecordTable(Struct, frozen=True, eq=False):
     """What was read of a batch of values."""
 
     rows: Rows

@@ -9,8 +9,10 @@ for: by name or reader alias, promotions, defaults, enum defaults, unions on eit
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from muse_stream.avro.schema_json import allows
 from muse_stream.avro.times import TimeUnit, ratio, ratio_to_ms
@@ -33,8 +35,7 @@ class Lacking(SchemaError):
     """A writer does not have a field, and the reader has no default for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """What to do with a value that the writer wrote as `kind`."""
 
     path: str
@@ -58,8 +59,7 @@ class Case:
     """...and the reader's enum default for it; None refuses the row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """Such a value cannot be read."""
 
     why: str
@@ -67,16 +67,14 @@ class Refused:
     """For want of a field that has no default."""
 
 
-@dataclass(frozen=True, slots=True)
-class Default:
+class Default(Struct, frozen=True):
     """The reader's default, as a value that was written as `case` says; a case of None is null."""
 
     case: Case | None
     value: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Struct, frozen=True):
     """A field of the writer's record, and what to do by the type that it has."""
 
     field: str
@@ -90,8 +88,7 @@ Outcome: TypeAlias = Case | Refused | Default | Access
 NULL = Default(None)
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """Where a column comes from."""
 
     path: str

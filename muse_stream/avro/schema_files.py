@@ -6,9 +6,10 @@ of several files: so it has the fingerprint that Java writes.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from muse_stream.avro.schema_json import NAMED, PRIMITIVES, read_json
 from muse_stream.errors import SchemaError
@@ -17,8 +18,7 @@ Json = Any
 CONTAINERS = {"array": "items", "map": "values"}
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(Struct, frozen=True):
     """A named type in a file."""
 
     file: str

@@ -4,11 +4,11 @@
 asked for is not copied.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from muse_stream.avro.decoded import Decoded

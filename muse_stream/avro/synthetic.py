@@ -7,8 +7,9 @@ every part that may be left out (a null, an empty array or map) is left out once
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
+
+from msgspec import Struct, field
 
 from muse_stream.avro.encoder import prefix_for
 from muse_stream.avro.resolution import NULL, Access, Outcome, column_type, route
@@ -23,8 +24,7 @@ MOST = 64
 Texts = Mapping[str, Sequence[Sequence[str]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Demands:
+class Demands(Struct, frozen=True):
     """What some fields of the reader's schema must hold, by dotted path."""
 
     present: frozenset[str] = frozenset()
@@ -37,8 +37,7 @@ class Demands:
     """What a time without a logical type counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
+class _Shape(Struct, frozen=True):
     number: int
     """Chooses among branches, symbols and texts; its last bit is what numbers are."""
     missing: int = -1

@@ -18,9 +18,9 @@ false alarms). Without MUSE the smallest z of any tenant and week was 4.5, most 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 LIMIT = 4.0
@@ -30,8 +30,7 @@ Rows = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Term:
+class Term(Struct, frozen=True, eq=False):
     """One window's part in a move."""
 
     rows: Rows
@@ -43,8 +42,7 @@ class Term:
     """A calibration sample: it shifts the result by chance, but is no part of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Struct, frozen=True):
     """How far a rate moved."""
 
     by: float
@@ -106,8 +104,7 @@ RULE_OF_THREE = 3.0
 """Of n groups of which none differs, fewer than 3 in n do, with 95 % confidence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(Struct, frozen=True):
     """What would happen to an alert rate if another predictor answered the same events."""
 
     live: float

@@ -28,10 +28,10 @@ Everything is pure: no clock, no random number.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 RHO = 5.0
@@ -45,8 +45,7 @@ Scores = NDArray[np.float64]
 Entities = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What is known about one threshold, over the window that says most."""
 
     threshold: float
@@ -66,8 +65,7 @@ class Verdict:
     """Whether the rate has left its band, and the predictor it replaced does not tell that it was the promotion."""
 
 
-@dataclass(slots=True)
-class _Block:
+class _Block(Struct):
     """Sums per entity over some consecutive events. Columns: new less old at each threshold, then new."""
 
     start: int
@@ -83,8 +81,7 @@ class _Block:
     """[columns] the sum of squares of single events."""
 
 
-@dataclass(slots=True)
-class AlertWatch:
+class AlertWatch(Struct):
     """One tenant. `alpha`: how probable a false alarm is at any threshold, at any time; for `stream` once more."""
 
     promised: Mapping[float, float]

@@ -23,9 +23,9 @@ distribution.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike
 
 from muse_stream.calibration.piecewise_linear import Floats
@@ -57,8 +57,7 @@ INSIDE = 50.0
 STEPS, SMALLEST_STEP, SETTLED = 60, 1e-6, 1e-10
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Posterior:
+class Posterior(Struct, frozen=True, eq=False):
     """What is known of a new tenant's distribution."""
 
     beyond: Floats
@@ -82,8 +81,7 @@ def _at(known: Posterior, rate: float, of: Floats) -> float:
     return float(np.interp(np.log(rate), np.log(known.beyond[::-1]), of[::-1]))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pool:
+class Pool(Struct, frozen=True, eq=False):
     """What the scores of several tenants say about those of one more. `fit` makes it."""
 
     values: Floats
@@ -195,8 +193,7 @@ class Pool:
         return _Atoms(np.concatenate((self.values, own)), np.concatenate((pooled, owned)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Atoms:
+class _Atoms(Struct, frozen=True, eq=False):
     """A distribution by scores and the weight of each."""
 
     values: Floats

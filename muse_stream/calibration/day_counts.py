@@ -16,10 +16,11 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
+from msgspec import Struct, field
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from muse_stream.calibration.piecewise_linear import Floats
@@ -46,8 +47,7 @@ def counts_name(tenant: str, content: str, day: str) -> str:
     return f"counts~{tenant}~{content[:16]}~{day}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Arrivals:
+class Arrivals(Struct, frozen=True, eq=False):
     """Records of one tenant, content and day, of one partition and one map; every array is [records], by offset."""
 
     place: str
@@ -81,8 +81,7 @@ class Arrivals:
         )
 
 
-@dataclass(slots=True, eq=False)
-class MapCounts:
+class MapCounts(Struct, eq=False):
     """What one quantile map has served on one day. Columns: events, then alerts at each threshold."""
 
     thresholds: tuple[float, ...]
@@ -107,8 +106,7 @@ class MapCounts:
             self.groups[:, at] += np.bincount(arrived.groups, weights=column, minlength=GROUPS).astype(np.int64)
 
 
-@dataclass(slots=True, eq=False)
-class DayCounts:
+class DayCounts(Struct, eq=False):
     """The counts of one day."""
 
     tenant: str

@@ -34,10 +34,10 @@ Everything is pure: no clock, no random number. docs/drift.md has the figures.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from muse_stream.calibration.alert_rates import LIMIT
@@ -57,8 +57,7 @@ RARE: Final = 0.02
 after few events all the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class DriftLimits:
+class DriftLimits(Struct, frozen=True):
     """What is allowed."""
 
     tolerance: float = 0.2
@@ -69,8 +68,7 @@ class DriftLimits:
     """Kolmogorov-Smirnov distance of the distribution functions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recent:
+class Recent(Struct, frozen=True):
     """How far the scores of the last days are from their reference."""
 
     events: int
@@ -85,8 +83,7 @@ class Recent:
         return cls(sketch.events, *sketch.against(served)) if sketch.events else cls(0)
 
 
-@dataclass(frozen=True, slots=True)
-class RateDrift:
+class RateDrift(Struct, frozen=True):
     """One threshold, over the window that says most."""
 
     threshold: float
@@ -107,8 +104,7 @@ class RateDrift:
         return self.rate / self.promised - 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(Struct, frozen=True):
     """What is known of one tenant and predictor."""
 
     events: int

@@ -5,10 +5,10 @@ One binomial count against the edge of a band: `Ratios.of`. Of every threshold, 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from muse_stream.calibration.piecewise_linear import Floats
@@ -25,8 +25,7 @@ ABOVE: Final = 0
 BELOW: Final = 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ratios:
+class Ratios(Struct, frozen=True, eq=False):
     """A likelihood ratio for each start: `each`, times e to the power of `top`."""
 
     top: float
@@ -60,8 +59,7 @@ class Ratios:
         return int(np.argmax(self.each))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DriftEvidence:
+class DriftEvidence(Struct, frozen=True, eq=False):
     """Of every threshold, in ascending order: that its alert rate is above its band, and that it is below."""
 
     rates: Sequence[tuple[Ratios, Ratios]]

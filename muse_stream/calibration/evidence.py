@@ -12,9 +12,9 @@ in no interval.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
 from muse_stream.calibration.alert_rates import Term, move
@@ -30,8 +30,7 @@ TIED = 0.02
 MOST_EVENTS = 10**12
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
+class Trust(Struct, frozen=True):
     """One threshold of a fitted map."""
 
     threshold: float
@@ -173,8 +172,7 @@ def _independent(rate: float, width: float) -> float:
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class EstimatedBeta:
+class EstimatedBeta(Struct, frozen=True):
     """The share of negatives that an expert was trained with, as labelled events tell it."""
 
     beta: float

@@ -12,10 +12,10 @@ they are too narrow. Those of rates are Wilson's; those of the others come from 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
 from muse_stream.calibration.piecewise_linear import Floats
@@ -31,8 +31,7 @@ SMALLEST_SHARE: Final = 1e-6
 """Stands for an empty bin in a population stability index, whose logarithm would be infinite."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(Struct, frozen=True):
     """A share of events, and the interval that holds it with 95 % confidence (Wilson)."""
 
     count: int
@@ -55,8 +54,7 @@ class Rate:
         return max(0.0, (middle - margin) / scale), min(1.0, (middle + margin) / scale)
 
 
-@dataclass(frozen=True, slots=True)
-class AlertRate:
+class AlertRate(Struct, frozen=True):
     """What was promised at a threshold, and what came."""
 
     threshold: float
@@ -152,8 +150,7 @@ def _calibration_error(counts: Floats | Counts, sums: Floats, bins: int) -> floa
     return float(np.abs(gap).sum() / events.sum())
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationBin:
+class CalibrationBin(Struct, frozen=True):
     """One point of a calibration curve."""
 
     events: int

@@ -17,10 +17,10 @@ A policy sees what was known when its period began, and nothing later.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from muse_stream.calibration.alert_rates import LIMIT
@@ -38,8 +38,7 @@ KEEP: Final = 20_000
 """Of so many events of a tenant in a period, each score is kept; of more, a histogram and every so-manieth score."""
 
 
-@dataclass(slots=True, eq=False)
-class Thinned:
+class Thinned(Struct, eq=False):
     """Scores of one tenant in order of time: all of them, or of many every second, fourth, ... one."""
 
     scores: list[Floats] = field(default_factory=list)
@@ -136,8 +135,7 @@ def of_histogram(histogram: ScoreHistogram, reference: Reference) -> FittedMap |
     return FittedMap(levels, knots, events)
 
 
-@dataclass(slots=True, eq=False)
-class Served:
+class Served(Struct, eq=False):
     """What a policy's scores were, by tenant."""
 
     edges: Floats

@@ -11,10 +11,10 @@ mixture of the two old classes, which the calibrated scores of before tell apart
 events are compared in bins; a small `p_value` says that something else has moved, and the estimate means nothing.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike
 
 from muse_stream.calibration.piecewise_linear import Floats
@@ -38,8 +38,7 @@ def prior_beta(trained: float, prior: float) -> float:
     return (prior / (1.0 - prior)) / (trained / (1.0 - trained))
 
 
-@dataclass(frozen=True, slots=True)
-class PriorEstimate:
+class PriorEstimate(Struct, frozen=True):
     """An estimated share of positives."""
 
     prior: float

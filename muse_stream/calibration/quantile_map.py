@@ -15,10 +15,10 @@ reference has one, so promised thresholds are met exactly and not by interpolati
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike
 
 from muse_stream.calibration.piecewise_linear import Floats, Segments, interpolate, strictly_rising, tail_levels
@@ -31,8 +31,7 @@ KEEP_TOP = 128
 """Of a larger sample, so many of the highest do: the rarest alert rates are then exact, not interpolated."""
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
-class FittedMap:
+class FittedMap(Struct, frozen=True, weakref=True, eq=False):
     """What a fit learned: the distribution of the aggregate, by its quantiles. JSON-ready; the reference is apart."""
 
     levels: Floats

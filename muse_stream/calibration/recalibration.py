@@ -13,10 +13,10 @@ beta       logit(p') = a ln p - b ln(1 - p) + c with a, b >= 0 (Kull, Silva Filh
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
 from muse_stream.calibration.piecewise_linear import Floats, interpolate, strictly_rising
@@ -29,8 +29,7 @@ STEPS: Final = 200
 CLOSE: Final = 1e-10
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
-class Recalibration:
+class Recalibration(Struct, frozen=True, weakref=True, eq=False):
     """A fitted curve from scores to probabilities, JSON-ready."""
 
     scores: Floats

@@ -11,18 +11,17 @@ more, and within 1e-8 of it where it is less.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
 from muse_stream.calibration.piecewise_linear import Floats, interpolate, strictly_rising, tail_levels
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Reference:
+class Reference(Struct, frozen=True, eq=False):
     """A distribution of scores on [0, 1], by the knots of its quantile function."""
 
     levels: Floats

@@ -10,11 +10,11 @@ that score. If everybody else has not changed, that is their alert rate under th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
 
 from muse_stream.calibration.day_counts import CELLS, GROUPS, DayCounts, Integers
 from muse_stream.calibration.drift_evidence import design_effect
@@ -33,8 +33,7 @@ MOST_OF_ONE_HOUR: Final = 0.25
 """Share of a window of a day or more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
+class Incident(Struct, frozen=True):
     """Why no map is fitted to a window."""
 
     kind: str
@@ -42,8 +41,7 @@ class Incident:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class RateMove:
+class RateMove(Struct, frozen=True):
     """One threshold of a map that takes another's place."""
 
     threshold: float
@@ -109,8 +107,7 @@ def by_cell(day: DayCounts) -> Integers:
     return sum((one.cells[:, 0] for one in day.maps.values()), np.zeros(CELLS, dtype=np.int64))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RefreshWindow:
+class RefreshWindow(Struct, frozen=True, eq=False):
     """The events that a map is fitted to, in time."""
 
     begins: datetime

@@ -5,9 +5,8 @@ sample is worth: its size over the design effect, the variance of the rate betwe
 events.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
 from muse_stream.calibration.evidence import design_effect
@@ -19,8 +18,7 @@ TAIL = 1e-4
 """Quantiles are compared up to this share of the highest scores."""
 
 
-@dataclass(frozen=True, slots=True)
-class GroupedRate:
+class GroupedRate(Struct, frozen=True):
     """A share of events, and the interval that holds it with 95 % confidence."""
 
     value: float

@@ -10,10 +10,10 @@ Within a cell, scores keep their sums, not their order. So a rate at a threshold
 in one cell, and what is read from sums (means, calibration error, Brier score) not at all.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
 from muse_stream.calibration.piecewise_linear import Floats
@@ -46,8 +46,7 @@ def lower_edges() -> Floats:
     return np.concatenate([below, above])
 
 
-@dataclass(slots=True, eq=False)
-class ScoreHistogram:
+class ScoreHistogram(Struct, eq=False):
     """Histograms of several groups, laid out as arrays."""
 
     counts: Counts

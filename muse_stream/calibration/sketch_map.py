@@ -6,10 +6,10 @@ Pure. `fit --from sketches` and the role `calibrate` share it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
 
 from muse_stream.calibration.day_counts import GROUPS, DayCounts
 from muse_stream.calibration.drift_evidence import design_effect
@@ -22,8 +22,7 @@ ERROR: Final = 0.01
 """How far an alert rate that is read from a sketch may be off, as a share of it (docs/sketches.md)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SketchMap:
+class SketchMap(Struct, frozen=True, eq=False):
     """A map that was fitted to counts."""
 
     map: FittedMap

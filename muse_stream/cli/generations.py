@@ -1,7 +1,8 @@
 """`generations`: what a store holds, and which generation is current."""
 
-from dataclasses import asdict
 from typing import Any
+
+from msgspec.structs import asdict
 
 from muse_stream.cli.options import Json, Store
 from muse_stream.cli.output import show_json, show_table

@@ -1,10 +1,10 @@
 """`golden`: does the export answer as the trained model does?"""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import asdict
 
 from muse_stream.cli.options import Config, Json, pairs
 from muse_stream.cli.output import note, say, show_json

@@ -1,11 +1,12 @@
 """`produce`: send the events of a file."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import asdict
 
 from muse_stream.cli.options import (
     Columns,

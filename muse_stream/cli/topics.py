@@ -1,10 +1,10 @@
 """`topics`: make and check the topics of a configuration."""
 
 import math
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import asdict
 
 from muse_stream.cli.options import Config, Json, Session
 from muse_stream.cli.output import show_json, show_table

@@ -3,10 +3,10 @@
 import signal
 import threading
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec.structs import asdict
 
 from muse_stream.cli.moments import duration_s
 from muse_stream.cli.options import Json, Session, SignKey, Store

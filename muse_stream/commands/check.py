@@ -5,12 +5,14 @@ hides no other: what the document alone tells is joined with what its models, go
 when the document is refused. At the end it is compiled exactly as workers will, lane by lane and role by role.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from graphlib import CycleError
 from itertools import chain
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from muse_stream.avro import SchemaDirectory, column_type
 from muse_stream.commands.check_fields import schema_problems
@@ -44,7 +46,7 @@ CLOSED = {"boolean": ("true", "false")}
 """Types that have few text forms; an enum has its symbols."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Checked:
     """What was found."""
 
@@ -52,9 +54,9 @@ class Checked:
     warnings: tuple[Problem, ...]
     loaded: Loaded | None
     """None when the document itself is refused."""
-    contents: Mapping[str, str] = field(default_factory=dict)
+    contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Predictor -> hash of its content before its quantile map: what `fitted_for` of a map fitted on it is."""
-    backends: Mapping[str, Backend] = field(default_factory=dict)
+    backends: Mapping[str, Backend] = dataclasses.field(default_factory=dict)
     """What runs each model."""
 
     @property
@@ -191,7 +193,7 @@ def _placed(problem: Problem, source: Source) -> Problem:
     text = problem.path
     while text and text not in lines:
         text = text[: max(text.rfind("."), text.rfind("["), 0)]
-    return replace(problem, line=lines.get(text), file=str(source.path))
+    return dataclasses.replace(problem, line=lines.get(text), file=str(source.path))
 
 
 def _ordered(problems: Sequence[Problem]) -> tuple[Problem, ...]:

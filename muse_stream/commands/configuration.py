@@ -5,16 +5,16 @@ generation, verified against its hashes.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from muse_stream.config import Loaded, load_document
 from muse_stream.control import Follower, Store, is_store, open_store
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(Struct, frozen=True):
     """A checked document and where it came from."""
 
     loaded: Loaded

@@ -10,11 +10,11 @@ A sample is in order of time where times are known. What is no score, no label, 
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from muse_stream.avro import Decoder, Fields, SchemaDirectory
@@ -47,8 +47,7 @@ class FitError(MuseError):
     exit_code = 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
+class Sample(Struct, frozen=True, eq=False):
     """A predictor's values for one tenant's events."""
 
     scores: Floats
@@ -91,8 +90,7 @@ class Sample:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class FileColumns:
+class FileColumns(Struct, frozen=True):
     """Which columns of a file are what."""
 
     scores: str | None = None
@@ -135,8 +133,7 @@ def from_file(
     return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Table:
+class _Table(Struct, frozen=True, eq=False):
     """FileColumns beside the events of a file."""
 
     numbers: Codes
@@ -309,8 +306,7 @@ def _some(names: Sequence[str]) -> str:
 # topics
 
 
-@dataclass(slots=True)
-class _Kept:
+class _Kept(Struct):
     """What is kept of one tenant's records, block by block."""
 
     scores: list[Floats] = field(default_factory=list)

@@ -15,6 +15,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from msgspec import structs
+
 from muse_stream.calibration import AlertWatch, Verdict
 from muse_stream.commands.check import check_source
 from muse_stream.commands.configuration import generation_or_none
@@ -398,7 +400,7 @@ def alert_rate(tenant: str, found: Verdict) -> Trouble:
         f"{100 * found.promised:.3g} %; the predictor before would give {100 * found.old:.3g} % "
         f"(difference known to {100 * found.margin:.2g} points, on {found.events:,} events)"
     )
-    return Trouble("alert rate", tenant, message, asdict(found))
+    return Trouble("alert rate", tenant, message, structs.asdict(found))
 
 
 def _under_way(number: int, plan: Plan) -> Problem:

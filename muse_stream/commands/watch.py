@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from itertools import groupby, product
 from typing import Any, Literal
 
+from msgspec import structs
+
 from muse_stream.calibration import AlertWatch, Verdict
 from muse_stream.commands.check import check_source
 from muse_stream.commands.configuration import generation_or_none
@@ -190,7 +192,7 @@ class Watch:
             return
         self._said[key] = one.state
         facts = {"tenant": one.tenant, "predictor": one.promoted.predictor, "generation": one.promoted.generation}
-        numbers = {name: value for name, value in asdict(one.verdict).items() if name not in ("moved", "stream")}
+        numbers = _numbers(one.verdict)
         if one.state == "kept":
             self._log.info("alert_rate_back", **facts, **numbers)
             return
@@ -257,12 +259,16 @@ class Watch:
         verdicts = tuple(
             TenantVerdict(
                 *(one.promoted.generation, one.promoted.predictor, one.tenant, one.state, self._rules.of(one.tenant)),
-                **{name: value for name, value in asdict(one.verdict).items() if name not in ("moved", "stream")},
+                **_numbers(one.verdict),
             )
             for one in rows.values()
         )
         found = Watched(datetime.now(UTC).isoformat(timespec="seconds"), self._rules.policy, tuple(made), verdicts)
         found.keep(self._store, max(VERDICTS_S, 3 * self._rules.look_s))
+
+
+def _numbers(verdict: Verdict) -> dict[str, Any]:
+    return {name: value for name, value in structs.asdict(verdict).items() if name not in ("moved", "stream")}
 
 
 def _loud(one: Seen) -> tuple[bool, bool, float]:

@@ -7,7 +7,8 @@ letters are never mixed. Tenants share an event topic only with one event format
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from muse_stream.config.fields import TOPIC_LENGTH
 from muse_stream.config.source import YamlPath
@@ -22,8 +23,7 @@ at 13, 22 at 34; p99 of the answers 102 ms at 20 topics, 287 at 100 (measured, N
 _LEGAL = re.compile(r"[a-zA-Z0-9._-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
+class _Use(Struct, frozen=True):
     topic: str
     kind: str
     tenant: str

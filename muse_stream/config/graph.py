@@ -5,11 +5,11 @@ always carry explicit weights here. A graph from a checked document has no cycle
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
 from typing import Annotated, Literal, Self
 
+from msgspec import Struct
 from pydantic import AfterValidator, Field, model_validator
 
 from muse_stream.config.fields import Beta, Name, Prior, Probability, SpecModel, Weight, fault
@@ -215,8 +215,7 @@ CORRECTIONS = (CorrectionNode, PriorCorrectionNode, RecalibrationNode)
 """Kinds of nodes that turn one score into a truer one."""
 
 
-@dataclass(frozen=True)
-class PredictorGraph:
+class PredictorGraph(Struct, frozen=True, dict=True):
     """A predictor as named nodes and the name of the node that is its score."""
 
     nodes: Mapping[str, NodeSpec]

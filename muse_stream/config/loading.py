@@ -5,8 +5,9 @@ folder; nothing outside of it is read.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from muse_stream.config.check_graphs import graph_problems
 from muse_stream.config.check_names import name_problems
@@ -22,8 +23,7 @@ from muse_stream.config.totality import prove_total
 from muse_stream.errors import ConfigError, Problem
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A checked document, the folder its files stand in, and where everything was written."""
 
     document: Document
@@ -36,8 +36,7 @@ class Loaded:
     """What is allowed but probably not meant."""
 
 
-@dataclass(frozen=True)
-class Examined:
+class Examined(Struct, frozen=True):
     """What a file holds, whatever is wrong with it."""
 
     draft: Draft

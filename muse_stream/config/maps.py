@@ -8,13 +8,13 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from graphlib import CycleError
 from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
+from msgspec import Struct
 from pydantic import ValidationError
 
 from muse_stream.calibration import FittedMap, Recalibration
@@ -123,8 +123,7 @@ def _parsed(data: bytes, file: str, kind: type[Inline]) -> Inline:
         raise Unusable(f"'{file}' is not JSON", f"{{{parts}}}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Misfit:
+class Misfit(Struct, frozen=True):
     """A use of a map that was fitted for something else."""
 
     problem: Problem
@@ -147,8 +146,7 @@ def unsound(predictor: str, models: Collection[str], problems: Iterable[Problem]
     )
 
 
-@dataclass(frozen=True, slots=True)
-class FittedData:
+class FittedData(Struct, frozen=True):
     """What a document's maps and recalibrations are, by name, as far as they can be used."""
 
     maps: dict[str, FittedMap]

@@ -10,9 +10,11 @@ does.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from muse_stream.config.expected import nearest
 from muse_stream.config.source import parse
@@ -40,8 +42,7 @@ OTHER = "\0"
 """Stands for every value that nothing names, and for none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replaced:
+class Replaced(Struct, frozen=True):
     """One rule in which the candidate became live."""
 
     position: int
@@ -53,8 +54,7 @@ class Replaced:
     """Whether the candidate scored these events before, as a shadow or with a share."""
 
 
-@dataclass(frozen=True, slots=True)
-class Promotion:
+class Promotion(Struct, frozen=True):
     """The new text, and what changed in it; nothing where the candidate is live already."""
 
     text: str
@@ -107,8 +107,7 @@ def conditions(rule: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(values) if isinstance(values, list) else (values,) for name, values in given}
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(Struct, frozen=True):
     """What happens to one rule: it is changed, or a narrower one is put before it, or it is removed."""
 
     position: int

@@ -7,9 +7,9 @@ pass (`check_names` and its siblings) still finds every other mistake and invent
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
+from msgspec import Struct
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -42,8 +42,7 @@ class _Sound(Document):
     tenants: dict[Name, TenantSpec] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """What the second pass works on."""
 
     document: Document

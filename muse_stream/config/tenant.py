@@ -4,8 +4,9 @@ A tenant's own template wins over the document's; `{namespace}`, `{tenant}` and 
 contain.
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from muse_stream.config.drift import TenantDriftSpec
 from muse_stream.config.event import SubjectNames
@@ -67,8 +68,7 @@ class TenantSpec(SpecModel):
     """Whether its events wait: nothing of its event topic is read, and its offsets may be set."""
 
 
-@dataclass(frozen=True, slots=True)
-class TenantTopics:
+class TenantTopics(Struct, frozen=True):
     """The topic names of one tenant."""
 
     events: str

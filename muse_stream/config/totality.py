@@ -9,7 +9,8 @@ unproven.
 """
 
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from muse_stream.config.document import Document
 from muse_stream.config.expected import nearest
@@ -27,8 +28,7 @@ MAX_BOXES = 5_000
 _Box = dict[str, frozenset[str | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Counterexample:
+class Counterexample(Struct, frozen=True):
     """An intent of a tenant that no route answers."""
 
     tenant: str
@@ -37,8 +37,7 @@ class Counterexample:
     """False: there were too many combinations to tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Totality:
+class Totality(Struct, frozen=True):
     """What is known about the routes of a document."""
 
     uncovered: tuple[Counterexample, ...]

@@ -7,9 +7,9 @@ data as one line of YAML. An alias is a leaf here: what it stands for is somebod
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from msgspec import Struct, field
 from ruamel.yaml import YAML
 
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*")
@@ -18,8 +18,7 @@ WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 MERGE = "<<"
 
 
-@dataclass(slots=True)
-class Item:
+class Item(Struct):
     """A mapping, a list, a scalar or an alias, and its place in the text."""
 
     kind: Literal["mapping", "list", "scalar", "alias"]
@@ -83,8 +82,7 @@ def _item(event: Any, events: Iterator[Any]) -> Item:
     raise ValueError("the YAML document does not end")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Edit:
+class Edit(Struct, frozen=True, order=True):
     """`text` in place of what stands from `start` to `end`; nothing is replaced where they are equal."""
 
     start: int

@@ -4,15 +4,14 @@ Made from two manifests alone, so it costs no reading of files. What the differe
 (routes, maps, tenants) is for whoever opens both documents.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from muse_stream.control.records import Manifest
 
 SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """Names of files, sorted."""
 
     added: tuple[str, ...] = ()

@@ -11,10 +11,13 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from functools import cache
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import quote
+
+from msgspec import Struct, field
+from msgspec.structs import fields, replace
 
 from muse_stream.errors import StoreError
 
@@ -38,8 +41,7 @@ class NotAllowed(StoreError):
     """Heartbeats may not be written there; nothing else is wrong with the store."""
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(Struct, frozen=True):
     """A heartbeat as the store keeps it."""
 
     name: str
@@ -48,8 +50,7 @@ class Beat:
     """How long ago it was written, by the store's clock where it has one."""
 
 
-@dataclass(frozen=True, slots=True)
-class TenantBeat:
+class TenantBeat(Struct, frozen=True):
     """What a worker tells of one tenant, as far as it has its partitions."""
 
     lag: int | None = 0
@@ -74,8 +75,7 @@ class TenantBeat:
 AT_REST = TenantBeat()
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(Struct, frozen=True):
     """What one worker tells of itself."""
 
     host: str
@@ -159,7 +159,7 @@ class Heartbeat:
 
 def _json(beat: Heartbeat) -> bytes:
     # field by field: `asdict` copies each value deeply, every two seconds, of every tenant
-    content = {name: getattr(beat, name) for name in Heartbeat.__slots__}
+    content = {name: getattr(beat, name) for name in Heartbeat.__struct_fields__}
     content["tenants"] = {name: _told(one) for name, one in beat.tenants.items()}
     return json.dumps({"format": FORMAT, **content}).encode()
 
@@ -168,7 +168,7 @@ def _told(one: TenantBeat) -> dict[str, Any]:
     """Return what differs from a tenant at rest: most are."""
     if one == AT_REST:
         return {}
-    values = {name: getattr(one, name) for name in TenantBeat.__slots__}
+    values = {name: getattr(one, name) for name in TenantBeat.__struct_fields__}
     return {name: value for name, value in values.items() if value != getattr(AT_REST, name)}
 
 
@@ -176,10 +176,14 @@ def _part(kind: Any, content: Mapping[str, Any]) -> Any:
     """Build a record of its known fields, each of the type that it is declared with."""
     found = {}
     for name, value in content.items():
-        declared = kind.__dataclass_fields__.get(name)
-        if declared is not None:
-            found[name] = _typed(declared.type, value)
+        if name in (declared := _declared(kind)):
+            found[name] = _typed(declared[name], value)
     return kind(**found)
+
+
+@cache
+def _declared(kind: type[Struct]) -> Mapping[str, Any]:
+    return {one.name: one.type for one in fields(kind)}
 
 
 def _typed(declared: Any, value: Any) -> Any:

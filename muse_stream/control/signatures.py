@@ -15,9 +15,10 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct
 
 from muse_stream import environment
 from muse_stream.errors import StoreError
@@ -35,8 +36,7 @@ _NAME = re.compile(r"[\w.@+-]{1,100}")
 RIGHT = "a line is ed25519:KEY NAME, as `muse-stream keys generate` writes it"
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True):
     """What stands in a signed record."""
 
     key: str
@@ -60,8 +60,7 @@ class Signature:
         return cls(value["key"], value["value"])
 
 
-@dataclass(frozen=True, slots=True)
-class Signer:
+class Signer(Struct, frozen=True):
     """A private key, kept in memory for one command; never shown."""
 
     _private: "Ed25519PrivateKey"
@@ -100,8 +99,7 @@ def signed_part(content: Mapping[str, Any], kind: Kind) -> bytes:
     return f"muse-stream {kind}\n{canonical}".encode()
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedKeys:
+class TrustedKeys(Struct, frozen=True):
     """Public keys whose signatures are taken, by name."""
 
     names: Mapping[str, str]

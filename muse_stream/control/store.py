@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec import Struct
+
 from muse_stream import environment
 from muse_stream.control.change import Change, change
 from muse_stream.control.heartbeats import Beat, Heartbeat
@@ -78,8 +80,7 @@ class Generation:
     """What it was verified against."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One line of a store's list; a broken generation is listed too, with what is wrong with it."""
 
     number: int
@@ -311,8 +312,7 @@ def _way_back(manifest: Manifest) -> int | None:
     return named if isinstance(named, int) and not isinstance(named, bool) else manifest.parent
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+class Remembered(Struct, frozen=True):
     """What is known of generations beside what the store says: it may have been emptied, or restored."""
 
     number: int = 0

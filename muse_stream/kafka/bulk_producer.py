@@ -9,10 +9,10 @@ whatever the brokers do, so a slow cluster shows as lateness, not as a gentler t
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from msgspec import Struct
 
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal
@@ -34,8 +34,7 @@ BULK = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Chunk:
+class Chunk(Struct, frozen=True, eq=False):
     """Some records in order; every list has one entry a record."""
 
     values: Sequence[bytes]
@@ -44,8 +43,7 @@ class Chunk:
     """Milliseconds since the epoch; None is now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(Struct, frozen=True):
     """What became of it; all of it is acknowledged."""
 
     events: int

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import (
@@ -24,6 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public names
     OffsetSpec,
     ResourceType,
 )
+from msgspec import Struct, field
 
 from muse_stream.kafka.admin import topic_settings
 from muse_stream.kafka.admin_answers import answers_within, told
@@ -46,8 +46,7 @@ MOVING = {
 CONNECT_S = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionState:
+class PartitionState(Struct, frozen=True):
     """Who leads a partition, and who has it."""
 
     leader: int
@@ -56,8 +55,7 @@ class PartitionState:
     in_sync: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterState:
+class ClusterState(Struct, frozen=True):
     """What was seen."""
 
     brokers: Mapping[int, tuple[str, int]]
@@ -77,8 +75,7 @@ class ClusterState:
         return Existing(len(parts), least, self.settings.get(name, {}))
 
 
-@dataclass(frozen=True, slots=True)
-class GroupState:
+class GroupState(Struct, frozen=True):
     """A consumer group: its members now, and what it has committed."""
 
     members: int | None = None

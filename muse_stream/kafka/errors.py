@@ -5,10 +5,10 @@ process (`Fatal`). Where librdkafka's own flags say that, they are followed: `fa
 in this order, and everything else is fatal. The table adds what flags do not tell: what an error is about.
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from confluent_kafka import KafkaError, KafkaException
+from msgspec import Struct
 
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
 from muse_stream.kafka.explain import said
@@ -51,8 +51,7 @@ class About(Enum):
     """The end of a partition: no error at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(Struct, frozen=True):
     """One line of the table."""
 
     code: int

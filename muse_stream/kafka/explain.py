@@ -4,17 +4,15 @@
 Where the table has no line, librdkafka's own text stands in its place. Nothing is decided here: `errors` does that.
 """
 
-from dataclasses import dataclass
-
 from confluent_kafka import KafkaError
+from msgspec import Struct
 
 GRANT = "`muse-stream acl CONFIG` prints what each role needs"
 
 REFUSALS = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(Struct, frozen=True):
     """What an error means, and what would be right."""
 
     meaning: str

@@ -12,10 +12,10 @@ then is held, and `changed` says when to ask again.
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException
+from msgspec import Struct
 
 from muse_stream.errors import StreamError
 from muse_stream.kafka.errors import typed
@@ -41,8 +41,7 @@ SHOWN = 20
 """Partitions and topics of one log line, and lines of one look."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """An event partition as it is now."""
 
     low: int
@@ -53,8 +52,7 @@ class Source:
     """When its first record was written; None: it has none, or nobody told."""
 
 
-@dataclass(frozen=True, slots=True)
-class First:
+class First(Struct, frozen=True):
     """Where a partition starts, and why there."""
 
     offset: int
@@ -65,8 +63,7 @@ class First:
     """When the last answer was written by another slot; None: there is none, or it is this slot's own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """Why nobody can say where a partition starts."""
 
     why: str
@@ -81,8 +78,7 @@ class Search(Protocol):
         """Return where each of these starts behind its last answer; those without an answer at their first event."""
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(Struct):
     own: CommittedOffset
     evidence: object = None
     """What was seen last of others' work on the partition."""

@@ -6,9 +6,9 @@ reads all passes them over (docs/exactly-once.md, R6).
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from msgspec import Struct
 
 from muse_stream.errors import Retriable
 from muse_stream.kafka.deadline import Deadline
@@ -23,8 +23,7 @@ SINGLY = 16
 """More topics than this are asked for all at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class CommittedOffset:
+class CommittedOffset(Struct, frozen=True):
     """Where the group goes on in a partition."""
 
     offset: int | None

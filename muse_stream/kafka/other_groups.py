@@ -11,9 +11,9 @@ release) the one that is behind stops.
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException
+from msgspec import Struct
 
 from muse_stream.kafka.errors import typed
 from muse_stream.kafka.offsets import CommittedOffset, committed_offsets
@@ -29,8 +29,7 @@ OpenReader = Callable[[str, bool], Consumer]
 """`(group, committed)`: open a consumer that never joins, and reads committed records only, or all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(Struct, frozen=True):
     """The greatest offset that another group has committed."""
 
     offset: int

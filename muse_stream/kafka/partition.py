@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 TopicPartitionKey = tuple[str, int]
 """Topic and number."""
 
@@ -10,8 +12,7 @@ Places = Mapping[TopicPartitionKey, int | None]
 """Partition -> an offset; None: its beginning."""
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """The position in a partition."""
 
     answered: int | None

@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from msgspec import Struct
 
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Retriable, StreamError
@@ -41,8 +41,7 @@ Spans = Mapping[TopicPartitionKey, tuple[int, int]]
 Records = dict[TopicPartitionKey, list[Message]]
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """Records below `stable` are decided; between it and `high` is at least one open transaction."""
 
     stable: int

@@ -10,8 +10,9 @@ follows from `WRITE` on a topic or on the transactional id.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from muse_stream.config import Document
 from muse_stream.kafka.topic_plan import needed
@@ -31,8 +32,7 @@ LOOK: tuple[Operation, ...] = ("DESCRIBE", "DESCRIBE_CONFIGS")
 MAKE: tuple[Operation, ...] = ("CREATE", "DESCRIBE", "ALTER_CONFIGS")
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """What a principal may do with a resource, or with all whose names begin so."""
 
     resource: Resource
@@ -41,8 +41,7 @@ class Grant:
     operations: tuple[Operation, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(Struct, frozen=True):
     """What a role needs; `{namespace}`, `{lane}` and `{tenant}` stand for every one that is asked for."""
 
     does: str
@@ -114,8 +113,7 @@ NEEDS: Mapping[str, Needs] = {
 """Role -> what it needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(Struct, frozen=True):
     """What the placeholders stand for, and how topics are called."""
 
     namespace: str

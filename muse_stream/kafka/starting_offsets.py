@@ -12,9 +12,9 @@ session ends.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from msgspec import Struct, field
 
 from muse_stream.errors import Fatal, Retriable
 from muse_stream.kafka.coordinators import OFFSETS, leaderless
@@ -44,8 +44,7 @@ Free = Callable[[Sequence[TopicPartitionKey]], None]
 Heard = Callable[[Mapping[TopicPartitionKey, str]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Starts:
+class Starts(Struct, frozen=True):
     """Where to start, and who has signed these partitions (those that were never committed: nobody)."""
 
     offsets: list[TopicPartition]

@@ -8,10 +8,10 @@ from their first offset.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from msgspec import Struct
 
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal, Retriable
@@ -27,8 +27,7 @@ HIDDEN_S = 20.0
 """An honest transaction ends sooner."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """One record as it is on the topic."""
 
     partition: int

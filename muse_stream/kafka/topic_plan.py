@@ -9,8 +9,9 @@ widest event topic that feeds them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from muse_stream.config import CROWDED_PARTITIONS, Document, TopicKind
 
@@ -27,8 +28,7 @@ RECORD_BYTES: Mapping[TopicKind, int] = {"scores": 16 * 1024, "audit": 64 * 1024
 """What one answer may take: the event's key and id, and for an audit record the scores of all experts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """What an operator chooses; None leaves it to the broker's default, or an existing topic as it is."""
 
     partitions: int = 6
@@ -41,8 +41,7 @@ class Options:
     """-1 keeps forever."""
 
 
-@dataclass(frozen=True, slots=True)
-class Needed:
+class Needed(Struct, frozen=True):
     """One topic a document needs, however many tenants share it."""
 
     name: str
@@ -53,8 +52,7 @@ class Needed:
     """The event topics that feed it; empty for an event topic."""
 
 
-@dataclass(frozen=True, slots=True)
-class Existing:
+class Existing(Struct, frozen=True):
     """One topic the cluster has."""
 
     partitions: int
@@ -67,8 +65,7 @@ class Existing:
         return None if value is None else int(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One step of a plan: a topic to create, settings to set, or something only a person can decide."""
 
     action: Action

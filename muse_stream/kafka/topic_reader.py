@@ -7,10 +7,10 @@ records and aborted ones leave gaps.
 
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from msgspec import Struct
 
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Fatal, Retriable
@@ -34,8 +34,7 @@ UNUSED_GROUP = KafkaError.GROUP_AUTHORIZATION_FAILED
 """librdkafka looks for the coordinator of every group it is given; who may read topics needs no right to this one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     """The offsets a partition held when it was looked at: `low` is the first, `high` the next to be written."""
 
     low: int
@@ -85,8 +84,7 @@ def between(
     }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class Block(Struct, frozen=True, eq=False):
     """Some committed records of one topic; every list has one entry a record, in order per partition."""
 
     topic: str

@@ -12,11 +12,11 @@ could end a later transaction of the same producer; a new epoch fences it.
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from msgspec import Struct
 
 from muse_stream.config import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Retriable, StreamError
@@ -54,8 +54,7 @@ class Blocked(Retriable):
     """The last transaction of a transactional id is decided and cannot be ended now: a partition takes no marker."""
 
 
-@dataclass(frozen=True, slots=True)
-class TopicsSeen:
+class TopicsSeen(Struct, frozen=True):
     """What the cluster tells of its topics."""
 
     counts: Mapping[str, int]

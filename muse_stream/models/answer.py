@@ -6,10 +6,10 @@ Invariant: elementwise, and sums over columns in their order, so that a row's an
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from muse_stream.config import ClassChoice, ColumnOf, LabelOf
@@ -24,8 +24,7 @@ KNOWN = (("0", "1"), ("-1", "1"), ("False", "True"))
 """Two classes of which the second is the positive one, as everybody writes them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """How one output is read."""
 
     columns: tuple[int, ...]

@@ -14,11 +14,11 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError
+from msgspec import Struct
 
 from muse_stream.errors import ModelError
 from muse_stream.models.labels import Labels, class_labels
@@ -56,8 +56,7 @@ RANDOM_OPERATORS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(Struct, frozen=True):
     """One input or output of a graph."""
 
     name: str
@@ -71,8 +70,7 @@ class Port:
         return f"{self.name} ({self.kind} [{dims}])"
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(Struct, frozen=True):
     """The face of a model file: what `describe` prints and what a binding is checked against."""
 
     sha256: str

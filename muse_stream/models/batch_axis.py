@@ -11,9 +11,10 @@ Invariant: nothing is refused that treats each row alone. Where a shape is not k
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
+
+from msgspec import Struct
 
 from muse_stream.errors import ModelError
 from muse_stream.models.artifact import Artifact, onnx
@@ -25,8 +26,7 @@ Dim = int | str | None
 """A size, `ROWS`, or not known (but not the number of rows)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(Struct, frozen=True):
     """A tensor that no row has a part in."""
 
     shape: tuple[Dim, ...] | None = None
@@ -34,8 +34,7 @@ class Constant:
     """What is in it, where that is known and short."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(Struct, frozen=True):
     """A tensor whose dimension `axis` counts the rows: a slice of it depends on its own row alone."""
 
     shape: tuple[Dim, ...]
@@ -52,16 +51,14 @@ class Rows:
         return self.axis - self.rank
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(Struct, frozen=True):
     """Whole numbers worked out from the number of rows: parts of a shape."""
 
     dims: tuple[Dim, ...] | None = None
     """What it is, where that is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """A tensor that depends on the rows in a way that was not followed."""
 
 

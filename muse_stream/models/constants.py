@@ -5,10 +5,10 @@ so these are collected from the file, a bounded number of each.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from muse_stream.models.artifact import messages, onnx
 from muse_stream.models.onnx_nodes import constant_values
@@ -23,8 +23,7 @@ THRESHOLD_NAMES = frozenset({"nodes_values", "nodes_values_as_tensor", "nodes_sp
 TEXT_NAMES = frozenset({"keys_strings", "cats_strings", "vocabulary", "pool_strings", "string_vocabulary"})
 
 
-@dataclass(frozen=True, slots=True)
-class Constants:
+class Constants(Struct, frozen=True):
     """What was found."""
 
     scalars: tuple[float, ...] = ()

@@ -13,10 +13,10 @@ differ, stand in the configuration: exporters round thresholds to float32, which
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from muse_stream.errors import ModelError
@@ -28,8 +28,7 @@ SHOWN = 5
 FORM = '{"events": [...], "scores": [...]} or {"inputs": {name: rows}, "scores": [...]}'
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Golden:
+class Golden(Struct, frozen=True, eq=False):
     """Author's rows: events, or `[n, width]` for each input; and n scores."""
 
     scores: NDArray[np.float64]
@@ -38,8 +37,7 @@ class Golden:
     """float64, or object where there are texts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(Struct, frozen=True):
     """How far a model agrees with its author."""
 
     rows: int

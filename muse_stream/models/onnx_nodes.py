@@ -1,10 +1,10 @@
 """Nodes, attributes and small constants of an ONNX file as Python values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from muse_stream.models.artifact import onnx
 
@@ -23,8 +23,7 @@ DTYPES: Mapping[int, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """One operator of a graph."""
 
     kind: str

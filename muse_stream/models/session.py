@@ -14,10 +14,10 @@ alignment. Such a model is run row by row.
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from muse_stream.errors import ModelError
@@ -90,8 +90,7 @@ class Runner(Protocol):
         """Answer at most `used` rows, in whole blocks; raises RuntimeError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(Struct, frozen=True):
     """What runs a model, for a person."""
 
     name: str

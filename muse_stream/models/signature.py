@@ -6,10 +6,10 @@ meet by name, never by position. Bound is what a table can feed: `[N, width]` or
 N is free, or fixed: the model is then run on as many rows at a time. The output is numbers, `[N]` or `[N, K]`.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from muse_stream.config import ClassChoice, ModelSpec
 from muse_stream.errors import ModelError
@@ -27,8 +27,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 FLOATS = ("float16", "float", "double")
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True):
     """How a configuration reads one model; two bindings of the same bytes are two models."""
 
     inputs: tuple[tuple[str, int], ...]
@@ -52,8 +51,7 @@ class Signature:
         return cls(inputs, output.name, output.positive, output.link, output.scale, data, spec.backend)
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(Struct, frozen=True):
     """What a binding found."""
 
     inputs: tuple[ModelInput, ...]

@@ -9,8 +9,9 @@ found by halving.
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from muse_stream import telemetry
 from muse_stream.avro import Encoder

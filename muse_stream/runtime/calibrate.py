@@ -13,13 +13,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from muse_stream import telemetry
 from muse_stream.config import Document, KafkaSettings, consumer_group, load_document
@@ -47,8 +48,7 @@ LOOK_S = 900.0
 """Seconds between two looks for drift: a quarter of an hour, as counts have it."""
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrateOptions:
+class CalibrateOptions(Struct, frozen=True):
     """What every process of a run shares."""
 
     store: str | Path

@@ -4,8 +4,9 @@ A generation is compiled whole or refused whole; models are shared through the c
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from muse_stream.avro import SchemaDirectory
 from muse_stream.config import Document, Loaded, ModelSpec, Role, model_file
@@ -17,8 +18,7 @@ WHOLE: Role = "shadow"
 """The role that has every predictor, live and shadow."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Compiled:
+class Compiled(Struct, frozen=True, eq=False):
     """One generation in one role, ready to execute."""
 
     loaded: Loaded

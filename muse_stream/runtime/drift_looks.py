@@ -6,9 +6,11 @@ Reads the store alone. `docs/drift.md` says what is decided, and how often it is
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from muse_stream.calibration import DayCounts, Drift, DriftLimits, QuantileMap, Recent, ScoreSketch, counts_name, drift
 from muse_stream.config import Document, DriftSpec, Loaded, consumer_group, load_document
@@ -22,8 +24,7 @@ DRIFT_LEASE = "drift"
 """Who has it looks; the others only count."""
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
+class Windows(Struct, frozen=True):
     """What is looked at, and what is allowed; None: as the configuration says (`drift`)."""
 
     days: int | None = None
@@ -46,8 +47,7 @@ class Windows:
         return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Served:
+class Served(Struct, frozen=True, eq=False):
     """A tenant's map that serves, and what was counted of it."""
 
     tenant: str
@@ -59,8 +59,7 @@ class Served:
     days: tuple[DayCounts, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TenantDrift:
+class TenantDrift(Struct, frozen=True):
     """What is known of one tenant and predictor."""
 
     tenant: str

@@ -8,9 +8,10 @@ tenants; a topic's tenant is believed only as far as the event agrees with it.
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from muse_stream.avro import (
@@ -39,8 +40,7 @@ _ATTRIBUTE = "intent:"
 """Before an intent attribute's name among the columns; no Avro field has a colon."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Events(EventTable):
+class Events(EventTable, frozen=True, eq=False, kw_only=True):
     """The events of a batch that can be scored, and where each stands in the batch."""
 
     rows: NDArray[np.int64]
@@ -54,8 +54,7 @@ class Events(EventTable):
     """Rows of the batch."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Format:
+class Format(Struct, frozen=True, eq=False):
     """One event format, ready to decode."""
 
     spec: EventSpec

@@ -8,8 +8,9 @@ limit soon after its last replacement waits, ever longer.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from muse_stream.runtime.memory import resident_bytes
 from muse_stream.telemetry import Log
@@ -32,8 +33,7 @@ class Process(Protocol):
     """Since when it serves its slot (monotonic seconds)."""
 
 
-@dataclass(slots=True)
-class _Slot:
+class _Slot(Struct):
     """What became of a slot because of memory."""
 
     replaced: int = 0

@@ -5,8 +5,9 @@ only this.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from muse_stream.config import KafkaSettings
 from muse_stream.control import Store
@@ -14,8 +15,7 @@ from muse_stream.runtime.drift_looks import TenantDrift
 from muse_stream.telemetry import Log
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshState:
+class RefreshState(Struct, frozen=True):
     """How the refresh of a tenant's map of a predictor stands, for metrics."""
 
     tenant: str
@@ -44,8 +44,7 @@ class Refresher(Protocol):
         """How many maps this process has made current."""
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshWith:
+class RefreshWith(Struct, frozen=True):
     """What a refresher works with."""
 
     store: Store

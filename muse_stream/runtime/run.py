@@ -10,12 +10,13 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from muse_stream import telemetry
 from muse_stream.config import KafkaSettings, Role
@@ -29,8 +30,7 @@ COLLECT_THRESHOLD = 50_000
 """Objects that are made before cyclic garbage is looked for, once all is imported; workers look more often."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(Struct, frozen=True):
     """What every worker of a run shares."""
 
     store: str | Path

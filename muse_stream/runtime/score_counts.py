@@ -11,10 +11,11 @@ of a predictor that no route names any more with the generation after.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from muse_stream.config import Document, Role
@@ -28,8 +29,7 @@ Part = Literal["reached", "agreed"]
 """Scores at or above the threshold; scores that stand on the same side of it as the live score of their event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """A tenant and a predictor that can answer it."""
 
     tenant: str
@@ -103,8 +103,7 @@ def _promised(document: Document, names: Iterable[str]) -> dict[str, Mapping[flo
     return {name: rates[reference] for name, reference in references.items() if reference is not None}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _State:
+class _State(Struct, frozen=True, eq=False):
     """What another thread may read at any moment: replaced whole, but for `totals`, whose entries only grow."""
 
     groups: ScoreGroups

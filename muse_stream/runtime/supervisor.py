@@ -27,10 +27,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from msgspec import Struct, field
 
 from muse_stream.runtime.memory_limit import MemoryLimit
 from muse_stream.telemetry import Log
@@ -63,8 +64,7 @@ Assignment = tuple[int, Suspects, int]
 replaced because of their memory."""
 
 
-@dataclass(slots=True, eq=False)
-class Child:
+class Child(Struct, eq=False):
     """A worker process and our end of its pipe; `slot` is None while it is a spare."""
 
     process: BaseProcess
@@ -94,8 +94,7 @@ class Child:
         return self.slot is None or self.serving or now - self.since > SETTLING_S
 
 
-@dataclass(slots=True)
-class Slot:
+class Slot(Struct):
     """How often a slot (or the spare) has crashed in a row, and when it may be served again."""
 
     crashes: int = 0

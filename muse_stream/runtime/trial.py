@@ -4,12 +4,13 @@ A configuration in which the predictor is live for everybody, and nothing else r
 its maps are left out, so that they may belong to another content. What is fitted is fitted on what this answers.
 """
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from muse_stream.calibration import Floats
@@ -20,7 +21,7 @@ from muse_stream.runtime.event_reader import EventReader
 from muse_stream.worker import Batch
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Tried:
     """A predictor's values for some events of one tenant."""
 
@@ -66,7 +67,10 @@ class PredictorTrial:
         )
         events = self._readers[self._document.tenants[tenant].lane].read(batch, ids=False)
         scored = self._snapshot.execute(events)
-        rejected = [*events.rejected, *(replace(one, row=int(events.rows[one.row])) for one in scored.rejected)]
+        rejected = [
+            *events.rejected,
+            *(dataclasses.replace(one, row=int(events.rows[one.row])) for one in scored.rejected),
+        ]
         if not scored.live:
             nothing = np.empty(0)
             return Tried(np.empty(0, dtype=np.int64), nothing, {}, np.empty(0, dtype=np.int64), tuple(rejected))

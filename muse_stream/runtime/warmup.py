@@ -13,9 +13,9 @@ route may match. Nothing is counted, logged or sent.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from muse_stream.avro import Demands, SchemaDirectory, made_up
@@ -31,8 +31,7 @@ ENCODED = 3
 UNREADABLE = (Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
+class Candidate(Struct, frozen=True, eq=False):
     """A compiled generation in one role and lane, before it serves."""
 
     document: Document

@@ -9,10 +9,10 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
 from prometheus_client import (
     CollectorRegistry,
     Counter,

@@ -15,9 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing.connection import Connection
+
+from msgspec import Struct
 
 from muse_stream import telemetry
 from muse_stream.config import Document, FittedData, load_document
@@ -96,8 +97,7 @@ def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused
             connection.send("drained")
 
 
-@dataclass(frozen=True, slots=True)
-class First:
+class First(Struct, frozen=True):
     """What a worker starts with."""
 
     head: Head
@@ -202,8 +202,7 @@ def _tell_backends(scorer: GenerationScorer) -> None:
         tell("model_backend", generation=scorer.number, model=name, backend=backend.name, why=backend.why)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """The slot that a process was given."""
 
     number: int

@@ -13,10 +13,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeAlias
+
+from msgspec import Struct
 
 from muse_stream import environment, telemetry
 from muse_stream.avro import Schema, parse_schema
@@ -64,8 +65,7 @@ class Source(Protocol):
         """Return a schema's id under a subject."""
 
 
-@dataclass(slots=True)
-class _Question:
+class _Question(Struct):
     """Something that is asked for."""
 
     at: float

@@ -6,10 +6,10 @@ about 2*K*log2(N) attempts.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from muse_stream.calibration import Floats
@@ -22,8 +22,7 @@ MESSAGE_LENGTH = 300
 """A dead letter's header stays small, and a vendor's page of text does not reach it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Bisected:
+class Bisected(Struct, frozen=True, eq=False):
     """What an attempt over many rows came to."""
 
     answers: Floats

@@ -8,11 +8,11 @@ Invariant: numbers are float64 with NaN for null, or int64 / bool without nulls;
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 AS_TEXT = "text:"
@@ -20,8 +20,7 @@ AS_TEXT = "text:"
 column cannot tell them apart: with nulls among them it is float64. No Avro name has a colon."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Categorical:
+class Categorical(Struct, frozen=True, eq=False):
     """A column of strings: `values[codes[row]]` is the row's string, code -1 is null."""
 
     values: tuple[str | None, ...]

@@ -7,10 +7,10 @@ over rows in Python, for strings.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
 from muse_stream.scoring.answers import Answers
@@ -43,8 +43,7 @@ Table: TypeAlias = Mapping[str, ArrayLike | None] | ArrowTable | DataFrame
 """What can be scored: columns by name. In a mapping, a scalar or None stands for every row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What a snapshot reads from a table."""
 
     tenants: frozenset[str]

@@ -4,16 +4,15 @@ Every column has `count` entries; row numbers in answers are positions in this t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from muse_stream.scoring.columns import Categorical, Column
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EventTable:
+class EventTable(Struct, frozen=True, eq=False):
     """A batch of events as columns."""
 
     count: int

@@ -8,10 +8,10 @@ has, but what an integer or boolean type cannot hold exactly, or a float type on
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from muse_stream.scoring.columns import AS_TEXT, Categorical, Column
@@ -27,8 +27,7 @@ SPELLED = {"0": "false", "1": "true", "false": "0", "true": "1"}
 """Booleans with nulls may be numbers in their column: a category table is asked for both spellings."""
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(Struct, frozen=True):
     """One column of a tensor."""
 
     field: str
@@ -39,8 +38,7 @@ class Feature:
     """The category table, sorted, so that equal features are equal keys."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(Struct, frozen=True):
     """One model input: its features in order, and its element type."""
 
     features: tuple[Feature, ...]
@@ -48,8 +46,7 @@ class Tensor:
     """`object` is a tensor of strings."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Bound:
+class Bound(Struct, frozen=True, eq=False):
     """The tensors of some rows."""
 
     tensors: tuple[NDArray[Any], ...]
@@ -188,8 +185,7 @@ class Binding:
         return chosen
 
 
-@dataclass(frozen=True, slots=True)
-class _Faults:
+class _Faults(Struct, frozen=True):
     """What is found while tensors are built; of each row the first."""
 
     missing: dict[int, str]

@@ -6,15 +6,14 @@ Invariant: a row's answer depends on that row alone, bit for bit, whatever stand
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInput:
+class ModelInput(Struct, frozen=True):
     """One named input tensor of shape `[N, width]`."""
 
     name: str

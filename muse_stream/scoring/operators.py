@@ -8,10 +8,10 @@ travel along the graph. Nothing a model raises leaves this module.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from muse_stream.calibration import Floats, Segments, corrected, corrected_each
@@ -24,8 +24,7 @@ from muse_stream.scoring.model import Model
 from muse_stream.scoring.selection import Selection
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """Why one row has no value."""
 
     reason: Reason
@@ -35,8 +34,7 @@ class Fault:
 NO_FAULTS: Mapping[int, Fault] = {}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Values:
+class Values(Struct, frozen=True, eq=False):
     """What an operator computed."""
 
     rows: Selection

@@ -5,15 +5,15 @@ here once, however many predictors, tenants and roles share it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from muse_stream.calibration import Floats
 from muse_stream.scoring.operators import Operator
 from muse_stream.scoring.routing import Router, Split
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedOperator:
+class PlannedOperator(Struct, frozen=True):
     """One distinct node."""
 
     step: Operator
@@ -23,8 +23,7 @@ class PlannedOperator:
     """Which rows any predictor needs it for."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedExpert:
+class PlannedExpert(Struct, frozen=True):
     """Where an expert's two values are found."""
 
     name: str
@@ -32,8 +31,7 @@ class PlannedExpert:
     corrected: int
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedPredictor:
+class PlannedPredictor(Struct, frozen=True):
     """A predictor in one role: its rows, and the operators that hold its answers."""
 
     name: str
@@ -45,8 +43,7 @@ class PlannedPredictor:
     experts: tuple[PlannedExpert, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class Plan(Struct, frozen=True, eq=False):
     """Everything `execute` reads."""
 
     router: Router

@@ -7,10 +7,10 @@ same.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
 from graphlib import CycleError
 
 import numpy as np
+from msgspec import Struct, field
 
 from muse_stream.calibration import FittedMap, Recalibration
 from muse_stream.config import CORRECTIONS, AggregateNode, Document, ModelNode, PredictorGraph, Role
@@ -51,8 +51,7 @@ def plan(
     return planner.program(role)
 
 
-@dataclass(slots=True)
-class _Merged:
+class _Merged(Struct):
     """A predictor whose nodes have become operators."""
 
     graph: PredictorGraph
@@ -60,8 +59,7 @@ class _Merged:
     reached: frozenset[int]
 
 
-@dataclass(slots=True)
-class _Demand:
+class _Demand(Struct):
     """Which share of each part's events somebody wants."""
 
     shares: dict[int, float] = field(default_factory=dict)

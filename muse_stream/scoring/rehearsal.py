@@ -6,9 +6,10 @@ changes nothing for the others.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from muse_stream.calibration import Floats
 from muse_stream.scoring.event_table import EventTable
@@ -20,8 +21,7 @@ from muse_stream.scoring.scores import PredictorScores
 from muse_stream.scoring.selection import Selections
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rehearsed:
+class Rehearsed(Struct, frozen=True, eq=False):
     """One predictor's trial."""
 
     scores: PredictorScores

@@ -6,13 +6,13 @@ everything.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from muse_stream.config import Document, EventSpec, Role, RouteSpec
 
 
-@dataclass(frozen=True, slots=True)
-class RequiredFields:
+class RequiredFields(Struct, frozen=True):
     """What the columns of one event format are needed for."""
 
     fields: tuple[str, ...]

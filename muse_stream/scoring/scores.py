@@ -6,17 +6,16 @@ may be shared between predictors that share an operator: read, never write.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from muse_stream.calibration import Floats
 from muse_stream.errors import Rejected
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ExpertScores:
+class ExpertScores(Struct, frozen=True, eq=False):
     """One expert of a predictor, row by row."""
 
     name: str
@@ -25,8 +24,7 @@ class ExpertScores:
     corrected: Floats
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PredictorScores:
+class PredictorScores(Struct, frozen=True, eq=False):
     """One predictor's answers to some rows of the batch."""
 
     predictor: str
@@ -42,8 +40,7 @@ class PredictorScores:
     """Row -> why it has no score; always empty for live."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scored:
+class Scored(Struct, frozen=True, eq=False):
     """A batch's answers."""
 
     live: tuple[PredictorScores, ...]

@@ -16,8 +16,9 @@ The age is counted from an event's Kafka timestamp. Where the oldest event that 
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from muse_stream.kafka import Position, Standing, TopicPartitionKey
 
@@ -29,8 +30,7 @@ REMOVED_S = 5.0
 """So long a position must have stood below the partition's beginning: a batch in hand may still be answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """What waits in one topic, as far as this worker has its partitions."""
 
     events: int = 0
@@ -63,8 +63,7 @@ class Looker(Protocol):
         """End."""
 
 
-@dataclass(slots=True)
-class _Partition:
+class _Partition(Struct):
     """What is known of one partition."""
 
     taken: deque[tuple[int, int]] = field(default_factory=deque)

@@ -4,12 +4,15 @@ Invariant: parallel lists, one entry a record, in the order Kafka gave them; a r
 module knows no vendor, so a test or `muse-stream replay` makes a batch from plain lists.
 """
 
+import dataclasses
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.kafka import Message, TopicPartitionKey
@@ -22,8 +25,7 @@ Groups: TypeAlias = "array[int]"
 """32-bit numbers, one a record. Not a numpy array: this room starts without numpy, but numpy reads and writes these."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
+class Batch(Struct, frozen=True, eq=False):
     """Records as Kafka gave them. Every list has one entry a record."""
 
     topics: list[str]
@@ -97,8 +99,7 @@ def raw_batch(messages: list[Message]) -> Batch:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(Struct, frozen=True):
     """One refused record and the topic that takes it."""
 
     rejected: Rejected
@@ -107,8 +108,7 @@ class DeadLetter:
     """Whose record it was; None where nobody can say."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Records:
+class Records(Struct, frozen=True, eq=False):
     """All that a batch becomes. For a live worker every row stands in exactly one of the two: answers, or dead letters.
 
     `rows[i]` is the batch row that gives answer `i` its key and partition.
@@ -153,7 +153,7 @@ def joined(parts: Sequence[Records], starts: Sequence[int]) -> Records:
         [value for part in parts for value in part.values],
         array("i", b"".join(part.groups.tobytes() for part in parts)),
         [
-            replace(letter, rejected=replace(letter.rejected, row=letter.rejected.row + start))
+            replace(letter, rejected=dataclasses.replace(letter.rejected, row=letter.rejected.row + start))
             for part, start in zip(parts, starts, strict=True)
             for letter in part.dead
         ],
@@ -174,8 +174,7 @@ def _facts(parts: Sequence[Records], starts: Sequence[int], rows: Sequence[int])
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """Dead letters of a batch with the same event topic and reason: how many, and the first of them."""
 
     topic: str
@@ -186,8 +185,7 @@ class Refusal:
     error: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tally:
+class Tally(Struct, frozen=True, eq=False):
     """What a batch adds to the counters once it is committed."""
 
     groups: Groups
@@ -209,7 +207,7 @@ class Tally:
         return cls(records.groups, book, letters, records.clipped, refusals)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Topology:
     """Which topics a lane reads under one generation, and where the answers of each go."""
 
@@ -217,13 +215,13 @@ class Topology:
     """Event topic -> every topic an answer or dead letter of its records may go to."""
     dead_letters: Mapping[str, str]
     """Event topic -> where a record goes that the worker itself has to give up (its tenant may be unknown)."""
-    tenants: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    tenants: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, compare=False)
     """Event topic -> the tenants whose events it holds; a change of names alone changes no topic."""
     paused: frozenset[str] = frozenset()
     """Event topics that are not to be read now."""
-    elsewhere: Mapping[str, str] = field(default_factory=dict, compare=False)
+    elsewhere: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
     """Event topics of the fleet that other groups read -> which group."""
-    groups: frozenset[str] = field(default=frozenset(), compare=False)
+    groups: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
     """Groups of this role that have read topics of the fleet under this generation, or those before it."""
 
     def owner(self, event_topic: str) -> str | None:
@@ -244,16 +242,14 @@ def given_up(batch: Batch, rows: Sequence[int], topology: Topology, reason: Reas
     return letters
 
 
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
+class BatchLimits(Struct, frozen=True):
     """How much one transaction may hold, and how soon after the last one it may be, at least."""
 
     batch_events: int = 10_000
     linger_s: float = 0.005
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Which event a record answers, and in which attempt."""
 
     topic: str

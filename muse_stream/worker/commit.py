@@ -17,8 +17,9 @@ import time
 from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from muse_stream.errors import Abortable, Fatal, StreamError
 from muse_stream.kafka import Deadline, TopicPartitionKey, TopicsSeen, TransactionalProducer
@@ -44,8 +45,7 @@ OpenProducer = Callable[[int], TransactionalProducer]
 """Open the producer of slot 0 or 1."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pending:
+class Pending(Struct, frozen=True, eq=False):
     """A batch that was sent and waits to be committed."""
 
     first: dict[TopicPartitionKey, int]
@@ -74,8 +74,7 @@ class Pending:
     """The spans of its sampled events; None where it has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(Struct, frozen=True):
     """What one commit cost."""
 
     pending: Pending

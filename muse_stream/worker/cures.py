@@ -1,7 +1,8 @@
 """What a person does about a paused tenant, as commands; stands in the log beside every `tenant_paused`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from muse_stream.config import Role
 from muse_stream.kafka import Position, TopicPartitionKey
@@ -10,8 +11,7 @@ SHOWN = 20
 """Partitions of one log line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cures:
+class Cures(Struct, frozen=True):
     """For one worker: `config` is what its commands name, the store it serves from."""
 
     config: str = "CONFIG"
@@ -58,8 +58,7 @@ class Cures:
         return f"`muse-stream resume {named}{store}`, when it may go on"
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(Struct, frozen=True):
     """What is said of every paused tenant: whose group it is, and what would help."""
 
     group: str = ""

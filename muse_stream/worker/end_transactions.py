@@ -14,8 +14,9 @@ transaction of that slot hangs there any more, nor in the group's offsets; every
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from muse_stream.errors import Retriable, StreamError
 from muse_stream.kafka import Deadline, End, Ends, Records, TopicPartitionKey, TransactionalProducer
@@ -47,8 +48,7 @@ Owed = dict[TopicPartitionKey, dict[tuple[str, int, int], Answered]]
 """Partition -> event -> its answer, which readers must see there and may not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(Struct, frozen=True):
     """What a run works with."""
 
     ends: Ends

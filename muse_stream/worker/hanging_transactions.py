@@ -13,7 +13,8 @@ is right follows from the source's committed offset, which was part of the trans
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from muse_stream.kafka import Message, TopicPartitionKey
 from muse_stream.worker import attempts
@@ -27,8 +28,7 @@ Origins = Callable[[Sequence[bytes | None]], Sequence[Origin | None]]
 """Reads which event each answer answers, and under which attempt; None for what is no answer of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     """A record of an output topic and what it answers; `origin` is None for a stranger's."""
 
     place: TopicPartitionKey

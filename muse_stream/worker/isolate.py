@@ -16,7 +16,8 @@ large the record batches may be that producers make, which event topics must wai
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from muse_stream.errors import Abortable, Reason, StreamError
 from muse_stream.kafka import About, TopicPartitionKey, Undelivered, names
@@ -46,8 +47,7 @@ class Refusing(Abortable):
     """Most of what an output topic is to take is refused."""
 
 
-@dataclass(slots=True)
-class _Output:
+class _Output(Struct):
     """What is known of an output topic that has refused records."""
 
     limit: int = 0

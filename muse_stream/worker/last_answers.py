@@ -14,8 +14,9 @@ Takes event partitions as they are now. Says of each behind which event to start
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from muse_stream.kafka import (
     BEGINNING,
@@ -64,8 +65,7 @@ OpenReader = Callable[[bool], Consumer]
 Outputs = dict[TopicPartitionKey, "Tail"]
 
 
-@dataclass(slots=True)
-class Tail:
+class Tail(Struct):
     """How far an output partition was searched, and for what."""
 
     low: int

@@ -13,8 +13,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeAlias
+
+from msgspec.structs import replace
 
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, SchemaPending, StreamError
 from muse_stream.kafka import Blocked, Deadline, Free, GroupConsumer, Message, TopicPartitionKey, Undelivered

@@ -9,7 +9,8 @@ nothing. Readers of committed records stand still there, so it is logged once wh
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from muse_stream.errors import StreamError
 from muse_stream.kafka import End, Ends, TopicPartitionKey
@@ -22,8 +23,7 @@ HANGING_S = 16.0
 CURE = "restart the worker whose transaction it is, or: kafka-transactions find-hanging, then abort"
 
 
-@dataclass(frozen=True, slots=True)
-class Stuck:
+class Stuck(Struct, frozen=True):
     """A partition's last stable offset that does not move, since when (monotonic seconds), seen how often."""
 
     end: End

@@ -20,9 +20,10 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from multiprocessing.context import BaseContext
 from typing import Any
+
+from msgspec import Struct, field
 
 from muse_stream.errors import Reason
 from muse_stream.kafka import TopicPartitionKey
@@ -42,8 +43,7 @@ Range = tuple[str, int, int, int, int]
 """Topic, partition, first offset, offset after the last, how many records a piece of it may hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """What a process was doing."""
 
     first: Mapping[TopicPartitionKey, int] = field(default_factory=dict)
@@ -100,8 +100,7 @@ def offsets(batch: Batch) -> tuple[dict[TopicPartitionKey, int], dict[TopicParti
     return {place: batch.offsets[row] for place, row in first.items()}, following
 
 
-@dataclass(frozen=True, slots=True)
-class Suspects:
+class Suspects(Struct, frozen=True):
     """What a worker must know of those that died before it."""
 
     ranges: tuple[Range, ...] = ()

@@ -7,7 +7,8 @@ ago is no answer: then the worker does not go on, or Kafka does not answer.
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from muse_stream.worker.backlog import Waiting
 
@@ -15,8 +16,7 @@ UNREADY_S = 10.0
 """Longer than an abort and its repetition take."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(Struct, frozen=True):
     """What the worker told last."""
 
     at_s: float

@@ -7,8 +7,9 @@ predecessor left open.
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from muse_stream.config import KafkaSettings, Role, consumer_group
 from muse_stream.kafka import (
@@ -62,8 +63,7 @@ MEMBER: dict[str, Any] = {
 OPEN_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class SlotName:
+class SlotName(Struct, frozen=True):
     """Who a worker is: namespace, lane and role make the consumer group, host name and number its place in it."""
 
     role: Role

@@ -13,13 +13,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import psutil
+from msgspec.structs import replace
 
 from muse_stream import telemetry, testing
 from muse_stream.avro import Encoder

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from muse_stream import FileColumns, Fit, FitError, Fitting, QuantileMap, fit_maps
 from muse_stream.calibration import FittedMap

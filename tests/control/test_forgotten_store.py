@@ -4,11 +4,11 @@ nothing of it. Workers tell what they have seen (docs/decisions/0032), so number
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from muse_stream.cli.main import main
 from muse_stream.commands import publish

@@ -5,10 +5,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from muse_stream.control import DirectoryStore, Heartbeat, NotAllowed, Pulse, Store, TenantBeat, open_store
 from muse_stream.control.heartbeats import GONE_S, LARGEST
@@ -118,12 +119,12 @@ def test_a_heartbeat_has_a_bound_and_what_there_is_to_tell_comes_first() -> None
         b"\xff\xfe",
         b"[" * 100_000,
         b" " * (LARGEST + 1),
-        json.dumps({**asdict(BEAT), "format": 1, "slot": "3"}).encode(),
-        json.dumps({**asdict(BEAT), "format": 1, "lag": True}).encode(),
-        json.dumps({**asdict(BEAT), "format": 1, "tenants": {"acme": {"dead_letters": {"x": "y"}}}}).encode(),
-        json.dumps({**asdict(BEAT), "format": 1, "tenants": {"acme": []}}).encode(),
-        json.dumps({**asdict(BEAT), "format": 1, "tenants": None}).encode(),
-        json.dumps({**asdict(BEAT), "format": 1, "rate": 10**400}).encode(),
+        json.dumps({**to_builtins(BEAT), "format": 1, "slot": "3"}).encode(),
+        json.dumps({**to_builtins(BEAT), "format": 1, "lag": True}).encode(),
+        json.dumps({**to_builtins(BEAT), "format": 1, "tenants": {"acme": {"dead_letters": {"x": "y"}}}}).encode(),
+        json.dumps({**to_builtins(BEAT), "format": 1, "tenants": {"acme": []}}).encode(),
+        json.dumps({**to_builtins(BEAT), "format": 1, "tenants": None}).encode(),
+        json.dumps({**to_builtins(BEAT), "format": 1, "rate": 10**400}).encode(),
     ],
 )
 def test_what_is_no_heartbeat_is_refused(data: bytes) -> None:

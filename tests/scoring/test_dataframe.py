@@ -1,7 +1,6 @@
 """The notebook's door: the stream's scores, from dicts, Arrow tables and whatever offers columns like pandas."""
 
 import sys
-from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +9,7 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from muse_stream.avro import fixed_width
 from muse_stream.scoring import Answers

@@ -1,10 +1,10 @@
 """Plans: one step per distinct content, graphs of every shape, and all problems at once."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from scipy.special import expit, logit
 
 from muse_stream import QuantileMap, Reference, posterior_correction

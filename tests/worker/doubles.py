@@ -9,8 +9,10 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec.structs import replace
 
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.worker.backlog import Waiting

@@ -4,10 +4,10 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from muse_stream.errors import Abortable, Fatal, Fenced
 from muse_stream.kafka.group_consumer import GroupConsumer

@@ -3,12 +3,12 @@
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, cast
 from unittest.mock import create_autospec
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message
+from msgspec.structs import replace
 
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import Abortable, Fatal, Reason, Rejected, Stage, StreamError

@@ -6,9 +6,11 @@ rules that give onnxruntime's bits are in docs/compiled-trees.md; whatever these
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from muse_stream.models.onnx_nodes import constant_values
 
@@ -52,15 +54,13 @@ class Compare(StrEnum):
     BRANCH_NEQ = "ne"
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(Struct, frozen=True):
     """Adds to the targets that it names."""
 
     weights: tuple[tuple[int, float], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(Struct, frozen=True):
     """A comparison; `yes` and `no` are places in the tree's list."""
 
     feature: int
@@ -75,8 +75,7 @@ Tree = tuple[Leaf | Branch, ...]
 """The root first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ensemble:
+class Ensemble(Struct, frozen=True):
     """Everything that an answer depends on."""
 
     trees: tuple[Tree, ...]

@@ -5,8 +5,9 @@ multiplication by one that LightGBM's exporter writes, a ZipMap whose tensor is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from muse_stream.models.compiled.ensemble import READERS, NotCompiledError
 from muse_stream.models.onnx_nodes import constant_values
@@ -18,8 +19,7 @@ Makers = Mapping[str, tuple[Any, int]]
 """Tensor -> the node that makes it, and which of that node's outputs it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(Struct, frozen=True):
     """A graph in three parts; None for a part that there is no need to run."""
 
     before: Any | None

@@ -330,6 +330,7 @@ def test_scores_are_counted_by_who_may(site: Site, workers: dict[str, Fleet], mo
 def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict[str, Fleet]) -> None:
     """One output may be seen but not written, one not even seen: both wait, the third goes on; then nothing is lost."""
     live = workers["live"]
+    ended = live.lines("worker_ended")  # on a busy machine the first one may not reach the broker in time
     one_by_one = {
         name: binding("live", "topic", "literal", site.bank.topic("scores", name), "WRITE") for name in TENANTS
     }
@@ -349,7 +350,7 @@ def test_a_tenant_whose_permission_is_gone_waits_alone(site: Site, workers: dict
         until(lambda: count(list(scores.values())) >= wanted, 40, lambda: f"{count(list(scores.values()))} of {wanted}")
     site.kafka.withdraw(one_by_one["t0"], one_by_one["t2"])
     site.assert_exactly_once()
-    assert not live.lines("worker_ended")
+    assert live.lines("worker_ended") == ended
     assert {line["topic"] for line in live.lines("tenant_paused")} <= PAUSED_ON_PURPOSE
     assert "TOPIC_AUTHORIZATION_FAILED" in {line["code"] for line in live.lines("aborted")}
     assert all("`muse-stream acl " in line["hint"] for line in live.lines("tenant_paused"))

@@ -121,8 +121,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGQUIT) == signal.SIG_IGN:
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     if hasattr(config, "workerinput"):
-        # Linux shares the processor between sessions first. In one session with a busy process the many short-lived
-        # demands of our threads got a tenth of it: 51 tests in 160 s, beside 288 in 180 s
+        # Linux shares the processor between sessions first (autogroup, sched(7)). In one session with two busy loops
+        # our threads, which run briefly and often, were starved: 51 tests in 160 s. In sessions of their own: 288 in
+        # 180 s
         os.setsid()
     config.stash[_SAID] = []
     config.stash[_BROKER] = BrokerOfTheRun()

@@ -240,7 +240,7 @@ class Worker:
 
         What would be written where nobody can look whether a transaction of ours hangs is paused.
         """
-        if not self._recovery.wary:
+        if not self._recovery.tracks_outputs:
             return frozenset()
         written = written_to(batch, answer, self._paused_topics.partitions)
         places = frozenset[TopicPartitionKey]().union(*written.values())

@@ -98,7 +98,7 @@ class Recovery:
             self._end_others(lambda: self._ends.wait_decided(self._places())[1], others)
 
     @property
-    def wary(self) -> bool:
+    def tracks_outputs(self) -> bool:
         """Whether it matters where an answer goes: something has not been looked at, or a broker forgets markers."""
         return bool(self.unseen) or self._ends.forgetful
 
@@ -168,7 +168,7 @@ class Recovery:
                 seen, looking = set(), {}
             self._saw(seen)
             self._examine(looking)
-            self._pay(seen - looking.keys())
+            self._check_missing(seen - looking.keys())
         if standing := self._watch.standing():
             self._examine(standing)
         if self._predecessors and (hanging := self._watch.hanging()):
@@ -186,7 +186,7 @@ class Recovery:
         seen, looking = self._ends.wait_decided(wanted, HOLD_S, leader_s=HOLD_S)
         for topic, partition in looking.keys() - self._examine(looking):
             raise Abortable(f"whose transaction is open in {topic}[{partition}] cannot be told now", code="HANGING")
-        self._pay(seen - looking.keys())
+        self._check_missing(seen - looking.keys())
         self.unseen -= seen
         return wanted - seen
 
@@ -241,7 +241,7 @@ class Recovery:
                 raise Abortable(f"a transaction of ours that is over holds up readers of {where}", code="HANGING")
         return known | {head.place for head in heads}
 
-    def _pay(self, decided: Collection[TopicPartitionKey]) -> None:
+    def _check_missing(self, decided: Collection[TopicPartitionKey]) -> None:
         """Start again where answers were being written again, and can be now."""
         for topic, partition in self._owed.get(self.attempts.tag, {}).keys() & decided:
             raise Abortable(f"answers of a committed transaction are missing in {topic}[{partition}]", code="HANGING")

@@ -78,14 +78,17 @@ class Forgetful:
         self._cluster.kill([1])
         lost = "__consumer_offsets", INTERNAL_TOPICS["__consumer_offsets"].index(LOST)
         await_true(lambda: self.leader(*lost) == -1, "the broker is missed", 40)
-        for end in ends:
-            end()
-        # one at least for each of them: what is not dropped by then is written when the broker is back
-        await_true(
-            lambda: self.dropped() >= before + len(ends), lambda: f"{len(ends)} markers, {self.dropped()} dropped"
-        )
-        then()
-        self._cluster.restart([1])
+        try:
+            for end in ends:
+                end()
+            # one at least for each of them: what is not dropped by then is written when the broker is back
+            await_true(
+                lambda: self.dropped() >= before + len(ends),
+                lambda: f"{len(ends)} markers, {self.dropped() - before} dropped",
+            )
+            then()
+        finally:  # or the tests that come after a failed one fail as well
+            self._cluster.restart([1])
         await_true(lambda: self.leader(*lost) == LOST, "the broker is back", 40)
 
     def kill(self) -> None:

@@ -295,27 +295,54 @@ class Gate:
             assert self.go.wait(300)
 
 
+class Held(Gate):
+    """Holds a commit of answers on the broker that will be away.
+
+    What is produced at once may be taken in several batches, and one without such answers loses no marker.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("before-commit")
+        self.attempt = 0
+        self.in_hand: Callable[[], commit.Pending | None] = lambda: None
+
+    def watch(self, ours: Running) -> None:
+        def in_hand() -> commit.Pending | None:
+            held = ours.worker._committer._in_hand
+            return held and held[0]
+
+        self.in_hand = in_hand
+
+    def __call__(self, step: str) -> None:
+        pending = self.in_hand()
+        if pending is None or not any(partition == 0 for _, partition in pending.first):
+            return
+        if step == "before-commit" and self.armed.is_set():
+            self.attempt = pending.attempt
+        super().__call__(step)
+        self.passed(step, pending)
+
+    def passed(self, step: str, pending: commit.Pending) -> None:
+        """Called after each step of such a commit."""
+
+
 def test_a_running_worker_ends_its_own(brokers: Forgetful, unique: Unique, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker goes away between acknowledgement and commit; the worker is told that its batch is committed."""
     monkeypatch.setattr(commit, "BUDGET_S", 300.0)
     monkeypatch.setattr(commit, "OVERDUE_S", 300.0)
     monkeypatch.setattr(transactional_producer, "TIMEOUT_MS", 300_000)
-    old, gate = leave(brokers, unique), Gate("before-commit")
+    old, gate = leave(brokers, unique), Held()
     bootstrap, topics = brokers.bootstrap, {old.route.scores: 2, old.route.dlq: 2}
     with (
         running(bootstrap, old.lane, Echo({old.events: old.route}), failpoint=gate) as ours,
         ledger(bootstrap, **topics) as found,
     ):
+        gate.watch(ours)
         found.until(EVENTS, 40)
         gate.armed.set()
         produce(bootstrap, old.events, [b"x"] * 20, partitions=2)
         assert gate.held.wait(150)
-
-        def let_it_commit() -> None:
-            gate.go.set()
-            await_true(lambda: found.take(0.1) > EVENTS, "what is committed is visible where the marker was written")
-
-        brokers.outage(let_it_commit)
+        brokers.outage(gate.go.set)
         found.until(EVENTS + 20, 40)
         produce(bootstrap, old.events, [b"x"] * 20, partitions=2)
         found.until(EVENTS + 40, 40)
@@ -364,22 +391,14 @@ def test_a_partition_that_had_no_leader_is_looked_at_before_it_is_written_to(
         assert paused["error"].startswith(f"{lanes['waits'].route.scores}[0]: no leader")
 
 
-class Faulty(Gate):
-    """Holds a commit of answers on the broker that will be away; later fails one of the same producer."""
+class Faulty(Held):
+    """Fails a later commit of the same producer."""
 
     def __init__(self) -> None:
-        super().__init__("before-commit")
+        super().__init__()
         self.fails = threading.Event()
-        self.in_hand: Callable[[], commit.Pending | None] = lambda: None
-        self.attempt = 0
 
-    def __call__(self, step: str) -> None:
-        pending = self.in_hand()
-        if pending is None or not any(partition == 0 for _, partition in pending.first):
-            return
-        if step == "before-commit" and self.armed.is_set():
-            self.attempt = pending.attempt
-        super().__call__(step)
+    def passed(self, step: str, pending: commit.Pending) -> None:
         same = attempts.half_of(pending.attempt) == attempts.half_of(self.attempt)
         if step == "after-flush" and self.fails.is_set() and same:
             self.fails.clear()
@@ -444,9 +463,4 @@ def test_a_producer_is_not_used_again_before_its_markers_are_written(
 def deafen(ours: Running, gate: Faulty) -> None:
     """Keep from it that a broker was away: librdkafka does not say it of each outage."""
     ours.worker._recovery._doubt = threading.Event()
-
-    def in_hand() -> commit.Pending | None:
-        held = ours.worker._committer._in_hand
-        return held and held[0]
-
-    gate.in_hand = in_hand
+    gate.watch(ours)

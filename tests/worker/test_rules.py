@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 import muse_stream
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.kafka import client, transactional_producer
+from muse_stream.kafka import client, membership, transactional_producer
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.runtime import watchdog
 from muse_stream.testing.kafka_broker import Broker
@@ -56,7 +56,7 @@ def test_r6_unstable_offsets_are_never_taken_for_an_answer(
 
 
 def test_r6_transactions_end_before_sessions_do() -> None:
-    assert transactional_producer.TIMEOUT_MS < slot.SESSION_MS < slot.MAX_POLL_MS
+    assert transactional_producer.TIMEOUT_MS < membership.SESSION_MS < slot.MAX_POLL_MS
     assert watchdog.STALL_S * 1000 < slot.MAX_POLL_MS
     assert loop.SETTLE_S * 1000 > transactional_producer.TIMEOUT_MS, (
         "a rebalance waits longer than a transaction can last"

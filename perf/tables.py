@@ -231,7 +231,7 @@ LONGER = (
         "{median_s:.2f} s median, {worst_s:.2f} s worst of {kills}",
     ),
     Row(
-        "a machine lost, another run takes over after the session of 10 s",
+        "a machine lost, another run takes over after the session of 9 s",
         "takeover-host",
         "{median_s:.1f} s median, {worst_s:.1f} s worst of {kills}",
     ),

@@ -66,12 +66,12 @@ MEASURED = {
     "spare_mb": Constant(120, "MB", "a spare, or a supervisor, without models and predictors", _PUBLISH),
     "model_mb": Constant(1.6, "MB", "a model of 100 trees with 31 leaves, in memory", _PUBLISH),
     "predictor_mb": Constant(0.05, "MB", "a predictor with a quantile map of its own", _PUBLISH),
-    "kill_worker_s": Constant(0.43, "s", "worst silence: a worker was killed", _TAKEOVER.format("takeover")),
+    "kill_worker_s": Constant(0.32, "s", "worst silence: a worker was killed", _TAKEOVER.format("takeover")),
     "kill_run_s": Constant(
-        2.04, "s", "worst silence: a run was killed and started again at once", _TAKEOVER.format("takeover-run")
+        1.48, "s", "worst silence: a run was killed and started again at once", _TAKEOVER.format("takeover-run")
     ),
     "lose_machine_s": Constant(
-        11.0, "s", "worst silence: a machine is lost, another takes over", _TAKEOVER.format("takeover-host")
+        9.38, "s", "worst silence: a machine is lost, another takes over", _TAKEOVER.format("takeover-host")
     ),
 }
 PACES = (Pace(100, 14, 22, 0.37), Pace(1_000, 16, 35, 0.47), Pace(5_000, 24, 76, 0.49))
@@ -404,7 +404,7 @@ def _failover(load: Load, live: _Group) -> dict[str, Figure]:
     told = {
         "kill_worker_s": "its partitions wait; the spare takes over",
         "kill_run_s": "its partitions wait; it is started again at once",
-        "lose_machine_s": "its partitions wait until the session of 10 s is over",
+        "lose_machine_s": "its partitions wait until the session of 9 s is over",
     }
     if load.machines == 1:
         del told["lose_machine_s"]

@@ -8,6 +8,7 @@ deliveries              which records of a transaction were not written, and why
 throttle                how long a quota holds us back
 counting_consumer       a member of a group whose offsets are kept elsewhere
 group_consumer          a member of a consumer group that knows its exact positions
+membership              how soon a group notices that a member is gone
 offsets                 what a group has committed, and which offset is there at a moment
 starting_offsets        where a partition starts: what its group has committed
 first_offsets           where it starts when the group has committed nothing
@@ -58,6 +59,7 @@ from muse_stream.kafka.errors import About, names, typed
 from muse_stream.kafka.first_offsets import HANDOVER_S, First, FirstOffsets, Source, StartAt, Unknown, sources
 from muse_stream.kafka.group_consumer import GroupConsumer
 from muse_stream.kafka.lag_reader import READER, LagReader
+from muse_stream.kafka.membership import MEMBERSHIP
 from muse_stream.kafka.offsets import CommittedOffset, all_offsets_at, committed_offsets, offsets_at, record_at
 from muse_stream.kafka.partition import Position, Standing, TopicPartitionKey
 from muse_stream.kafka.partition_ends import End, Ends, Records, Unreadable
@@ -83,6 +85,7 @@ __all__ = [
     "END",
     "FORGETFUL_HINT",
     "HANDOVER_S",
+    "MEMBERSHIP",
     "NEEDS",
     "NOT_QUEUED",
     "PAUSED",

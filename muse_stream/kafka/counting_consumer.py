@@ -26,6 +26,7 @@ from muse_stream.kafka.admin import topic_ids
 from muse_stream.kafka.deadline import Deadline
 from muse_stream.kafka.errors import About, asked, concerns
 from muse_stream.kafka.explain import said
+from muse_stream.kafka.membership import MEMBERSHIP
 from muse_stream.kafka.offsets import watermarks
 from muse_stream.kafka.partition import TopicPartitionKey
 from muse_stream.kafka.topic_reader import Bounds
@@ -33,11 +34,8 @@ from muse_stream.kafka.unowned import Unowned
 from muse_stream.telemetry import Log
 
 MEMBER: dict[str, Any] = {
-    "partition.assignment.strategy": "cooperative-sticky",
-    "session.timeout.ms": 10_000,
-    "heartbeat.interval.ms": 1_000,
+    **MEMBERSHIP,
     "max.poll.interval.ms": 120_000,
-    "topic.metadata.refresh.interval.ms": 5_000,
     "queued.min.messages": 100_000,
     "queued.max.messages.kbytes": 65_536,
 }

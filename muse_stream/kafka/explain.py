@@ -130,8 +130,8 @@ WORDS: dict[int, Words] = {
         "the partition's new leader does not know yet where its records end", _WAITS
     ),
     KafkaError.INVALID_SESSION_TIMEOUT: Words(
-        "the broker does not allow a session of 10 s",
-        "set group.min.session.timeout.ms of the brokers to 10000 or less",
+        "the broker does not allow a session of 9 s",
+        "set group.min.session.timeout.ms of the brokers to 9000 or less",
     ),
     KafkaError.INVALID_RECORD: Words(
         "the topic refuses the record",

@@ -52,7 +52,7 @@ HELD_RETRY_S = 60.0
 LOST_RETRY_S = 60.0
 """Nobody can set a running group's offsets: to try again often would only disturb the other tenants."""
 UNASSIGNED_S = 30.0
-"""A rebalance waits 10 s at most, for the session of a dead member. After that another process takes the place: it is
+"""A rebalance waits 9 s at most, for the session of a dead member. After that another process takes the place: it is
 better than a client that does not join again, and no worse where no broker answers."""
 TOPICS_CHANGED = (
     "joins the group again, which gave it what its last process read. If it did not read other topics before: another"

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from muse_stream.config import KafkaSettings, Role, consumer_group
 from muse_stream.kafka import (
+    MEMBERSHIP,
     READER,
     Consumer,
     Deadline,
@@ -44,15 +45,10 @@ from muse_stream.worker.poison import Guard
 from muse_stream.worker.recovery import Recovery
 from muse_stream.worker.tracer import Tracer
 
-SESSION_MS = 10_000
-"""Safe with transactions that end after 5 s: a dead member's records are readable before its partitions move."""
 MAX_POLL_MS = 60_000
 MEMBER: dict[str, Any] = {
-    "partition.assignment.strategy": "cooperative-sticky",
-    "session.timeout.ms": SESSION_MS,
-    "heartbeat.interval.ms": 1_000,
+    **MEMBERSHIP,
     "max.poll.interval.ms": MAX_POLL_MS,
-    "topic.metadata.refresh.interval.ms": 5_000,
     # a resumed or new partition waits for the request under way; each that ends in vain costs 0.2 ms of CPU
     "fetch.wait.max.ms": 250,
     # what was fetched of one partition goes before all that comes later, of whichever tenant: the default, 1 MB, is two

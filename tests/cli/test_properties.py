@@ -14,7 +14,7 @@ from muse_stream.config import librdkafka
 from muse_stream.config.kafka_properties import JAVA, REFUSED
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.errors import ConfigError
-from muse_stream.kafka import client, transactional_producer
+from muse_stream.kafka import client, membership, transactional_producer
 from muse_stream.worker import slot
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +98,7 @@ def test_the_file_goes_before_what_the_package_chose(
     assert producing["queue.buffering.max.ms"] == "25"
     assert producing["compression.codec"] == "zstd"
     assert producing["message.max.bytes"] == "2000"
-    assert producing["transaction.timeout.ms"] == transactional_producer.TIMEOUT_MS < slot.SESSION_MS
+    assert producing["transaction.timeout.ms"] == transactional_producer.TIMEOUT_MS < membership.SESSION_MS
     consuming = configured(client.consumer, **{"group.id": "g"}, **client.CONNECTED)
     assert consuming["fetch.queue.backoff.ms"] == "1000"
     assert consuming["isolation.level"] == "read_committed"
@@ -168,6 +168,7 @@ def test_every_setting_that_a_worker_depends_on_is_refused() -> None:
         "queue.buffering.max.messages",
     }
     chosen = client.CONSUMER.keys() | client.PRODUCER.keys() | transactional_producer._configuration("id").keys()
+    chosen |= membership.MEMBERSHIP.keys()
     chosen |= set(re.findall(r'"([a-z]+(?:\.[a-z]+)+)"', Path(slot.__file__).read_text(encoding="utf-8")))
     assert chosen - REFUSED.keys() == for_speed
 

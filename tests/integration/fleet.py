@@ -22,6 +22,7 @@ from muse_stream import telemetry
 from muse_stream.config import load_document
 from muse_stream.config.kafka_settings import KafkaSettings
 from muse_stream.control import DirectoryStore
+from muse_stream.kafka.membership import SESSION_MS
 from muse_stream.runtime import supervisor, watchdog, worker_process
 from muse_stream.runtime.batch_scorer import GenerationScorer
 from muse_stream.runtime.run import RunOptions, run
@@ -197,7 +198,7 @@ def main(payload: str) -> int:
     options = json.loads(payload)
     workers, spare = options.pop("workers"), options.pop("spare")
     supervisor.DRAIN_S *= PATIENCE
-    slot.MEMBER["session.timeout.ms"] = options.pop("session_ms", slot.SESSION_MS)
+    slot.MEMBER["session.timeout.ms"] = options.pop("session_ms", SESSION_MS)
     worker_process.SPARE_POLL_STORE_S = options.pop("spare_poll_s", worker_process.SPARE_POLL_STORE_S)
     if strike := options.pop("strike", 0.0):
         strike_in_turn(strike)

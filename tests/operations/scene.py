@@ -304,7 +304,7 @@ class Scene:
         return Counter(one.body["event_id"] for one in self._answers(self.bootstrap, "", ("audit",), "audit.avsc"))
 
     def await_no_members(self, bootstrap: str, group: str) -> None:
-        """Return when a group has no members: static ones stay for the session of 10 s."""
+        """Return when a group has no members: static ones stay for the session of 9 s."""
         admin = AdminClient({"bootstrap.servers": bootstrap})
         until(lambda: not admin.describe_consumer_groups([group])[group].result(20).members, 30, lambda: group)
 

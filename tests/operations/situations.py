@@ -312,7 +312,7 @@ def frozen(scene: Scene) -> None:
     scene.await_answers()
     for node in scene.brokers.nodes:
         node.pause()
-    time.sleep(25)  # longer than the session (10 s) and the time a transaction may take
+    time.sleep(25)  # longer than the session (9 s) and the time a transaction may take
     for node in scene.brokers.nodes:
         node.resume()
     scene.feed(400)

@@ -67,6 +67,7 @@ def main(arguments: Sequence[str]) -> int:
             folder = (asked.keep or Path(passing)) / f"{one.release}-{one.nodes}-{one.replication}-{one.seed}"
             folder.mkdir(parents=True)
             results.append(run(one, folder, _say))
+            _say(f"  {counted(results[-1])}")
             for example in results[-1].examples:
                 _say(f"  {example}")
             if asked.json:
@@ -74,6 +75,12 @@ def main(arguments: Sequence[str]) -> int:
     if not asked.json:
         print(table(results))
     return int(any(must_be_clean(one.scenario) and not one.ok for one in results))
+
+
+def counted(one: Result) -> str:
+    """What was found in one run, as a line: half an hour is long to wait for the table."""
+    found = {"missing": one.missing, "doubled": one.doubled, "out of order": one.disorder, "stuck": one.stuck}
+    return f"{one.events:,} events: {', '.join(f'{count:,} {what}' for what, count in found.items())}"
 
 
 def table(results: Iterable[Result]) -> str:

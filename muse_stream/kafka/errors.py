@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from muse_stream.errors import Abortable, Fatal, Fenced, Retriable, StreamError
 from muse_stream.kafka.explain import said
+from muse_stream.kafka.membership import SESSION_MS
 
 
 class About(Enum):
@@ -80,7 +81,9 @@ TABLE = (
     Meaning(KafkaError.TOPIC_AUTHORIZATION_FAILED, (About.TOPIC,), "a permission was taken away"),
     Meaning(KafkaError.GROUP_AUTHORIZATION_FAILED, (About.GROUP,), "no READ on the group"),
     Meaning(KafkaError.INCONSISTENT_GROUP_PROTOCOL, (About.GROUP,), "its members divide partitions in another way"),
-    Meaning(KafkaError.INVALID_SESSION_TIMEOUT, (About.GROUP,), "the broker's bounds exclude a session of 9 s"),
+    Meaning(
+        KafkaError.INVALID_SESSION_TIMEOUT, (About.GROUP,), f"the broker's bounds exclude a session of {SESSION_MS} ms"
+    ),
     Meaning(KafkaError.GROUP_MAX_SIZE_REACHED, (About.GROUP,), "the broker's group.max.size"),
     Meaning(KafkaError.INVALID_TIMESTAMP, (About.TOPIC,), "outside message.timestamp.before.max.ms or after.max.ms"),
     Meaning(KafkaError.TOPIC_EXCEPTION, (About.TOPIC,), "a topic that nobody may write to"),

@@ -7,6 +7,8 @@ Where the table has no line, librdkafka's own text stands in its place. Nothing 
 from confluent_kafka import KafkaError
 from msgspec import Struct
 
+from muse_stream.kafka.membership import SESSION_MS
+
 GRANT = "`muse-stream acl CONFIG` prints what each role needs"
 
 REFUSALS = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
@@ -130,8 +132,8 @@ WORDS: dict[int, Words] = {
         "the partition's new leader does not know yet where its records end", _WAITS
     ),
     KafkaError.INVALID_SESSION_TIMEOUT: Words(
-        "the broker does not allow a session of 9 s",
-        "set group.min.session.timeout.ms of the brokers to 9000 or less",
+        f"the broker does not allow a session of {SESSION_MS} ms",
+        f"set group.min.session.timeout.ms of the brokers to {SESSION_MS} or less",
     ),
     KafkaError.INVALID_RECORD: Words(
         "the topic refuses the record",

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 import muse_stream
 from muse_stream.config.kafka_settings import KafkaSettings
-from muse_stream.kafka import client, membership, transactional_producer
+from muse_stream.kafka import client, counting_consumer, membership, transactional_producer
 from muse_stream.kafka.starting_offsets import StartingOffsets
 from muse_stream.runtime import watchdog
 from muse_stream.testing.kafka_broker import Broker
@@ -53,6 +53,13 @@ def test_r6_unstable_offsets_are_never_taken_for_an_answer(
             assert [start.offset for start in starts.offsets] == [COMMITTED] * PARTITIONS
             ender.join()
     lookup.close()
+
+
+def test_the_others_take_a_lost_members_partitions_within_ten_seconds() -> None:
+    """The session, then up to a heartbeat until each of them hears of it, and half a second to read on (0007)."""
+    for member in (slot.MEMBER, counting_consumer.MEMBER):
+        assert member["session.timeout.ms"] + member["heartbeat.interval.ms"] <= 10_000
+        assert member["session.timeout.ms"] >= 10 * member["heartbeat.interval.ms"], "a few late ones end no session"
 
 
 def test_r6_transactions_end_before_sessions_do() -> None:

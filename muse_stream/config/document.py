@@ -51,7 +51,7 @@ class Limits(SpecModel):
     """Most events in one batch, hence in one transaction."""
     linger_ms: Annotated[Number, Field(ge=0, le=10_000)] = 5.0
     """Least time between two batches, in milliseconds; grows with what transactions cost and, unless it is 0, at low
-    rates, to 15."""
+    rates, to 15. Before it an event waits up to 10 ms to be fetched (`fetch.min.bytes` in the properties file)."""
     model_bytes: Annotated[Integer, Field(ge=1, le=1 << 34)] = 1 << 28
     """Largest model file that is loaded."""
 

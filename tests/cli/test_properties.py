@@ -161,6 +161,7 @@ def test_every_setting_that_a_worker_depends_on_is_refused() -> None:
         "message.max.bytes",
         "fetch.queue.backoff.ms",
         "fetch.wait.max.ms",
+        "fetch.min.bytes",
         "max.partition.fetch.bytes",
         "topic.metadata.refresh.interval.ms",
         "queued.min.messages",

@@ -1,7 +1,9 @@
 """The intake: whose group a batch belongs to (R2), where partitions start, and what a paused or lost one does."""
 
+import json
 import struct
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -702,3 +704,46 @@ def test_an_assignment_that_comes_while_it_closes_ends_it_well(
     found = committed.committed([TopicPartition(topic, n) for n in range(2)], timeout=60)
     committed.close()
     assert [one.offset for one in found] == [OFFSET_INVALID] * 2
+
+
+def test_a_backlog_of_one_partition_is_answered_at_once() -> None:
+    """A broker that is asked for more than it may send of a partition waits in vain for the rest."""
+    assert MEMBER["fetch.min.bytes"] < MEMBER["max.partition.fetch.bytes"]
+
+
+def test_events_that_come_one_by_one_are_fetched_in_rounds(
+    kafka: Broker, unique: Unique, make_topic: MakeTopic
+) -> None:
+    """A request for each would take more of worker and broker than scoring does (docs/decisions/0067)."""
+    topic, told = make_topic("rounds"), list[dict[str, Any]]()
+    pace = {name: MEMBER[name] for name in ("fetch.min.bytes", "fetch.wait.max.ms")}
+    looking = {"stats_cb": lambda text: told.append(json.loads(text)), "statistics.interval.ms": 100}
+    settings = KafkaSettings(bootstrap=kafka.bootstrap)
+    consumer = client.consumer(settings, **{"group.id": unique("rounds")}, **pace, **looking)
+
+    def read(count: int) -> None:
+        left = count
+        while left:
+            message = consumer.poll(20.0)
+            assert message is not None and message.error() is None
+            left -= 1
+
+    def fetches() -> int:
+        """What was asked for until now, in the next report."""
+        known = len(told)
+        await_true(lambda: consumer.poll(0) is None and len(told) > known + 1, "statistics")
+        return sum(one["req"].get("Fetch", 0) for one in told[-1]["brokers"].values())
+
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    produce(kafka.bootstrap, topic, [b"first"])
+    read(1)
+    before, began = fetches(), time.monotonic()
+    producer = client.producer(settings, {}, **{"linger.ms": 0})
+    for number in range(1_000):
+        producer.produce(topic, b"%d" % number, partition=0)
+        producer.flush(20.0)
+    read(1_000)
+    after, took_s = fetches(), time.monotonic() - began
+    consumer.close()
+    assert after - before <= 20 + took_s * 1_000 / MEMBER["fetch.wait.max.ms"]
+    assert after > before

@@ -67,9 +67,9 @@ MEASURED = {
     "spare_mb": Constant(120, "MB", "a spare, or a supervisor, without models and predictors", _PUBLISH),
     "model_mb": Constant(1.6, "MB", "a model of 100 trees with 31 leaves, in memory", _PUBLISH),
     "predictor_mb": Constant(0.05, "MB", "a predictor with a quantile map of its own", _PUBLISH),
-    "kill_worker_s": Constant(0.32, "s", "worst silence: a worker was killed", _TAKEOVER.format("takeover")),
+    "kill_worker_s": Constant(0.4, "s", "worst silence: a worker was killed", _TAKEOVER.format("takeover")),
     "kill_run_s": Constant(
-        1.48, "s", "worst silence: a run was killed and started again at once", _TAKEOVER.format("takeover-run")
+        1.61, "s", "worst silence: a run was killed and started again at once", _TAKEOVER.format("takeover-run")
     ),
     "lose_machine_s": Constant(
         9.38, "s", "worst silence: a machine is lost, another takes over", _TAKEOVER.format("takeover-host")

@@ -62,6 +62,18 @@ def test_a_wanted_latency_costs_workers_and_is_kept() -> None:
     assert value(dear, "live_workers") > value(fast, "live_workers"), "its batches take longer"
 
 
+@pytest.mark.parametrize("latency_ms", range(20, 60))
+def test_a_latency_is_refused_or_kept_at_every_rate(latency_ms: int) -> None:
+    """The p99 that was measured does not rise with the rate: at 1,000 events/s it was less than at 100."""
+    for rate in (10, 100, 150, 1_000, 1_500, 5_000, 20_000):
+        try:
+            found = plan(Load(rate, latency_ms=float(latency_ms), shared_outputs=True))
+        except ConfigError:
+            assert latency_ms < PACES[0].p99_ms
+        else:
+            assert found.figures["p99_ms"].value <= latency_ms
+
+
 def test_what_was_measured_is_told_from_what_was_not() -> None:
     within, beyond = plan(Load(1_744)).figures, plan(Load(1_000_000)).figures
     assert within["live_workers"].basis == within["p99_ms"].basis == "measured"

@@ -722,11 +722,9 @@ def test_events_that_come_one_by_one_are_fetched_in_rounds(
     consumer = client.consumer(settings, **{"group.id": unique("rounds")}, **pace, **looking)
 
     def read(count: int) -> None:
-        left = count
-        while left:
+        for _ in range(count):
             message = consumer.poll(20.0)
             assert message is not None and message.error() is None
-            left -= 1
 
     def fetches() -> int:
         """What was asked for until now, in the next report."""

@@ -106,6 +106,7 @@ SCENARIOS: dict[str, Scenario] = {
     "stages-compiled": lambda b, f, n: stages.run(b, f, "compiled"),
     "batch-cost": lambda b, f, n: batch_cost.run(b, f),
     "batch-cost-100": lambda b, f, n: batch_cost.run(b, f, 100),
+    "batch-cost-predictors": lambda b, f, n: batch_cost.run(b, f, 100, configurations.PREDICTORS),
     "start": lambda b, f, n: start.run(b, f),
     "counting": lambda b, f, n: counting.run(b, f, n(1_000_000, 200_000, 50_000)),
 }
@@ -154,7 +155,7 @@ def _tenants(count: int, predictors: int, trees: int) -> Contest:
     return Contest((many, own, one), (Ratio("of_one", "tenants", "one"), Ratio("own_of_one", "own", "one")))
 
 
-WITHOUT_BROKER = {"publish", "stages", "stages-compiled", "batch-cost", "batch-cost-100"}
+WITHOUT_BROKER = {"publish", "stages", "stages-compiled", "batch-cost", "batch-cost-100", "batch-cost-predictors"}
 OWN_BROKER = {"takeover", "takeover-supervisor", "takeover-run", "takeover-host", "takeover-memory", "memory"}
 """Processes are killed: what they leave in the broker is nobody else's business."""
 RETIRED = {

@@ -1,5 +1,8 @@
 """Scenario `batch-cost`: what a small batch costs however small it is, without a broker.
 
+    batch-cost, batch-cost-100     1 tenant, 100 tenants; one predictor
+    batch-cost-predictors          100 tenants of five intents each, 500 predictors over 5 models
+
 Batches of 1, 10, 100 and 1,000 events through the product's own scorer: microseconds of processor time a batch, user
 and system, of all threads; the median of many. `paced` batches come 5 ms apart, as at a low rate: by then other threads
 have had the caches. The parts are the scorer's own functions.
@@ -15,7 +18,7 @@ from muse_stream.config import load_document
 from muse_stream.runtime.batch_scorer import GenerationScorer
 from muse_stream.runtime.compile import compile_generation
 from muse_stream.worker.batch import Batch
-from perf import workload
+from perf import configurations, workload
 from perf.figures import Figures
 
 SIZES = (1, 10, 100, 1_000)
@@ -24,15 +27,19 @@ PAUSE_S = 0.005
 POOL = 20_000
 
 
-def run(_bootstrap: str, folder: Path, tenants: int = 1) -> Figures:
+def run(_bootstrap: str, folder: Path, tenants: int = 1, predictors: int = 1) -> Figures:
     """Measure; the broker is not used."""
-    data = workload.read_data()
-    path = workload.configure(folder, data, tenants, shared_outputs=tenants > 1)
+    data, name = workload.read_data(), "batch-cost" if tenants == 1 else f"batch-cost-{tenants}"
+    if predictors > 1:
+        data, name = configurations.with_intents(data), "batch-cost-predictors"
+        path = configurations.tenants(folder, data, tenants, predictors=predictors)
+    else:
+        path = workload.configure(folder, data, tenants, shared_outputs=tenants > 1)
     values = next(workload.events(path, data, slice(0, 50_000)))[:POOL]
     compiled = compile_generation(load_document(path), 1, "live")
     scorer = GenerationScorer(compiled, "live", "main")
     scorer.warm()
-    figures: Figures = {"scenario": "batch-cost" if tenants == 1 else f"batch-cost-{tenants}", "data": data.name}
+    figures: Figures = {"scenario": name, "data": data.name}
     for size in SIZES:
         batches = [_batch(values[at : at + size], tenants, at) for at in range(0, POOL - size, size)][:REPEATS]
         figures[f"score_{size}_us"] = _median([partial(scorer.score, b, 1) for b in batches], REPEATS)

@@ -47,7 +47,7 @@ from muse_stream.calibration.measures import (
     population_stability,
     stability_edges,
 )
-from muse_stream.calibration.piecewise_linear import Floats, Segments
+from muse_stream.calibration.piecewise_linear import Curves, Floats, Segments
 from muse_stream.calibration.policies import HINDSIGHT, MAPPED, POLICIES, Refresher, Served, Window, of_histogram
 from muse_stream.calibration.posterior_correction import corrected, corrected_each, posterior_correction
 from muse_stream.calibration.prior_shift import PriorEstimate, estimate_prior, prior_beta
@@ -88,6 +88,7 @@ __all__ = [
     "AlertRate",
     "AlertWatch",
     "Arrivals",
+    "Curves",
     "DayCounts",
     "Drift",
     "DriftLimits",

@@ -25,8 +25,7 @@ NO_ERROR = -1
 class LiveColumns:
     """All live answers of a batch as columns over the table's rows that have one."""
 
-    def __init__(self, live: Sequence[PredictorScores], groups: Sequence[GroupNumbers] = ()) -> None:
-        """`groups`: what the scores of each count as."""
+    def __init__(self, live: Sequence[PredictorScores]) -> None:
         sizes = [len(one.rows) for one in live]
         order = np.argsort(np.concatenate([one.rows for one in live]), kind="stable") if len(live) > 1 else None
 
@@ -39,7 +38,6 @@ class LiveColumns:
         which = np.repeat(np.arange(len(live), dtype=np.int32), sizes)
         which = which if order is None else which[order]
         self.predictor = Categorical(tuple(one.predictor for one in live), which)
-        self.groups = joined(list(groups)) if groups else np.zeros(0, dtype=np.int32)
         self.version = np.array([one.version for one in live], dtype=np.int32)[which]
 
     def at(self, rows: Rows) -> Rows:
@@ -62,15 +60,15 @@ class Writer:
         """Return one score record for every live answer."""
         if not any(len(one.rows) for one in live):
             return Records()
-        answering = [one for one in live if len(one.rows)]
-        answers = LiveColumns(answering, [self._groups.of(one, events.tenant) for one in answering])
+        answers = LiveColumns([one for one in live if len(one.rows)])
         columns = self._source(batch, events, answers.rows, now_ms, attempt) | {
             "predictor": answers.predictor,
             "predictor_version": answers.version,
             "score": answers.score,
             "aggregate": answers.aggregate,
         }
-        return self._outgoing(events, answers.rows, columns, answers.groups)
+        groups = self._groups.of(answers.predictor, columns["tenant"], answers.score)
+        return self._outgoing(events, answers.rows, columns, groups)
 
     def audit(
         self,
@@ -89,7 +87,9 @@ class Writer:
         outgoing = []
         for one in parts:
             columns = self._source(batch, events, one.rows, now_ms, attempt) | _shadow_columns(events, one)
-            groups = self._groups.of(one, events.tenant, answers.score[answers.at(one.rows)])
+            predictor = Categorical.constant(one.predictor, len(one.rows))
+            live_scores = answers.score[answers.at(one.rows)]
+            groups = self._groups.of(predictor, columns["tenant"], one.score, live_scores)
             columns |= _live_columns(answers, one.rows) | {"live_generation": self._generation}
             outgoing.append(self._outgoing(events, one.rows, columns, groups))
         return joined(outgoing, [0] * len(outgoing))

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from muse_stream.config import Document, Role
-from muse_stream.scoring import Categorical, PredictorScores, predictors_of, promised_rates
+from muse_stream.scoring import Categorical, predictors_of, promised_rates
 from muse_stream.worker import Groups
 
 GroupNumbers = NDArray[np.int32]
@@ -66,33 +66,45 @@ class ScoreGroups:
                 self.size += self.pairs[-1].size
         self.length = self.size + room
         """Groups from `size` on are of nobody: records without a score."""
-        number = {tenant: place for place, tenant in enumerate(self.tenants)}
-        self._first = {name: np.full(len(self.tenants) + 1, self.size, dtype=np.int32) for name in names}
+        tenant_number = {tenant: place for place, tenant in enumerate(self.tenants)}
+        self._number = {name: place for place, name in enumerate(names)}
+        self._first = np.full((len(names) + 1, len(self.tenants) + 1), self.size, dtype=np.int32)
+        """[predictors + 1, tenants + 1] first groups of pairs; the last of both are of nobody."""
         for pair in self.pairs:
-            self._first[pair.predictor][number[pair.tenant]] = pair.first
+            self._first[self._number[pair.predictor], tenant_number[pair.tenant]] = pair.first
 
     def _width(self, predictor: str) -> int:
         return len(self.promised.get(predictor, ())) + 1 if self._wide else 1
 
-    def of(self, one: PredictorScores, tenant: Categorical, live: NDArray[np.float64] | None = None) -> GroupNumbers:
-        """Return the group of each of a predictor's scores; `tenant` is the column of the whole table.
+    def of(
+        self,
+        predictor: Categorical,
+        tenant: Categorical,
+        scores: NDArray[np.float64],
+        live: NDArray[np.float64] | None = None,
+    ) -> GroupNumbers:
+        """Return the group of each score, by columns of the same rows; one that is NaN counts as nobody's.
 
         `live`: the live score beside each score of a shadow predictor.
         """
-        first = self._first.get(one.predictor)
-        if first is None:
-            return np.full(len(one.rows), self.size, dtype=np.int32)
+        first = self._first
         if tenant.values != self.tenants:  # parts of several formats may be numbered otherwise
             number = {name: place for place, name in enumerate(self.tenants)}
-            first = first[[*(number.get(name or "", -1) for name in tenant.values), -1]]
-        groups = first[tenant.codes[one.rows]]
-        width = self._width(one.predictor)
-        for threshold in self.promised.get(one.predictor, ()):
-            groups += width * (one.score >= threshold)
-            if live is not None:
-                groups += live >= threshold
-        if one.errors:
-            groups[np.isnan(one.score)] = self.size
+            first = first[:, [*(number.get(name or "", -1) for name in tenant.values), -1]]
+        numbers = np.array([self._number.get(name or "", -1) for name in predictor.values], dtype=np.intp)
+        groups = first[numbers[predictor.codes], tenant.codes]
+        thresholds = [tuple(self.promised.get(name or "", ())) for name in predictor.values]
+        kinds = dict.fromkeys(thresholds)  # one as a rule: all predictors promise the same
+        for each in kinds:
+            these = True if len(kinds) == 1 else np.array([one == each for one in thresholds])[predictor.codes]
+            width = len(each) + 1 if self._wide else 1
+            for threshold in each:
+                groups += width * ((scores >= threshold) & these)
+                if live is not None:
+                    groups += (live >= threshold) & these
+        failed = np.isnan(scores)
+        if failed.any():
+            groups[failed] = self.size
         return groups
 
 

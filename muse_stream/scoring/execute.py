@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from muse_stream.calibration import Floats
 from muse_stream.errors import Reason, Rejected, Stage
 from muse_stream.scoring.event_table import EventTable
-from muse_stream.scoring.operators import Execution, Fault, Values
+from muse_stream.scoring.operators import Execution, Fault, MapOperator, Values
 from muse_stream.scoring.plan import Plan, PlannedPredictor
 from muse_stream.scoring.routing import NO_ROUTE
 from muse_stream.scoring.sampling import place, position
@@ -34,7 +34,8 @@ def execute(program: Plan, table: EventTable) -> Scored:
     values = run(program, execution, row_sets)
     rejected = [_unrouted(row) for row in np.flatnonzero(routes == NO_ROUTE).tolist()]
     live = []
-    for predictor in program.live:
+    for number in row_sets.needed(program.selected.live):
+        predictor = program.live[number]
         rows = row_sets.of(predictor.selection)
         if rows.size:
             scores, faults = collected(predictor, rows, values, row_sets)
@@ -42,11 +43,12 @@ def execute(program: Plan, table: EventTable) -> Scored:
                 Rejected(row, fault.reason, STAGE_OF.get(fault.reason, Stage.SCORE), fault.message)
                 for row, fault in faults.items()
             ]
-            live.append(without(scores, np.fromiter(faults, np.int64, len(faults))))
+            live.append(without(scores, np.fromiter(faults, np.int64, len(faults))) if faults else scores)
     rejected.sort(key=lambda fault: fault.row)
     gone = np.array([fault.row for fault in rejected], dtype=np.int64)
     shadow = []
-    for predictor in program.shadow:
+    for number in row_sets.needed(program.selected.shadow):
+        predictor = program.shadow[number]
         rows = row_sets.of(predictor.selection)
         if rows.size:
             scores, _ = collected(predictor, rows, values, row_sets)
@@ -74,14 +76,28 @@ def _by_id(table: EventTable, number: Callable[[NDArray[np.bytes_]], Floats]) ->
 
 def run(program: Plan, batch: Execution, row_sets: Selections) -> list[Values | None]:
     """Return what each operator computed, in their order; None where no predictor wants it."""
-    values: list[Values | None] = []
-    for planned in program.steps:
+    values: list[Values | None] = [None] * len(program.steps)
+    maps: dict[int, tuple[MapOperator, Selection, Values]] = {}  # those that nothing has asked for yet: run together
+
+    def run_maps() -> None:
+        if maps:
+            for number, mapped in zip(maps, MapOperator.run_together(batch, list(maps.values())), strict=True):
+                values[number] = mapped
+            maps.clear()
+
+    for number in row_sets.needed(program.selected.steps):
+        planned = program.steps[number]
         rows = row_sets.of(planned.selection)
         if not rows.size:
-            values.append(None)
             continue
-        parts = [_at(values, number, rows, row_sets) for number in planned.inputs]
-        values.append(planned.step.run(batch, rows, parts))
+        if not maps.keys().isdisjoint(planned.inputs):
+            run_maps()
+        parts = [_at(values, source, rows, row_sets) for source in planned.inputs]
+        if isinstance(planned.step, MapOperator):
+            maps[number] = planned.step, rows, parts[0]
+        else:
+            values[number] = planned.step.run(batch, rows, parts)
+    run_maps()
     return values
 
 
@@ -104,20 +120,25 @@ def collected(
 ) -> tuple[PredictorScores, Mapping[int, Fault]]:
     """Return a predictor's answers at `rows`, and why some of them are none."""
 
+    known: dict[int, Values] = {}
+
     def at(number: int) -> Values:
-        return _at(values, number, rows, row_sets)
+        if number not in known:
+            known[number] = _at(values, number, rows, row_sets)
+        return known[number]
 
     output = at(predictor.output)
     experts = tuple(
         ExpertScores(expert.name, at(expert.raw).array, at(expert.corrected).array) for expert in predictor.experts
     )
-    faults = dict(output.faults)
-    in_range = (output.array >= 0.0) & (output.array <= 1.0)
-    if not in_range.all():
+    faults, score = output.faults, output.array
+    if not (score.min() >= 0.0 and score.max() <= 1.0):  # NaN is neither
+        in_range = (score >= 0.0) & (score <= 1.0)
+        faults = dict(faults)
         for place in np.flatnonzero(~in_range).tolist():
-            fault = Fault(Reason.NON_FINITE, f"predictor {predictor.name} came to {output.array[place]:g}, not a score")
+            fault = Fault(Reason.NON_FINITE, f"predictor {predictor.name} came to {score[place]:g}, not a score")
             faults.setdefault(int(rows.rows[place]), fault)
-    score = output.array if in_range.all() else np.where(in_range, output.array, np.nan)
+        score = np.where(in_range, score, np.nan)
     errors = {row: fault.message for row, fault in faults.items()}
     aggregate = at(predictor.aggregate).array
     collected = PredictorScores(predictor.name, predictor.version, rows.rows, score, aggregate, experts, errors)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from muse_stream.calibration import FittedMap, QuantileMap, Recalibration, Reference, Segments, prior_beta
+from muse_stream.calibration import Curves, FittedMap, QuantileMap, Recalibration, Reference, Segments, prior_beta
 from muse_stream.config import (
     AggregateNode,
     ClipNode,
@@ -72,6 +72,8 @@ class NodeCompiler:
         self._recalibrations = recalibrations or {}
         self._bindings: dict[tuple[Tensor, ...], Binding] = {}
         self._references: dict[str, Reference] = {}
+        self._curves = Curves()
+        """Of all quantile maps: many predictors are mapped at once."""
 
     def problem(self, path: str, message: str, hint: str) -> None:
         """Note a problem, once."""
@@ -249,11 +251,10 @@ class NodeCompiler:
         fitted = [curve for curve in curves if curve is not None]
         if len(fitted) < len(names):
             return None
-        which = tuple(-1 if one is None else names.index(one) for one in of_tenant)
-        knots = [curve.knots for curve in fitted]
-        content = ("map", which, tuple((x.tobytes(), y.tobytes()) for x, y in knots))
-        segments = Segments(knots) if knots else None
-        return content, lambda: MapOperator(segments, np.array(which, dtype=np.intp), self.tenants)
+        number = {curve: self._curves.add(*one.knots) for curve, one in zip(names, fitted, strict=True)}
+        which = tuple(-1 if one is None else number[one] for one in of_tenant)
+        # equal curves have one number
+        return ("map", which), lambda: MapOperator(self._curves, np.array(which, dtype=np.intp), self.tenants)
 
     def _curve(self, user: str, name: str, reference: str, wanted: str) -> QuantileMap | None:
         stored = self._maps.get(name)

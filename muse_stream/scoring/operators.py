@@ -8,13 +8,14 @@ travel along the graph. Nothing a model raises leaves this module.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from muse_stream.calibration import Floats, Segments, corrected, corrected_each
+from muse_stream.calibration import Curves, Floats, Segments, corrected, corrected_each
 from muse_stream.errors import Reason
 from muse_stream.scoring.aggregation import Combine
 from muse_stream.scoring.bisection import Positions, bisect, described
@@ -203,32 +204,58 @@ class ClipOperator:
 class MapOperator:
     """Level 2: each tenant's own quantile map, or the default."""
 
-    def __init__(self, segments: Segments | None, curve_of_tenant: NDArray[np.intp], tenants: Sequence[str]) -> None:
-        """Take the curves, `[tenants + 1]` curve numbers (-1: this tenant has none), and the tenants' names."""
-        self._segments = segments
+    def __init__(self, curves: Curves, curve_of_tenant: NDArray[np.intp], tenants: Sequence[str]) -> None:
+        """Take the plan's curves, `[tenants + 1]` numbers of them (-1: this tenant has none), the tenants' names."""
+        self._curves = curves
         self._curve_of_tenant = curve_of_tenant
         self._tenants = (*tenants, "(unknown)")
         distinct = np.unique(curve_of_tenant)
         self._only = int(distinct[0]) if len(distinct) == 1 and distinct[0] >= 0 else None
+        self._any = bool(distinct[-1] >= 0)
 
     def run(self, batch: Execution, rows: Selection, parts: Sequence[Values]) -> Values:
         """Map each score by its tenant's curve: the tenants present are looked up, never the rows compared."""
         scores = parts[0].array
-        if self._segments is None:
+        if not self._any:
             return _all_faulty(rows, Fault(Reason.SCORING_ERROR, "no quantile map for any tenant"))
         if self._only is not None:
-            return Values(rows, self._segments.one(self._only, scores), parts[0].faults)
-        tenants = rows.take(batch.tenant_numbers())
-        curves = self._curve_of_tenant[tenants]
+            return Values(rows, self._curves.segments.one(self._only, scores), parts[0].faults)
+        curves = self.curves_of(batch, rows)
         if curves.min() >= 0:
-            return Values(rows, self._segments.each(curves, scores), parts[0].faults)
-        return self._where_mapped(rows, tenants, curves, parts[0])
+            return Values(rows, self._curves.segments.each(curves, scores), parts[0].faults)
+        return self._where_mapped(batch, rows, curves, parts[0])
 
-    def _where_mapped(self, rows: Selection, tenants: NDArray[Any], curves: NDArray[np.intp], part: Values) -> Values:
+    def curves_of(self, batch: Execution, rows: Selection) -> NDArray[np.intp]:
+        """Return the number of each row's curve; -1 where its tenant has none."""
+        if self._only is not None:
+            return np.full(rows.size, self._only)
+        which: NDArray[np.intp] = self._curve_of_tenant[rows.take(batch.tenant_numbers())]
+        return which
+
+    @staticmethod
+    def run_together(batch: Execution, wanted: Sequence[tuple["MapOperator", Selection, Values]]) -> list[Values]:
+        """Run several of one plan in one evaluation; each operator's scores have the bits that `run` gives them.
+
+        `wanted`: an operator, its rows, and its input there. Hundreds of predictors with a few rows each would take
+        longer to call than to compute.
+        """
+        which = [operator.curves_of(batch, rows) for operator, rows, _ in wanted]
+        joined = np.concatenate(which)
+        if len(wanted) == 1 or joined.min() < 0:
+            return [operator.run(batch, rows, (part,)) for operator, rows, part in wanted]
+        (curves,) = {operator._curves for operator, _, _ in wanted}
+        scores = curves.segments.each(joined, np.concatenate([part.array for _, _, part in wanted]))
+        ends = list(accumulate(len(one) for one in which))
+        return [
+            Values(rows, scores[start:end], part.faults)
+            for (_, rows, part), start, end in zip(wanted, [0, *ends], ends, strict=False)
+        ]
+
+    def _where_mapped(self, batch: Execution, rows: Selection, curves: NDArray[np.intp], part: Values) -> Values:
         mapped = curves >= 0
         scores = np.full(rows.size, np.nan)
-        if self._segments is not None:
-            scores[mapped] = self._segments.each(curves[mapped], part.array[mapped])
+        scores[mapped] = self._curves.segments.each(curves[mapped], part.array[mapped])
+        tenants = rows.take(batch.tenant_numbers())
         faults = dict(part.faults)
         for position in np.flatnonzero(~mapped).tolist():
             name = self._tenants[int(tenants[position])]

@@ -5,12 +5,15 @@ here once, however many predictors, tenants and roles share it.
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
-from muse_stream.calibration import Floats
 from muse_stream.scoring.operators import Operator
 from muse_stream.scoring.routing import Router, Split
+from muse_stream.scoring.selection import Shares
 
 
 class PlannedOperator(Struct, frozen=True):
@@ -43,7 +46,15 @@ class PlannedPredictor(Struct, frozen=True):
     experts: tuple[PlannedExpert, ...]
 
 
-class Plan(Struct, frozen=True, eq=False):
+class Selected(Struct, frozen=True, eq=False):
+    """The selections of all that a plan lists, in its order: to find at once which of them a batch needs."""
+
+    steps: NDArray[np.intp]
+    live: NDArray[np.intp]
+    shadow: NDArray[np.intp]
+
+
+class Plan(Struct, frozen=True, eq=False, dict=True):
     """Everything `execute` reads."""
 
     router: Router
@@ -51,12 +62,17 @@ class Plan(Struct, frozen=True, eq=False):
     steps: tuple[PlannedOperator, ...]
     live: tuple[PlannedPredictor, ...]
     shadow: tuple[PlannedPredictor, ...]
-    shares: Floats
-    """[selections, parts of routes + 1]: share of each part's events; the last column is for rows without a route."""
+    shares: Shares
     tenants: Mapping[str, int]
     """Tenants that quantile maps know, numbered."""
+
+    @cached_property
+    def selected(self) -> Selected:
+        """The selections of operators and predictors."""
+        lists = self.steps, self.live, self.shadow
+        return Selected(*(np.array([one.selection for one in of], dtype=np.intp) for of in lists))
 
     @property
     def samples(self) -> bool:
         """Tell whether event ids decide anything."""
-        return self.split.any or bool(((self.shares > 0.0) & (self.shares < 1.0)).any())
+        return self.split.any or self.shares.samples

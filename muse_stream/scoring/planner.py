@@ -9,7 +9,6 @@ same.
 from collections.abc import Hashable, Mapping, Sequence
 from graphlib import CycleError
 
-import numpy as np
 from msgspec import Struct, field
 
 from muse_stream.calibration import FittedMap, Recalibration
@@ -20,6 +19,7 @@ from muse_stream.scoring.node_compiler import NodeCompiler
 from muse_stream.scoring.operators import Operator
 from muse_stream.scoring.plan import Plan, PlannedExpert, PlannedOperator, PlannedPredictor
 from muse_stream.scoring.routing import Router, Split
+from muse_stream.scoring.selection import Shares
 
 
 def predictors_needed(document: Document, role: Role) -> tuple[str, ...]:
@@ -133,10 +133,7 @@ class _Planner:
         for (name, as_role), demand in demands.items():
             planned[as_role].append(self._planned(name, self._selection(demand)))
         split = Split([tuple(route.live_shares.values()) for route in self._document.routes])
-        shares = np.zeros((len(self._selections), split.parts + 1))
-        for wanted, number in self._selections.items():
-            for part, share in wanted:
-                shares[number, part] = share
+        shares = Shares([dict(wanted) for wanted in self._selections], split.parts)  # numbered as they stand
         rules = [{name: frozenset(values) for name, values in route.when.items()} for route in self._document.routes]
         tenants = {name: number for number, name in enumerate(self.nodes.tenants)}
         return Plan(Router(rules), split, steps, tuple(planned["live"]), tuple(planned["shadow"]), shares, tenants)

@@ -7,7 +7,6 @@ changes nothing for the others.
 
 from collections.abc import Collection, Mapping
 
-import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -18,7 +17,7 @@ from muse_stream.scoring.operators import Execution, Fault
 from muse_stream.scoring.plan import Plan, PlannedPredictor
 from muse_stream.scoring.routing import Router
 from muse_stream.scoring.scores import PredictorScores
-from muse_stream.scoring.selection import Selections
+from muse_stream.scoring.selection import Selections, Shares
 
 
 class Rehearsed(Struct, frozen=True, eq=False):
@@ -48,9 +47,7 @@ def rehearse(program: Plan, table: EventTable, tried: Mapping[str, Collection[st
             of_step[step] |= wanted_by[name]
     steps = tuple(replace(one, selection=selection(of_step[n])) for n, one in enumerate(program.steps))
     predictors = [replace(one, selection=selection(wanted_by[name])) for name, one in planned.items()]
-    shares = np.zeros((len(selections), len(tenants) + 1))
-    for chosen, number in selections.items():
-        shares[number, sorted(chosen)] = 1.0
+    shares = Shares([dict.fromkeys(chosen, 1.0) for chosen in selections], len(tenants))
     row_sets = Selections(router.route({"tenant": table.tenant}, table.count), shares, _unsampled)
     values = run(replace(program, steps=steps), Execution(table, program.tenants), row_sets)
     asked = ((one, row_sets.of(one.selection)) for one in predictors)

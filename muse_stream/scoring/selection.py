@@ -6,7 +6,7 @@ with equal selections share one `Selection`, rows always ascend, and the whole b
 A share below 1 is decided by the event id alone, and a smaller share is part of a larger one.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -17,8 +17,51 @@ from muse_stream.scoring.columns import Categorical, Column
 from muse_stream.scoring.routing import Routes
 
 Rows = NDArray[np.int64]
-Shares = Mapping[int, float]
-"""Number of a part of a route -> share of its events in (0, 1]."""
+Numbers = NDArray[np.intp]
+
+
+class Shares:
+    """Which parts of routes each selection of a generation wants, and which share of their events."""
+
+    def __init__(self, wanted: Sequence[Mapping[int, float]], parts: int) -> None:
+        """`wanted`: for each selection, number of a part -> share of its events in (0, 1]; parts end at `parts`."""
+        self._wanted = tuple(dict(one) for one in wanted)
+        self.parts: Final = parts
+        self.samples: Final = any(share < 1.0 for one in self._wanted for share in one.values())
+        """Whether any share is below 1: then event ids decide."""
+        self._of_part = self._wanting(0.0)
+        self._all_of_part = self._wanting(1.0) if self.samples else self._of_part
+
+    def row(self, selection: int) -> Floats:
+        """Return `[parts + 1]` shares that a selection wants; the last is for rows without a route."""
+        wanted = self._wanted[selection]
+        row = np.zeros(self.parts + 1)
+        row[list(wanted)] = list(wanted.values())
+        return row
+
+    def among(self, present: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+        """Return for each selection how many of some parts it wants, how many of these wholly, and one it wants.
+
+        A part is -1 where there is no route. The one is a place in `present`.
+        """
+        parts, size = present.tolist(), len(self._wanted)
+        some = [self._of_part[part] for part in parts]
+        numbers = np.concatenate(some)
+        one = np.zeros(size, dtype=np.intp)
+        one[numbers] = np.repeat(np.arange(len(parts)), [len(of) for of in some])
+        count = np.bincount(numbers, minlength=size)
+        if not self.samples:
+            return count, count, one
+        return count, np.bincount(np.concatenate([self._all_of_part[part] for part in parts]), minlength=size), one
+
+    def _wanting(self, least: float) -> list[Numbers]:
+        """Return for each part, and in the end for none, the selections that want such a share of it."""
+        found: list[list[int]] = [[] for _ in range(self.parts + 1)]
+        for number, one in enumerate(self._wanted):
+            for part, share in one.items():
+                if share >= least:
+                    found[part].append(number)
+        return [np.array(one, dtype=np.intp) for one in found]
 
 
 class Selection:
@@ -59,16 +102,22 @@ class Selection:
 class Selections:
     """The row sets of one batch, made when first asked for."""
 
-    def __init__(self, routes: Routes, shares: NDArray[np.float64], position: Callable[[], Floats]) -> None:
-        """Take the part per row, `[selections, parts + 1]` shares (last column: no route), and the ids' positions."""
+    def __init__(self, routes: Routes, shares: Shares, position: Callable[[], Floats]) -> None:
+        """Take the part per row, what selections want of the parts, and the ids' positions."""
         self._routes = routes
         self._shares = shares
         self._position = position
         self._present = np.flatnonzero(np.bincount(routes + 1, minlength=1)) - 1
+        # a generation may have hundreds of selections, of which a small batch needs a few: found for all at once
+        self._some, self._full, self._one = shares.among(self._present)
         self._all = np.arange(len(routes), dtype=np.int64)
         self._made: dict[int, Selection] = {}
         self._places: dict[tuple[int, int], NDArray[np.intp]] = {}
         self._sorted: tuple[Rows, NDArray[np.intp]] | None = None
+
+    def needed(self, selections: NDArray[np.intp]) -> list[int]:
+        """Return at which places of an array of selections there is one that may have rows in this batch, ascending."""
+        return np.flatnonzero(self._some[selections] > 0).tolist()
 
     def of(self, selection: int) -> Selection:
         """Return the rows that a selection wants; the same object every time."""
@@ -89,22 +138,24 @@ class Selections:
         return values[self._places[key]]
 
     def _make(self, selection: int) -> Selection:
-        share = self._shares[selection]
-        wanted = share[self._present]
-        if bool((wanted == 1.0).all()):
+        some, full = int(self._some[selection]), int(self._full[selection])
+        if full == len(self._present):
             return Selection(selection, self._all, whole=True)
-        if not wanted.any():
+        if not some:
             return Selection(selection, self._all[:0], whole=False)
-        if bool(((wanted > 0.0) & (wanted < 1.0)).any()):
-            return Selection(selection, np.flatnonzero(self._position() < share[self._routes]), whole=False)
-        if np.count_nonzero(wanted) == 1:
-            return Selection(selection, self._of_route(int(np.flatnonzero(wanted)[0])), whole=False)
-        return Selection(selection, np.flatnonzero(share[self._routes] == 1.0), whole=False)
+        if some > full:
+            return Selection(selection, np.flatnonzero(self._position() < self._share_of_rows(selection)), whole=False)
+        if some == 1:
+            return Selection(selection, self._of_route(int(self._one[selection])), whole=False)
+        return Selection(selection, np.flatnonzero(self._share_of_rows(selection) == 1.0), whole=False)
+
+    def _share_of_rows(self, selection: int) -> Floats:
+        return np.asarray(self._shares.row(selection)[self._routes])
 
     def _of_route(self, present: int) -> Rows:
         """Return the rows of one route: sorted once per batch, so many routes do not each look at every row."""
         if self._sorted is None:
-            narrow = self._routes.astype(np.int16) if self._shares.shape[1] < 1 << 15 else self._routes  # radix sort
+            narrow = self._routes.astype(np.int16) if self._shares.parts < 1 << 15 else self._routes  # radix sort
             order = np.argsort(narrow, kind="stable")
             self._sorted = order, np.searchsorted(self._routes[order], np.append(self._present, self._present[-1] + 1))
         order, bounds = self._sorted

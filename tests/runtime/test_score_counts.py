@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from muse_stream.config import Document, ReferenceSpec, Role, load_document
@@ -36,7 +37,14 @@ def scores(predictor: str, rows: list[int], values: list[float]) -> PredictorSco
 
 
 def count(counters: ScoreCounters, groups: ScoreGroups, one: PredictorScores, tenant: Categorical) -> None:
-    counters.add(groups, array("i", groups.of(one, tenant).tobytes()))
+    counters.add(groups, array("i", numbers(groups, one, tenant).tobytes()))
+
+
+def numbers(
+    groups: ScoreGroups, one: PredictorScores, tenant: Categorical, live: NDArray[np.float64] | None = None
+) -> NDArray[np.int32]:
+    predictor = Categorical.constant(one.predictor, len(one.rows))
+    return groups.of(predictor, Categorical(tenant.values, tenant.codes[one.rows]), one.score, live)
 
 
 def by_hand(tenants: list[str], one: PredictorScores, thresholds: Mapping[float, float]) -> Counter[Label]:
@@ -63,6 +71,24 @@ def test_counts_as_a_plain_loop_would(drawn: list[tuple[str, float]]) -> None:
         count(counters, groups, one, column)
     wanted = {label: 2 * count for label, count in by_hand(tenants, one, RATES).items()}
     assert nonzero(counters.series()) == wanted
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.sampled_from(["acme", "globex"]), st.floats(0.0, 1.0)), min_size=1),
+    st.sampled_from([("cards", "cards-next"), ("cards", "cautious"), ("cards", "unheard-of")]),
+)
+def test_predictors_are_counted_at_once_whatever_each_promises(
+    drawn: list[tuple[int, str, float]], names: tuple[str, str]
+) -> None:
+    groups = groups_of(role="shadow")
+    which = np.array([code for code, *_ in drawn], dtype=np.int32)
+    tenant = Categorical.from_strings([name for _, name, _ in drawn])
+    values = np.array([value for *_, value in drawn])
+    live = values[::-1]
+    found = groups.of(Categorical(names, which), tenant, values, live)
+    for row, code in enumerate(which.tolist()):
+        alone = numbers(groups, scores(names[code], [row], [values[row]]), tenant, live[row : row + 1])
+        assert found[row] == alone[0]
 
 
 def test_a_pair_that_scored_shows_all_its_thresholds() -> None:
@@ -188,7 +214,7 @@ def test_agreement_with_the_live_score_is_counted_at_every_threshold(drawn: list
     counters.serve(groups)
     one = scores("cards-next", list(range(len(drawn))), [shadow for shadow, _ in drawn])
     live = np.array([live for _, live in drawn], dtype=np.float64)
-    counters.add(groups, array("i", groups.of(one, Categorical.constant("acme", len(drawn)), live).tobytes()))
+    counters.add(groups, array("i", numbers(groups, one, Categorical.constant("acme", len(drawn)), live).tobytes()))
     wanted = {at: sum((shadow >= at) == (beside >= at) for shadow, beside in drawn) for at in RATES} if drawn else {}
     assert counters.series("agreed") == {("acme", "cards-next", at): count for at, count in wanted.items()}
     reached = {at: sum(shadow >= at for shadow, _ in drawn) for at in RATES} if drawn else {}
@@ -201,9 +227,9 @@ def test_agreement_outlives_a_generation() -> None:
         groups = groups_of(role="shadow")
         counters.serve(groups)
         one = scores("cards-next", [0, 1], [0.9, 0.1])
-        numbers = groups.of(one, Categorical.constant("acme", 2), np.array([0.9, 0.9]))
-        counters.add(groups, array("i", numbers.tobytes()))
+        found = numbers(groups, one, Categorical.constant("acme", 2), np.array([0.9, 0.9]))
+        counters.add(groups, array("i", found.tobytes()))
     assert set(counters.series("agreed").values()) == {2}
     late = groups_of(role="shadow")  # answers of a generation that is not served any more
-    counters.add(late, array("i", late.of(one, Categorical.constant("acme", 2), np.array([0.9, 0.1])).tobytes()))
+    counters.add(late, array("i", numbers(late, one, Categorical.constant("acme", 2), np.array([0.9, 0.1])).tobytes()))
     assert set(counters.series("agreed").values()) == {4}

@@ -162,12 +162,12 @@ def _fit_maps(plain: dict[str, Any], *, own_maps: bool) -> None:
     }
     unmapped = Document.model_validate({**plain, "predictors": bare})
     maps = plain["maps"] = {}
-    for name, one in plain["predictors"].items():
+    for place, (name, one) in enumerate(plain["predictors"].items()):
         if "quantile_map" not in one:
             continue
         fitted_for = pre_map_hash(unmapped, name)
         for seed, owner in enumerate(("default", "acme") if own_maps else ("default",)):
-            knots = np.sort(np.random.default_rng(seed).random(17)).tolist()
+            knots = np.sort(np.random.default_rng([seed, place]).random(17)).tolist()
             maps[f"{name}-{owner}"] = {
                 "fitted_for": fitted_for,
                 "levels": np.linspace(0.0, 1.0, 17).tolist(),

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from muse_stream.scoring import Categorical
 from muse_stream.scoring.scores import Scored
 from muse_stream.scoring.snapshot import Snapshot
 from tests.scoring.doubles import POISON, Poisoned, document, loaded, part, snapshot, table
@@ -105,3 +107,31 @@ def test_the_rest_of_the_generation_does_not_matter() -> None:
     alone = document([{"when": one["when"], "live": one["live"]} for one in ROUTES])
     made = snapshot(alone, loaded(alone, c=Poisoned("c", {"x": 2})), "shadow")
     assert by_event(made.execute(BATCH), ALL)[0] == WHOLE_LIVE
+
+
+MANY = 40
+FEW_ROWS = {
+    f"p{number:02}": {
+        "version": 1 + number,
+        "experts": [{"model": "ac"[number % 2], "beta": 0.1}],
+        "quantile_map": {"reference": ("standard", "smooth")[number % 2]},
+    }
+    for number in range(MANY)
+}
+"""Each answers a few rows of a batch, so that their maps are run together."""
+
+
+def test_predictors_with_a_few_rows_each_give_the_bits_that_each_gives_alone() -> None:
+    words = tuple(f"w{number:02}" for number in range(MANY))
+    rules = [{"when": {"channel": word}, "live": name} for word, name in zip(words, FEW_ROWS, strict=True)]
+    rows = np.arange(3 * MANY)
+    plain = table(len(rows), age=np.full(len(rows), 40.0))
+    codes = np.random.default_rng(6).integers(0, MANY, len(rows)).astype(np.int32)
+    batch = replace(plain, intent={"channel": Categorical(words, codes)})
+    made = snapshot(document(rules, predictors=FEW_ROWS))
+    together, _ = by_event(made.execute(batch), rows)
+    assert {said[0] for said in together.values()} == {list(FEW_ROWS)[code] for code in codes}
+    assert len({said[3] for said in together.values()}) > MANY  # the others are those below a first knot
+    for row in rows.tolist():
+        alone, _ = by_event(made.execute(part(batch, rows[row : row + 1])), rows[row : row + 1])
+        assert alone == {row: together[row]}

@@ -8,6 +8,8 @@ from msgspec.structs import replace
 from scipy.special import expit, logit
 
 from muse_stream import QuantileMap, Reference, posterior_correction
+from muse_stream.calibration import FittedMap
+from muse_stream.config import InlineMap, pre_map_hash
 from muse_stream.errors import ConfigError
 from muse_stream.scoring import Categorical, EventTable
 from muse_stream.scoring.node_compiler import reference_from
@@ -139,6 +141,31 @@ def test_the_general_form_computes_what_it_says() -> None:
     assert live.score == pytest.approx(expected, abs=1e-14)
     assert live.aggregate.tolist() == live.score.tolist()  # no quantile map: the output itself
     assert [one.name for one in live.experts] == ["a#a10", "a#a50", "c"]
+
+
+def test_a_map_is_run_before_whatever_reads_it() -> None:
+    """Maps are run together, as late as may be."""
+    nodes = {
+        "a": {"model": "a"},
+        "c": {"model": "c"},
+        "first": {"quantile_map": {"input": "a", "reference": "standard", "default": "m1"}},
+        "second": {"quantile_map": {"input": "c", "reference": "smooth", "default": "m2"}},
+        "both": {"aggregate": {"how": "mean", "inputs": ["first", "second"]}},
+        "out": {"quantile_map": {"input": "both", "reference": "standard", "default": "m3"}},
+    }
+    spec = document([{"live": "g"}], predictors={"g": {"version": 1, "nodes": nodes, "output": "out"}})
+    places = {"m1": ("first", "standard"), "m2": ("second", "smooth"), "m3": ("out", "standard")}
+    references = {name: reference_from(one) for name, one in spec.references.items()}
+    sample = np.random.default_rng(2).random(500)
+    maps: dict[str, FittedMap] = {}
+    for number, (name, (node, reference)) in enumerate(places.items(), 1):  # each is fitted for the maps below it
+        maps[name] = FittedMap.fit(sample**number, references[reference], pre_map_hash(spec, "g", node))
+        spec = spec.model_copy(update={"maps": {**spec.maps, name: InlineMap.model_validate(maps[name].to_json())}})
+    models, batch = loaded(spec), whole()
+    (live,) = compile_snapshot(spec, models, maps, number=1, role="live").execute(batch).live
+    m1, m2, m3 = (QuantileMap(maps[name], references[reference]) for name, (_, reference) in places.items())
+    mean = (m1.apply(raw(models, "a", batch)) + m2.apply(raw(models, "c", batch))) / 2.0
+    assert live.score.tolist() == m3.apply(mean).tolist()
 
 
 def test_a_meta_model_reads_the_experts_in_their_order() -> None:

@@ -5,8 +5,10 @@ seconds). `take()` gives the newest compiled one, once, between two batches.
 
 There is one source of what to serve next. What was compiled first and what becomes current later go through the same
 place, which holds one generation: a newer one replaces an older one that nobody took, so that nobody can take the older
-one afterwards. Only what is still current when it has been compiled is offered. A spare that takes a slot over looks
-once more before it serves (`catch_up`): since its last look its predecessor may have gone on to a newer one.
+one afterwards. Only what is still current when it has been compiled is offered. A spare compiles what has been current
+for a while (`settle_s`), so as not to take the processor from the worker that compiles the same. When it takes a slot
+over it looks once more before it serves (`catch_up`): since its last look its predecessor may have gone on to a newer
+one.
 
 The thread never dies and never blocks the worker. What cannot be compiled is refused, logged once, and stays refused
 until `current` moves. What cannot be read (the store is away, a file is torn) is asked again, ever more slowly, and
@@ -71,11 +73,16 @@ class Watcher(Generic[T]):
         first: tuple[Head, T] | None = None,
         problem: str = "",
         log: "Log | None" = None,
+        settle_s: float = 0.0,
     ) -> None:
+        """`settle_s`: for how long a generation must be current before it is compiled; until `catch_up` is called."""
         self._source = source
         self._compile = compile
         self.interval_s = interval_s
         """How often to look; may be changed at any time."""
+        self._settle_s = settle_s
+        self._seen: tuple[Head, float] | None = None
+        """What is current and not offered yet, and since when (monotonic seconds) it has been seen."""
         self._log = log
         self._offered = first[0] if first else None
         self._refused: tuple[Head, str] | None = None
@@ -105,6 +112,7 @@ class Watcher(Generic[T]):
         Returns after `head_s` where a store hangs, after `compile_s` more where a compilation does; what becomes of
         them is taken later.
         """
+        self._settle_s = 0.0
         catching = threading.Thread(target=self._catch_up, name="catch-up", daemon=True)
         catching.start()
         catching.join(head_s)
@@ -203,8 +211,17 @@ class Watcher(Generic[T]):
 
     def _look(self) -> None:
         head = self._source.head()
-        if head is not None:
+        if head is not None and self._settled(head):
             self._offer(head, self._source.head)
+
+    def _settled(self, head: Head) -> bool:
+        if head.same(self._offered) or not self._settle_s:
+            self._seen = None
+            return True
+        now = time.monotonic()
+        if self._seen is None or not head.same(self._seen[0]):
+            self._seen = head, now
+        return now - self._seen[1] >= self._settle_s
 
     def _offer(self, head: Head, current: Callable[[], Head | None]) -> None:
         """Compile what is current, and let it be taken if it is so still, as far as the store can tell."""

@@ -3,7 +3,7 @@
 Needs no model: `offsets` uses it as the workers do.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import as_file, files
@@ -22,10 +22,15 @@ class AnswerReader:
     """Reads what workers of one role and lane have written; keeps `worker.Answering`."""
 
     def __init__(
-        self, document: Document, lane: str, role: Role, schemas: SchemaDirectory, earlier: Collection[Document] = ()
+        self,
+        document: Document,
+        lane: str,
+        role: Role,
+        schemas: SchemaDirectory,
+        former_groups: frozenset[str] = frozenset(),
     ) -> None:
-        """`earlier` are the documents of generations before: their lanes may have read the same topics."""
-        self.topology = topology_of(document, lane, role, earlier)
+        """`former_groups` are those of generations before: they may have read the same topics."""
+        self.topology = topology_of(document, lane, role, former_groups)
         self._role: Role = role
         self._schemas, self._document = schemas, document
         self._formats = {
@@ -92,7 +97,12 @@ def registered_schema(document: Document, role: Role, tenants: Iterable[str]) ->
     return replace(schema, id=next(iter(ids)))
 
 
-def topology_of(document: Document, lane: str, role: Role, earlier: Collection[Document] = ()) -> Topology:
+def groups_of(document: Document, role: Role) -> frozenset[str]:
+    """Return the consumer groups of a role, one for each lane."""
+    return frozenset(document.group(lane, role) for lane in document.lanes())
+
+
+def topology_of(document: Document, lane: str, role: Role, former_groups: frozenset[str] = frozenset()) -> Topology:
     """Return the topics of a lane, and which other groups there are, or were."""
     outputs: dict[str, set[str]] = {}
     dead_letters: dict[str, str] = {}
@@ -112,7 +122,6 @@ def topology_of(document: Document, lane: str, role: Role, earlier: Collection[D
         for name, tenant in document.tenants.items()
         if tenant.lane != lane
     }
-    groups = {one.group(other, role) for one in (document, *earlier) for other in one.lanes()}
     return Topology(
         {topic: frozenset(names) for topic, names in outputs.items()},
         dead_letters,
@@ -120,7 +129,7 @@ def topology_of(document: Document, lane: str, role: Role, earlier: Collection[D
         frozenset(document.tenant_topics(name).events for name, one in document.tenants.items() if one.paused)
         & outputs.keys(),
         elsewhere,
-        frozenset(groups - {document.group(lane, role)}),
+        (groups_of(document, role) | former_groups) - {document.group(lane, role)},
     )
 
 

@@ -8,14 +8,14 @@ found by halving.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from msgspec.structs import replace
 
 from muse_stream import telemetry
 from muse_stream.avro import Encoder
-from muse_stream.config import Document, Loaded, Role
+from muse_stream.config import Loaded, Role
 from muse_stream.errors import ConfigError, Problem, Reason, Rejected, SchemaError, SchemaPending, Stage
 from muse_stream.models import ModelCache
 from muse_stream.runtime.answer_reader import OUTPUT_SCHEMA, AnswerReader, output_schemas, registered_schema
@@ -44,11 +44,11 @@ class GenerationScorer:
         role: Role,
         lane: str,
         clock: Callable[[], int] = now_ms,
-        earlier: Collection[Document] = (),
+        former_groups: frozenset[str] = frozenset(),
         *,
         serving: bool = False,
     ) -> None:
-        """`earlier` are the documents of generations before.
+        """`former_groups` are the consumer groups of generations before.
 
         `serving`: its answers go to topics, so that a Confluent frame must have the registry's id.
         """
@@ -75,7 +75,7 @@ class GenerationScorer:
             for name in topics
             if (found := document.events[document.tenants[name].event].headers)
         }
-        self._answers = AnswerReader(document, lane, role, compiled.schemas, earlier)
+        self._answers = AnswerReader(document, lane, role, compiled.schemas, former_groups)
         self.topology = self._answers.topology
         self.namespace = document.namespace
         self.load_s: float | None = None
@@ -151,12 +151,14 @@ def build_scorer(
     lane: str,
     models: ModelCache | None = None,
     clock: Callable[[], int] = now_ms,
-    earlier: Collection[Document] = (),
+    former_groups: frozenset[str] = frozenset(),
     *,
     serving: bool = False,
 ) -> GenerationScorer:
     """Compile a document and make it ready to score a lane. Raises ConfigError with every problem."""
-    return scorer_of(compile_generation(loaded, number, role, models), role, lane, clock, earlier, serving=serving)
+    return scorer_of(
+        compile_generation(loaded, number, role, models), role, lane, clock, former_groups, serving=serving
+    )
 
 
 def scorer_of(
@@ -164,7 +166,7 @@ def scorer_of(
     role: Role,
     lane: str,
     clock: Callable[[], int] = now_ms,
-    earlier: Collection[Document] = (),
+    former_groups: frozenset[str] = frozenset(),
     *,
     serving: bool = False,
 ) -> GenerationScorer:
@@ -174,6 +176,6 @@ def scorer_of(
     """
     file = str(compiled.loaded.source.path)
     try:
-        return GenerationScorer(compiled, role, lane, clock, earlier, serving=serving)
+        return GenerationScorer(compiled, role, lane, clock, former_groups, serving=serving)
     except SchemaError as error:
         raise ConfigError([Problem("events", str(error), "check the field paths", file=file)]) from error

@@ -21,11 +21,12 @@ from multiprocessing.connection import Connection
 from msgspec import Struct
 
 from muse_stream import telemetry
-from muse_stream.config import Document, FittedData, load_document
+from muse_stream.config import FittedData, Role, load_document
 from muse_stream.control import Follower, Generation, Head, Pulse, Store, Watcher, open_store
 from muse_stream.errors import ConfigError, MuseError, Problem, StoreError
 from muse_stream.models import ModelCache
 from muse_stream.runtime import process_title, watchdog
+from muse_stream.runtime.answer_reader import groups_of
 from muse_stream.runtime.batch_scorer import GenerationScorer, build_scorer
 from muse_stream.runtime.heartbeat import Vitals
 from muse_stream.runtime.run import RunOptions
@@ -36,8 +37,12 @@ from muse_stream.telemetry import Log
 from muse_stream.worker import Guard, InHand, Scorer, SlotName, Tracer, Worker, failpoints, open_worker
 
 POLL_STORE_S, SPARE_POLL_STORE_S = 0.25, 1.0
+SPARE_SETTLE_S = 1.0
+"""A spare compiles what has been current for so long: by then the worker beside it has compiled it."""
 FORMER = 2
 """Generations before the current one that are asked which lanes they had."""
+KNOWN = 10
+"""Generations whose lanes are remembered."""
 NAMESPACE_MOVE = "a change of namespace is a move: docs/operations.md"
 LOOKED_FOR = 700
 """Python's own: objects that are made before cyclic garbage is looked for; a start looks less often."""
@@ -77,8 +82,9 @@ def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused
     source = Follower(store, options.trusted)
     compile = compiler(options, source, in_hand, refused)
     first = first_good(source, compile, log)
+    begun = first.head, first.scorer
     with Watcher(
-        source, compile, SPARE_POLL_STORE_S, first=(first.head, first.scorer), problem=first.problem, log=log
+        source, compile, SPARE_POLL_STORE_S, first=begun, problem=first.problem, log=log, settle_s=SPARE_SETTLE_S
     ) as watcher:
         # what is loaded by now stays: a full collection over it would hold a batch up for tens of milliseconds
         gc.collect()
@@ -87,7 +93,7 @@ def _serve(options: RunOptions, connection: Connection, in_hand: InHand, refused
         sys.setswitchinterval(SWITCH_S)
         connection.send("ready")
         number, suspects, memory_restarts = connection.recv()
-        del first  # the watcher has it, or by now a newer one
+        del first, begun  # the watcher has it, or by now a newer one
         watcher.interval_s = POLL_STORE_S
         watcher.catch_up()  # before it serves: since its last look its predecessor may have served a newer one
         process_title.show("worker", options.role, options.lane, options.host, number)
@@ -125,18 +131,24 @@ def first_good(source: Follower, compile: Callable[[Generation], GenerationScore
     raise problem or StoreError(f"{source} holds no generation that can be read")
 
 
-def former_documents(source: Follower, number: int) -> list[Document]:
-    """Return the last documents that were current before, as far as they can be read: who read which topics then."""
-    found: list[Document] = []
+def former_groups(source: Follower, number: int, role: Role, known: dict[str, frozenset[str]]) -> frozenset[str]:
+    """Return the groups of the generations that were current before, as far as these can be read.
+
+    `known`: hash of a generation -> its groups; what is read here is added, since to parse a document takes seconds.
+    """
+    found = frozenset[str]()
     try:
         candidates = [one for one in source.candidates(source.first()[0]) if one[0] != number]
     except MuseError:
         return found
     for former, sha256 in candidates[:FORMER]:
         try:
-            found.append(load_document(source.open(former, sha256).path).document)
+            generation = source.open(former, sha256)
+            if generation.sha256 not in known:
+                known[generation.sha256] = groups_of(load_document(generation.path).document, role)
         except MuseError:  # it is broken: its lanes are not known
             continue
+        found |= known[generation.sha256]
     return found
 
 
@@ -147,6 +159,7 @@ def compiler(
     cache: ModelCache | None = None
     namespace = options.namespace
     fitted: FittedData | None = None
+    known: dict[str, frozenset[str]] = {}  # hash of a generation -> its groups
 
     def compile(generation: Generation) -> GenerationScorer:
         if generation.number in refused:
@@ -166,9 +179,12 @@ def compiler(
         if loaded.document.namespace != namespace:
             message = f"this run serves the namespace '{namespace}'"
             raise ConfigError([loaded.source.problem(("namespace",), message, NAMESPACE_MOVE)])
-        earlier = former_documents(source, generation.number)
         number, role = generation.number, options.role
-        scorer = build_scorer(loaded, number, role, options.lane, cache, earlier=earlier, serving=True)
+        former = former_groups(source, number, role, known)
+        scorer = build_scorer(loaded, number, role, options.lane, cache, former_groups=former, serving=True)
+        known[generation.sha256] = groups_of(loaded.document, role)
+        while len(known) > KNOWN:
+            del known[next(iter(known))]
         cache = scorer.cache
         scorer.warm()
         scorer.load_s = time.monotonic() - began

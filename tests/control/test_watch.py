@@ -164,6 +164,31 @@ def test_a_spare_that_takes_over_between_two_looks_serves_what_is_current() -> N
         assert watcher.take() is None
 
 
+def test_a_spare_compiles_only_what_has_been_current_for_a_while() -> None:
+    """While generations come and go it takes no processor from the worker that compiles each."""
+    store = Scripted()
+    compiled: list[int] = []
+
+    def compile(generation: Generation) -> str:
+        compiled.append(generation.number)
+        return named(generation)
+
+    begun = Head(1), "compiled 1"
+    with Counted(store, compile, 0.005, first=begun, settle_s=3_600.0) as watcher:
+        for number in (2, 3, 1, 4):
+            store.answer = number
+            store.looked()
+        assert (watcher.take(), watcher.take(), compiled) == ("compiled 1", None, [])
+        watcher.catch_up()  # it takes a slot over: from now on it is a worker
+        assert watcher.take() == "compiled 4"
+        store.answer = 5
+        store.looked()
+        assert watcher.take() == "compiled 5"
+    with Counted(store, compile, 0.005, first=begun, settle_s=0.02) as watcher:
+        await_true(lambda: watcher.take() == "compiled 5", "what has settled is not offered")
+    assert compiled == [4, 5, 5]
+
+
 def test_the_thread_and_who_catches_up_never_look_at_the_same_time() -> None:
     store = Scripted()
     store.answer = 1

@@ -30,6 +30,7 @@ from perf import (
     counting,
     idle,
     latency,
+    latency_peers,
     memory,
     publish,
     results,
@@ -71,6 +72,9 @@ SCENARIOS: dict[str, Scenario] = {
     "scale-4": lambda b, f, n: _alone(b, f, n, throughput.scale(4), 600_000),
     "backlog": lambda b, f, n: backlog.run(b, f, n(10_000_000, 1_000_000, 20_000)),
     "latency": lambda b, f, n: latency.run(b, f, (100, 1_000, 5_000, 20_000), n(2, 2, 1), n(15, 8, 1), n(45, 10, 1)),
+    "latency-peers": lambda b, f, n: latency_peers.run(
+        b, f, turns=n(2, 1, 1), rates=(1_000, 100), counted_s=n(10, 8, 1), warm_most_s=n(30, 10, 1)
+    ),
     "latency-60-own": lambda b, f, n: latency.run_sixty(
         b, f, shared=False, counted_s=n(40, 10, 1), warm_most_s=n(45, 10, 1)
     ),

@@ -2,7 +2,7 @@
 
 The same consumer, transactions and settings as the product's worker; only the work between consume and produce is left
 out. `python -m perf.echo BOOTSTRAP OUT BYTES EACH TOPIC ...` serves until SIGTERM: EACH answers of BYTES bytes to every
-event.
+event; where BYTES is 0, the event itself.
 """
 
 import signal
@@ -30,7 +30,8 @@ class _Echo:
 
     def score(self, batch: Batch, attempt: int) -> Records:
         rows = [row for row in range(len(batch)) for _ in range(self._each)] if self._each > 1 else range(len(batch))
-        return Records(list(rows), [self._out] * len(rows), [self._payload] * len(rows))
+        values = [self._payload] * len(rows) if self._payload else [batch.values[row] or b"" for row in rows]
+        return Records(list(rows), [self._out] * len(rows), values)
 
     def answers(self, topic: str, event: bytes | None, answer: bytes | None) -> bool:
         return True

@@ -287,7 +287,7 @@ def measured(bootstrap: str, folder: Path, path: Path, data: Data, phases: Seque
     return seen
 
 
-def await_group(bootstrap: str, topics: list[str], members: int = 1) -> None:
+def await_group(bootstrap: str, topics: list[str], members: int = 1, group_id: str = "muse.main.live") -> None:
     """Wait until so many workers have the topics, so that nothing is queued up before the clock starts."""
     from confluent_kafka import ConsumerGroupState  # noqa: PLC0415
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415
@@ -295,7 +295,7 @@ def await_group(bootstrap: str, topics: list[str], members: int = 1) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        group = admin.describe_consumer_groups(["muse.main.live"], request_timeout=3)["muse.main.live"]
+        group = admin.describe_consumer_groups([group_id], request_timeout=3)[group_id]
         try:
             state = group.result()
         except KafkaException:  # the group, or on a new broker the topic of all groups, does not exist yet

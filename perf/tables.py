@@ -206,6 +206,22 @@ BOUNDED = (
 
 LONGER = (
     Row(
+        "1,000 events/s in turns: the worker, its loop with nothing to score, Kafka Streams (commit each 10 ms)",
+        "latency-peers",
+        "p50 {worker_p50_ms_1000}, p99 {worker_p99_ms_1000} ms, {worker_cpu_percent_1000} % of a core; "
+        "the loop {echo_p50_ms_1000}, {echo_p99_ms_1000} ms, {echo_cpu_percent_1000} %; "
+        "Kafka Streams {kafka_streams_p50_ms_1000}, {kafka_streams_p99_ms_1000} ms, "
+        "{kafka_streams_cpu_percent_1000} %",
+    ),
+    Row(
+        "the same at 100 events/s",
+        "latency-peers",
+        "p50 {worker_p50_ms_100}, p99 {worker_p99_ms_100} ms, {worker_cpu_percent_100} % of a core; "
+        "the loop {echo_p50_ms_100}, {echo_p99_ms_100} ms, {echo_cpu_percent_100} %; "
+        "Kafka Streams {kafka_streams_p50_ms_100}, {kafka_streams_p99_ms_100} ms, "
+        "{kafka_streams_cpu_percent_100} %",
+    ),
+    Row(
         "1,000 events/s open loop, 60 tenants in one worker, one shared output topic",
         "latency-60-shared",
         "p50 {p50_ms} ms, p99 {p99_ms} ms, kept up",

@@ -60,8 +60,13 @@ def prepare(names: Sequence[str]) -> tuple[list[Peer], dict[str, str]]:
     return ready, missing
 
 
-def write(target: Path, bootstrap: str, topic: str, out: str, path: Path) -> Path:
-    """Write what a peer has to know to score the one tenant of a configuration; returns the file."""
+def write(
+    target: Path, bootstrap: str, topic: str, out: str, path: Path, *, group: str = "", commit_ms: int = COMMIT_MS
+) -> Path:
+    """Write what a peer has to know to score the one tenant of a configuration; returns the file.
+
+    `group` is `out` where it is not given.
+    """
     written = YAML(typ="safe").load(path)
     (tenant,) = written["tenants"]
     ((predictor_name, predictor),) = written["predictors"].items()
@@ -72,10 +77,10 @@ def write(target: Path, bootstrap: str, topic: str, out: str, path: Path) -> Pat
     ((model_input, features),) = model["inputs"].items()
     settings = {
         "bootstrap": bootstrap,
-        "group": out,
+        "group": group or out,
         "topic": topic,
         "out": out,
-        "commit_ms": COMMIT_MS,
+        "commit_ms": commit_ms,
         "event_schema": str(path.parent / "schemas" / "event.avsc"),
         "score_schema": str(PROJECT / "schemas" / "score.avsc"),
         "score_prefix": single_object_prefix(score.fingerprint).hex(),

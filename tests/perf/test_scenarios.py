@@ -13,7 +13,7 @@ import pytest
 
 from muse_stream.errors import MuseError
 from muse_stream.testing import Broker
-from perf import latency, tables, throughput, workload
+from perf import latency, latency_peers, tables, throughput, workload
 from perf.__main__ import SCENARIOS, SIZES
 from perf.latency import Phase, Seen
 
@@ -54,6 +54,24 @@ def test_latency_is_counted_from_the_due_time(kafka: Broker, tmp_path: Path) -> 
     assert 0 < float(figures["p50_ms_100"]) <= float(figures["p99_ms_100"]) <= float(figures["max_ms_100"])
 
 
+@pytest.mark.long  # as above
+def test_latency_is_measured_beside_the_loop_alone(kafka: Broker, tmp_path: Path) -> None:
+    figures = latency_peers.run(
+        kafka.bootstrap,
+        tmp_path,
+        turns=1,
+        rates=(100,),
+        warm_most_s=0.1,
+        counted_s=0.5,
+        contenders=(latency_peers.WORKER, latency_peers.ECHO),
+    )
+    assert figures["checked"] == "each answered once"
+    for name in ("worker", "echo"):
+        assert 0 < float(figures[f"{name}_p50_ms_100"]) <= float(figures[f"{name}_p99_ms_100"])
+    ratio = float(figures["worker_p99_ms_100"]) / float(figures["echo_p99_ms_100"])
+    assert float(figures["p99_of_echo_100"]) == pytest.approx(ratio, abs=0.006)
+
+
 def test_an_event_without_an_answer_or_with_two_is_no_latency() -> None:
     for numbers, told in (([0, 1, 1], "3 answers to 2 events, not to 2"), ([0], "1 answers to 1 events, not to 2")):
         number = np.array(numbers)
@@ -72,12 +90,12 @@ def test_events_are_due_at_the_rate_of_their_phase() -> None:
     "name",
     [
         *("live", "peers", "live-decimal", "shadow", "tenants", "tenants-10", "skew", "wide", "deep", "scale-2"),
-        *("latency", "tenants-latency", "skew-latency", "idle", "swap-each-second", "backlog"),
+        *("latency", "latency-peers", "tenants-latency", "skew-latency", "idle", "swap-each-second", "backlog"),
     ],
 )
 def test_every_scenario_runs_and_fills_its_row(kafka: Broker, tmp_path: Path, name: str) -> None:
     figures = {"scenario": name} | SCENARIOS[name](kafka.bootstrap, tmp_path, SIZES["tiny"])
     if any("not measured" in str(figure) for figure in figures.values()):
         pytest.skip(f"a peer cannot run here: {figures}")
-    rows = [row for row in tables.BOUNDED if row.scenario == name and "{p50_ms}" not in row.text]
+    rows = [row for row in (*tables.BOUNDED, *tables.LONGER) if row.scenario == name and "{p50_ms}" not in row.text]
     assert [row.what for row in rows if row.line({name: figures}) is None] == []

@@ -33,6 +33,8 @@ class Fault(Struct, frozen=True):
 
 
 NO_FAULTS: Mapping[int, Fault] = {}
+FEW_ROWS = 100
+"""For each map: with more, to join and sort the rows of several takes longer than a call for each."""
 
 
 class Values(Struct, frozen=True, eq=False):
@@ -234,22 +236,20 @@ class MapOperator:
 
     @staticmethod
     def run_together(batch: Execution, wanted: Sequence[tuple["MapOperator", Selection, Values]]) -> list[Values]:
-        """Run several of one plan in one evaluation; each operator's scores have the bits that `run` gives them.
+        """Run several of one plan, those with few rows in one evaluation; the bits are those that `run` gives.
 
         `wanted`: an operator, its rows, and its input there. Hundreds of predictors with a few rows each would take
         longer to call than to compute.
         """
-        which = [operator.curves_of(batch, rows) for operator, rows, _ in wanted]
-        joined = np.concatenate(which)
-        if len(wanted) == 1 or joined.min() < 0:
-            return [operator.run(batch, rows, (part,)) for operator, rows, part in wanted]
-        (curves,) = {operator._curves for operator, _, _ in wanted}
-        scores = curves.segments.each(joined, np.concatenate([part.array for _, _, part in wanted]))
-        ends = list(accumulate(len(one) for one in which))
-        return [
-            Values(rows, scores[start:end], part.faults)
-            for (_, rows, part), start, end in zip(wanted, [0, *ends], ends, strict=False)
-        ]
+        if len(wanted) > 1 and sum(rows.size for _, rows, _ in wanted) < FEW_ROWS * len(wanted):
+            which = [operator.curves_of(batch, rows) for operator, rows, _ in wanted]
+            joined = np.concatenate(which)
+            if joined.min() >= 0:
+                (curves,) = {operator._curves for operator, _, _ in wanted}
+                scores = curves.segments.each(joined, np.concatenate([part.array for _, _, part in wanted]))
+                parts = np.split(scores, list(accumulate(map(len, which)))[:-1])
+                return [Values(rows, own, part.faults) for (_, rows, part), own in zip(wanted, parts, strict=True)]
+        return [operator.run(batch, rows, (part,)) for operator, rows, part in wanted]
 
     def _where_mapped(self, batch: Execution, rows: Selection, curves: NDArray[np.intp], part: Values) -> Values:
         mapped = curves >= 0

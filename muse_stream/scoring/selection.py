@@ -1,9 +1,8 @@
 """Which rows of a batch each operator of the plan runs on.
 
 The part of a route of every row (one for each live predictor), and for each operator the share of each part's events it
-must have, give row sets. Operators
-with equal selections share one `Selection`, rows always ascend, and the whole batch is never copied.
-A share below 1 is decided by the event id alone, and a smaller share is part of a larger one.
+must have, give row sets. Operators with equal selections share one `Selection`, rows always ascend, and the whole batch
+is never copied. A share below 1 is decided by the event id alone, and a smaller share is part of a larger one.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -75,7 +75,7 @@ MEASURED = {
         9.38, "s", "worst silence: a machine is lost, another takes over", _TAKEOVER.format("takeover-host")
     ),
 }
-PACES = (Pace(100, 21, 34, 0.22), Pace(1_000, 16, 31, 0.38), Pace(5_000, 17, 39, 0.43))
+PACES = (Pace(100, 23, 40, 0.29), Pace(1_000, 16, 29, 0.37), Pace(5_000, 20, 65, 0.48))
 """By `python -m perf run --scenario latency --json`: one worker, one tenant, 4 partitions, produced to visible."""
 
 REPLICATION_MEASURED, TOUCHED_MEASURED = 1, 4

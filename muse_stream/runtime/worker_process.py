@@ -38,7 +38,7 @@ from muse_stream.worker import Guard, InHand, Scorer, SlotName, Tracer, Worker, 
 
 POLL_STORE_S, SPARE_POLL_STORE_S = 0.25, 1.0
 SPARE_SETTLE_S = 1.0
-"""A spare compiles what has been current for so long: by then the worker beside it has compiled it."""
+"""A spare compiles what has been current for so long: the worker beside it has begun a second before."""
 FORMER = 2
 """Generations before the current one that are asked which lanes they had."""
 KNOWN = 10

@@ -31,6 +31,8 @@ class Rehearsed(Struct, frozen=True, eq=False):
 
 def rehearse(program: Plan, table: EventTable, tried: Mapping[str, Collection[str]]) -> tuple[Rehearsed, ...]:
     """Run predictors (name -> tenants) on the rows of these tenants; names that the plan lacks are passed over."""
+    if not table.count:
+        return ()
     tenants = sorted({tenant for names in tried.values() for tenant in names})
     numbers = {tenant: number for number, tenant in enumerate(tenants)}
     router = Router([{"tenant": frozenset({tenant})} for tenant in tenants])

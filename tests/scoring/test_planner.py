@@ -24,6 +24,7 @@ from tests.scoring.doubles import (
     loaded,
     maps_of,
     model_spec,
+    part,
     sha,
     snapshot,
     table,
@@ -272,3 +273,9 @@ def test_a_route_to_nowhere_is_refused() -> None:
     lost = spec.model_copy(update={"routes": (spec.routes[0].model_copy(update={"live": "nothing"}),)})
     with pytest.raises(ConfigError, match="does not exist"):
         compile_snapshot(lost, loaded(spec), maps_of(spec), number=1, role="live")
+
+
+def test_nothing_is_rehearsed_on_a_table_without_rows() -> None:
+    made, batch = snapshot(document([{"live": "one"}])), whole()
+    assert [one.scores.predictor for one in made.rehearse(batch, {"one": ["globex"]})] == ["one"]
+    assert made.rehearse(part(batch, np.array([], dtype=np.int64)), {"one": ["globex"]}) == ()

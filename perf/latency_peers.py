@@ -87,8 +87,8 @@ def _serving(
             yield pid
         return
     if name == ECHO:
-        command, environment, group = [sys.executable, "-m", "perf.echo", bootstrap, SCORES, "0", "1", EVENTS], {}, ""
         group = echo.group_of(SCORES)
+        command, environment = [sys.executable, "-m", "perf.echo", bootstrap, SCORES, "0", "1", EVENTS], {}
     elif name == STREAMS:
         (peer,) = running
         group = f"perf.latency.{time.time_ns()}"

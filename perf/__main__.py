@@ -58,6 +58,7 @@ SIZES: dict[str, Size] = {
 SCENARIOS: dict[str, Scenario] = {
     "live": lambda b, f, n: _drained(b, f, n, _live(), 400_000),
     "peers": lambda b, f, n: _drained(b, f, n, _slow_peers(), 150_000),
+    "live-limits": lambda b, f, n: _drained(b, f, n, _limits(), 400_000),
     "live-decimal": lambda b, f, n: _drained(b, f, n, _decimal(), 200_000),
     "shadow": lambda b, f, n: _drained(b, f, n, _shadow(n(100, 100, 3)), 200_000),
     "tenants": lambda b, f, n: _drained(b, f, n, _tenants(n(100, 100, 12), n(500, 500, 60), n(100, 100, 3)), 200_000),
@@ -73,7 +74,7 @@ SCENARIOS: dict[str, Scenario] = {
     "backlog": lambda b, f, n: backlog.run(b, f, n(10_000_000, 1_000_000, 20_000)),
     "latency": lambda b, f, n: latency.run(b, f, (100, 1_000, 5_000, 20_000), n(2, 2, 1), n(15, 8, 1), n(45, 10, 1)),
     "latency-peers": lambda b, f, n: latency_peers.run(
-        b, f, turns=n(2, 1, 1), rates=(1_000, 100), counted_s=n(10, 8, 1), warm_most_s=n(30, 10, 1)
+        b, f, turns=n(2, 1, 1), rates=(1_000, 100, 5_000, 20_000), counted_s=n(10, 8, 1), warm_most_s=n(30, 10, 1)
     ),
     "latency-60-own": lambda b, f, n: latency.run_sixty(
         b, f, shared=False, counted_s=n(40, 10, 1), warm_most_s=n(45, 10, 1)
@@ -131,6 +132,11 @@ def _live() -> Contest:
 
 def _slow_peers() -> Contest:
     return Contest((replace(throughput.LIVE, name="peers"),), peers=("per-event", "quixstreams"), peers_share=0.2)
+
+
+def _limits() -> Contest:
+    live = replace(throughput.LIVE, name="live-limits")
+    return Contest((live, throughput.compiled()), peers=("columnar", "columnar-native", "model", "model-native"))
 
 
 def _decimal() -> Contest:

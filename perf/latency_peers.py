@@ -4,7 +4,7 @@
     echo           its loop with a scorer that does nothing: each event is sent back
     kafka-streams  the same steps in Java, EOS v2, one thread, a commit each 10 ms
 
-1,000 and 100 events/s, open loop, one tenant, 4 partitions; percentiles and CPU as `perf/latency.py` has them, the
+At each of the rates, open loop, one tenant, 4 partitions; percentiles and CPU as `perf/latency.py` has them, the
 medians of the turns, and the worker's CPU and p99 as a ratio to the others' of the same turn.
 """
 

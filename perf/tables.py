@@ -204,22 +204,35 @@ BOUNDED = (
 )
 """What `make perf` measures: the README's table."""
 
+
+def _beside(rate: int) -> str:
+    """Return what `latency-peers` says at so many events/s."""
+    each = {"worker": "", "echo": "the loop ", "kafka_streams": "Kafka Streams "}
+    return "; ".join(
+        f"{shown}p50 {{{name}_p50_ms_{rate}}}, p99 {{{name}_p99_ms_{rate}}} ms, {{{name}_cpu_percent_{rate}}} % CPU"
+        for name, shown in each.items()
+    )
+
+
 LONGER = (
     Row(
-        "1,000 events/s in turns: the worker, its loop with nothing to score, Kafka Streams (commit each 10 ms)",
-        "latency-peers",
-        "p50 {worker_p50_ms_1000}, p99 {worker_p99_ms_1000} ms, {worker_cpu_percent_1000} % of a core; "
-        "the loop {echo_p50_ms_1000}, {echo_p99_ms_1000} ms, {echo_cpu_percent_1000} %; "
-        "Kafka Streams {kafka_streams_p50_ms_1000}, {kafka_streams_p99_ms_1000} ms, "
-        "{kafka_streams_cpu_percent_1000} %",
+        "`live` in turns: a bare scorer of columns in the same loop (no check, no tenant, no route, no metric)",
+        "live-limits",
+        "onnxruntime {columnar_of_echo:.2f} of echo, muse_stream {of_echo:.2f}; "
+        "native code {columnar_native_of_echo:.2f}, muse_stream {compiled_of_echo:.2f}",
     ),
     Row(
-        "the same at 100 events/s",
-        "latency-peers",
-        "p50 {worker_p50_ms_100}, p99 {worker_p99_ms_100} ms, {worker_cpu_percent_100} % of a core; "
-        "the loop {echo_p50_ms_100}, {echo_p99_ms_100} ms, {echo_cpu_percent_100} %; "
-        "Kafka Streams {kafka_streams_p50_ms_100}, {kafka_streams_p99_ms_100} ms, "
-        "{kafka_streams_cpu_percent_100} %",
+        "the same: the model alone in the loop, nothing decoded or encoded",
+        "live-limits",
+        "onnxruntime {model_of_echo:.2f} of echo; native code {model_native_of_echo:.2f}",
+    ),
+    *(
+        Row(
+            f"{rate:,} events/s in turns: worker, its loop with nothing to score, Kafka Streams (commit each 10 ms)",
+            "latency-peers",
+            _beside(rate),
+        )
+        for rate in (100, 1_000, 5_000, 20_000)
     ),
     Row(
         "1,000 events/s open loop, 60 tenants in one worker, one shared output topic",

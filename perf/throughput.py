@@ -199,7 +199,7 @@ def run(bootstrap: str, folder: Path, contest: Contest, count: int, repeats: int
             size[name] = one.expected.check(bootstrap, one.outputs)
         drained[ECHO].append(_echo(bootstrap, folder / f"echo-{turn}.log", first, size[contest.name]))
         for peer in running:
-            drained[peer.name].append(_peer(bootstrap, folder, peer, first, part, turn))
+            drained[peer.name].append(_peer(bootstrap, folder, peer, first, part, turn, size[contest.name]))
     figures: Figures = {
         "scenario": contest.name,
         "data": first.sent.data.name,
@@ -213,7 +213,8 @@ def run(bootstrap: str, folder: Path, contest: Contest, count: int, repeats: int
         figures["broker_cpu_s_per_million_sent"] = round(first.sent.broker_us, 2)
     figures |= _workers(contest, contenders, drained) | _floor(drained[ECHO])
     for peer in running:
-        figures |= {f"{_key(peer.name)}_version": peer.version, f"{_key(peer.name)}_events": part}
+        figures |= {f"{_key(peer.name)}_version": peer.version} if peer.version else {}
+        figures[f"{_key(peer.name)}_events"] = part
         figures |= _beside(peer.name, contenders, drained)
     return figures | {_key(name): f"not measured: {why}" for name, why in missing.items()}
 
@@ -344,15 +345,18 @@ def _echo(bootstrap: str, log: Path, one: _Contender, size: int) -> Drained:
         return drain(bootstrap, echo.group_of(out), one.sent.topics, one.sent.count, process)
 
 
-def _peer(bootstrap: str, folder: Path, peer: peers.Peer, first: _Contender, count: int, turn: int) -> Drained:
+def _peer(
+    bootstrap: str, folder: Path, peer: peers.Peer, first: _Contender, count: int, turn: int, size: int
+) -> Drained:
     out = f"perf.{peer.name}.{time.time_ns()}"
     rig.create(bootstrap, {out: PARTITIONS})
     (topic,) = first.sent.topics
-    settings = peers.write(folder / f"{out}.json", bootstrap, topic, out, first.path)
+    settings = peers.write(folder / f"{out}.json", bootstrap, topic, out, first.path, score_bytes=size)
     log = folder / f"{peer.name}-{turn}.log"
     with serving([*peer.command, str(settings)], log, os.environ | peer.environment, signal.SIGTERM) as process:
-        done = drain(bootstrap, out, first.sent.topics, count, process)
-    first.expected.check_peer(bootstrap, out, count)
+        done = drain(bootstrap, peer.group(out), first.sent.topics, count, process)
+    if peer.answers:
+        first.expected.check_peer(bootstrap, out, count)
     return done
 
 

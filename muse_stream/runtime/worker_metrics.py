@@ -9,6 +9,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,9 @@ class WorkerMeter:
             "muse_aborts", "Transactions given up and done again, by Kafka's reason", ("code",), registry=registry
         )
         self._generation = Gauge("muse_generation", "Generation that answers now", registry=registry)
-        self._outcomes, self._stages, self._rebalances = _outcomes(registry), _stages(registry), _rebalances(registry)
+        self._rebalances = _rebalances(registry)
+        # each batch has all of them: to find a label's series costs more than to count in it
+        self._stage, self._outcome = cache(_stages(registry).labels), cache(_outcomes(registry).labels)
         self._swap, self._load, self._ahead = _swap(registry), _load(registry), _ahead(registry)
         self._hanging = Gauge(
             "muse_transactions_hanging",
@@ -144,10 +147,10 @@ class WorkerMeter:
 
     def committed(self, events: int, tally: Tally | None, seconds: float | None) -> None:
         """Count a committed transaction: what it held, and then its events, whose answers are counted by then."""
-        self._outcomes.labels("committed").inc()
+        self._outcome("committed").inc()
         if seconds is not None:
             self._transaction.observe(seconds)
-            self._stages.labels("commit").observe(seconds)
+            self._stage("commit").observe(seconds)
         if tally is not None:
             self._tally(tally)
         self._committed.inc(events)
@@ -164,7 +167,7 @@ class WorkerMeter:
     def stages(self, seconds: Mapping[str, float]) -> None:
         """Take in how long each stage of a batch took."""
         for stage, took in seconds.items():
-            self._stages.labels(stage).observe(took)
+            self._stage(stage).observe(took)
 
     def latency(self, sample: Sample, events: int, at_s: float) -> None:
         """Take in how long events have waited for their answer."""
@@ -181,7 +184,7 @@ class WorkerMeter:
 
     def aborted(self, code: str) -> None:
         """Count a transaction given up, by Kafka's code."""
-        self._outcomes.labels("aborted").inc()
+        self._outcome("aborted").inc()
         self._aborts.labels(code).inc()
 
     def waiting(self, waiting: Mapping[str, Waiting]) -> None:

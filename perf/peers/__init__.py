@@ -3,8 +3,10 @@
     per-event      confluent-kafka, fastavro and onnxruntime, event by event, a transaction for each batch: per_event.py
     quixstreams    the same steps as a streaming data frame, in an environment of its own: quix.py
     kafka-streams  Java, EOS v2, one thread, built by Maven: kafka-streams/
+    columnar, columnar-native, model, model-native
+                   the product's own loop with a scorer of a few calls, or with the model alone: limits.py
 
-All of them decode an Avro event, run the ONNX model with one thread, correct and map its answer, and write the
+The first three decode an Avro event, run the ONNX model with one thread, correct and map its answer, and write the
 product's score record with as many bytes. A peer is started as `COMMAND SETTINGS.json`, joins the group that the file
 names, and ends on SIGTERM. Where one cannot run the figures say why.
 """
@@ -30,6 +32,7 @@ from muse_stream.avro.framing import single_object_prefix
 from muse_stream.calibration import FittedMap, QuantileMap
 from muse_stream.errors import MuseError
 from muse_stream.testing.kafka_jars import call, missing_tools
+from perf import echo
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
@@ -47,6 +50,10 @@ class Peer:
     version: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    group: Callable[[str], str] = str
+    """The consumer group of the peer that writes to a topic."""
+    answers: bool = True
+    """Whether what it sends are scores."""
 
 
 def prepare(names: Sequence[str]) -> tuple[list[Peer], dict[str, str]]:
@@ -61,11 +68,19 @@ def prepare(names: Sequence[str]) -> tuple[list[Peer], dict[str, str]]:
 
 
 def write(
-    target: Path, bootstrap: str, topic: str, out: str, path: Path, *, group: str = "", commit_ms: int = COMMIT_MS
+    target: Path,
+    bootstrap: str,
+    topic: str,
+    out: str,
+    path: Path,
+    *,
+    group: str = "",
+    commit_ms: int = COMMIT_MS,
+    score_bytes: int = 0,
 ) -> Path:
     """Write what a peer has to know to score the one tenant of a configuration; returns the file.
 
-    `group` is `out` where it is not given.
+    `group` is `out` where it is not given; `score_bytes` is what an answer of the product has.
     """
     written = YAML(typ="safe").load(path)
     (tenant,) = written["tenants"]
@@ -81,6 +96,8 @@ def write(
         "topic": topic,
         "out": out,
         "commit_ms": commit_ms,
+        "configuration": str(path),
+        "score_bytes": score_bytes,
         "event_schema": str(path.parent / "schemas" / "event.avsc"),
         "score_schema": str(PROJECT / "schemas" / "score.avsc"),
         "score_prefix": single_object_prefix(score.fingerprint).hex(),
@@ -138,6 +155,11 @@ def _build_kafka_streams(home: Path) -> None:
     shutil.rmtree(home / "target")
 
 
+def _limit(kind: str, backend: str) -> Peer:
+    command = [sys.executable, "-m", "perf.peers.limits", kind, backend]
+    return Peer(kind if backend == "onnxruntime" else f"{kind}-native", "", command, {}, echo.group_of, kind != "model")
+
+
 def _built(name: str, made_of: Sequence[Path], build: Callable[[Path], None]) -> Path:
     """Return the folder that was built of these files, building it the first time; a half-built one never counts.
 
@@ -158,4 +180,8 @@ MAKERS: dict[str, Callable[[], Peer]] = {
     "per-event": _per_event,
     "quixstreams": _quixstreams,
     "kafka-streams": _kafka_streams,
+    "columnar": lambda: _limit("columnar", "onnxruntime"),
+    "columnar-native": lambda: _limit("columnar", "auto"),
+    "model": lambda: _limit("model", "onnxruntime"),
+    "model-native": lambda: _limit("model", "auto"),
 }

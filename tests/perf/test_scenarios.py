@@ -89,7 +89,19 @@ def test_events_are_due_at_the_rate_of_their_phase() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("live", "peers", "live-decimal", "shadow", "tenants", "tenants-10", "skew", "wide", "deep", "scale-2"),
+        *(
+            "live",
+            "live-limits",
+            "peers",
+            "live-decimal",
+            "shadow",
+            "tenants",
+            "tenants-10",
+            "skew",
+            "wide",
+            "deep",
+            "scale-2",
+        ),
         *("latency", "latency-peers", "tenants-latency", "skew-latency", "idle", "swap-each-second", "backlog"),
     ],
 )

@@ -23,7 +23,6 @@ from muse_stream.config import KafkaSettings, Role
 from muse_stream.errors import Fatal, MuseError
 from muse_stream.kafka import StartAt
 from muse_stream.runtime import process_title, run_pages, watchdog
-from muse_stream.runtime.memory import give_back_large_blocks
 from muse_stream.runtime.supervisor import LONGEST_BACKOFF_S, Supervisor
 from muse_stream.worker import InHand
 
@@ -65,11 +64,9 @@ def prepare() -> None:
     """Import what workers need; they are forked from this process, which must not start a thread by it.
 
     The libraries start threads for work that a worker never gives them: linear algebra, and an allocator's cleaning.
-    Workers have the allocator's settings from here, too.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
-    give_back_large_blocks()
     import_module("muse_stream.runtime.worker_process")
     gc.freeze()  # what is shared with the workers stays shared: no collection of theirs writes to it
     gc.set_threshold(COLLECT_THRESHOLD)

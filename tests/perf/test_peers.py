@@ -9,7 +9,7 @@ import pytest
 
 from perf import peers, workload
 
-SOURCES = [peers.HERE / "scoring.py", peers.HERE / "per_event.py", peers.HERE / "quix.py"]
+SOURCES = [peers.HERE / "scoring.py", peers.HERE / "per_event.py", peers.HERE / "quix.py", peers.HERE / "limits.py"]
 JAVA = sorted((peers.KAFKA_STREAMS / "src").rglob("*.java"))
 
 
@@ -22,7 +22,7 @@ def test_peers_ask_for_settings_that_are_written(tmp_path: Path, monkeypatch: py
     assert Path(written["model"]).is_file()
     assert written["features"] == list(made.features)
     assert len(written["map"]["x"]) == len(written["map"]["y"]) > 2
-    assert len(SOURCES) + len(JAVA) == 5
+    assert len(SOURCES) + len(JAVA) == 6
     asked = set()
     for source in SOURCES:
         asked |= set(re.findall(r'settings\["(\w+)"\]', source.read_text(encoding="utf-8")))

@@ -37,11 +37,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.long  # trains a model and starts workers and a peer; the tests below have how it is counted
 def test_a_backlog_is_drained_and_checked_by_worker_echo_and_peer(kafka: Broker, tmp_path: Path) -> None:
-    contest = throughput.Contest((throughput.LIVE,), peers=("per-event",))
+    contest = throughput.Contest((throughput.LIVE,), peers=("per-event", "columnar", "model"))
     figures = throughput.run(kafka.bootstrap, tmp_path, contest, TINY, repeats=1)
     assert figures["events"] == figures["per_event_events"] == TINY
     assert figures["checked"] == f"{TINY} answers, {TINY} scores to the bit"
-    for key in ("of_echo", "per_event_events_per_s", "of_per_event"):
+    for key in ("of_echo", "per_event_events_per_s", "of_per_event", "of_columnar", "of_model"):
         assert float(figures[key]) > 0
     # a few events may be committed at once, and take less than the clock of processor time can tell
     assert float(figures["worker_cpu_s_per_million"]) >= 0

@@ -300,6 +300,22 @@ def test_a_transaction_has_one_of_two_outcomes() -> None:
     assert outcomes == {(("outcome", "aborted"),): 1.0, (("outcome", "committed"),): 2.0}
 
 
+def test_each_stage_has_the_time_of_every_batch() -> None:
+    meter = WorkerMeter("live", "main", 0)
+    meter.stages({"decode": 0.25, "send": 0.5})
+    meter.stages({"decode": 0.5, "send": 0.5})
+    meter.committed(1, None, 2.0)
+    meter.committed(1, None, None)  # found out later: nobody knows how long it took
+    wanted = {"decode": (2.0, 0.75), "send": (2.0, 1.0), "commit": (1.0, 2.0)}
+    found = {
+        stage: tuple(
+            meter.registry.get_sample_value(f"muse_stage_seconds_{kind}", {"stage": stage}) for kind in ("count", "sum")
+        )
+        for stage in wanted
+    }
+    assert found == wanted
+
+
 def test_a_worker_that_cannot_open_its_clients_shows_whose_events_nobody_knows() -> None:
     """Without a broker workers end and are replaced before they serve: whoever is paged for it must see something."""
     meter = WorkerMeter("live", "main", 0)
